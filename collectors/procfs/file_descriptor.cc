@@ -1,0 +1,29 @@
+#include "collectors/procfs/file_descriptor.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace cow::procfs {
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+FileDescriptor::~FileDescriptor() {
+  // Never retried: on Linux the descriptor is released even when close reports EINTR.
+  if (fd_ >= 0) close(fd_);
+}
+
+Result<FileDescriptor> OpenReadOnly(const std::string& path, int flags) {
+  int fd = -1;
+  do {
+    fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | flags);
+  } while (fd < 0 && errno == EINTR);
+  if (fd < 0) return tl::unexpected(Error::FromErrno(path, errno));
+  return FileDescriptor(fd);
+}
+
+}  // namespace cow::procfs

@@ -1,0 +1,31 @@
+// An owned, move-only file descriptor.
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "collectors/procfs/result.h"
+
+namespace cow::procfs {
+
+class FileDescriptor {
+ public:
+  FileDescriptor() = default;
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept;
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  ~FileDescriptor();
+
+  int get() const { return fd_; }
+  bool valid() const { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+};
+
+// Opens for reading, closed on exec; `flags` are added to O_RDONLY.
+Result<FileDescriptor> OpenReadOnly(const std::string& path, int flags = 0);
+
+}  // namespace cow::procfs

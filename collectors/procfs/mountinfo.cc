@@ -1,0 +1,85 @@
+#include "collectors/procfs/mountinfo.h"
+
+#include <cstddef>
+#include <utility>
+
+#include "collectors/procfs/text.h"
+
+namespace cow::procfs {
+namespace {
+
+// The kernel writes blank, tab, newline, backslash and '#' as \ooo.
+std::string Unescape(std::string_view escaped) {
+  std::string plain;
+  for (size_t i = 0; i < escaped.size(); ++i) {
+    const std::string_view digits = escaped.substr(i).substr(1, 3);
+    if (escaped[i] == '\\' && digits.size() == 3) {
+      if (const auto byte = text::ParseNumber<uint8_t>(digits, 8)) {
+        plain += static_cast<char>(*byte);
+        i += digits.size();
+        continue;
+      }
+    }
+    plain += escaped[i];
+  }
+  return plain;
+}
+
+// "36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue"; any number of optional
+// fields stands before the " - ".
+Result<Mount> ParseLine(std::string_view line, const std::string& path) {
+  const size_t separator = line.find(" - ");
+  if (separator == std::string_view::npos) return tl::unexpected(text::BadField(path, "line without separator", line));
+  std::string_view head = line.substr(0, separator);
+  std::string_view tail = line.substr(separator + 3);
+
+  Mount mount;
+  text::NextField(head);  // mount id
+  text::NextField(head);  // its parent's
+  std::string_view minor_text = text::NextField(head);
+  const std::string_view major_text = text::CutAt(minor_text, ':');
+  const auto major = text::NumberField<uint32_t>(path, "device major", major_text);
+  if (!major) return tl::unexpected(major.error());
+  const auto minor = text::NumberField<uint32_t>(path, "device minor", minor_text);
+  if (!minor) return tl::unexpected(minor.error());
+  mount.device_major = *major;
+  mount.device_minor = *minor;
+  text::NextField(head);  // what of the filesystem is mounted
+  mount.mount_point = Unescape(text::NextField(head));
+  mount.mount_options = text::NextField(head);
+  // Single blanks separate these: the source may be empty.
+  mount.filesystem_type = text::CutAt(tail, ' ');
+  text::CutAt(tail, ' ');
+  mount.super_options = tail;
+  if (mount.mount_point.empty()) return tl::unexpected(text::MissingField(path, "mount point"));
+  if (mount.mount_options.empty()) return tl::unexpected(text::MissingField(path, "mount options"));
+  if (mount.filesystem_type.empty()) return tl::unexpected(text::MissingField(path, "filesystem type"));
+  return mount;
+}
+
+Result<std::vector<Mount>> ReadPath(const std::string& path) {
+  const auto text = ReadTextFile(path);
+  if (!text) return tl::unexpected(text.error());
+  return ParseMountinfo(*text, path);
+}
+
+}  // namespace
+
+Result<std::vector<Mount>> ReadMountinfo(const Root& root, pid_t pid) {
+  return ReadPath(root.ProcPath(pid, "mountinfo"));
+}
+
+Result<std::vector<Mount>> ReadSelfMountinfo(const Root& root) { return ReadPath(root.ProcPath("self/mountinfo")); }
+
+Result<std::vector<Mount>> ParseMountinfo(std::string_view text, const std::string& path) {
+  std::vector<Mount> mounts;
+  std::string_view line;
+  while (text::NextLine(text, line)) {
+    auto mount = ParseLine(line, path);
+    if (!mount) return tl::unexpected(mount.error());
+    mounts.push_back(std::move(*mount));
+  }
+  return mounts;
+}
+
+}  // namespace cow::procfs

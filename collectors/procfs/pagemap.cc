@@ -1,0 +1,69 @@
+#include "collectors/procfs/pagemap.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <limits>
+#include <utility>
+
+namespace cow::procfs {
+namespace {
+
+constexpr size_t kEntryBytes = sizeof(uint64_t);
+constexpr uint64_t kSwapTypeMask = 31;
+constexpr uint64_t kSwapTypes = 22;
+
+// pread that retries EINTR and reads nothing at a page number whose offset no file has.
+ssize_t ReadAt(int descriptor, void* buffer, size_t bytes, uint64_t first_page, size_t skip_bytes) {
+  constexpr auto kMaxOffset = static_cast<uint64_t>(std::numeric_limits<off_t>::max());
+  if (first_page > kMaxOffset / kEntryBytes || first_page * kEntryBytes > kMaxOffset - skip_bytes - bytes) return 0;
+  ssize_t count = 0;
+  do {
+    count = pread(descriptor, buffer, bytes, static_cast<off_t>(first_page * kEntryBytes + skip_bytes));
+  } while (count < 0 && errno == EINTR);
+  return count;
+}
+
+}  // namespace
+
+bool IsRealSwap(uint64_t entry) {
+  return (entry & kPagemapSwapped) != 0 && (entry & (kPagemapPresent | kPagemapGuard)) == 0 &&
+         (entry & kSwapTypeMask) < kSwapTypes;
+}
+
+Pagemap::Pagemap(FileDescriptor descriptor, std::string path)
+    : descriptor_(std::move(descriptor)), path_(std::move(path)) {}
+
+Result<Pagemap> Pagemap::Open(const Root& root, pid_t pid) {
+  std::string path = root.ProcPath(pid, "pagemap");
+  auto descriptor = OpenReadOnly(path);
+  if (!descriptor) return tl::unexpected(descriptor.error());
+  return Pagemap(std::move(*descriptor), std::move(path));
+}
+
+Result<void> Pagemap::Read(uint64_t first_page, std::span<uint64_t> entries) const {
+  size_t bytes = 0;
+  while (bytes < entries.size_bytes()) {
+    const ssize_t count = ReadAt(descriptor(), reinterpret_cast<char*>(entries.data()) + bytes,
+                                 entries.size_bytes() - bytes, first_page, bytes);
+    if (count < 0) return tl::unexpected(Error::FromErrno(path_, errno));
+    if (count == 0) {
+      // Either the address space ended or the range lies above the last user address. Page 0 is below that one in every
+      // process, mapped or not: it has an entry as long as the address space lives.
+      if (!Alive(0)) return tl::unexpected(Error{ErrorKind::kGone, path_, 0, "the address space ended"});
+      std::fill(entries.begin() + static_cast<std::ptrdiff_t>(bytes / kEntryBytes), entries.end(), 0);
+      break;
+    }
+    bytes += static_cast<size_t>(count);
+  }
+  return {};
+}
+
+bool Pagemap::Alive(uint64_t any_mapped_page) const {
+  uint64_t entry = 0;
+  return ReadAt(descriptor(), &entry, sizeof(entry), any_mapped_page, 0) == static_cast<ssize_t>(sizeof(entry));
+}
+
+}  // namespace cow::procfs

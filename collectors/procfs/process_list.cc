@@ -1,0 +1,54 @@
+#include "collectors/procfs/process_list.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <string_view>
+
+#include "collectors/procfs/file_descriptor.h"
+#include "collectors/procfs/text.h"
+
+namespace cow::procfs {
+namespace {
+
+struct CloseDirectory {
+  void operator()(DIR* directory) const { closedir(directory); }
+};
+
+}  // namespace
+
+Result<std::vector<pid_t>> ListProcesses(const Root& root) {
+  const std::string& path = root.procfs().empty() ? "/" : root.procfs();
+  const auto descriptor = OpenReadOnly(path, O_DIRECTORY);
+  if (!descriptor) return tl::unexpected(descriptor.error());
+  const int own_descriptor = fcntl(descriptor->get(), F_DUPFD_CLOEXEC, 0);  // fdopendir takes it over
+  if (own_descriptor < 0) return tl::unexpected(Error::FromErrno(path, errno));
+  const std::unique_ptr<DIR, CloseDirectory> directory(fdopendir(own_descriptor));
+  if (directory == nullptr) {
+    const int error_number = errno;
+    close(own_descriptor);
+    return tl::unexpected(Error::FromErrno(path, error_number));
+  }
+  std::vector<pid_t> pids;
+  for (;;) {
+    errno = 0;
+    const dirent* entry = readdir(directory.get());  // NOLINT(concurrency-mt-unsafe): no other thread has this stream
+    if (entry == nullptr) {
+      if (errno != 0) return tl::unexpected(Error::FromErrno(path, errno));
+      break;
+    }
+    if (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN) continue;
+    const std::string_view name(&entry->d_name[0]);
+    if (name.starts_with('0')) continue;
+    const auto pid = text::ParseNumber<pid_t>(name);
+    if (pid && *pid > 0) pids.push_back(*pid);
+  }
+  std::sort(pids.begin(), pids.end());
+  return pids;
+}
+
+}  // namespace cow::procfs

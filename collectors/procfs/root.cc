@@ -1,0 +1,79 @@
+#include "collectors/procfs/root.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <utility>
+
+#include "collectors/procfs/file_descriptor.h"
+
+namespace cow::procfs {
+namespace {
+
+constexpr size_t kFirstReadBytes = 4096;
+constexpr size_t kLinkBytes = 256;
+
+std::string WithoutTrailingSlashes(std::string path) {
+  path.erase(path.find_last_not_of('/') + 1);
+  return path;
+}
+
+std::string Join(const std::string& directory, std::string_view file) {
+  std::string path;
+  path.reserve(directory.size() + 1 + file.size());
+  path += directory;
+  path += '/';
+  path += file;
+  return path;
+}
+
+}  // namespace
+
+Root::Root(std::string procfs, std::string sysfs)
+    : procfs_(WithoutTrailingSlashes(std::move(procfs))), sysfs_(WithoutTrailingSlashes(std::move(sysfs))) {}
+
+std::string Root::ProcPath(std::string_view file) const { return Join(procfs_, file); }
+
+std::string Root::ProcPath(pid_t pid, std::string_view file) const {
+  return Join(Join(procfs_, std::to_string(pid)), file);
+}
+
+std::string Root::SysPath(std::string_view file) const { return Join(sysfs_, file); }
+
+Result<std::string> ReadTextFile(const std::string& path) {
+  const auto descriptor = OpenReadOnly(path);
+  if (!descriptor) return tl::unexpected(descriptor.error());
+  std::string text(kFirstReadBytes, '\0');
+  size_t used = 0;
+  for (;;) {
+    const ssize_t bytes = read(descriptor->get(), text.data() + used, text.size() - used);
+    if (bytes < 0) {
+      if (errno == EINTR) continue;
+      return tl::unexpected(Error::FromErrno(path, errno));
+    }
+    if (bytes == 0) break;
+    used += static_cast<size_t>(bytes);
+    if (text.size() - used < kFirstReadBytes / 2) text.resize(text.size() * 2);
+  }
+  text.resize(used);
+  return text;
+}
+
+Result<std::string> ReadLink(const std::string& path) {
+  std::string target(kLinkBytes, '\0');
+  for (;;) {
+    const ssize_t bytes = readlink(path.c_str(), target.data(), target.size());
+    if (bytes < 0) {
+      if (errno == EINTR) continue;
+      return tl::unexpected(Error::FromErrno(path, errno));
+    }
+    if (static_cast<size_t>(bytes) < target.size()) {
+      target.resize(static_cast<size_t>(bytes));
+      return target;
+    }
+    target.resize(target.size() * 2);  // perhaps cut
+  }
+}
+
+}  // namespace cow::procfs

@@ -1,0 +1,23 @@
+// /proc/PID/statm: resident and shared sizes; the exact sums on which change detection rests. World-readable.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string_view>
+
+#include "collectors/procfs/result.h"
+#include "collectors/procfs/root.h"
+
+namespace cow::procfs {
+
+struct Statm {  // in pages of the system's page size
+  uint64_t size_pages = 0;
+  uint64_t resident_pages = 0;
+  uint64_t shared_pages = 0;  // resident file and shmem pages
+};
+
+Result<Statm> ReadStatm(const Root& root, pid_t pid);
+Result<Statm> ParseStatm(std::string_view text, const std::string& path);
+
+}  // namespace cow::procfs

@@ -1,0 +1,203 @@
+#include "collectors/procfs/system.h"
+
+#include <elf.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include "collectors/procfs/file_descriptor.h"
+#include "collectors/procfs/mountinfo.h"
+#include "collectors/procfs/pagemap.h"
+#include "collectors/procfs/status.h"
+#include "collectors/procfs/text.h"
+
+namespace cow::procfs {
+namespace {
+
+constexpr size_t kMaxPageBytes = size_t{1} << 24;  // far above every architecture's; squares stay in range
+constexpr uint64_t kDacReadSearch = uint64_t{1} << 2;
+constexpr uint64_t kSysPtrace = uint64_t{1} << 19;
+constexpr uint64_t kSysAdmin = uint64_t{1} << 21;
+
+// A value of the auxiliary vector, which is pairs of words of the machine: type and value.
+std::optional<uint64_t> ReadAuxiliaryValue(const Root& root, uintptr_t type) {
+  const auto text = ReadTextFile(root.ProcPath("self/auxv"));
+  if (!text) return std::nullopt;
+  struct Pair {
+    uintptr_t type;
+    uintptr_t value;
+  };
+  for (size_t offset = 0; text->size() - offset >= sizeof(Pair); offset += sizeof(Pair)) {
+    Pair pair{};
+    std::memcpy(&pair, text->data() + offset, sizeof(pair));
+    if (pair.type == AT_NULL) break;
+    if (pair.type == type) return pair.value;
+  }
+  return std::nullopt;
+}
+
+uint64_t SystemValue(int name) {
+  const auto value = sysconf(name);
+  return value > 0 ? static_cast<uint64_t>(value) : 0;
+}
+
+// The text after `key` on the first line that begins with it, without blanks around it.
+Result<std::string> ReadLineAfter(const std::string& path, std::string_view key) {
+  const auto text = ReadTextFile(path);
+  if (!text) return tl::unexpected(text.error());
+  std::string_view rest = *text;
+  std::string_view line;
+  while (text::NextLine(rest, line)) {
+    if (line.starts_with(key)) return std::string(text::Trim(line.substr(key.size())));
+  }
+  return tl::unexpected(text::MissingField(path, text::Trim(key)));
+}
+
+bool LinkIs(const std::string& path, std::string_view target) {
+  const auto link = ReadLink(path);
+  return link && *link == target;
+}
+
+bool HidesProcesses(std::string_view options) {
+  while (!options.empty()) {
+    const std::string_view option = text::CutAt(options, ',');
+    if (option.starts_with("subset=")) return true;
+    if (option.starts_with("hidepid=") && option != "hidepid=0" && option != "hidepid=off") return true;
+  }
+  return false;
+}
+
+bool MountShowsEveryProcess(const Root& root) {
+  std::error_code error;
+  const std::filesystem::path canonical = std::filesystem::canonical(root.ProcPath(""), error);
+  if (error) return false;
+  const std::string procfs = canonical.has_filename() ? canonical.string() : canonical.parent_path().string();
+  const auto mounts = ReadSelfMountinfo(root);
+  if (!mounts) return false;
+  // The last mount on a point is the one that is seen.
+  const auto mount = std::find_if(mounts->rbegin(), mounts->rend(),
+                                  [&procfs](const Mount& candidate) { return candidate.mount_point == procfs; });
+  return mount != mounts->rend() && mount->filesystem_type == "proc" && !HidesProcesses(mount->mount_options) &&
+         !HidesProcesses(mount->super_options);
+}
+
+// One private anonymous page of this process that was read but never written.
+class ReadFaultedPage {
+ public:
+  explicit ReadFaultedPage(size_t page_bytes)
+      : page_bytes_(page_bytes), page_(mmap(nullptr, page_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+    if (!IsMapped()) return;
+    madvise(page_, page_bytes_, MADV_NOHUGEPAGE);  // not the huge zero page; fails where there are no huge pages
+    static_cast<void>(*static_cast<const volatile char*>(page_));
+  }
+  ReadFaultedPage(const ReadFaultedPage&) = delete;
+  ReadFaultedPage& operator=(const ReadFaultedPage&) = delete;
+  ~ReadFaultedPage() {
+    if (IsMapped()) munmap(page_, page_bytes_);
+  }
+
+  bool IsMapped() const { return page_ != MAP_FAILED; }  // NOLINT: the C macro casts
+  uint64_t Address() const { return reinterpret_cast<uintptr_t>(page_); }
+
+ private:
+  size_t page_bytes_;
+  void* page_;
+};
+
+}  // namespace
+
+Result<PageGeometry> ReadPageGeometry(const Root& root) {
+  PageGeometry geometry;
+  const auto page_bytes = ReadAuxiliaryValue(root, AT_PAGESZ);
+  geometry.page_bytes = page_bytes ? *page_bytes : SystemValue(_SC_PAGESIZE);
+  if (!std::has_single_bit(geometry.page_bytes) || geometry.page_bytes > kMaxPageBytes) {
+    return tl::unexpected(text::BadField(root.ProcPath("self/auxv"), "page size", std::to_string(geometry.page_bytes)));
+  }
+  geometry.huge_page_bytes = geometry.page_bytes / sizeof(uint64_t) * geometry.page_bytes;
+  const std::string path = root.SysPath("kernel/mm/transparent_hugepage/hpage_pmd_size");
+  if (const auto text = ReadTextFile(path)) {
+    std::string_view rest = *text;
+    std::string_view line;
+    text::NextLine(rest, line);
+    const auto huge_page_bytes = text::NumberField<size_t>(path, "huge page size", text::Trim(line));
+    if (!huge_page_bytes) return tl::unexpected(huge_page_bytes.error());
+    geometry.huge_page_bytes = *huge_page_bytes;
+  }
+  if (!std::has_single_bit(geometry.huge_page_bytes) || geometry.huge_page_bytes < geometry.page_bytes) {
+    return tl::unexpected(text::BadField(path, "huge page size", std::to_string(geometry.huge_page_bytes)));
+  }
+  return geometry;
+}
+
+uint64_t ReadClockTicksPerSecond(const Root& root) {
+  const auto ticks = ReadAuxiliaryValue(root, AT_CLKTCK);
+  return ticks.value_or(0) != 0 ? *ticks : SystemValue(_SC_CLK_TCK);
+}
+
+Result<uint64_t> ReadBootTimeSeconds(const Root& root) {
+  const std::string path = root.ProcPath("stat");
+  const auto value = ReadLineAfter(path, "btime ");
+  if (!value) return tl::unexpected(value.error());
+  return text::NumberField<uint64_t>(path, "btime", *value);
+}
+
+Result<uint64_t> ReadAnonPagesBytes(const Root& root) {
+  const std::string path = root.ProcPath("meminfo");
+  const auto value = ReadLineAfter(path, "AnonPages:");
+  if (!value) return tl::unexpected(value.error());
+  return text::KilobytesField(path, "AnonPages", *value);
+}
+
+bool SeesEveryProcess(const Root& root) {
+  constexpr uint64_t kNeeded = kSysAdmin | kSysPtrace | kDacReadSearch;
+  const auto capabilities = ReadEffectiveCapabilities(root);
+  return capabilities && (*capabilities & kNeeded) == kNeeded &&
+         LinkIs(root.ProcPath("self/ns/pid"), "pid:[4026531836]") &&
+         LinkIs(root.ProcPath("self/ns/user"), "user:[4026531837]") && MountShowsEveryProcess(root);
+}
+
+std::optional<uint64_t> ReadEffectiveCapabilities(const Root& root) {
+  const auto status = ReadSelfStatus(root);
+  if (!status) return std::nullopt;
+  return status->effective_capabilities;
+}
+
+std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& geometry) {
+  const auto descriptor = OpenReadOnly(root.ProcPath("self/pagemap"));
+  if (!descriptor) return std::nullopt;
+  // A real procfs resolves `self` to this process, whichever PID namespace it belongs to; a fixture tree does not.
+  struct statfs filesystem {};
+  if (fstatfs(descriptor->get(), &filesystem) != 0 || filesystem.f_type != PROC_SUPER_MAGIC) return std::nullopt;
+  const ReadFaultedPage page(geometry.page_bytes);
+  if (!page.IsMapped()) return std::nullopt;
+  uint64_t entry = 0;
+  const auto offset = static_cast<off_t>(geometry.PageOf(page.Address()) * sizeof(entry));
+  ssize_t bytes = 0;
+  do {
+    bytes = pread(descriptor->get(), &entry, sizeof(entry), offset);
+  } while (bytes < 0 && errno == EINTR);
+  const uint64_t frame = entry & kPagemapFrameMask;
+  if (bytes != sizeof(entry) || (entry & kPagemapPresent) == 0 || frame == 0) return std::nullopt;
+  return frame;
+}
+
+uint64_t RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  rlimit raised = limit;
+  raised.rlim_cur = raised.rlim_max;
+  return setrlimit(RLIMIT_NOFILE, &raised) == 0 ? raised.rlim_cur : limit.rlim_cur;
+}
+
+}  // namespace cow::procfs

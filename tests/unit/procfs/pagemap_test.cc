@@ -1,0 +1,109 @@
+#include "collectors/procfs/pagemap.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <vector>
+
+#include "collectors/procfs/pagemap_scan.h"
+#include "tests/support/fixture_tree.h"
+
+namespace cow::procfs {
+namespace {
+
+TEST(PagemapTest, ReadsWordsAtPageNumbers) {
+  const test::FixtureTree tree;
+  tree.WriteWords("42/pagemap", 1000, std::array<uint64_t, 3>{kPagemapPresent | 7, 0, kPagemapSwapped});
+  const auto pagemap = Pagemap::Open(Root(tree.path()), 42);
+  ASSERT_TRUE(pagemap) << pagemap.error().ToString();
+  std::vector<uint64_t> entries(5, 99);
+  const auto read = pagemap->Read(999, entries);
+  ASSERT_TRUE(read) << read.error().ToString();
+  EXPECT_EQ(entries, (std::vector<uint64_t>{0, kPagemapPresent | 7, 0, kPagemapSwapped, 0}));
+  EXPECT_TRUE(pagemap->Alive(1000));
+  EXPECT_EQ(pagemap->path(), tree.Path("42/pagemap"));
+  EXPECT_TRUE(pagemap->Read(0, {}));
+}
+
+TEST(PagemapTest, PagesAboveTheLastAddressAreZero) {
+  const test::FixtureTree tree;
+  tree.WriteWords("42/pagemap", 0, std::array<uint64_t, 1>{1});
+  const auto pagemap = Pagemap::Open(Root(tree.path()), 42);
+  ASSERT_TRUE(pagemap);
+  for (const uint64_t page :
+       {uint64_t{1}, 0xffffffffff600000U / 4096, (uint64_t{1} << 60) - 2, uint64_t{1} << 60, ~uint64_t{0}}) {
+    std::vector<uint64_t> entries(4, 99);
+    const auto read = pagemap->Read(page, entries);
+    ASSERT_TRUE(read) << read.error().ToString();
+    EXPECT_EQ(entries, std::vector<uint64_t>(4, 0)) << page;
+  }
+  EXPECT_FALSE(pagemap->Alive(1));
+}
+
+TEST(PagemapTest, CutEntryIsZero) {
+  const test::FixtureTree tree;
+  tree.WriteWords("42/pagemap", 0, std::array<uint64_t, 2>{1, ~uint64_t{0}});
+  tree.SetSize("42/pagemap", 12);
+  const auto pagemap = Pagemap::Open(Root(tree.path()), 42);
+  std::vector<uint64_t> entries(3, 99);
+  ASSERT_TRUE(pagemap->Read(0, entries));
+  EXPECT_EQ(entries, (std::vector<uint64_t>{1, 0, 0}));
+}
+
+TEST(PagemapTest, NoEntryAtAllIsGone) {
+  const test::FixtureTree tree;
+  tree.WriteFile("42/pagemap", "");
+  const auto pagemap = Pagemap::Open(Root(tree.path()), 42);
+  ASSERT_TRUE(pagemap);
+  std::array<uint64_t, 2> entries{};
+  const auto read = pagemap->Read(5, entries);
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().kind, ErrorKind::kGone);
+  EXPECT_EQ(read.error().path, tree.Path("42/pagemap"));
+  EXPECT_FALSE(pagemap->Alive(5));
+}
+
+TEST(PagemapTest, OpenAndReadErrors) {
+  const test::FixtureTree tree;
+  EXPECT_EQ(Pagemap::Open(Root(tree.path()), 42).error().kind, ErrorKind::kGone);
+  tree.MakeDirectory("42/pagemap");
+  const auto pagemap = Pagemap::Open(Root(tree.path()), 42);
+  ASSERT_TRUE(pagemap);
+  std::array<uint64_t, 1> entries{};
+  EXPECT_EQ(pagemap->Read(0, entries).error().kind, ErrorKind::kIo);
+  EXPECT_FALSE(pagemap->Alive(0));
+}
+
+TEST(PagemapTest, RealSwapIsNeitherMarkerNorMigration) {
+  EXPECT_TRUE(IsRealSwap(kPagemapSwapped | (uint64_t{100} << 5)));
+  EXPECT_TRUE(IsRealSwap(kPagemapSwapped | kPagemapSoftDirty | 21));
+  EXPECT_FALSE(IsRealSwap(kPagemapSwapped | 22));
+  EXPECT_FALSE(IsRealSwap(kPagemapSwapped | 31));
+  EXPECT_FALSE(IsRealSwap(kPagemapSwapped | kPagemapGuard));
+  EXPECT_FALSE(IsRealSwap(kPagemapPresent | 3));
+  EXPECT_FALSE(IsRealSwap(0));
+}
+
+TEST(PagemapScanTest, IsUnavailableOnAFixture) {
+  const test::FixtureTree tree;
+  EXPECT_FALSE(PagemapScan::Probe(Root(tree.path()), {}).available());
+  tree.WriteWords("self/pagemap", 0, std::array<uint64_t, 1>{1});
+  tree.WriteWords("42/pagemap", 0, std::array<uint64_t, 1>{1});
+  const PagemapScan scan = PagemapScan::Probe(Root(tree.path()), {});
+  EXPECT_FALSE(scan.available());
+  EXPECT_FALSE(scan.Supports(kScanPresent));
+  EXPECT_EQ(scan.supported(), 0U);
+
+  const auto pagemap = Pagemap::Open(Root(tree.path()), 42);
+  std::vector<ScanRegion> regions;
+  uint64_t calls = 0;
+  const auto scanned = scan.Scan(*pagemap, {0, 4096, kScanPresent, kScanPresent}, 4096, regions, calls, [] {});
+  ASSERT_FALSE(scanned);
+  EXPECT_EQ(scanned.error().error_number, ENOTTY);
+  EXPECT_EQ(scanned.error().kind, ErrorKind::kIo);
+}
+
+}  // namespace
+}  // namespace cow::procfs

@@ -1,0 +1,106 @@
+#include "collectors/procfs/smaps.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/support/fixture_tree.h"
+
+namespace cow::procfs {
+namespace {
+
+std::string Fields() {
+  return "Size:                200 kB\n"
+         "KernelPageSize:        4 kB\n"
+         "MMUPageSize:           4 kB\n"
+         "Rss:                 100 kB\n"
+         "Pss:                  51 kB\n"
+         "Pss_Dirty:            11 kB\n"
+         "Shared_Clean:          1 kB\n"
+         "Shared_Dirty:          2 kB\n"
+         "Private_Clean:         3 kB\n"
+         "Private_Dirty:         6 kB\n"
+         "Referenced:          100 kB\n"
+         "Anonymous:             7 kB\n"
+         "KSM:                   0 kB\n"
+         "LazyFree:              0 kB\n"
+         "AnonHugePages:         8 kB\n"
+         "Swap:                  9 kB\n"
+         "SwapPss:               9 kB\n"
+         "Locked:                0 kB\n"
+         "THPeligible:           0\n"
+         "ProtectionKey:         0\n"
+         "VmFlags: rd wr mr mw me ac sd \n";
+}
+
+void ExpectFields(const SmapsVma& smaps) {
+  EXPECT_EQ(smaps.kernel_page_bytes, 4096U);
+  EXPECT_EQ(smaps.rss_bytes, 102400U);
+  EXPECT_EQ(smaps.pss_bytes, 51U * 1024);
+  EXPECT_EQ(smaps.shared_clean_bytes, 1024U);
+  EXPECT_EQ(smaps.shared_dirty_bytes, 2048U);
+  EXPECT_EQ(smaps.private_clean_bytes, 3072U);
+  EXPECT_EQ(smaps.private_dirty_bytes, 6144U);
+  EXPECT_EQ(smaps.anonymous_bytes, 7168U);
+  EXPECT_EQ(smaps.anon_huge_bytes, 8192U);
+  EXPECT_EQ(smaps.swap_bytes, 9216U);
+}
+
+TEST(SmapsTest, ReadsEveryArea) {
+  const test::FixtureTree tree;
+  tree.WriteFile("42/smaps", "1000-33000 rw-p 00000000 00:00 0                          [heap]\n" + Fields() +
+                                 "40000-72000 rw-p 00000000 fe:01 9                          /x: y\n" + Fields());
+  const auto vmas = ReadSmaps(Root(tree.path()), 42);
+  ASSERT_TRUE(vmas) << vmas.error().ToString();
+  ASSERT_EQ(vmas->size(), 2U);
+  EXPECT_EQ((*vmas)[0].vma.path, "[heap]");
+  EXPECT_EQ((*vmas)[1].vma.path, "/x: y");
+  EXPECT_EQ((*vmas)[1].vma.start, 0x40000U);
+  for (const SmapsVma& smaps : *vmas) ExpectFields(smaps);
+}
+
+TEST(SmapsTest, ReadsRollup) {
+  const test::FixtureTree tree;
+  tree.WriteFile("42/smaps_rollup", "1000-72000 ---p 00000000 00:00 0                          [rollup]\n" + Fields());
+  const auto sums = ReadSmapsRollup(Root(tree.path()), 42);
+  ASSERT_TRUE(sums) << sums.error().ToString();
+  EXPECT_EQ(sums->vma.start, 0x1000U);
+  EXPECT_EQ(sums->vma.end, 0x72000U);
+  ExpectFields(*sums);
+}
+
+TEST(SmapsTest, OldKernelsLackFields) {
+  const auto vmas = ParseSmaps("1000-2000 rw-p 0 00:00 0\nRss: 4 kB\n", "smaps");
+  ASSERT_TRUE(vmas) << vmas.error().ToString();
+  EXPECT_EQ(vmas->front().rss_bytes, 4096U);
+  EXPECT_EQ(vmas->front().swap_bytes, 0U);
+}
+
+TEST(SmapsTest, EmptyIsGone) {
+  const test::FixtureTree tree;
+  tree.WriteFile("42/smaps", "");
+  tree.WriteFile("42/smaps_rollup", "");
+  for (const pid_t pid : {42, 43}) {
+    EXPECT_EQ(ReadSmaps(Root(tree.path()), pid).error().kind, ErrorKind::kGone);
+    EXPECT_EQ(ReadSmapsRollup(Root(tree.path()), pid).error().kind, ErrorKind::kGone);
+  }
+}
+
+TEST(SmapsTest, Malformed) {
+  const std::string area = "1000-2000 rw-p 0 00:00 0\n";
+  const std::string good = area + "Rss: 4 kB\n";
+  for (const std::string& bad :
+       {std::string("\n"), std::string("Rss: 4 kB\n"), area, area + "Rss: 4\n", area + "Rss: -4 kB\n",
+        area + "Rss: x kB\n", area + "Rss:\n", area + "Rss: 99999999999999999999 kB\n", good + "nonsense\n",
+        good + good, good + "\n", good + "3000-4000 rw-p"}) {
+    const auto vmas = ParseSmaps(bad, "smaps");
+    ASSERT_FALSE(vmas) << bad;
+    EXPECT_EQ(vmas.error().kind, ErrorKind::kMalformed) << bad;
+  }
+  const test::FixtureTree tree;
+  tree.WriteFile("42/smaps_rollup", good + area);
+  EXPECT_EQ(ReadSmapsRollup(Root(tree.path()), 42).error().kind, ErrorKind::kMalformed);
+}
+
+}  // namespace
+}  // namespace cow::procfs
