@@ -1,0 +1,193 @@
+#include "collectors/memory/families.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace cow::memory {
+namespace {
+
+constexpr uint64_t kMaxProbeWait = 64;  // passes between two comparisons of processes that were found unrelated
+
+}  // namespace
+
+Member* Family::FindSlot(Slot slot) const {
+  for (const auto* list : {&members, &ended}) {
+    for (const auto& member : *list) {
+      if (member->slot == slot) return member.get();
+    }
+  }
+  return nullptr;
+}
+
+Families::Families(procfs::PageGeometry geometry, uint64_t zero_frame) : geometry_(geometry), zero_frame_(zero_frame) {}
+
+void Families::Update(const ProcessTable& table, FrameProbe& probe) {
+  families_.remove_if([](const auto& family) { return family->members.empty() && family->ended.empty(); });
+  by_layout_.clear();
+  for (const auto& [pid, process] : table.processes()) {
+    if (process->layout) by_layout_[*process->layout].push_back(process.get());
+  }
+  EndMembers(table, probe);
+
+  std::vector<std::shared_ptr<Process>> newcomers;
+  for (const auto& [pid, process] : table.processes()) {
+    if (!family_of_.contains(pid)) newcomers.push_back(process);
+  }
+  std::sort(newcomers.begin(), newcomers.end(), [](const auto& a, const auto& b) {
+    return std::pair(a->start_ticks, a->pid) < std::pair(b->start_ticks, b->pid);
+  });
+  for (const auto& process : newcomers) Place(process, table, probe);
+  ProbeAgain(table, probe);
+}
+
+void Families::EndMembers(const ProcessTable& table, FrameProbe& probe) {
+  const auto is_current = [&table](const Process& process) {
+    const auto found = table.processes().find(process.pid);
+    return found != table.processes().end() && found->second.get() == &process && !process.executed;
+  };
+  for (const auto& family : families_) {
+    for (auto& member : family->members) {
+      const bool dead_descriptor =
+          member->pagemap && !member->pagemap->Alive(geometry_.PageOf(member->process->stat.start_stack));
+      if (is_current(*member->process) && !dead_descriptor) continue;
+      member->ended = true;
+      family->ledger.Depart(member->slot);
+      family_of_.erase(member->process->pid);
+      candidates_.erase(member->process->pid);
+      family->ended.push_back(std::move(member));
+    }
+    std::erase(family->members, nullptr);
+    std::erase_if(family->aliases, [&](const auto& alias) {
+      const bool stays = is_current(*alias) && family->root() != nullptr &&
+                         probe.SameMemory(*alias, *family->root()->process).value_or(false);
+      if (!stays) family_of_.erase(alias->pid);
+      return !stays;
+    });
+  }
+}
+
+void Families::Place(const std::shared_ptr<Process>& process, const ProcessTable& table, FrameProbe& probe) {
+  const auto parent = table.processes().find(process->stat.ppid);
+  if (process->layout && parent != table.processes().end() && process->IsChildOf(*parent->second) &&
+      process->layout == parent->second->layout) {
+    const auto family = family_of_.find(parent->first);
+    if (family != family_of_.end() && probe.SameMemory(*process, *parent->second).value_or(false)) {
+      family->second->aliases.push_back(process);
+      family_of_[process->pid] = family->second;
+      return;
+    }
+  }
+  Family* family = FindRelatives(*process, table, probe);
+  if (family == nullptr) {
+    families_.push_back(std::make_unique<Family>(next_id_++, geometry_.PagesPerWindow(), zero_frame_));
+    family = families_.back().get();
+  }
+  Join(*family, process, probe);
+}
+
+Family* Families::FindRelatives(const Process& process, const ProcessTable& table, FrameProbe& probe) {
+  if (!process.layout || by_layout_[*process.layout].size() < 2) return nullptr;
+  const auto parent = table.processes().find(process.stat.ppid);
+  if (parent != table.processes().end() && process.IsChildOf(*parent->second) &&
+      process.layout == parent->second->layout && family_of_.contains(parent->first)) {
+    if (probe.LayoutIsRandom(process) || probe.ShareFrame(process, *parent->second)) return family_of_[parent->first];
+  }
+  return FindByFrames(process, probe);
+}
+
+Family* Families::FindByFrames(const Process& process, FrameProbe& probe) {
+  std::set<const Family*> refuted;
+  for (const Process* other : by_layout_[*process.layout]) {
+    const auto family = family_of_.find(other->pid);
+    if (other->pid == process.pid || family == family_of_.end()) continue;
+    if (const auto own = family_of_.find(process.pid); own != family_of_.end() && own->second == family->second)
+      continue;
+    if (!refuted.insert(family->second).second) continue;
+    if (probe.ShareFrame(process, *other)) return family->second;
+  }
+  return nullptr;
+}
+
+void Families::ProbeAgain(const ProcessTable& table, FrameProbe& probe) {
+  for (auto item = families_.begin(); item != families_.end();) {
+    Family& family = **item;
+    ++item;
+    if (family.members.size() != 1 || !family.ended.empty() || !family.aliases.empty()) continue;
+    const std::shared_ptr<Process> process = family.members.front()->process;
+    if (!process->layout || by_layout_[*process->layout].size() < 2) continue;
+    Candidate& candidate = candidates_[process->pid];
+    if (candidate.next_probe == 0) candidate.next_probe = table.pass() + 1;
+    if (table.pass() < candidate.next_probe) continue;
+    candidate.wait = std::min(candidate.wait * 2, kMaxProbeWait);
+    candidate.next_probe = table.pass() + candidate.wait;
+    Family* relatives = FindByFrames(*process, probe);
+    if (relatives == nullptr) continue;
+    candidates_.erase(process->pid);
+    family_of_.erase(process->pid);
+    families_.remove_if([&family](const auto& other) { return other.get() == &family; });
+    Join(*relatives, process, probe);
+  }
+}
+
+void Families::Join(Family& family, const std::shared_ptr<Process>& process, FrameProbe& probe) {
+  auto member = std::make_unique<Member>();
+  member->process = process;
+  while (family.FindSlot(member->slot) != nullptr || family.ledger.IsDeparting(member->slot)) ++member->slot;
+  for (const auto& other : family.members) {
+    if (process->IsChildOf(*other->process)) member->parent = other->slot;
+  }
+  const bool joins_others = !family.members.empty();
+  member->first_look = !process->baseline;
+  member->forked = joins_others && !process->baseline;
+  if (member->forked) ++family.forks;
+  family.members.push_back(std::move(member));
+  family_of_[process->pid] = &family;
+  if (!joins_others) return;
+  for (const auto& each : family.members) {
+    if (each->pagemap) continue;
+    auto pagemap = probe.OpenPagemap(*each->process);
+    if (pagemap) {
+      each->pagemap = std::move(*pagemap);
+    } else {
+      each->unread = pagemap.error();
+    }
+  }
+  OrderMembers(family);
+}
+
+void Families::OrderMembers(Family& family) {
+  auto& members = family.members;
+  std::sort(members.begin(), members.end(), [](const auto& a, const auto& b) {
+    return std::pair(a->process->start_ticks, a->process->pid) < std::pair(b->process->start_ticks, b->process->pid);
+  });
+  // Pids wrap around: within one clock tick a child may have the smaller one.
+  for (size_t i = 0; i < members.size(); ++i) {
+    for (size_t j = i + 1; j < members.size(); ++j) {
+      if (members[i]->process->IsChildOf(*members[j]->process)) std::swap(members[i], members[j]);
+    }
+  }
+}
+
+void Families::Settle(Family& family, const std::function<void(const Family&, const Member&)>& on_end) {
+  for (const auto& member : family.members) member->first_look = false;
+  std::erase_if(family.ended, [&](const auto& member) {
+    if (!family.members.empty() && family.ledger.IsDeparting(member->slot)) return false;
+    on_end(family, *member);
+    for (const auto& child : family.members) {
+      if (child->parent == member->slot) child->parent = Verdict::kNobody;  // the slot may get a new holder
+    }
+    return true;
+  });
+  if (family.members.size() == 1 && family.ended.empty() && family.ledger.empty()) {
+    family.members.front()->pagemap.reset();
+    family.members.front()->huge_windows.clear();
+  }
+}
+
+size_t Families::MemoryBytes() const {
+  size_t bytes = 0;
+  for (const auto& family : families_) bytes += family->ledger.MemoryBytes();
+  return bytes;
+}
+
+}  // namespace cow::memory

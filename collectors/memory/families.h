@@ -1,0 +1,114 @@
+// Families: processes that descend from one another by fork without exec, and so share an address-space layout.
+//
+// Every process is a member of exactly one family, most of them the only one. A newcomer joins the family of a process
+// with the same layout key if both map the same anonymous frame, or if it is that process' child at first sight and
+// layouts are random (without ASLR two unrelated runs of a program have equal keys). Membership ends with the process
+// or its exec. Not thread-safe.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "collectors/memory/ledger.h"
+#include "collectors/memory/mapping.h"
+#include "collectors/memory/process_table.h"
+#include "collectors/procfs/pagemap.h"
+#include "collectors/procfs/system.h"
+
+namespace cow::memory {
+
+struct Member {
+  std::shared_ptr<Process> process;
+  Slot slot = 0;
+  Slot parent = Verdict::kNobody;  // slot of the member that forked it, if it was one then
+  bool forked = false;             // joined as somebody's fork, after the exporter's first look
+  bool first_look = false;         // no completed pass has seen it yet, and it is younger than the exporter
+  bool ended = false;              // exit or exec; kept until the ledger has settled its pages
+
+  // Kept from pass to pass in families of two or more: the descriptor is the identity of the address space.
+  std::optional<procfs::Pagemap> pagemap;
+  std::vector<Mapping> mappings;              // of the current pass
+  std::unordered_set<uint64_t> huge_windows;  // windows that were mapped by one huge page at the last look
+  std::optional<procfs::Error> unread;        // why the last pass could not read it
+  uint64_t life_break_pages = 0;              // broken between it and its parent since it joined
+};
+
+struct Family {
+  Family(uint64_t family_id, size_t pages_per_window, uint64_t zero_frame)
+      : id(family_id), ledger(pages_per_window, zero_frame) {}
+
+  uint64_t id;
+  std::vector<std::unique_ptr<Member>> members;  // the root first, then by age
+  std::vector<std::unique_ptr<Member>> ended;    // until the ledger has settled them
+  Ledger ledger;
+  uint64_t forks = 0;  // members that joined by fork since the exporter's first look
+  // Processes that share a member's whole memory (vfork, CLONE_VM): they count as processes, their memory once.
+  std::vector<std::shared_ptr<Process>> aliases;
+
+  const Member* root() const { return members.empty() ? nullptr : members.front().get(); }
+  Member* FindSlot(Slot slot) const;
+};
+
+// What the families need to know of page tables; the scanner answers.
+class FrameProbe {
+ public:
+  virtual ~FrameProbe() = default;
+  // True if both processes map the same anonymous frame (neither the zero page nor KSM's) at one address.
+  virtual bool ShareFrame(const Process& a, const Process& b) = 0;
+  // True if both are one address space; empty where it can't be told.
+  virtual std::optional<bool> SameMemory(const Process& a, const Process& b) = 0;
+  virtual procfs::Result<procfs::Pagemap> OpenPagemap(const Process& process) = 0;
+  // True if address-space layouts of this process are random.
+  virtual bool LayoutIsRandom(const Process& process) = 0;
+};
+
+class Families {
+ public:
+  Families(procfs::PageGeometry geometry, uint64_t zero_frame);
+
+  // Brings membership up to date with the table.
+  void Update(const ProcessTable& table, FrameProbe& probe);
+
+  // Families with at least one living member, or with pages of ended ones still to be settled.
+  const std::list<std::unique_ptr<Family>>& families() const { return families_; }
+
+  // After a completed pass over a family: forgets members that are settled. They are handed to `on_end`.
+  void Settle(Family& family, const std::function<void(const Family&, const Member&)>& on_end);
+
+  size_t MemoryBytes() const;
+
+ private:
+  struct Candidate {
+    uint64_t next_probe = 0;  // pass at which an unrelated pair is compared again
+    uint64_t wait = 1;
+  };
+
+  void EndMembers(const ProcessTable& table, FrameProbe& probe);
+  void Place(const std::shared_ptr<Process>& process, const ProcessTable& table, FrameProbe& probe);
+  Family* FindRelatives(const Process& process, const ProcessTable& table, FrameProbe& probe);
+  Family* FindByFrames(const Process& process, FrameProbe& probe);
+  void ProbeAgain(const ProcessTable& table, FrameProbe& probe);
+  void Join(Family& family, const std::shared_ptr<Process>& process, FrameProbe& probe);
+  static void OrderMembers(Family& family);
+
+  procfs::PageGeometry geometry_;
+  uint64_t zero_frame_;
+  uint64_t next_id_ = 1;
+  std::list<std::unique_ptr<Family>> families_;
+  std::map<pid_t, Family*> family_of_;                          // members and aliases, by pid
+  std::map<LayoutKey, std::vector<const Process*>> by_layout_;  // of the current update
+  std::map<pid_t, Candidate> candidates_;                       // families of one that resemble others
+};
+
+}  // namespace cow::memory

@@ -1,0 +1,209 @@
+// The ledger of one family: which frame each virtual page was shared at, and which members still hold it. From it
+// follows, at the next look, who broke a page, who kept the original, and what became private because a partner left.
+//
+// Pure: it sees pagemap entries and answers about frames, never a file, so it is tested with hand-made windows. One
+// pass over a family is
+//   for each window: Examine (what changed, what must be asked) → the scanner reads answers and witnesses → Settle
+//   at the end:      Orphans (pages whose partner is not at their address) → answers → FinishPass
+// Examine changes nothing, so that a window can be read again as often as needed before it is settled.
+//
+// Rules are those of a single virtual page:
+//   still shared  the same frame in two members (neither the zero page nor one merged by KSM)
+//   broken by X   it was in the ledger, X has another frame, and a holder still has the old one or is gone
+//   moved         every holder's frame changed to the same new one (migration), or it sits at another address (mremap)
+//   unshared      the frame is the same, the others left: exit, unmap, or a collapse into a new huge page
+//   fresh         present, not in the ledger, not shared: never a break
+//   unattributed  at a member's first look it differs from its relatives and nothing tells why
+//   unresolved    swapped or migrating on one side: judged when it is back
+//
+// Units: pages and page numbers (address / page size). Memory: 8 bytes a page plus one bit per member and page for
+// windows that hold something shared. Not thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <vector>
+
+#include "collectors/memory/frame_facts.h"
+#include "collectors/memory/page.h"
+
+namespace cow::memory {
+
+enum class UnshareCause { kExit, kUnmap, kCollapse, kUnknown };
+
+struct Verdict {
+  enum class Kind { kBreak, kUnshared, kUnattributed };
+  static constexpr Slot kNobody = ~Slot{0};
+
+  Kind kind = Kind::kBreak;
+  UnshareCause cause = UnshareCause::kUnknown;  // of kUnshared
+  bool side_known = true;                       // of kBreak: false where it can't be told who copied
+  bool seen = true;              // of kBreak: false when inferred at a first look, from the kernel's marks
+  Slot slot = Verdict::kNobody;  // who broke it, whose page became private, whose is unattributed
+  uint64_t page = 0;             // number of the (first) virtual page
+  uint64_t pages = 1;
+  uint32_t heirs_begin = 0;  // of kBreak: who held the original besides, a range of Judgement::heirs
+  uint32_t heirs_end = 0;
+};
+
+// What was decided about one window or about pages that moved. Appended to; the caller clears it.
+struct Judgement {
+  std::vector<Verdict> verdicts;
+  std::vector<Slot> heirs;
+
+  void Clear() {
+    verdicts.clear();
+    heirs.clear();
+  }
+};
+
+// One member's reading of one window.
+struct Reading {
+  Slot slot = 0;
+  const uint64_t* entries = nullptr;  // a window's worth of pagemap entries; zero where the member maps nothing
+  bool first_look = false;            // judge also what differs already (never set for members older than the exporter)
+  Slot parent = Verdict::kNobody;     // the member that forked it, where that is a member too
+  bool is_root = false;
+};
+
+// What Examine found; buffers are reused from window to window.
+struct Examination {
+  std::vector<uint64_t> questions;  // frames whose kpageflags are needed before Settle
+  std::vector<uint32_t> witnesses;  // indexes of readings to be taken again: pages in `attention` must read the same
+  std::vector<uint64_t> attention;  // bitmap: pages that are judged one by one
+  std::vector<uint64_t>
+      unstable;        // bitmap set by the caller: pages that kept changing under the reads, left for the next pass
+  bool quiet = false;  // nothing changed: Settle has nothing to do
+
+  // Scratch of the ledger.
+  struct Member {
+    const uint64_t* frames = nullptr;    // AnonFrame per page
+    std::vector<uint64_t> own_frames;    // storage where it is not another member's
+    std::vector<uint64_t> anon;          // bitmap: has an anonymous frame
+    std::vector<uint64_t> maybe_shared;  // bitmap: and bit 56 is clear
+    std::vector<uint64_t> current;       // bitmap: has the candidate frame
+  };
+  std::vector<Member> members;
+  std::vector<uint64_t> candidates;  // per page: the recorded frame, or one that might become it
+  std::vector<uint64_t> grouped;     // bitmap: pages with a recorded frame
+  std::vector<uint64_t> pairs;       // bitmap: at least two members have the candidate frame
+};
+
+// What a settled window looks like, for those who add up.
+struct WindowSharing {
+  struct Member {
+    std::vector<uint64_t> shared;  // bitmap: shares this page with another member at the same address
+    uint64_t ksm_pages = 0;        // merged by KSM (counted where KSM is in use), not in `shared`
+  };
+  std::vector<Member> members;    // parallel to the readings
+  uint64_t exposure_pages = 0;    // Σ over frames (holders − 1)
+  uint64_t unresolved_pages = 0;  // swapped or migrating while a partner is not
+};
+
+// What only the whole pass can tell: pages matched by frame at different addresses.
+struct MovedSharing {
+  int64_t shared_pages = 0;      // process view: private in their window, shared over the family
+  int64_t exposure_pages = 0;    // Σ over those frames (holders − 1)
+  uint64_t unmatched_pages = 0;  // mapped by somebody who is no member
+};
+
+class Ledger {
+ public:
+  // `zero_frame`: the base zero page's frame, kNoFrame if unknown.
+  Ledger(size_t pages_per_window, uint64_t zero_frame);
+
+  // A pass begins: nothing is known yet about pages at moved addresses.
+  void BeginPass();
+
+  // A member ended (exit or exec). Its pages are settled window by window in the pass that follows.
+  void Depart(Slot slot);
+
+  // `readings`: every living member, also those without a page in the window. `ksm_in_use`: some member has merged
+  // pages, so that newly shared frames are asked about.
+  void Examine(uint64_t window, std::span<const Reading> readings, bool ksm_in_use, Examination& examination) const;
+
+  // Decides. `facts` answers the questions asked (all of them, or some are unknown).
+  void Settle(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
+              const Examination& examination, Judgement& judgement, WindowSharing& sharing);
+
+  // True if somebody who is not in a window's readings may hold pages there: the window must be visited.
+  std::vector<uint64_t> Windows() const;
+
+  // Frames of pages that are mapped more than once but found no partner at their address, and of those matched before.
+  std::vector<uint64_t> OrphanFrames() const;
+
+  // Matches orphans by frame over the whole family. `facts` answers OrphanFrames with flags and map counts. Windows
+  // that were not visited in this pass are forgotten, departed members' slots are free afterwards.
+  void FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved);
+
+  // Nothing is recorded as shared.
+  bool empty() const { return windows_.empty() && moved_.empty(); }
+  bool IsDeparting(Slot slot) const;
+
+  // Bytes of heap that the records take.
+  size_t MemoryBytes() const;
+
+ private:
+  // Further frames shared at a page beside the window's own, by other members.
+  struct Extra {
+    uint32_t page = 0;  // within the window
+    uint64_t frame = kNoFrame;
+    std::vector<Slot> holders;
+  };
+  // A holder whose page is swapped out or migrating.
+  struct Away {
+    uint32_t page = 0;
+    uint64_t frame = kNoFrame;  // that its group is recorded at
+    Slot slot = 0;
+  };
+  struct Window {
+    std::vector<uint64_t> frames;  // per page, kNoFrame: nothing recorded
+    std::vector<uint64_t> held;    // per slot one bitmap
+    std::vector<Extra> extras;
+    std::vector<Away> away;
+    uint64_t visited = 0;  // pass
+  };
+  // A holder of a frame that is shared between different addresses.
+  struct Moved {
+    uint64_t page = 0;  // number of the virtual page
+    Slot slot = 0;
+    uint64_t frame = kNoFrame;
+    uint64_t now = 0;  // entry read in this pass
+  };
+  // A page without a partner at its address although it is mapped more than once.
+  struct Orphan {
+    uint64_t frame = kNoFrame;
+    uint64_t page = 0;
+    Slot slot = 0;
+    bool was_shared = false;  // the ledger had it; `cause` tells how the others left
+    UnshareCause cause = UnshareCause::kUnknown;
+  };
+  struct Holder;
+  struct Group;
+  struct Outcome;
+  class PageJudge;
+
+  std::span<uint64_t> Held(Window& window, Slot slot);
+  std::span<const uint64_t> Held(const Window& window, Slot slot) const;
+  std::span<const Moved> MovedIn(uint64_t window) const;
+  std::span<Moved> MovedIn(uint64_t window);
+  static void Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome);
+  void SettleBulk(Window& record, std::span<const Reading> readings, const Examination& examination,
+                  std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement);
+  void DescribeWindow(uint64_t window, const Window* record, std::span<const Reading> readings, const FrameFacts& facts,
+                      const Examination& examination, WindowSharing& sharing) const;
+  bool IsMoved(uint64_t page, Slot slot) const;
+
+  size_t pages_;
+  size_t words_;
+  uint64_t zero_frame_;
+  uint64_t pass_ = 0;
+  std::map<uint64_t, Window> windows_;
+  std::vector<Moved> moved_;     // sorted by (page, slot)
+  std::vector<Orphan> orphans_;  // of this pass
+  std::vector<Slot> departing_;
+};
+
+}  // namespace cow::memory

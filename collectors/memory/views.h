@@ -1,0 +1,102 @@
+// What a collector is shown: windows with their verdicts, and what a whole pass over a family found. Read-only, valid
+// during the call only.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "collectors/memory/families.h"
+#include "collectors/memory/ledger.h"
+#include "collectors/memory/mapping.h"
+#include "collectors/procfs/system.h"
+
+namespace cow::memory {
+
+// How much of the page tables could be seen of a process.
+enum class Mode {
+  kFull,
+  kNoKpage,   // frames, but neither kpageflags nor kpagecount
+  kNoFrames,  // pagemap without frame numbers: sharing by bit 56, nothing by whom
+  kNone,      // no pagemap: sizes and faults only
+};
+inline constexpr size_t kModes = 4;
+
+// Pages of one mapping within one window, by what their entries say. Base pages.
+struct SegmentTally {
+  uint64_t anon = 0;           // present, anonymous; the zero page is not in it
+  uint64_t anon_shared = 0;    // of those: shared with another member at this address
+  uint64_t anon_multiple = 0;  // of those: bit 56 is clear (the only sign of sharing where frames are hidden)
+  uint64_t zero_base = 0;
+  uint64_t zero_huge = 0;   // base pages mapped by the huge zero page
+  uint64_t cache_once = 0;  // page cache or shared memory, mapped exactly once
+  uint64_t cache_more = 0;  // and mapped more than once
+  uint64_t swapped = 0;
+  uint64_t huge_pmd = 0;  // base pages mapped by a PMD, the zero page's not in it
+
+  uint64_t Present() const { return anon + zero_base + zero_huge + cache_once + cache_more; }
+};
+
+struct Segment {
+  const Mapping* mapping = nullptr;
+  uint32_t first = 0;  // page within the window
+  uint32_t pages = 0;
+  SegmentTally tally;
+};
+
+struct MemberWindow {
+  const Member* member = nullptr;
+  std::span<const uint64_t> entries;  // of the whole window
+  std::span<const Segment> segments;
+  uint64_t ksm_pages = 0;
+  bool split = false;  // its huge page was split, and it broke a page here
+};
+
+struct WindowView {
+  const Family* family = nullptr;
+  uint64_t window = 0;
+  procfs::PageGeometry geometry;
+  std::chrono::system_clock::time_point read_at;
+  std::span<const MemberWindow> members;  // those that map something here
+  const WindowSharing* sharing = nullptr;
+  const Judgement* judgement = nullptr;
+  bool frames_known = true;
+};
+
+// What was not walked page by page, because no one can share it; from status, in bytes.
+struct Unwalked {
+  uint64_t anon_bytes = 0;
+  uint64_t swap_bytes = 0;
+  uint64_t hugetlb_bytes = 0;
+  uint64_t zero_base_bytes = 0;  // from PAGEMAP_SCAN, as the next two
+  uint64_t zero_huge_bytes = 0;
+  uint64_t huge_pmd_bytes = 0;
+};
+
+// The end of a completed pass over a family.
+struct FamilyView {
+  const Family* family = nullptr;
+  procfs::PageGeometry geometry;
+  std::chrono::system_clock::time_point read_at;
+  const MovedSharing* moved = nullptr;
+  const Judgement* judgement = nullptr;  // of pages at moved addresses
+  Unwalked unwalked;
+  std::array<bool, kModes> modes{};  // in use by its members
+  bool scan_known = true;            // PAGEMAP_SCAN is there: huge_pmd is a count; else it is unknown
+};
+
+// The mapping kind of the page that a verdict is about.
+MappingKind KindOfVerdict(const Family& family, const Verdict& verdict, const procfs::PageGeometry& geometry);
+
+class ScanObserver {
+ public:
+  virtual ~ScanObserver() = default;
+  virtual void OnWindow(const WindowView& view) = 0;
+  virtual void OnFamily(const FamilyView& view) = 0;
+  // Asked between two windows; false abandons the pass.
+  virtual bool Continue() = 0;
+};
+
+}  // namespace cow::memory
