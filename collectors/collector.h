@@ -1,0 +1,103 @@
+// The interface of a collector: it is shown windows with their verdicts and adds them up.
+//
+// A collector opens no file and keeps no per-window state. It declares how many numbers it needs; the engine keeps
+// them, per window, per family and per group, so that gauges always are the sum of each window's latest reading and
+// counters outlive the processes. Adding a collector is one file that implements this interface and one line in
+// registry.cc.
+//
+// All calls come from the scanning thread. A collector that throws loses its own metrics for that pass, nobody else's.
+#pragma once
+
+#include <prometheus/metric_family.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "collectors/memory/views.h"
+
+namespace cow::collectors {
+
+// Where a collector adds. The engine zeroes `gauges` before each call: they are what this window or family holds now.
+// `counters` are the group's own and only grow.
+struct Tally {
+  std::span<int64_t> gauges;
+  std::span<uint64_t> counters;
+};
+
+// The sums of one group, for publishing.
+struct GroupSums {
+  std::string_view group;
+  std::span<const int64_t> gauges;
+  std::span<const uint64_t> counters;
+  bool frames_known = true;  // false: some family's frames are hidden, so what needs them is not known
+  bool scan_known = true;    // false: no PAGEMAP_SCAN, so what only it tells is not known
+};
+
+// Builds families of gauges and counters; a family without a series is not published.
+class MetricWriter {
+ public:
+  using Labels = std::vector<prometheus::ClientMetric::Label>;
+
+  explicit MetricWriter(std::vector<prometheus::MetricFamily>& out) : out_(out) {}
+
+  // Opens a family; the series that follow belong to it.
+  void Begin(std::string name, std::string help, prometheus::MetricType type);
+  void Add(Labels labels, double value);
+  // One series with label `group`, and further labels.
+  void AddFor(std::string_view group, Labels labels, double value);
+  // A histogram series: `counts` per bucket, not cumulative, the last one beyond the last bound.
+  void AddHistogram(std::string_view group, std::span<const double> bounds, std::span<const uint64_t> counts,
+                    double sum);
+
+ private:
+  std::vector<prometheus::MetricFamily>& out_;
+};
+
+class Collector {
+ public:
+  explicit Collector(procfs::PageGeometry geometry) : geometry_(geometry) {}
+  virtual ~Collector() = default;
+  Collector(const Collector&) = delete;
+  Collector& operator=(const Collector&) = delete;
+
+  virtual size_t gauges() const { return 0; }
+  virtual size_t counters() const { return 0; }
+
+  virtual void OnWindow(const memory::WindowView& /*view*/, const Tally& /*tally*/) {}
+  // Once per completed pass over a family, after its windows.
+  virtual void OnFamily(const memory::FamilyView& /*view*/, const Tally& /*tally*/) {}
+  // A member ended (exit or exec) and its pages are settled. Only counters may be added to.
+  virtual void OnEnd(const memory::Family& /*family*/, const memory::Member& /*member*/, const Tally& /*tally*/) {}
+  // The family is no more: state kept for it can go.
+  virtual void OnFamilyGone(uint64_t /*family_id*/) {}
+  // A pass over all families was completed.
+  virtual void OnPassEnd() {}
+
+  virtual void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const = 0;
+
+ protected:
+  double Bytes(int64_t pages) const { return static_cast<double>(pages) * static_cast<double>(geometry_.page_bytes); }
+  double Bytes(uint64_t pages) const { return static_cast<double>(pages) * static_cast<double>(geometry_.page_bytes); }
+  int64_t Pages(uint64_t bytes) const { return static_cast<int64_t>(bytes / geometry_.page_bytes); }
+  const procfs::PageGeometry& geometry() const { return geometry_; }
+
+ private:
+  procfs::PageGeometry geometry_;
+};
+
+// One line of the registry.
+struct Registration {
+  std::string_view name;
+  std::string_view help;
+  bool enabled_by_default = false;
+  std::unique_ptr<Collector> (*make)(const procfs::PageGeometry& geometry) = nullptr;
+};
+std::span<const Registration> Registry();
+
+}  // namespace cow::collectors

@@ -1,0 +1,596 @@
+#include "collectors/engine.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <limits>
+#include <map>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "collectors/collector.h"
+#include "collectors/groups.h"
+#include "collectors/label.h"
+#include "collectors/memory/families.h"
+#include "collectors/memory/process_table.h"
+#include "collectors/memory/scanner.h"
+#include "collectors/procfs/cgroup.h"
+#include "collectors/procfs/process_list.h"
+#include "collectors/procfs/system.h"
+
+namespace cow::collectors {
+namespace {
+
+using memory::Family;
+using memory::FamilyView;
+using memory::Member;
+using memory::WindowView;
+using procfs::ErrorKind;
+using prometheus::MetricType;
+using SystemTime = std::chrono::system_clock::time_point;
+using SteadyClock = std::chrono::steady_clock;
+
+constexpr std::array<std::string_view, memory::kModes> kModeNames{"full", "no_kpage", "no_frames", "none"};
+constexpr std::array<std::string_view, 4> kUnreadReasons{"denied", "gone", "budget", "malformed"};
+enum UnreadReason : size_t { kDenied, kGone, kBudget, kMalformed };
+
+double Seconds(SystemTime time) { return std::chrono::duration<double>(time.time_since_epoch()).count(); }
+
+procfs::PageGeometry ReadGeometry(const procfs::Root& root) {
+  const auto geometry = procfs::ReadPageGeometry(root);
+  if (!geometry) throw std::runtime_error(geometry.error().ToString());
+  return *geometry;
+}
+
+// One enabled collector and its part of the cells.
+struct Slot {
+  std::string_view name;
+  std::unique_ptr<Collector> collector;
+  size_t first_gauge = 0;
+  size_t first_counter = 0;
+  SteadyClock::duration spent{};       // in the current pass
+  bool failed = false;                 // in the current pass
+  SteadyClock::duration last_spent{};  // in the last completed pass
+  bool last_failed = false;
+};
+
+// The latest reading of one window.
+struct WindowCells {
+  std::vector<int32_t> gauges;  // base pages
+  uint32_t present_pages = 0;
+  SystemTime read_at;
+  uint64_t pass = 0;
+};
+
+// What the engine keeps of a family.
+struct FamilyState {
+  std::string group;
+  std::pair<pid_t, uint64_t> root;  // pid and start time of the root that named the group
+  std::string root_comm;
+  std::unordered_map<uint64_t, WindowCells> windows;  // of families that are walked window by window
+  std::vector<int64_t> window_sum;                    // over `windows`
+  std::vector<int64_t> family_cells;                  // of the last completed pass
+  WindowCells lonely;                                 // a process without relatives: its windows in one
+  WindowCells lonely_pending;                         // of the pass under way
+  uint64_t unread_pages = 0;
+  std::array<uint64_t, kUnreadReasons.size()> unread{};
+  std::array<bool, memory::kModes> modes{};
+  bool scan_known = true;
+  bool completed = false;  // a pass was
+  SystemTime read_at;      // end of the last completed pass
+  SystemTime first_start;  // of the oldest forked child
+  bool has_child = false;
+  size_t processes = 0;
+  size_t members = 0;
+  std::string exe;
+  procfs::CgroupNames names;
+  std::string cgroup_path;
+  std::optional<procfs::CgroupMemory> cgroup_memory;
+  uint64_t pass = 0;
+};
+
+}  // namespace
+
+class Engine::Impl : private memory::ScanObserver {
+ public:
+  Impl(procfs::Root root, EngineOptions options)
+      : root_(std::move(root)),
+        options_(std::move(options)),
+        geometry_(ReadGeometry(root_)),
+        table_(root_, options_.max_processes),
+        scanner_(root_, geometry_),
+        families_(geometry_, scanner_.zero_frame()),
+        groups_(options_.max_groups, 0) {
+    for (const std::string& name : options_.collectors) {
+      const auto registry = Registry();
+      const auto entry =
+          std::find_if(registry.begin(), registry.end(), [&name](const Registration& r) { return r.name == name; });
+      if (entry == registry.end()) throw std::invalid_argument("unknown collector: " + name);
+      Slot slot;
+      slot.name = entry->name;
+      slot.collector = entry->make(geometry_);
+      slot.first_gauge = gauges_;
+      slot.first_counter = counters_;
+      gauges_ += slot.collector->gauges();
+      counters_ += slot.collector->counters();
+      slots_.push_back(std::move(slot));
+    }
+    groups_ = Groups(options_.max_groups, counters_);
+    scratch_.assign(gauges_, 0);
+    boot_time_ = procfs::ReadBootTimeSeconds(root_).value_or(0);
+    ticks_ = static_cast<double>(procfs::ReadClockTicksPerSecond(root_));
+    procfs::RaiseDescriptorLimit();
+    if (const auto listed = procfs::ListProcesses(root_); !listed) throw std::runtime_error(listed.error().ToString());
+  }
+
+  bool RunPass(PassControl& control) {
+    control_ = &control;
+    const auto begin = SteadyClock::now();
+    if (!table_.Update()) return false;
+    ++pass_;
+    pass_begin_ = std::chrono::system_clock::now();
+    groups_.BeginPass();
+    for (Slot& slot : slots_) {
+      slot.spent = {};
+      slot.failed = false;
+    }
+    families_.Update(table_, scanner_);
+    ReadHostSaved();
+    lonely_processes_ = 0;
+    for (const auto& family : families_.families()) Assign(*family);
+    for (const auto& family : families_.families()) {
+      if (!scanner_.ScanFamily(*family, *this)) return false;
+      families_.Settle(*family, [this](const Family& owner, const Member& member) { OnEnd(owner, member); });
+    }
+    std::erase_if(states_, [this](const auto& item) {
+      if (item.second.pass == pass_) return false;
+      for (Slot& slot : slots_) {
+        Guard(slot, [&] { slot.collector->OnFamilyGone(item.first); });
+      }
+      return true;
+    });
+    for (Slot& slot : slots_) {
+      Guard(slot, [&] { slot.collector->OnPassEnd(); });
+      slot.last_spent = slot.spent;
+      slot.last_failed = slot.failed;
+    }
+    groups_.EndPass(begin, SteadyClock::now());
+    ++completed_passes_;
+    return true;
+  }
+
+  std::vector<prometheus::MetricFamily> Collect() const;
+
+ private:
+  // The sums of one group over its families.
+  struct GroupState {
+    std::vector<int64_t> gauges;
+    const Group* group = nullptr;
+    size_t processes = 0;
+    size_t families = 0;
+    std::array<bool, memory::kModes> modes{};
+    bool scan_known = true;
+    std::array<uint64_t, kUnreadReasons.size()> unread{};
+    uint64_t covered_pages = 0;
+    uint64_t known_pages = 0;
+    std::optional<SystemTime> oldest_read;
+    std::optional<SystemTime> oldest_child;
+    std::vector<const FamilyState*> members;
+  };
+
+  template <class Call>
+  void Guard(Slot& slot, Call&& call) {
+    const auto begin = SteadyClock::now();
+    try {
+      call();
+    } catch (...) {  // one that fails costs its own metrics only
+      slot.failed = true;
+    }
+    slot.spent += SteadyClock::now() - begin;
+  }
+
+  Tally TallyFor(const Slot& slot, Group& group) {
+    return {std::span(scratch_).subspan(slot.first_gauge, slot.collector->gauges()),
+            std::span(group.counters).subspan(slot.first_counter, slot.collector->counters())};
+  }
+
+  void Assign(const Family& family);
+  void DescribeRoot(const memory::Process& root, FamilyState& state) const;
+  void OnWindow(const WindowView& view) override;
+  void OnFamily(const FamilyView& view) override;
+  void OnEnd(const Family& family, const Member& member);
+  bool Continue() override { return control_->Continue(); }
+  void ReadHostSaved();
+  SystemTime StartOf(const memory::Process& process) const;
+  std::map<std::string, GroupState> SumGroups() const;
+  void AddFamily(const FamilyState& state, SystemTime horizon, GroupState& group) const;
+  void PublishGroups(const std::map<std::string, GroupState>& groups, MetricWriter& writer) const;
+  void PublishKnowledge(const std::map<std::string, GroupState>& groups, MetricWriter& writer) const;
+  static void PublishInfo(const std::map<std::string, GroupState>& groups, MetricWriter& writer);
+  void PublishSelf(MetricWriter& writer) const;
+
+  procfs::Root root_;
+  EngineOptions options_;
+  procfs::PageGeometry geometry_;
+  memory::ProcessTable table_;
+  memory::Scanner scanner_;
+  memory::Families families_;
+  Groups groups_;
+  std::vector<Slot> slots_;
+  size_t gauges_ = 0;
+  size_t counters_ = 0;
+  std::vector<int64_t> scratch_;
+  std::map<uint64_t, FamilyState> states_;  // by family
+  uint64_t boot_time_ = 0;
+  double ticks_ = 100;
+  uint64_t pass_ = 0;
+  uint64_t completed_passes_ = 0;
+  SystemTime pass_begin_;
+  uint64_t lonely_processes_ = 0;     // in the pass under way
+  std::optional<double> host_saved_;  // bytes
+  PassControl* control_ = nullptr;
+};
+
+void Engine::Impl::ReadHostSaved() {
+  host_saved_.reset();
+  if (!scanner_.capabilities().sees_every_process) return;
+  const auto anon_pages = procfs::ReadAnonPagesBytes(root_);
+  if (!anon_pages) return;
+  double sum = 0;
+  for (const auto& family : families_.families()) {
+    for (const auto& member : family->members) sum += static_cast<double>(member->process->RssAnonBytes());
+  }
+  host_saved_ = sum - static_cast<double>(*anon_pages);
+}
+
+SystemTime Engine::Impl::StartOf(const memory::Process& process) const {
+  const double seconds = static_cast<double>(boot_time_) + static_cast<double>(process.start_ticks) / ticks_;
+  return SystemTime(std::chrono::duration_cast<SystemTime::duration>(std::chrono::duration<double>(seconds)));
+}
+
+void Engine::Impl::DescribeRoot(const memory::Process& root, FamilyState& state) const {
+  state.exe = LabelValue(root.exe, options_.label_value_length);
+  const procfs::CgroupNames names = procfs::ParseCgroupPath(root.cgroups.NamingPath());
+  state.names.unit = LabelValue(names.unit, options_.label_value_length);
+  state.names.container_id = LabelValue(names.container_id, options_.label_value_length);
+  state.names.pod_uid = LabelValue(names.pod_uid, options_.label_value_length);
+  state.cgroup_path = root.cgroups.MemoryPath();
+  state.cgroup_memory.reset();
+  if (auto memory = procfs::ReadCgroupMemory(root_, root.cgroups)) state.cgroup_memory = *memory;
+}
+
+// Puts a family into its group, before its windows are shown.
+void Engine::Impl::Assign(const Family& family) {
+  FamilyState& state = states_[family.id];
+  state.pass = pass_;
+  if (state.window_sum.empty()) {
+    state.window_sum.assign(gauges_, 0);
+    state.family_cells.assign(gauges_, 0);
+  }
+  if (!family.members.empty()) {
+    const memory::Process& root = *family.members.front()->process;
+    const std::pair identity(root.pid, root.start_ticks);
+    const bool renamed = identity == state.root && root.stat.comm != state.root_comm;
+    if (state.group.empty() || renamed) state.group = LabelValue(root.stat.comm, options_.label_value_length);
+    state.root = identity;
+    state.root_comm = root.stat.comm;
+    DescribeRoot(root, state);
+  }
+  // The name found may be the overflow's; the family goes on asking for its own.
+  groups_.Find(state.group, SteadyClock::now());
+}
+
+void Engine::Impl::OnWindow(const WindowView& view) {
+  FamilyState& state = states_[view.family->id];
+  Group& group = groups_.Find(state.group, SteadyClock::now())->second;
+  std::fill(scratch_.begin(), scratch_.end(), 0);
+  for (Slot& slot : slots_) {
+    Guard(slot, [&] { slot.collector->OnWindow(view, TallyFor(slot, group)); });
+  }
+  uint64_t present = 0;
+  for (const memory::MemberWindow& member : view.members) {
+    for (const memory::Segment& segment : member.segments) present += segment.tally.Present();
+  }
+  const bool lonely = view.family->members.size() == 1;
+  if (lonely) {
+    WindowCells& cells = state.lonely_pending;
+    if (cells.pass != pass_) {
+      cells = {std::vector<int32_t>(gauges_, 0), 0, view.read_at, pass_};
+    }
+    for (size_t i = 0; i < gauges_; ++i) cells.gauges[i] += static_cast<int32_t>(scratch_[i]);
+    cells.present_pages += static_cast<uint32_t>(present);
+    return;
+  }
+  WindowCells& cells = state.windows[view.window];
+  cells.gauges.resize(gauges_, 0);
+  for (size_t i = 0; i < gauges_; ++i) {
+    state.window_sum[i] += scratch_[i] - cells.gauges[i];
+    cells.gauges[i] = static_cast<int32_t>(scratch_[i]);
+  }
+  cells.present_pages = static_cast<uint32_t>(present);
+  cells.read_at = view.read_at;
+  cells.pass = pass_;
+}
+
+void Engine::Impl::OnFamily(const FamilyView& view) {
+  FamilyState& state = states_[view.family->id];
+  const Family& family = *view.family;
+  Group& group = groups_.Find(state.group, SteadyClock::now())->second;
+  std::fill(scratch_.begin(), scratch_.end(), 0);
+  for (Slot& slot : slots_) {
+    Guard(slot, [&] { slot.collector->OnFamily(view, TallyFor(slot, group)); });
+  }
+  state.family_cells = scratch_;
+  // Windows that nobody maps any more.
+  std::erase_if(state.windows, [&](const auto& item) {
+    if (item.second.pass == pass_) return false;
+    for (size_t i = 0; i < gauges_; ++i) state.window_sum[i] -= item.second.gauges[i];
+    return true;
+  });
+  const bool lonely = family.members.size() == 1 && state.windows.empty();
+  if (lonely && state.lonely_pending.pass == pass_) {
+    state.lonely = std::move(state.lonely_pending);
+  } else {
+    state.lonely = WindowCells();
+  }
+  state.lonely_pending = WindowCells();
+  const uint64_t unwalked = view.unwalked.anon_bytes + view.unwalked.hugetlb_bytes + view.unwalked.swap_bytes;
+  if (unwalked != 0) ++lonely_processes_;
+  if (lonely) state.lonely.present_pages += static_cast<uint32_t>(unwalked / geometry_.page_bytes);
+
+  state.unread.fill(0);
+  state.unread_pages = 0;
+  state.has_child = false;
+  for (const auto& member : family.members) {
+    if (member->unread) {
+      state.unread_pages += member->process->ResidentBytes() / geometry_.page_bytes;
+      const ErrorKind kind = member->unread->kind;
+      const size_t other = kind == ErrorKind::kMalformed || kind == ErrorKind::kIo ? kMalformed : kGone;
+      ++state.unread.at(kind == ErrorKind::kDenied ? kDenied : other);
+    }
+    if (member.get() == family.root()) continue;
+    const SystemTime start = StartOf(*member->process);
+    if (!state.has_child || start < state.first_start) state.first_start = start;
+    state.has_child = true;
+  }
+  state.modes = view.modes;
+  state.scan_known = view.scan_known;
+  state.completed = true;
+  state.read_at = view.read_at;
+  state.processes = family.members.size() + family.aliases.size();
+  state.members = family.members.size();
+}
+
+void Engine::Impl::OnEnd(const Family& family, const Member& member) {
+  const auto state = states_.find(family.id);
+  if (state == states_.end()) return;
+  Group& group = groups_.Find(state->second.group, SteadyClock::now())->second;
+  std::fill(scratch_.begin(), scratch_.end(), 0);
+  for (Slot& slot : slots_) {
+    Guard(slot, [&] { slot.collector->OnEnd(family, member, TallyFor(slot, group)); });
+  }
+}
+
+void Engine::Impl::AddFamily(const FamilyState& state, SystemTime horizon, GroupState& group) const {
+  for (size_t i = 0; i < gauges_; ++i) {
+    group.gauges[i] += state.window_sum[i] + state.family_cells[i];
+    if (!state.lonely.gauges.empty()) group.gauges[i] += state.lonely.gauges[i];
+  }
+  const auto rest = [&](SystemTime read_at, uint64_t pages) {
+    group.known_pages += pages;
+    if (read_at >= horizon) group.covered_pages += pages;
+    if (!group.oldest_read || read_at < *group.oldest_read) group.oldest_read = read_at;
+  };
+  for (const auto& [number, cells] : state.windows) rest(cells.read_at, cells.present_pages);
+  if (state.completed && state.windows.empty() && state.members != 0) rest(state.read_at, state.lonely.present_pages);
+  group.known_pages += state.unread_pages;
+  group.processes += state.processes;
+  group.families += state.members > 1 ? 1 : 0;
+  for (size_t i = 0; i < kModeNames.size(); ++i) group.modes.at(i) = group.modes.at(i) || state.modes.at(i);
+  group.scan_known = group.scan_known && state.scan_known;
+  for (size_t i = 0; i < kUnreadReasons.size(); ++i) group.unread.at(i) += state.unread.at(i);
+  if (state.has_child && (!group.oldest_child || state.first_start < *group.oldest_child)) {
+    group.oldest_child = state.first_start;
+  }
+  if (state.members != 0) group.members.push_back(&state);
+}
+
+std::map<std::string, Engine::Impl::GroupState> Engine::Impl::SumGroups() const {
+  std::map<std::string, GroupState> sums;
+  for (const auto& [name, group] : groups_.all()) {
+    if (!group.exported) continue;
+    GroupState& state = sums[name];
+    state.group = &group;
+    state.gauges.assign(gauges_, 0);
+  }
+  const SystemTime horizon = std::min(pass_begin_, std::chrono::system_clock::now() - options_.interval);
+  for (const auto& [id, state] : states_) {
+    auto found = sums.find(state.group);
+    if (found == sums.end()) found = sums.find(Groups::kOverflow);
+    if (found != sums.end()) AddFamily(state, horizon, found->second);
+  }
+  const auto other = sums.find(Groups::kOverflow);
+  if (other != sums.end()) other->second.unread.at(kBudget) += table_.over_limit();
+  return sums;
+}
+
+void Engine::Impl::PublishGroups(const std::map<std::string, GroupState>& groups, MetricWriter& writer) const {
+  writer.Begin("cow_processes", "Processes in the group at the last scan.", MetricType::Gauge);
+  for (const auto& [name, state] : groups) writer.AddFor(name, {}, static_cast<double>(state.processes));
+  writer.Begin("cow_families", "Families of two or more processes that descend from one another by fork.",
+               MetricType::Gauge);
+  for (const auto& [name, state] : groups) writer.AddFor(name, {}, static_cast<double>(state.families));
+  writer.Begin("cow_oldest_child_start_timestamp_seconds", "Start of the oldest living forked child.",
+               MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    if (state.oldest_child) writer.AddFor(name, {}, Seconds(*state.oldest_child));
+  }
+  // Of the roots' memory cgroup, where all roots of the group are in the same and it has a limit.
+  const auto cgroup_of = [](const GroupState& state) -> const procfs::CgroupMemory* {
+    const FamilyState* first = nullptr;
+    for (const FamilyState* family : state.members) {
+      if (first != nullptr && family->cgroup_path != first->cgroup_path) return nullptr;
+      first = family;
+    }
+    const bool limited = first != nullptr && first->cgroup_memory && first->cgroup_memory->limit_bytes;
+    return limited ? &*first->cgroup_memory : nullptr;
+  };
+  writer.Begin("cow_cgroup_memory_limit_bytes", "Memory limit of the root's cgroup, where it has one.",
+               MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    if (const auto* cgroup = cgroup_of(state)) writer.AddFor(name, {}, static_cast<double>(*cgroup->limit_bytes));
+  }
+  writer.Begin("cow_cgroup_memory_usage_bytes", "Memory charged to the root's cgroup, where it has a limit.",
+               MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    if (const auto* cgroup = cgroup_of(state)) writer.AddFor(name, {}, static_cast<double>(cgroup->usage_bytes));
+  }
+}
+
+void Engine::Impl::PublishInfo(const std::map<std::string, GroupState>& groups, MetricWriter& writer) {
+  writer.Begin("cow_group_info", "What is known of the group; a label that differs between its families is empty.",
+               MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    const auto common = [&state](auto&& field) {
+      std::string value;
+      for (const FamilyState* family : state.members) {
+        if (family != state.members.front() && field(*family) != value) return std::string();
+        value = field(*family);
+      }
+      return value;
+    };
+    writer.AddFor(name,
+                  {{"unit", common([](const FamilyState& f) { return f.names.unit; })},
+                   {"container_id", common([](const FamilyState& f) { return f.names.container_id; })},
+                   {"pod_uid", common([](const FamilyState& f) { return f.names.pod_uid; })},
+                   {"exe", common([](const FamilyState& f) { return f.exe; })}},
+                  1);
+  }
+}
+
+void Engine::Impl::PublishKnowledge(const std::map<std::string, GroupState>& groups, MetricWriter& writer) const {
+  writer.Begin("cow_group_mode", "How much of the page tables could be seen; 1 for the modes in use.",
+               MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    for (size_t mode = 0; mode < kModeNames.size(); ++mode) {
+      if (state.modes.at(mode)) writer.AddFor(name, {{"mode", std::string(kModeNames.at(mode))}}, 1);
+    }
+  }
+  writer.Begin("cow_scan_coverage_ratio", "Share of the group's resident pages that the last values rest on.",
+               MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    if (state.members.empty()) continue;
+    const double known = static_cast<double>(state.known_pages);
+    writer.AddFor(name, {}, known == 0 ? 1 : static_cast<double>(state.covered_pages) / known);
+  }
+  writer.Begin("cow_scan_timestamp_seconds", "When the oldest part of the last values was read.", MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    if (state.oldest_read) writer.AddFor(name, {}, Seconds(*state.oldest_read));
+  }
+  writer.Begin("cow_unread_processes", "Processes that are not in the sums, by reason.", MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    for (size_t reason = 0; reason < kUnreadReasons.size(); ++reason) {
+      writer.AddFor(name, {{"reason", std::string(kUnreadReasons.at(reason))}},
+                    static_cast<double>(state.unread.at(reason)));
+    }
+  }
+}
+
+void Engine::Impl::PublishSelf(MetricWriter& writer) const {
+  const memory::ScanCounters counters = scanner_.counters();
+  const memory::Capabilities& can = scanner_.capabilities();
+  if (host_saved_) {
+    writer.Begin(
+        "cow_host_saved_bytes",
+        "Anonymous memory that sharing saves on the whole host, by the kernel's own sums: RssAnon of all address "
+        "spaces less AnonPages.",
+        MetricType::Gauge);
+    writer.Add({}, *host_saved_);
+  }
+  writer.Begin("cow_scan_pages_total", "Page-table entries read from pagemap.", MetricType::Counter);
+  writer.Add({}, static_cast<double>(counters.pagemap_pages));
+  writer.Begin("cow_scan_frame_words_total", "Words read from kpageflags and kpagecount.", MetricType::Counter);
+  writer.Add({}, static_cast<double>(counters.frame_words));
+  writer.Begin("cow_scan_calls_total", "System calls that read page tables, by file.", MetricType::Counter);
+  writer.Add({{"file", "pagemap"}}, static_cast<double>(counters.pagemap_reads));
+  writer.Add({{"file", "pagemap_scan"}}, static_cast<double>(counters.scan_calls));
+  writer.Add({{"file", "kpage"}}, static_cast<double>(counters.frame_reads));
+  writer.Begin("cow_scan_rests_total", "Sleeps that gave a process its rest between two windows.", MetricType::Counter);
+  writer.Add({}, static_cast<double>(counters.rests));
+  writer.Begin("cow_scan_windows_read_again_total", "Windows read again because their verdict was new.",
+               MetricType::Counter);
+  writer.Add({}, static_cast<double>(counters.windows_read_again));
+  writer.Begin("cow_scan_unstable_pages_total",
+               "Pages that kept changing under the reads and were left for the next pass.", MetricType::Counter);
+  writer.Add({}, static_cast<double>(counters.unstable_pages));
+  writer.Begin("cow_scan_passes_total", "Completed passes.", MetricType::Counter);
+  writer.Add({{"kind", "full"}}, static_cast<double>(completed_passes_));
+  writer.Add({{"kind", "incremental"}}, 0);
+  writer.Begin("cow_scan_skipped_processes",
+               "Processes whose anonymous memory was not walked in the last pass, because nobody can share it.",
+               MetricType::Gauge);
+  writer.Add({}, static_cast<double>(lonely_processes_));
+  writer.Begin("cow_ledger_bytes", "Memory of the records of shared pages.", MetricType::Gauge);
+  writer.Add({}, static_cast<double>(families_.MemoryBytes()));
+  writer.Begin("cow_groups_overflowed", "Groups beyond the limit, added up in group _other.", MetricType::Gauge);
+  writer.Add({}, static_cast<double>(groups_.overflowed()));
+  writer.Begin("cow_scrape_collector_duration_seconds", "Time the collector took in the last pass.", MetricType::Gauge);
+  for (const Slot& slot : slots_) {
+    writer.Add({{"collector", std::string(slot.name)}}, std::chrono::duration<double>(slot.last_spent).count());
+  }
+  writer.Begin("cow_scrape_collector_success", "Whether the collector succeeded in the last pass.", MetricType::Gauge);
+  for (const Slot& slot : slots_) writer.Add({{"collector", std::string(slot.name)}}, slot.last_failed ? 0 : 1);
+  writer.Begin("cow_exporter_capability", "What the kernel and the exporter's rights allow.", MetricType::Gauge);
+  const std::array<std::pair<const char*, bool>, 6> features{{{"all_processes", can.sees_every_process},
+                                                              {"exclusive_marks", can.exclusive_marks},
+                                                              {"frames", can.frames},
+                                                              {"kpagecount", can.kpagecount},
+                                                              {"kpageflags", can.kpageflags},
+                                                              {"pagemap_scan", can.pagemap_scan}}};
+  for (const auto& [feature, has] : features) writer.Add({{"feature", feature}}, has ? 1 : 0);
+}
+
+std::vector<prometheus::MetricFamily> Engine::Impl::Collect() const {
+  std::vector<prometheus::MetricFamily> families;
+  MetricWriter writer(families);
+  const std::map<std::string, GroupState> groups = SumGroups();
+  PublishGroups(groups, writer);
+  PublishInfo(groups, writer);
+  PublishKnowledge(groups, writer);
+  for (const Slot& slot : slots_) {
+    if (slot.failed || slot.last_failed) continue;
+    std::vector<GroupSums> sums;
+    for (const auto& [name, state] : groups) {
+      const std::span<const int64_t> gauges(state.gauges);
+      const std::span<const uint64_t> counters(state.group->counters);
+      sums.push_back({name, gauges.subspan(slot.first_gauge, slot.collector->gauges()),
+                      counters.subspan(slot.first_counter, slot.collector->counters()),
+                      !state.modes.at(static_cast<size_t>(memory::Mode::kNoFrames)) &&
+                          !state.modes.at(static_cast<size_t>(memory::Mode::kNone)),
+                      state.scan_known});
+    }
+    std::vector<prometheus::MetricFamily> own;
+    MetricWriter own_writer(own);
+    try {
+      slot.collector->Publish(sums, own_writer);
+    } catch (...) {
+      continue;
+    }
+    families.insert(families.end(), std::make_move_iterator(own.begin()), std::make_move_iterator(own.end()));
+  }
+  PublishSelf(writer);
+  std::erase_if(families, [](const prometheus::MetricFamily& family) { return family.metric.empty(); });
+  return families;
+}
+
+Engine::Engine(procfs::Root root, EngineOptions options)
+    : impl_(std::make_unique<Impl>(std::move(root), std::move(options))) {}
+Engine::~Engine() = default;
+bool Engine::RunPass(PassControl& control) { return impl_->RunPass(control); }
+std::vector<prometheus::MetricFamily> Engine::Collect() const { return impl_->Collect(); }
+
+}  // namespace cow::collectors

@@ -1,0 +1,72 @@
+// The engine: one object that turns /proc into metric families. It owns the process table, the families with their
+// ledgers, the groups with their counters, and the enabled collectors.
+//
+// Thread rule: RunPass and Collect are called by one thread, the scanning one. Collect may also be called from within
+// PassControl::Continue, where the state is consistent: gauges then sum each window's latest reading. What is shared
+// with other threads is the result of Collect, which is a value.
+#pragma once
+
+#include <prometheus/metric_family.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "collectors/procfs/root.h"
+
+namespace cow::collectors {
+
+// What is told about a collector before any is made: for the command line, the configuration and the help.
+struct CollectorInfo {
+  std::string_view name;
+  std::string_view help;  // one line
+  bool enabled_by_default = false;
+};
+std::vector<CollectorInfo> AvailableCollectors();
+
+struct EngineOptions {
+  std::vector<std::string> collectors;  // names of the enabled ones; an unknown name throws std::invalid_argument
+  size_t max_groups = 200;              // later ones are added up in group "_other"
+  size_t max_processes = 20000;         // further ones are counted as unread, reason "budget"
+  size_t label_value_length = 128;      // bytes; longer values are cut at a UTF-8 boundary
+  std::chrono::milliseconds interval{
+      0};  // between passes: values older than it are not covered; 0: a pass at each scrape
+};
+
+// Asked between two windows, never while a kernel lock is held.
+class PassControl {
+ public:
+  virtual ~PassControl() = default;
+  // May sleep (CPU budget) and may call Engine::Collect. False abandons the pass at once; counters keep what was
+  // counted.
+  virtual bool Continue() = 0;
+};
+
+class Engine {
+ public:
+  // Probes the kernel and this process' rights below `root`. Throws std::invalid_argument on bad options and
+  // std::runtime_error where `root` is no procfs at all; nothing throws after construction.
+  Engine(procfs::Root root, EngineOptions options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Lists processes, scans the families, updates every collector. True if the pass was completed, false if `control`
+  // ended it or the process list could not be read.
+  bool RunPass(PassControl& control);
+
+  // All families of the latest values: the groups' metrics and the engine's own (scan pages, passes, ledger,
+  // collectors' duration and success, capabilities). Label values are valid UTF-8, families are unique by name and
+  // never empty.
+  std::vector<prometheus::MetricFamily> Collect() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace cow::collectors

@@ -1,0 +1,61 @@
+// Collector `faults`: minor faults, the floor under every copy-on-write break. From `minflt` of /proc/PID/stat.
+#include <prometheus/metric_family.h>
+
+#include <map>
+#include <utility>
+
+#include "collectors/registry.h"
+
+namespace cow::collectors {
+namespace {
+
+class Faults : public Collector {
+ public:
+  using Collector::Collector;
+
+  size_t counters() const override { return 1; }
+
+  void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
+    for (const auto& member : view.family->members) Count(*member->process, tally);
+    for (const auto& alias : view.family->aliases) Count(*alias, tally);
+  }
+
+  void OnPassEnd() override {
+    std::erase_if(seen_, [this](const auto& item) { return item.second.pass != pass_; });
+    ++pass_;
+  }
+
+  void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
+    writer.Begin("cow_minor_faults_total", "Minor faults of present and past members.",
+                 prometheus::MetricType::Counter);
+    for (const GroupSums& sums : groups) writer.AddFor(sums.group, {}, static_cast<double>(sums.counters[0]));
+  }
+
+ private:
+  using Identity = std::pair<pid_t, uint64_t>;  // pid, start time
+  struct Seen {
+    uint64_t faults = 0;
+    uint64_t pass = 0;
+  };
+
+  // What a process older than the exporter did before its first look is not counted.
+  void Count(const memory::Process& process, const Tally& tally) {
+    const uint64_t faults = process.stat.minor_faults;
+    const auto [seen, is_new] = seen_.try_emplace(Identity(process.pid, process.start_ticks));
+    const uint64_t unseen_base = process.baseline ? faults : 0;
+    const uint64_t base = is_new ? unseen_base : seen->second.faults;
+    if (faults > base) tally.counters[0] += faults - base;
+    seen->second = {faults, pass_};
+  }
+
+  std::map<Identity, Seen> seen_;
+  uint64_t pass_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Collector> MakeFaults(const procfs::PageGeometry& geometry) {
+  return std::make_unique<Faults>(geometry);
+}
+
+}  // namespace cow::collectors

@@ -1,0 +1,30 @@
+// The collectors there are: one line each.
+#include "collectors/registry.h"
+
+#include <array>
+
+#include "collectors/collector.h"
+#include "collectors/engine.h"
+
+namespace cow::collectors {
+namespace {
+
+constexpr std::array kRegistry{
+    Registration{"cow", "copy-on-write breaks, unsharing and forks", true, &MakeCow},
+    Registration{"faults", "minor faults of present and past members", true, &MakeFaults},
+    Registration{"sharing", "resident, shared, exposed and distinct memory", true, &MakeSharing},
+    Registration{"thp", "transparent huge pages", true, &MakeThp},
+    Registration{"zero_page", "memory mapped to the zero page", true, &MakeZeroPage},
+};
+
+}  // namespace
+
+std::span<const Registration> Registry() { return kRegistry; }
+
+std::vector<CollectorInfo> AvailableCollectors() {
+  std::vector<CollectorInfo> infos;
+  for (const Registration& entry : kRegistry) infos.push_back({entry.name, entry.help, entry.enabled_by_default});
+  return infos;
+}
+
+}  // namespace cow::collectors

@@ -1,0 +1,139 @@
+// Collector `sharing`: what the processes of a group map, what of it they share by fork, what copy-on-write saves, and
+// which pages of private file mappings are copies. All sums are of base pages.
+#include <prometheus/metric_family.h>
+
+#include <array>
+
+#include "collectors/registry.h"
+
+namespace cow::collectors {
+namespace {
+
+using prometheus::MetricType;
+
+constexpr std::array<std::string_view, 4> kBackings{"anon", "file", "shmem", "hugetlb"};
+enum Backing : size_t { kAnon, kFile, kShmem, kHugetlb };
+
+class Sharing : public Collector {
+ public:
+  using Collector::Collector;
+
+  size_t gauges() const override { return kGauges; }
+
+  void OnWindow(const memory::WindowView& view, const Tally& tally) override {
+    int64_t anon = 0;
+    for (const memory::MemberWindow& member : view.members) {
+      for (const memory::Segment& segment : member.segments) {
+        const memory::SegmentTally& pages = segment.tally;
+        const auto shared = static_cast<int64_t>(view.frames_known ? pages.anon_shared : pages.anon_multiple);
+        const auto present = static_cast<int64_t>(pages.anon);
+        const auto once = static_cast<int64_t>(pages.cache_once);
+        const auto more = static_cast<int64_t>(pages.cache_more);
+        const Backing backing = segment.mapping->hugetlb ? kHugetlb : kAnon;
+        anon += present;
+        tally.gauges[Private(backing)] += present - shared;
+        tally.gauges[Shared(backing)] += shared;
+        tally.gauges[kSharedAnon] += shared;
+        const Backing cache = CacheBacking(*segment.mapping);
+        tally.gauges[Private(cache)] += once;
+        tally.gauges[Shared(cache)] += more;
+        if (segment.mapping->IsPrivateFile()) {
+          tally.gauges[kCopied] += present;
+          tally.gauges[kOriginal] += once + more;
+        }
+        tally.gauges[kSwapped] += static_cast<int64_t>(pages.swapped);
+      }
+      const auto ksm = static_cast<int64_t>(member.ksm_pages);
+      tally.gauges[Private(kAnon)] -= ksm;
+      tally.gauges[Shared(kAnon)] += ksm;
+      anon -= ksm;
+    }
+    const auto exposure = static_cast<int64_t>(view.sharing->exposure_pages);
+    tally.gauges[kExposure] += exposure;
+    tally.gauges[kFootprint] += anon - exposure;
+  }
+
+  void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
+    const auto unmatched = static_cast<int64_t>(view.moved->unmatched_pages);
+    const int64_t elsewhere = view.moved->shared_pages + unmatched;
+    tally.gauges[Private(kAnon)] += Pages(view.unwalked.anon_bytes) - elsewhere;
+    tally.gauges[Shared(kAnon)] += elsewhere;
+    tally.gauges[kSharedAnon] += elsewhere;
+    tally.gauges[kExposure] += view.moved->exposure_pages;
+    tally.gauges[kFootprint] +=
+        Pages(view.unwalked.anon_bytes) + Pages(view.unwalked.hugetlb_bytes) - view.moved->exposure_pages;
+    tally.gauges[kUnmatched] += unmatched;
+    tally.gauges[kSwapped] += Pages(view.unwalked.swap_bytes);
+    tally.gauges[Private(kHugetlb)] += Pages(view.unwalked.hugetlb_bytes);
+  }
+
+  void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
+    writer.Begin(
+        "cow_resident_bytes",
+        "Resident memory by what backs it, as each process maps it (a page shared by three counts three times); "
+        "anon,private is the private-dirty memory. Zero pages and swap are not in it.",
+        MetricType::Gauge);
+    for (const GroupSums& sums : groups) {
+      for (size_t backing = 0; backing < kBackings.size(); ++backing) {
+        const std::string name(kBackings[backing]);
+        writer.AddFor(sums.group, {{"backing", name}, {"sharing", "private"}}, Bytes(sums.gauges[Private(backing)]));
+        writer.AddFor(sums.group, {{"backing", name}, {"sharing", "shared"}}, Bytes(sums.gauges[Shared(backing)]));
+      }
+    }
+    Gauge(groups, writer, "cow_shared_bytes", kSharedAnon, false,
+          "Anonymous memory that another process maps too, from fork; as each process maps it.");
+    Gauge(groups, writer, "cow_exposure_bytes", kExposure, true,
+          "What copy-on-write saves now, and what the group grows by if every shared page is written: the sum over "
+          "physical "
+          "pages of holders less one.");
+    Gauge(groups, writer, "cow_footprint_bytes", kFootprint, true,
+          "Distinct anonymous memory; each physical page once.");
+    writer.Begin(
+        "cow_private_file_bytes",
+        "Present pages of private file mappings: copied because the process wrote to them, or still the page cache's "
+        "own.",
+        MetricType::Gauge);
+    for (const GroupSums& sums : groups) {
+      writer.AddFor(sums.group, {{"state", "copied"}}, Bytes(sums.gauges[kCopied]));
+      writer.AddFor(sums.group, {{"state", "original"}}, Bytes(sums.gauges[kOriginal]));
+    }
+    Gauge(groups, writer, "cow_swapped_bytes", kSwapped, false, "Memory in swap, as each process maps it.");
+    Gauge(groups, writer, "cow_unmatched_shared_bytes", kUnmatched, true,
+          "Anonymous memory shared with processes that can't be seen.");
+  }
+
+ private:
+  static constexpr size_t Private(size_t backing) { return backing * 2; }
+  static constexpr size_t Shared(size_t backing) { return backing * 2 + 1; }
+  enum Cell : size_t {
+    kSharedAnon = 2 * kBackings.size(),
+    kExposure,
+    kFootprint,
+    kCopied,
+    kOriginal,
+    kSwapped,
+    kUnmatched,
+    kGauges
+  };
+
+  static Backing CacheBacking(const memory::Mapping& mapping) {
+    if (mapping.hugetlb) return kHugetlb;
+    return mapping.kind == memory::MappingKind::kShmem ? kShmem : kFile;
+  }
+
+  void Gauge(std::span<const GroupSums> groups, MetricWriter& writer, const char* name, size_t cell, bool needs_frames,
+             const char* help) const {
+    writer.Begin(name, help, MetricType::Gauge);
+    for (const GroupSums& sums : groups) {
+      if (!needs_frames || sums.frames_known) writer.AddFor(sums.group, {}, Bytes(sums.gauges[cell]));
+    }
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Collector> MakeSharing(const procfs::PageGeometry& geometry) {
+  return std::make_unique<Sharing>(geometry);
+}
+
+}  // namespace cow::collectors

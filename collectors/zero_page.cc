@@ -1,0 +1,49 @@
+// Collector `zero_page`: memory that reads as zeros and costs nothing, because it is mapped to the kernel's zero page.
+#include <prometheus/metric_family.h>
+
+#include "collectors/registry.h"
+
+namespace cow::collectors {
+namespace {
+
+class ZeroPage : public Collector {
+ public:
+  using Collector::Collector;
+
+  size_t gauges() const override { return kGauges; }
+
+  void OnWindow(const memory::WindowView& view, const Tally& tally) override {
+    for (const memory::MemberWindow& member : view.members) {
+      for (const memory::Segment& segment : member.segments) {
+        tally.gauges[kBase] += static_cast<int64_t>(segment.tally.zero_base);
+        tally.gauges[kHuge] += static_cast<int64_t>(segment.tally.zero_huge);
+      }
+    }
+  }
+
+  void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
+    tally.gauges[kBase] += Pages(view.unwalked.zero_base_bytes);
+    tally.gauges[kHuge] += Pages(view.unwalked.zero_huge_bytes);
+  }
+
+  void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
+    writer.Begin("cow_zero_page_bytes", "Memory mapped to the zero page, by the size of its pages; costs nothing.",
+                 prometheus::MetricType::Gauge);
+    for (const GroupSums& sums : groups) {
+      if (!sums.frames_known && !sums.scan_known) continue;
+      writer.AddFor(sums.group, {{"size", "base"}}, Bytes(sums.gauges[kBase]));
+      writer.AddFor(sums.group, {{"size", "huge"}}, Bytes(sums.gauges[kHuge]));
+    }
+  }
+
+ private:
+  enum Cell : size_t { kBase, kHuge, kGauges };
+};
+
+}  // namespace
+
+std::unique_ptr<Collector> MakeZeroPage(const procfs::PageGeometry& geometry) {
+  return std::make_unique<ZeroPage>(geometry);
+}
+
+}  // namespace cow::collectors
