@@ -1,0 +1,80 @@
+# shellcheck shell=bash
+# Debian 12 packages and how to install them; sourced by deploy/quickstart and tests/run.
+
+# To build the exporter. tests/run adds what only the tests need.
+# shellcheck disable=SC2034  # used by those who source this
+build_packages=(
+  build-essential cmake ninja-build pkg-config
+  libexpected-dev libmicrohttpd-dev libyaml-cpp-dev prometheus-cpp-dev libcli11-dev libspdlog-dev
+)
+
+readonly policy=/usr/sbin/policy-rc.d
+readonly policy_saved=/usr/sbin/policy-rc.d.cow-exporter-saved
+readonly policy_mark='# temporary, of cow_exporter: no service is started by an installation'
+
+as_root() {
+  if [[ $EUID -eq 0 ]]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    echo "$0: installing packages needs root: run as root or install sudo" >&2
+    return 1
+  fi
+}
+
+# Puts the host's own policy back, also after a run that was killed. Never touches a file that is not ours.
+restore_policy() {
+  if [[ -e $policy ]] && grep -qxF "$policy_mark" "$policy"; then
+    as_root rm -f "$policy"
+  fi
+  if [[ -e $policy_saved ]]; then
+    as_root mv -f "$policy_saved" "$policy"
+  fi
+}
+
+# Debian starts the services of a package at its installation unless this policy says 101. One that forbids it is left alone.
+forbid_service_starts() {
+  restore_policy
+  if [[ -e $policy ]]; then
+    local verdict=0
+    as_root "$policy" cow-exporter-probe start >/dev/null 2>&1 || verdict=$?
+    if [[ $verdict -eq 101 ]]; then
+      return
+    fi
+    as_root mv "$policy" "$policy_saved"
+  fi
+  printf '#!/bin/sh\n%s\nexit 101\n' "$policy_mark" | as_root tee "$policy" >/dev/null
+  as_root chmod 755 "$policy"
+}
+
+missing_packages() {
+  local package
+  for package in "$@"; do
+    if [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) != installed ]]; then
+      echo "$package"
+    fi
+  done
+}
+
+# install_packages NAME...: does nothing, without root too, when all are there.
+install_packages() {
+  local missing
+  mapfile -t missing < <(missing_packages "$@")
+  if [[ ${#missing[@]} -eq 0 ]]; then
+    return
+  fi
+  echo "Installing ${missing[*]}"
+  # In a subshell, so that the trap is ours alone.
+  (
+    trap restore_policy EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    forbid_service_starts
+    as_root apt-get -q -o DPkg::Lock::Timeout=300 update
+    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l apt-get -q -y --no-install-recommends \
+      -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+      install "${missing[@]}" </dev/null
+  )
+}
