@@ -455,10 +455,10 @@ void Engine::Impl::PublishInfo(const std::map<std::string, GroupState>& groups, 
   writer.Begin("cow_group_info", "What is known of the group; a label that differs between its families is empty.",
                MetricType::Gauge);
   for (const auto& [name, state] : groups) {
-    const auto common = [&state](auto&& field) {
+    const auto common = [&members = state.members](auto&& field) {
       std::string value;
-      for (const FamilyState* family : state.members) {
-        if (family != state.members.front() && field(*family) != value) return std::string();
+      for (const FamilyState* family : members) {
+        if (family != members.front() && field(*family) != value) return std::string();
         value = field(*family);
       }
       return value;
@@ -484,7 +484,7 @@ void Engine::Impl::PublishKnowledge(const std::map<std::string, GroupState>& gro
                MetricType::Gauge);
   for (const auto& [name, state] : groups) {
     if (state.members.empty()) continue;
-    const double known = static_cast<double>(state.known_pages);
+    const auto known = static_cast<double>(state.known_pages);
     writer.AddFor(name, {}, known == 0 ? 1 : static_cast<double>(state.covered_pages) / known);
   }
   writer.Begin("cow_scan_timestamp_seconds", "When the oldest part of the last values was read.", MetricType::Gauge);

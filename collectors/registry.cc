@@ -23,6 +23,7 @@ std::span<const Registration> Registry() { return kRegistry; }
 
 std::vector<CollectorInfo> AvailableCollectors() {
   std::vector<CollectorInfo> infos;
+  infos.reserve(kRegistry.size());
   for (const Registration& entry : kRegistry) infos.push_back({entry.name, entry.help, entry.enabled_by_default});
   return infos;
 }

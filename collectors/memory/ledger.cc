@@ -843,12 +843,12 @@ void Ledger::SettleBulk(Window& record, std::span<const Reading> readings, const
     }
   }
   // Pages that lost a member by its end and have one holder left, or none.
-  for (uint32_t r = 0; r < readings.size(); ++r) {
-    const std::span<uint64_t> held = Held(record, readings[r].slot);
+  for (const Reading& reading : readings) {
+    const std::span<uint64_t> held = Held(record, reading.slot);
     Verdict verdict;
     verdict.kind = Verdict::Kind::kUnshared;
     verdict.cause = UnshareCause::kExit;
-    verdict.slot = readings[r].slot;
+    verdict.slot = reading.slot;
     verdict.pages = 0;
     for (size_t w = 0; w < words_; ++w) {
       const uint64_t alone = held[w] & leaving[w] & ~e.pairs[w];

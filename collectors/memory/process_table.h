@@ -32,7 +32,7 @@ struct LayoutKey {
   uint64_t start_brk = 0;
   uint64_t start_stack = 0;
 
-  auto operator<=>(const LayoutKey&) const = default;
+  auto operator<=>(const LayoutKey&) const = default;  // NOLINT(modernize-use-nullptr): mistaken by clang-tidy 14
 };
 
 struct Process {

@@ -1,10 +1,9 @@
 #include "collectors/memory/scanner.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <ctime>
 #include <string>
 
 #include "collectors/procfs/ksm.h"
@@ -447,28 +446,26 @@ bool Scanner::ScanFamily(Family& family, ScanObserver& observer) {
       ScanUnwalked(cursor, false, view.unwalked);
     }
   }
-  Finish(family, view, walk.all, observer);
-  return true;
-}
-
-void Scanner::Finish(Family& family, FamilyView& view, bool walked, ScanObserver& observer) {
   judgement_.Clear();
   MovedSharing moved;
-  if (walked) {
-    std::vector<uint64_t> frames = family.ledger.OrphanFrames();
-    facts_.Clear();
-    if (!frames.empty()) frames_->Read(frames, true, facts_);
-    family.ledger.FinishPass(facts_, judgement_, moved);
-    Account(family);
-    if (family.members.size() == 1 && capabilities_.sees_every_process && moved.unmatched_pages == 0) {
-      const Process& root = *family.members.front()->process;
-      shares_unseen_.erase({root.pid, root.start_ticks});
-    }
-  }
+  if (walk.all) FinishLedger(family, moved);
   view.moved = &moved;
   view.judgement = &judgement_;
   view.read_at = std::chrono::system_clock::now();
   observer.OnFamily(view);
+  return true;
+}
+
+void Scanner::FinishLedger(Family& family, MovedSharing& moved) {
+  std::vector<uint64_t> frames = family.ledger.OrphanFrames();
+  facts_.Clear();
+  if (!frames.empty()) frames_->Read(frames, true, facts_);
+  family.ledger.FinishPass(facts_, judgement_, moved);
+  Account(family);
+  if (family.members.size() == 1 && moved.unmatched_pages == 0) {
+    const Process& root = *family.members.front()->process;
+    shares_unseen_.erase({root.pid, root.start_ticks});
+  }
 }
 
 void Scanner::WalkWindow(Family& family, std::vector<Cursor>& cursors, uint64_t window, const Walk& walk,
@@ -571,7 +568,7 @@ SegmentTally Scanner::TallySegment(const Mapping& mapping, std::span<const uint6
     const uint64_t present = entry >> 63;
     const uint64_t file = (entry >> 61) & 1;
     const uint64_t once = (entry >> 56) & 1;
-    const uint64_t zero = static_cast<uint64_t>(FrameOf(entry) == zero_frame_ && zero_frame_ != kNoFrame);
+    const auto zero = static_cast<uint64_t>(FrameOf(entry) == zero_frame_ && zero_frame_ != kNoFrame);
     const uint64_t anon = present & ~file & 1 & ~zero;
     tally.anon += anon;
     tally.anon_multiple += anon & ~once;

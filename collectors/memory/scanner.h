@@ -117,7 +117,7 @@ class Scanner : public FrameProbe {
   void Show(const Family& family, std::vector<Cursor>& cursors, uint64_t window, ScanObserver& observer);
   SegmentTally TallySegment(const Mapping& mapping, std::span<const uint64_t> entries) const;
   uint64_t HugePages(Cursor& cursor, uint64_t window);
-  void Finish(Family& family, FamilyView& view, bool walked, ScanObserver& observer);
+  void FinishLedger(Family& family, MovedSharing& moved);
 
   procfs::Root root_;
   procfs::PageGeometry geometry_;
