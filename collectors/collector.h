@@ -74,6 +74,8 @@ class Collector {
   virtual void OnFamily(const memory::FamilyView& /*view*/, const Tally& /*tally*/) {}
   // A member ended (exit or exec) and its pages are settled. Only counters may be added to.
   virtual void OnEnd(const memory::Family& /*family*/, const memory::Member& /*member*/, const Tally& /*tally*/) {}
+  // A pass found nothing changed in a family and did not read it: its gauges stand.
+  virtual void OnUnchanged(const memory::Family& /*family*/) {}
   // The family is no more: state kept for it can go.
   virtual void OnFamilyGone(uint64_t /*family_id*/) {}
   // A pass over all families was completed.

@@ -82,6 +82,7 @@ struct FamilyState {
   bool scan_known = true;
   bool completed = false;  // a pass was
   SystemTime read_at;      // end of the last completed pass
+  SystemTime verified_at;  // when nothing was found to have changed since
   SystemTime first_start;  // of the oldest forked child
   bool has_child = false;
   size_t processes = 0;
@@ -103,7 +104,7 @@ class Engine::Impl : private memory::ScanObserver {
         geometry_(ReadGeometry(root_)),
         table_(root_, options_.max_processes),
         scanner_(root_, geometry_),
-        families_(geometry_, scanner_.zero_frame()),
+        families_(geometry_, scanner_.zero_frame(), options_.ledger_bytes),
         groups_(options_.max_groups, 0) {
     for (const std::string& name : options_.collectors) {
       const auto registry = Registry();
@@ -140,10 +141,17 @@ class Engine::Impl : private memory::ScanObserver {
     }
     families_.Update(table_, scanner_);
     ReadHostSaved();
-    lonely_processes_ = 0;
+    scanner_.BeginPass();
+    cgroup_memory_.clear();
+    uint64_t skipped = 0;
     for (const auto& family : families_.families()) Assign(*family);
     for (const auto& family : families_.families()) {
-      if (!scanner_.ScanFamily(*family, *this)) return false;
+      if (!family->members.empty() && !scanner_.IsDue(*family, options_.full_every)) {
+        skipped += family->members.size();
+        KeepUnchanged(*family);
+        continue;
+      }
+      if (!scanner_.ScanFamily(*family, options_.full_every, *this)) return false;
       families_.Settle(*family, [this](const Family& owner, const Member& member) { OnEnd(owner, member); });
     }
     std::erase_if(states_, [this](const auto& item) {
@@ -159,7 +167,8 @@ class Engine::Impl : private memory::ScanObserver {
       slot.last_failed = slot.failed;
     }
     groups_.EndPass(begin, SteadyClock::now());
-    ++completed_passes_;
+    skipped_processes_ = skipped;
+    ++(skipped == 0 ? full_passes_ : incremental_passes_);
     return true;
   }
 
@@ -199,7 +208,8 @@ class Engine::Impl : private memory::ScanObserver {
   }
 
   void Assign(const Family& family);
-  void DescribeRoot(const memory::Process& root, FamilyState& state) const;
+  void DescribeRoot(const memory::Process& root, FamilyState& state);
+  void KeepUnchanged(const Family& family);
   void OnWindow(const WindowView& view) override;
   void OnFamily(const FamilyView& view) override;
   void OnEnd(const Family& family, const Member& member);
@@ -228,10 +238,12 @@ class Engine::Impl : private memory::ScanObserver {
   uint64_t boot_time_ = 0;
   double ticks_ = 100;
   uint64_t pass_ = 0;
-  uint64_t completed_passes_ = 0;
+  uint64_t full_passes_ = 0;
+  uint64_t incremental_passes_ = 0;
+  uint64_t skipped_processes_ = 0;  // in the last completed pass
   SystemTime pass_begin_;
-  uint64_t lonely_processes_ = 0;     // in the pass under way
-  std::optional<double> host_saved_;  // bytes
+  std::map<std::string, std::optional<procfs::CgroupMemory>> cgroup_memory_;  // of this pass, by path
+  std::optional<double> host_saved_;                                          // bytes
   PassControl* control_ = nullptr;
 };
 
@@ -252,15 +264,18 @@ SystemTime Engine::Impl::StartOf(const memory::Process& process) const {
   return SystemTime(std::chrono::duration_cast<SystemTime::duration>(std::chrono::duration<double>(seconds)));
 }
 
-void Engine::Impl::DescribeRoot(const memory::Process& root, FamilyState& state) const {
+void Engine::Impl::DescribeRoot(const memory::Process& root, FamilyState& state) {
   state.exe = LabelValue(root.exe, options_.label_value_length);
   const procfs::CgroupNames names = procfs::ParseCgroupPath(root.cgroups.NamingPath());
   state.names.unit = LabelValue(names.unit, options_.label_value_length);
   state.names.container_id = LabelValue(names.container_id, options_.label_value_length);
   state.names.pod_uid = LabelValue(names.pod_uid, options_.label_value_length);
   state.cgroup_path = root.cgroups.MemoryPath();
-  state.cgroup_memory.reset();
-  if (auto memory = procfs::ReadCgroupMemory(root_, root.cgroups)) state.cgroup_memory = *memory;
+  const auto [known, is_new] = cgroup_memory_.try_emplace(state.cgroup_path);
+  if (is_new) {
+    if (auto memory = procfs::ReadCgroupMemory(root_, root.cgroups)) known->second = *memory;
+  }
+  state.cgroup_memory = known->second;
 }
 
 // Puts a family into its group, before its windows are shown.
@@ -282,6 +297,13 @@ void Engine::Impl::Assign(const Family& family) {
   }
   // The name found may be the overflow's; the family goes on asking for its own.
   groups_.Find(state.group, SteadyClock::now());
+}
+
+void Engine::Impl::KeepUnchanged(const Family& family) {
+  states_[family.id].verified_at = std::chrono::system_clock::now();
+  for (Slot& slot : slots_) {
+    Guard(slot, [&] { slot.collector->OnUnchanged(family); });
+  }
 }
 
 void Engine::Impl::OnWindow(const WindowView& view) {
@@ -339,7 +361,6 @@ void Engine::Impl::OnFamily(const FamilyView& view) {
   }
   state.lonely_pending = WindowCells();
   const uint64_t unwalked = view.unwalked.anon_bytes + view.unwalked.hugetlb_bytes + view.unwalked.swap_bytes;
-  if (unwalked != 0) ++lonely_processes_;
   if (lonely) state.lonely.present_pages += static_cast<uint32_t>(unwalked / geometry_.page_bytes);
 
   state.unread.fill(0);
@@ -381,6 +402,7 @@ void Engine::Impl::AddFamily(const FamilyState& state, SystemTime horizon, Group
     if (!state.lonely.gauges.empty()) group.gauges[i] += state.lonely.gauges[i];
   }
   const auto rest = [&](SystemTime read_at, uint64_t pages) {
+    read_at = std::max(read_at, state.verified_at);
     group.known_pages += pages;
     if (read_at >= horizon) group.covered_pages += pages;
     if (!group.oldest_read || read_at < *group.oldest_read) group.oldest_read = read_at;
@@ -527,13 +549,13 @@ void Engine::Impl::PublishSelf(MetricWriter& writer) const {
   writer.Begin("cow_scan_unstable_pages_total",
                "Pages that kept changing under the reads and were left for the next pass.", MetricType::Counter);
   writer.Add({}, static_cast<double>(counters.unstable_pages));
-  writer.Begin("cow_scan_passes_total", "Completed passes.", MetricType::Counter);
-  writer.Add({{"kind", "full"}}, static_cast<double>(completed_passes_));
-  writer.Add({{"kind", "incremental"}}, 0);
+  writer.Begin("cow_scan_passes_total", "Completed passes: full ones read everything, incremental ones what changed.",
+               MetricType::Counter);
+  writer.Add({{"kind", "full"}}, static_cast<double>(full_passes_));
+  writer.Add({{"kind", "incremental"}}, static_cast<double>(incremental_passes_));
   writer.Begin("cow_scan_skipped_processes",
-               "Processes whose anonymous memory was not walked in the last pass, because nobody can share it.",
-               MetricType::Gauge);
-  writer.Add({}, static_cast<double>(lonely_processes_));
+               "Processes that the last pass did not read, because nothing of theirs had changed.", MetricType::Gauge);
+  writer.Add({}, static_cast<double>(skipped_processes_));
   writer.Begin("cow_ledger_bytes", "Memory of the records of shared pages.", MetricType::Gauge);
   writer.Add({}, static_cast<double>(families_.MemoryBytes()));
   writer.Begin("cow_groups_overflowed", "Groups beyond the limit, added up in group _other.", MetricType::Gauge);

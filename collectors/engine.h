@@ -33,8 +33,11 @@ struct EngineOptions {
   size_t max_groups = 200;              // later ones are added up in group "_other"
   size_t max_processes = 20000;         // further ones are counted as unread, reason "budget"
   size_t label_value_length = 128;      // bytes; longer values are cut at a UTF-8 boundary
-  std::chrono::milliseconds interval{
-      0};  // between passes: values older than it are not covered; 0: a pass at each scrape
+  uint64_t ledger_bytes = uint64_t{256} << 20U;  // over it records keep one bit instead of a frame
+  // Time between passes: values older than it are not covered. 0: a pass at each scrape.
+  std::chrono::milliseconds interval{0};
+  // A family is read at least this often, also if nothing of it seems to have changed. 0: in every pass.
+  std::chrono::milliseconds full_every{0};
 };
 
 // Asked between two windows, never while a kernel lock is held.

@@ -20,6 +20,11 @@ class Faults : public Collector {
     for (const auto& alias : view.family->aliases) Count(*alias, tally);
   }
 
+  void OnUnchanged(const memory::Family& family) override {
+    for (const auto& member : family.members) Keep(*member->process);
+    for (const auto& alias : family.aliases) Keep(*alias);
+  }
+
   void OnPassEnd() override {
     std::erase_if(seen_, [this](const auto& item) { return item.second.pass != pass_; });
     ++pass_;
@@ -46,6 +51,11 @@ class Faults : public Collector {
     const uint64_t base = is_new ? unseen_base : seen->second.faults;
     if (faults > base) tally.counters[0] += faults - base;
     seen->second = {faults, pass_};
+  }
+
+  void Keep(const memory::Process& process) {
+    const auto seen = seen_.find(Identity(process.pid, process.start_ticks));
+    if (seen != seen_.end()) seen->second.pass = pass_;
   }
 
   std::map<Identity, Seen> seen_;

@@ -10,6 +10,13 @@ constexpr uint64_t kMaxProbeWait = 64;  // passes between two comparisons of pro
 
 }  // namespace
 
+ChangeSignals ChangeSignals::Of(const Process& process) {
+  const procfs::Status& status = process.status;
+  return {process.stat.minor_faults,         process.stat.major_faults,         process.stat.virtual_bytes,
+          status.rss_anon_bytes.value_or(0), status.rss_file_bytes.value_or(0), status.rss_shmem_bytes.value_or(0),
+          status.swap_bytes.value_or(0),     status.hugetlb_bytes.value_or(0)};
+}
+
 Member* Family::FindSlot(Slot slot) const {
   for (const auto* list : {&members, &ended}) {
     for (const auto& member : *list) {
@@ -19,7 +26,8 @@ Member* Family::FindSlot(Slot slot) const {
   return nullptr;
 }
 
-Families::Families(procfs::PageGeometry geometry, uint64_t zero_frame) : geometry_(geometry), zero_frame_(zero_frame) {}
+Families::Families(procfs::PageGeometry geometry, uint64_t zero_frame, uint64_t ledger_limit_bytes)
+    : geometry_(geometry), zero_frame_(zero_frame), budget_{ledger_limit_bytes, 0} {}
 
 void Families::Update(const ProcessTable& table, FrameProbe& probe) {
   families_.remove_if([](const auto& family) { return family->members.empty() && family->ended.empty(); });
@@ -55,13 +63,16 @@ void Families::EndMembers(const ProcessTable& table, FrameProbe& probe) {
       family_of_.erase(member->process->pid);
       candidates_.erase(member->process->pid);
       family->ended.push_back(std::move(member));
+      family->membership_changed = true;
     }
     std::erase(family->members, nullptr);
     std::erase_if(family->aliases, [&](const auto& alias) {
       const bool stays = is_current(*alias) && family->root() != nullptr &&
                          probe.SameMemory(*alias, *family->root()->process).value_or(false);
-      if (!stays) family_of_.erase(alias->pid);
-      return !stays;
+      if (stays) return false;
+      family_of_.erase(alias->pid);
+      family->membership_changed = true;
+      return true;
     });
   }
 }
@@ -73,13 +84,14 @@ void Families::Place(const std::shared_ptr<Process>& process, const ProcessTable
     const auto family = family_of_.find(parent->first);
     if (family != family_of_.end() && probe.SameMemory(*process, *parent->second).value_or(false)) {
       family->second->aliases.push_back(process);
+      family->second->membership_changed = true;
       family_of_[process->pid] = family->second;
       return;
     }
   }
   Family* family = FindRelatives(*process, table, probe);
   if (family == nullptr) {
-    families_.push_back(std::make_unique<Family>(next_id_++, geometry_.PagesPerWindow(), zero_frame_));
+    families_.push_back(std::make_unique<Family>(next_id_++, geometry_.PagesPerWindow(), zero_frame_, &budget_));
     family = families_.back().get();
   }
   Join(*family, process, probe);
@@ -141,6 +153,7 @@ void Families::Join(Family& family, const std::shared_ptr<Process>& process, Fra
   member->forked = joins_others && !process->baseline;
   if (member->forked) ++family.forks;
   family.members.push_back(std::move(member));
+  family.membership_changed = true;
   family_of_[process->pid] = &family;
   if (!joins_others) return;
   for (const auto& each : family.members) {

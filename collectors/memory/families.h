@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -28,6 +29,22 @@
 
 namespace cow::memory {
 
+// What moves when something of a process changes that its page tables would show: all of it from stat and status, read
+// before the page tables are.
+struct ChangeSignals {
+  uint64_t minor_faults = 0;
+  uint64_t major_faults = 0;
+  uint64_t virtual_bytes = 0;
+  uint64_t rss_anon_bytes = 0;
+  uint64_t rss_file_bytes = 0;
+  uint64_t rss_shmem_bytes = 0;
+  uint64_t swap_bytes = 0;
+  uint64_t hugetlb_bytes = 0;
+
+  static ChangeSignals Of(const Process& process);
+  bool operator==(const ChangeSignals&) const = default;
+};
+
 struct Member {
   std::shared_ptr<Process> process;
   Slot slot = 0;
@@ -41,17 +58,20 @@ struct Member {
   std::vector<Mapping> mappings;              // of the current pass
   std::unordered_set<uint64_t> huge_windows;  // windows that were mapped by one huge page at the last look
   std::optional<procfs::Error> unread;        // why the last pass could not read it
+  std::optional<ChangeSignals> read_at;       // as they were at the last completed pass that read it
   uint64_t life_break_pages = 0;              // broken between it and its parent since it joined
 };
 
 struct Family {
-  Family(uint64_t family_id, size_t pages_per_window, uint64_t zero_frame)
-      : id(family_id), ledger(pages_per_window, zero_frame) {}
+  Family(uint64_t family_id, size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
+      : id(family_id), ledger(pages_per_window, zero_frame, budget) {}
 
   uint64_t id;
   std::vector<std::unique_ptr<Member>> members;  // the root first, then by age
   std::vector<std::unique_ptr<Member>> ended;    // until the ledger has settled them
   Ledger ledger;
+  bool membership_changed = true;                                 // since its last completed pass
+  std::optional<std::chrono::steady_clock::time_point> full_due;  // when it is read whatever the signals say
   uint64_t forks = 0;  // members that joined by fork since the exporter's first look
   // Processes that share a member's whole memory (vfork, CLONE_VM): they count as processes, their memory once.
   std::vector<std::shared_ptr<Process>> aliases;
@@ -75,7 +95,8 @@ class FrameProbe {
 
 class Families {
  public:
-  Families(procfs::PageGeometry geometry, uint64_t zero_frame);
+  // `ledger_limit_bytes`: what the records of all families may take before frames are dropped.
+  Families(procfs::PageGeometry geometry, uint64_t zero_frame, uint64_t ledger_limit_bytes = ~uint64_t{0});
 
   // Brings membership up to date with the table.
   void Update(const ProcessTable& table, FrameProbe& probe);
@@ -104,6 +125,7 @@ class Families {
 
   procfs::PageGeometry geometry_;
   uint64_t zero_frame_;
+  LedgerBudget budget_;
   uint64_t next_id_ = 1;
   std::list<std::unique_ptr<Family>> families_;
   std::map<pid_t, Family*> family_of_;                          // members and aliases, by pid

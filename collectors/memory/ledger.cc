@@ -9,6 +9,8 @@ namespace cow::memory {
 namespace {
 
 constexpr uint32_t kNoReading = ~uint32_t{0};
+// Stands for a frame that was dropped and that nobody's page tells: no page frame has this number.
+constexpr uint64_t kForgottenFrame = procfs::kPagemapFrameMask;
 
 // Which reading belongs to a slot.
 class SlotIndex {
@@ -228,11 +230,15 @@ void Ledger::Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome) {
   }
 }
 
-Ledger::Ledger(size_t pages_per_window, uint64_t zero_frame)
-    : pages_(pages_per_window), words_((pages_per_window + 63) / 64), zero_frame_(zero_frame) {}
+Ledger::Ledger(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
+    : pages_(pages_per_window), words_((pages_per_window + 63) / 64), zero_frame_(zero_frame), budget_(budget) {}
+
+Ledger::~Ledger() {
+  if (budget_ == nullptr) return;
+  for (const auto& [number, record] : windows_) budget_->used_bytes -= record.bytes;
+}
 
 void Ledger::BeginPass() {
-  ++pass_;
   orphans_.clear();
   for (Moved& moved : moved_) moved.now = 0;
 }
@@ -274,11 +280,44 @@ std::span<const Ledger::Moved> Ledger::MovedIn(uint64_t window) const {
   return const_cast<Ledger*>(this)->MovedIn(window);  // NOLINT(cppcoreguidelines-pro-type-const-cast): same lookup
 }
 
-bool Ledger::IsMoved(uint64_t page, Slot slot) const {
-  const auto found = std::lower_bound(
-      moved_.begin(), moved_.end(), std::pair(page, slot),
-      [](const Moved& moved, const std::pair<uint64_t, Slot>& key) { return std::pair(moved.page, moved.slot) < key; });
-  return found != moved_.end() && found->page == page && found->slot == slot;
+// Windows whose frames were dropped: the frame that two holders have in common is the one they share. Where there is
+// none, no holder's is taken for it, and the verdict rests on the kernel's marks.
+void Ledger::RecallFrames(const Window& record, std::span<const Reading> readings, Examination& examination) const {
+  std::vector<uint64_t>& frames = examination.candidates;
+  for (size_t i = 0; i < readings.size(); ++i) {
+    const std::span<const uint64_t> held = Held(record, readings[i].slot);
+    if (held.empty()) continue;
+    ForEachBit(held, [&](size_t page) {
+      if (frames[page] != kNoFrame && frames[page] != kForgottenFrame) return;
+      frames[page] = kForgottenFrame;
+      const uint64_t frame = examination.members[i].frames[page];
+      for (size_t j = i + 1; j < readings.size() && frame != kNoFrame; ++j) {
+        const std::span<const uint64_t> other = Held(record, readings[j].slot);
+        if (!other.empty() && TestBit(other, page) && examination.members[j].frames[page] == frame)
+          frames[page] = frame;
+      }
+    });
+  }
+  for (const Slot slot : departing_) {
+    const std::span<const uint64_t> held = Held(record, slot);
+    ForEachBit(held, [&](size_t page) {
+      if (frames[page] == kNoFrame) frames[page] = kForgottenFrame;
+    });
+  }
+}
+
+bool Ledger::HoldsAnything(const Window& record) const {
+  return !record.extras.empty() || !record.away.empty() ||
+         std::any_of(record.held.begin(), record.held.end(), [](uint64_t word) { return word != 0; });
+}
+
+void Ledger::Charge(Window& record) {
+  uint64_t bytes = sizeof(uint64_t) + sizeof(Window) + record.frames.capacity() * sizeof(uint64_t) +
+                   record.held.capacity() * sizeof(uint64_t) + record.extras.capacity() * sizeof(Extra) +
+                   record.away.capacity() * sizeof(Away);
+  for (const Extra& extra : record.extras) bytes += extra.holders.capacity() * sizeof(Slot);
+  if (budget_ != nullptr) budget_->used_bytes += bytes - record.bytes;
+  record.bytes = bytes;
 }
 
 void Ledger::Examine(uint64_t window, std::span<const Reading> readings, bool ksm_in_use,
@@ -336,7 +375,11 @@ void Ledger::Examine(uint64_t window, std::span<const Reading> readings, bool ks
 
   // Candidates: the recorded frame, else the first member's that has one.
   if (record != nullptr) {
-    e.candidates = record->frames;
+    if (record->frames.empty()) {
+      RecallFrames(*record, readings, e);
+    } else {
+      e.candidates = record->frames;
+    }
     for (size_t page = 0; page < pages_; ++page) {
       if (e.candidates[page] != kNoFrame) SetBit(e.grouped, page);
     }
@@ -880,6 +923,10 @@ void Ledger::Settle(uint64_t window, std::span<const Reading> readings, const Fr
       found->second.frames.assign(pages_, kNoFrame);
     }
     Window& record = found->second;
+    if (record.frames.empty()) {
+      record.frames.assign(pages_, kNoFrame);
+      ForEachBit(examination.grouped, [&](size_t page) { record.frames[page] = examination.candidates[page]; });
+    }
     std::vector<uint64_t> judged(words_);
     std::vector<uint64_t> singly(words_);
     for (size_t w = 0; w < words_; ++w) {
@@ -891,15 +938,17 @@ void Ledger::Settle(uint64_t window, std::span<const Reading> readings, const Fr
       PageJudge judge(*this, window, readings, facts, examination, judgement);
       ForEachBit(singly, [&](size_t page) { judge.Judge(record, page); });
     }
-    const bool nothing =
-        record.extras.empty() && record.away.empty() &&
-        std::all_of(record.frames.begin(), record.frames.end(), [](uint64_t f) { return f == kNoFrame; });
-    if (nothing) {
+    Charge(record);
+    if (budget_ != nullptr && budget_->used_bytes > budget_->limit_bytes) {
+      record.frames = std::vector<uint64_t>();
+      Charge(record);
+    }
+    if (!HoldsAnything(record)) {
+      if (budget_ != nullptr) budget_->used_bytes -= record.bytes;
       windows_.erase(found);
       found = windows_.end();
     }
   }
-  if (found != windows_.end()) found->second.visited = pass_;
   DescribeWindow(window, found == windows_.end() ? nullptr : &found->second, readings, facts, examination, sharing);
 }
 
@@ -1077,7 +1126,7 @@ void Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedShar
       exposure_pages -= static_cast<int64_t>(holders.size()) - 1;
     };
     for (auto& [number, record] : windows_) {
-      for (uint32_t page = 0; page < pages_; ++page) {
+      for (uint32_t page = 0; page < record.frames.size(); ++page) {
         const uint64_t frame = record.frames[page];
         if (frame == kNoFrame || !unmatched.contains(frame)) continue;
         if (std::any_of(record.away.begin(), record.away.end(), [&](const Away& a) { return a.page == page; }))
@@ -1126,10 +1175,10 @@ void Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedShar
   orphans_.shrink_to_fit();
 
   // 5. Members that ended are settled everywhere, unless a page kept changing under the reads.
-  std::erase_if(windows_, [](const auto& item) {
-    const Window& record = item.second;
-    return record.extras.empty() && record.away.empty() &&
-           std::all_of(record.frames.begin(), record.frames.end(), [](uint64_t f) { return f == kNoFrame; });
+  std::erase_if(windows_, [this](auto& item) {
+    const bool nothing = !HoldsAnything(item.second);
+    if (nothing && budget_ != nullptr) budget_->used_bytes -= item.second.bytes;
+    return nothing;
   });
   std::erase_if(departing_, [&](Slot slot) {
     return std::none_of(windows_.begin(), windows_.end(), [&](const auto& item) {
@@ -1146,12 +1195,7 @@ void Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedShar
 
 size_t Ledger::MemoryBytes() const {
   size_t bytes = moved_.capacity() * sizeof(Moved) + orphans_.capacity() * sizeof(Orphan);
-  for (const auto& [number, record] : windows_) {
-    bytes += sizeof(number) + sizeof(record) + record.frames.capacity() * sizeof(uint64_t) +
-             record.held.capacity() * sizeof(uint64_t) + record.extras.capacity() * sizeof(Extra) +
-             record.away.capacity() * sizeof(Away);
-    for (const Extra& extra : record.extras) bytes += extra.holders.capacity() * sizeof(Slot);
-  }
+  for (const auto& [number, record] : windows_) bytes += record.bytes;
   return bytes;
 }
 

@@ -109,10 +109,22 @@ struct MovedSharing {
   uint64_t unmatched_pages = 0;  // mapped by somebody who is no member
 };
 
+// What the records of all families may take together. Over the limit a window keeps one was-shared bit per member and
+// page and drops its frames: breaks stay countable, but where no two holders have a frame in common any more, the
+// kernel's marks must tell who has the original, or the side is unknown.
+struct LedgerBudget {
+  uint64_t limit_bytes = ~uint64_t{0};
+  uint64_t used_bytes = 0;
+};
+
 class Ledger {
  public:
-  // `zero_frame`: the base zero page's frame, kNoFrame if unknown.
-  Ledger(size_t pages_per_window, uint64_t zero_frame);
+  // `zero_frame`: the base zero page's frame, kNoFrame if unknown. `budget`: shared by ledgers, outlives them; null: no
+  // limit.
+  Ledger(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget = nullptr);
+  ~Ledger();
+  Ledger(const Ledger&) = delete;
+  Ledger& operator=(const Ledger&) = delete;
 
   // A pass begins: nothing is known yet about pages at moved addresses.
   void BeginPass();
@@ -159,11 +171,11 @@ class Ledger {
     Slot slot = 0;
   };
   struct Window {
-    std::vector<uint64_t> frames;  // per page, kNoFrame: nothing recorded
+    std::vector<uint64_t> frames;  // per page, kNoFrame: nothing recorded; empty: dropped for the budget
     std::vector<uint64_t> held;    // per slot one bitmap
     std::vector<Extra> extras;
     std::vector<Away> away;
-    uint64_t visited = 0;  // pass
+    uint64_t bytes = 0;  // charged to the budget
   };
   // A holder of a frame that is shared between different addresses.
   struct Moved {
@@ -194,12 +206,14 @@ class Ledger {
                   std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement);
   void DescribeWindow(uint64_t window, const Window* record, std::span<const Reading> readings, const FrameFacts& facts,
                       const Examination& examination, WindowSharing& sharing) const;
-  bool IsMoved(uint64_t page, Slot slot) const;
+  void RecallFrames(const Window& record, std::span<const Reading> readings, Examination& examination) const;
+  bool HoldsAnything(const Window& record) const;
+  void Charge(Window& record);
 
   size_t pages_;
   size_t words_;
   uint64_t zero_frame_;
-  uint64_t pass_ = 0;
+  LedgerBudget* budget_;
   std::map<uint64_t, Window> windows_;
   std::vector<Moved> moved_;     // sorted by (page, slot)
   std::vector<Orphan> orphans_;  // of this pass

@@ -389,7 +389,37 @@ std::vector<Scanner::Cursor> Scanner::Prepare(Family& family, std::vector<procfs
   return cursors;
 }
 
-bool Scanner::ScanFamily(Family& family, ScanObserver& observer) {
+void Scanner::BeginPass() {
+  std::optional<procfs::Vmstat> now;
+  if (const auto vmstat = procfs::ReadVmstat(root_)) now = *vmstat;
+  host_changed_ = !now || now != vmstat_;
+  vmstat_ = now;
+}
+
+bool Scanner::IsDue(const Family& family, std::chrono::milliseconds full_every) const {
+  if (full_every.count() == 0 || host_changed_ || family.membership_changed || !family.full_due ||
+      Clock::now() >= *family.full_due) {
+    return true;
+  }
+  return std::any_of(family.members.begin(), family.members.end(), [](const auto& member) {
+    return member->unread || member->first_look || member->read_at != ChangeSignals::Of(*member->process);
+  });
+}
+
+// The next time comes after half to all of `full_every`, so that families read at one time do not stay together.
+void Scanner::PassCompleted(Family& family, const Walk& walk, std::chrono::milliseconds full_every) {
+  constexpr uint64_t kSpread = 16;
+  const auto share = static_cast<int64_t>(kSpread + family.id % (kSpread + 1));
+  family.full_due = Clock::now() + full_every * share / static_cast<int64_t>(2 * kSpread);
+  family.membership_changed = false;
+  for (const auto& member : family.members) {
+    member->read_at.reset();
+    // KSM merges without any signal of the process.
+    if (!walk.ksm_in_use) member->read_at = ChangeSignals::Of(*member->process);
+  }
+}
+
+bool Scanner::ScanFamily(Family& family, std::chrono::milliseconds full_every, ScanObserver& observer) {
   FamilyView view;
   view.family = &family;
   view.geometry = geometry_;
@@ -452,6 +482,7 @@ bool Scanner::ScanFamily(Family& family, ScanObserver& observer) {
   view.moved = &moved;
   view.judgement = &judgement_;
   view.read_at = std::chrono::system_clock::now();
+  PassCompleted(family, walk, full_every);
   observer.OnFamily(view);
   return true;
 }

@@ -25,6 +25,7 @@
 #include "collectors/procfs/pagemap_scan.h"
 #include "collectors/procfs/root.h"
 #include "collectors/procfs/system.h"
+#include "collectors/procfs/vmstat.h"
 
 namespace cow::memory {
 
@@ -59,8 +60,14 @@ class Scanner : public FrameProbe {
   uint64_t zero_frame() const { return zero_frame_; }
   ScanCounters counters() const;
 
+  // Reads the host's own counters: called once before the families of a pass.
+  void BeginPass();
+  // Whether the family must be read: its members, their signals or the host's have moved since its last completed pass,
+  // or that was `full_every` ago (spread over time by family). 0: always.
+  bool IsDue(const Family& family, std::chrono::milliseconds full_every) const;
+
   // One pass over a family. False if the observer abandoned it.
-  bool ScanFamily(Family& family, ScanObserver& observer);
+  bool ScanFamily(Family& family, std::chrono::milliseconds full_every, ScanObserver& observer);
 
   bool ShareFrame(const Process& a, const Process& b) override;
   std::optional<bool> SameMemory(const Process& a, const Process& b) override;
@@ -74,8 +81,8 @@ class Scanner : public FrameProbe {
   };
   // How the current family is walked.
   struct Walk {
-    bool all = false;  // anonymous memory too
-    bool ksm_in_use = false;
+    bool all = false;         // anonymous memory too
+    bool ksm_in_use = false;  // by a member
   };
   // One member's way through its mappings.
   struct Cursor {
@@ -118,6 +125,7 @@ class Scanner : public FrameProbe {
   SegmentTally TallySegment(const Mapping& mapping, std::span<const uint64_t> entries) const;
   uint64_t HugePages(Cursor& cursor, uint64_t window);
   void FinishLedger(Family& family, MovedSharing& moved);
+  static void PassCompleted(Family& family, const Walk& walk, std::chrono::milliseconds full_every);
 
   procfs::Root root_;
   procfs::PageGeometry geometry_;
@@ -129,6 +137,8 @@ class Scanner : public FrameProbe {
   bool random_layouts_ = true;
   DeviceTypes devices_;
   ScanCounters counters_;
+  std::optional<procfs::Vmstat> vmstat_;
+  bool host_changed_ = true;  // by its own counters, since the pass before
   std::set<std::pair<pid_t, uint64_t>>
       shares_unseen_;  // processes without relatives whose pages are shared all the same
 

@@ -1,0 +1,31 @@
+#include "collectors/procfs/vmstat.h"
+
+#include "collectors/procfs/text.h"
+
+namespace cow::procfs {
+
+Result<Vmstat> ReadVmstat(const Root& root) {
+  const std::string path = root.ProcPath("vmstat");
+  const auto contents = ReadTextFile(path);
+  if (!contents) return tl::unexpected(contents.error());
+  return ParseVmstat(*contents, path);
+}
+
+Result<Vmstat> ParseVmstat(std::string_view text, const std::string& path) {
+  Vmstat vmstat;
+  std::string_view line;
+  while (text::NextLine(text, line)) {
+    const std::string_view name = text::NextField(line);
+    uint64_t* field = nullptr;
+    if (name == "pswpin") field = &vmstat.swapped_in_pages;
+    if (name == "pswpout") field = &vmstat.swapped_out_pages;
+    if (name == "thp_collapse_alloc") field = &vmstat.huge_collapses;
+    if (field == nullptr) continue;
+    const auto value = text::NumberField<uint64_t>(path, name, text::NextField(line));
+    if (!value) return tl::unexpected(value.error());
+    *field = *value;
+  }
+  return vmstat;
+}
+
+}  // namespace cow::procfs

@@ -1,0 +1,26 @@
+// /proc/vmstat: counters of the whole host that tell of changes to page tables without a fault of the process.
+// World-readable.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "collectors/procfs/result.h"
+#include "collectors/procfs/root.h"
+
+namespace cow::procfs {
+
+// Events since boot; 0 where the kernel does not count them.
+struct Vmstat {
+  uint64_t swapped_in_pages = 0;   // pswpin
+  uint64_t swapped_out_pages = 0;  // pswpout
+  uint64_t huge_collapses = 0;     // thp_collapse_alloc
+
+  bool operator==(const Vmstat&) const = default;
+};
+
+Result<Vmstat> ReadVmstat(const Root& root);
+Result<Vmstat> ParseVmstat(std::string_view text, const std::string& path);
+
+}  // namespace cow::procfs
