@@ -84,14 +84,14 @@ class Cow : public Collector {
                  "Bytes broken between a child and its parent over the child's life, at its end.",
                  MetricType::Histogram);
     for (const GroupSums& sums : groups) {
-      if (!sums.frames_known) continue;
+      if (!sums.readable || !sums.frames_known) continue;
       writer.AddHistogram(sums.group, kBounds, sums.counters.subspan(kLives, kBuckets + 1),
                           Bytes(sums.counters[kLifePages]));
     }
     writer.Begin("cow_unresolved_bytes", "Memory whose sharing can't be judged now: swapped on one side, or migrating.",
                  MetricType::Gauge);
     for (const GroupSums& sums : groups) {
-      if (sums.frames_known) writer.AddFor(sums.group, {}, Bytes(sums.gauges[0]));
+      if (sums.readable && sums.frames_known) writer.AddFor(sums.group, {}, Bytes(sums.gauges[0]));
     }
   }
 
@@ -134,7 +134,7 @@ class Cow : public Collector {
   void Labelled(std::span<const GroupSums> groups, MetricWriter& writer, const char* label,
                 const std::array<std::string_view, kCount>& values, size_t first, bool bytes) const {
     for (const GroupSums& sums : groups) {
-      if (!sums.frames_known) continue;
+      if (!sums.readable || !sums.frames_known) continue;
       for (size_t i = 0; i < kCount; ++i) {
         const uint64_t pages = sums.counters[first + i];
         writer.AddFor(sums.group, {{label, std::string(values[i])}}, bytes ? Bytes(pages) : static_cast<double>(pages));
@@ -146,7 +146,7 @@ class Cow : public Collector {
                const char* help) const {
     writer.Begin(name, help, MetricType::Counter);
     for (const GroupSums& sums : groups) {
-      if (!sums.frames_known) continue;
+      if (!sums.readable || !sums.frames_known) continue;
       const uint64_t value = sums.counters[cell];
       writer.AddFor(sums.group, {}, bytes ? Bytes(value) : static_cast<double>(value));
     }

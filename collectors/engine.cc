@@ -189,6 +189,8 @@ class Engine::Impl : private memory::ScanObserver {
     std::optional<SystemTime> oldest_read;
     std::optional<SystemTime> oldest_child;
     std::vector<const FamilyState*> members;
+
+    bool Has(memory::Mode mode) const { return modes.at(static_cast<size_t>(mode)); }
   };
 
   template <class Call>
@@ -408,7 +410,10 @@ void Engine::Impl::AddFamily(const FamilyState& state, SystemTime horizon, Group
     if (!group.oldest_read || read_at < *group.oldest_read) group.oldest_read = read_at;
   };
   for (const auto& [number, cells] : state.windows) rest(cells.read_at, cells.present_pages);
-  if (state.completed && state.windows.empty() && state.members != 0) rest(state.read_at, state.lonely.present_pages);
+  uint64_t unread = 0;
+  for (const uint64_t count : state.unread) unread += count;
+  const bool lonely = state.completed && state.windows.empty() && state.members > unread;
+  if (lonely) rest(state.read_at, state.lonely.present_pages);
   group.known_pages += state.unread_pages;
   group.processes += state.processes;
   group.families += state.members > 1 ? 1 : 0;
@@ -591,8 +596,9 @@ std::vector<prometheus::MetricFamily> Engine::Impl::Collect() const {
       const std::span<const uint64_t> counters(state.group->counters);
       sums.push_back({name, gauges.subspan(slot.first_gauge, slot.collector->gauges()),
                       counters.subspan(slot.first_counter, slot.collector->counters()),
-                      !state.modes.at(static_cast<size_t>(memory::Mode::kNoFrames)) &&
-                          !state.modes.at(static_cast<size_t>(memory::Mode::kNone)),
+                      !state.Has(memory::Mode::kNoFrames),
+                      !state.Has(memory::Mode::kNone) || state.Has(memory::Mode::kFull) ||
+                          state.Has(memory::Mode::kNoKpage) || state.Has(memory::Mode::kNoFrames),
                       state.scan_known});
     }
     std::vector<prometheus::MetricFamily> own;

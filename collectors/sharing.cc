@@ -55,10 +55,12 @@ class Sharing : public Collector {
 
   void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
     const auto unmatched = static_cast<int64_t>(view.moved->unmatched_pages);
+    // Where frames are hidden, a zero page in a window looks like a shared one.
+    const int64_t zeros = view.frames_known ? 0 : Pages(view.unwalked.zero_base_bytes);
     const int64_t elsewhere = view.moved->shared_pages + unmatched;
     tally.gauges[Private(kAnon)] += Pages(view.unwalked.anon_bytes) - elsewhere;
-    tally.gauges[Shared(kAnon)] += elsewhere;
-    tally.gauges[kSharedAnon] += elsewhere;
+    tally.gauges[Shared(kAnon)] += elsewhere - zeros;
+    tally.gauges[kSharedAnon] += elsewhere - zeros;
     tally.gauges[kExposure] += view.moved->exposure_pages;
     tally.gauges[kFootprint] +=
         Pages(view.unwalked.anon_bytes) + Pages(view.unwalked.hugetlb_bytes) - view.moved->exposure_pages;
@@ -74,6 +76,7 @@ class Sharing : public Collector {
         "anon,private is the private-dirty memory. Zero pages and swap are not in it.",
         MetricType::Gauge);
     for (const GroupSums& sums : groups) {
+      if (!sums.readable) continue;
       for (size_t backing = 0; backing < kBackings.size(); ++backing) {
         const std::string name(kBackings[backing]);
         writer.AddFor(sums.group, {{"backing", name}, {"sharing", "private"}}, Bytes(sums.gauges[Private(backing)]));
@@ -94,6 +97,7 @@ class Sharing : public Collector {
         "own.",
         MetricType::Gauge);
     for (const GroupSums& sums : groups) {
+      if (!sums.readable) continue;
       writer.AddFor(sums.group, {{"state", "copied"}}, Bytes(sums.gauges[kCopied]));
       writer.AddFor(sums.group, {{"state", "original"}}, Bytes(sums.gauges[kOriginal]));
     }
@@ -125,7 +129,8 @@ class Sharing : public Collector {
              const char* help) const {
     writer.Begin(name, help, MetricType::Gauge);
     for (const GroupSums& sums : groups) {
-      if (!needs_frames || sums.frames_known) writer.AddFor(sums.group, {}, Bytes(sums.gauges[cell]));
+      if (sums.readable && (!needs_frames || sums.frames_known))
+        writer.AddFor(sums.group, {}, Bytes(sums.gauges[cell]));
     }
   }
 };

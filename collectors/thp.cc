@@ -35,7 +35,7 @@ class Thp : public Collector {
     writer.Begin("cow_huge_page_bytes", "Memory in transparent huge pages, as each process maps it.",
                  prometheus::MetricType::Gauge);
     for (const GroupSums& sums : groups) {
-      if (!sums.scan_known) continue;
+      if (!sums.readable || !sums.scan_known) continue;
       for (size_t cell = 0; cell < kNames.size(); ++cell) {
         writer.AddFor(sums.group, {{"backing", kNames.at(cell)}, {"mapped", "pmd"}}, Bytes(sums.gauges[cell]));
       }

@@ -30,7 +30,7 @@ class ZeroPage : public Collector {
     writer.Begin("cow_zero_page_bytes", "Memory mapped to the zero page, by the size of its pages; costs nothing.",
                  prometheus::MetricType::Gauge);
     for (const GroupSums& sums : groups) {
-      if (!sums.frames_known && !sums.scan_known) continue;
+      if (!sums.readable || (!sums.frames_known && !sums.scan_known)) continue;
       writer.AddFor(sums.group, {{"size", "base"}}, Bytes(sums.gauges[kBase]));
       writer.AddFor(sums.group, {{"size", "huge"}}, Bytes(sums.gauges[kHuge]));
     }

@@ -428,21 +428,19 @@ void Ledger::Examine(uint64_t window, std::span<const Reading> readings, bool ks
       e.attention[w] |= has & ~member.current[w];
       e.attention[w] |= sharing & (ksm_in_use ? ~uint64_t{0} : ~member.maybe_shared[w]);
       e.attention[w] |= unassigned & member.maybe_shared[w];
-      if (readings[r].first_look && !readings[r].is_root) {
-        for (uint64_t rest = member.anon[w] & several[w]; rest != 0; rest &= rest - 1) {
-          const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
-          const auto differs = [&](uint32_t other) {
-            return e.members[other].frames[page] != kNoFrame && e.members[other].frames[page] != member.frames[page];
-          };
-          for (uint32_t other = 0; other < count; ++other) {
-            if (other != r && differs(other)) {
-              SetBit(e.attention, page);
-              break;
-            }
+      if (sharing != 0) e.quiet = false;
+    }
+    if (readings[r].first_look && !readings[r].is_root) {
+      for (uint32_t other = 0; other < count; ++other) {
+        const Examination::Member& relative = e.members[other];
+        if (relative.frames == member.frames) continue;  // it reads the same
+        for (size_t w = 0; w < words_; ++w) {
+          for (uint64_t rest = member.anon[w] & relative.anon[w]; rest != 0; rest &= rest - 1) {
+            const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
+            if (relative.frames[page] != member.frames[page]) SetBit(e.attention, page);
           }
         }
       }
-      if (sharing != 0) e.quiet = false;
     }
     // Bit 56 of a PMD-mapped huge page is its head's: it may say private where single pages are shared.
     const std::span<const uint64_t> entries(readings[r].entries, pages_);

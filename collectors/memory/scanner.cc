@@ -80,7 +80,9 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry)
   capabilities_.exclusive_marks = KernelHasExclusiveMarks(root_);
   frames_ = std::make_unique<FrameReader>(root_, capabilities_.exclusive_marks);
   zero_frame_ = procfs::FindZeroPageFrame(root_, geometry_).value_or(kNoFrame);
-  if (zero_frame_ == kNoFrame) zero_frame_ = frames_->SearchZeroFrame();
+  // Where the root is another system's tree, this process' own page tells nothing of it.
+  const bool is_own_system = procfs::ReadLink(root_.ProcPath("self/exe")).has_value();
+  if (zero_frame_ == kNoFrame && !is_own_system) zero_frame_ = frames_->SearchZeroFrame();
   capabilities_.frames = zero_frame_ != kNoFrame;
   capabilities_.kpageflags = frames_->has_flags();
   capabilities_.kpagecount = frames_->has_counts();
@@ -424,6 +426,7 @@ bool Scanner::ScanFamily(Family& family, std::chrono::milliseconds full_every, S
   view.family = &family;
   view.geometry = geometry_;
   view.scan_known = capabilities_.pagemap_scan;
+  view.frames_known = capabilities_.frames;
   if (family.members.empty()) {
     MovedSharing nothing;
     judgement_.Clear();

@@ -84,7 +84,8 @@ struct FamilyView {
   const Judgement* judgement = nullptr;  // of pages at moved addresses
   Unwalked unwalked;
   std::array<bool, kModes> modes{};  // in use by its members
-  bool scan_known = true;            // PAGEMAP_SCAN is there: huge_pmd is a count; else it is unknown
+  bool frames_known = true;  // false: zero pages could not be told from others in the windows, only in `unwalked`
+  bool scan_known = true;    // PAGEMAP_SCAN is there: huge_pmd is a count; else it is unknown
 };
 
 // The mapping kind of the page that a verdict is about.
