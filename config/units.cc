@@ -1,0 +1,167 @@
+#include "config/units.h"
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <system_error>
+
+namespace cow::config {
+namespace {
+
+struct Unit {
+  std::string_view name;
+  uint64_t factor;
+};
+
+constexpr uint64_t kMaxMilliseconds =
+    std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::nanoseconds::max()).count();
+
+constexpr uint64_t kSecond = 1000;
+constexpr uint64_t kDay = 86400 * kSecond;
+constexpr std::array<Unit, 7> kDurationUnits = {{{"y", 365 * kDay},
+                                                 {"w", 7 * kDay},
+                                                 {"d", kDay},
+                                                 {"h", 3600 * kSecond},
+                                                 {"m", 60 * kSecond},
+                                                 {"s", kSecond},
+                                                 {"ms", 1}}};
+
+constexpr std::array<Unit, 9> kSizeUnits = {{{"B", 1},
+                                             {"KiB", uint64_t{1} << 10},
+                                             {"MiB", uint64_t{1} << 20},
+                                             {"GiB", uint64_t{1} << 30},
+                                             {"TiB", uint64_t{1} << 40},
+                                             {"kB", 1'000},
+                                             {"MB", 1'000'000},
+                                             {"GB", 1'000'000'000},
+                                             {"TB", 1'000'000'000'000}}};
+
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+
+// Takes the leading digits off `rest`. Empty if there are none or too many for 64 bits.
+std::optional<uint64_t> TakeInteger(std::string_view& rest) {
+  uint64_t value = 0;
+  if (rest.empty() || !IsDigit(rest.front())) return std::nullopt;
+  const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), value);
+  if (error != std::errc{}) return std::nullopt;
+  rest.remove_prefix(static_cast<size_t>(end - rest.data()));
+  return value;
+}
+
+std::string_view TakeUnit(std::string_view& rest) {
+  size_t length = 0;
+  while (length < rest.size() && !IsDigit(rest[length])) ++length;
+  const std::string_view unit = rest.substr(0, length);
+  rest.remove_prefix(length);
+  return unit;
+}
+
+template <size_t N>
+size_t FindUnit(const std::array<Unit, N>& units, std::string_view name) {
+  size_t i = 0;
+  while (i < N && units[i].name != name) ++i;
+  return i;
+}
+
+// a * b + c, unless that is more than `limit`.
+std::optional<uint64_t> MultiplyAdd(uint64_t a, uint64_t b, uint64_t c, uint64_t limit) {
+  uint64_t result = 0;
+  if (__builtin_mul_overflow(a, b, &result) || __builtin_add_overflow(result, c, &result) || result > limit) {
+    return std::nullopt;
+  }
+  return result;
+}
+
+tl::unexpected<std::string> Bad(std::string_view kind, std::string_view text, std::string_view why) {
+  std::string message = "bad ";
+  message.append(kind).append(" ").append(Quoted(text)).append(": ").append(why);
+  return tl::unexpected(message);
+}
+
+}  // namespace
+
+Parsed<std::chrono::milliseconds> ParseDuration(std::string_view text) {
+  constexpr std::string_view kKind = "duration";
+  constexpr std::string_view kForm = "expected something like 10s, 1h30m or 500ms";
+  if (text == "0") return std::chrono::milliseconds{0};
+  if (text.empty() || !IsDigit(text.front())) return Bad(kKind, text, kForm);
+  uint64_t total = 0;
+  size_t next_unit = 0;  // only smaller units than the last one may follow
+  for (std::string_view rest = text; !rest.empty();) {
+    const auto count = TakeInteger(rest);
+    if (!count) return Bad(kKind, text, "too large");
+    const std::string_view name = TakeUnit(rest);
+    if (name.empty()) return Bad(kKind, text, "no unit (y, w, d, h, m, s, ms)");
+    const size_t unit = FindUnit(kDurationUnits, name);
+    if (unit == kDurationUnits.size()) {
+      return Bad(kKind, text, "unknown unit " + Quoted(name) + " (known: y, w, d, h, m, s, ms)");
+    }
+    if (unit < next_unit) return Bad(kKind, text, "units must go from large to small, each once");
+    next_unit = unit + 1;
+    const auto sum = MultiplyAdd(*count, kDurationUnits.at(unit).factor, total, kMaxMilliseconds);
+    if (!sum) return Bad(kKind, text, "too large");
+    total = *sum;
+  }
+  return std::chrono::milliseconds{static_cast<std::chrono::milliseconds::rep>(total)};
+}
+
+Parsed<uint64_t> ParseSize(std::string_view text) {
+  constexpr std::string_view kKind = "size";
+  if (text == "0") return uint64_t{0};
+  if (text.empty() || !IsDigit(text.front())) return Bad(kKind, text, "expected something like 256MiB or 0B");
+  std::string_view rest = text;
+  const auto count = TakeInteger(rest);
+  if (!count) return Bad(kKind, text, "too large");
+  if (rest.empty()) return Bad(kKind, text, "no unit (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB)");
+  const size_t unit = FindUnit(kSizeUnits, rest);
+  if (unit == kSizeUnits.size()) {
+    return Bad(kKind, text, "unknown unit " + Quoted(rest) + " (known: B, KiB, MiB, GiB, TiB, kB, MB, GB, TB)");
+  }
+  const auto bytes = MultiplyAdd(*count, kSizeUnits.at(unit).factor, 0, std::numeric_limits<uint64_t>::max());
+  if (!bytes) return Bad(kKind, text, "too large");
+  return *bytes;
+}
+
+Parsed<double> ParseNumber(std::string_view text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc::result_out_of_range) return Bad("number", text, "too large or too small");
+  if (error != std::errc{} || end != text.data() + text.size() || !std::isfinite(value)) {
+    return Bad("number", text, "expected a decimal number");
+  }
+  return value;
+}
+
+Parsed<uint64_t> ParseInteger(std::string_view text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc::result_out_of_range) return Bad("number", text, "too large");
+  if (error != std::errc{} || end != text.data() + text.size()) return Bad("number", text, "expected a whole number");
+  return value;
+}
+
+std::string Quoted(std::string_view text) {
+  constexpr size_t kMaxBytes = 64;
+  constexpr std::string_view kHex = "0123456789abcdef";
+  const bool cut = text.size() > kMaxBytes;
+  std::string quoted = "\"";
+  for (const char c : text.substr(0, kMaxBytes)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      quoted += '\\';
+      quoted += c;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      quoted += "\\x";
+      quoted += kHex[byte >> 4U];
+      quoted += kHex[byte & 0xfU];
+    } else {
+      quoted += c;
+    }
+  }
+  quoted += cut ? "...\"" : "\"";
+  return quoted;
+}
+
+}  // namespace cow::config

@@ -1,0 +1,33 @@
+// Durations, sizes and numbers as people write them in the configuration and on the command line.
+//
+// Every parser takes the whole text or fails; the error is one phrase that names the text and says what is wrong with
+// it, without a place. Pure functions, any thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <tl/expected.hpp>
+
+namespace cow::config {
+
+template <class T>
+using Parsed = tl::expected<T, std::string>;
+
+// Prometheus' form: `1h30m`, `10s`, `500ms`, units y w d h m s ms, largest first, each at most once; or a bare `0`.
+Parsed<std::chrono::milliseconds> ParseDuration(std::string_view text);
+
+// Bytes: a whole number with B, KiB, MiB, GiB, TiB (powers of 1024) or kB, MB, GB, TB (powers of 1000); or a bare `0`.
+Parsed<uint64_t> ParseSize(std::string_view text);
+
+// A decimal number. Infinity and NaN are none.
+Parsed<double> ParseNumber(std::string_view text);
+
+// A whole decimal number without sign.
+Parsed<uint64_t> ParseInteger(std::string_view text);
+
+// `text` in double quotes, control bytes escaped, cut after 64 bytes: safe to print to a terminal or a log.
+std::string Quoted(std::string_view text);
+
+}  // namespace cow::config

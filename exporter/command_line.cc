@@ -1,0 +1,170 @@
+#include "exporter/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <functional>
+#include <limits>
+#include <sstream>
+#include <utility>
+
+#include "config/config.h"
+#include "config/units.h"
+
+namespace cow::exporter {
+namespace {
+
+using config::Parsed;
+using config::Quoted;
+
+// Only characters that neither a URI nor a page has to escape.
+Parsed<std::string> ParseTelemetryPath(std::string_view text) {
+  const bool clean = std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view("/-._~").find(c) != std::string_view::npos;
+  });
+  if (!clean || text.size() < 2 || text.front() != '/') {
+    return tl::unexpected("bad path " + Quoted(text) + ": expected / and then letters, digits, or any of /-._~");
+  }
+  if (text == "/-/healthy" || text == "/-/ready") return tl::unexpected("the path " + Quoted(text) + " is taken");
+  return std::string(text);
+}
+
+Parsed<size_t> ParseMaxRequests(std::string_view text) {
+  return config::ParseInteger(text).and_then([text](uint64_t value) -> Parsed<size_t> {
+    if (value >= 1 && value <= std::numeric_limits<uint32_t>::max()) return value;
+    return tl::unexpected(Quoted(text) + " is out of range: it must be 1 or more");
+  });
+}
+
+Parsed<LogLevel> ParseLogLevel(std::string_view text) {
+  if (text == "debug") return LogLevel::kDebug;
+  if (text == "info") return LogLevel::kInfo;
+  if (text == "warn") return LogLevel::kWarn;
+  if (text == "error") return LogLevel::kError;
+  return tl::unexpected("unknown level " + Quoted(text) + " (known: debug, info, warn, error)");
+}
+
+Parsed<LogFormat> ParseLogFormat(std::string_view text) {
+  if (text == "logfmt") return LogFormat::kLogfmt;
+  if (text == "json") return LogFormat::kJson;
+  return tl::unexpected("unknown format " + Quoted(text) + " (known: logfmt, json)");
+}
+
+Parsed<std::string> ParsePath(std::string_view text) {
+  if (text.empty() || text.find('\0') != std::string_view::npos) return tl::unexpected(std::string("expected a path"));
+  return std::string(text);
+}
+
+// One flag with a value. CLI11 only collects the text, so that every message has one form.
+template <class T, class Parse>
+CLI::Option* AddValue(CLI::App& app, const std::string& name, const char* type, const std::string& help, Parse parse,
+                      T& target) {
+  const auto read = [name, parse, &target](const std::string& text) {
+    auto parsed = parse(text);
+    if (!parsed) throw CLI::ValidationError(name, parsed.error());
+    target = std::move(*parsed);
+  };
+  return app.add_option_function<std::string>(name, read, help)->type_name(type);
+}
+
+void AddFlag(CLI::App& app, const std::string& name, const std::string& help, bool& target) {
+  app.add_flag(name, target, help)->disable_flag_override();
+}
+
+void AddCollectors(CLI::App& app, const std::vector<collectors::CollectorInfo>& infos, CommandLine& result) {
+  for (const collectors::CollectorInfo& info : infos) {
+    const std::string name(info.name);
+    const auto add = [&app, &result, &name](const std::string& flag, const std::string& help, bool value) {
+      const auto set = [&result, name, flag, value](int64_t /*count*/) {
+        if (!result.collectors.emplace(name, value).second) {
+          throw CLI::ValidationError(flag, "the same collector is also switched " + std::string(value ? "off" : "on"));
+        }
+      };
+      app.add_flag_function(flag, set, help)->group("Collectors")->disable_flag_override();
+    };
+    const std::string help = std::string(info.help) + (info.enabled_by_default ? " (default: on)" : " (default: off)");
+    add("--collector." + name, help, true);
+    add("--no-collector." + name, "Without it", false);
+  }
+  app.add_flag("--collector.disable-defaults", result.disable_default_collectors,
+               "Only those collectors that a flag or the configuration names")
+      ->group("Collectors")
+      ->disable_flag_override();
+}
+
+void AddFlags(CLI::App& app, CommandLine& result) {
+  AddValue(app, "--config.file", "FILE", "Configuration file (YAML); flags override its keys", &ParsePath,
+           result.config_file);
+  AddFlag(app, "--config.check", "Check the configuration and exit with 0 or 1", result.check_config);
+  AddFlag(app, "--once", "Make one pass, write the metrics to standard output, exit", result.once);
+
+  const auto add_address = [&result](const std::vector<std::string>& texts) {
+    for (const std::string& text : texts) {
+      const auto address = ParseListenAddress(text);
+      if (!address) throw CLI::ValidationError("--web.listen-address", address.error());
+      result.listen_addresses.push_back(*address);
+    }
+  };
+  app.add_option_function<std::vector<std::string>>("--web.listen-address", add_address,
+                                                    "Where to listen, may be repeated: :PORT, ADDRESS:PORT, "
+                                                    "[ADDRESS]:PORT, unix:PATH (default: :10066)")
+      ->type_name("ADDRESS")
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->take_all();
+  AddValue(app, "--web.telemetry-path", "PATH", "Path of the metrics (default: /metrics)", &ParseTelemetryPath,
+           result.telemetry_path);
+  AddValue(app, "--web.max-requests", "N", "Metrics requests served at a time, more are answered 503 (default: 40)",
+           &ParseMaxRequests, result.max_requests);
+  app.add_flag_callback(
+         "--web.disable-exporter-metrics", [&result] { result.process_metrics = false; },
+         "Leave out process_*; the metrics of scanning and scraping stay")
+      ->disable_flag_override();
+
+  AddValue(app, "--path.procfs", "DIR", "Where procfs is mounted (default: /proc)", &ParsePath, result.procfs);
+  AddValue(app, "--path.sysfs", "DIR", "Where sysfs is mounted (default: /sys)", &ParsePath, result.sysfs);
+
+  AddValue(app, "--scan.interval", "DURATION", "Time between passes, 0: a pass at each scrape (default: 10s)",
+           &config::ParseScanInterval, result.scan_interval);
+  AddValue(app, "--scan.max-cpu", "SHARE", "Share of one CPU for scanning, 0: no limit (default: 0.1)",
+           &config::ParseMaxCpu, result.scan_max_cpu);
+  AddValue(app, "--scan.full-every", "DURATION", "Read everything at least this often (default: 10m)",
+           &config::ParseFullEvery, result.scan_full_every);
+
+  AddValue(app, "--log.level", "LEVEL", "debug, info, warn or error (default: info)", &ParseLogLevel, result.log_level);
+  AddValue(app, "--log.format", "FORMAT", "logfmt or json (default: logfmt)", &ParseLogFormat, result.log_format);
+}
+
+}  // namespace
+
+std::variant<CommandLine, EarlyExit> ParseCommandLine(std::span<const char* const> arguments,
+                                                      const std::vector<collectors::CollectorInfo>& collectors,
+                                                      std::string_view version) {
+  CommandLine result;
+  result.telemetry_path = "/metrics";
+  result.max_requests = 40;
+  result.procfs = "/proc";
+  result.sysfs = "/sys";
+
+  CLI::App app("Prometheus exporter that makes copy-on-write memory visible", "cow_exporter");
+  app.set_version_flag("--version", "cow_exporter, version " + std::string(version), "Print the version and exit");
+  app.set_help_flag("-h,--help", "Print this help and exit");
+  app.get_formatter()->column_width(40);
+  AddFlags(app, result);
+  AddCollectors(app, collectors, result);
+  try {
+    app.parse(static_cast<int>(arguments.size()), arguments.data());
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream out;
+    std::ostringstream problem;
+    const bool good = app.exit(error, out, problem) == 0;
+    return EarlyExit{good ? 0 : kExitWrongUsage, good ? out.str() : problem.str()};
+  }
+  if (result.check_config && result.once) {
+    return EarlyExit{kExitWrongUsage, "--config.check and --once exclude each other\n"};
+  }
+  if (result.listen_addresses.empty()) result.listen_addresses.push_back({"", 10066, ""});
+  return result;
+}
+
+}  // namespace cow::exporter

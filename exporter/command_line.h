@@ -1,0 +1,53 @@
+// The command line: flags to a plain struct, wrong usage to a message. Pure; CLI11 stays behind it.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "collectors/engine.h"
+#include "exporter/listen_address.h"
+#include "exporter/log.h"
+
+namespace cow::exporter {
+
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitWrongUsage = 2;
+
+// What has no value here was not given, and the configuration's key or its default counts.
+struct CommandLine {
+  std::string config_file;  // empty: none
+  bool check_config = false;
+  bool once = false;
+  std::vector<ListenAddress> listen_addresses;  // never empty
+  std::string telemetry_path;
+  size_t max_requests = 0;
+  bool process_metrics = true;
+  std::string procfs;
+  std::string sysfs;
+  std::optional<std::chrono::milliseconds> scan_interval;
+  std::optional<double> scan_max_cpu;
+  std::optional<std::chrono::milliseconds> scan_full_every;
+  std::map<std::string, bool> collectors;  // those that were switched on or off
+  bool disable_default_collectors = false;
+  LogLevel log_level = LogLevel::kInfo;
+  LogFormat log_format = LogFormat::kLogfmt;
+};
+
+// --help, --version, or wrong usage.
+struct EarlyExit {
+  int code = 0;
+  std::string text;  // for standard output if the code is 0, else for standard error
+};
+
+std::variant<CommandLine, EarlyExit> ParseCommandLine(std::span<const char* const> arguments,
+                                                      const std::vector<collectors::CollectorInfo>& collectors,
+                                                      std::string_view version);
+
+}  // namespace cow::exporter

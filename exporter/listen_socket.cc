@@ -1,0 +1,155 @@
+#include "exporter/listen_socket.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <system_error>
+#include <utility>
+
+namespace cow::exporter {
+namespace {
+
+[[noreturn]] void Fail(const std::string& address, const std::string& why) {
+  throw std::runtime_error("cannot listen on " + address + ": " + why);
+}
+
+std::string Message(int error_number) { return std::generic_category().message(error_number); }
+
+int OpenSocket(int family) { return socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
+
+void SetOption(int fd, int level, int option, int value) { setsockopt(fd, level, option, &value, sizeof(value)); }
+
+// The API wants every address as a sockaddr.
+template <class T>
+const sockaddr* Generic(const T* address) {
+  return reinterpret_cast<const sockaddr*>(address);
+}
+
+sockaddr_un UnixAddress(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(static_cast<char*>(address.sun_path), sizeof(address.sun_path) - 1);
+  return address;
+}
+
+// Removes a socket that a dead process left behind.
+void RemoveStaleSocket(const std::string& path, const std::string& name) {
+  struct stat info {};
+  if (lstat(path.c_str(), &info) != 0) return;  // bind says what else may be wrong
+  if (!S_ISSOCK(info.st_mode)) Fail(name, "a file that is not a socket is in the way");
+  const sockaddr_un address = UnixAddress(path);
+  const int probe = OpenSocket(AF_UNIX);
+  const int error = connect(probe, Generic(&address), sizeof(address)) == 0 ? 0 : errno;
+  close(probe);
+  if (error != ECONNREFUSED) Fail(name, error == 0 || error == EAGAIN ? "the address is in use" : Message(error));
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) Fail(name, Message(errno));
+}
+
+std::string BoundAddress(int fd) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof(address);
+  std::array<char, NI_MAXHOST> host{};
+  std::array<char, NI_MAXSERV> port{};
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0 ||
+      getnameinfo(Generic(&address), size, host.data(), host.size(), port.data(), port.size(),
+                  NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+    return "";
+  }
+  return FormatHostPort(host.data(), static_cast<uint16_t>(std::stoul(port.data())));
+}
+
+}  // namespace
+
+ListenSocket::ListenSocket(const ListenAddress& address)
+    : address_(address.path.empty() ? FormatHostPort(address.host, address.port) : "unix:" + address.path) {
+  try {
+    if (address.path.empty()) {
+      ListenTcp(address);
+    } else {
+      ListenUnix(address.path);
+    }
+  } catch (...) {
+    if (fd_ >= 0) close(fd_);
+    throw;
+  }
+}
+
+ListenSocket::~ListenSocket() {
+  if (fd_ >= 0) close(fd_);
+  struct stat info {};
+  if (!path_.empty() && lstat(path_.c_str(), &info) == 0 && info.st_dev == device_ && info.st_ino == inode_) {
+    unlink(path_.c_str());
+  }
+}
+
+ListenSocket::ListenSocket(ListenSocket&& other) noexcept
+    : fd_(other.Release()),
+      address_(std::move(other.address_)),
+      path_(std::exchange(other.path_, {})),
+      device_(other.device_),
+      inode_(other.inode_) {}
+
+int ListenSocket::Release() { return std::exchange(fd_, -1); }
+
+void ListenSocket::ListenUnix(const std::string& path) {
+  RemoveStaleSocket(path, address_);
+  fd_ = OpenSocket(AF_UNIX);
+  const sockaddr_un address = UnixAddress(path);
+  if (fd_ < 0 || bind(fd_, Generic(&address), sizeof(address)) != 0 || listen(fd_, SOMAXCONN) != 0) {
+    Fail(address_, Message(errno));
+  }
+  struct stat info {};
+  if (lstat(path.c_str(), &info) == 0) {
+    path_ = path;
+    device_ = info.st_dev;
+    inode_ = info.st_ino;
+  }
+}
+
+void ListenSocket::ListenTcp(const ListenAddress& address) {
+  const bool any = address.host.empty();
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  const int status =
+      getaddrinfo(any ? nullptr : address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
+  if (status != 0) Fail(address_, gai_strerror(status));
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, &freeaddrinfo);
+
+  // Of every address the dual-stack one comes first; of a host name, what node_exporter takes: IPv4.
+  std::array<int, 2> families = {AF_INET, AF_INET6};
+  if (any) std::reverse(families.begin(), families.end());
+  int error = EADDRNOTAVAIL;
+  for (const int family : families) {
+    const addrinfo* candidate = found;
+    while (candidate != nullptr && candidate->ai_family != family) candidate = candidate->ai_next;
+    if (candidate == nullptr) continue;
+    fd_ = OpenSocket(family);
+    if (fd_ >= 0) {
+      SetOption(fd_, SOL_SOCKET, SO_REUSEADDR, 1);
+      if (family == AF_INET6) SetOption(fd_, IPPROTO_IPV6, IPV6_V6ONLY, any ? 0 : 1);
+      if (bind(fd_, candidate->ai_addr, candidate->ai_addrlen) == 0 && listen(fd_, SOMAXCONN) == 0) {
+        address_ = BoundAddress(fd_);
+        return;
+      }
+    }
+    error = errno;
+    if (fd_ >= 0) close(Release());
+    if (error != EAFNOSUPPORT && error != EADDRNOTAVAIL) break;  // those mean: IPv6 is off
+  }
+  Fail(address_, error == EADDRINUSE ? "the address is in use" : Message(error));
+}
+
+}  // namespace cow::exporter

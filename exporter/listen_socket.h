@@ -1,0 +1,42 @@
+// A bound and listening socket. A unix socket's file is removed at the end, if it is still the one that was made here.
+//
+// One thread at a time.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "exporter/listen_address.h"
+
+namespace cow::exporter {
+
+class ListenSocket {
+ public:
+  // Throws std::runtime_error with a message that names the address: in use, denied, not this host's…
+  // A unix socket that nobody answers is replaced; any other file at its path is an error.
+  explicit ListenSocket(const ListenAddress& address);
+  ~ListenSocket();
+  ListenSocket(ListenSocket&& other) noexcept;
+  ListenSocket& operator=(ListenSocket&&) = delete;
+  ListenSocket(const ListenSocket&) = delete;
+  ListenSocket& operator=(const ListenSocket&) = delete;
+
+  [[nodiscard]] int Descriptor() const { return fd_; }
+  // Gives the descriptor away; the socket's file stays in care here.
+  int Release();
+  // As bound: with the chosen port.
+  [[nodiscard]] const std::string& Address() const { return address_; }
+
+ private:
+  void ListenUnix(const std::string& path);
+  void ListenTcp(const ListenAddress& address);
+
+  int fd_ = -1;
+  std::string address_;
+  std::string path_;  // empty: not a unix socket
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
+};
+
+}  // namespace cow::exporter

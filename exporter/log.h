@@ -1,0 +1,42 @@
+// Log lines with fields, as logfmt (`ts=… level=info msg=listening address=127.0.0.1:10066`) or as one JSON object per
+// line. Values are quoted and escaped where the form needs it; invalid UTF-8 becomes U+FFFD, so a line is always one
+// valid line.
+//
+// Nothing throws but bad_alloc; a failed write is dropped. Any thread.
+#pragma once
+
+#include <spdlog/logger.h>
+
+#include <initializer_list>
+#include <string>
+#include <string_view>
+
+namespace cow::exporter {
+
+enum class LogFormat { kLogfmt, kJson };
+enum class LogLevel { kDebug, kInfo, kWarn, kError };
+
+struct LogField {
+  std::string_view key;  // a plain name
+  std::string value;
+};
+using LogFields = std::initializer_list<LogField>;
+
+class Log {
+ public:
+  Log(LogLevel level, LogFormat format, spdlog::sink_ptr sink);
+  static Log ToStderr(LogLevel level, LogFormat format);
+
+  void Debug(std::string_view message, LogFields fields = {}) { Write(LogLevel::kDebug, message, fields); }
+  void Info(std::string_view message, LogFields fields = {}) { Write(LogLevel::kInfo, message, fields); }
+  void Warn(std::string_view message, LogFields fields = {}) { Write(LogLevel::kWarn, message, fields); }
+  void Error(std::string_view message, LogFields fields = {}) { Write(LogLevel::kError, message, fields); }
+
+ private:
+  void Write(LogLevel level, std::string_view message, LogFields fields);
+
+  LogFormat format_;
+  spdlog::logger logger_;
+};
+
+}  // namespace cow::exporter

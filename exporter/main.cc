@@ -1,0 +1,113 @@
+// The program: wiring only.
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "collectors/engine.h"
+#include "collectors/procfs/root.h"
+#include "config/config.h"
+#include "exporter/command_line.h"
+#include "exporter/log.h"
+#include "exporter/once.h"
+#include "exporter/scan_loop.h"
+#include "exporter/self_metrics.h"
+#include "exporter/server.h"
+#include "exporter/settings.h"
+
+namespace cow::exporter {
+namespace {
+
+constexpr const char* kVersion = COW_EXPORTER_VERSION;
+
+// Text for a person who looks at a terminal; nothing can be done if it is not taken.
+void Print(std::FILE* out, const std::string& text) { std::fwrite(text.data(), 1, text.size(), out); }
+
+// Blocks the signals that end the program, in this thread and those it starts.
+sigset_t BlockEndSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+void Serve(const CommandLine& command_line, const Settings& settings, const SelfMetrics& self_metrics, Log& log) {
+  const sigset_t end_signals = BlockEndSignals();
+  std::vector<ListenSocket> sockets;
+  for (const ListenAddress& address : command_line.listen_addresses) sockets.emplace_back(address);
+
+  ScanLoop loop(
+      std::make_unique<EngineRunner>(procfs::Root(command_line.procfs, command_line.sysfs), settings.engine),
+      settings.scan,
+      [&self_metrics](const ScanStatistics& statistics, auto& families) { self_metrics.Append(statistics, families); },
+      log);
+  ServerOptions options;
+  options.telemetry_path = command_line.telemetry_path;
+  options.max_requests = command_line.max_requests;
+  options.version = kVersion;
+  Server server(options, {[&loop](auto deadline) { return loop.Scrape(deadline); }, [&loop] { return loop.Ready(); }},
+                log);
+  log.Info("starting", {{"version", kVersion}});
+  loop.Start();
+  for (ListenSocket& socket : sockets) server.Listen(std::move(socket));
+
+  int signal = 0;
+  sigwait(&end_signals, &signal);
+  log.Info("ending", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"}});
+  loop.Stop();
+  server.Stop();
+}
+
+int Run(std::span<const char* const> arguments) {
+  const std::vector<collectors::CollectorInfo> available = collectors::AvailableCollectors();
+  const auto parsed = ParseCommandLine(arguments, available, kVersion);
+  if (const auto* early = std::get_if<EarlyExit>(&parsed)) {
+    Print(early->code == 0 ? stdout : stderr, early->text);
+    return early->code;
+  }
+  const auto& command_line = std::get<CommandLine>(parsed);
+
+  config::LoadResult loaded;
+  if (!command_line.config_file.empty()) {
+    loaded = config::LoadConfig(command_line.config_file, KnownCollectors(available));
+  }
+  for (const config::ConfigError& error : loaded.errors) Print(stderr, error.ToString() + "\n");
+  if (!loaded.errors.empty()) return kExitFailed;
+  if (command_line.check_config) return 0;
+
+  const Settings settings = MakeSettings(command_line, loaded.config, available);
+  const SelfMetrics self_metrics(kVersion, command_line.process_metrics, std::chrono::system_clock::now());
+  Log log = Log::ToStderr(command_line.log_level, command_line.log_format);
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    if (command_line.once) {
+      EngineRunner runner(procfs::Root(command_line.procfs, command_line.sysfs), settings.engine);
+      return RunOnce(runner, self_metrics, stdout, log) ? 0 : kExitFailed;
+    }
+    Serve(command_line, settings, self_metrics, log);
+    return 0;
+  } catch (const std::exception& error) {
+    log.Error("cannot go on", {{"error", error.what()}});
+    return kExitFailed;
+  }
+}
+
+}  // namespace
+}  // namespace cow::exporter
+
+int main(int argc, char** argv) {
+  try {
+    return cow::exporter::Run({argv, static_cast<size_t>(argc)});
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "cow_exporter: %s\n", error.what());
+    return cow::exporter::kExitFailed;
+  }
+}

@@ -1,0 +1,45 @@
+#include "exporter/once.h"
+
+#include <cerrno>
+#include <chrono>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "exporter/scan_loop.h"
+#include "exporter/text_format.h"
+
+namespace cow::exporter {
+namespace {
+
+class Unlimited final : public collectors::PassControl {
+ public:
+  bool Continue() override { return true; }
+};
+
+}  // namespace
+
+bool RunOnce(PassRunner& runner, const SelfMetrics& self_metrics, std::FILE* out, Log& log) {
+  const auto start = ScanLoop::Clock::now();
+  Unlimited control;
+  if (!runner.RunPass(control)) {
+    log.Error("pass not completed");
+    return false;
+  }
+  ScanStatistics statistics;
+  statistics.last_duration = ScanLoop::Clock::now() - start;
+  statistics.cpu = ThreadCpuTime();
+  std::vector<prometheus::MetricFamily> families = runner.Collect();
+  self_metrics.Append(statistics, families);
+  const RenderedText rendered = RenderText(std::move(families));
+  for (const std::string& problem : rendered.problems) log.Error("metrics left out", {{"problem", problem}});
+  if (std::fwrite(rendered.text.data(), 1, rendered.text.size(), out) != rendered.text.size() ||
+      std::fflush(out) != 0) {
+    log.Error("cannot write the metrics", {{"error", std::generic_category().message(errno)}});
+    return false;
+  }
+  return true;
+}
+
+}  // namespace cow::exporter

@@ -1,0 +1,38 @@
+// What the scan loop needs of the engine, so that the loop can be tested without one.
+#pragma once
+
+#include <prometheus/metric_family.h>
+
+#include <utility>
+#include <vector>
+
+#include "collectors/engine.h"
+
+namespace cow::exporter {
+
+// Thread rule: as Engine's. Both are called by one thread at a time; Collect also from within PassControl::Continue.
+class PassRunner {
+ public:
+  PassRunner() = default;
+  virtual ~PassRunner() = default;
+  PassRunner(const PassRunner&) = delete;
+  PassRunner& operator=(const PassRunner&) = delete;
+
+  // True if the pass was completed.
+  virtual bool RunPass(collectors::PassControl& control) = 0;
+  [[nodiscard]] virtual std::vector<prometheus::MetricFamily> Collect() const = 0;
+};
+
+class EngineRunner final : public PassRunner {
+ public:
+  // Throws what Engine's constructor throws.
+  EngineRunner(procfs::Root root, collectors::EngineOptions options) : engine_(std::move(root), std::move(options)) {}
+
+  bool RunPass(collectors::PassControl& control) override { return engine_.RunPass(control); }
+  [[nodiscard]] std::vector<prometheus::MetricFamily> Collect() const override { return engine_.Collect(); }
+
+ private:
+  collectors::Engine engine_;
+};
+
+}  // namespace cow::exporter

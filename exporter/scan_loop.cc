@@ -1,0 +1,172 @@
+#include "exporter/scan_loop.h"
+
+#include <algorithm>
+#include <ctime>
+#include <exception>
+#include <utility>
+
+#include "exporter/text_format.h"
+
+namespace cow::exporter {
+namespace {
+
+using std::chrono::nanoseconds;
+
+// Reading the CPU clock is a system call: at most once in this time.
+constexpr std::chrono::microseconds kMinBudgetCheck{100};
+
+nanoseconds BudgetOf(const ScanLoopOptions& options) {
+  return std::chrono::duration_cast<nanoseconds>(options.interval * options.max_cpu);
+}
+
+}  // namespace
+
+nanoseconds ThreadCpuTime() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return std::chrono::seconds(time.tv_sec) + nanoseconds(time.tv_nsec);
+}
+
+class ScanLoop::Control final : public collectors::PassControl {
+ public:
+  explicit Control(ScanLoop& loop) : loop_(loop) {}
+  bool Continue() override { return loop_.ContinuePass(); }
+
+ private:
+  ScanLoop& loop_;
+};
+
+ScanLoop::ScanLoop(std::unique_ptr<PassRunner> runner, ScanLoopOptions options, AddSelfMetrics add_self_metrics,
+                   Log& log)
+    : runner_(std::move(runner)),
+      options_(options),
+      add_self_metrics_(std::move(add_self_metrics)),
+      log_(log),
+      budget_(BudgetOf(options), nanoseconds{0}) {}
+
+ScanLoop::~ScanLoop() { Stop(); }
+
+void ScanLoop::Start() {
+  Publish();
+  thread_ = std::jthread([this] {
+    if (Periodic()) {
+      RunPeriodically();
+    } else {
+      RunOnDemand();
+    }
+  });
+}
+
+void ScanLoop::Stop() {
+  stop_.request_stop();
+  if (thread_.joinable()) thread_.join();
+}
+
+std::shared_ptr<const Snapshot> ScanLoop::Scrape(std::optional<Clock::time_point> deadline) {
+  if (!Periodic()) {
+    std::unique_lock lock(mutex_);
+    const uint64_t mine = passes_started_ + 1;
+    passes_wanted_ = std::max(passes_wanted_, mine);
+    changed_.notify_all();
+    const auto finished = [this, mine] { return passes_finished_ >= mine; };
+    if (deadline) {
+      changed_.wait_until(lock, stop_.get_token(), *deadline, finished);
+    } else {
+      changed_.wait(lock, stop_.get_token(), finished);
+    }
+  }
+  return snapshots_.Latest();
+}
+
+void ScanLoop::RunPeriodically() {
+  interval_end_ = Clock::now() + options_.interval;
+  while (!stop_.stop_requested()) {
+    RunPass();
+    if (Clock::now() >= interval_end_) OpenNextInterval();  // it missed its tick
+    if (!WaitForIntervalEnd()) return;
+    OpenNextInterval();
+  }
+}
+
+void ScanLoop::RunOnDemand() {
+  std::unique_lock lock(mutex_);
+  while (changed_.wait(lock, stop_.get_token(), [this] { return passes_wanted_ > passes_started_; }) &&
+         !stop_.stop_requested()) {
+    ++passes_started_;
+    lock.unlock();
+    RunPass();
+    lock.lock();
+    passes_finished_ = passes_started_;
+    changed_.notify_all();
+  }
+}
+
+void ScanLoop::RunPass() {
+  const Clock::time_point start = Clock::now();
+  Control control(*this);
+  bool completed = false;
+  try {
+    completed = runner_->RunPass(control);
+    if (completed) statistics_.last_duration = Clock::now() - start;
+    PublishPass();
+  } catch (const std::exception& error) {
+    completed = false;
+    log_.Error("pass failed", {{"error", error.what()}});
+  }
+  if (completed) {
+    passed_once_ = true;
+  } else if (!stop_.stop_requested()) {
+    log_.Warn("pass not completed");
+  }
+}
+
+void ScanLoop::PublishPass() {
+  statistics_.cpu = ThreadCpuTime();
+  Publish();
+}
+
+void ScanLoop::Publish() {
+  std::vector<prometheus::MetricFamily> families = runner_->Collect();
+  add_self_metrics_(statistics_, families);
+  RenderedText rendered = RenderText(std::move(families));
+  for (const std::string& problem : rendered.problems) {
+    if (reported_problems_.insert(problem).second) log_.Error("metrics left out", {{"problem", problem}});
+  }
+  snapshots_.Publish(
+      std::make_shared<const Snapshot>(Snapshot{std::chrono::system_clock::now(), std::move(rendered.text)}));
+}
+
+bool ScanLoop::ContinuePass() {
+  if (stop_.stop_requested()) return false;
+  if (!Periodic()) return true;
+  const Clock::time_point now = Clock::now();
+  if (now < interval_end_) {
+    if (!budget_.Limited() || now < next_budget_check_) return true;
+    const nanoseconds remaining = budget_.Remaining(ThreadCpuTime());
+    if (remaining.count() > 0) {
+      // Not before all of this time was spent computing can the budget be used up.
+      next_budget_check_ = now + std::max<nanoseconds>(remaining, kMinBudgetCheck);
+      return true;
+    }
+    if (!WaitForIntervalEnd()) return false;
+  }
+  OpenNextInterval();
+  PublishPass();
+  return true;  // even if publishing took the whole budget: each interval gets its step
+}
+
+bool ScanLoop::WaitForIntervalEnd() {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, stop_.get_token(), interval_end_, [] { return false; });
+  return !stop_.stop_requested();
+}
+
+void ScanLoop::OpenNextInterval() {
+  const Clock::time_point now = Clock::now();
+  const int64_t count = std::max<int64_t>((now - interval_end_) / options_.interval + 1, 1);
+  interval_end_ += count * options_.interval;
+  budget_.Open(count, ThreadCpuTime());
+  next_budget_check_ = now;
+}
+
+}  // namespace cow::exporter

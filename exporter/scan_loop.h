@@ -1,0 +1,109 @@
+// The scanning thread: starts passes, keeps them within their CPU budget, publishes a snapshot of each.
+//
+// With an interval, passes start on its ticks and never overlap; a pass that spans intervals publishes at each one's
+// end, and the next pass starts at the first tick after it. Without, each scrape asks for a pass that starts after it
+// arrived; all that arrive while one runs share the next.
+//
+// CPU seconds are those of the scanning thread (CLOCK_THREAD_CPUTIME_ID). Start and Stop are for one thread, the rest
+// for any. Nothing throws after Start: what a pass throws is logged, and that pass counts as not completed.
+#pragma once
+
+#include <prometheus/metric_family.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "exporter/cpu_budget.h"
+#include "exporter/log.h"
+#include "exporter/pass_runner.h"
+#include "exporter/snapshot.h"
+
+namespace cow::exporter {
+
+struct ScanLoopOptions {
+  std::chrono::nanoseconds interval{0};  // 0: a pass at each scrape, without a budget
+  double max_cpu = 0;                    // share of one CPU, 0: no limit
+};
+
+struct ScanStatistics {
+  std::optional<std::chrono::duration<double>> last_duration;  // wall time of the last completed pass
+  std::chrono::duration<double> cpu{0};                        // of the scanning thread so far
+};
+
+// CPU time of the calling thread.
+std::chrono::nanoseconds ThreadCpuTime();
+
+class ScanLoop {
+ public:
+  using Clock = std::chrono::steady_clock;
+  // Appends the exporter's own families; called by the scanning thread and by Start.
+  using AddSelfMetrics = std::function<void(const ScanStatistics&, std::vector<prometheus::MetricFamily>&)>;
+
+  // `log` outlives the loop.
+  ScanLoop(std::unique_ptr<PassRunner> runner, ScanLoopOptions options, AddSelfMetrics add_self_metrics, Log& log);
+  ~ScanLoop();
+  ScanLoop(const ScanLoop&) = delete;
+  ScanLoop& operator=(const ScanLoop&) = delete;
+
+  // Publishes what is known before any pass and starts the thread.
+  void Start();
+  // Ends a pass at its next step and wakes everyone who waits in Scrape.
+  void Stop();
+
+  // Whether the values of a whole pass are there; always at interval 0, where a scrape makes them.
+  [[nodiscard]] bool Ready() const { return !Periodic() || passed_once_.load(); }
+
+  // The latest snapshot; at interval 0 that of a pass which started after this call, unless `deadline` or Stop come
+  // first.
+  std::shared_ptr<const Snapshot> Scrape(std::optional<Clock::time_point> deadline);
+
+ private:
+  class Control;
+
+  [[nodiscard]] bool Periodic() const { return options_.interval.count() > 0; }
+  void RunPeriodically();
+  void RunOnDemand();
+  void RunPass();
+  void PublishPass();
+  void Publish();
+  bool ContinuePass();
+  // False if stopped before.
+  bool WaitForIntervalEnd();
+  void OpenNextInterval();
+
+  const std::unique_ptr<PassRunner> runner_;
+  const ScanLoopOptions options_;
+  const AddSelfMetrics add_self_metrics_;
+  Log& log_;
+  SnapshotStore snapshots_;
+  std::atomic<bool> passed_once_ = false;
+
+  // Of the scanning thread.
+  CpuBudget budget_;
+  Clock::time_point interval_end_;
+  Clock::time_point next_budget_check_;
+  ScanStatistics statistics_;
+  std::set<std::string> reported_problems_;
+
+  std::mutex mutex_;
+  std::condition_variable_any changed_;  // of anything that mutex_ guards
+  uint64_t passes_wanted_ = 0;           // number of the pass that the last scrape waits for
+  uint64_t passes_started_ = 0;
+  uint64_t passes_finished_ = 0;
+
+  std::stop_source stop_;
+  std::jthread thread_;
+};
+
+}  // namespace cow::exporter

@@ -1,0 +1,30 @@
+// The exporter's own metrics: cow_scan_duration_seconds, cow_scan_cpu_seconds_total, cow_exporter_* and process_*.
+//
+// process_* are read from this process' own /proc/self, whatever --path.procfs says; one that can't be read is left
+// out. Immutable; any thread.
+#pragma once
+
+#include <prometheus/metric_family.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "exporter/scan_loop.h"
+
+namespace cow::exporter {
+
+class SelfMetrics {
+ public:
+  // `configured_at`: when the configuration in force was read.
+  SelfMetrics(std::string version, bool with_process_metrics, std::chrono::system_clock::time_point configured_at);
+
+  void Append(const ScanStatistics& scan, std::vector<prometheus::MetricFamily>& families) const;
+
+ private:
+  std::string version_;
+  bool with_process_metrics_;
+  std::chrono::system_clock::time_point configured_at_;
+};
+
+}  // namespace cow::exporter

@@ -1,0 +1,26 @@
+// What is in force once the configuration and the command line are put together. Pure functions.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "collectors/engine.h"
+#include "config/config.h"
+#include "exporter/command_line.h"
+#include "exporter/scan_loop.h"
+
+namespace cow::exporter {
+
+struct Settings {
+  collectors::EngineOptions engine;
+  ScanLoopOptions scan;
+};
+
+// The collectors as the configuration may name them.
+std::vector<config::KnownCollector> KnownCollectors(const std::vector<collectors::CollectorInfo>& available);
+
+// A flag goes before the configuration's key, that before the default.
+Settings MakeSettings(const CommandLine& command_line, const config::Config& config,
+                      const std::vector<collectors::CollectorInfo>& available);
+
+}  // namespace cow::exporter

@@ -1,0 +1,93 @@
+#include "config/units.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace cow::config {
+namespace {
+
+using std::chrono::milliseconds;
+
+TEST(ParseDurationTest, TakesPrometheusForm) {
+  const std::vector<std::pair<std::string, int64_t>> cases = {
+      {"0", 0},        {"0s", 0},         {"10s", 10'000},     {"500ms", 500},         {"1h30m", 5'400'000},
+      {"1m0s", 60000}, {"2d", 172800000}, {"1w", 604'800'000}, {"1y", 31'536'000'000}, {"1h1m1s1ms", 3'661'001}};
+  for (const auto& [text, expected] : cases) {
+    const auto parsed = ParseDuration(text);
+    ASSERT_TRUE(parsed) << text << ": " << parsed.error();
+    EXPECT_EQ(*parsed, milliseconds{expected}) << text;
+  }
+}
+
+TEST(ParseDurationTest, RefusesTheRest) {
+  for (const char* text : {"",
+                           "10",
+                           "s",
+                           "10 s",
+                           " 10s",
+                           "10s ",
+                           "-1s",
+                           "+1s",
+                           "1.5s",
+                           "10x",
+                           "1m1h",
+                           "1s1s",
+                           "1ms1s",
+                           "1S",
+                           "1s2",
+                           "0x1s",
+                           "99999999999999999999s",
+                           "99999999999y",
+                           "300y",
+                           "1s\n"}) {
+    EXPECT_FALSE(ParseDuration(text)) << text;
+  }
+  EXPECT_EQ(ParseDuration("10x").error(), R"(bad duration "10x": unknown unit "x" (known: y, w, d, h, m, s, ms))");
+  EXPECT_EQ(ParseDuration("10").error(), R"(bad duration "10": no unit (y, w, d, h, m, s, ms))");
+}
+
+TEST(ParseSizeTest, TakesBinaryAndDecimalUnits) {
+  const std::vector<std::pair<std::string, uint64_t>> cases = {
+      {"0", 0},       {"0B", 0},          {"1KiB", 1024},   {"256MiB", 268'435'456},    {"1GiB", 1'073'741'824},
+      {"1kB", 1'000}, {"2MB", 2'000'000}, {"4096B", 4'096}, {"1TiB", 1'099'511'627'776}};
+  for (const auto& [text, expected] : cases) {
+    const auto parsed = ParseSize(text);
+    ASSERT_TRUE(parsed) << text << ": " << parsed.error();
+    EXPECT_EQ(*parsed, expected) << text;
+  }
+}
+
+TEST(ParseSizeTest, RefusesTheRest) {
+  for (const char* text : {"", "1", "MiB", "1 MiB", "-1B", "1.5GiB", "1mib", "1MiBx", "99999999999999999999B",
+                           "99999999TiB", "1MiB1KiB"}) {
+    EXPECT_FALSE(ParseSize(text)) << text;
+  }
+}
+
+TEST(ParseNumberTest, WholeFiniteTextOnly) {
+  EXPECT_EQ(ParseNumber("0.1"), 0.1);
+  EXPECT_EQ(ParseNumber("1e-2"), 0.01);
+  for (const char* text : {"", "nan", "inf", "-inf", "1e999", "0.1 ", "0,1", "0x1", "1%"}) {
+    EXPECT_FALSE(ParseNumber(text)) << text;
+  }
+}
+
+TEST(ParseIntegerTest, WholeNumberWithoutSign) {
+  EXPECT_EQ(ParseInteger("18446744073709551615"), UINT64_MAX);
+  for (const char* text : {"", "-1", "+1", "1.0", "1e3", "0x10", "18446744073709551616", "1 "}) {
+    EXPECT_FALSE(ParseInteger(text)) << text;
+  }
+}
+
+TEST(QuotedTest, IsSafeToPrint) {
+  EXPECT_EQ(Quoted("a\"b\\c\n\x1b[0m"), R"("a\"b\\c\x0a\x1b[0m")");
+  EXPECT_EQ(Quoted(std::string(1000, 'x')).size(), 64U + 5U);
+}
+
+}  // namespace
+}  // namespace cow::config

@@ -1,0 +1,128 @@
+#include "exporter/command_line.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace cow::exporter {
+namespace {
+
+using std::chrono::milliseconds;
+
+std::variant<CommandLine, EarlyExit> Parse(const std::vector<const char*>& arguments) {
+  std::vector<const char*> all = {"cow_exporter"};
+  for (const char* argument : arguments) all.push_back(argument);
+  return ParseCommandLine(all, {{"cow", "Breaks", true}, {"smaps", "Sums", false}}, "1.2.3");
+}
+
+CommandLine Good(const std::vector<const char*>& arguments) {
+  auto parsed = Parse(arguments);
+  const auto* problem = std::get_if<EarlyExit>(&parsed);
+  EXPECT_EQ(problem, nullptr) << problem->text;
+  return problem == nullptr ? std::get<CommandLine>(parsed) : CommandLine{};
+}
+
+TEST(CommandLineTest, Defaults) {
+  const CommandLine line = Good({});
+  EXPECT_EQ(line.config_file, "");
+  EXPECT_FALSE(line.check_config);
+  EXPECT_FALSE(line.once);
+  ASSERT_EQ(line.listen_addresses.size(), 1U);
+  EXPECT_EQ(line.listen_addresses[0].host, "");
+  EXPECT_EQ(line.listen_addresses[0].port, 10066);
+  EXPECT_EQ(line.telemetry_path, "/metrics");
+  EXPECT_EQ(line.max_requests, 40U);
+  EXPECT_TRUE(line.process_metrics);
+  EXPECT_EQ(line.procfs, "/proc");
+  EXPECT_EQ(line.sysfs, "/sys");
+  EXPECT_FALSE(line.scan_interval);
+  EXPECT_FALSE(line.scan_max_cpu);
+  EXPECT_FALSE(line.scan_full_every);
+  EXPECT_TRUE(line.collectors.empty());
+  EXPECT_EQ(line.log_level, LogLevel::kInfo);
+  EXPECT_EQ(line.log_format, LogFormat::kLogfmt);
+}
+
+TEST(CommandLineTest, BothFormsOfValues) {
+  const CommandLine line =
+      Good({"--scan.interval=0", "--scan.max-cpu", "0.5", "--scan.full-every=1h", "--web.listen-address", "127.0.0.1:0",
+            "--web.listen-address=unix:/run/c.sock", "--web.listen-address=[::1]:1", "--web.telemetry-path=/m",
+            "--web.max-requests=3", "--web.disable-exporter-metrics", "--path.procfs=/host/proc", "--path.sysfs", "/s",
+            "--log.level=debug", "--log.format", "json", "--config.file=c.yml", "--once"});
+  EXPECT_EQ(line.scan_interval, milliseconds{0});
+  EXPECT_EQ(line.scan_max_cpu, 0.5);
+  EXPECT_EQ(line.scan_full_every, milliseconds{3'600'000});
+  ASSERT_EQ(line.listen_addresses.size(), 3U);
+  EXPECT_EQ(line.listen_addresses[0].host, "127.0.0.1");
+  EXPECT_EQ(line.listen_addresses[1].path, "/run/c.sock");
+  EXPECT_EQ(line.listen_addresses[2].host, "::1");
+  EXPECT_EQ(line.telemetry_path, "/m");
+  EXPECT_EQ(line.max_requests, 3U);
+  EXPECT_FALSE(line.process_metrics);
+  EXPECT_EQ(line.procfs, "/host/proc");
+  EXPECT_EQ(line.sysfs, "/s");
+  EXPECT_EQ(line.log_level, LogLevel::kDebug);
+  EXPECT_EQ(line.log_format, LogFormat::kJson);
+  EXPECT_EQ(line.config_file, "c.yml");
+  EXPECT_TRUE(line.once);
+}
+
+TEST(CommandLineTest, Collectors) {
+  const CommandLine line = Good({"--collector.smaps", "--no-collector.cow", "--collector.disable-defaults"});
+  EXPECT_TRUE(line.collectors.at("smaps"));
+  EXPECT_FALSE(line.collectors.at("cow"));
+  EXPECT_TRUE(line.disable_default_collectors);
+}
+
+TEST(CommandLineTest, WrongUsageIsTwo) {
+  const std::vector<std::vector<const char*>> cases = {
+      {"--nope"},
+      {"word"},
+      {"--web.listen-address", ":1", ":2"},
+      {"--scan.interval"},
+      {"--scan.interval="},
+      {"--scan.interval=5"},
+      {"--scan.interval=-5s"},
+      {"--scan.interval=1s", "--scan.interval=2s"},
+      {"--scan.max-cpu=nan"},
+      {"--scan.max-cpu=2"},
+      {"--web.max-requests=0"},
+      {"--web.max-requests=x"},
+      {"--web.telemetry-path=metrics"},
+      {"--web.telemetry-path=/"},
+      {"--web.telemetry-path=/a?b"},
+      {"--web.telemetry-path=/<script>"},
+      {"--web.telemetry-path=/-/ready"},
+      {"--web.listen-address=nonsense"},
+      {"--log.level=loud"},
+      {"--log.format=xml"},
+      {"--once=maybe"},
+      {"--once", "--config.check"},
+      {"--collector.nope"},
+      {"--collector.cow", "--no-collector.cow"},
+      {"--no-collector.smaps", "--collector.smaps"},
+      {"--config.file=a", "--config.file=b"},
+  };
+  for (const auto& arguments : cases) {
+    const auto parsed = Parse(arguments);
+    const auto* problem = std::get_if<EarlyExit>(&parsed);
+    ASSERT_NE(problem, nullptr) << arguments.front();
+    EXPECT_EQ(problem->code, 2) << arguments.front();
+    EXPECT_FALSE(problem->text.empty()) << arguments.front();
+  }
+}
+
+TEST(CommandLineTest, HelpAndVersion) {
+  const auto help = std::get<EarlyExit>(Parse({"--help"}));
+  EXPECT_EQ(help.code, 0);
+  EXPECT_NE(help.text.find("--no-collector.smaps"), std::string::npos);
+  const auto version = std::get<EarlyExit>(Parse({"--version"}));
+  EXPECT_EQ(version.code, 0);
+  EXPECT_EQ(version.text, "cow_exporter, version 1.2.3\n");
+}
+
+}  // namespace
+}  // namespace cow::exporter

@@ -1,0 +1,38 @@
+// A pass runner that does what a test tells it to.
+#pragma once
+
+#include <prometheus/metric_family.h>
+
+#include <atomic>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "exporter/pass_runner.h"
+
+namespace cow::exporter {
+
+// Its one metric, `fake_passes`, counts completed passes.
+class FakeRunner final : public PassRunner {
+ public:
+  using Pass = std::function<bool(collectors::PassControl&)>;
+  explicit FakeRunner(Pass pass) : pass_(std::move(pass)) {}
+
+  bool RunPass(collectors::PassControl& control) override {
+    const bool completed = pass_(control);
+    if (completed) ++completed_;
+    return completed;
+  }
+
+  [[nodiscard]] std::vector<prometheus::MetricFamily> Collect() const override {
+    prometheus::ClientMetric metric;
+    metric.counter.value = completed_.load();
+    return {{"fake_passes", "Passes.", prometheus::MetricType::Counter, {metric}}};
+  }
+
+ private:
+  Pass pass_;
+  std::atomic<int> completed_ = 0;
+};
+
+}  // namespace cow::exporter

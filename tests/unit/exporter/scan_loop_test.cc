@@ -1,0 +1,217 @@
+#include "exporter/scan_loop.h"
+
+#include <gtest/gtest.h>
+#include <spdlog/sinks/null_sink.h>
+
+#include <atomic>
+#include <chrono>
+#include <future>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tests/unit/exporter/fake_runner.h"
+
+namespace cow::exporter {
+namespace {
+
+using std::chrono::milliseconds;
+using Clock = ScanLoop::Clock;
+
+constexpr milliseconds kPatience{20000};  // for what must happen at last, on a loaded machine too
+
+class ScanLoopTest : public testing::Test {
+ protected:
+  ScanLoop& Start(milliseconds interval, double max_cpu, FakeRunner::Pass pass) {
+    loop_ = std::make_unique<ScanLoop>(
+        std::make_unique<FakeRunner>(std::move(pass)), ScanLoopOptions{interval, max_cpu},
+        [this](const ScanStatistics& statistics, std::vector<prometheus::MetricFamily>& /*families*/) {
+          cpu_seconds_ = statistics.cpu.count();
+          ++published_;
+        },
+        log_);
+    loop_->Start();
+    return *loop_;
+  }
+
+  template <class Condition>
+  static bool Eventually(Condition condition) {
+    const auto end = Clock::now() + kPatience;
+    while (!condition() && Clock::now() < end) std::this_thread::sleep_for(milliseconds{1});
+    return condition();
+  }
+
+  Log log_{LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::null_sink_mt>()};
+  std::atomic<double> cpu_seconds_ = 0;
+  std::atomic<int> published_ = 0;
+  std::unique_ptr<ScanLoop> loop_;
+};
+
+bool HasPasses(ScanLoop& loop, int count) {
+  return loop.Scrape(std::nullopt)->text.find("\nfake_passes " + std::to_string(count) + "\n") != std::string::npos;
+}
+
+TEST_F(ScanLoopTest, ReadyAfterTheFirstPass) {
+  std::promise<void> go;
+  auto gate = go.get_future().share();
+  ScanLoop& loop = Start(milliseconds{50}, 0, [gate](auto& /*control*/) {
+    gate.wait();
+    return true;
+  });
+  EXPECT_FALSE(loop.Ready());
+  EXPECT_TRUE(HasPasses(loop, 0));
+  go.set_value();
+  EXPECT_TRUE(Eventually([&] { return loop.Ready(); }));
+}
+
+TEST_F(ScanLoopTest, FailedAndThrowingPassesDoNotMakeReady) {
+  std::atomic<int> passes = 0;
+  ScanLoop& loop = Start(milliseconds{10}, 0, [&passes](auto& /*control*/) {
+    if (++passes % 2 == 1) throw std::runtime_error("broken");
+    return false;
+  });
+  EXPECT_TRUE(Eventually([&] { return passes >= 4; }));
+  EXPECT_FALSE(loop.Ready());
+}
+
+TEST_F(ScanLoopTest, PassesStartOnTicks) {
+  constexpr milliseconds kInterval{100};
+  std::mutex mutex;
+  std::vector<Clock::time_point> starts;
+  Start(kInterval, 0, [&](auto& /*control*/) {
+    const std::lock_guard lock(mutex);
+    starts.push_back(Clock::now());
+    const bool overruns = starts.size() == 2;
+    std::this_thread::sleep_for(overruns ? kInterval * 3 / 2 : milliseconds{30});
+    return true;
+  });
+  ASSERT_TRUE(Eventually([&] {
+    const std::lock_guard lock(mutex);
+    return starts.size() >= 6;
+  }));
+  loop_->Stop();
+  for (size_t i = 1; i < starts.size(); ++i) {
+    const auto since_first = starts[i] - starts[0];
+    const auto expected = kInterval * (i >= 2 ? i + 1 : i);
+    EXPECT_GE(since_first + milliseconds{20}, expected) << i;  // never before its tick; later only on a loaded machine
+  }
+}
+
+TEST_F(ScanLoopTest, StopEndsAPassInItsMiddle) {
+  std::atomic<bool> running = false;
+  ScanLoop& loop = Start(milliseconds{1000}, 0, [&running](auto& control) {
+    while (control.Continue()) running = true;
+    return false;
+  });
+  ASSERT_TRUE(Eventually([&] { return running.load(); }));
+  const auto start = Clock::now();
+  loop.Stop();
+  EXPECT_LT(Clock::now() - start, milliseconds{1000});
+}
+
+TEST_F(ScanLoopTest, StopEndsWaitingForTheBudget) {
+  std::atomic<int> steps = 0;
+  ScanLoop& loop = Start(std::chrono::hours{1}, 1e-9, [&steps](auto& control) {
+    while (control.Continue()) ++steps;
+    return false;
+  });
+  std::this_thread::sleep_for(milliseconds{50});
+  const auto start = Clock::now();
+  loop.Stop();
+  EXPECT_LT(Clock::now() - start, milliseconds{1000});
+  EXPECT_FALSE(loop.Ready());
+}
+
+TEST_F(ScanLoopTest, KeepsItsBudgetAndPublishesEachInterval) {
+  constexpr milliseconds kInterval{100};
+  constexpr double kMaxCpu = 0.2;
+  Start(kInterval, kMaxCpu, [](auto& control) {
+    while (control.Continue()) {
+      const auto end = ThreadCpuTime() + std::chrono::microseconds{50};
+      while (ThreadCpuTime() < end) {
+      }
+    }
+    return false;
+  });
+  std::this_thread::sleep_for(kInterval * 10);
+  ASSERT_TRUE(Eventually([&] { return published_ >= 8; }));
+  const int published = published_;
+  const double allowed = (published + 1) * kMaxCpu * std::chrono::duration<double>(kInterval).count();
+  EXPECT_LT(cpu_seconds_, allowed * 1.5);
+  EXPECT_GT(cpu_seconds_, allowed * 0.1);
+}
+
+TEST_F(ScanLoopTest, NoLimitNeverWaits) {
+  ScanLoop& loop = Start(std::chrono::hours{1}, 0, [](auto& control) {
+    const auto end = ThreadCpuTime() + milliseconds{50};
+    while (ThreadCpuTime() < end) {
+      if (!control.Continue()) return false;
+    }
+    return true;
+  });
+  EXPECT_TRUE(Eventually([&] { return loop.Ready(); }));
+}
+
+TEST_F(ScanLoopTest, OnDemandScrapesShareTheNextPass) {
+  std::atomic<int> started = 0;
+  std::promise<void> go;
+  auto gate = go.get_future().share();
+  ScanLoop& loop = Start(milliseconds{0}, 0.0001, [&started, gate](auto& control) {
+    if (++started == 1) gate.wait();
+    return control.Continue();
+  });
+  EXPECT_TRUE(loop.Ready());
+  EXPECT_EQ(started, 0);
+
+  auto first = std::async(std::launch::async, [&] { return HasPasses(loop, 1); });
+  ASSERT_TRUE(Eventually([&] { return started == 1; }));
+  std::vector<std::future<bool>> others;
+  others.reserve(5);
+  std::atomic<int> asking = 0;
+  for (int i = 0; i < 5; ++i) {
+    others.push_back(std::async(std::launch::async, [&] {
+      ++asking;
+      return HasPasses(loop, 2);
+    }));
+  }
+  ASSERT_TRUE(Eventually([&] { return asking == 5; }));
+  std::this_thread::sleep_for(milliseconds{100});  // from there into Scrape
+  EXPECT_EQ(first.wait_for(milliseconds{0}), std::future_status::timeout);
+  go.set_value();
+  for (auto& other : others) EXPECT_TRUE(other.get());
+  first.get();
+  EXPECT_EQ(started, 2);
+}
+
+TEST_F(ScanLoopTest, OnDemandServesTheLatestAtTheDeadline) {
+  std::promise<void> go;
+  auto gate = go.get_future().share();
+  ScanLoop& loop = Start(milliseconds{0}, 0, [gate](auto& /*control*/) {
+    gate.wait();
+    return true;
+  });
+  EXPECT_NE(loop.Scrape(Clock::now() + milliseconds{20})->text.find("\nfake_passes 0\n"), std::string::npos);
+  EXPECT_NE(loop.Scrape(Clock::now() - milliseconds{20})->text.find("\nfake_passes 0\n"), std::string::npos);
+  go.set_value();
+  EXPECT_TRUE(Eventually([&] {
+    return loop.Scrape(Clock::now() - milliseconds{1})->text.find("\nfake_passes 0\n") == std::string::npos;
+  }));
+}
+
+TEST_F(ScanLoopTest, StopWakesScrapes) {
+  ScanLoop& loop = Start(milliseconds{0}, 0, [](auto& control) {
+    while (control.Continue()) std::this_thread::sleep_for(milliseconds{1});
+    return false;
+  });
+  auto scrape = std::async(std::launch::async, [&] { return loop.Scrape(std::nullopt); });
+  std::this_thread::sleep_for(milliseconds{20});
+  loop.Stop();
+  EXPECT_NE(scrape.get(), nullptr);
+  EXPECT_NE(loop.Scrape(std::nullopt), nullptr);
+}
+
+}  // namespace
+}  // namespace cow::exporter

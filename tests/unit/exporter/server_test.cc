@@ -1,0 +1,347 @@
+#include "exporter/server.h"
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <spdlog/sinks/null_sink.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <future>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace cow::exporter {
+namespace {
+
+using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
+
+// A connection to an address as ListenSocket names it.
+class Client {
+ public:
+  explicit Client(const std::string& address) {
+    const ListenAddress parsed = ParseListenAddress(address).value();
+    if (!parsed.path.empty()) {
+      sockaddr_un name{};
+      name.sun_family = AF_UNIX;
+      parsed.path.copy(static_cast<char*>(name.sun_path), sizeof(name.sun_path) - 1);
+      Connect(AF_UNIX, reinterpret_cast<const sockaddr*>(&name), sizeof(name));
+    } else if (parsed.host.find(':') != std::string::npos) {
+      sockaddr_in6 name{};
+      name.sin6_family = AF_INET6;
+      name.sin6_port = htons(parsed.port);
+      inet_pton(AF_INET6, parsed.host.c_str(), &name.sin6_addr);
+      Connect(AF_INET6, reinterpret_cast<const sockaddr*>(&name), sizeof(name));
+    } else {
+      sockaddr_in name{};
+      name.sin_family = AF_INET;
+      name.sin_port = htons(parsed.port);
+      inet_pton(AF_INET, parsed.host.c_str(), &name.sin_addr);
+      Connect(AF_INET, reinterpret_cast<const sockaddr*>(&name), sizeof(name));
+    }
+  }
+  ~Client() { close(fd_); }
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  void Send(const std::string& text) const {
+    EXPECT_EQ(send(fd_, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
+  }
+
+  // The server may have closed before all of it is there.
+  void TrySend(const std::string& text) const {
+    if (send(fd_, text.data(), text.size(), MSG_NOSIGNAL) <= 0) return;
+    shutdown(fd_, SHUT_WR);
+    ReadAll();
+  }
+
+  // Until the server closes.
+  std::string ReadAll() const {
+    std::string all;
+    std::array<char, 4096> buffer{};
+    ssize_t count = 0;
+    while ((count = recv(fd_, buffer.data(), buffer.size(), 0)) > 0) {
+      all.append(buffer.data(), static_cast<size_t>(count));
+    }
+    return all;
+  }
+
+ private:
+  void Connect(int family, const sockaddr* name, socklen_t size) {
+    fd_ = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(fd_, name, size) != 0) throw std::runtime_error("connect");
+  }
+
+  int fd_ = -1;
+};
+
+struct Answer {
+  int status = 0;
+  std::string head;
+  std::string body;
+};
+
+Answer Ask(const std::string& address, const std::string& request_line, const std::string& headers = "") {
+  const Client client(address);
+  client.Send(request_line + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + headers + "\r\n");
+  const std::string all = client.ReadAll();
+  const size_t split = all.find("\r\n\r\n");
+  if (split == std::string::npos || all.size() < 12) return {};
+  return {std::stoi(all.substr(9, 3)), all.substr(0, split + 2), all.substr(split + 4)};
+}
+
+bool HasHeader(const Answer& answer, const std::string& line) {
+  return answer.head.find("\r\n" + line + "\r\n") != std::string::npos;
+}
+
+class ServerTest : public testing::Test {
+ protected:
+  using Deadline = std::optional<Clock::time_point>;
+
+  std::string Start(const std::string& address, ServerOptions options = {}) {
+    options.version = "1.2.3";
+    server_ = std::make_unique<Server>(
+        options,
+        ServerCallbacks{[this](Deadline deadline) { return scrape_(deadline); }, [this] { return ready_.load(); }},
+        log_);
+    return Listen(address);
+  }
+
+  std::string Listen(const std::string& address) {
+    ListenSocket socket(ParseListenAddress(address).value());
+    std::string bound = socket.Address();
+    server_->Listen(std::move(socket));
+    return bound;
+  }
+
+  static std::shared_ptr<const Snapshot> MakeSnapshot() {
+    return std::make_shared<const Snapshot>(Snapshot{{}, "a 1\n"});
+  }
+
+  Log log_{LogLevel::kDebug, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::null_sink_mt>()};
+  std::atomic<bool> ready_ = true;
+  std::function<std::shared_ptr<const Snapshot>(Deadline)> scrape_ = [](Deadline /*deadline*/) {
+    return MakeSnapshot();
+  };
+  std::unique_ptr<Server> server_;
+};
+
+TEST_F(ServerTest, ServesMetrics) {
+  const std::string address = Start("127.0.0.1:0");
+  const Answer answer = Ask(address, "GET /metrics");
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.body, "a 1\n");
+  EXPECT_TRUE(HasHeader(answer, "Content-Type: text/plain; version=0.0.4; charset=utf-8")) << answer.head;
+  EXPECT_TRUE(HasHeader(answer, "Content-Length: 4")) << answer.head;
+  EXPECT_TRUE(HasHeader(answer, "X-Content-Type-Options: nosniff")) << answer.head;
+  EXPECT_EQ(Ask(address, "GET /metrics?x=%00&y").status, 200);
+}
+
+TEST_F(ServerTest, HeadIsGetWithoutBody) {
+  const std::string address = Start("127.0.0.1:0");
+  for (const std::string path : {"/metrics", "/", "/-/healthy", "/-/ready", "/nope"}) {
+    const Answer get = Ask(address, "GET " + path);
+    const Answer head = Ask(address, "HEAD " + path);
+    EXPECT_EQ(head.status, get.status) << path;
+    EXPECT_TRUE(HasHeader(head, "Content-Length: " + std::to_string(get.body.size()))) << path << head.head;
+    EXPECT_EQ(head.body, "") << path;
+  }
+}
+
+TEST_F(ServerTest, HealthAndReadiness) {
+  const std::string address = Start("127.0.0.1:0");
+  ready_ = false;
+  EXPECT_EQ(Ask(address, "GET /-/healthy").status, 200);
+  EXPECT_EQ(Ask(address, "GET /-/ready").status, 503);
+  ready_ = true;
+  EXPECT_EQ(Ask(address, "GET /-/ready").status, 200);
+}
+
+TEST_F(ServerTest, LandingPage) {
+  ServerOptions options;
+  options.telemetry_path = "/m";
+  const std::string address = Start("127.0.0.1:0", options);
+  const Answer answer = Ask(address, "GET /");
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_NE(answer.body.find("href=\"/m\""), std::string::npos);
+  EXPECT_NE(answer.body.find("1.2.3"), std::string::npos);
+  EXPECT_NE(answer.head.find("Content-Security-Policy: default-src 'none'"), std::string::npos);
+  EXPECT_TRUE(HasHeader(answer, "Content-Type: text/html; charset=utf-8"));
+  EXPECT_EQ(Ask(address, "GET /m").status, 200);
+  EXPECT_EQ(Ask(address, "GET /metrics").status, 404);
+}
+
+TEST_F(ServerTest, OnlyExactPaths) {
+  const std::string address = Start("127.0.0.1:0");
+  for (const std::string path :
+       {"/metricsx", "/metrics/", "//metrics", "/%6detrics", "/metrics%00", "/metrics%00x", "/%00", "/./metrics",
+        "/Metrics", "//", "/-/ready/", "/-", "http://x/metrics", "*", "/%2d/ready"}) {
+    EXPECT_EQ(Ask(address, "GET " + path).status, 404) << path;
+  }
+}
+
+TEST_F(ServerTest, OtherMethods) {
+  const std::string address = Start("127.0.0.1:0");
+  for (const std::string method : {"POST", "PUT", "DELETE", "OPTIONS", "PATCH", "get", "FOO"}) {
+    for (const std::string path : {"/metrics", "/", "/-/healthy", "/-/ready"}) {
+      const Answer answer = Ask(address, std::string(method).append(" ").append(path));
+      EXPECT_EQ(answer.status, 405) << method << path;
+      EXPECT_TRUE(HasHeader(answer, "Allow: GET, HEAD")) << answer.head;
+    }
+    EXPECT_EQ(Ask(address, std::string(method).append(" /nope")).status, 404) << method;
+  }
+}
+
+TEST_F(ServerTest, BodiesAreNoRequests) {
+  const std::string address = Start("127.0.0.1:0");
+  const Client client(address);
+  const std::string smuggled = "GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n";
+  client.Send("GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(smuggled.size()) + "\r\n\r\n" +
+              smuggled + "GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  const std::string all = client.ReadAll();
+  EXPECT_NE(all.find("a 1\n"), std::string::npos) << all;
+  EXPECT_EQ(all.find("ready\n"), std::string::npos) << all;
+  EXPECT_NE(all.find("healthy\n"), std::string::npos) << all;
+}
+
+TEST_F(ServerTest, NonsenseIsAnsweredOrClosed) {
+  const std::string address = Start("127.0.0.1:0");
+  for (const std::string& text :
+       {std::string("\r\n\r\n"), std::string("GET\r\n\r\n"), std::string(200'000, 'A') + "\r\n\r\n",
+        "GET /" + std::string(200'000, 'a') + " HTTP/1.1\r\n\r\n",
+        std::string("GET /metrics HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n")}) {
+    const Client client(address);
+    client.TrySend(text);
+  }
+  EXPECT_EQ(Ask(address, "GET /metrics").status, 200);
+}
+
+TEST_F(ServerTest, ScrapeTimeoutBecomesADeadline) {
+  const std::string address = Start("127.0.0.1:0");
+  Deadline seen;
+  scrape_ = [&seen](Deadline deadline) {
+    seen = deadline;
+    return MakeSnapshot();
+  };
+  const auto ask = [&](const std::string& value) {
+    seen.reset();
+    EXPECT_EQ(Ask(address, "GET /metrics", "X-Prometheus-Scrape-Timeout-Seconds: " + value + "\r\n").status, 200);
+  };
+  const auto before = Clock::now();
+  ask("10");
+  ASSERT_TRUE(seen);
+  EXPECT_GE(*seen, before + milliseconds{9500});
+  EXPECT_LE(*seen, Clock::now() + milliseconds{9500});
+  for (const char* nonsense : {"nan", "inf", "-1", "0", "x", "1e999", ""}) {
+    ask(nonsense);
+    EXPECT_FALSE(seen) << nonsense;
+  }
+  ask("1e300");
+  EXPECT_TRUE(seen);
+}
+
+TEST_F(ServerTest, TooManyRequestsAre503) {
+  ServerOptions options;
+  options.max_requests = 2;
+  const std::string address = Start("127.0.0.1:0", options);
+  std::promise<void> go;
+  auto gate = go.get_future().share();
+  std::atomic<int> inside = 0;
+  scrape_ = [&, gate](Deadline /*deadline*/) {
+    ++inside;
+    gate.wait();
+    return MakeSnapshot();
+  };
+  std::vector<std::future<int>> blocked;
+  blocked.reserve(2);
+  for (int i = 0; i < 2; ++i) {
+    blocked.push_back(std::async(std::launch::async, [&] { return Ask(address, "GET /metrics").status; }));
+  }
+  while (inside < 2) std::this_thread::sleep_for(milliseconds{1});
+  EXPECT_EQ(Ask(address, "GET /metrics").status, 503);
+  EXPECT_EQ(Ask(address, "GET /-/healthy").status, 200);
+  go.set_value();
+  for (auto& request : blocked) EXPECT_EQ(request.get(), 200);
+  // The count falls a moment after the client has its answer.
+  int status = 0;
+  for (int i = 0; i < 1000 && status != 200; ++i) status = Ask(address, "GET /metrics").status;
+  EXPECT_EQ(status, 200);
+}
+
+TEST_F(ServerTest, SilentClientsHoldUpNobodyAndAreClosed) {
+  ServerOptions options;
+  options.connection_timeout = std::chrono::seconds{1};
+  const std::string address = Start("127.0.0.1:0", options);
+  std::vector<std::unique_ptr<Client>> silent;
+  for (int i = 0; i < 20; ++i) {
+    silent.push_back(std::make_unique<Client>(address));
+    if (i % 2 == 0) silent.back()->Send("GET /met");
+  }
+  EXPECT_EQ(Ask(address, "GET /metrics").status, 200);
+  for (const auto& client : silent) client->ReadAll();  // ends, because the server closes
+}
+
+TEST_F(ServerTest, APassLongerThanTheTimeoutIsAnswered) {
+  ServerOptions options;
+  options.connection_timeout = std::chrono::seconds{1};
+  const std::string address = Start("127.0.0.1:0", options);
+  scrape_ = [](Deadline /*deadline*/) {
+    std::this_thread::sleep_for(milliseconds{2500});
+    return MakeSnapshot();
+  };
+  EXPECT_EQ(Ask(address, "GET /metrics").status, 200);
+}
+
+TEST_F(ServerTest, AnExceptionClosesTheConnectionOnly) {
+  const std::string address = Start("127.0.0.1:0");
+  scrape_ = [](Deadline /*deadline*/) -> std::shared_ptr<const Snapshot> { throw std::runtime_error("broken"); };
+  EXPECT_EQ(Ask(address, "GET /metrics").status, 0);
+  EXPECT_EQ(Ask(address, "GET /-/healthy").status, 200);
+}
+
+TEST_F(ServerTest, StopEndsOpenConnections) {
+  const std::string address = Start("127.0.0.1:0");
+  const Client idle(address);
+  EXPECT_EQ(Ask(address, "GET /metrics").status, 200);
+  const auto start = Clock::now();
+  server_->Stop();
+  EXPECT_LT(Clock::now() - start, milliseconds{1000});
+}
+
+TEST_F(ServerTest, SeveralAddresses) {
+  const std::string ipv4 = Start("127.0.0.1:0");
+  const std::filesystem::path path =
+      std::filesystem::temp_directory_path() / ("cow_server_" + std::to_string(getpid()));
+  const std::string local = Listen("unix:" + path.string());
+  const std::string any = Listen(":0");
+  EXPECT_EQ(Ask(ipv4, "GET /metrics").status, 200);
+  EXPECT_EQ(Ask(local, "GET /metrics").status, 200);
+  EXPECT_EQ(Ask("127.0.0.1" + any.substr(any.rfind(':')), "GET /metrics").status, 200);
+  server_->Stop();
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST_F(ServerTest, Ipv6) {
+  std::string address;
+  try {
+    address = Start("[::1]:0");
+  } catch (const std::runtime_error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  EXPECT_EQ(Ask(address, "GET /metrics").status, 200);
+  const std::string any = Listen(":0");
+  EXPECT_EQ(Ask("[::1]" + any.substr(any.rfind(':')), "GET /metrics").status, 200);
+}
+
+}  // namespace
+}  // namespace cow::exporter

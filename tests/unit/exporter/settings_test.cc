@@ -1,0 +1,76 @@
+#include "exporter/settings.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+namespace cow::exporter {
+namespace {
+
+using Strings = std::vector<std::string>;
+
+const std::vector<collectors::CollectorInfo>& Available() {
+  static const std::vector<collectors::CollectorInfo> available = {
+      {"cow", "", true}, {"faults", "", true}, {"ksm", "", false}, {"smaps", "", false}};
+  return available;
+}
+
+TEST(SettingsTest, FlagBeforeKeyBeforeDefault) {
+  CommandLine line;
+  config::Config config;
+  EXPECT_EQ(MakeSettings(line, config, Available()).engine.collectors, (Strings{"cow", "faults"}));
+
+  config.collectors["cow"].enabled = false;
+  config.collectors["ksm"].enabled = true;
+  EXPECT_EQ(MakeSettings(line, config, Available()).engine.collectors, (Strings{"faults", "ksm"}));
+
+  line.collectors["cow"] = true;
+  line.collectors["ksm"] = false;
+  EXPECT_EQ(MakeSettings(line, config, Available()).engine.collectors, (Strings{"cow", "faults"}));
+}
+
+TEST(SettingsTest, DisabledDefaultsLeaveWhatIsNamed) {
+  CommandLine line;
+  line.disable_default_collectors = true;
+  line.collectors["smaps"] = true;
+  config::Config config;
+  config.collectors["faults"].enabled = true;
+  EXPECT_EQ(MakeSettings(line, config, Available()).engine.collectors, (Strings{"faults", "smaps"}));
+}
+
+TEST(SettingsTest, ScanFlagsOverrideKeys) {
+  CommandLine line;
+  config::Config config;
+  config.scan.interval = std::chrono::seconds{3};
+  config.scan.max_cpu = 0.2;
+  config.limits.max_groups = 7;
+  config.limits.ledger_bytes = 4096;
+  EXPECT_EQ(MakeSettings(line, config, {}).scan.interval, std::chrono::seconds{3});
+  EXPECT_EQ(MakeSettings(line, config, {}).engine.interval, std::chrono::seconds{3});
+  EXPECT_EQ(MakeSettings(line, config, {}).engine.ledger_bytes, 4096U);
+  EXPECT_EQ(MakeSettings(line, config, {}).engine.full_every, std::chrono::minutes{10});
+  line.scan_full_every = std::chrono::minutes{1};
+  line.scan_interval = std::chrono::seconds{0};
+  line.scan_max_cpu = 0;
+  const Settings settings = MakeSettings(line, config, {});
+  EXPECT_EQ(settings.scan.interval, std::chrono::seconds{0});
+  EXPECT_EQ(settings.scan.max_cpu, 0);
+  EXPECT_EQ(settings.engine.full_every, std::chrono::minutes{1});
+  EXPECT_EQ(settings.engine.max_groups, 7U);
+}
+
+TEST(SettingsTest, ReferenceNamesEveryCollectorWithItsDefault) {
+  const auto available = collectors::AvailableCollectors();
+  const config::LoadResult reference = config::LoadConfig(COW_REFERENCE_CONFIG, KnownCollectors(available));
+  ASSERT_TRUE(reference.errors.empty()) << reference.errors.front().ToString();
+  for (const collectors::CollectorInfo& info : available) {
+    const auto key = reference.config.collectors.find(std::string(info.name));
+    ASSERT_NE(key, reference.config.collectors.end()) << info.name;
+    EXPECT_EQ(key->second.enabled, info.enabled_by_default) << info.name;
+  }
+}
+
+}  // namespace
+}  // namespace cow::exporter
