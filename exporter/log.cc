@@ -8,7 +8,7 @@
 #include <memory>
 #include <utility>
 
-#include "exporter/utf8.h"
+#include "collectors/utf8.h"
 
 namespace cow::exporter {
 namespace {
@@ -53,7 +53,7 @@ std::string Timestamp() {
 void AppendQuoted(std::string_view value, std::string& line) {
   line += '"';
   while (!value.empty()) {
-    const size_t length = Utf8CharacterLength(value);
+    const size_t length = collectors::Utf8CharacterLength(value);
     const char c = value.front();
     if (length == 0) {
       line += "\xef\xbf\xbd";

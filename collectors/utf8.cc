@@ -1,6 +1,6 @@
-#include "exporter/utf8.h"
+#include "collectors/utf8.h"
 
-namespace cow::exporter {
+namespace cow::collectors {
 namespace {
 
 bool IsBetween(char c, unsigned low, unsigned high) {
@@ -36,4 +36,4 @@ size_t Utf8CharacterLength(std::string_view text) {
   return length;
 }
 
-}  // namespace cow::exporter
+}  // namespace cow::collectors
