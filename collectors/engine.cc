@@ -143,6 +143,9 @@ class Engine::Impl : private memory::ScanObserver {
     ReadHostSaved();
     scanner_.BeginPass();
     cgroup_memory_.clear();
+    const auto gone = table_.unreadable().find(ErrorKind::kGone);
+    const size_t nameless = table_.unreadable().size() - (gone == table_.unreadable().end() ? 0 : 1);
+    if (table_.over_limit() + nameless > 0) groups_.Find(Groups::kOverflow, begin);
     uint64_t skipped = 0;
     for (const auto& family : families_.families()) Assign(*family);
     for (const auto& family : families_.families()) {
@@ -441,7 +444,13 @@ std::map<std::string, Engine::Impl::GroupState> Engine::Impl::SumGroups() const 
     if (found != sums.end()) AddFamily(state, horizon, found->second);
   }
   const auto other = sums.find(Groups::kOverflow);
-  if (other != sums.end()) other->second.unread.at(kBudget) += table_.over_limit();
+  if (other != sums.end()) {
+    other->second.unread.at(kBudget) += table_.over_limit();
+    // One that ends while it is listed is nothing unusual; of the others nothing is known, not even a name.
+    for (const auto& [kind, count] : table_.unreadable()) {
+      if (kind != ErrorKind::kGone) other->second.unread.at(kind == ErrorKind::kDenied ? kDenied : kMalformed) += count;
+    }
+  }
   return sums;
 }
 

@@ -8,6 +8,22 @@ namespace {
 
 constexpr uint64_t kMaxProbeWait = 64;  // passes between two comparisons of processes that were found unrelated
 
+// Oldest first, parents before their children. `process_of` gives the process of an item.
+template <class Item, class ProcessOf>
+void SortByAge(std::vector<Item>& items, const ProcessOf& process_of) {
+  std::sort(items.begin(), items.end(), [&](const Item& a, const Item& b) {
+    return std::pair(process_of(a).start_ticks, process_of(a).pid) <
+           std::pair(process_of(b).start_ticks, process_of(b).pid);
+  });
+  // Pids wrap around: within one clock tick a child may have the smaller one.
+  for (size_t i = 0; i < items.size(); ++i) {
+    for (size_t j = i + 1; j < items.size() && process_of(items[j]).start_ticks == process_of(items[i]).start_ticks;
+         ++j) {
+      if (process_of(items[i]).IsChildOf(process_of(items[j]))) std::swap(items[i], items[j]);
+    }
+  }
+}
+
 }  // namespace
 
 ChangeSignals ChangeSignals::Of(const Process& process) {
@@ -41,9 +57,7 @@ void Families::Update(const ProcessTable& table, FrameProbe& probe) {
   for (const auto& [pid, process] : table.processes()) {
     if (!family_of_.contains(pid)) newcomers.push_back(process);
   }
-  std::sort(newcomers.begin(), newcomers.end(), [](const auto& a, const auto& b) {
-    return std::pair(a->start_ticks, a->pid) < std::pair(b->start_ticks, b->pid);
-  });
+  SortByAge(newcomers, [](const auto& process) -> const Process& { return *process; });
   for (const auto& process : newcomers) Place(process, table, probe);
   ProbeAgain(table, probe);
 }
@@ -147,15 +161,24 @@ void Families::Join(Family& family, const std::shared_ptr<Process>& process, Fra
   while (family.FindSlot(member->slot) != nullptr || family.ledger.IsDeparting(member->slot)) ++member->slot;
   for (const auto& other : family.members) {
     if (process->IsChildOf(*other->process)) member->parent = other->slot;
+    if (other->process->IsChildOf(*process)) other->parent = member->slot;
   }
-  const bool joins_others = !family.members.empty();
+  const Member* joined = member.get();
+  const Member* root_before = family.root();
   member->first_look = !process->baseline;
-  member->forked = joins_others && !process->baseline;
-  if (member->forked) ++family.forks;
   family.members.push_back(std::move(member));
   family.membership_changed = true;
   family_of_[process->pid] = &family;
-  if (!joins_others) return;
+  if (root_before == nullptr) return;
+  SortByAge(family.members, [](const auto& each) -> const Process& { return *each->process; });
+  // Of two, the younger is the fork, whichever was seen first.
+  const Slot fork = (family.root() == joined ? root_before : joined)->slot;
+  Member& forked = *family.FindSlot(fork);
+  if (!forked.process->baseline && !forked.forked) {
+    forked.forked = true;
+    forked.first_look = true;
+    ++family.forks;
+  }
   for (const auto& each : family.members) {
     if (each->pagemap) continue;
     auto pagemap = probe.OpenPagemap(*each->process);
@@ -163,20 +186,6 @@ void Families::Join(Family& family, const std::shared_ptr<Process>& process, Fra
       each->pagemap = std::move(*pagemap);
     } else {
       each->unread = pagemap.error();
-    }
-  }
-  OrderMembers(family);
-}
-
-void Families::OrderMembers(Family& family) {
-  auto& members = family.members;
-  std::sort(members.begin(), members.end(), [](const auto& a, const auto& b) {
-    return std::pair(a->process->start_ticks, a->process->pid) < std::pair(b->process->start_ticks, b->process->pid);
-  });
-  // Pids wrap around: within one clock tick a child may have the smaller one.
-  for (size_t i = 0; i < members.size(); ++i) {
-    for (size_t j = i + 1; j < members.size(); ++j) {
-      if (members[i]->process->IsChildOf(*members[j]->process)) std::swap(members[i], members[j]);
     }
   }
 }

@@ -121,7 +121,6 @@ class Families {
   Family* FindByFrames(const Process& process, FrameProbe& probe);
   void ProbeAgain(const ProcessTable& table, FrameProbe& probe);
   void Join(Family& family, const std::shared_ptr<Process>& process, FrameProbe& probe);
-  static void OrderMembers(Family& family);
 
   procfs::PageGeometry geometry_;
   uint64_t zero_frame_;

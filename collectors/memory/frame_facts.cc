@@ -47,9 +47,10 @@ uint64_t FrameReader::SearchZeroFrame() {
   if (!flags_) return kNoFrame;
   std::vector<uint64_t> frames(kStep);
   std::vector<uint64_t> words(kStep);
+  uint64_t reads = 0;  // no part of scanning
   for (uint64_t first = 1; first < kSearched; first += kStep) {
     std::iota(frames.begin(), frames.end(), first);
-    if (!flags_->Read(frames, words, reads_)) return kNoFrame;
+    if (!flags_->Read(frames, words, reads)) return kNoFrame;
     for (size_t i = 0; i < words.size(); ++i) {
       if ((words[i] & procfs::kFrameZeroPage) != 0 && (words[i] & kCompound) == 0) return frames[i];
     }

@@ -33,6 +33,7 @@ void Decode(std::span<const uint64_t> entries, uint64_t zero_frame, Examination:
   for (size_t w = 0; w * 64 < entries.size(); ++w) {
     uint64_t anon = 0;
     uint64_t maybe_shared = 0;
+    uint64_t away = 0;
     const size_t end = std::min<size_t>(64, entries.size() - w * 64);
     for (size_t b = 0; b < end; ++b) {
       const uint64_t entry = entries[w * 64 + b];
@@ -41,9 +42,11 @@ void Decode(std::span<const uint64_t> entries, uint64_t zero_frame, Examination:
       member.own_frames[w * 64 + b] = frame;
       anon |= is_anon << b;
       maybe_shared |= (is_anon & (IsMappedOnce(entry) ? 0U : 1U)) << b;
+      away |= (IsAway(entry) ? uint64_t{1} : 0) << b;
     }
     member.anon[w] = anon;
     member.maybe_shared[w] = maybe_shared;
+    member.away[w] = away;
   }
   member.frames = member.own_frames.data();
 }
@@ -159,16 +162,22 @@ void Ledger::Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome) {
   };
 
   if (!outcome.away.empty()) {
+    std::vector<const Holder*> back = returned;
+    back.insert(back.end(), changed.begin(), changed.end());
+    const uint64_t common = same.empty() ? common_frame(back) : group.frame;
     outcome.stay = same;
-    for (const Holder* holder : returned) {
-      if (same.empty()) {
-        outcome.away.push_back(holder);
+    for (const Holder* holder : back) {
+      if (common == kNoFrame) {
+        outcome.away.push_back(holder);  // nothing to compare it with yet
+      } else if (holder->frame == common) {
+        outcome.stay.push_back(holder);
+      } else if (holder->state == State::kChanged && common == group.frame) {
+        outcome.broke.push_back(holder);
       } else {
         outcome.unshared.emplace_back(holder, UnshareCause::kUnknown);
       }
     }
-    (same.empty() ? outcome.away : outcome.broke)
-        .insert((same.empty() ? outcome.away : outcome.broke).end(), changed.begin(), changed.end());
+    if (common != kNoFrame) outcome.frame = common;
   } else if (!returned.empty()) {
     std::vector<const Holder*> present = same;
     present.insert(present.end(), returned.begin(), returned.end());
@@ -209,8 +218,12 @@ void Ledger::Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome) {
         outcome.frame = only_moved.front()->frame;
         outcome.stay = only_moved;
         outcome.broke = copied;
-      } else if (!all_here) {
+      } else if (!all_here && group.frame != kForgottenFrame) {
         outcome.broke = changed;
+      } else if (changed.size() == 1) {
+        // Its frame was dropped and no mark tells whether it is another one now: the partner's leaving is all that is
+        // known.
+        outcome.unshared.emplace_back(changed.front(), exited ? UnshareCause::kExit : UnshareCause::kUnmap);
       } else {
         // The last holder reuses its frame, so it can only have been moved: one copy less than members, by whom is
         // unknown.
@@ -344,6 +357,7 @@ void Ledger::Examine(uint64_t window, std::span<const Reading> readings, bool ks
     Examination::Member& member = e.members[r];
     member.anon.resize(words_);
     member.maybe_shared.resize(words_);
+    member.away.resize(words_);
     member.current.assign(words_, 0);
     const std::span<const uint64_t> entries(readings[r].entries, pages_);
     if (r > 0 && moved.empty()) {
@@ -361,6 +375,7 @@ void Ledger::Examine(uint64_t window, std::span<const Reading> readings, bool ks
       member.frames = same.frames;
       member.anon = same.anon;
       member.maybe_shared = same.maybe_shared;
+      member.away = same.away;
       continue;
     }
     Decode(entries, zero_frame_, member);
@@ -593,7 +608,7 @@ class Ledger::PageJudge {
         const State elsewhere = was_away ? State::kReturned : State::kChanged;
         holder.state = holder.frame == recorded ? State::kSame : elsewhere;
       } else {
-        holder.state = IsSwapEntry(entry) && (entry & procfs::kPagemapGuard) == 0 ? State::kAway : State::kDropped;
+        holder.state = IsAway(entry) ? State::kAway : State::kDropped;
       }
     }
     return holder;
@@ -976,6 +991,13 @@ void Ledger::DescribeWindow(uint64_t /*window*/, const Window* record, std::span
       if (frame != kNoFrame && facts.IsKsm(frame)) ++sharing.members[r].ksm_pages;
     }
   });
+  for (size_t w = 0; w < words_; ++w) {
+    uint64_t here = 0;
+    for (size_t r = 0; r < readings.size(); ++r) here |= examination.members[r].anon[w];
+    for (size_t r = 0; r < readings.size(); ++r) {
+      sharing.unresolved_pages += static_cast<uint64_t>(std::popcount(examination.members[r].away[w] & here));
+    }
+  }
   if (record == nullptr) return;
   const SlotIndex index(readings);
   for (const Extra& extra : record->extras) {
@@ -984,15 +1006,6 @@ void Ledger::DescribeWindow(uint64_t /*window*/, const Window* record, std::span
       if (reading != kNoReading) SetBit(sharing.members[reading].shared, extra.page);
     }
     sharing.exposure_pages += extra.holders.size() - 1;
-  }
-  // Unresolved: one side is away while another is here.
-  for (const Away& away : record->away) {
-    const bool partner_here = std::any_of(readings.begin(), readings.end(), [&](const Reading& reading) {
-      return reading.slot != away.slot && AnonFrame(reading.entries[away.page], zero_frame_) != kNoFrame;
-    });
-    const uint32_t self = index.Find(away.slot);
-    const bool here = self != kNoReading && AnonFrame(readings[self].entries[away.page], zero_frame_) != kNoFrame;
-    if (partner_here || here) ++sharing.unresolved_pages;
   }
 }
 
@@ -1041,7 +1054,7 @@ void Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedShar
           holder.state = State::kGone;
         } else if (holder.frame != kNoFrame) {
           holder.state = holder.frame == group.frame ? State::kSame : State::kChanged;
-        } else if (IsSwapEntry(moved.now)) {
+        } else if (IsAway(moved.now)) {
           holder.state = State::kAway;
         }
         group.holders.push_back(holder);

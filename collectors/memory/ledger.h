@@ -83,6 +83,7 @@ struct Examination {
     std::vector<uint64_t> own_frames;    // storage where it is not another member's
     std::vector<uint64_t> anon;          // bitmap: has an anonymous frame
     std::vector<uint64_t> maybe_shared;  // bitmap: and bit 56 is clear
+    std::vector<uint64_t> away;          // bitmap: swapped out or migrating
     std::vector<uint64_t> current;       // bitmap: has the candidate frame
   };
   std::vector<Member> members;

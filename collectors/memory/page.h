@@ -22,6 +22,8 @@ inline bool IsPresent(uint64_t entry) { return (entry & procfs::kPagemapPresent)
 inline bool IsFileBacked(uint64_t entry) { return (entry & procfs::kPagemapFile) != 0; }
 inline bool IsMappedOnce(uint64_t entry) { return (entry & procfs::kPagemapMappedOnce) != 0; }
 inline bool IsSwapEntry(uint64_t entry) { return !IsPresent(entry) && (entry & procfs::kPagemapSwapped) != 0; }
+// Swapped out, migrating, or otherwise elsewhere for the moment; guard regions are not pages.
+inline bool IsAway(uint64_t entry) { return IsSwapEntry(entry) && (entry & procfs::kPagemapGuard) == 0; }
 inline uint64_t FrameOf(uint64_t entry) { return entry & procfs::kPagemapFrameMask; }
 
 // The frame of a present anonymous page that copy-on-write can share; kNoFrame for everything else: absent, swapped,

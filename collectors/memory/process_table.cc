@@ -53,7 +53,7 @@ void ProcessTable::UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>
     ++unreadable_[stat.error().kind];
     return;
   }
-  if (stat->IsKernelThread() || stat->IsZombie()) return;
+  if (stat->IsKernelThread() || stat->HasNoMemory()) return;
   auto status = procfs::ReadStatus(root_, pid);
   if (!status) {
     ++unreadable_[status.error().kind];

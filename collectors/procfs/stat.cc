@@ -53,6 +53,11 @@ class Fields {
 
 bool Stat::IsKernelThread() const { return (flags & kKernelThreadFlag) != 0; }
 
+bool Stat::HasNoMemory() const {
+  constexpr uint32_t kExiting = 0x4;  // PF_EXITING
+  return IsZombie() || ((flags & kExiting) != 0 && virtual_bytes == 0);
+}
+
 bool Stat::LayoutKnown() const { return start_code > 1 && start_stack != 0; }
 
 Result<Stat> ReadStat(const Root& root, pid_t pid) {

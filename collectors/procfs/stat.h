@@ -33,6 +33,8 @@ struct Stat {
 
   bool IsKernelThread() const;  // PF_KTHREAD
   bool IsZombie() const { return state == 'Z' || state == 'X'; }
+  // Ended, or on its way there with its memory given up already: its layout fields mean nothing then.
+  bool HasNoMemory() const;
   // False when permission hid the layout fields: then they mean nothing and must not be compared.
   bool LayoutKnown() const;
 };

@@ -5,6 +5,7 @@
 // mapping of that member (a fork gives the child the same names), FIRST a page of it, numbers are decimal, pages are
 // base pages.
 //
+// clang-format off
 //   map ID NAME PAGES [KIND]          new mapping with PROT_NONE guards around; answers ADDRESS. KIND: default (private
 //                                     anonymous, the kernel's choice of page size), aligned (to 2 MiB), nohuge, huge
 //                                     (aligned and MADV_HUGEPAGE), noreserve, none (PROT_NONE), shared, hugetlb (PAGES
@@ -18,17 +19,24 @@
 //   remap ID NAME                     mremap to a new place; answers ADDRESS
 //   remapfixed ID NAME FIRST COUNT    munmap, then a fresh private anonymous mapping at the same place
 //   collapse ID NAME                  MADV_COLLAPSE on all of it (the kernel refuses it for `nohuge`)
-//   brk ID PAGES                      grows the heap by sbrk and writes to it; answers ADDRESS
+//   brk ID PAGES [NAME]               grows the heap by sbrk and writes to it; answers ADDRESS
 //   heap ID BYTES                     malloc in small pieces, written to, never freed
+//   malloc ID NAME PAGES              malloc in one piece, written to; NAME are its whole pages; answers ADDRESS
+//   realloc ID NAME PAGES             realloc of it; answers ADDRESS
 //   stack ID PAGES                    writes to so many pages below the stack's present end
 //   threads ID COUNT                  starts threads that sleep
+//   name ID TEXT                      sets the name of the process
 //   fork ID                           answers NEW-ID PID
 //   forkdouble ID                     the same through a process in between, which ends: the child is an orphan
-//   exec ID                           the member becomes a fresh process image that only sleeps; takes no commands any
-//   more exit ID [zombie], kill ID [zombie]  ends a member and has it reaped by its parent, or with `zombie` not reap
-//   ID                           has a zombie reaped pid ID                            answers PID addr ID NAME answers
-//   ADDRESS PAGES subreaper                         the root becomes the reaper of orphans quit ends all; so does the
-//   end of standard input
+//   share ID                          starts a process in the same memory (CLONE_VM) that only sleeps; answers PID
+//   exec ID                           becomes a fresh process image that only sleeps; takes no commands any more
+//   exit ID [zombie], kill ID [zombie]  ends a member and has it reaped by its parent, or with `zombie` not
+//   reap ID                           has a zombie reaped
+//   pid ID                            answers PID
+//   addr ID NAME                      answers ADDRESS PAGES
+//   subreaper                         the root becomes the reaper of orphans
+//   quit                              ends all; so does the end of standard input
+// clang-format on
 //
 // Commands reach a member through its socket pair; all pairs are made before the first fork, so that a member of any
 // depth has its own. All state, also line buffers and the tables of mappings, is in one shared mapping (Control), and
@@ -39,6 +47,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -129,6 +138,7 @@ struct Member {
   size_t mapping_count = 0;
   std::array<Mapping, kMaxMappings> mappings;
   void* heap_pieces = nullptr;  // each points to the one before
+  void* block = nullptr;        // the last one of `malloc`
   unsigned char next_byte = 0;  // to write
   volatile size_t touched_page = 0;
   volatile bool guarded = false;  // a memory fault returns to `fault`
@@ -270,15 +280,36 @@ size_t AlignmentOf(Kind kind) {
   return huge ? control->huge_page_bytes : control->page_bytes;
 }
 
-// Maps and enters it in the member's table.
-void AddMapping(const Call& call, std::string_view name, size_t pages, Kind kind, int flags, int file) {
+// Enters it in the member's table.
+void Enter(const Call& call, std::string_view name, uintptr_t address, size_t pages, Kind kind) {
   Member& me = call.Me();
+  Mapping& mapping = me.mappings.at(me.mapping_count++);
+  mapping.name.Clear();
+  mapping.name.Add(name);
+  mapping.address = address;
+  mapping.pages = pages;
+  mapping.kind = kind;
+  call.Ok().Add(" ").AddAddress(address);
+}
+
+bool MayEnter(const Call& call, std::string_view name, size_t pages) {
+  const Member& me = call.Me();
   if (me.mapping_count == kMaxMappings || name.size() > 24 || pages == 0) {
-    return call.Error("too many mappings, name too long, or no pages");
+    call.Error("too many mappings, name too long, or no pages");
+    return false;
   }
   const std::span mappings(me.mappings.data(), me.mapping_count);
   if (std::any_of(mappings.begin(), mappings.end(), [&](const Mapping& other) { return other.name.View() == name; })) {
-    return call.Error("the name is taken");
+    call.Error("the name is taken");
+    return false;
+  }
+  return true;
+}
+
+// Maps and enters it.
+void AddMapping(const Call& call, std::string_view name, size_t pages, Kind kind, int flags, int file) {
+  if (!MayEnter(call, name, pages)) {
+    return;
   }
   const size_t bytes = pages * control->page_bytes;
   if (kind == Kind::kHugetlb && bytes % control->huge_page_bytes != 0) {
@@ -295,13 +326,7 @@ void AddMapping(const Call& call, std::string_view name, size_t pages, Kind kind
   if (!Advise(hole, bytes, kind)) {
     return call.SystemError("madvise");
   }
-  Mapping& mapping = me.mappings.at(me.mapping_count++);
-  mapping.name.Clear();
-  mapping.name.Add(name);
-  mapping.address = hole;
-  mapping.pages = pages;
-  mapping.kind = kind;
-  call.Ok().Add(" ").AddAddress(hole);
+  Enter(call, name, hole, pages, kind);
 }
 
 void Map(const Call& call) {
@@ -452,12 +477,18 @@ void Brk(const Call& call) {
   if (!pages) {
     return call.Error("bad number of pages");
   }
+  if (call.words.size() > 3 && !MayEnter(call, call.words[3], *pages)) {
+    return;
+  }
   void* start = sbrk(static_cast<intptr_t>(*pages * control->page_bytes));
   if (Address(start) == UINTPTR_MAX) {
     return call.SystemError("sbrk");
   }
   if (!TouchPages(call.Me(), Range{Address(start), 0, *pages, 1}, true)) {
     return call.Error("memory fault");
+  }
+  if (call.words.size() > 3) {
+    return Enter(call, call.words[3], Address(start), *pages, Kind::kDefault);
   }
   call.Ok().Add(" ").AddAddress(Address(start));
 }
@@ -477,6 +508,45 @@ void Heap(const Call& call) {
     call.Me().heap_pieces = piece;
   }
   call.Done();
+}
+
+// The block begins behind malloc's header in the page before.
+uintptr_t FirstWholePage(const void* block) { return Address(block) / control->page_bytes * control->page_bytes; }
+
+void Malloc(const Call& call) {
+  const auto pages = ParseNumber<size_t>(call.words[3], kMaxPages);
+  if (!pages || !MayEnter(call, call.words[2], *pages)) {
+    return call.Error("bad number of pages, or bad name");
+  }
+  void* block = std::malloc(*pages * control->page_bytes);
+  if (block == nullptr) {
+    return call.SystemError("malloc");
+  }
+  if (!TouchPages(call.Me(), Range{Address(block), 0, *pages, 1}, true)) {
+    return call.Error("memory fault");
+  }
+  call.Me().block = block;
+  Enter(call, call.words[2], FirstWholePage(block), *pages, Kind::kDefault);
+}
+
+void Realloc(const Call& call) {
+  Mapping* mapping = FindMapping(call, call.words[2]);
+  if (mapping == nullptr) {
+    return;
+  }
+  const auto pages = ParseNumber<size_t>(call.words[3], kMaxPages);
+  Member& me = call.Me();
+  if (!pages || mapping->address != FirstWholePage(me.block)) {
+    return call.Error("bad number of pages, or not the last block from malloc");
+  }
+  void* block = std::realloc(me.block, *pages * control->page_bytes);
+  if (block == nullptr) {
+    return call.SystemError("realloc");
+  }
+  me.block = block;
+  mapping->address = FirstWholePage(block);
+  mapping->pages = *pages;
+  call.Ok().Add(" ").AddAddress(mapping->address);
 }
 
 [[gnu::noinline]] void TouchStack(size_t pages) {
@@ -524,6 +594,31 @@ void Threads(const Call& call) {
   call.Done();
 }
 
+void Name(const Call& call) {
+  Text<16> name;
+  name.Add(call.words[2].substr(0, 15)).Add(std::string_view("\0", 1));
+  prctl(PR_SET_NAME, name.View().data());
+  call.Done();
+}
+
+int SleepInProcess(void* /*unused*/) {
+  SleepForever(nullptr);
+  return 0;
+}
+
+void Share(const Call& call) {
+  constexpr size_t kStackBytes = size_t{64} << 10;
+  void* stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (stack == MAP_FAILED) {
+    return call.SystemError("mmap");
+  }
+  const int pid = clone(SleepInProcess, static_cast<char*>(stack) + kStackBytes, CLONE_VM | SIGCHLD, nullptr);
+  if (pid < 0) {
+    return call.SystemError("clone");
+  }
+  call.Ok().Add(" ").AddNumber(static_cast<uint64_t>(pid));
+}
+
 [[noreturn]] void RunMember(int self);
 
 void Fork(const Call& call) {
@@ -536,6 +631,7 @@ void Fork(const Call& call) {
   member.mapping_count = call.Me().mapping_count;
   member.mappings = call.Me().mappings;
   member.heap_pieces = call.Me().heap_pieces;
+  member.block = call.Me().block;
   member.parent = orphan ? kNobody : call.self;
 
   const pid_t pid = fork();
@@ -603,10 +699,11 @@ constexpr std::array kMemberCommands{
     Command{"map", 4, 5, Map},           Command{"mapfile", 6, 6, MapFile},   Command{"write", 5, 6, Touch},
     Command{"read", 5, 6, Touch},        Command{"dontneed", 5, 5, DontNeed}, Command{"madvise", 6, 6, AdviseNumber},
     Command{"unmap", 5, 5, Unmap},       Command{"remap", 3, 3, Remap},       Command{"remapfixed", 5, 5, Unmap},
-    Command{"collapse", 3, 3, Collapse}, Command{"brk", 3, 3, Brk},           Command{"heap", 3, 3, Heap},
+    Command{"collapse", 3, 3, Collapse}, Command{"brk", 3, 4, Brk},           Command{"heap", 3, 3, Heap},
     Command{"stack", 3, 3, Stack},       Command{"threads", 3, 3, Threads},   Command{"fork", 2, 2, Fork},
-    Command{"forkdouble", 2, 2, Fork},   Command{"exec", 2, 2, Exec},         Command{"_exit", 2, 2, Exit},
-    Command{"_reap", 3, 3, Reap},
+    Command{"forkdouble", 2, 2, Fork},   Command{"exec", 2, 2, Exec},         Command{"malloc", 4, 4, Malloc},
+    Command{"realloc", 4, 4, Realloc},   Command{"name", 3, 3, Name},         Command{"share", 2, 2, Share},
+    Command{"_exit", 2, 2, Exit},        Command{"_reap", 3, 3, Reap},
 };
 
 size_t SplitWords(std::string_view line, std::array<std::string_view, kMaxWords>& words) {

@@ -1,0 +1,194 @@
+"""What the end-to-end tests share: processes that end with the test, scrapes and their parsing, checks."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+SKIP = 77
+SAMPLE = re.compile(r'^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$')
+LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+
+
+class Failure(Exception):
+    """A check that did not hold."""
+
+
+def skip(reason):
+    print(f"skipped: {reason}")
+    sys.exit(SKIP)
+
+
+def check(condition, message):
+    if not condition:
+        raise Failure(message)
+
+
+def check_close(value, expected, tolerance, message):
+    """`tolerance` is a share of `expected`."""
+    off = abs(value - expected) / expected if expected else float(value != expected)
+    print(f"{message}: {value:.0f}, expected {expected:.0f}, off by {off:.3%}")
+    check(off <= tolerance, f"{message}: off by {off:.3%}, allowed are {tolerance:.1%}")
+
+
+def need(*tools):
+    """The paths of programs of the system."""
+    for tool in tools:
+        if shutil.which(tool) is None:
+            skip(f"{tool} is not installed")
+
+
+def binary(variable):
+    """A program of ours; CTest sets the variables."""
+    path = os.environ.get(variable)
+    if not path:
+        sys.exit(f"{variable} is not set to the program's path")
+    return path
+
+
+def wait_for(condition, seconds, what, pause=0.05):
+    """Polls until `condition` gives something true, and returns that."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        check(time.monotonic() < end, f"{what}: not within {seconds} s")
+        time.sleep(pause)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Process(subprocess.Popen):
+    """A program in a session of its own, which is ended whole."""
+
+    def __init__(self, command, **options):
+        super().__init__(command, start_new_session=True, text=True, **options)
+
+    def end(self, number=signal.SIGTERM):
+        """Seconds it took to end."""
+        start = time.monotonic()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(10)
+        took = time.monotonic() - start
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.wait()
+        return took
+
+
+class Exporter(Process):
+    """cow_exporter on an ephemeral port of the loopback device."""
+
+    def __init__(self, *flags):
+        super().__init__([binary("COW_EXPORTER"), "--web.listen-address=127.0.0.1:0", *flags], stderr=subprocess.PIPE)
+        self.log = []
+        self.address = None
+        self._listening = threading.Event()
+        threading.Thread(target=self._read_log, daemon=True).start()
+        if not self._listening.wait(10) or self.address is None:
+            self.end(signal.SIGKILL)
+            raise Failure("the exporter does not listen: " + "".join(self.log))
+
+    def _read_log(self):
+        for line in self.stderr:
+            self.log.append(line)
+            found = re.search(r"listening address=(\S+)", line)
+            if found:
+                self.address = found.group(1)
+                self._listening.set()
+        self._listening.set()
+
+    def url(self, path="/metrics"):
+        return f"http://{self.address}{path}"
+
+    def scrape(self):
+        with urllib.request.urlopen(self.url(), timeout=30) as response:
+            return Samples(response.read().decode())
+
+
+class Samples:
+    """One scrape."""
+
+    def __init__(self, text):
+        self.text = text
+        self.values = {}
+        for line in text.splitlines():
+            found = SAMPLE.match(line)
+            if found:
+                labels = frozenset(LABEL.findall(found.group(2) or ""))
+                self.values[found.group(1), labels] = float(found.group(3))
+
+    def get(self, name, **labels):
+        """None if there is no such series."""
+        return self.values.get((name, frozenset(labels.items())))
+
+    def value(self, name, **labels):
+        value = self.get(name, **labels)
+        check(value is not None, f"no series {name} {labels}")
+        return value
+
+    def breaks(self, group):
+        """Pages, by side."""
+        return {side: self.value("cow_breaks_total", group=group, side=side) for side in ("parent", "child", "unknown")}
+
+
+class Workload(Process):
+    """cow_workload; its commands are described in its source."""
+
+    def __init__(self):
+        super().__init__([binary("COW_WORKLOAD")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def do(self, command):
+        self.stdin.write(command + "\n")
+        self.stdin.flush()
+        answer = self.stdout.readline().strip()
+        check(answer.startswith("ok"), f"cow_workload: {command}: {answer}")
+        return answer[3:]
+
+
+class Test(contextlib.ExitStack):
+    """Ends what was started with it, last first, however the test ends."""
+
+    def __init__(self):
+        super().__init__()
+        self.directory = self.enter_context(tempfile.TemporaryDirectory(prefix="cow_e2e_"))
+
+    def start(self, process):
+        self.callback(process.end)
+        return process
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+
+def main(test):
+    """Runs test(Test()); the exit code is CTest's."""
+    # A test that is told to end still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    sys.stdout.reconfigure(line_buffering=True)
+    try:
+        with Test() as context:
+            test(context)
+    except Failure as failure:
+        sys.exit(f"FAILED: {failure}")
+    print("passed")
+
+
+def need_frames():
+    if os.geteuid() != 0:
+        skip("frame numbers are hidden: needs root in the initial user namespace")

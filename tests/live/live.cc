@@ -1,0 +1,197 @@
+#include "tests/live/live.h"
+
+#include <fcntl.h>
+#include <prometheus/metric_family.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <unordered_map>
+
+#include "collectors/procfs/root.h"
+
+namespace cow::live {
+namespace {
+
+constexpr uint64_t kPresent = uint64_t{1} << 63;
+constexpr uint64_t kFile = uint64_t{1} << 61;
+constexpr uint64_t kFrameMask = (uint64_t{1} << 55) - 1;
+
+class NoLimit : public collectors::PassControl {
+ public:
+  bool Continue() override { return true; }
+};
+
+collectors::EngineOptions AllCollectors(std::chrono::minutes full_every) {
+  collectors::EngineOptions options;
+  for (const collectors::CollectorInfo& info : collectors::AvailableCollectors()) {
+    if (info.enabled_by_default) options.collectors.emplace_back(info.name);
+  }
+  options.full_every = full_every;
+  return options;
+}
+
+std::string ProcPath(pid_t pid, std::string_view file) {
+  return "/proc/" + std::to_string(pid) + "/" + std::string(file);
+}
+
+struct Area {
+  uint64_t start = 0;
+  uint64_t end = 0;
+  std::string permissions;
+};
+
+// False if the line, of maps or smaps, begins no mapping.
+bool ParseArea(const std::string& line, Area& area) {
+  const char* text = line.c_str();
+  const char* end = text + line.size();
+  const auto start_end = std::from_chars(text, end, area.start, 16);
+  if (start_end.ec != std::errc() || start_end.ptr == end || *start_end.ptr != '-') return false;
+  const auto end_end = std::from_chars(start_end.ptr + 1, end, area.end, 16);
+  if (end_end.ec != std::errc() || end - end_end.ptr < 5 || *end_end.ptr != ' ') return false;
+  area.permissions.assign(end_end.ptr + 1, 4);
+  return true;
+}
+
+uint64_t ZeroPageFrame() {
+  void* page = mmap(nullptr, PageBytes(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  static_cast<void>(*static_cast<volatile char*>(page));
+  const uint64_t entry = ReadPagemap(getpid(), reinterpret_cast<uintptr_t>(page), 1).at(0);
+  munmap(page, PageBytes());
+  return entry & kFrameMask;
+}
+
+}  // namespace
+
+uint64_t PageBytes() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }
+uint64_t HugePageBytes() { return PageBytes() / sizeof(uint64_t) * PageBytes(); }
+
+std::string Unshared(std::string_view cause) { return "cow_unshared_bytes_total{cause=" + std::string(cause) + "}"; }
+
+Sample::Sample(const std::vector<prometheus::MetricFamily>& families, std::string_view group) {
+  for (const prometheus::MetricFamily& family : families) {
+    for (const prometheus::ClientMetric& metric : family.metric) {
+      std::map<std::string, std::string> labels;
+      bool other_group = false;
+      for (const auto& label : metric.label) {
+        if (label.name != "group") labels[label.name] = label.value;
+        other_group = other_group || (label.name == "group" && label.value != group);
+      }
+      if (other_group) continue;
+      std::string suffix;
+      for (const auto& [name, value] : labels)
+        suffix.append(suffix.empty() ? "{" : ",").append(name).append("=").append(value);
+      if (!suffix.empty()) suffix += '}';
+      switch (family.type) {
+        case prometheus::MetricType::Counter:
+          values_[family.name + suffix] = metric.counter.value;
+          break;
+        case prometheus::MetricType::Histogram:
+          values_[family.name + "_count" + suffix] = static_cast<double>(metric.histogram.sample_count);
+          values_[family.name + "_sum" + suffix] = metric.histogram.sample_sum;
+          break;
+        default:
+          values_[family.name + suffix] = metric.gauge.value;
+      }
+    }
+  }
+}
+
+double Sample::At(const std::string& series) const {
+  const auto found = values_.find(series);
+  if (found == values_.end()) throw std::out_of_range("no series " + series);
+  return found->second;
+}
+
+double Sample::BreaksOfAllSides() const { return At(kParentBreaks) + At(kChildBreaks) + At(kUnknownBreaks); }
+
+std::chrono::minutes DefaultFullEvery() {
+  const char* minutes = std::getenv("COW_LIVE_FULL_EVERY_MINUTES");  // NOLINT(concurrency-mt-unsafe)
+  return std::chrono::minutes(minutes == nullptr ? 0 : std::stoi(minutes));
+}
+
+LiveTest::LiveTest(std::chrono::minutes full_every)
+    : group_("live" + std::to_string(getpid())),
+      workload_(StartWorkload(group_)),
+      engine_(procfs::Root("/proc"), AllCollectors(full_every)) {}
+
+void LiveTest::SetUp() {
+  if (Pass().At("cow_exporter_capability{feature=frames}") == 0) {
+    GTEST_SKIP() << "frame numbers are hidden: needs root in the initial user namespace";
+  }
+}
+
+std::unique_ptr<testing::Workload> LiveTest::StartWorkload(const std::string& group) {
+  auto workload = std::make_unique<testing::Workload>();
+  workload->Do("name 0 " + group);
+  return workload;
+}
+
+Sample LiveTest::Pass(std::string_view group) {
+  NoLimit control;
+  if (!engine_.RunPass(control)) throw std::runtime_error("the pass was not completed");
+  return {engine_.Collect(), group};
+}
+
+std::string WhyNoHugePages() {
+  std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
+  std::string modes;
+  if (!std::getline(file, modes)) return "the kernel has no transparent huge pages";
+  return modes.find("[never]") == std::string::npos ? "" : "transparent huge pages are off";
+}
+
+std::vector<uint64_t> ReadPagemap(pid_t pid, uint64_t address, size_t pages) {
+  const int file = open(ProcPath(pid, "pagemap").c_str(), O_RDONLY | O_CLOEXEC);
+  std::vector<uint64_t> entries(pages);
+  const size_t bytes = pages * sizeof(uint64_t);
+  const ssize_t length =
+      pread(file, entries.data(), bytes, static_cast<off_t>(address / PageBytes() * sizeof(uint64_t)));
+  close(file);
+  if (length != static_cast<ssize_t>(bytes)) throw std::runtime_error("pagemap is cut short");
+  return entries;
+}
+
+AnonymousMemory CountAnonymousMemory(const std::vector<pid_t>& pids) {
+  const uint64_t zero_frame = ZeroPageFrame();
+  std::unordered_map<uint64_t, uint64_t> holders;
+  for (const pid_t pid : pids) {
+    std::ifstream maps(ProcPath(pid, "maps"));
+    for (std::string line; std::getline(maps, line);) {
+      Area area;
+      if (!ParseArea(line, area) || line.ends_with("[vsyscall]")) continue;
+      for (const uint64_t entry : ReadPagemap(pid, area.start, (area.end - area.start) / PageBytes())) {
+        const bool anonymous = (entry & (kPresent | kFile)) == kPresent;
+        if (anonymous && (entry & kFrameMask) != zero_frame) ++holders[entry & kFrameMask];
+      }
+    }
+  }
+  AnonymousMemory memory;
+  memory.footprint_pages = holders.size();
+  for (const auto& [frame, count] : holders) {
+    (count > 1 ? memory.shared_pages : memory.private_pages) += count;
+    memory.exposure_pages += count - 1;
+  }
+  return memory;
+}
+
+uint64_t SumOfSmaps(pid_t pid, std::string_view field) {
+  std::ifstream smaps(ProcPath(pid, "smaps"));
+  uint64_t sum = 0;
+  Area area;
+  for (std::string line; std::getline(smaps, line);) {
+    if (ParseArea(line, area)) continue;
+    std::istringstream words(line);
+    std::string name;
+    uint64_t kilobytes = 0;
+    words >> name >> kilobytes;
+    if (name == std::string(field) + ":" && area.permissions.at(3) == 'p') sum += kilobytes * 1024;
+  }
+  return sum;
+}
+
+}  // namespace cow::live

@@ -1,0 +1,113 @@
+// An engine that watches this host, and a workload in a group of its own for it to look at. Values are exact: the
+// workload's test memory is in mappings whose kind nothing else of it writes to.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "collectors/engine.h"
+#include "tests/support/workload.h"
+
+namespace cow::live {
+
+uint64_t PageBytes();
+uint64_t HugePageBytes();
+
+// The values of one group after a pass, with those that belong to no group.
+class Sample {
+ public:
+  Sample() = default;
+  Sample(const std::vector<prometheus::MetricFamily>& families, std::string_view group);
+
+  // `series` is name{label=value,…}, labels by name and without the group. Throws if there is none.
+  double At(const std::string& series) const;
+  bool Has(const std::string& series) const { return values_.contains(series); }
+  double Pages(const std::string& series) const { return At(series) / static_cast<double>(PageBytes()); }
+  double BreaksOfAllSides() const;
+
+ private:
+  std::map<std::string, double> values_;
+};
+
+// What changed between two passes.
+class Change {
+ public:
+  Change(const Sample& before, const Sample& after) : before_(before), after_(after) {}
+  double Of(const std::string& series) const { return after_.At(series) - before_.At(series); }
+  double Pages(const std::string& series) const { return Of(series) / static_cast<double>(PageBytes()); }
+  double BreaksOfAllSides() const { return after_.BreaksOfAllSides() - before_.BreaksOfAllSides(); }
+
+ private:
+  const Sample& before_;
+  const Sample& after_;
+};
+
+// Series that most tests ask for.
+inline constexpr const char* kParentBreaks = "cow_breaks_total{side=parent}";
+inline constexpr const char* kChildBreaks = "cow_breaks_total{side=child}";
+inline constexpr const char* kUnknownBreaks = "cow_breaks_total{side=unknown}";
+inline constexpr const char* kAnonBreaks = "cow_break_bytes_total{mapping=anon}";
+inline constexpr const char* kExposure = "cow_exposure_bytes";
+inline constexpr const char* kUnattributed = "cow_unattributed_bytes_total";
+
+std::string Unshared(std::string_view cause);
+
+constexpr int kIdleStackPages = 4;
+
+// Every pass reads everything, unless the environment's COW_LIVE_FULL_EVERY_MINUTES says otherwise.
+std::chrono::minutes DefaultFullEvery();
+
+class LiveTest : public ::testing::Test {
+ protected:
+  explicit LiveTest(std::chrono::minutes full_every = DefaultFullEvery());
+  void SetUp() override;
+
+  // A pass over the host; the values of the workload's group, or of another.
+  Sample Pass() { return Pass(group_); }
+  Sample Pass(std::string_view group);
+  // Starts a workload in a group of this name; it is not in the baseline once a pass was made.
+  static std::unique_ptr<testing::Workload> StartWorkload(const std::string& group);
+
+  testing::Workload& workload() { return *workload_; }
+  void Do(std::string_view command) { workload_->Do(command); }
+  int Fork(int id = testing::Workload::kRoot) { return workload_->Fork(id).id; }
+  // Has the member dirty what any command dirties, so that it is dirty before the test's sample: its stack a few pages
+  // deep (the depth at which a page ends is random), and libc's data.
+  void Idle(int id) { workload_->Do("stack " + std::to_string(id) + " " + std::to_string(kIdleStackPages)); }
+  const std::string& group() const { return group_; }
+
+ private:
+  std::string group_;
+  std::unique_ptr<testing::Workload> workload_;
+  collectors::Engine engine_;
+};
+
+// Why transparent huge pages can't be had on request; empty if they can.
+std::string WhyNoHugePages();
+
+// ---- The kernel's own account, read page by page.
+
+// Pages of a range of a process' memory as pagemap shows them.
+std::vector<uint64_t> ReadPagemap(pid_t pid, uint64_t address, size_t pages);
+
+struct AnonymousMemory {
+  uint64_t private_pages = 0;  // process view
+  uint64_t shared_pages = 0;
+  uint64_t exposure_pages = 0;
+  uint64_t footprint_pages = 0;
+};
+// Of processes that sleep, from all their page-table entries.
+AnonymousMemory CountAnonymousMemory(const std::vector<pid_t>& pids);
+
+// The sum of a field of smaps over the private mappings of a process, in bytes.
+uint64_t SumOfSmaps(pid_t pid, std::string_view field);
+
+}  // namespace cow::live

@@ -1,0 +1,151 @@
+// Which processes are a family, and what becomes of its group.
+#include <sys/personality.h>
+
+#include <string>
+
+#include "tests/live/live.h"
+
+namespace cow::live {
+namespace {
+
+using testing::Workload;
+
+class MembershipTest : public LiveTest {
+ protected:
+  void Fill(Workload& workload) {
+    workload.Map(0, "a", 500);
+    workload.Do("write 0 a 0 500");
+  }
+};
+
+TEST_F(MembershipTest, OrphanOfASubreaperStays) {
+  Do("subreaper");
+  Fill(workload());
+  const int child = Fork();
+  const int orphan = workload().ForkDouble(child).id;
+  Idle(orphan);
+  const Sample before = Pass();
+  EXPECT_EQ(before.At("cow_processes"), 3);
+  EXPECT_EQ(before.At("cow_families"), 1);
+  EXPECT_GE(before.Pages(kExposure), 1000);
+  Do("write " + std::to_string(orphan) + " a 0 25");
+  EXPECT_EQ(Change(before, Pass()).Of(kChildBreaks), 25);
+}
+
+// Its parent is a stranger: only the frames tell.
+TEST_F(MembershipTest, OrphanOfAStrangerJoinsByFrames) {
+  Fill(workload());
+  const int orphan = workload().ForkDouble().id;
+  Idle(orphan);
+  const Sample before = Pass();
+  EXPECT_EQ(before.At("cow_processes"), 2);
+  EXPECT_EQ(before.At("cow_families"), 1);
+  EXPECT_GE(before.Pages(kExposure), 500);
+  Do("write " + std::to_string(orphan) + " a 0 25");
+  EXPECT_EQ(Change(before, Pass()).Of(kChildBreaks), 25);
+}
+
+TEST_F(MembershipTest, ExecLeaves) {
+  Fill(workload());
+  const int child = Fork();
+  Idle(0);
+  Idle(child);
+  const Sample before = Pass();
+  EXPECT_EQ(before.At("cow_families"), 1);
+  Do("exec " + std::to_string(child));
+  const Sample after = Pass();
+  EXPECT_EQ(after.At("cow_processes"), 1);
+  EXPECT_EQ(after.At("cow_families"), 0);
+  EXPECT_EQ(after.At(kExposure), 0);
+  EXPECT_GE(Change(before, after).Pages(Unshared("exit")), 500);
+  EXPECT_LE(Change(before, after).BreaksOfAllSides(), 10) << "stack and data on the way to the exec";
+}
+
+TEST_F(MembershipTest, ProcessInTheSameMemoryCountsItOnce) {
+  Fill(workload());
+  const Sample before = Pass();
+  Do("share 0");
+  const Sample after = Pass();
+  EXPECT_EQ(after.At("cow_processes"), 2);
+  EXPECT_EQ(after.At("cow_families"), 0);
+  EXPECT_EQ(after.At(kExposure), 0);
+  EXPECT_NEAR(Change(before, after).Pages("cow_footprint_bytes"), 0, 2);
+  const int child = Fork();
+  Idle(0);
+  Idle(child);
+  const Sample forked = Pass();
+  EXPECT_EQ(forked.At("cow_processes"), 3);
+  EXPECT_EQ(forked.At("cow_families"), 1);
+  EXPECT_LE(forked.Pages(kExposure), 1000) << "shared by two address spaces, not by three";
+}
+
+TEST_F(MembershipTest, CountersSurviveTheFamily) {
+  const std::string name = group() + "b";
+  auto brief = StartWorkload(name);
+  Fill(*brief);
+  const int child = brief->Fork().id;
+  Pass(name);
+  brief->Do("write " + std::to_string(child) + " a 0 100");
+  const Sample before = Pass(name);
+  EXPECT_GE(before.At(kChildBreaks), 100);
+  brief.reset();
+  Sample after = Pass(name);
+  // A process that has given up its memory is still listed for a moment.
+  for (int i = 0; i < 100 && after.At("cow_processes") != 0; ++i) after = Pass(name);
+  EXPECT_EQ(after.At("cow_processes"), 0);
+  EXPECT_EQ(after.At(kExposure), 0);
+  EXPECT_EQ(after.At(kChildBreaks), before.At(kChildBreaks));
+  EXPECT_EQ(after.At("cow_forks_total"), 1);
+  EXPECT_EQ(after.At("cow_fork_break_bytes_count"), 1);
+  // The next one of this name goes on counting.
+  auto next = StartWorkload(name);
+  Fill(*next);
+  EXPECT_GE(Pass(name).At(kChildBreaks), before.At(kChildBreaks));
+}
+
+TEST_F(MembershipTest, SurvivorsOfTheRootKeepTheGroup) {
+  Fill(workload());
+  const int child = Fork();
+  const int grandchild = Fork(child);
+  Pass();
+  Do("write " + std::to_string(child) + " a 0 10");
+  const Sample before = Pass();
+  Do("kill " + std::to_string(child));
+  const Sample after = Pass();
+  EXPECT_EQ(after.At("cow_processes"), 2);
+  EXPECT_EQ(after.At("cow_families"), 1);
+  EXPECT_EQ(Change(before, after).BreaksOfAllSides(), 0);
+  Do("write " + std::to_string(grandchild) + " a 100 10");
+  EXPECT_GE(Change(after, Pass()).Of(kChildBreaks), 10);
+}
+
+TEST_F(MembershipTest, EqualLayoutsAreNoFamily) {
+  const int before_personality = personality(0xffffffff);
+  personality(static_cast<unsigned long>(before_personality) | ADDR_NO_RANDOMIZE);
+  const std::string name = group() + "r";
+  auto first = StartWorkload(name);
+  auto second = StartWorkload(name);
+  personality(static_cast<unsigned long>(before_personality));
+  Fill(*first);
+  Fill(*second);
+  ASSERT_EQ(first->Address(0, "a"), second->Address(0, "a")) << "layouts differ: nothing is tested";
+  for (int pass = 0; pass < 3; ++pass) {
+    const Sample sample = Pass(name);
+    EXPECT_EQ(sample.At("cow_processes"), 2);
+    EXPECT_EQ(sample.At("cow_families"), 0);
+    EXPECT_EQ(sample.At(kExposure), 0);
+    EXPECT_EQ(sample.At("cow_forks_total"), 0);
+    EXPECT_EQ(sample.At(kUnattributed), 0);
+  }
+  const int child = second->Fork().id;
+  second->Do("stack " + std::to_string(child) + " 4");
+  const Sample forked = Pass(name);
+  EXPECT_EQ(forked.At("cow_families"), 1);
+  EXPECT_EQ(forked.At("cow_forks_total"), 1);
+  EXPECT_NEAR(forked.Pages(kExposure), 500, 100);
+  second->Do("write " + std::to_string(child) + " a 0 30");
+  EXPECT_EQ(Change(forked, Pass(name)).Of(kChildBreaks), 30);
+}
+
+}  // namespace
+}  // namespace cow::live

@@ -1,0 +1,190 @@
+// What becomes private, or changes its frame, without anybody's copy.
+#include <algorithm>
+#include <fstream>
+#include <string>
+
+#include "tests/live/live.h"
+
+namespace cow::live {
+namespace {
+
+class UnsharedTest : public LiveTest {
+ protected:
+  int ForkOver(const std::string& name, size_t pages, std::string_view kind = "nohuge") {
+    workload().Map(0, name, pages, kind);
+    Do("write 0 " + name + " 0 " + std::to_string(pages));
+    const int child = Fork();
+    Idle(0);
+    Idle(child);
+    return child;
+  }
+  static double AllUnshared(const Change& change) {
+    return change.Pages(Unshared("exit")) + change.Pages(Unshared("unmap")) + change.Pages(Unshared("collapse")) +
+           change.Pages(Unshared("unknown"));
+  }
+};
+
+TEST_F(UnsharedTest, ExitGivesBackAllThatWasShared) {
+  const int child = ForkOver("a", 1000);
+  const Sample before = Pass();
+  Do("kill " + std::to_string(child));
+  const Sample after = Pass();
+  const Change change(before, after);
+  EXPECT_EQ(change.BreaksOfAllSides(), 0);
+  EXPECT_EQ(change.Pages(Unshared("exit")), before.Pages(kExposure));
+  EXPECT_EQ(AllUnshared(change), before.Pages(kExposure));
+  EXPECT_GE(before.Pages(kExposure), 1000);
+  EXPECT_EQ(after.At(kExposure), 0);
+  EXPECT_EQ(after.At("cow_shared_bytes"), 0);
+}
+
+TEST_F(UnsharedTest, ZombieHasNoMemory) {
+  const std::string child = std::to_string(ForkOver("a", 1000));
+  const Sample before = Pass();
+  Do("kill " + child + " zombie");
+  const Sample after = Pass();
+  EXPECT_EQ(after.At("cow_processes"), 1);
+  EXPECT_EQ(after.At(kExposure), 0);
+  EXPECT_EQ(Change(before, after).Pages(Unshared("exit")), before.Pages(kExposure));
+  Do("reap " + child);
+  EXPECT_EQ(Change(after, Pass()).Pages(Unshared("exit")), 0);
+}
+
+TEST_F(UnsharedTest, ExitOfOneOfThreeLeavesTheOthersSharing) {
+  ForkOver("a", 1000);
+  const int second = Fork();
+  Idle(0);
+  Idle(second);
+  const Sample before = Pass();
+  Do("kill " + std::to_string(second));
+  const Sample after = Pass();
+  const Change change(before, after);
+  EXPECT_EQ(change.BreaksOfAllSides(), 0);
+  EXPECT_LE(change.Pages(kExposure), -1000);
+  EXPECT_LE(AllUnshared(change), 20) << "only what the root dirtied between the two forks";
+}
+
+TEST_F(UnsharedTest, DontNeedIsUnmap) {
+  const int child = ForkOver("a", 1000);
+  const Sample before = Pass();
+  Do("dontneed " + std::to_string(child) + " a 100 64");
+  const Sample after = Pass();
+  const Change change(before, after);
+  EXPECT_EQ(change.BreaksOfAllSides(), 0);
+  EXPECT_EQ(change.Pages(Unshared("unmap")), 64);
+  EXPECT_EQ(AllUnshared(change), 64);
+  EXPECT_EQ(change.Pages(kExposure), -64);
+  // Written again later it is fresh memory.
+  Do("write " + std::to_string(child) + " a 100 64");
+  EXPECT_EQ(Change(after, Pass()).BreaksOfAllSides(), 0);
+}
+
+TEST_F(UnsharedTest, UnmapIsUnmap) {
+  const int child = ForkOver("a", 1000);
+  const Sample before = Pass();
+  Do("unmap " + std::to_string(child) + " a 0 600");
+  const Sample after = Pass();
+  EXPECT_EQ(Change(before, after).BreaksOfAllSides(), 0);
+  EXPECT_EQ(Change(before, after).Pages(Unshared("unmap")), 600);
+}
+
+TEST_F(UnsharedTest, MoveByMremapKeepsSharing) {
+  constexpr size_t kPages = (size_t{64} << 20) / 4096;
+  const int child = ForkOver("a", kPages);
+  const Sample before = Pass();
+  ASSERT_GE(before.Pages(kExposure), static_cast<double>(kPages));
+  for (const int id : {child, 0}) {
+    const Sample unmoved = Pass();
+    Do("remap " + std::to_string(id) + " a");
+    const Sample moved = Pass();
+    const Change change(unmoved, moved);
+    EXPECT_EQ(change.Pages(kExposure), 0);
+    EXPECT_EQ(change.Pages("cow_footprint_bytes"), 0);
+    EXPECT_EQ(change.Pages("cow_unmatched_shared_bytes"), 0);
+    EXPECT_EQ(AllUnshared(change), 0);
+    EXPECT_EQ(change.BreaksOfAllSides(), 0);
+  }
+  const Sample moved = Pass();
+  Do("write " + std::to_string(child) + " a 5 1");
+  const Sample after = Pass();
+  const Change change(moved, after);
+  EXPECT_EQ(change.Of(kChildBreaks), 1);
+  EXPECT_EQ(change.Of(kParentBreaks), 0);
+  EXPECT_EQ(change.Pages(kExposure), -1);
+  EXPECT_EQ(Change(before, after).Pages(Unshared("unmap")), 0);
+  EXPECT_EQ(Change(before, after).Pages(Unshared("unknown")), 0);
+}
+
+TEST_F(UnsharedTest, MoveByReallocKeepsSharing) {
+  constexpr size_t kPages = 4096;
+  Do("malloc 0 m " + std::to_string(kPages));
+  workload().Map(0, "below", 16);
+  const int child = Fork();
+  Idle(0);
+  Idle(child);
+  const Sample before = Pass();
+  const uintptr_t old_place = workload().Address(child, "m");
+  Do("realloc " + std::to_string(child) + " m " + std::to_string(4 * kPages));
+  ASSERT_NE(workload().Address(child, "m"), old_place) << "the block did not move";
+  const Sample after = Pass();
+  const Change change(before, after);
+  // malloc notes its sums in libc's data, and the size in the block's first page: moved and written between two looks,
+  // that page can't be told from one that was given back.
+  EXPECT_LE(change.BreaksOfAllSides(), 2);
+  EXPECT_LE(AllUnshared(change), 1);
+  EXPECT_GE(change.Pages(kExposure), -3);
+  EXPECT_EQ(change.Pages(kExposure), -change.BreaksOfAllSides() - AllUnshared(change));
+  EXPECT_EQ(change.Pages(kUnattributed), 0);
+}
+
+TEST_F(UnsharedTest, CollapseIsCollapse) {
+  if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
+  const size_t pages = 2 * HugePageBytes() / PageBytes();
+  const int child = ForkOver("a", pages, "aligned");
+  const Sample before = Pass();
+  if (before.At("cow_huge_page_bytes{backing=anon,mapped=pmd}") != 0) GTEST_SKIP() << "huge pages come unasked";
+  try {
+    Do("collapse " + std::to_string(child) + " a");
+  } catch (const std::exception& error) {
+    GTEST_SKIP() << error.what();
+  }
+  const Sample after = Pass();
+  const Change change(before, after);
+  EXPECT_EQ(change.BreaksOfAllSides(), 0);
+  EXPECT_EQ(change.Pages(Unshared("collapse")), static_cast<double>(pages));
+  EXPECT_EQ(AllUnshared(change), static_cast<double>(pages));
+}
+
+TEST_F(UnsharedTest, FramesMovedByCompactionAreNoBreaks) {
+  constexpr size_t kPages = 50000;
+  // Memory with holes, so that there is something to compact.
+  workload().Map(0, "holes", 100000);
+  Do("madvise 0 holes 10 0 100000");  // MADV_DONTFORK
+  const pid_t root = workload().Pid();
+  Do("write 0 holes 0 100000");
+  const int child = ForkOver("a", kPages);
+  const pid_t child_pid = workload().Pid(child);
+  for (size_t page = 0; page < 2000; ++page) Do("dontneed 0 holes " + std::to_string(page * 50) + " 43");
+  const uint64_t address = workload().Address(0, "a");
+  const Sample before = Pass();
+  const auto parents_old = ReadPagemap(root, address, kPages);
+  const auto childs_old = ReadPagemap(child_pid, address, kPages);
+  ASSERT_EQ(parents_old, childs_old);
+  for (int i = 0; i < 3; ++i) {
+    std::ofstream("/proc/sys/vm/compact_memory") << "1" << std::flush;
+  }
+  const auto parents = ReadPagemap(root, address, kPages);
+  const Sample after = Pass();
+  size_t moved = 0;
+  for (size_t page = 0; page < kPages; ++page) moved += parents[page] != parents_old[page] ? 1U : 0U;
+  std::printf("compaction moved %zu of %zu pages\n", moved, kPages);
+  if (moved == 0) GTEST_SKIP() << "compaction moved no page";
+  const Change change(before, after);
+  EXPECT_EQ(change.BreaksOfAllSides(), 0);
+  EXPECT_EQ(change.Pages(kExposure), 0);
+  EXPECT_EQ(AllUnshared(change), 0);
+  EXPECT_EQ(change.Pages(kUnattributed), 0);
+}
+
+}  // namespace
+}  // namespace cow::live

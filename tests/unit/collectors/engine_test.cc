@@ -1,0 +1,687 @@
+#include "collectors/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/support/fixture_process.h"
+
+namespace cow::collectors {
+namespace {
+
+using Labels = std::map<std::string, std::string>;
+
+constexpr uint64_t kHeap = 0x10000000;
+constexpr uint64_t kAnon = 0x20000000;
+constexpr uint64_t kLibrary = 0x30000000;
+constexpr double kPage = 4096;
+
+class NoControl : public PassControl {
+ public:
+  bool Continue() override { return true; }
+};
+
+class EngineTest : public testing::Test {
+ protected:
+  void Start(EngineOptions options = {}) {
+    if (options.collectors.empty()) {
+      for (const CollectorInfo& info : AvailableCollectors()) options.collectors.emplace_back(info.name);
+    }
+    host_.Sync();
+    engine_ = std::make_unique<Engine>(host_.Root(), std::move(options));
+  }
+  void Pass() {
+    host_.Sync();
+    NoControl control;
+    ASSERT_TRUE(engine_->RunPass(control));
+    families_ = engine_->Collect();
+  }
+
+  const prometheus::MetricFamily* Find(const std::string& name) const {
+    const auto found = std::find_if(families_.begin(), families_.end(),
+                                    [&name](const prometheus::MetricFamily& family) { return family.name == name; });
+    return found == families_.end() ? nullptr : &*found;
+  }
+  static Labels LabelsOf(const prometheus::ClientMetric& metric) {
+    Labels labels;
+    for (const auto& label : metric.label) labels[label.name] = label.value;
+    return labels;
+  }
+  const prometheus::ClientMetric* FindSeries(const std::string& name, const Labels& labels) const {
+    const prometheus::MetricFamily* family = Find(name);
+    if (family == nullptr) return nullptr;
+    for (const prometheus::ClientMetric& metric : family->metric) {
+      if (LabelsOf(metric) == labels) return &metric;
+    }
+    return nullptr;
+  }
+  std::optional<double> Value(const std::string& name, const Labels& labels) const {
+    const prometheus::ClientMetric* series = FindSeries(name, labels);
+    if (series == nullptr) return std::nullopt;
+    return Find(name)->type == prometheus::MetricType::Counter ? series->counter.value : series->gauge.value;
+  }
+  // Of group "app", the fixture processes' name.
+  std::optional<double> App(const std::string& name, Labels labels = {}) const {
+    labels["group"] = "app";
+    return Value(name, labels);
+  }
+  std::optional<double> AppPages(const std::string& name, Labels labels = {}) const {
+    const std::optional<double> value = App(name, std::move(labels));
+    return value ? std::optional(*value / kPage) : std::nullopt;
+  }
+  size_t SeriesCount(const std::string& name) const {
+    const prometheus::MetricFamily* family = Find(name);
+    return family == nullptr ? 0 : family->metric.size();
+  }
+
+  // A parent with eight pages of heap, shared with a child that is there from the start.
+  void AddPair() {
+    host_.Add(100).MapPages(kHeap, 8, 1000, "[heap]");
+    host_.Fork(100, 101);
+  }
+
+  test::FixtureHost host_;
+  std::unique_ptr<Engine> engine_;
+  std::vector<prometheus::MetricFamily> families_;
+};
+
+TEST_F(EngineTest, PairSharesEverything) {
+  AddPair();
+  Start();
+  Pass();
+  EXPECT_EQ(App("cow_processes"), 2);
+  EXPECT_EQ(App("cow_families"), 1);
+  EXPECT_EQ(AppPages("cow_resident_bytes", {{"backing", "anon"}, {"sharing", "shared"}}), 16);
+  EXPECT_EQ(AppPages("cow_resident_bytes", {{"backing", "anon"}, {"sharing", "private"}}), 0);
+  EXPECT_EQ(AppPages("cow_shared_bytes"), 16);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 8);
+  EXPECT_EQ(AppPages("cow_footprint_bytes"), 8);
+  EXPECT_EQ(AppPages("cow_unmatched_shared_bytes"), 0);
+  EXPECT_EQ(AppPages("cow_swapped_bytes"), 0);
+  EXPECT_EQ(AppPages("cow_unresolved_bytes"), 0);
+  for (const char* side : {"parent", "child", "unknown"}) {
+    EXPECT_EQ(App("cow_breaks_total", {{"side", side}}), 0) << side;
+  }
+  for (const char* mapping : {"heap", "stack", "anon", "file", "shmem"}) {
+    EXPECT_EQ(App("cow_break_bytes_total", {{"mapping", mapping}}), 0) << mapping;
+  }
+  for (const char* cause : {"exit", "unmap", "collapse", "unknown"}) {
+    EXPECT_EQ(App("cow_unshared_bytes_total", {{"cause", cause}}), 0) << cause;
+  }
+  EXPECT_EQ(App("cow_unattributed_bytes_total"), 0);
+  EXPECT_EQ(App("cow_huge_page_splits_total"), 0);
+  EXPECT_EQ(App("cow_forks_total"), 0);
+  EXPECT_EQ(App("cow_minor_faults_total"), 0);
+  EXPECT_EQ(App("cow_scan_coverage_ratio"), 1);
+  EXPECT_EQ(App("cow_group_mode", {{"mode", "full"}}), 1);
+  EXPECT_EQ(App("cow_oldest_child_start_timestamp_seconds"), 1700000002);
+  EXPECT_EQ(SeriesCount("cow_huge_page_bytes"), 0U);  // not known without PAGEMAP_SCAN
+}
+
+TEST_F(EngineTest, BreaksAreCountedBySideAndMapping) {
+  host_.Add(100).MapPages(kHeap, 8, 1000, "[heap]");
+  host_.At(100).MapPages(kAnon, 4, 1100);
+  host_.Fork(100, 101);
+  Start();
+  Pass();
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 12);
+  host_.At(101).SetPage(kHeap, 2000);
+  host_.At(101).SetPage(kHeap + 4096, 2001);
+  host_.At(100).SetPage(kAnon, 2002);
+  host_.At(101).Drop(kAnon + 4096);
+  Pass();
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 2);
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "parent"}}), 1);
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "unknown"}}), 0);
+  EXPECT_EQ(AppPages("cow_break_bytes_total", {{"mapping", "heap"}}), 2);
+  EXPECT_EQ(AppPages("cow_break_bytes_total", {{"mapping", "anon"}}), 1);
+  EXPECT_EQ(AppPages("cow_unshared_bytes_total", {{"cause", "unmap"}}), 1);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 8);
+  EXPECT_EQ(AppPages("cow_shared_bytes"), 16);
+  EXPECT_EQ(AppPages("cow_footprint_bytes"), 15);
+  EXPECT_EQ(AppPages("cow_resident_bytes", {{"backing", "anon"}, {"sharing", "private"}}), 7);
+  host_.Exit(101);
+  Pass();
+  EXPECT_EQ(AppPages("cow_unshared_bytes_total", {{"cause", "exit"}}), 8);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 0);
+  EXPECT_EQ(AppPages("cow_shared_bytes"), 0);
+  EXPECT_EQ(AppPages("cow_footprint_bytes"), 12);
+  EXPECT_EQ(AppPages("cow_resident_bytes", {{"backing", "anon"}, {"sharing", "private"}}), 12);
+  EXPECT_EQ(App("cow_processes"), 1);
+  EXPECT_EQ(App("cow_families"), 0);
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 2);
+  EXPECT_EQ(App("cow_oldest_child_start_timestamp_seconds"), std::nullopt);
+}
+
+TEST_F(EngineTest, ForksAndWhatTheyCost) {
+  AddPair();
+  Start();
+  Pass();
+  host_.Fork(100, 102, 300);
+  Pass();
+  EXPECT_EQ(App("cow_forks_total"), 1);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 16);
+  host_.At(102).SetPage(kHeap, 2000);
+  host_.At(102).SetPage(kHeap + 4096, 2001);
+  host_.At(102).SetPage(kHeap + 8192, 2002);
+  host_.At(100).SetPage(kHeap + 12288, 2003);
+  host_.At(101).SetPage(kHeap + 16384, 2004);
+  Pass();
+  host_.Exit(102);
+  Pass();
+  const auto* series = FindSeries("cow_fork_break_bytes", {{"group", "app"}});
+  ASSERT_NE(series, nullptr);
+  EXPECT_EQ(series->histogram.sample_count, 1U);
+  EXPECT_EQ(series->histogram.sample_sum, 4 * kPage);
+  ASSERT_EQ(series->histogram.bucket.size(), 9U);
+  double bound = 65536;
+  for (size_t i = 0; i < 8; ++i, bound *= 8) {
+    EXPECT_EQ(series->histogram.bucket[i].upper_bound, bound);
+    EXPECT_EQ(series->histogram.bucket[i].cumulative_count, 1U);
+  }
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "parent"}}), 1);
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 4);
+  EXPECT_EQ(App("cow_forks_total"), 1);
+}
+
+TEST_F(EngineTest, FirstLookInfersAndLeavesUnattributed) {
+  AddPair();
+  Start();
+  Pass();
+  auto& child = host_.Fork(100, 102, 300);
+  child.SetPage(kHeap, 2000);      // copied; the parent's page still has the mark of a forked one
+  child.MapPages(kAnon, 2, 2100);  // both mapped it after the fork
+  host_.At(100).MapPages(kAnon, 2, 2200);
+  Pass();
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 1);
+  EXPECT_EQ(AppPages("cow_unattributed_bytes_total"), 2);
+  Pass();
+  EXPECT_EQ(AppPages("cow_unattributed_bytes_total"), 2);
+}
+
+TEST_F(EngineTest, BaselineIsNotCounted) {
+  AddPair();
+  host_.At(101).SetPage(kHeap, 2000);
+  Start();
+  Pass();
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 0);
+  EXPECT_EQ(AppPages("cow_unattributed_bytes_total"), 0);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 7);
+}
+
+TEST_F(EngineTest, PrivateFilePages) {
+  auto& parent = host_.Add(100);
+  auto& library = parent.MapArea(kLibrary, 4, "/usr/lib/libx.so");
+  library.device = "08:01";
+  library.inode = 7;
+  parent.SetPage(kLibrary, 1000);
+  parent.SetFilePage(kLibrary + 4096, 900, true);
+  parent.SetFilePage(kLibrary + 8192, 901, false);
+  parent.SetFilePage(kLibrary + 12288, 902, false);
+  Start();
+  Pass();
+  EXPECT_EQ(AppPages("cow_private_file_bytes", {{"state", "copied"}}), 1);
+  EXPECT_EQ(AppPages("cow_private_file_bytes", {{"state", "original"}}), 3);
+  EXPECT_EQ(AppPages("cow_resident_bytes", {{"backing", "file"}, {"sharing", "private"}}), 1);
+  EXPECT_EQ(AppPages("cow_resident_bytes", {{"backing", "file"}, {"sharing", "shared"}}), 2);
+  EXPECT_EQ(AppPages("cow_resident_bytes", {{"backing", "anon"}, {"sharing", "private"}}), 1);
+  EXPECT_EQ(AppPages("cow_footprint_bytes"), 1);
+}
+
+TEST_F(EngineTest, SharedMemoryAndHugetlb) {
+  auto& process = host_.Add(100);
+  process.MapArea(kAnon, 2, "/dev/zero (deleted)", "rw-s");
+  process.SetFilePage(kAnon, 900, true);
+  process.SetFilePage(kAnon + 4096, 901, false);
+  auto& huge = process.MapArea(0x40000000, 512, "/anon_hugepage (deleted)");
+  huge.inode = 9;
+  for (uint64_t i = 0; i < 512; ++i) process.SetPage(0x40000000 + i * 4096, 8192 + i);
+  Start();
+  Pass();
+  EXPECT_EQ(AppPages("cow_resident_bytes", {{"backing", "shmem"}, {"sharing", "private"}}), 1);
+  EXPECT_EQ(AppPages("cow_resident_bytes", {{"backing", "shmem"}, {"sharing", "shared"}}), 1);
+  EXPECT_EQ(AppPages("cow_resident_bytes", {{"backing", "hugetlb"}, {"sharing", "private"}}), 512);
+  EXPECT_EQ(AppPages("cow_resident_bytes", {{"backing", "anon"}, {"sharing", "private"}}), 0);
+  EXPECT_EQ(AppPages("cow_footprint_bytes"), 512);
+}
+
+TEST_F(EngineTest, ZeroPageAndSwap) {
+  AddPair();
+  for (const pid_t pid : {100, 101}) {
+    host_.At(pid).MapArea(kAnon, 4);
+    host_.At(pid).SetPage(kAnon, test::kFixtureZeroFrame);
+  }
+  Start();
+  Pass();
+  EXPECT_EQ(AppPages("cow_zero_page_bytes", {{"size", "base"}}), 2);
+  EXPECT_EQ(AppPages("cow_zero_page_bytes", {{"size", "huge"}}), 0);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 8);
+  host_.At(101).SwapOut(kHeap, 9);
+  Pass();
+  EXPECT_EQ(AppPages("cow_swapped_bytes"), 1);
+  EXPECT_EQ(AppPages("cow_unresolved_bytes"), 1);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 7);
+}
+
+TEST_F(EngineTest, MovedPagesGoByFrame) {
+  AddPair();
+  Start();
+  Pass();
+  auto& child = host_.At(101);
+  child.MapArea(kAnon, 1);
+  child.SetPage(kAnon, 1000);
+  child.Drop(kHeap);
+  Pass();
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 8);
+  EXPECT_EQ(AppPages("cow_shared_bytes"), 16);
+  EXPECT_EQ(AppPages("cow_footprint_bytes"), 8);
+  EXPECT_EQ(AppPages("cow_resident_bytes", {{"backing", "anon"}, {"sharing", "private"}}), 0);
+  EXPECT_EQ(AppPages("cow_unshared_bytes_total", {{"cause", "unmap"}}), 0);
+  child.SetPage(kAnon, 2000);
+  Pass();
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 1);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 7);
+}
+
+TEST_F(EngineTest, SharedWithTheUnseen) {
+  AddPair();
+  host_.At(100).MapPages(kAnon, 2, 1100);
+  host_.unseen_mappers[1100] = 1;
+  Start();
+  Pass();
+  EXPECT_EQ(AppPages("cow_unmatched_shared_bytes"), 1);
+  EXPECT_EQ(AppPages("cow_shared_bytes"), 17);
+  EXPECT_EQ(AppPages("cow_resident_bytes", {{"backing", "anon"}, {"sharing", "private"}}), 1);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 8);
+}
+
+TEST_F(EngineTest, FaultsOfPresentAndPastMembers) {
+  AddPair();
+  host_.At(100).minor_faults = 1000;
+  Start();
+  Pass();
+  EXPECT_EQ(App("cow_minor_faults_total"), 0);
+  host_.At(100).minor_faults = 1030;
+  host_.Fork(100, 102, 300).minor_faults = 7;
+  Pass();
+  EXPECT_EQ(App("cow_minor_faults_total"), 37);
+  host_.Exit(102);
+  host_.At(101).minor_faults = 2;
+  Pass();
+  EXPECT_EQ(App("cow_minor_faults_total"), 39);
+}
+
+TEST_F(EngineTest, FamilyKeepsItsGroupWhenTheRootDies) {
+  AddPair();
+  host_.At(101).comm = "worker";
+  host_.Fork(101, 102, 300);
+  Start();
+  Pass();
+  EXPECT_EQ(App("cow_processes"), 3);
+  host_.Exit(100);
+  Pass();
+  EXPECT_EQ(App("cow_processes"), 2);
+  EXPECT_EQ(Value("cow_processes", {{"group", "worker"}}), std::nullopt);
+  host_.At(101).SetPage(kHeap, 2000);
+  Pass();
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "parent"}}), 1);
+}
+
+TEST_F(EngineTest, RenamedRootIsJudgedAnew) {
+  AddPair();
+  Start();
+  Pass();
+  host_.At(101).SetPage(kHeap, 2000);
+  Pass();
+  host_.At(100).comm = "renamed";
+  Pass();
+  EXPECT_EQ(Value("cow_processes", {{"group", "renamed"}}), 2);
+  EXPECT_EQ(App("cow_processes"), 0);
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 1);
+  EXPECT_EQ(Value("cow_breaks_total", {{"group", "renamed"}, {"side", "child"}}), 0);
+}
+
+TEST_F(EngineTest, EndedGroupIsExportedWithItsCounters) {
+  AddPair();
+  Start();
+  Pass();
+  host_.At(101).SetPage(kHeap, 2000);
+  Pass();
+  host_.Exit(101);
+  host_.Exit(100);
+  for (int pass = 0; pass < 2; ++pass) {
+    Pass();
+    EXPECT_EQ(App("cow_processes"), 0);
+    EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 1);
+    EXPECT_EQ(AppPages("cow_footprint_bytes"), 0);
+    EXPECT_EQ(AppPages("cow_exposure_bytes"), 0);
+  }
+}
+
+TEST_F(EngineTest, ExecMovesTheProcessToAnotherGroup) {
+  AddPair();
+  Start();
+  Pass();
+  host_.Exec(101, 0x900000).comm = "other";
+  host_.At(101).MapPages(kAnon, 3, 3000);
+  Pass();
+  EXPECT_EQ(App("cow_processes"), 1);
+  EXPECT_EQ(Value("cow_processes", {{"group", "other"}}), 1);
+  EXPECT_EQ(AppPages("cow_unshared_bytes_total", {{"cause", "exit"}}), 8);
+  EXPECT_EQ(Value("cow_footprint_bytes", {{"group", "other"}}), 3 * kPage);
+}
+
+TEST_F(EngineTest, GroupsBeyondTheLimitAreOther) {
+  host_.Add(100).MapPages(kHeap, 1, 1000);
+  auto& second = host_.Add(200, 1, 150);
+  second.comm = "second";
+  second.layout = 0x800000;
+  second.MapPages(kHeap, 2, 2000);
+  auto& third = host_.Add(300, 1, 160);
+  third.comm = "third";
+  third.layout = 0xc00000;
+  third.MapPages(kHeap, 4, 3000);
+  EngineOptions options;
+  options.max_groups = 1;
+  Start(options);
+  Pass();
+  EXPECT_EQ(AppPages("cow_footprint_bytes"), 1);
+  EXPECT_EQ(Value("cow_processes", {{"group", "_other"}}), 2);
+  EXPECT_EQ(Value("cow_footprint_bytes", {{"group", "_other"}}), 6 * kPage);
+  EXPECT_EQ(Value("cow_processes", {{"group", "second"}}), std::nullopt);
+  EXPECT_EQ(Value("cow_groups_overflowed", {}), 2);
+}
+
+TEST_F(EngineTest, ProcessesBeyondTheLimitAreCounted) {
+  AddPair();
+  host_.Add(200, 1, 300).layout = 0x800000;
+  EngineOptions options;
+  options.max_processes = 2;
+  Start(options);
+  Pass();
+  EXPECT_EQ(App("cow_processes"), 2);
+  double over = 0;
+  for (const auto& metric : Find("cow_unread_processes")->metric) {
+    if (LabelsOf(metric)["reason"] == "budget") over += metric.gauge.value;
+  }
+  EXPECT_EQ(over, 1);
+}
+
+TEST_F(EngineTest, ProcessWhoseStatMakesNoSenseIsCounted) {
+  AddPair();
+  host_.Add(200, 1, 300);
+  host_.stats_of_its_own[200] = "200 nonsense\n";
+  Start();
+  Pass();
+  double malformed = 0;
+  for (const auto& metric : Find("cow_unread_processes")->metric) {
+    if (LabelsOf(metric)["reason"] == "malformed") malformed += metric.gauge.value;
+  }
+  EXPECT_EQ(malformed, 1);
+}
+
+TEST_F(EngineTest, UnreadProcessesAreCountedByReason) {
+  AddPair();
+  host_.Fork(100, 102);
+  host_.maps_of_its_own[102] = "nonsense\n";
+  Start();
+  Pass();
+  EXPECT_EQ(App("cow_unread_processes", {{"reason", "malformed"}}), 1);
+  EXPECT_EQ(App("cow_unread_processes", {{"reason", "gone"}}), 0);
+  EXPECT_EQ(App("cow_processes"), 3);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 8);
+  EXPECT_EQ(App("cow_scan_coverage_ratio").value_or(0), 16.0 / 24);
+}
+
+TEST_F(EngineTest, LabelsAreValidAndBounded) {
+  host_.Add(100).comm = "a\xFF" + std::string("b");
+  EngineOptions options;
+  options.label_value_length = 4;
+  Start(options);
+  Pass();
+  EXPECT_EQ(Value("cow_processes", {{"group", "a\xEF\xBF\xBD"}}), 1);
+}
+
+TEST_F(EngineTest, OneInfoSeriesPerGroup) {
+  AddPair();
+  host_.At(100).cgroup = "0::/system.slice/app.service\n";
+  auto& second = host_.Add(200, 1, 150);
+  second.layout = 0x800000;
+  second.cgroup = "0::/system.slice/app.service\n";
+  second.exe = "/opt/app";
+  Start();
+  Pass();
+  ASSERT_EQ(SeriesCount("cow_group_info"), 1U);
+  const Labels labels = LabelsOf(Find("cow_group_info")->metric.front());
+  EXPECT_EQ(labels,
+            (Labels{{"group", "app"}, {"unit", "app.service"}, {"container_id", ""}, {"pod_uid", ""}, {"exe", ""}}));
+  EXPECT_EQ(App("cow_families"), 1);
+}
+
+TEST_F(EngineTest, CgroupLimit) {
+  AddPair();
+  host_.At(100).cgroup = "0::/app.slice\n";
+  host_.tree().WriteFile("sys/fs/cgroup/app.slice/memory.max", "1048576\n");
+  host_.tree().WriteFile("sys/fs/cgroup/app.slice/memory.current", "40960\n");
+  Start();
+  Pass();
+  EXPECT_EQ(App("cow_cgroup_memory_limit_bytes"), 1048576);
+  EXPECT_EQ(App("cow_cgroup_memory_usage_bytes"), 40960);
+  host_.tree().WriteFile("sys/fs/cgroup/app.slice/memory.max", "max\n");
+  Pass();
+  EXPECT_EQ(App("cow_cgroup_memory_limit_bytes"), std::nullopt);
+  EXPECT_EQ(App("cow_cgroup_memory_usage_bytes"), std::nullopt);
+}
+
+TEST_F(EngineTest, CgroupsThatDifferHaveNoLimit) {
+  AddPair();
+  host_.At(100).cgroup = "0::/app.slice\n";
+  host_.tree().WriteFile("sys/fs/cgroup/app.slice/memory.max", "1048576\n");
+  host_.tree().WriteFile("sys/fs/cgroup/app.slice/memory.current", "40960\n");
+  host_.Add(200, 1, 150).layout = 0x800000;
+  Start();
+  Pass();
+  EXPECT_EQ(App("cow_cgroup_memory_limit_bytes"), std::nullopt);
+}
+
+TEST_F(EngineTest, HostSavedNeedsToSeeEverything) {
+  AddPair();
+  Start();
+  Pass();
+  EXPECT_EQ(Value("cow_host_saved_bytes", {}), std::nullopt);
+  EXPECT_EQ(Value("cow_exporter_capability", {{"feature", "all_processes"}}), 0);
+  host_.GrantAllRights();
+  Start();
+  Pass();
+  EXPECT_EQ(Value("cow_host_saved_bytes", {}), 8 * kPage);
+  EXPECT_EQ(Value("cow_exporter_capability", {{"feature", "all_processes"}}), 1);
+}
+
+TEST_F(EngineTest, Capabilities) {
+  AddPair();
+  Start();
+  Pass();
+  for (const char* feature : {"frames", "kpageflags", "kpagecount", "exclusive_marks"}) {
+    EXPECT_EQ(Value("cow_exporter_capability", {{"feature", feature}}), 1) << feature;
+  }
+  EXPECT_EQ(Value("cow_exporter_capability", {{"feature", "pagemap_scan"}}), 0);
+}
+
+TEST_F(EngineTest, FamiliesAreUniqueAndFilledAndCountersGrow) {
+  AddPair();
+  Start();
+  std::map<std::pair<std::string, Labels>, double> before;
+  for (int pass = 0; pass < 6; ++pass) {
+    if (pass == 1) host_.Fork(100, 102, 300);
+    if (pass == 2) host_.At(102).SetPage(kHeap, 2000);
+    if (pass == 3) host_.At(100).SetPage(kHeap + 4096, 2001);
+    if (pass == 4) host_.Exit(100);
+    if (pass == 5) host_.Exit(102);
+    Pass();
+    std::set<std::string> names;
+    for (const prometheus::MetricFamily& family : families_) {
+      EXPECT_TRUE(names.insert(family.name).second) << family.name;
+      EXPECT_FALSE(family.metric.empty()) << family.name;
+      EXPECT_FALSE(family.help.empty()) << family.name;
+      std::set<Labels> series;
+      for (const prometheus::ClientMetric& metric : family.metric) {
+        EXPECT_TRUE(series.insert(LabelsOf(metric)).second) << family.name;
+        if (family.type != prometheus::MetricType::Counter) continue;
+        double& last = before[{family.name, LabelsOf(metric)}];
+        EXPECT_GE(metric.counter.value, last) << family.name;
+        last = metric.counter.value;
+      }
+    }
+  }
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 1);
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "parent"}}), 1);
+}
+
+TEST_F(EngineTest, PassAndCollectorsAreReported) {
+  AddPair();
+  Start();
+  Pass();
+  Pass();
+  EXPECT_EQ(Value("cow_scan_passes_total", {{"kind", "full"}}), 2);
+  EXPECT_GT(Value("cow_scan_pages_total", {}), 0);
+  EXPECT_GT(Value("cow_ledger_bytes", {}), 0);
+  for (const CollectorInfo& info : AvailableCollectors()) {
+    EXPECT_EQ(Value("cow_scrape_collector_success", {{"collector", std::string(info.name)}}), 1);
+  }
+}
+
+TEST_F(EngineTest, UnchangedFamilyIsNotReadAgain) {
+  AddPair();
+  host_.tree().WriteFile("proc/vmstat", "pswpin 0\npswpout 0\nthp_collapse_alloc 0\n");
+  EngineOptions options;
+  options.full_every = std::chrono::hours(1);
+  Start(options);
+  Pass();
+  Pass();
+  const double pages = Value("cow_scan_pages_total", {}).value_or(-1);
+  Pass();
+  EXPECT_EQ(Value("cow_scan_pages_total", {}), pages);
+  EXPECT_EQ(Value("cow_scan_skipped_processes", {}), 2);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 8);
+  EXPECT_EQ(App("cow_processes"), 2);
+  EXPECT_EQ(App("cow_scan_coverage_ratio"), 1);
+
+  host_.At(101).SetPage(kHeap, 2000);
+  host_.At(101).minor_faults = 1;
+  Pass();
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 1);
+  EXPECT_EQ(App("cow_minor_faults_total"), 1);
+
+  host_.tree().WriteFile("proc/vmstat", "pswpin 0\npswpout 1\nthp_collapse_alloc 0\n");
+  host_.At(101).SetPage(kHeap + 4096, 2001);
+  Pass();
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 2);
+
+  Pass();
+  host_.Exit(101);
+  Pass();
+  EXPECT_EQ(AppPages("cow_unshared_bytes_total", {{"cause", "exit"}}), 6);
+}
+
+TEST_F(EngineTest, OnlyEnabledCollectorsPublish) {
+  AddPair();
+  EngineOptions options;
+  options.collectors = {"faults"};
+  Start(options);
+  Pass();
+  EXPECT_EQ(App("cow_minor_faults_total"), 0);
+  EXPECT_EQ(Find("cow_exposure_bytes"), nullptr);
+  EXPECT_EQ(Find("cow_breaks_total"), nullptr);
+}
+
+TEST_F(EngineTest, AbandonedPassKeepsTheLastValues) {
+  class Abandon : public PassControl {
+   public:
+    bool Continue() override { return false; }
+  };
+  AddPair();
+  Start();
+  Pass();
+  host_.At(101).SetPage(kHeap, 2000);
+  host_.Sync();
+  Abandon control;
+  EXPECT_FALSE(engine_->RunPass(control));
+  families_ = engine_->Collect();
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 8);
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 0);
+  EXPECT_EQ(Value("cow_scan_passes_total", {{"kind", "full"}}), 1);
+  Pass();
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 1);
+}
+
+TEST_F(EngineTest, CollectWithinAPassIsConsistent) {
+  class Collecting : public PassControl {
+   public:
+    explicit Collecting(std::function<void()> collect) : collect_(std::move(collect)) {}
+    bool Continue() override {
+      collect_();
+      return true;
+    }
+
+   private:
+    std::function<void()> collect_;
+  };
+  AddPair();
+  host_.At(100).MapPages(kAnon, 4, 1100);
+  host_.At(101).MapPages(kAnon, 4, 1100);
+  Start();
+  Pass();
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 12);
+  std::set<double> exposures;
+  Collecting control([&] {
+    families_ = engine_->Collect();
+    exposures.insert(AppPages("cow_exposure_bytes").value_or(-1));
+  });
+  ASSERT_TRUE(engine_->RunPass(control));
+  EXPECT_EQ(exposures, std::set<double>{12});
+}
+
+TEST_F(EngineTest, ListThatCannotBeReadFailsThePass) {
+  AddPair();
+  Start();
+  Pass();
+  host_.tree().Remove("proc");
+  NoControl control;
+  EXPECT_FALSE(engine_->RunPass(control));
+  EXPECT_FALSE(engine_->Collect().empty());
+}
+
+TEST(EngineOptionsTest, UnknownCollectorThrows) {
+  test::FixtureHost host;
+  host.Sync();
+  EngineOptions options;
+  options.collectors = {"sharing", "nonsense"};
+  EXPECT_THROW(Engine(host.Root(), options), std::invalid_argument);
+}
+
+TEST(EngineOptionsTest, MissingRootThrows) {
+  const test::FixtureTree tree;
+  EXPECT_THROW(Engine(procfs::Root(tree.Path("none"), tree.Path("none")), {}), std::runtime_error);
+}
+
+TEST(RegistryTest, CollectorsAreNamedAndDescribed) {
+  std::set<std::string_view> names;
+  for (const CollectorInfo& info : AvailableCollectors()) {
+    EXPECT_TRUE(names.insert(info.name).second) << info.name;
+    EXPECT_FALSE(info.help.empty()) << info.name;
+  }
+  for (const char* name : {"cow", "faults", "sharing", "thp", "zero_page"}) EXPECT_TRUE(names.contains(name)) << name;
+}
+
+}  // namespace
+}  // namespace cow::collectors

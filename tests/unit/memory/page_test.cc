@@ -1,0 +1,115 @@
+#include "collectors/memory/page.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <vector>
+
+#include "collectors/memory/frame_facts.h"
+#include "tests/support/fixture_process.h"
+
+namespace cow::memory {
+namespace {
+
+TEST(PageTest, AnonFrameIsWhatForkCanShare) {
+  constexpr uint64_t kZero = 7;
+  const uint64_t present = procfs::kPagemapPresent;
+  EXPECT_EQ(AnonFrame(present | 100, kZero), 100U);
+  EXPECT_EQ(AnonFrame(present | procfs::kPagemapMappedOnce | 100, kZero), 100U);
+  EXPECT_EQ(AnonFrame(present | kZero, kZero), kNoFrame);
+  EXPECT_EQ(AnonFrame(present | procfs::kPagemapFile | 100, kZero), kNoFrame);
+  EXPECT_EQ(AnonFrame(procfs::kPagemapSwapped | 100, kZero), kNoFrame);
+  EXPECT_EQ(AnonFrame(0, kZero), kNoFrame);
+  EXPECT_EQ(AnonFrame(present, kZero), kNoFrame);
+}
+
+TEST(PageTest, Bitmaps) {
+  std::array<uint64_t, 3> words{};
+  for (const size_t bit : {0U, 63U, 64U, 130U}) SetBit(words, bit);
+  EXPECT_TRUE(TestBit(words, 63));
+  EXPECT_FALSE(TestBit(words, 65));
+  EXPECT_EQ(CountBits(words), 4U);
+  EXPECT_EQ(CountBits(words, 0, 64), 2U);
+  EXPECT_EQ(CountBits(words, 1, 63), 1U);
+  EXPECT_EQ(CountBits(words, 63, 2), 2U);
+  EXPECT_EQ(CountBits(words, 65, 66), 1U);
+  EXPECT_EQ(CountBits(words, 10, 0), 0U);
+  std::vector<size_t> bits;
+  ForEachBit(words, [&bits](size_t bit) { bits.push_back(bit); });
+  EXPECT_EQ(bits, (std::vector<size_t>{0, 63, 64, 130}));
+  ClearBit(words, 64);
+  EXPECT_FALSE(TestBit(words, 64));
+}
+
+TEST(PageTest, HugeRunIsAlignedAndContiguous) {
+  std::vector<uint64_t> entries(512);
+  const auto fill = [&entries](uint64_t first) {
+    for (uint64_t i = 0; i < entries.size(); ++i) entries[i] = procfs::kPagemapPresent | (first + i);
+  };
+  fill(1024);
+  EXPECT_TRUE(IsHugeRun(entries));
+  entries[100] ^= procfs::kPagemapPresent;
+  EXPECT_FALSE(IsHugeRun(entries));
+  fill(1024);
+  entries[100] = procfs::kPagemapPresent | 5;
+  EXPECT_FALSE(IsHugeRun(entries));
+  fill(1025);
+  EXPECT_FALSE(IsHugeRun(entries));
+  EXPECT_FALSE(IsHugeRun(std::vector<uint64_t>(512, 0)));
+}
+
+TEST(FrameFactsTest, AnswersWhatWasRead) {
+  FrameFacts facts;
+  EXPECT_FALSE(facts.Flags(1));
+  EXPECT_FALSE(facts.IsExclusive(1));
+  EXPECT_FALSE(facts.IsKsm(1));
+  facts.Assign({1, 2, 3}, {procfs::kFrameAnon, procfs::kFrameAnon | procfs::kFrameAnonExclusive, procfs::kFrameKsm},
+               {4, 5, 6});
+  EXPECT_EQ(facts.IsExclusive(1), false);
+  EXPECT_EQ(facts.IsExclusive(2), true);
+  EXPECT_FALSE(facts.IsExclusive(3).has_value());
+  EXPECT_TRUE(facts.IsKsm(3));
+  EXPECT_EQ(facts.MapCount(2), 5U);
+  EXPECT_FALSE(facts.MapCount(4));
+  facts.Assign({1}, {procfs::kFrameAnon}, {}, false);
+  EXPECT_FALSE(facts.IsExclusive(1).has_value());
+  EXPECT_FALSE(facts.MapCount(1));
+  facts.Clear();
+  EXPECT_FALSE(facts.Flags(1));
+}
+
+TEST(FrameReaderTest, ReadsBothFiles) {
+  test::FixtureHost host;
+  host.Add(10).MapPages(0x10000000, 2, 1000);
+  host.Fork(10, 11).Drop(0x10000000);
+  host.Sync();
+  FrameReader reader(host.Root(), true);
+  EXPECT_TRUE(reader.has_flags());
+  EXPECT_TRUE(reader.has_counts());
+  EXPECT_EQ(reader.SearchZeroFrame(), test::kFixtureZeroFrame);
+  std::vector<uint64_t> frames{1001, 1000, 1001};
+  FrameFacts facts;
+  reader.Read(frames, true, facts);
+  EXPECT_EQ(frames, (std::vector<uint64_t>{1000, 1001}));
+  EXPECT_EQ(facts.MapCount(1000), 1U);
+  EXPECT_EQ(facts.MapCount(1001), 2U);
+  EXPECT_EQ(facts.IsExclusive(1001), false);
+  reader.Read(frames, false, facts);
+  EXPECT_FALSE(facts.MapCount(1000));
+  EXPECT_EQ(reader.frames_read(), 6U);
+}
+
+TEST(FrameReaderTest, FilesThatAreMissingAnswerNothing) {
+  const test::FixtureTree tree;
+  FrameReader reader(procfs::Root(tree.path(), tree.path()), true);
+  EXPECT_FALSE(reader.has_flags());
+  EXPECT_EQ(reader.SearchZeroFrame(), kNoFrame);
+  std::vector<uint64_t> frames{1};
+  FrameFacts facts;
+  reader.Read(frames, true, facts);
+  EXPECT_FALSE(facts.Flags(1));
+  EXPECT_EQ(reader.frames_read(), 0U);
+}
+
+}  // namespace
+}  // namespace cow::memory

@@ -1,0 +1,148 @@
+#include "collectors/memory/process_table.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "tests/support/fixture_process.h"
+
+namespace cow::memory {
+namespace {
+
+class ProcessTableTest : public testing::Test {
+ protected:
+  void Update(ProcessTable& table) {
+    host_.Sync();
+    ASSERT_TRUE(table.Update());
+  }
+  void Update() { Update(table_); }
+  std::vector<pid_t> Pids(const ProcessTable& table) const {
+    std::vector<pid_t> pids;
+    for (const auto& [pid, process] : table.processes()) pids.push_back(pid);
+    return pids;
+  }
+  const Process& At(pid_t pid) const { return *table_.processes().at(pid); }
+
+  test::FixtureHost host_;
+  ProcessTable table_{host_.Root(), 100};
+};
+
+TEST_F(ProcessTableTest, ReadsProcesses) {
+  auto& process = host_.Add(10, 1, 77);
+  process.comm = "redis-server";
+  process.exe = "/usr/bin/redis-server";
+  process.cgroup = "0::/system.slice/redis.service\n";
+  process.MapPages(0x10000000, 3, 1000);
+  process.minor_faults = 9;
+  Update();
+  ASSERT_EQ(Pids(table_), std::vector<pid_t>{10});
+  EXPECT_EQ(At(10).pid, 10);
+  EXPECT_EQ(At(10).start_ticks, 77U);
+  EXPECT_EQ(At(10).stat.comm, "redis-server");
+  EXPECT_EQ(At(10).stat.minor_faults, 9U);
+  EXPECT_EQ(At(10).exe, "/usr/bin/redis-server");
+  EXPECT_EQ(At(10).cgroups.NamingPath(), "/system.slice/redis.service");
+  EXPECT_EQ(At(10).RssAnonBytes(), 3U * 4096);
+  EXPECT_EQ(At(10).ResidentBytes(), 3U * 4096);
+  EXPECT_TRUE(At(10).baseline);
+  EXPECT_TRUE(At(10).layout);
+  EXPECT_EQ(table_.pass(), 1U);
+}
+
+TEST_F(ProcessTableTest, KernelThreadsAndZombiesAreNotKept) {
+  host_.Add(2).flags = 0x208040;
+  host_.Add(10);
+  host_.Add(11).state = 'Z';
+  Update();
+  EXPECT_EQ(Pids(table_), std::vector<pid_t>{10});
+  host_.At(10).state = 'Z';
+  Update();
+  EXPECT_TRUE(table_.processes().empty());
+  EXPECT_TRUE(table_.unreadable().empty());
+}
+
+TEST_F(ProcessTableTest, LimitKeepsTheKnown) {
+  ProcessTable table(host_.Root(), 2);
+  host_.Add(20);
+  host_.Add(30);
+  Update(table);
+  EXPECT_EQ(table.over_limit(), 0U);
+  host_.Add(10);
+  host_.Add(25);
+  Update(table);
+  EXPECT_EQ(Pids(table), (std::vector<pid_t>{20, 30}));
+  EXPECT_EQ(table.over_limit(), 2U);
+  host_.Exit(20);
+  Update(table);
+  EXPECT_EQ(Pids(table), (std::vector<pid_t>{10, 30}));
+  EXPECT_EQ(table.over_limit(), 1U);
+}
+
+TEST_F(ProcessTableTest, ExecIsSeenByTheLayout) {
+  host_.Add(10);
+  Update();
+  const auto before = table_.processes().at(10);
+  host_.Exec(10, 0x900000).exe = "/bin/other";
+  Update();
+  EXPECT_EQ(table_.processes().at(10), before);
+  EXPECT_TRUE(At(10).executed);
+  EXPECT_FALSE(At(10).baseline);
+  EXPECT_EQ(At(10).since_pass, 2U);
+  EXPECT_EQ(At(10).exe, "/bin/other");
+  EXPECT_EQ(At(10).layout->start_code, 0x900000U);
+  Update();
+  EXPECT_FALSE(At(10).executed);
+}
+
+TEST_F(ProcessTableTest, ReusedPidIsAnotherProcess) {
+  host_.Add(10, 1, 100);
+  Update();
+  const auto before = table_.processes().at(10);
+  host_.Add(10, 1, 200);
+  Update();
+  EXPECT_NE(table_.processes().at(10), before);
+  EXPECT_FALSE(At(10).executed);
+  EXPECT_FALSE(At(10).baseline);
+  EXPECT_EQ(before->start_ticks, 100U);
+}
+
+TEST_F(ProcessTableTest, HiddenLayoutIsEmpty) {
+  host_.Add(10).layout = 0;
+  Update();
+  EXPECT_FALSE(At(10).layout);
+}
+
+TEST_F(ProcessTableTest, ErrorsOfOneProcessCostThatOneOnly) {
+  host_.Add(10);
+  host_.Add(11);
+  host_.Add(12);
+  host_.stats_of_its_own[11] = "nonsense";
+  host_.Sync();
+  host_.tree().Remove("proc/12/status");
+  ASSERT_TRUE(table_.Update());
+  EXPECT_EQ(Pids(table_), std::vector<pid_t>{10});
+  EXPECT_EQ(table_.unreadable(),
+            (std::map<procfs::ErrorKind, size_t>{{procfs::ErrorKind::kMalformed, 1}, {procfs::ErrorKind::kGone, 1}}));
+}
+
+TEST_F(ProcessTableTest, ListThatCannotBeReadLeavesTheTable) {
+  host_.Add(10);
+  Update();
+  host_.tree().Remove("proc");
+  EXPECT_FALSE(table_.Update());
+  EXPECT_EQ(Pids(table_), std::vector<pid_t>{10});
+  EXPECT_EQ(table_.pass(), 1U);
+}
+
+TEST_F(ProcessTableTest, ParentMustBeOlder) {
+  host_.Add(10, 1, 500);
+  host_.Add(11, 10, 400);  // the parent's pid was reused
+  host_.Add(12, 10, 500);
+  Update();
+  EXPECT_FALSE(At(11).IsChildOf(At(10)));
+  EXPECT_TRUE(At(12).IsChildOf(At(10)));
+  EXPECT_FALSE(At(10).IsChildOf(At(12)));
+}
+
+}  // namespace
+}  // namespace cow::memory

@@ -1,0 +1,513 @@
+#include "collectors/memory/scanner.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/support/fixture_process.h"
+
+namespace cow::memory {
+namespace {
+
+constexpr uint64_t kHeap = 0x10000000;
+constexpr uint64_t kFar = 0x20000000;
+
+// Sums up what is shown.
+class Sums : public ScanObserver {
+ public:
+  void OnWindow(const WindowView& view) override {
+    windows.push_back(view.window);
+    exposure += static_cast<int64_t>(view.sharing->exposure_pages);
+    unresolved += view.sharing->unresolved_pages;
+    for (const Verdict& verdict : view.judgement->verdicts) Count(verdict);
+    for (const MemberWindow& member : view.members) {
+      ksm += member.ksm_pages;
+      EXPECT_EQ(member.entries.size(), view.geometry.PagesPerWindow());
+      for (const Segment& segment : member.segments) {
+        Add(all, segment.tally);
+        Add(by_path[segment.mapping->vma.path], segment.tally);
+        Add(by_pid[member.member->process->pid], segment.tally);
+      }
+    }
+  }
+  void OnFamily(const FamilyView& view) override {
+    exposure += view.moved->exposure_pages;
+    unmatched = view.moved->unmatched_pages;
+    for (const Verdict& verdict : view.judgement->verdicts) Count(verdict);
+    modes = view.modes;
+    unwalked = view.unwalked;
+    ++families;
+  }
+  bool Continue() override {
+    if (between) between();
+    return !abandon;
+  }
+
+  std::vector<uint64_t> windows;
+  SegmentTally all;
+  std::map<std::string, SegmentTally> by_path;
+  std::map<pid_t, SegmentTally> by_pid;
+  int64_t exposure = 0;
+  uint64_t unresolved = 0;
+  uint64_t unmatched = 0;
+  uint64_t ksm = 0;
+  uint64_t breaks = 0;
+  uint64_t unshared = 0;
+  std::array<bool, kModes> modes{};
+  Unwalked unwalked;
+  int families = 0;
+  bool abandon = false;
+  std::function<void()> between;
+
+ private:
+  void Count(const Verdict& verdict) {
+    if (verdict.kind == Verdict::Kind::kBreak) breaks += verdict.pages;
+    if (verdict.kind == Verdict::Kind::kUnshared) unshared += verdict.pages;
+  }
+  static void Add(SegmentTally& sum, const SegmentTally& tally) {
+    sum.anon += tally.anon;
+    sum.anon_shared += tally.anon_shared;
+    sum.anon_multiple += tally.anon_multiple;
+    sum.zero_base += tally.zero_base;
+    sum.zero_huge += tally.zero_huge;
+    sum.cache_once += tally.cache_once;
+    sum.cache_more += tally.cache_more;
+    sum.swapped += tally.swapped;
+    sum.huge_pmd += tally.huge_pmd;
+  }
+};
+
+class ScannerTest : public testing::Test {
+ protected:
+  void Start() {
+    host_.Sync();
+    scanner_ = std::make_unique<Scanner>(host_.Root(), procfs::PageGeometry());
+    table_ = std::make_unique<ProcessTable>(host_.Root(), 1000);
+    families_ = std::make_unique<Families>(procfs::PageGeometry(), scanner_->zero_frame());
+  }
+  // Membership, then a scan of every family.
+  Sums Pass(std::function<void()> before_scan = {}) {
+    host_.Sync();
+    return PassAsItIs(std::move(before_scan));
+  }
+  Sums PassAsItIs(std::function<void()> before_scan = {}) {
+    EXPECT_TRUE(table_->Update());
+    families_->Update(*table_, *scanner_);
+    if (before_scan) before_scan();
+    scanner_->BeginPass();
+    Sums sums;
+    for (const auto& family : families_->families()) {
+      EXPECT_TRUE(scanner_->ScanFamily(*family, std::chrono::milliseconds(0), sums));
+      families_->Settle(*family, [](const Family&, const Member&) {});
+    }
+    return sums;
+  }
+  const Member* MemberOf(pid_t pid) const {
+    for (const auto& family : families_->families()) {
+      for (const auto& member : family->members) {
+        if (member->process->pid == pid) return member.get();
+      }
+    }
+    return nullptr;
+  }
+  void AddPair() {
+    host_.Add(100).MapPages(kHeap, 8, 1000, "[heap]");
+    host_.Fork(100, 101);
+  }
+
+  test::FixtureHost host_;
+  std::unique_ptr<Scanner> scanner_;
+  std::unique_ptr<ProcessTable> table_;
+  std::unique_ptr<Families> families_;
+};
+
+TEST_F(ScannerTest, CapabilitiesOfAFixture) {
+  AddPair();
+  Start();
+  const Capabilities& can = scanner_->capabilities();
+  EXPECT_TRUE(can.frames);
+  EXPECT_TRUE(can.kpageflags);
+  EXPECT_TRUE(can.kpagecount);
+  EXPECT_TRUE(can.exclusive_marks);
+  EXPECT_FALSE(can.pagemap_scan);
+  EXPECT_FALSE(can.sees_every_process);
+  EXPECT_EQ(scanner_->zero_frame(), test::kFixtureZeroFrame);
+}
+
+TEST_F(ScannerTest, MarksNeedLinux519) {
+  for (const auto& [release, marks] : std::vector<std::pair<std::string, bool>>{
+           {"5.19.0", true}, {"5.18.19-x", false}, {"6.0", true}, {"10.1", true}, {"4.19.1", false}, {"x", false}}) {
+    host_.tree().WriteFile("proc/sys/kernel/osrelease", release + "\n");
+    EXPECT_EQ(Scanner(host_.Root(), procfs::PageGeometry()).capabilities().exclusive_marks, marks) << release;
+  }
+}
+
+TEST_F(ScannerTest, PairSharesAndBreaks) {
+  AddPair();
+  Start();
+  Sums sums = Pass();
+  EXPECT_EQ(sums.windows, std::vector<uint64_t>{kHeap >> 21});
+  EXPECT_EQ(sums.exposure, 8);
+  EXPECT_EQ(sums.all.anon, 16U);
+  EXPECT_EQ(sums.all.anon_shared, 16U);
+  EXPECT_TRUE(sums.modes[static_cast<size_t>(Mode::kFull)]);
+  host_.At(101).SetPage(kHeap, 2000);
+  sums = Pass();
+  EXPECT_EQ(sums.breaks, 1U);
+  EXPECT_EQ(sums.exposure, 7);
+  EXPECT_EQ(sums.by_pid[101].anon_shared, 7U);
+  EXPECT_EQ(scanner_->counters().windows_read_again, 1U);
+  EXPECT_EQ(scanner_->counters().unstable_pages, 0U);
+}
+
+TEST_F(ScannerTest, PagesReadAreCounted) {
+  AddPair();
+  Start();
+  Pass();
+  const ScanCounters before = scanner_->counters();
+  Pass();
+  EXPECT_EQ(scanner_->counters().pagemap_pages - before.pagemap_pages, 16U);
+  EXPECT_EQ(scanner_->counters().pagemap_reads - before.pagemap_reads, 2U);
+  EXPECT_EQ(scanner_->counters().scan_calls, 0U);
+}
+
+TEST_F(ScannerTest, MappingsCrossWindows) {
+  const uint64_t start = kHeap + 0x200000 - 2 * 4096;  // two pages before the end of a window
+  host_.Add(100).MapPages(start, 516, 1000, "[heap]");
+  host_.At(100).MapPages(start + 516 * 4096, 4, 3000);
+  host_.Fork(100, 101);
+  Start();
+  Sums sums = Pass();
+  EXPECT_EQ(sums.windows, (std::vector<uint64_t>{kHeap >> 21, (kHeap >> 21) + 1, (kHeap >> 21) + 2}));
+  EXPECT_EQ(sums.exposure, 520);
+  EXPECT_EQ(sums.by_path["[heap]"].anon, 1032U);
+  EXPECT_EQ(sums.by_path[""].anon, 8U);
+  for (const uint64_t page : {0U, 1U, 2U, 513U, 514U, 515U, 519U})
+    host_.At(101).SetPage(start + page * 4096, 9000 + page);
+  sums = Pass();
+  EXPECT_EQ(sums.breaks, 7U);
+  EXPECT_EQ(sums.exposure, 513);
+}
+
+TEST_F(ScannerTest, MembersThatCannotBeReadCostOnlyThemselves) {
+  AddPair();
+  host_.Fork(100, 102);
+  host_.Fork(100, 103);
+  host_.Fork(100, 104);
+  host_.maps_of_its_own[102] = "nonsense\n";
+  host_.maps_of_its_own[103] = "";
+  Start();
+  const Sums sums = Pass([&] { host_.EndAddressSpace(104); });
+  EXPECT_EQ(sums.exposure, 8);
+  ASSERT_TRUE(MemberOf(102)->unread);
+  EXPECT_EQ(MemberOf(102)->unread->kind, procfs::ErrorKind::kMalformed);
+  ASSERT_TRUE(MemberOf(103)->unread);
+  EXPECT_EQ(MemberOf(103)->unread->kind, procfs::ErrorKind::kGone);
+  ASSERT_TRUE(MemberOf(104)->unread);
+  EXPECT_EQ(MemberOf(104)->unread->kind, procfs::ErrorKind::kGone);
+  EXPECT_FALSE(MemberOf(100)->unread);
+  EXPECT_FALSE(MemberOf(101)->unread);
+  EXPECT_EQ(sums.breaks, 0U);
+}
+
+// Root is denied nothing: for a while, be somebody else.
+class AsNobody {
+ public:
+  AsNobody() : before_(geteuid()) {
+    if (before_ == 0 && seteuid(65534) != 0) std::abort();
+  }
+  ~AsNobody() {
+    if (seteuid(before_) != 0) std::abort();
+  }
+  AsNobody(const AsNobody&) = delete;
+  AsNobody& operator=(const AsNobody&) = delete;
+
+ private:
+  uid_t before_;
+};
+
+TEST_F(ScannerTest, DeniedMemberIsNoted) {
+  AddPair();
+  Start();
+  host_.Sync();
+  std::filesystem::permissions(host_.tree().Path("proc/101/pagemap"), std::filesystem::perms::none);
+  using std::filesystem::perms;
+  std::filesystem::permissions(host_.tree().Path(""), perms::owner_all | perms::group_exec | perms::group_read |
+                                                          perms::others_exec | perms::others_read);
+  const AsNobody nobody;
+  const Sums sums = PassAsItIs();
+  ASSERT_NE(MemberOf(101), nullptr);
+  ASSERT_TRUE(MemberOf(101)->unread);
+  EXPECT_EQ(MemberOf(101)->unread->kind, procfs::ErrorKind::kDenied);
+  EXPECT_TRUE(sums.modes[static_cast<size_t>(Mode::kNone)]);
+  EXPECT_TRUE(sums.modes[static_cast<size_t>(Mode::kFull)]);
+}
+
+TEST_F(ScannerTest, MemberThatIsReadAgainLostNothing) {
+  AddPair();
+  Start();
+  Pass();
+  host_.maps_of_its_own[101] = "nonsense\n";
+  Sums sums = Pass();
+  EXPECT_EQ(sums.breaks + sums.unshared, 0U);
+  host_.maps_of_its_own.clear();
+  sums = Pass();
+  EXPECT_EQ(sums.breaks + sums.unshared, 0U);
+  EXPECT_EQ(sums.exposure, 8);
+  EXPECT_FALSE(MemberOf(101)->unread);
+}
+
+TEST_F(ScannerTest, ExitUnsharesInTheNextPass) {
+  AddPair();
+  Start();
+  Pass();
+  host_.Exit(101);
+  const Sums sums = Pass();
+  EXPECT_EQ(sums.unshared, 8U);
+  EXPECT_EQ(sums.breaks, 0U);
+  EXPECT_EQ(sums.exposure, 0);
+  EXPECT_EQ(sums.all.anon, 8U);
+}
+
+TEST_F(ScannerTest, PrivateFileMapping) {
+  auto& process = host_.Add(100);
+  auto& area = process.MapArea(kFar, 4, "/usr/lib/x.so");
+  area.device = "08:01";
+  area.inode = 5;
+  process.SetPage(kFar, 1000);
+  process.SetFilePage(kFar + 4096, 900, true);
+  process.SetFilePage(kFar + 8192, 901, false);
+  Start();
+  const Sums sums = Pass();
+  EXPECT_EQ(sums.all.anon, 1U);
+  EXPECT_EQ(sums.all.cache_once, 1U);
+  EXPECT_EQ(sums.all.cache_more, 1U);
+  EXPECT_EQ(sums.all.zero_huge, 0U);
+  EXPECT_EQ(sums.all.Present(), 3U);
+}
+
+TEST_F(ScannerTest, ZeroPages) {
+  auto& process = host_.Add(100);
+  process.MapArea(kFar, 512);
+  process.SetPage(kFar, test::kFixtureZeroFrame);
+  process.SetFilePage(kFar + 4096, 900, false);  // only the huge zero page looks like a file in anonymous memory
+  Start();
+  const Sums sums = Pass();
+  EXPECT_EQ(sums.all.zero_base, 1U);
+  EXPECT_EQ(sums.all.zero_huge, 1U);
+  EXPECT_EQ(sums.all.anon, 0U);
+}
+
+TEST_F(ScannerTest, SwapIsCountedButMarkersAreNot) {
+  AddPair();
+  host_.At(101).SwapOut(kHeap, 9);
+  host_.At(101).SetEntry(kHeap + 4096, procfs::kPagemapSwapped | 30);
+  host_.At(101).SetEntry(kHeap + 8192, procfs::kPagemapSwapped | procfs::kPagemapGuard | 31);
+  Start();
+  Sums sums = Pass();
+  EXPECT_EQ(sums.by_pid[101].swapped, 1U);
+  EXPECT_EQ(sums.by_pid[101].anon, 5U);
+}
+
+TEST_F(ScannerTest, HugetlbIsRead) {
+  auto& process = host_.Add(100);
+  process.MapPages(0x40000000, 512, 8192, "/anon_hugepage (deleted)");
+  process.areas[0x40000000].inode = 5;
+  Start();
+  const Sums sums = Pass();
+  EXPECT_EQ(sums.all.anon, 512U);
+  EXPECT_EQ(sums.all.huge_pmd, 0U);
+}
+
+TEST_F(ScannerTest, VsyscallIsNotRead) {
+  AddPair();
+  host_.Sync();
+  host_.maps_of_its_own[100] =
+      "10000000-10008000 rw-p 00000000 00:00 0    [heap]\n"
+      "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0    [vsyscall]\n";
+  Start();
+  const Sums sums = Pass();
+  EXPECT_EQ(sums.windows.size(), 1U);
+  EXPECT_EQ(sums.exposure, 8);
+  EXPECT_FALSE(MemberOf(100)->unread);
+}
+
+TEST_F(ScannerTest, MergedPagesAreNotShared) {
+  AddPair();
+  for (uint64_t frame = 1000; frame < 1003; ++frame) host_.ksm_frames.insert(frame);
+  host_.At(100).ksm_pages = 3;
+  Start();
+  const Sums sums = Pass();
+  EXPECT_EQ(sums.exposure, 5);
+  EXPECT_EQ(sums.ksm, 6U);
+  EXPECT_EQ(sums.unmatched, 0U);
+}
+
+TEST_F(ScannerTest, MovedPagesGoByFrame) {
+  AddPair();
+  Start();
+  Pass();
+  auto& child = host_.At(101);
+  child.Drop(kHeap);
+  child.MapPages(kFar, 1, 1000);
+  Sums sums = Pass();
+  EXPECT_EQ(sums.exposure, 8);
+  EXPECT_EQ(sums.unshared + sums.breaks, 0U);
+  child.SetPage(kFar, 2000);
+  sums = Pass();
+  EXPECT_EQ(sums.breaks, 1U);
+}
+
+TEST_F(ScannerTest, SharedWithTheUnseen) {
+  host_.Add(100).MapPages(kHeap, 4, 1000);
+  host_.unseen_mappers = {{1000, 1}, {1001, 2}};
+  Start();
+  EXPECT_EQ(Pass().unmatched, 2U);
+}
+
+TEST_F(ScannerTest, AbandonedPassGoesOnNextTime) {
+  AddPair();
+  Start();
+  Pass();
+  host_.At(101).SetPage(kHeap, 2000);
+  host_.Sync();
+  ASSERT_TRUE(table_->Update());
+  families_->Update(*table_, *scanner_);
+  Sums abandoned;
+  abandoned.abandon = true;
+  EXPECT_FALSE(scanner_->ScanFamily(*families_->families().front(), std::chrono::milliseconds(0), abandoned));
+  EXPECT_EQ(abandoned.families, 0);
+  EXPECT_EQ(Pass().breaks, 1U);
+}
+
+TEST_F(ScannerTest, WithoutFrameFilesNoFramesAreKnown) {
+  AddPair();
+  host_.tree().Remove("proc/kpageflags");
+  host_.tree().Remove("proc/kpagecount");
+  Scanner scanner(host_.Root(), procfs::PageGeometry());
+  EXPECT_FALSE(scanner.capabilities().frames);
+  EXPECT_FALSE(scanner.capabilities().kpageflags);
+  EXPECT_FALSE(scanner.capabilities().exclusive_marks);
+}
+
+TEST_F(ScannerTest, LifeBreaksAreThoseBetweenAChildAndItsParent) {
+  AddPair();
+  Start();
+  Pass();
+  host_.Fork(100, 102, 300);
+  Pass();
+  host_.At(102).SetPage(kHeap, 2000);         // its own
+  host_.At(100).SetPage(kHeap + 4096, 2001);  // its parent's
+  host_.At(101).SetPage(kHeap + 8192, 2002);  // a stranger's
+  Pass();
+  EXPECT_EQ(MemberOf(102)->life_break_pages, 2U);
+}
+
+TEST_F(ScannerTest, RelativesAreRecognisedByAFrame) {
+  AddPair();
+  host_.Add(200, 1, 300).MapPages(kHeap, 8, 5000, "[heap]");
+  host_.Fork(100, 102).ppid = 1;
+  host_.Sync();
+  Start();
+  Pass();
+  const auto process = [&](pid_t pid) -> const Process& { return *table_->processes().at(pid); };
+  EXPECT_TRUE(scanner_->ShareFrame(process(100), process(101)));
+  EXPECT_FALSE(scanner_->ShareFrame(process(100), process(200)));
+  EXPECT_EQ(families_->families().size(), 2U);
+}
+
+TEST_F(ScannerTest, ZeroAndMergedFramesMakeNoRelatives) {
+  for (const pid_t pid : {100, 200}) {
+    auto& process = host_.Add(pid);
+    process.MapPages(kHeap, 2, 1000);
+    process.SetPage(kHeap, test::kFixtureZeroFrame);
+  }
+  host_.ksm_frames.insert(1001);
+  Start();
+  Pass();
+  EXPECT_FALSE(scanner_->ShareFrame(*table_->processes().at(100), *table_->processes().at(200)));
+  EXPECT_EQ(families_->families().size(), 2U);
+}
+
+TEST_F(ScannerTest, LayoutIsRandomUnlessSwitchedOff) {
+  host_.Add(100);
+  host_.Add(101).personality = "00040000\n";
+  host_.Sync();
+  Start();
+  Pass();
+  EXPECT_TRUE(scanner_->LayoutIsRandom(*table_->processes().at(100)));
+  EXPECT_FALSE(scanner_->LayoutIsRandom(*table_->processes().at(101)));
+  host_.tree().WriteFile("proc/sys/kernel/randomize_va_space", "0\n");
+  Start();
+  Pass();
+  EXPECT_FALSE(scanner_->LayoutIsRandom(*table_->processes().at(100)));
+}
+
+TEST_F(ScannerTest, KindOfAVerdictIsItsMappings) {
+  AddPair();
+  host_.At(100).MapPages(kFar, 1, 1100);
+  Start();
+  Pass();
+  const Family& family = *families_->families().front();
+  Verdict verdict;
+  verdict.slot = MemberOf(100)->slot;
+  verdict.page = kHeap / 4096;
+  EXPECT_EQ(KindOfVerdict(family, verdict, procfs::PageGeometry()), MappingKind::kHeap);
+  verdict.page = kFar / 4096;
+  EXPECT_EQ(KindOfVerdict(family, verdict, procfs::PageGeometry()), MappingKind::kAnon);
+  verdict.slot = 99;
+  EXPECT_EQ(KindOfVerdict(family, verdict, procfs::PageGeometry()), MappingKind::kAnon);
+}
+
+TEST_F(ScannerTest, FamilyIsDueWhenSomethingMoved) {
+  AddPair();
+  const auto vmstat = [this](int swapped_in) {
+    host_.tree().WriteFile("proc/vmstat", "pswpin " + std::to_string(swapped_in) + "\npswpout 0\n");
+  };
+  vmstat(0);
+  Start();
+  Pass();
+  Pass();
+  const auto due = [this](std::chrono::milliseconds full_every) {
+    host_.Sync();
+    EXPECT_TRUE(table_->Update());
+    families_->Update(*table_, *scanner_);
+    scanner_->BeginPass();
+    return scanner_->IsDue(*families_->families().front(), full_every);
+  };
+  const auto read = [this] {
+    Sums sums;
+    EXPECT_TRUE(scanner_->ScanFamily(*families_->families().front(), std::chrono::hours(1), sums));
+    families_->Settle(*families_->families().front(), [](const Family&, const Member&) {});
+  };
+  read();
+  EXPECT_FALSE(due(std::chrono::hours(1)));
+  EXPECT_TRUE(due(std::chrono::milliseconds(0)));
+  host_.At(101).minor_faults = 5;
+  EXPECT_TRUE(due(std::chrono::hours(1)));
+  read();
+  EXPECT_FALSE(due(std::chrono::hours(1)));
+  host_.At(100).Drop(kHeap);
+  EXPECT_TRUE(due(std::chrono::hours(1)));
+  read();
+  vmstat(1);
+  EXPECT_TRUE(due(std::chrono::hours(1)));
+  EXPECT_FALSE(due(std::chrono::hours(1)));
+  host_.Fork(100, 102);
+  EXPECT_TRUE(due(std::chrono::hours(1)));
+  read();
+  host_.Exit(102);
+  EXPECT_TRUE(due(std::chrono::hours(1)));
+}
+
+}  // namespace
+}  // namespace cow::memory
