@@ -98,7 +98,7 @@ struct FamilyState {
 
 class Engine::Impl : private memory::ScanObserver {
  public:
-  Impl(procfs::Root root, EngineOptions options)
+  Impl(procfs::Root root, EngineOptions options, std::span<const Registration> registry)
       : root_(std::move(root)),
         options_(std::move(options)),
         geometry_(ReadGeometry(root_)),
@@ -107,7 +107,6 @@ class Engine::Impl : private memory::ScanObserver {
         families_(geometry_, scanner_.zero_frame(), options_.ledger_bytes),
         groups_(options_.max_groups, 0) {
     for (const std::string& name : options_.collectors) {
-      const auto registry = Registry();
       const auto entry =
           std::find_if(registry.begin(), registry.end(), [&name](const Registration& r) { return r.name == name; });
       if (entry == registry.end()) throw std::invalid_argument("unknown collector: " + name);
@@ -135,7 +134,10 @@ class Engine::Impl : private memory::ScanObserver {
     ++pass_;
     pass_begin_ = std::chrono::system_clock::now();
     groups_.BeginPass();
+    // A collector that failed has sums missing: everything is shown to it again.
+    std::chrono::milliseconds full_every = options_.full_every;
     for (Slot& slot : slots_) {
+      if (slot.failed) full_every = std::chrono::milliseconds(0);
       slot.spent = {};
       slot.failed = false;
     }
@@ -149,7 +151,7 @@ class Engine::Impl : private memory::ScanObserver {
     uint64_t skipped = 0;
     for (const auto& family : families_.families()) Assign(*family);
     for (const auto& family : families_.families()) {
-      if (!family->members.empty() && !scanner_.IsDue(*family, options_.full_every)) {
+      if (!family->members.empty() && !scanner_.IsDue(*family, full_every)) {
         skipped += family->members.size();
         KeepUnchanged(*family);
         continue;
@@ -624,8 +626,9 @@ std::vector<prometheus::MetricFamily> Engine::Impl::Collect() const {
   return families;
 }
 
-Engine::Engine(procfs::Root root, EngineOptions options)
-    : impl_(std::make_unique<Impl>(std::move(root), std::move(options))) {}
+Engine::Engine(procfs::Root root, EngineOptions options) : Engine(std::move(root), std::move(options), Registry()) {}
+Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registration> registry)
+    : impl_(std::make_unique<Impl>(std::move(root), std::move(options), registry)) {}
 Engine::~Engine() = default;
 bool Engine::RunPass(PassControl& control) { return impl_->RunPass(control); }
 std::vector<prometheus::MetricFamily> Engine::Collect() const { return impl_->Collect(); }

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,11 +50,15 @@ class PassControl {
   virtual bool Continue() = 0;
 };
 
+struct Registration;
+
 class Engine {
  public:
   // Probes the kernel and this process' rights below `root`. Throws std::invalid_argument on bad options and
   // std::runtime_error where `root` is no procfs at all; nothing throws after construction.
   Engine(procfs::Root root, EngineOptions options);
+  // The same with collectors of another table than the program's.
+  Engine(procfs::Root root, EngineOptions options, std::span<const Registration> registry);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

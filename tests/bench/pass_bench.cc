@@ -6,6 +6,10 @@
 //   pass_unchanged the same when no process has changed since the pass before
 // `per_page` is CPU time per mapped page. The memory of the real program on the same processes is printed at the end.
 //
+// `reservation` is what one further process costs a pass that has reserved 1 TiB without access and 1 TiB without swap
+// space (PROT_NONE, MAP_NORESERVE) and touched a page in each of 16 places of it: the difference of two passes, with
+// and without it.
+//
 // A write to each 100th page in one child between passes (`pass_with_breaks`) shows what changes cost.
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
@@ -15,11 +19,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -205,6 +211,54 @@ void PassWithBreaks(benchmark::State& state) {
   ReportPages(state);
 }
 
+// Seconds of CPU of this thread.
+double CpuSeconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
+[[noreturn]] void ReserveAndSleep(int ready, bool reserve) {
+  constexpr size_t kTebibyte = size_t{1} << 40;
+  constexpr size_t kPlaces = 16;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (reserve) {
+    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    auto* sparse = static_cast<char*>(mmap(nullptr, kTebibyte, PROT_READ | PROT_WRITE, kFlags, -1, 0));
+    if (sparse == MAP_FAILED || mmap(nullptr, kTebibyte, PROT_NONE, kFlags, -1, 0) == MAP_FAILED) _exit(1);
+    for (size_t place = 0; place < kPlaces; ++place) sparse[kTebibyte / kPlaces * place] = 1;
+  }
+  if (write(ready, "r", 1) != 1) _exit(1);
+  for (;;) pause();
+}
+
+// Two processes alike but for the reservation, in turn.
+void Reservation(benchmark::State& state) {
+  collectors::Engine engine = MakeEngine();
+  Unhindered control;
+  const auto pass_beside = [&](bool reserve) {
+    std::array<int, 2> ready{};
+    if (pipe(ready.data()) != 0) std::abort();
+    const pid_t pid = fork();
+    if (pid == 0) ReserveAndSleep(ready[1], reserve);
+    char byte = 0;
+    if (read(ready[0], &byte, 1) != 1) std::abort();
+    engine.RunPass(control);
+    const double begin = CpuSeconds();
+    engine.RunPass(control);
+    const double end = CpuSeconds();
+    kill(pid, SIGKILL);
+    waitpid(pid, nullptr, 0);
+    close(ready[0]);
+    close(ready[1]);
+    return end - begin;
+  };
+  for (auto _ : state) {
+    const double plain = pass_beside(false);
+    state.SetIterationTime(std::max(pass_beside(true) - plain, 1e-9));
+  }
+}
+
 // Peak resident memory of the real program after some seconds of passes, in MiB.
 double ExporterPeakMib() {
   const pid_t pid = fork();
@@ -231,6 +285,7 @@ BENCHMARK(BarePagemap)->Name("bare_pagemap")->Unit(benchmark::kMillisecond);
 BENCHMARK(Pass)->Name("pass")->Unit(benchmark::kMillisecond);
 BENCHMARK(PassUnchanged)->Name("pass_unchanged")->Unit(benchmark::kMillisecond);
 BENCHMARK(SmapsRollup)->Name("smaps_rollup")->Unit(benchmark::kMillisecond);
+BENCHMARK(Reservation)->Name("reservation")->Unit(benchmark::kMicrosecond)->UseManualTime()->Iterations(40);
 BENCHMARK(FirstPass)->Name("first_pass")->Unit(benchmark::kMillisecond)->Iterations(2);
 BENCHMARK(PassWithBreaks)->Name("pass_with_breaks")->Unit(benchmark::kMillisecond)->Iterations(3);
 

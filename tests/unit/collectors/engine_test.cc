@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "collectors/collector.h"
 #include "tests/support/fixture_process.h"
 
 namespace cow::collectors {
@@ -602,6 +603,56 @@ TEST_F(EngineTest, OnlyEnabledCollectorsPublish) {
   EXPECT_EQ(App("cow_minor_faults_total"), 0);
   EXPECT_EQ(Find("cow_exposure_bytes"), nullptr);
   EXPECT_EQ(Find("cow_breaks_total"), nullptr);
+}
+
+// Counts what it is shown, and fails in the second pass.
+class Faltering : public Collector {
+ public:
+  using Collector::Collector;
+  size_t gauges() const override { return 1; }
+  void OnWindow(const memory::WindowView& view, const Tally& tally) override {
+    tally.gauges[0] += static_cast<int64_t>(view.members.size());
+    if (passes_ == 1) throw std::runtime_error("faltering");
+  }
+  void OnPassEnd() override { ++passes_; }
+  void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
+    writer.Begin("faltering", "Windows.", prometheus::MetricType::Gauge);
+    for (const GroupSums& sums : groups) writer.AddFor(sums.group, {}, static_cast<double>(sums.gauges[0]));
+  }
+
+ private:
+  int passes_ = 0;
+};
+
+TEST_F(EngineTest, CollectorThatFailsCostsOnlyItsOwnMetrics) {
+  std::vector<Registration> registry(Registry().begin(), Registry().end());
+  registry.push_back(
+      {"faltering", "fails", true, [](const procfs::PageGeometry& geometry) -> std::unique_ptr<Collector> {
+         return std::make_unique<Faltering>(geometry);
+       }});
+  AddPair();
+  host_.tree().WriteFile("proc/vmstat", "pswpin 0\npswpout 0\nthp_collapse_alloc 0\n");
+  host_.Sync();
+  EngineOptions options;
+  options.collectors = {"sharing", "faltering"};
+  options.full_every = std::chrono::hours(1);
+  engine_ = std::make_unique<Engine>(host_.Root(), options, registry);
+  Pass();
+  const std::optional<double> windows = App("faltering");
+  ASSERT_TRUE(windows.has_value());
+  EXPECT_GT(*windows, 0);
+
+  host_.At(101).SetPage(kHeap, 2000);
+  ++host_.At(101).minor_faults;
+  Pass();
+  EXPECT_FALSE(App("faltering").has_value());
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 7);
+  EXPECT_EQ(Value("cow_scrape_collector_success", {{"collector", "faltering"}}), 0);
+  EXPECT_EQ(Value("cow_scrape_collector_success", {{"collector", "sharing"}}), 1);
+
+  Pass();  // nothing changed, but it is shown everything again
+  EXPECT_EQ(App("faltering"), windows);
+  EXPECT_EQ(Value("cow_scrape_collector_success", {{"collector", "faltering"}}), 1);
 }
 
 TEST_F(EngineTest, AbandonedPassKeepsTheLastValues) {
