@@ -6,6 +6,8 @@
 namespace cow::memory {
 namespace {
 
+// Families that one process is compared with in one pass: without ASLR any number of strangers look alike.
+constexpr size_t kMaxProbes = 16;
 constexpr uint64_t kMaxProbeWait = 64;  // passes between two comparisons of processes that were found unrelated
 
 // Oldest first, parents before their children. `process_of` gives the process of an item.
@@ -50,6 +52,11 @@ void Families::Update(const ProcessTable& table, FrameProbe& probe) {
   by_layout_.clear();
   for (const auto& [pid, process] : table.processes()) {
     if (process->layout) by_layout_[*process->layout].push_back(process.get());
+  }
+  // Those who are compared first change from pass to pass, because not all are compared in one.
+  for (auto& [layout, processes] : by_layout_) {
+    std::rotate(processes.begin(), processes.begin() + static_cast<std::ptrdiff_t>(table.pass() % processes.size()),
+                processes.end());
   }
   EndMembers(table, probe);
 
@@ -128,6 +135,7 @@ Family* Families::FindByFrames(const Process& process, FrameProbe& probe) {
     if (other->pid == process.pid || family == family_of_.end()) continue;
     if (const auto own = family_of_.find(process.pid); own != family_of_.end() && own->second == family->second)
       continue;
+    if (refuted.size() == kMaxProbes) break;
     if (!refuted.insert(family->second).second) continue;
     if (probe.ShareFrame(process, *other)) return family->second;
   }

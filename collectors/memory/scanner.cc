@@ -144,11 +144,18 @@ bool Scanner::ShareFrame(const Process& a, const Process& b) {
   // Relocated data of the program and its libraries comes first in the address space, and is never written again: a
   // relative is recognised within a few windows.
   size_t compared = 0;
+  uint64_t since_rest = 0;
   for (const procfs::Vma& vma : *vmas) {
     if (vma.shared || vma.executable || !vma.readable) continue;
     const uint64_t last = geometry_.PageOf(vma.end);
     for (uint64_t first = geometry_.PageOf(vma.start); first < last;) {
       const uint64_t end = std::min(last, (first / pages_ + 1) * pages_);
+      since_rest += end - first;
+      if (since_rest > pages_) {
+        SleepBriefly();
+        ++counters_.rests;
+        since_rest = end - first;
+      }
       if (FramesMatch(*left, *right, first, end - first)) return true;
       if (++compared == kProbeWindows) return false;
       first = end;
