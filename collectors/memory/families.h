@@ -57,9 +57,10 @@ struct Member {
   std::optional<procfs::Pagemap> pagemap;
   std::vector<Mapping> mappings;              // of the current pass
   std::unordered_set<uint64_t> huge_windows;  // windows that were mapped by one huge page at the last look
-  std::optional<procfs::Error> unread;        // why the last pass could not read it
-  std::optional<ChangeSignals> read_at;       // as they were at the last completed pass that read it
-  uint64_t life_break_pages = 0;              // broken between it and its parent since it joined
+  bool shares_unseen = false;            // it has no relatives, and yet its pages are shared: it is walked all the same
+  std::optional<procfs::Error> unread;   // why the last pass could not read it
+  std::optional<ChangeSignals> read_at;  // as they were at the last completed pass that read it
+  uint64_t life_break_pages = 0;         // broken between it and its parent since it joined
 };
 
 struct Family {

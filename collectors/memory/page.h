@@ -19,7 +19,6 @@ using Slot = uint32_t;
 inline constexpr uint64_t kNoFrame = 0;
 
 inline bool IsPresent(uint64_t entry) { return (entry & procfs::kPagemapPresent) != 0; }
-inline bool IsFileBacked(uint64_t entry) { return (entry & procfs::kPagemapFile) != 0; }
 inline bool IsMappedOnce(uint64_t entry) { return (entry & procfs::kPagemapMappedOnce) != 0; }
 inline bool IsSwapEntry(uint64_t entry) { return !IsPresent(entry) && (entry & procfs::kPagemapSwapped) != 0; }
 // Swapped out, migrating, or otherwise elsewhere for the moment; guard regions are not pages.

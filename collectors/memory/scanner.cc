@@ -165,10 +165,8 @@ bool Scanner::ShareFrame(const Process& a, const Process& b) {
 }
 
 bool Scanner::MustWalk(const Family& family) const {
-  const Process& root = *family.members.front()->process;
   return family.members.size() > 1 || !family.ended.empty() || !family.ledger.empty() ||
-         !capabilities_.sees_every_process || !capabilities_.pagemap_scan ||
-         shares_unseen_.contains({root.pid, root.start_ticks});
+         !capabilities_.sees_every_process || !capabilities_.pagemap_scan || family.members.front()->shares_unseen;
 }
 
 void Scanner::Rest(Cursor& cursor, size_t pages) {
@@ -343,7 +341,6 @@ bool Scanner::AnyShared(std::span<const uint64_t> entries) {
 
 // One window of a process without relatives: if it is shared all the same, the process is walked from now on.
 void Scanner::SampleLonely(Cursor& cursor) {
-  const Process& process = *cursor.member->process;
   const Mapping* sample = nullptr;
   for (const Mapping& mapping : cursor.member->mappings) {
     if (!mapping.IsAnonymous() || mapping.hugetlb || !mapping.vma.writable || mapping.kind == MappingKind::kStack)
@@ -354,8 +351,7 @@ void Scanner::SampleLonely(Cursor& cursor) {
   const uint64_t first = geometry_.PageOf(sample->vma.start);
   const uint64_t pages = std::min<uint64_t>(pages_, sample->vma.SizeBytes() / geometry_.page_bytes);
   const std::span<uint64_t> entries(again_.data(), pages);
-  if (ReadEntries(cursor, first, entries) && AnyShared(entries))
-    shares_unseen_.insert({process.pid, process.start_ticks});
+  if (ReadEntries(cursor, first, entries) && AnyShared(entries)) cursor.member->shares_unseen = true;
 }
 
 std::vector<Scanner::Cursor> Scanner::Prepare(Family& family, std::vector<procfs::Pagemap>& borrowed,
@@ -503,10 +499,7 @@ void Scanner::FinishLedger(Family& family, MovedSharing& moved) {
   if (!frames.empty()) frames_->Read(frames, true, facts_);
   family.ledger.FinishPass(facts_, judgement_, moved);
   Account(family);
-  if (family.members.size() == 1 && moved.unmatched_pages == 0) {
-    const Process& root = *family.members.front()->process;
-    shares_unseen_.erase({root.pid, root.start_ticks});
-  }
+  if (moved.unmatched_pages == 0) family.members.front()->shares_unseen = false;
 }
 
 void Scanner::WalkWindow(Family& family, std::vector<Cursor>& cursors, uint64_t window, const Walk& walk,

@@ -13,7 +13,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <set>
 #include <span>
 #include <utility>
 #include <vector>
@@ -139,8 +138,6 @@ class Scanner : public FrameProbe {
   ScanCounters counters_;
   std::optional<procfs::Vmstat> vmstat_;
   bool host_changed_ = true;  // by its own counters, since the pass before
-  std::set<std::pair<pid_t, uint64_t>>
-      shares_unseen_;  // processes without relatives whose pages are shared all the same
 
   // Buffers kept from window to window.
   std::vector<uint64_t> zero_window_;
