@@ -13,7 +13,6 @@
 // A write to each 100th page in one child between passes (`pass_with_breaks`) shows what changes cost.
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -22,6 +21,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -102,7 +102,7 @@ class SharedHeap {
       const bool writes = i + 1 == members;
       char command = 0;
       while (writes && read(go_[0], &command, 1) == 1) {
-        constexpr size_t kStride = 100 * 4096;
+        constexpr size_t kStride = size_t{100} * 4096;
         for (size_t offset = 0; offset < bytes_; offset += kStride) heap[offset] = static_cast<char>(heap[offset] + 1);
         if (write(ready_[1], &address, sizeof(address)) < 0) _exit(1);
       }
@@ -136,7 +136,7 @@ void BarePagemap(benchmark::State& state) {
   std::vector<procfs::Pagemap> pagemaps;
   for (const pid_t pid : heap->pids()) pagemaps.push_back(procfs::Pagemap::Open(procfs::Root(), pid).value());
   std::vector<uint64_t> entries(geometry.PagesPerWindow());
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     for (uint64_t address = heap->address(); address < heap->address() + heap->bytes();
          address += geometry.huge_page_bytes) {
       for (const procfs::Pagemap& pagemap : pagemaps) {
@@ -149,7 +149,7 @@ void BarePagemap(benchmark::State& state) {
 }
 
 void SmapsRollup(benchmark::State& state) {
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     for (const pid_t pid : heap->pids()) benchmark::DoNotOptimize(procfs::ReadSmapsRollup(procfs::Root(), pid).value());
   }
   ReportPages(state);
@@ -173,7 +173,7 @@ void Pass(benchmark::State& state) {
   collectors::Engine engine = MakeEngine();
   Unhindered control;
   engine.RunPass(control);  // the first look makes the ledger
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     if (!engine.RunPass(control)) std::abort();
   }
   ReportPages(state);
@@ -183,7 +183,7 @@ void PassUnchanged(benchmark::State& state) {
   collectors::Engine engine = MakeEngine(std::chrono::hours(1));
   Unhindered control;
   engine.RunPass(control);
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     if (!engine.RunPass(control)) std::abort();
   }
   ReportPages(state);
@@ -191,7 +191,7 @@ void PassUnchanged(benchmark::State& state) {
 
 void FirstPass(benchmark::State& state) {
   Unhindered control;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     collectors::Engine engine = MakeEngine();
     if (!engine.RunPass(control)) std::abort();
   }
@@ -202,7 +202,7 @@ void PassWithBreaks(benchmark::State& state) {
   collectors::Engine engine = MakeEngine();
   Unhindered control;
   engine.RunPass(control);
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     state.PauseTiming();
     heap->Write();
     state.ResumeTiming();
@@ -253,7 +253,7 @@ void Reservation(benchmark::State& state) {
     close(ready[1]);
     return end - begin;
   };
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     const double plain = pass_beside(false);
     state.SetIterationTime(std::max(pass_beside(true) - plain, 1e-9));
   }
@@ -297,5 +297,6 @@ int main(int argc, char** argv) {
   heap = &processes;
   benchmark::RunSpecifiedBenchmarks();
   std::printf("exporter's peak resident memory on these processes: %.1f MiB\n", ExporterPeakMib());
+  heap = nullptr;
   return 0;
 }

@@ -1,6 +1,7 @@
 // Which processes are a family, and what becomes of its group.
 #include <sys/personality.h>
 
+#include <cstdint>
 #include <string>
 
 #include "tests/live/live.h"
@@ -121,11 +122,11 @@ TEST_F(MembershipTest, SurvivorsOfTheRootKeepTheGroup) {
 
 TEST_F(MembershipTest, EqualLayoutsAreNoFamily) {
   const int before_personality = personality(0xffffffff);
-  personality(static_cast<unsigned long>(before_personality) | ADDR_NO_RANDOMIZE);
+  personality(static_cast<uint32_t>(before_personality) | ADDR_NO_RANDOMIZE);
   const std::string name = group() + "r";
   auto first = StartWorkload(name);
   auto second = StartWorkload(name);
-  personality(static_cast<unsigned long>(before_personality));
+  personality(static_cast<uint32_t>(before_personality));
   Fill(*first);
   Fill(*second);
   ASSERT_EQ(first->Address(0, "a"), second->Address(0, "a")) << "layouts differ: nothing is tested";

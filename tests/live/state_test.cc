@@ -150,6 +150,7 @@ TEST_F(StateTest, KernelsAccountAfterManySteps) {
     if (i == 4) Do("read " + std::to_string(ids.at(2)) + " a 1000 100");
     if (WhyNoHugePages().empty()) Do("write " + std::to_string(ids.back()) + " t " + std::to_string(i * 300) + " 3");
     std::vector<pid_t> pids;
+    pids.reserve(ids.size());
     for (const int id : ids) pids.push_back(workload().Pid(id));
     SCOPED_TRACE("step " + std::to_string(i));
     ExpectKernelsAccount(Pass(), pids);

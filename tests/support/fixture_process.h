@@ -11,6 +11,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <map>
@@ -228,10 +229,10 @@ class FixtureHost {
   static std::string Maps(const FixtureProcess& process) {
     std::string text;
     for (const auto& [start, area] : process.areas) {
-      char range[64];
-      std::snprintf(range, sizeof(range), "%llx-%llx ", static_cast<unsigned long long>(area.start),
+      std::array<char, 64> range{};
+      std::snprintf(range.data(), range.size(), "%llx-%llx ", static_cast<unsigned long long>(area.start),
                     static_cast<unsigned long long>(area.end));
-      text.append(range).append(area.permissions).append(" 00000000 ").append(area.device);
+      text.append(range.data()).append(area.permissions).append(" 00000000 ").append(area.device);
       text.append(" ").append(std::to_string(area.inode)).append("    ").append(area.path).append("\n");
     }
     return text;

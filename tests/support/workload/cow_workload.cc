@@ -522,10 +522,10 @@ void Malloc(const Call& call) {
   if (block == nullptr) {
     return call.SystemError("malloc");
   }
+  call.Me().block = block;
   if (!TouchPages(call.Me(), Range{Address(block), 0, *pages, 1}, true)) {
     return call.Error("memory fault");
   }
-  call.Me().block = block;
   Enter(call, call.words[2], FirstWholePage(block), *pages, Kind::kDefault);
 }
 

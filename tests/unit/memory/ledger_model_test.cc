@@ -18,7 +18,7 @@ constexpr size_t kPagesPerWindow = 32;
 constexpr size_t kMaxMembers = 8;
 
 unsigned Seed() {
-  const char* given = std::getenv("COW_TEST_SEED");
+  const char* given = std::getenv("COW_TEST_SEED");  // NOLINT(concurrency-mt-unsafe): one thread
   return given != nullptr ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : std::random_device()();
 }
 

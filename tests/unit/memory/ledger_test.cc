@@ -901,7 +901,7 @@ TEST_F(LedgerTest, BudgetIsSharedAndGivenBack) {
       EXPECT_EQ(sharing.exposure_pages, 1U);
     }
     EXPECT_EQ(budget.used_bytes, ledger.MemoryBytes());
-    EXPECT_GT(budget.used_bytes, 2 * 512 * sizeof(uint64_t));
+    EXPECT_GT(budget.used_bytes, size_t{2} * 512 * sizeof(uint64_t));
   }
   EXPECT_EQ(budget.used_bytes, 0U);
 }

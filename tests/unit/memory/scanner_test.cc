@@ -95,11 +95,11 @@ class ScannerTest : public testing::Test {
     families_ = std::make_unique<Families>(procfs::PageGeometry(), scanner_->zero_frame());
   }
   // Membership, then a scan of every family.
-  Sums Pass(std::function<void()> before_scan = {}) {
+  Sums Pass(const std::function<void()>& before_scan = {}) {
     host_.Sync();
-    return PassAsItIs(std::move(before_scan));
+    return PassAsItIs(before_scan);
   }
-  Sums PassAsItIs(std::function<void()> before_scan = {}) {
+  Sums PassAsItIs(const std::function<void()>& before_scan = {}) {
     EXPECT_TRUE(table_->Update());
     families_->Update(*table_, *scanner_);
     if (before_scan) before_scan();
@@ -181,9 +181,9 @@ TEST_F(ScannerTest, PagesReadAreCounted) {
 }
 
 TEST_F(ScannerTest, MappingsCrossWindows) {
-  const uint64_t start = kHeap + 0x200000 - 2 * 4096;  // two pages before the end of a window
+  const uint64_t start = kHeap + 0x200000 - uint64_t{2} * 4096;  // two pages before the end of a window
   host_.Add(100).MapPages(start, 516, 1000, "[heap]");
-  host_.At(100).MapPages(start + 516 * 4096, 4, 3000);
+  host_.At(100).MapPages(start + uint64_t{516} * 4096, 4, 3000);
   host_.Fork(100, 101);
   Start();
   Sums sums = Pass();
