@@ -43,6 +43,24 @@ procfs::Result<void> ProcessTable::Update() {
   return {};
 }
 
+// Whose files show the memory of the process with this stat, which is completed by a living thread's where the leader
+// has ended; empty where there is no memory any more.
+std::optional<procfs::TaskId> ProcessTable::FindMemory(procfs::Stat& stat) const {
+  if (!stat.HasNoMemory()) return stat.pid;
+  if (stat.num_threads < 2) return std::nullopt;
+  const auto threads = procfs::ListThreads(root_, stat.pid);
+  if (!threads) return std::nullopt;
+  for (const pid_t id : *threads) {
+    if (id == stat.pid) continue;
+    const procfs::TaskId task(stat.pid, id);
+    const auto thread = procfs::ReadStat(root_, task);
+    if (!thread || thread->HasNoMemory()) continue;
+    stat.TakeMemoryFrom(*thread);
+    return task;
+  }
+  return std::nullopt;
+}
+
 void ProcessTable::UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>>& next) {
   if (next.size() >= max_processes_) {
     ++over_limit_;
@@ -53,8 +71,10 @@ void ProcessTable::UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>
     ++unreadable_[stat.error().kind];
     return;
   }
-  if (stat->IsKernelThread() || stat->HasNoMemory()) return;
-  auto status = procfs::ReadStatus(root_, pid);
+  if (stat->IsKernelThread()) return;
+  const auto memory = FindMemory(*stat);
+  if (!memory) return;
+  auto status = procfs::ReadStatus(root_, *memory);
   if (!status) {
     ++unreadable_[status.error().kind];
     return;
@@ -70,9 +90,10 @@ void ProcessTable::UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>
     process->layout = layout;
     process->baseline = pass_ == 1;
     process->since_pass = pass_;
-    process->exe = procfs::ReadLink(root_.ProcPath(pid, "exe")).value_or("");
+    process->exe = procfs::ReadLink(root_.ProcPath(*memory, "exe")).value_or("");
     process->cgroups = procfs::ReadCgroups(root_, pid).value_or(procfs::Cgroups());
   }
+  process->memory = *memory;
   process->stat = std::move(*stat);
   process->status = std::move(*status);
   next.emplace(pid, process);

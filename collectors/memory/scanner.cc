@@ -100,17 +100,17 @@ ScanCounters Scanner::counters() const {
 }
 
 procfs::Result<procfs::Pagemap> Scanner::OpenPagemap(const Process& process) {
-  return procfs::Pagemap::Open(root_, process.pid);
+  return procfs::Pagemap::Open(root_, process.memory);
 }
 
 std::optional<bool> Scanner::SameMemory(const Process& a, const Process& b) {
-  return procfs::SameMemory(root_, a.pid, b.pid);
+  return procfs::SameMemory(root_, a.memory, b.memory);
 }
 
 bool Scanner::LayoutIsRandom(const Process& process) {
   constexpr uint32_t kAddrNoRandomize = 0x0040000;
   if (!random_layouts_) return false;
-  const auto text = procfs::ReadTextFile(root_.ProcPath(process.pid, "personality"));
+  const auto text = procfs::ReadTextFile(root_.ProcPath(process.memory, "personality"));
   uint32_t personality = 0;
   if (!text || std::from_chars(text->data(), text->data() + text->size(), personality, 16).ec != std::errc())
     return false;
@@ -137,9 +137,9 @@ bool Scanner::FramesMatch(const procfs::Pagemap& a, const procfs::Pagemap& b, ui
 
 bool Scanner::ShareFrame(const Process& a, const Process& b) {
   if (!capabilities_.frames) return false;
-  const auto left = procfs::Pagemap::Open(root_, a.pid);
-  const auto right = procfs::Pagemap::Open(root_, b.pid);
-  auto vmas = procfs::ReadMaps(root_, a.pid);
+  const auto left = procfs::Pagemap::Open(root_, a.memory);
+  const auto right = procfs::Pagemap::Open(root_, b.memory);
+  auto vmas = procfs::ReadMaps(root_, a.memory);
   if (!left || !right || !vmas) return false;
   // Relocated data of the program and its libraries comes first in the address space, and is never written again: a
   // relative is recognised within a few windows.
@@ -250,7 +250,7 @@ void Scanner::AddPopulatedRanges(const Mapping& mapping, Cursor& cursor, std::ve
 
 std::vector<bool> Scanner::EmptyByScreening(const Member& member) const {
   std::vector<bool> empty(member.mappings.size(), false);
-  const auto areas = procfs::ReadSmaps(root_, member.process->pid);
+  const auto areas = procfs::ReadSmaps(root_, member.process->memory);
   if (!areas) return empty;
   for (const procfs::SmapsVma& area : *areas) {
     if (area.rss_bytes + area.swap_bytes != 0) continue;
@@ -366,16 +366,16 @@ std::vector<Scanner::Cursor> Scanner::Prepare(Family& family, std::vector<procfs
     cursor.member = member.get();
     if (member->pagemap) {
       cursor.pagemap = &*member->pagemap;
-    } else if (auto pagemap = procfs::Pagemap::Open(root_, member->process->pid)) {
+    } else if (auto pagemap = procfs::Pagemap::Open(root_, member->process->memory)) {
       borrowed.push_back(std::move(*pagemap));
       cursor.pagemap = &borrowed.back();
     } else {
       member->unread = pagemap.error();
     }
     if (cursor.pagemap != nullptr) {
-      auto vmas = procfs::ReadMaps(root_, member->process->pid);
+      auto vmas = procfs::ReadMaps(root_, member->process->memory);
       if (vmas) {
-        member->mappings = ClassifyMappings(std::move(*vmas), member->process->pid, devices_);
+        member->mappings = ClassifyMappings(std::move(*vmas), member->process->memory, devices_);
         cursors.push_back(std::move(cursor));
       } else {
         member->unread = vmas.error();
@@ -444,7 +444,7 @@ bool Scanner::ScanFamily(Family& family, std::chrono::milliseconds full_every, S
   Walk walk{MustWalk(family), false};
   for (Cursor& cursor : cursors) {
     cursor.ranges = RangesOf(cursor, walk.all);
-    if (walk.all && procfs::ReadKsmMergingPages(root_, cursor.member->process->pid).value_or(0) > 0) {
+    if (walk.all && procfs::ReadKsmMergingPages(root_, cursor.member->process->memory).value_or(0) > 0) {
       walk.ksm_in_use = true;
     }
   }

@@ -10,11 +10,11 @@
 
 namespace cow::procfs {
 
-Result<uint64_t> ReadKsmMergingPages(const Root& root, pid_t pid) {
-  const std::string path = root.ProcPath(pid, "ksm_merging_pages");
+Result<uint64_t> ReadKsmMergingPages(const Root& root, TaskId task) {
+  const std::string path = root.ProcPath(task, "ksm_merging_pages");
   const auto text = ReadTextFile(path);
   if (!text) {
-    const bool lives = access(root.ProcPath(pid, "").c_str(), F_OK) == 0;
+    const bool lives = access(root.ProcPath(task, "").c_str(), F_OK) == 0;
     if (text.error().error_number == ENOENT && lives) return 0;
     return tl::unexpected(text.error());
   }

@@ -12,6 +12,6 @@ namespace cow::procfs {
 
 // Pages of this process that KSM has merged. 0 where the kernel was built without KSM (the file is missing while the
 // process lives); kGone for a zombie or kernel thread.
-Result<uint64_t> ReadKsmMergingPages(const Root& root, pid_t pid);
+Result<uint64_t> ReadKsmMergingPages(const Root& root, TaskId task);
 
 }  // namespace cow::procfs

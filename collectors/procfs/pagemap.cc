@@ -36,8 +36,8 @@ bool IsRealSwap(uint64_t entry) {
 Pagemap::Pagemap(FileDescriptor descriptor, std::string path)
     : descriptor_(std::move(descriptor)), path_(std::move(path)) {}
 
-Result<Pagemap> Pagemap::Open(const Root& root, pid_t pid) {
-  std::string path = root.ProcPath(pid, "pagemap");
+Result<Pagemap> Pagemap::Open(const Root& root, TaskId task) {
+  std::string path = root.ProcPath(task, "pagemap");
   auto descriptor = OpenReadOnly(path);
   if (!descriptor) return tl::unexpected(descriptor.error());
   return Pagemap(std::move(*descriptor), std::move(path));

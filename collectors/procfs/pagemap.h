@@ -34,7 +34,7 @@ bool IsRealSwap(uint64_t entry);
 
 class Pagemap {
  public:
-  static Result<Pagemap> Open(const Root& root, pid_t pid);
+  static Result<Pagemap> Open(const Root& root, TaskId task);
 
   // Fills `entries` with those of the virtual pages first_page, first_page + 1, … (page numbers, not addresses). kGone
   // when the address space ended; pages above the last user address read as zero entries (the kernel gives 0 bytes for

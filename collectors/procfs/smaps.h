@@ -28,10 +28,10 @@ struct SmapsVma {
   uint64_t swap_bytes = 0;
 };
 
-Result<std::vector<SmapsVma>> ReadSmaps(const Root& root, pid_t pid);
+Result<std::vector<SmapsVma>> ReadSmaps(const Root& root, TaskId task);
 Result<std::vector<SmapsVma>> ParseSmaps(std::string_view text, const std::string& path);
 
 // /proc/PID/smaps_rollup: the sums of all VMAs in one SmapsVma, whose `vma` spans the address space.
-Result<SmapsVma> ReadSmapsRollup(const Root& root, pid_t pid);
+Result<SmapsVma> ReadSmapsRollup(const Root& root, TaskId task);
 
 }  // namespace cow::procfs

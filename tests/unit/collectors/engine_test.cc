@@ -322,6 +322,20 @@ TEST_F(EngineTest, FaultsOfPresentAndPastMembers) {
   EXPECT_EQ(App("cow_minor_faults_total"), 39);
 }
 
+TEST_F(EngineTest, MemoryOutlivesItsLeader) {
+  AddPair();
+  Start();
+  Pass();
+  host_.EndLeader(101, 103);
+  host_.At(101).SetPage(kHeap, 2000);
+  Pass();
+  EXPECT_EQ(App("cow_processes"), 2);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 7);
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 1);
+  EXPECT_EQ(AppPages("cow_unshared_bytes_total", {{"cause", "exit"}}), 0);
+  EXPECT_EQ(App("cow_unread_processes", {{"reason", "gone"}}), 0);
+}
+
 TEST_F(EngineTest, FamilyKeepsItsGroupWhenTheRootDies) {
   AddPair();
   host_.At(101).comm = "worker";

@@ -49,6 +49,25 @@ TEST_F(ProcessTableTest, ReadsProcesses) {
   EXPECT_EQ(table_.pass(), 1U);
 }
 
+TEST_F(ProcessTableTest, MemoryOfAnEndedLeaderIsReadFromALivingThread) {
+  host_.Add(10).MapPages(0x10000000, 3, 1000);
+  Update();
+  const auto layout = At(10).layout;
+  EXPECT_EQ(At(10).memory, procfs::TaskId(10));
+  host_.EndLeader(10, 12);
+  Update();
+  ASSERT_EQ(Pids(table_), std::vector<pid_t>{10});
+  EXPECT_EQ(At(10).memory, procfs::TaskId(10, 12));
+  EXPECT_EQ(At(10).layout, layout);
+  EXPECT_FALSE(At(10).executed);
+  EXPECT_EQ(At(10).RssAnonBytes(), 3U * 4096);
+  // Its last thread ends too.
+  host_.At(10).thread = 0;
+  host_.At(10).state = 'Z';
+  Update();
+  EXPECT_TRUE(table_.processes().empty());
+}
+
 TEST_F(ProcessTableTest, KernelThreadsAndZombiesAreNotKept) {
   host_.Add(2).flags = 0x208040;
   host_.Add(10);
