@@ -35,9 +35,10 @@ struct GroupSums {
   std::string_view group;
   std::span<const int64_t> gauges;
   std::span<const uint64_t> counters;
-  bool frames_known = true;  // false: some family's frames are hidden, so what needs them is not known
-  bool readable = true;      // false: no page table of the group could be read, so nothing of its state is known
-  bool scan_known = true;    // false: no PAGEMAP_SCAN, so what only it tells is not known
+  bool frames_known = true;      // false: some family's frames are hidden, so what needs them is not known
+  bool readable = true;          // false: no page table of the group could be read, so nothing of its state is known
+  bool scan_known = true;        // false: no PAGEMAP_SCAN, so what only it tells is not known
+  bool some_unreadable = false;  // some process' page table could not be read
 };
 
 // Builds families of gauges and counters; a family without a series is not published.

@@ -79,7 +79,9 @@ class Cow : public Collector {
         groups, writer, "cow_unattributed_bytes_total", kUnattributed, true,
         "Memory that differs between members but was never seen shared: copied or allocated before the first look.");
     writer.Begin("cow_forks_total", "Members that appeared by fork.", MetricType::Counter);
-    for (const GroupSums& sums : groups) writer.AddFor(sums.group, {}, static_cast<double>(sums.counters[kForks]));
+    for (const GroupSums& sums : groups) {
+      if (sums.readable) writer.AddFor(sums.group, {}, static_cast<double>(sums.counters[kForks]));
+    }
     writer.Begin("cow_fork_break_bytes",
                  "Bytes broken between a child and its parent over the child's life, at its end.",
                  MetricType::Histogram);

@@ -34,7 +34,8 @@ using prometheus::MetricType;
 using SystemTime = std::chrono::system_clock::time_point;
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr std::array<std::string_view, memory::kModes> kModeNames{"full", "no_kpage", "no_frames", "none"};
+constexpr std::array<std::string_view, memory::kModes> kModeNames{"full", "no_kpage", "no_frames", "no_pagemap",
+                                                                  "none"};
 constexpr std::array<std::string_view, 4> kUnreadReasons{"denied", "gone", "budget", "malformed"};
 enum UnreadReason : size_t { kDenied, kGone, kBudget, kMalformed };
 
@@ -121,7 +122,7 @@ class Engine::Impl : private memory::ScanObserver {
     }
     groups_ = Groups(options_.max_groups, counters_);
     scratch_.assign(gauges_, 0);
-    boot_time_ = procfs::ReadBootTimeSeconds(root_).value_or(0);
+    if (const auto boot_time = procfs::ReadBootTimeSeconds(root_)) boot_time_ = *boot_time;
     ticks_ = static_cast<double>(procfs::ReadClockTicksPerSecond(root_));
     procfs::RaiseDescriptorLimit();
     if (const auto listed = procfs::ListProcesses(root_); !listed) throw std::runtime_error(listed.error().ToString());
@@ -196,6 +197,12 @@ class Engine::Impl : private memory::ScanObserver {
     std::vector<const FamilyState*> members;
 
     bool Has(memory::Mode mode) const { return modes.at(static_cast<size_t>(mode)); }
+    bool HasUnreadable() const { return Has(memory::Mode::kNoPagemap) || Has(memory::Mode::kNone); }
+    // Some page table was, or there is none to be read.
+    bool Readable() const {
+      return !HasUnreadable() || Has(memory::Mode::kFull) || Has(memory::Mode::kNoKpage) ||
+             Has(memory::Mode::kNoFrames);
+    }
   };
 
   template <class Call>
@@ -222,7 +229,7 @@ class Engine::Impl : private memory::ScanObserver {
   void OnEnd(const Family& family, const Member& member);
   bool Continue() override { return control_->Continue(); }
   void ReadHostSaved();
-  SystemTime StartOf(const memory::Process& process) const;
+  SystemTime StartOf(const memory::Process& process) const;  // the boot time must be known
   std::map<std::string, GroupState> SumGroups() const;
   void AddFamily(const FamilyState& state, SystemTime horizon, GroupState& group) const;
   void PublishGroups(const std::map<std::string, GroupState>& groups, MetricWriter& writer) const;
@@ -242,7 +249,7 @@ class Engine::Impl : private memory::ScanObserver {
   size_t counters_ = 0;
   std::vector<int64_t> scratch_;
   std::map<uint64_t, FamilyState> states_;  // by family
-  uint64_t boot_time_ = 0;
+  std::optional<uint64_t> boot_time_;       // seconds since the epoch; hidden where procfs shows processes only
   double ticks_ = 100;
   uint64_t pass_ = 0;
   uint64_t full_passes_ = 0;
@@ -267,7 +274,7 @@ void Engine::Impl::ReadHostSaved() {
 }
 
 SystemTime Engine::Impl::StartOf(const memory::Process& process) const {
-  const double seconds = static_cast<double>(boot_time_) + static_cast<double>(process.start_ticks) / ticks_;
+  const double seconds = static_cast<double>(*boot_time_) + static_cast<double>(process.start_ticks) / ticks_;
   return SystemTime(std::chrono::duration_cast<SystemTime::duration>(std::chrono::duration<double>(seconds)));
 }
 
@@ -380,7 +387,7 @@ void Engine::Impl::OnFamily(const FamilyView& view) {
       const size_t other = kind == ErrorKind::kMalformed || kind == ErrorKind::kIo ? kMalformed : kGone;
       ++state.unread.at(kind == ErrorKind::kDenied ? kDenied : other);
     }
-    if (member.get() == family.root()) continue;
+    if (member.get() == family.root() || !boot_time_) continue;
     const SystemTime start = StartOf(*member->process);
     if (!state.has_child || start < state.first_start) state.first_start = start;
     state.has_child = true;
@@ -461,7 +468,9 @@ void Engine::Impl::PublishGroups(const std::map<std::string, GroupState>& groups
   for (const auto& [name, state] : groups) writer.AddFor(name, {}, static_cast<double>(state.processes));
   writer.Begin("cow_families", "Families of two or more processes that descend from one another by fork.",
                MetricType::Gauge);
-  for (const auto& [name, state] : groups) writer.AddFor(name, {}, static_cast<double>(state.families));
+  for (const auto& [name, state] : groups) {
+    if (state.Readable()) writer.AddFor(name, {}, static_cast<double>(state.families));
+  }
   writer.Begin("cow_oldest_child_start_timestamp_seconds", "Start of the oldest living forked child.",
                MetricType::Gauge);
   for (const auto& [name, state] : groups) {
@@ -607,10 +616,7 @@ std::vector<prometheus::MetricFamily> Engine::Impl::Collect() const {
       const std::span<const uint64_t> counters(state.group->counters);
       sums.push_back({name, gauges.subspan(slot.first_gauge, slot.collector->gauges()),
                       counters.subspan(slot.first_counter, slot.collector->counters()),
-                      !state.Has(memory::Mode::kNoFrames),
-                      !state.Has(memory::Mode::kNone) || state.Has(memory::Mode::kFull) ||
-                          state.Has(memory::Mode::kNoKpage) || state.Has(memory::Mode::kNoFrames),
-                      state.scan_known});
+                      !state.Has(memory::Mode::kNoFrames), state.Readable(), state.scan_known, state.HasUnreadable()});
     }
     std::vector<prometheus::MetricFamily> own;
     MetricWriter own_writer(own);

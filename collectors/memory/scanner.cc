@@ -30,6 +30,8 @@ constexpr uint64_t kSparseSlackPages = 16384;
 constexpr uint64_t kDenseSliceBytes = uint64_t{32} << 20;
 constexpr uint64_t kSparseSliceBytes = uint64_t{16} << 30;
 constexpr uint64_t kSparseSlicePages = 4096;
+// smaps_rollup holds the target's mmap lock while it walks: only processes up to this size are asked for it.
+constexpr uint64_t kMaxRollupBytes = uint64_t{512} << 20;
 // Windows compared at most to find out whether two processes are related.
 constexpr size_t kProbeWindows = 256;
 
@@ -354,42 +356,60 @@ void Scanner::SampleLonely(Cursor& cursor) {
   if (ReadEntries(cursor, first, entries) && AnyShared(entries)) cursor.member->shares_unseen = true;
 }
 
+bool Scanner::OpenMember(Member& member, std::vector<procfs::Pagemap>& borrowed, Cursor& cursor) {
+  if (member.pagemap) {
+    cursor.pagemap = &*member.pagemap;
+  } else if (auto pagemap = procfs::Pagemap::Open(root_, member.process->memory)) {
+    borrowed.push_back(std::move(*pagemap));
+    cursor.pagemap = &borrowed.back();
+  } else {
+    member.unread = pagemap.error();
+    return false;
+  }
+  auto vmas = procfs::ReadMaps(root_, member.process->memory);
+  if (!vmas) {
+    member.unread = vmas.error();
+    return false;
+  }
+  member.mappings = ClassifyMappings(std::move(*vmas), member.process->memory, devices_);
+  cursor.member = &member;
+  return true;
+}
+
+// What is left to know of a process whose page table is denied. smaps_rollup asks for less: no CAP_DAC_READ_SEARCH, and
+// ptrace read permission only.
+void Scanner::ReadInstead(Member& member) const {
+  member.mode = Mode::kNone;
+  if (member.process->ResidentBytes() > kMaxRollupBytes) return;
+  auto rollup = procfs::ReadSmapsRollup(root_, member.process->memory);
+  if (!rollup) return;
+  member.rollup = *rollup;
+  member.mode = Mode::kNoPagemap;
+}
+
 std::vector<Scanner::Cursor> Scanner::Prepare(Family& family, std::vector<procfs::Pagemap>& borrowed,
                                               FamilyView& view) {
   std::vector<Cursor> cursors;
   cursors.reserve(family.members.size());
   borrowed.reserve(family.members.size());
+  Mode best = Mode::kFull;
+  if (!capabilities_.frames) {
+    best = Mode::kNoFrames;
+  } else if (!capabilities_.kpageflags || !capabilities_.kpagecount) {
+    best = Mode::kNoKpage;
+  }
   for (const auto& member : family.members) {
     member->unread.reset();
+    member->rollup.reset();
     member->mappings.clear();
+    member->mode = best;
     Cursor cursor;
-    cursor.member = member.get();
-    if (member->pagemap) {
-      cursor.pagemap = &*member->pagemap;
-    } else if (auto pagemap = procfs::Pagemap::Open(root_, member->process->memory)) {
-      borrowed.push_back(std::move(*pagemap));
-      cursor.pagemap = &borrowed.back();
-    } else {
-      member->unread = pagemap.error();
+    if (OpenMember(*member, borrowed, cursor)) {
+      cursors.push_back(std::move(cursor));
+    } else if (member->unread->kind == procfs::ErrorKind::kDenied) {
+      ReadInstead(*member);
     }
-    if (cursor.pagemap != nullptr) {
-      auto vmas = procfs::ReadMaps(root_, member->process->memory);
-      if (vmas) {
-        member->mappings = ClassifyMappings(std::move(*vmas), member->process->memory, devices_);
-        cursors.push_back(std::move(cursor));
-      } else {
-        member->unread = vmas.error();
-      }
-    }
-    Mode mode = Mode::kFull;
-    if (member->unread && member->unread->kind == procfs::ErrorKind::kDenied) {
-      mode = Mode::kNone;
-    } else if (!capabilities_.frames) {
-      mode = Mode::kNoFrames;
-    } else if (!capabilities_.kpageflags || !capabilities_.kpagecount) {
-      mode = Mode::kNoKpage;
-    }
-    view.modes[static_cast<size_t>(mode)] = true;
+    view.modes[static_cast<size_t>(member->mode)] = true;
   }
   return cursors;
 }

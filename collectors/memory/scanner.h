@@ -100,6 +100,9 @@ class Scanner : public FrameProbe {
     bool maps_window = false;
   };
 
+  // Opens a member's page table and reads its mappings; false if that can't be done, and why is in `unread`.
+  bool OpenMember(Member& member, std::vector<procfs::Pagemap>& borrowed, Cursor& cursor);
+  void ReadInstead(Member& member) const;
   std::vector<Cursor> Prepare(Family& family, std::vector<procfs::Pagemap>& borrowed, FamilyView& view);
   bool MustWalk(const Family& family) const;
   std::vector<PageRange> RangesOf(Cursor& cursor, bool walk_all);

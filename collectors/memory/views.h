@@ -15,15 +15,6 @@
 
 namespace cow::memory {
 
-// How much of the page tables could be seen of a process.
-enum class Mode {
-  kFull,
-  kNoKpage,   // frames, but neither kpageflags nor kpagecount
-  kNoFrames,  // pagemap without frame numbers: sharing by bit 56, nothing by whom
-  kNone,      // no pagemap: sizes and faults only
-};
-inline constexpr size_t kModes = 4;
-
 // Pages of one mapping within one window, by what their entries say. Base pages.
 struct SegmentTally {
   uint64_t anon = 0;           // present, anonymous; the zero page is not in it

@@ -458,6 +458,17 @@ TEST_F(EngineTest, UnreadProcessesAreCountedByReason) {
   EXPECT_EQ(App("cow_scan_coverage_ratio").value_or(0), 16.0 / 24);
 }
 
+TEST_F(EngineTest, WhereThereIsNoBootTimeThereIsNoStartOfAChild) {
+  AddPair();
+  Start();
+  Pass();
+  EXPECT_TRUE(App("cow_oldest_child_start_timestamp_seconds"));
+  host_.tree().Remove("proc/stat");
+  Start();
+  Pass();
+  EXPECT_FALSE(App("cow_oldest_child_start_timestamp_seconds"));
+}
+
 TEST_F(EngineTest, LabelsAreValidAndBounded) {
   host_.Add(100).comm = "a\xFF" + std::string("b");
   EngineOptions options;
