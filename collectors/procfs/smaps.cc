@@ -1,7 +1,9 @@
 #include "collectors/procfs/smaps.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -25,6 +27,32 @@ constexpr std::array<SizeField, 10> kSizeFields{{{"KernelPageSize", &SmapsVma::k
                                                  {"Anonymous", &SmapsVma::anonymous_bytes},
                                                  {"AnonHugePages", &SmapsVma::anon_huge_bytes},
                                                  {"Swap", &SmapsVma::swap_bytes}}};
+
+// Those that 4.14 writes, and those that came later.
+constexpr std::array<std::pair<std::string_view, uint64_t SmapsRollup::*>, 16> kRollupFields{
+    {{"Rss", &SmapsRollup::rss_bytes},
+     {"Pss", &SmapsRollup::pss_bytes},
+     {"Shared_Clean", &SmapsRollup::shared_clean_bytes},
+     {"Shared_Dirty", &SmapsRollup::shared_dirty_bytes},
+     {"Private_Clean", &SmapsRollup::private_clean_bytes},
+     {"Private_Dirty", &SmapsRollup::private_dirty_bytes},
+     {"Referenced", &SmapsRollup::referenced_bytes},
+     {"Anonymous", &SmapsRollup::anonymous_bytes},
+     {"LazyFree", &SmapsRollup::lazy_free_bytes},
+     {"AnonHugePages", &SmapsRollup::anon_huge_bytes},
+     {"ShmemPmdMapped", &SmapsRollup::shmem_huge_bytes},
+     {"Shared_Hugetlb", &SmapsRollup::shared_hugetlb_bytes},
+     {"Private_Hugetlb", &SmapsRollup::private_hugetlb_bytes},
+     {"Swap", &SmapsRollup::swap_bytes},
+     {"SwapPss", &SmapsRollup::swap_pss_bytes},
+     {"Locked", &SmapsRollup::locked_bytes}}};
+constexpr std::array<std::pair<std::string_view, std::optional<uint64_t> SmapsRollup::*>, 6> kLaterRollupFields{
+    {{"Pss_Anon", &SmapsRollup::pss_anon_bytes},
+     {"Pss_File", &SmapsRollup::pss_file_bytes},
+     {"Pss_Shmem", &SmapsRollup::pss_shmem_bytes},
+     {"FilePmdMapped", &SmapsRollup::file_huge_bytes},
+     {"Pss_Dirty", &SmapsRollup::pss_dirty_bytes},
+     {"KSM", &SmapsRollup::ksm_bytes}}};
 
 // Cuts one VMA with its fields off `text`: its line as in maps, then lines "Key:   123 kB" (and some without a unit).
 Result<SmapsVma> ParseOne(std::string_view& text, const std::string& path) {
@@ -79,14 +107,43 @@ Result<std::vector<SmapsVma>> ParseSmaps(std::string_view text, const std::strin
   return vmas;
 }
 
-Result<SmapsVma> ReadSmapsRollup(const Root& root, pid_t pid) {
+Result<SmapsRollup> ReadSmapsRollup(const Root& root, pid_t pid) {
   const std::string path = root.ProcPath(pid, "smaps_rollup");
   const auto text = ReadTextFile(path);
   if (!text) return tl::unexpected(text.error());
-  if (text->empty()) return tl::unexpected(NoAddressSpace(path));
-  std::string_view rest = *text;
-  auto sums = ParseOne(rest, path);
-  if (sums && !rest.empty()) return tl::unexpected(text::BadField(path, "line", rest.substr(0, rest.find('\n'))));
+  return ParseSmapsRollup(*text, path);
+}
+
+Result<SmapsRollup> ParseSmapsRollup(std::string_view text, const std::string& path) {
+  if (text.empty()) return tl::unexpected(NoAddressSpace(path));
+  std::string_view line;
+  text::NextLine(text, line);
+  // The span of the address space, as one VMA.
+  const auto span = ParseMapsLine(line, path);
+  if (!span) return tl::unexpected(span.error());
+  SmapsRollup sums;
+  std::array<bool, kRollupFields.size()> found{};
+  while (text::NextLine(text, line)) {
+    std::string_view value = line;
+    std::string_view key = text::NextField(value);
+    if (!key.ends_with(':')) return tl::unexpected(text::BadField(path, "line", line));
+    key.remove_suffix(1);
+    const auto of_key = [key](const auto& field) { return field.first == key; };
+    const auto* const field = std::find_if(kRollupFields.begin(), kRollupFields.end(), of_key);
+    const auto* const later = std::find_if(kLaterRollupFields.begin(), kLaterRollupFields.end(), of_key);
+    if (field == kRollupFields.end() && later == kLaterRollupFields.end()) continue;
+    const auto bytes = text::KilobytesField(path, key, value);
+    if (!bytes) return tl::unexpected(bytes.error());
+    if (later != kLaterRollupFields.end()) {
+      sums.*later->second = *bytes;
+    } else {
+      sums.*field->second = *bytes;
+      found.at(static_cast<size_t>(field - kRollupFields.begin())) = true;
+    }
+  }
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (!found.at(i)) return tl::unexpected(text::MissingField(path, kRollupFields.at(i).first));
+  }
   return sums;
 }
 

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <string>
+#include <string_view>
 
 #include "tests/support/fixture_tree.h"
 
@@ -59,14 +61,73 @@ TEST(SmapsTest, ReadsEveryArea) {
   for (const SmapsVma& smaps : *vmas) ExpectFields(smaps);
 }
 
+constexpr const char* kRollupLine = "1000-72000 ---p 00000000 00:00 0                          [rollup]\n";
+
+// As 4.14 writes them.
+constexpr std::array kFirstRollupFields{
+    "Rss",       "Pss",      "Shared_Clean",  "Shared_Dirty",   "Private_Clean",  "Private_Dirty",   "Referenced",
+    "Anonymous", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "Shared_Hugetlb", "Private_Hugetlb", "Swap",
+    "SwapPss",   "Locked"};
+
+// The first field is 1 kB, the second 2 kB, and so on; `without` is left out.
+std::string RollupText(std::string_view without = "") {
+  std::string text = kRollupLine;
+  for (size_t i = 0; i < kFirstRollupFields.size(); ++i) {
+    if (kFirstRollupFields.at(i) == without) continue;
+    text.append(kFirstRollupFields.at(i)).append(":   ").append(std::to_string(i + 1)).append(" kB\n");
+  }
+  return text;
+}
+
 TEST(SmapsTest, ReadsRollup) {
   const test::FixtureTree tree;
-  tree.WriteFile("42/smaps_rollup", "1000-72000 ---p 00000000 00:00 0                          [rollup]\n" + Fields());
+  tree.WriteFile("42/smaps_rollup", RollupText() +
+                                        "Pss_Dirty: 21 kB\nPss_Anon: 22 kB\nPss_File: 23 kB\nPss_Shmem: 24 kB\n"
+                                        "KSM: 25 kB\nFilePmdMapped: 26 kB\nOfTomorrow: 27 apples\n");
   const auto sums = ReadSmapsRollup(Root(tree.path()), 42);
   ASSERT_TRUE(sums) << sums.error().ToString();
-  EXPECT_EQ(sums->vma.start, 0x1000U);
-  EXPECT_EQ(sums->vma.end, 0x72000U);
-  ExpectFields(*sums);
+  EXPECT_EQ(sums->rss_bytes, 1024U);
+  EXPECT_EQ(sums->pss_bytes, 2U * 1024);
+  EXPECT_EQ(sums->shared_clean_bytes, 3U * 1024);
+  EXPECT_EQ(sums->shared_dirty_bytes, 4U * 1024);
+  EXPECT_EQ(sums->private_clean_bytes, 5U * 1024);
+  EXPECT_EQ(sums->private_dirty_bytes, 6U * 1024);
+  EXPECT_EQ(sums->referenced_bytes, 7U * 1024);
+  EXPECT_EQ(sums->anonymous_bytes, 8U * 1024);
+  EXPECT_EQ(sums->lazy_free_bytes, 9U * 1024);
+  EXPECT_EQ(sums->anon_huge_bytes, 10U * 1024);
+  EXPECT_EQ(sums->shmem_huge_bytes, 11U * 1024);
+  EXPECT_EQ(sums->shared_hugetlb_bytes, 12U * 1024);
+  EXPECT_EQ(sums->private_hugetlb_bytes, 13U * 1024);
+  EXPECT_EQ(sums->swap_bytes, 14U * 1024);
+  EXPECT_EQ(sums->swap_pss_bytes, 15U * 1024);
+  EXPECT_EQ(sums->locked_bytes, 16U * 1024);
+  EXPECT_EQ(sums->pss_dirty_bytes, 21U * 1024);
+  EXPECT_EQ(sums->pss_anon_bytes, 22U * 1024);
+  EXPECT_EQ(sums->pss_file_bytes, 23U * 1024);
+  EXPECT_EQ(sums->pss_shmem_bytes, 24U * 1024);
+  EXPECT_EQ(sums->ksm_bytes, 25U * 1024);
+  EXPECT_EQ(sums->file_huge_bytes, 26U * 1024);
+}
+
+TEST(SmapsTest, OldKernelsLackRollupFields) {
+  const auto sums = ParseSmapsRollup(RollupText(), "smaps_rollup");
+  ASSERT_TRUE(sums) << sums.error().ToString();
+  EXPECT_EQ(sums->pss_bytes, 2U * 1024);
+  EXPECT_FALSE(sums->pss_dirty_bytes);
+  EXPECT_FALSE(sums->pss_anon_bytes);
+  EXPECT_FALSE(sums->pss_file_bytes);
+  EXPECT_FALSE(sums->pss_shmem_bytes);
+  EXPECT_FALSE(sums->ksm_bytes);
+  EXPECT_FALSE(sums->file_huge_bytes);
+}
+
+TEST(SmapsTest, RollupMustBeWhole) {
+  for (const char* field : kFirstRollupFields) {
+    const auto sums = ParseSmapsRollup(RollupText(field), "smaps_rollup");
+    ASSERT_FALSE(sums) << field;
+    EXPECT_EQ(sums.error().ToString(), std::string("smaps_rollup: ") + field + " is missing");
+  }
 }
 
 TEST(SmapsTest, OldKernelsLackFields) {
@@ -97,9 +158,12 @@ TEST(SmapsTest, Malformed) {
     ASSERT_FALSE(vmas) << bad;
     EXPECT_EQ(vmas.error().kind, ErrorKind::kMalformed) << bad;
   }
-  const test::FixtureTree tree;
-  tree.WriteFile("42/smaps_rollup", good + area);
-  EXPECT_EQ(ReadSmapsRollup(Root(tree.path()), 42).error().kind, ErrorKind::kMalformed);
+  for (const std::string& bad : {std::string("\n"), std::string(kRollupLine), RollupText() + area, RollupText() + "\n",
+                                 RollupText() + "Swap: 1\n", RollupText() + "KSM: -1 kB\n"}) {
+    const auto sums = ParseSmapsRollup(bad, "smaps_rollup");
+    ASSERT_FALSE(sums) << bad;
+    EXPECT_EQ(sums.error().kind, ErrorKind::kMalformed) << bad;
+  }
 }
 
 }  // namespace
