@@ -68,7 +68,8 @@ struct WindowCells {
 
 // What the engine keeps of a family.
 struct FamilyState {
-  std::string group;
+  std::string group_name;           // the one asked for; where there was no room for it, `group` is the overflow's
+  Group* group = nullptr;           // of the pass under way
   std::pair<pid_t, uint64_t> root;  // pid and start time of the root that named the group
   std::string root_comm;
   std::unordered_map<uint64_t, WindowCells> windows;  // of families that are walked window by window
@@ -209,9 +210,15 @@ class Engine::Impl : private memory::ScanObserver {
     slot.spent += SteadyClock::now() - begin;
   }
 
-  Tally TallyFor(const Slot& slot, Group& group) {
-    return {std::span(scratch_).subspan(slot.first_gauge, slot.collector->gauges()),
-            std::span(group.counters).subspan(slot.first_counter, slot.collector->counters())};
+  // Shows something of a family to each collector, with its part of the zeroed scratch and of the group's counters.
+  template <class Call>
+  void ShowEach(const FamilyState& state, Call&& call) {
+    std::fill(scratch_.begin(), scratch_.end(), 0);
+    for (Slot& slot : slots_) {
+      const Tally tally{std::span(scratch_).subspan(slot.first_gauge, slot.collector->gauges()),
+                        std::span(state.group->counters).subspan(slot.first_counter, slot.collector->counters())};
+      Guard(slot, [&] { call(*slot.collector, tally); });
+    }
   }
 
   void Assign(const Family& family);
@@ -297,13 +304,14 @@ void Engine::Impl::Assign(const Family& family) {
     const memory::Process& root = *family.members.front()->process;
     const std::pair identity(root.pid, root.start_ticks);
     const bool renamed = identity == state.root && root.stat.comm != state.root_comm;
-    if (state.group.empty() || renamed) state.group = LabelValue(root.stat.comm, options_.label_value_length);
+    if (state.group_name.empty() || renamed) {
+      state.group_name = LabelValue(root.stat.comm, options_.label_value_length);
+    }
     state.root = identity;
     state.root_comm = root.stat.comm;
     DescribeRoot(root, state);
   }
-  // The name found may be the overflow's; the family goes on asking for its own.
-  groups_.Find(state.group, SteadyClock::now());
+  state.group = &groups_.Find(state.group_name, SteadyClock::now())->second;
 }
 
 void Engine::Impl::KeepUnchanged(const Family& family) {
@@ -315,11 +323,7 @@ void Engine::Impl::KeepUnchanged(const Family& family) {
 
 void Engine::Impl::OnWindow(const WindowView& view) {
   FamilyState& state = states_[view.family->id];
-  Group& group = groups_.Find(state.group, SteadyClock::now())->second;
-  std::fill(scratch_.begin(), scratch_.end(), 0);
-  for (Slot& slot : slots_) {
-    Guard(slot, [&] { slot.collector->OnWindow(view, TallyFor(slot, group)); });
-  }
+  ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnWindow(view, tally); });
   uint64_t present = 0;
   for (const memory::MemberWindow& member : view.members) {
     for (const memory::Segment& segment : member.segments) present += segment.tally.Present();
@@ -348,11 +352,7 @@ void Engine::Impl::OnWindow(const WindowView& view) {
 void Engine::Impl::OnFamily(const FamilyView& view) {
   FamilyState& state = states_[view.family->id];
   const Family& family = *view.family;
-  Group& group = groups_.Find(state.group, SteadyClock::now())->second;
-  std::fill(scratch_.begin(), scratch_.end(), 0);
-  for (Slot& slot : slots_) {
-    Guard(slot, [&] { slot.collector->OnFamily(view, TallyFor(slot, group)); });
-  }
+  ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnFamily(view, tally); });
   state.family_cells = scratch_;
   // Windows that nobody maps any more.
   std::erase_if(state.windows, [&](const auto& item) {
@@ -396,11 +396,7 @@ void Engine::Impl::OnFamily(const FamilyView& view) {
 void Engine::Impl::OnEnd(const Family& family, const Member& member) {
   const auto state = states_.find(family.id);
   if (state == states_.end()) return;
-  Group& group = groups_.Find(state->second.group, SteadyClock::now())->second;
-  std::fill(scratch_.begin(), scratch_.end(), 0);
-  for (Slot& slot : slots_) {
-    Guard(slot, [&] { slot.collector->OnEnd(family, member, TallyFor(slot, group)); });
-  }
+  ShowEach(state->second, [&](Collector& collector, const Tally& tally) { collector.OnEnd(family, member, tally); });
 }
 
 void Engine::Impl::AddFamily(const FamilyState& state, SystemTime horizon, GroupState& group) const {
@@ -441,7 +437,7 @@ std::map<std::string, Engine::Impl::GroupState> Engine::Impl::SumGroups() const 
   }
   const SystemTime horizon = std::min(pass_begin_, std::chrono::system_clock::now() - options_.interval);
   for (const auto& [id, state] : states_) {
-    auto found = sums.find(state.group);
+    auto found = sums.find(state.group_name);
     if (found == sums.end()) found = sums.find(Groups::kOverflow);
     if (found != sums.end()) AddFamily(state, horizon, found->second);
   }
