@@ -482,6 +482,8 @@ bool Scanner::ScanFamily(Family& family, std::chrono::milliseconds full_every, S
       ScanUnwalked(cursor, false, view.unwalked);
     }
   }
+  if (!ReadSmaps(family, observer)) return false;
+  view.smaps = smaps_;
   judgement_.Clear();
   MovedSharing moved;
   if (walk.all) FinishLedger(family, moved);
@@ -490,6 +492,25 @@ bool Scanner::ScanFamily(Family& family, std::chrono::milliseconds full_every, S
   view.read_at = std::chrono::system_clock::now();
   PassCompleted(family, walk, full_every);
   observer.OnFamily(view);
+  return true;
+}
+
+bool Scanner::ReadSmaps(const Family& family, ScanObserver& observer) {
+  smaps_.clear();
+  if (!needs_.smaps_rollup_max_bytes) return true;
+  for (const auto& member : family.members) {
+    SmapsReading& reading = smaps_.emplace_back();
+    const Process& process = *member->process;
+    // Swapped pages are walked as resident ones are.
+    if (process.ResidentBytes() + process.status.swap_bytes.value_or(0) > *needs_.smaps_rollup_max_bytes) {
+      reading.state = SmapsReading::State::kTooLarge;
+      continue;
+    }
+    if (!observer.Continue()) return false;
+    if (const auto sums = procfs::ReadSmapsRollup(root_, process.pid)) {
+      reading = {SmapsReading::State::kRead, *sums};
+    }
+  }
   return true;
 }
 
