@@ -1,9 +1,9 @@
 // The interface of a collector: it is shown windows with their verdicts and adds them up.
 //
-// A collector opens no file and keeps no per-window state. It declares how many numbers it needs; the engine keeps
-// them, per window, per family and per group, so that gauges always are the sum of each window's latest reading and
-// counters outlive the processes. Adding a collector is one file that implements this interface and one line in
-// registry.cc.
+// A collector opens no file of a process and keeps no per-window state. It declares what it needs to be read and how
+// many numbers it adds up; the engine keeps these, per window, per family and per group, so that gauges always are the
+// sum of each window's latest reading and counters outlive the processes. Adding a collector is one file that
+// implements this interface and one line in registry.cc.
 //
 // All calls come from the scanning thread. A collector that throws loses its own metrics for that pass, nobody else's.
 #pragma once
@@ -14,17 +14,20 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "collectors/memory/views.h"
+#include "collectors/options.h"
+#include "collectors/procfs/root.h"
 
 namespace cow::collectors {
 
 // Where a collector adds. The engine zeroes `gauges` before each call: they are what this window or family holds now.
-// `counters` are the group's own and only grow.
+// `counters` are the group's own and only grow; they stay valid until OnPassEnd has returned.
 struct Tally {
   std::span<int64_t> gauges;
   std::span<uint64_t> counters;
@@ -71,13 +74,20 @@ class Collector {
   virtual size_t gauges() const { return 0; }
   virtual size_t counters() const { return 0; }
 
+  // What it is to be shown besides the windows. Asked once.
+  virtual memory::Needs needs() const { return {}; }
+  // Whether the kernel and the exporter's rights allow what it does, where that is in question: published as
+  // cow_exporter_capability with its name.
+  virtual std::optional<bool> capability() const { return std::nullopt; }
+
   virtual void OnWindow(const memory::WindowView& /*view*/, const Tally& /*tally*/) {}
   // Once per completed pass over a family, after its windows.
   virtual void OnFamily(const memory::FamilyView& /*view*/, const Tally& /*tally*/) {}
   // A member ended (exit or exec) and its pages are settled. Only counters may be added to.
   virtual void OnEnd(const memory::Family& /*family*/, const memory::Member& /*member*/, const Tally& /*tally*/) {}
-  // A pass found nothing changed in a family and did not read it: its gauges stand.
-  virtual void OnUnchanged(const memory::Family& /*family*/) {}
+  // At the end of every pass, for each family, also for those that were not read because nothing of theirs had changed.
+  // The gauges replace those of this call in the pass before, and are added to those of windows and family.
+  virtual void OnPass(const memory::PassView& /*view*/, const Tally& /*tally*/) {}
   // The family is no more: state kept for it can go.
   virtual void OnFamilyGone(uint64_t /*family_id*/) {}
   // A pass over all families was completed.
@@ -95,12 +105,19 @@ class Collector {
   procfs::PageGeometry geometry_;
 };
 
+// What a collector is made from.
+struct CollectorContext {
+  procfs::Root root;
+  procfs::PageGeometry geometry;
+  CollectorOptions options;
+};
+
 // One line of the registry.
 struct Registration {
   std::string_view name;
   std::string_view help;
   bool enabled_by_default = false;
-  std::unique_ptr<Collector> (*make)(const procfs::PageGeometry& geometry) = nullptr;
+  std::unique_ptr<Collector> (*make)(const CollectorContext& context) = nullptr;
 };
 std::span<const Registration> Registry();
 

@@ -159,6 +159,6 @@ class Cow : public Collector {
 
 }  // namespace
 
-std::unique_ptr<Collector> MakeCow(const procfs::PageGeometry& geometry) { return std::make_unique<Cow>(geometry); }
+std::unique_ptr<Collector> MakeCow(const CollectorContext& context) { return std::make_unique<Cow>(context.geometry); }
 
 }  // namespace cow::collectors

@@ -19,6 +19,7 @@
 #include "collectors/memory/process_table.h"
 #include "collectors/memory/scanner.h"
 #include "collectors/procfs/cgroup.h"
+#include "collectors/procfs/ksm.h"
 #include "collectors/procfs/process_list.h"
 #include "collectors/procfs/system.h"
 
@@ -69,12 +70,14 @@ struct WindowCells {
 
 // What the engine keeps of a family.
 struct FamilyState {
-  std::string group;
+  std::string group_name;           // the one asked for; where there was no room for it, `group` is the overflow's
+  Group* group = nullptr;           // of the pass under way
   std::pair<pid_t, uint64_t> root;  // pid and start time of the root that named the group
   std::string root_comm;
   std::unordered_map<uint64_t, WindowCells> windows;  // of families that are walked window by window
   std::vector<int64_t> window_sum;                    // over `windows`
-  std::vector<int64_t> family_cells;                  // of the last completed pass
+  std::vector<int64_t> family_cells;                  // of the last completed pass that read it
+  std::vector<int64_t> pass_cells;                    // of the last completed pass
   WindowCells lonely;                                 // a process without relatives: its windows in one
   WindowCells lonely_pending;                         // of the pass under way
   uint64_t unread_pages = 0;
@@ -113,13 +116,15 @@ class Engine::Impl : private memory::ScanObserver {
       if (entry == registry.end()) throw std::invalid_argument("unknown collector: " + name);
       Slot slot;
       slot.name = entry->name;
-      slot.collector = entry->make(geometry_);
+      slot.collector = entry->make({root_, geometry_, options_.collector_options});
+      needs_.Add(slot.collector->needs());
       slot.first_gauge = gauges_;
       slot.first_counter = counters_;
       gauges_ += slot.collector->gauges();
       counters_ += slot.collector->counters();
       slots_.push_back(std::move(slot));
     }
+    scanner_.SetNeeds(needs_);
     groups_ = Groups(options_.max_groups, counters_);
     scratch_.assign(gauges_, 0);
     if (const auto boot_time = procfs::ReadBootTimeSeconds(root_)) boot_time_ = *boot_time;
@@ -154,11 +159,15 @@ class Engine::Impl : private memory::ScanObserver {
     for (const auto& family : families_.families()) {
       if (!family->members.empty() && !scanner_.IsDue(*family, full_every)) {
         skipped += family->members.size();
-        KeepUnchanged(*family);
+        states_[family->id].verified_at = std::chrono::system_clock::now();
         continue;
       }
       if (!scanner_.ScanFamily(*family, options_.full_every, *this)) return false;
       families_.Settle(*family, [this](const Family& owner, const Member& member) { OnEnd(owner, member); });
+    }
+    for (const auto& family : families_.families()) {
+      if (!control_->Continue()) return false;
+      ShowPass(*family);
     }
     std::erase_if(states_, [this](const auto& item) {
       if (item.second.pass == pass_) return false;
@@ -216,14 +225,20 @@ class Engine::Impl : private memory::ScanObserver {
     slot.spent += SteadyClock::now() - begin;
   }
 
-  Tally TallyFor(const Slot& slot, Group& group) {
-    return {std::span(scratch_).subspan(slot.first_gauge, slot.collector->gauges()),
-            std::span(group.counters).subspan(slot.first_counter, slot.collector->counters())};
+  // Shows something of a family to each collector, with its part of the zeroed scratch and of the group's counters.
+  template <class Call>
+  void ShowEach(const FamilyState& state, Call&& call) {
+    std::fill(scratch_.begin(), scratch_.end(), 0);
+    for (Slot& slot : slots_) {
+      const Tally tally{std::span(scratch_).subspan(slot.first_gauge, slot.collector->gauges()),
+                        std::span(state.group->counters).subspan(slot.first_counter, slot.collector->counters())};
+      Guard(slot, [&] { call(*slot.collector, tally); });
+    }
   }
 
   void Assign(const Family& family);
   void DescribeRoot(const memory::Process& root, FamilyState& state);
-  void KeepUnchanged(const Family& family);
+  void ShowPass(const Family& family);
   void OnWindow(const WindowView& view) override;
   void OnFamily(const FamilyView& view) override;
   void OnEnd(const Family& family, const Member& member);
@@ -242,6 +257,7 @@ class Engine::Impl : private memory::ScanObserver {
   procfs::PageGeometry geometry_;
   memory::ProcessTable table_;
   memory::Scanner scanner_;
+  memory::Needs needs_;
   memory::Families families_;
   Groups groups_;
   std::vector<Slot> slots_;
@@ -299,34 +315,40 @@ void Engine::Impl::Assign(const Family& family) {
   if (state.window_sum.empty()) {
     state.window_sum.assign(gauges_, 0);
     state.family_cells.assign(gauges_, 0);
+    state.pass_cells.assign(gauges_, 0);
   }
   if (!family.members.empty()) {
     const memory::Process& root = *family.members.front()->process;
     const std::pair identity(root.pid, root.start_ticks);
     const bool renamed = identity == state.root && root.stat.comm != state.root_comm;
-    if (state.group.empty() || renamed) state.group = LabelValue(root.stat.comm, options_.label_value_length);
+    if (state.group_name.empty() || renamed) {
+      state.group_name = LabelValue(root.stat.comm, options_.label_value_length);
+    }
     state.root = identity;
     state.root_comm = root.stat.comm;
     DescribeRoot(root, state);
   }
-  // The name found may be the overflow's; the family goes on asking for its own.
-  groups_.Find(state.group, SteadyClock::now());
+  state.group = &groups_.Find(state.group_name, SteadyClock::now())->second;
 }
 
-void Engine::Impl::KeepUnchanged(const Family& family) {
-  states_[family.id].verified_at = std::chrono::system_clock::now();
-  for (Slot& slot : slots_) {
-    Guard(slot, [&] { slot.collector->OnUnchanged(family); });
+void Engine::Impl::ShowPass(const Family& family) {
+  std::vector<std::optional<procfs::KsmStat>> ksm;
+  if (needs_.ksm_stat) {
+    ksm.reserve(family.members.size());
+    for (const auto& member : family.members) {
+      const auto stat = procfs::ReadKsmStat(root_, member->process->pid);
+      ksm.push_back(stat ? std::optional(*stat) : std::nullopt);
+    }
   }
+  FamilyState& state = states_[family.id];
+  const memory::PassView view{&family, ksm};
+  ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnPass(view, tally); });
+  state.pass_cells = scratch_;
 }
 
 void Engine::Impl::OnWindow(const WindowView& view) {
   FamilyState& state = states_[view.family->id];
-  Group& group = groups_.Find(state.group, SteadyClock::now())->second;
-  std::fill(scratch_.begin(), scratch_.end(), 0);
-  for (Slot& slot : slots_) {
-    Guard(slot, [&] { slot.collector->OnWindow(view, TallyFor(slot, group)); });
-  }
+  ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnWindow(view, tally); });
   uint64_t present = 0;
   for (const memory::MemberWindow& member : view.members) {
     for (const memory::Segment& segment : member.segments) present += segment.tally.Present();
@@ -355,11 +377,7 @@ void Engine::Impl::OnWindow(const WindowView& view) {
 void Engine::Impl::OnFamily(const FamilyView& view) {
   FamilyState& state = states_[view.family->id];
   const Family& family = *view.family;
-  Group& group = groups_.Find(state.group, SteadyClock::now())->second;
-  std::fill(scratch_.begin(), scratch_.end(), 0);
-  for (Slot& slot : slots_) {
-    Guard(slot, [&] { slot.collector->OnFamily(view, TallyFor(slot, group)); });
-  }
+  ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnFamily(view, tally); });
   state.family_cells = scratch_;
   // Windows that nobody maps any more.
   std::erase_if(state.windows, [&](const auto& item) {
@@ -403,16 +421,12 @@ void Engine::Impl::OnFamily(const FamilyView& view) {
 void Engine::Impl::OnEnd(const Family& family, const Member& member) {
   const auto state = states_.find(family.id);
   if (state == states_.end()) return;
-  Group& group = groups_.Find(state->second.group, SteadyClock::now())->second;
-  std::fill(scratch_.begin(), scratch_.end(), 0);
-  for (Slot& slot : slots_) {
-    Guard(slot, [&] { slot.collector->OnEnd(family, member, TallyFor(slot, group)); });
-  }
+  ShowEach(state->second, [&](Collector& collector, const Tally& tally) { collector.OnEnd(family, member, tally); });
 }
 
 void Engine::Impl::AddFamily(const FamilyState& state, SystemTime horizon, GroupState& group) const {
   for (size_t i = 0; i < gauges_; ++i) {
-    group.gauges[i] += state.window_sum[i] + state.family_cells[i];
+    group.gauges[i] += state.window_sum[i] + state.family_cells[i] + state.pass_cells[i];
     if (!state.lonely.gauges.empty()) group.gauges[i] += state.lonely.gauges[i];
   }
   const auto rest = [&](SystemTime read_at, uint64_t pages) {
@@ -448,7 +462,7 @@ std::map<std::string, Engine::Impl::GroupState> Engine::Impl::SumGroups() const 
   }
   const SystemTime horizon = std::min(pass_begin_, std::chrono::system_clock::now() - options_.interval);
   for (const auto& [id, state] : states_) {
-    auto found = sums.find(state.group);
+    auto found = sums.find(state.group_name);
     if (found == sums.end()) found = sums.find(Groups::kOverflow);
     if (found != sums.end()) AddFamily(state, horizon, found->second);
   }
@@ -599,6 +613,11 @@ void Engine::Impl::PublishSelf(MetricWriter& writer) const {
                                                               {"kpageflags", can.kpageflags},
                                                               {"pagemap_scan", can.pagemap_scan}}};
   for (const auto& [feature, has] : features) writer.Add({{"feature", feature}}, has ? 1 : 0);
+  for (const Slot& slot : slots_) {
+    if (const auto has = slot.collector->capability()) {
+      writer.Add({{"feature", std::string(slot.name)}}, *has ? 1 : 0);
+    }
+  }
 }
 
 std::vector<prometheus::MetricFamily> Engine::Impl::Collect() const {

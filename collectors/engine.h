@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "collectors/options.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::collectors {
@@ -31,9 +32,10 @@ std::vector<CollectorInfo> AvailableCollectors();
 
 struct EngineOptions {
   std::vector<std::string> collectors;  // names of the enabled ones; an unknown name throws std::invalid_argument
-  size_t max_groups = 200;              // later ones are added up in group "_other"
-  size_t max_processes = 20000;         // further ones are counted as unread, reason "budget"
-  size_t label_value_length = 128;      // bytes; longer values are cut at a UTF-8 boundary
+  CollectorOptions collector_options;
+  size_t max_groups = 200;                       // later ones are added up in group "_other"
+  size_t max_processes = 20000;                  // further ones are counted as unread, reason "budget"
+  size_t label_value_length = 128;               // bytes; longer values are cut at a UTF-8 boundary
   uint64_t ledger_bytes = uint64_t{256} << 20U;  // over it records keep one bit instead of a frame
   // Time between passes: values older than it are not covered. 0: a pass at each scrape.
   std::chrono::milliseconds interval{0};

@@ -15,14 +15,9 @@ class Faults : public Collector {
 
   size_t counters() const override { return 1; }
 
-  void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
+  void OnPass(const memory::PassView& view, const Tally& tally) override {
     for (const auto& member : view.family->members) Count(*member->process, tally);
     for (const auto& alias : view.family->aliases) Count(*alias, tally);
-  }
-
-  void OnUnchanged(const memory::Family& family) override {
-    for (const auto& member : family.members) Keep(*member->process);
-    for (const auto& alias : family.aliases) Keep(*alias);
   }
 
   void OnPassEnd() override {
@@ -53,19 +48,14 @@ class Faults : public Collector {
     seen->second = {faults, pass_};
   }
 
-  void Keep(const memory::Process& process) {
-    const auto seen = seen_.find(Identity(process.pid, process.start_ticks));
-    if (seen != seen_.end()) seen->second.pass = pass_;
-  }
-
   std::map<Identity, Seen> seen_;
   uint64_t pass_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<Collector> MakeFaults(const procfs::PageGeometry& geometry) {
-  return std::make_unique<Faults>(geometry);
+std::unique_ptr<Collector> MakeFaults(const CollectorContext& context) {
+  return std::make_unique<Faults>(context.geometry);
 }
 
 }  // namespace cow::collectors

@@ -7,10 +7,10 @@
 
 namespace cow::collectors {
 
-std::unique_ptr<Collector> MakeCow(const procfs::PageGeometry& geometry);
-std::unique_ptr<Collector> MakeFaults(const procfs::PageGeometry& geometry);
-std::unique_ptr<Collector> MakeSharing(const procfs::PageGeometry& geometry);
-std::unique_ptr<Collector> MakeThp(const procfs::PageGeometry& geometry);
-std::unique_ptr<Collector> MakeZeroPage(const procfs::PageGeometry& geometry);
+std::unique_ptr<Collector> MakeCow(const CollectorContext& context);
+std::unique_ptr<Collector> MakeFaults(const CollectorContext& context);
+std::unique_ptr<Collector> MakeSharing(const CollectorContext& context);
+std::unique_ptr<Collector> MakeThp(const CollectorContext& context);
+std::unique_ptr<Collector> MakeZeroPage(const CollectorContext& context);
 
 }  // namespace cow::collectors

@@ -158,8 +158,8 @@ class Sharing : public Collector {
 
 }  // namespace
 
-std::unique_ptr<Collector> MakeSharing(const procfs::PageGeometry& geometry) {
-  return std::make_unique<Sharing>(geometry);
+std::unique_ptr<Collector> MakeSharing(const CollectorContext& context) {
+  return std::make_unique<Sharing>(context.geometry);
 }
 
 }  // namespace cow::collectors

@@ -48,6 +48,6 @@ class Thp : public Collector {
 
 }  // namespace
 
-std::unique_ptr<Collector> MakeThp(const procfs::PageGeometry& geometry) { return std::make_unique<Thp>(geometry); }
+std::unique_ptr<Collector> MakeThp(const CollectorContext& context) { return std::make_unique<Thp>(context.geometry); }
 
 }  // namespace cow::collectors

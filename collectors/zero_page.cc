@@ -42,8 +42,8 @@ class ZeroPage : public Collector {
 
 }  // namespace
 
-std::unique_ptr<Collector> MakeZeroPage(const procfs::PageGeometry& geometry) {
-  return std::make_unique<ZeroPage>(geometry);
+std::unique_ptr<Collector> MakeZeroPage(const CollectorContext& context) {
+  return std::make_unique<ZeroPage>(context.geometry);
 }
 
 }  // namespace cow::collectors

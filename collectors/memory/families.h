@@ -25,7 +25,6 @@
 #include "collectors/memory/mapping.h"
 #include "collectors/memory/process_table.h"
 #include "collectors/procfs/pagemap.h"
-#include "collectors/procfs/smaps.h"
 #include "collectors/procfs/system.h"
 
 namespace cow::memory {
@@ -68,12 +67,11 @@ struct Member {
   std::optional<procfs::Pagemap> pagemap;
   std::vector<Mapping> mappings;              // of the current pass
   std::unordered_set<uint64_t> huge_windows;  // windows that were mapped by one huge page at the last look
-  bool shares_unseen = false;           // it has no relatives, and yet its pages are shared: it is walked all the same
-  std::optional<procfs::Error> unread;  // why the last pass could not read it
-  Mode mode = Mode::kFull;              // of the last pass
-  std::optional<procfs::SmapsRollup> rollup;  // instead of its page table, in mode kNoPagemap
-  std::optional<ChangeSignals> read_at;       // as they were at the last completed pass that read it
-  uint64_t life_break_pages = 0;              // broken between it and its parent since it joined
+  bool shares_unseen = false;            // it has no relatives, and yet its pages are shared: it is walked all the same
+  std::optional<procfs::Error> unread;   // why the last pass could not read it
+  Mode mode = Mode::kFull;               // of the last pass
+  std::optional<ChangeSignals> read_at;  // as they were at the last completed pass that read it
+  uint64_t life_break_pages = 0;         // broken between it and its parent since it joined
 };
 
 struct Family {

@@ -30,8 +30,9 @@ constexpr uint64_t kSparseSlackPages = 16384;
 constexpr uint64_t kDenseSliceBytes = uint64_t{32} << 20;
 constexpr uint64_t kSparseSliceBytes = uint64_t{16} << 30;
 constexpr uint64_t kSparseSlicePages = 4096;
-// smaps_rollup holds the target's mmap lock while it walks: only processes up to this size are asked for it.
-constexpr uint64_t kMaxRollupBytes = uint64_t{512} << 20;
+// smaps_rollup holds the target's mmap lock while it walks: only processes up to this size are asked for it where no
+// collector sets another limit.
+constexpr uint64_t kMaxSmapsBytes = uint64_t{512} << 20;
 // Windows compared at most to find out whether two processes are related.
 constexpr size_t kProbeWindows = 256;
 
@@ -376,19 +377,7 @@ bool Scanner::OpenMember(Member& member, std::vector<procfs::Pagemap>& borrowed,
   return true;
 }
 
-// What is left to know of a process whose page table is denied. smaps_rollup asks for less: no CAP_DAC_READ_SEARCH, and
-// ptrace read permission only.
-void Scanner::ReadInstead(Member& member) const {
-  member.mode = Mode::kNone;
-  if (member.process->ResidentBytes() > kMaxRollupBytes) return;
-  auto rollup = procfs::ReadSmapsRollup(root_, member.process->memory);
-  if (!rollup) return;
-  member.rollup = *rollup;
-  member.mode = Mode::kNoPagemap;
-}
-
-std::vector<Scanner::Cursor> Scanner::Prepare(Family& family, std::vector<procfs::Pagemap>& borrowed,
-                                              FamilyView& view) {
+std::vector<Scanner::Cursor> Scanner::Prepare(Family& family, std::vector<procfs::Pagemap>& borrowed) {
   std::vector<Cursor> cursors;
   cursors.reserve(family.members.size());
   borrowed.reserve(family.members.size());
@@ -400,16 +389,14 @@ std::vector<Scanner::Cursor> Scanner::Prepare(Family& family, std::vector<procfs
   }
   for (const auto& member : family.members) {
     member->unread.reset();
-    member->rollup.reset();
     member->mappings.clear();
     member->mode = best;
     Cursor cursor;
     if (OpenMember(*member, borrowed, cursor)) {
       cursors.push_back(std::move(cursor));
     } else if (member->unread->kind == procfs::ErrorKind::kDenied) {
-      ReadInstead(*member);
+      member->mode = Mode::kNone;
     }
-    view.modes[static_cast<size_t>(member->mode)] = true;
   }
   return cursors;
 }
@@ -460,7 +447,7 @@ bool Scanner::ScanFamily(Family& family, std::chrono::milliseconds full_every, S
     return true;
   }
   std::vector<procfs::Pagemap> borrowed;
-  std::vector<Cursor> cursors = Prepare(family, borrowed, view);
+  std::vector<Cursor> cursors = Prepare(family, borrowed);
   Walk walk{MustWalk(family), false};
   for (Cursor& cursor : cursors) {
     cursor.ranges = RangesOf(cursor, walk.all);
@@ -502,6 +489,9 @@ bool Scanner::ScanFamily(Family& family, std::chrono::milliseconds full_every, S
       ScanUnwalked(cursor, false, view.unwalked);
     }
   }
+  if (!ReadSmaps(family, observer)) return false;
+  view.smaps = smaps_;
+  for (const auto& member : family.members) view.modes[static_cast<size_t>(member->mode)] = true;
   judgement_.Clear();
   MovedSharing moved;
   if (walk.all) FinishLedger(family, moved);
@@ -510,6 +500,33 @@ bool Scanner::ScanFamily(Family& family, std::chrono::milliseconds full_every, S
   view.read_at = std::chrono::system_clock::now();
   PassCompleted(family, walk, full_every);
   observer.OnFamily(view);
+  return true;
+}
+
+// smaps_rollup asks for less than pagemap does (ptrace read permission, no CAP_DAC_READ_SEARCH): it is what is left to
+// know of a process whose page table is denied.
+bool Scanner::ReadSmaps(const Family& family, ScanObserver& observer) {
+  smaps_.clear();
+  for (const auto& member : family.members) {
+    SmapsReading& reading = smaps_.emplace_back();
+    const Process& process = *member->process;
+    const bool denied = member->mode == Mode::kNone;
+    if (!denied && !needs_.smaps_rollup_max_bytes) continue;
+    // Swapped pages are walked as resident ones are.
+    const uint64_t bytes = process.ResidentBytes() + process.status.swap_bytes.value_or(0);
+    if (bytes > needs_.smaps_rollup_max_bytes.value_or(kMaxSmapsBytes)) {
+      reading.state = SmapsReading::State::kTooLarge;
+      continue;
+    }
+    if (!observer.Continue()) return false;
+    const auto sums = procfs::ReadSmapsRollup(root_, process.memory);
+    if (!sums) {
+      reading.state = SmapsReading::State::kUnreadable;
+      continue;
+    }
+    reading = {SmapsReading::State::kRead, *sums};
+    if (denied) member->mode = Mode::kNoPagemap;
+  }
   return true;
 }
 

@@ -58,6 +58,8 @@ class Scanner : public FrameProbe {
   const procfs::PageGeometry& geometry() const { return geometry_; }
   uint64_t zero_frame() const { return zero_frame_; }
   ScanCounters counters() const;
+  // What observers are to be shown besides the windows.
+  void SetNeeds(const Needs& needs) { needs_ = needs; }
 
   // Reads the host's own counters: called once before the families of a pass.
   void BeginPass();
@@ -102,8 +104,7 @@ class Scanner : public FrameProbe {
 
   // Opens a member's page table and reads its mappings; false if that can't be done, and why is in `unread`.
   bool OpenMember(Member& member, std::vector<procfs::Pagemap>& borrowed, Cursor& cursor);
-  void ReadInstead(Member& member) const;
-  std::vector<Cursor> Prepare(Family& family, std::vector<procfs::Pagemap>& borrowed, FamilyView& view);
+  std::vector<Cursor> Prepare(Family& family, std::vector<procfs::Pagemap>& borrowed);
   bool MustWalk(const Family& family) const;
   std::vector<PageRange> RangesOf(Cursor& cursor, bool walk_all);
   void AddPopulatedRanges(const Mapping& mapping, Cursor& cursor, std::vector<PageRange>& ranges);
@@ -126,6 +127,8 @@ class Scanner : public FrameProbe {
   void Show(const Family& family, std::vector<Cursor>& cursors, uint64_t window, ScanObserver& observer);
   SegmentTally TallySegment(const Mapping& mapping, std::span<const uint64_t> entries) const;
   uint64_t HugePages(Cursor& cursor, uint64_t window);
+  // False if the observer abandoned the pass.
+  bool ReadSmaps(const Family& family, ScanObserver& observer);
   void FinishLedger(Family& family, MovedSharing& moved);
   static void PassCompleted(Family& family, const Walk& walk, std::chrono::milliseconds full_every);
 
@@ -139,6 +142,7 @@ class Scanner : public FrameProbe {
   bool random_layouts_ = true;
   DeviceTypes devices_;
   ScanCounters counters_;
+  Needs needs_;
   std::optional<procfs::Vmstat> vmstat_;
   bool host_changed_ = true;  // by its own counters, since the pass before
 
@@ -155,6 +159,7 @@ class Scanner : public FrameProbe {
   std::vector<procfs::ScanRegion> regions_;
   std::vector<Segment> segments_;
   std::vector<MemberWindow> shown_;
+  std::vector<SmapsReading> smaps_;
 };
 
 }  // namespace cow::memory

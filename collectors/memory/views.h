@@ -5,12 +5,15 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "collectors/memory/families.h"
 #include "collectors/memory/ledger.h"
 #include "collectors/memory/mapping.h"
+#include "collectors/procfs/ksm.h"
+#include "collectors/procfs/smaps.h"
 #include "collectors/procfs/system.h"
 
 namespace cow::memory {
@@ -66,6 +69,27 @@ struct Unwalked {
   uint64_t huge_pmd_bytes = 0;
 };
 
+// What is read besides the windows, if a collector needs it: the union of what all of them need is read once.
+struct Needs {
+  // smaps_rollup of members that are no larger than this, resident and swapped; empty: of none.
+  std::optional<uint64_t> smaps_rollup_max_bytes;
+  bool ksm_stat = false;  // of every member, in every pass
+
+  void Add(const Needs& other) {
+    if (!smaps_rollup_max_bytes || smaps_rollup_max_bytes < other.smaps_rollup_max_bytes) {
+      smaps_rollup_max_bytes = other.smaps_rollup_max_bytes;
+    }
+    ksm_stat = ksm_stat || other.ksm_stat;
+  }
+};
+
+// What smaps_rollup says of one member. It is also read where the page table is denied.
+struct SmapsReading {
+  enum class State { kNotNeeded, kRead, kTooLarge, kUnreadable };
+  State state = State::kNotNeeded;
+  procfs::SmapsRollup sums;  // of kRead
+};
+
 // The end of a completed pass over a family.
 struct FamilyView {
   const Family* family = nullptr;
@@ -77,6 +101,14 @@ struct FamilyView {
   std::array<bool, kModes> modes{};  // in use by its members
   bool frames_known = true;  // false: zero pages could not be told from others in the windows, only in `unwalked`
   bool scan_known = true;    // PAGEMAP_SCAN is there: huge_pmd is a count; else it is unknown
+  std::span<const SmapsReading> smaps;  // of the members in their order
+};
+
+// A family at the end of a pass, read in it or not.
+struct PassView {
+  const Family* family = nullptr;
+  // Of the members in their order, empty if nobody needs it; no value where it can't be read.
+  std::span<const std::optional<procfs::KsmStat>> ksm;
 };
 
 // The mapping kind of the page that a verdict is about.

@@ -9,21 +9,72 @@
 #include "collectors/procfs/text.h"
 
 namespace cow::procfs {
+namespace {
 
-Result<uint64_t> ReadKsmMergingPages(const Root& root, TaskId task) {
-  const std::string path = root.ProcPath(task, "ksm_merging_pages");
-  const auto text = ReadTextFile(path);
+// The text of a file of the process; empty if the kernel has none of this name while the process lives.
+Result<std::optional<std::string>> ReadIfThere(const Root& root, TaskId task, std::string_view file) {
+  const std::string path = root.ProcPath(task, file);
+  auto text = ReadTextFile(path);
   if (!text) {
     const bool lives = access(root.ProcPath(task, "").c_str(), F_OK) == 0;
-    if (text.error().error_number == ENOENT && lives) return 0;
+    if (text.error().error_number == ENOENT && lives) return std::nullopt;
     return tl::unexpected(text.error());
   }
   // The kernel writes nothing for a zombie or a kernel thread.
   if (text->empty()) return tl::unexpected(Error{ErrorKind::kGone, path, 0, "empty: no address space"});
-  std::string_view rest = *text;
+  return std::move(*text);
+}
+
+Result<std::optional<uint64_t>> ReadMergingPages(const Root& root, TaskId task) {
+  const auto text = ReadIfThere(root, task, "ksm_merging_pages");
+  if (!text) return tl::unexpected(text.error());
+  if (!*text) return std::nullopt;
+  std::string_view rest = **text;
   std::string_view line;
   text::NextLine(rest, line);
-  return text::NumberField<uint64_t>(path, "pages", text::Trim(line));
+  const auto pages = text::NumberField<uint64_t>(root.ProcPath(task, "ksm_merging_pages"), "pages", text::Trim(line));
+  if (!pages) return tl::unexpected(pages.error());
+  return *pages;
+}
+
+template <class T>
+Result<void> SetNumber(const std::string& path, std::string_view key, std::string_view value,
+                       std::optional<T>& target) {
+  const auto number = text::NumberField<T>(path, key, value);
+  if (!number) return tl::unexpected(number.error());
+  target = *number;
+  return {};
+}
+
+}  // namespace
+
+Result<uint64_t> ReadKsmMergingPages(const Root& root, TaskId task) {
+  return ReadMergingPages(root, task).map([](const std::optional<uint64_t>& pages) { return pages.value_or(0); });
+}
+
+Result<KsmStat> ReadKsmStat(const Root& root, TaskId task) {
+  const auto text = ReadIfThere(root, task, "ksm_stat");
+  if (!text) return tl::unexpected(text.error());
+  KsmStat stat;
+  const std::string path = root.ProcPath(task, "ksm_stat");
+  std::string_view rest = *text ? std::string_view(**text) : std::string_view();
+  std::string_view line;
+  while (text::NextLine(rest, line)) {
+    const std::string_view key = text::NextField(line);
+    const std::string_view value = text::Trim(line);
+    Result<void> read;
+    if (key == "ksm_merging_pages") read = SetNumber(path, key, value, stat.merging_pages);
+    if (key == "ksm_zero_pages") read = SetNumber(path, key, value, stat.zero_pages);
+    if (key == "ksm_rmap_items") read = SetNumber(path, key, value, stat.rmap_items);
+    if (key == "ksm_process_profit") read = SetNumber(path, key, value, stat.profit_bytes);
+    if (!read) return tl::unexpected(read.error());
+  }
+  if (!stat.merging_pages) {
+    const auto pages = ReadMergingPages(root, task);
+    if (!pages) return tl::unexpected(pages.error());
+    stat.merging_pages = *pages;
+  }
+  return stat;
 }
 
 }  // namespace cow::procfs

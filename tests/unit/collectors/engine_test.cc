@@ -651,10 +651,9 @@ class Faltering : public Collector {
 
 TEST_F(EngineTest, CollectorThatFailsCostsOnlyItsOwnMetrics) {
   std::vector<Registration> registry(Registry().begin(), Registry().end());
-  registry.push_back(
-      {"faltering", "fails", true, [](const procfs::PageGeometry& geometry) -> std::unique_ptr<Collector> {
-         return std::make_unique<Faltering>(geometry);
-       }});
+  registry.push_back({"faltering", "fails", true, [](const CollectorContext& context) -> std::unique_ptr<Collector> {
+                        return std::make_unique<Faltering>(context.geometry);
+                      }});
   AddPair();
   host_.tree().WriteFile("proc/vmstat", "pswpin 0\npswpout 0\nthp_collapse_alloc 0\n");
   host_.Sync();
