@@ -18,6 +18,7 @@
 #include "collectors/memory/families.h"
 #include "collectors/memory/process_table.h"
 #include "collectors/memory/scanner.h"
+#include "collectors/mode_notices.h"
 #include "collectors/procfs/cgroup.h"
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/process_list.h"
@@ -35,8 +36,6 @@ using prometheus::MetricType;
 using SystemTime = std::chrono::system_clock::time_point;
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr std::array<std::string_view, memory::kModes> kModeNames{"full", "no_kpage", "no_frames", "no_pagemap",
-                                                                  "none"};
 constexpr std::array<std::string_view, 4> kUnreadReasons{"denied", "gone", "budget", "malformed"};
 enum UnreadReason : size_t { kDenied, kGone, kBudget, kMalformed };
 
@@ -154,6 +153,8 @@ class Engine::Impl : private memory::ScanObserver {
     const auto gone = table_.unreadable().find(ErrorKind::kGone);
     const size_t nameless = table_.unreadable().size() - (gone == table_.unreadable().end() ? 0 : 1);
     if (table_.over_limit() + nameless > 0) groups_.Find(Groups::kOverflow, begin);
+    if (const auto denied = table_.unreadable().find(ErrorKind::kDenied); denied != table_.unreadable().end())
+      notices_.NoteNameless(Groups::kOverflow, denied->second);
     uint64_t skipped = 0;
     for (const auto& family : families_.families()) Assign(*family);
     for (const auto& family : families_.families()) {
@@ -188,6 +189,7 @@ class Engine::Impl : private memory::ScanObserver {
   }
 
   std::vector<prometheus::MetricFamily> Collect() const;
+  std::vector<ModeNotice> TakeNotices() { return notices_.Take(); }
 
  private:
   // The sums of one group over its families.
@@ -260,6 +262,7 @@ class Engine::Impl : private memory::ScanObserver {
   memory::Needs needs_;
   memory::Families families_;
   Groups groups_;
+  ModeNotices notices_;
   std::vector<Slot> slots_;
   size_t gauges_ = 0;
   size_t counters_ = 0;
@@ -411,6 +414,7 @@ void Engine::Impl::OnFamily(const FamilyView& view) {
     state.has_child = true;
   }
   state.modes = view.modes;
+  notices_.Note(state.group_name, family);
   state.scan_known = view.scan_known;
   state.completed = true;
   state.read_at = view.read_at;
@@ -443,7 +447,7 @@ void Engine::Impl::AddFamily(const FamilyState& state, SystemTime horizon, Group
   group.known_pages += state.unread_pages;
   group.processes += state.processes;
   group.families += state.members > 1 ? 1 : 0;
-  for (size_t i = 0; i < kModeNames.size(); ++i) group.modes.at(i) = group.modes.at(i) || state.modes.at(i);
+  for (size_t i = 0; i < memory::kModes; ++i) group.modes.at(i) = group.modes.at(i) || state.modes.at(i);
   group.scan_known = group.scan_known && state.scan_known;
   for (size_t i = 0; i < kUnreadReasons.size(); ++i) group.unread.at(i) += state.unread.at(i);
   if (state.has_child && (!group.oldest_child || state.first_start < *group.oldest_child)) {
@@ -537,8 +541,9 @@ void Engine::Impl::PublishKnowledge(const std::map<std::string, GroupState>& gro
   writer.Begin("cow_group_mode", "How much of the page tables could be seen; 1 for the modes in use.",
                MetricType::Gauge);
   for (const auto& [name, state] : groups) {
-    for (size_t mode = 0; mode < kModeNames.size(); ++mode) {
-      if (state.modes.at(mode)) writer.AddFor(name, {{"mode", std::string(kModeNames.at(mode))}}, 1);
+    for (size_t mode = 0; mode < memory::kModes; ++mode) {
+      if (state.modes.at(mode))
+        writer.AddFor(name, {{"mode", std::string(ModeName(static_cast<memory::Mode>(mode)))}}, 1);
     }
   }
   writer.Begin("cow_scan_coverage_ratio", "Share of the group's resident pages that the last values rest on.",
@@ -657,5 +662,6 @@ Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registr
 Engine::~Engine() = default;
 bool Engine::RunPass(PassControl& control) { return impl_->RunPass(control); }
 std::vector<prometheus::MetricFamily> Engine::Collect() const { return impl_->Collect(); }
+std::vector<ModeNotice> Engine::TakeNotices() { return impl_->TakeNotices(); }
 
 }  // namespace cow::collectors
