@@ -19,8 +19,8 @@ constexpr const char* kZeroHuge = "cow_zero_page_bytes{size=huge}";
 
 class StateTest : public LiveTest {
  protected:
-  // Until they are written back, pages of a program that was just built are dirty, and smaps counts them as private where
-  // one process maps them.
+  // Until they are written back, pages of a program that was just built are dirty, and smaps counts them as private
+  // where one process maps them.
   void SetUp() override {
     LiveTest::SetUp();
     const std::string path = "/proc/" + std::to_string(workload().Pid()) + "/exe";
