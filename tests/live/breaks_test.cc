@@ -9,21 +9,7 @@
 namespace cow::live {
 namespace {
 
-class BreaksTest : public LiveTest {
- protected:
-  // A mapping of the root, written to, and a child that shares it; both have executed a command since.
-  int ForkOver(const std::string& name, size_t pages) {
-    workload().Map(0, name, pages);
-    Do("write 0 " + name + " 0 " + std::to_string(pages));
-    return ForkWarm(0);
-  }
-  int ForkWarm(int parent) {
-    const int child = Fork(parent);
-    Idle(parent);
-    Idle(child);
-    return child;
-  }
-};
+using BreaksTest = LiveTest;
 
 TEST_F(BreaksTest, ParentsWritesAreTheParents) {
   ForkOver("a", 1000);
