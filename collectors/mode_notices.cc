@@ -40,7 +40,8 @@ void ModeNotices::NoteNameless(const std::string& group, size_t processes) {
 
 void ModeNotices::Add(const std::string& group, Mode mode, pid_t pid, std::string reason) {
   if (told_.size() >= kMaxTold) told_.clear();
-  if (!told_.emplace(group, mode).second) return;
+  const bool of_all_groups = mode == Mode::kNoKpage || mode == Mode::kNoFrames;
+  if (!told_.emplace(of_all_groups ? std::string() : group, mode).second) return;
   const auto [notice, is_first] = fresh_.try_emplace(mode);
   ++notice->second.groups;
   if (!is_first) return;

@@ -1,5 +1,6 @@
-// What the log is told of processes that can't be seen in full: each group and mode once, and one line for all that are
-// new in a pass, so that hundreds of denied groups are no flood. Not thread-safe.
+// What the log is told of processes that can't be seen in full. What the exporter's own rights hide is told once; what
+// is denied of single processes once for each group and mode, in one line for all groups that are new in a pass, so
+// that hundreds of them are no flood. Not thread-safe.
 #pragma once
 
 #include <cstddef>

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "collectors/procfs/maps.h"
 #include "collectors/procfs/process_list.h"
 
 namespace cow::memory {
@@ -10,6 +11,22 @@ namespace {
 std::optional<LayoutKey> LayoutOf(const procfs::Stat& stat) {
   if (!stat.LayoutKnown()) return std::nullopt;
   return LayoutKey{stat.start_code, stat.end_code, stat.start_data, stat.end_data, stat.start_brk, stat.start_stack};
+}
+
+// Of addresses in maps that exec draws and nothing moves afterwards. maps may be open where stat hides the layout:
+// since Linux 6.15 CAP_PERFMON, which CAP_SYS_ADMIN implies, is enough for it (fs/proc/base.c, kernel/fork.c:
+// may_access_mm).
+std::optional<LayoutKey> LayoutOfMaps(const procfs::Root& root, procfs::TaskId task) {
+  const auto vmas = procfs::ReadMaps(root, task);
+  if (!vmas) return std::nullopt;
+  LayoutKey key;
+  for (const procfs::Vma& vma : *vmas) {
+    if (key.start_code == 0 && vma.executable && vma.inode != 0) key.start_code = vma.start;
+    if (vma.path == "[vdso]") key.start_data = vma.start;
+    if (vma.path == "[stack]") key.start_stack = vma.end;
+  }
+  if (key.start_code == 0 || key.start_stack == 0) return std::nullopt;
+  return key;
 }
 
 }  // namespace
@@ -82,7 +99,8 @@ void ProcessTable::UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>
   const auto known = processes_.find(pid);
   const bool is_known = known != processes_.end() && known->second->start_ticks == stat->start_time_ticks;
   const std::shared_ptr<Process> process = is_known ? known->second : std::make_shared<Process>();
-  const std::optional<LayoutKey> layout = LayoutOf(*stat);
+  std::optional<LayoutKey> layout = LayoutOf(*stat);
+  if (!layout) layout = LayoutOfMaps(root_, *memory);
   process->executed = is_known && layout != process->layout;
   if (!is_known || process->executed) {
     process->pid = pid;

@@ -42,7 +42,7 @@ struct Process {
   procfs::TaskId memory = 0;        // whose files show the memory: the process, or a thread that outlived its leader
   procfs::Stat stat;                // of the last update
   procfs::Status status;            // of the last update
-  std::optional<LayoutKey> layout;  // empty: hidden by permission
+  std::optional<LayoutKey> layout;  // from stat, or from maps where stat hides it; empty: hidden by permission
   bool baseline = false;            // was there at the exporter's first look
   uint64_t since_pass = 0;          // the update that saw it first, or first after its last exec
   bool executed = false;            // exec since the update before

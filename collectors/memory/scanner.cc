@@ -1,6 +1,7 @@
 #include "collectors/memory/scanner.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <ctime>
@@ -107,7 +108,30 @@ procfs::Result<procfs::Pagemap> Scanner::OpenPagemap(const Process& process) {
 }
 
 std::optional<bool> Scanner::SameMemory(const Process& a, const Process& b) {
-  return procfs::SameMemory(root_, a.memory, b.memory);
+  const auto answer = procfs::SameMemory(root_, a.memory, b.memory);
+  return answer ? answer : SameStack(a, b);
+}
+
+// By the pages below the end of the stack, which are in use, small and never another process' but by fork: one that is
+// mapped exactly once, and yet is in both, is in one address space. Where kcmp is denied.
+std::optional<bool> Scanner::SameStack(const Process& a, const Process& b) {
+  if (!capabilities_.frames || !a.layout) return std::nullopt;
+  const auto left = procfs::Pagemap::Open(root_, a.memory);
+  const auto right = procfs::Pagemap::Open(root_, b.memory);
+  if (!left || !right) return std::nullopt;
+  constexpr size_t kPages = 4;
+  std::array<uint64_t, kPages> of_a{};
+  std::array<uint64_t, kPages> of_b{};
+  const uint64_t first = geometry_.PageOf(a.layout->start_stack) - (kPages - 1);
+  if (!left->Read(first, of_a) || !right->Read(first, of_b)) return std::nullopt;
+  counters_.pagemap_pages += 2 * kPages;
+  counters_.pagemap_reads += 2;
+  for (size_t i = 0; i < kPages; ++i) {
+    const uint64_t frame = AnonFrame(of_a[i], zero_frame_);
+    if (frame == kNoFrame) continue;
+    return IsMappedOnce(of_a[i]) && frame == AnonFrame(of_b[i], zero_frame_);
+  }
+  return std::nullopt;
 }
 
 bool Scanner::LayoutIsRandom(const Process& process) {

@@ -112,6 +112,7 @@ class Scanner : public FrameProbe {
   void ScanUnwalked(Cursor& cursor, bool count_sizes, Unwalked& unwalked);
   void ScanMapping(Cursor& cursor, const procfs::Vma& vma, uint64_t any_of, uint64_t return_mask, bool sparse);
   void SampleLonely(Cursor& cursor);
+  std::optional<bool> SameStack(const Process& a, const Process& b);
   bool AnyShared(std::span<const uint64_t> entries);
   bool FramesMatch(const procfs::Pagemap& a, const procfs::Pagemap& b, uint64_t first, size_t pages);
   bool ReadEntries(Cursor& cursor, uint64_t first, std::span<uint64_t> entries);

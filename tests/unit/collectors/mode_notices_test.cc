@@ -41,6 +41,7 @@ TEST(ModeNoticesTest, EachGroupAndModeIsToldOnce) {
   EXPECT_NE(told[1].reason.find("/proc/7/pagemap"), std::string::npos);
 
   Note(notices, "first", 10, memory::Mode::kNone);
+  Note(notices, "first", 10, memory::Mode::kNoFrames);
   EXPECT_TRUE(notices.Take().empty());
   notices.NoteNameless("_other", 3);
   EXPECT_EQ(notices.Take().size(), 1U);

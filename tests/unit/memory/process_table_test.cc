@@ -49,6 +49,32 @@ TEST_F(ProcessTableTest, ReadsProcesses) {
   EXPECT_EQ(table_.pass(), 1U);
 }
 
+TEST_F(ProcessTableTest, LayoutThatStatHidesIsTakenFromMaps) {
+  auto& process = host_.Add(10);
+  process.layout = 0;
+  process.MapPages(0x10000000, 3, 1000);
+  Update();
+  EXPECT_FALSE(At(10).layout) << "nothing in maps is drawn by exec";
+  process.MapArea(0x400000, 4, "/usr/bin/app", "r-xp");
+  process.areas.at(0x400000).inode = 7;
+  process.MapArea(0x7e000000, 4, "[stack]");
+  Update();
+  const auto layout = At(10).layout;
+  ASSERT_TRUE(layout);
+  EXPECT_EQ(layout->start_code, 0x400000U);
+  EXPECT_EQ(layout->start_stack, 0x7e004000U);
+  // Memory that comes later changes nothing, another image does.
+  process.MapPages(0x20000000, 3, 2000);
+  Update();
+  EXPECT_EQ(At(10).layout, layout);
+  EXPECT_FALSE(At(10).executed);
+  process.areas.erase(0x400000);
+  process.MapArea(0x500000, 4, "/usr/bin/app", "r-xp");
+  process.areas.at(0x500000).inode = 7;
+  Update();
+  EXPECT_TRUE(At(10).executed);
+}
+
 TEST_F(ProcessTableTest, MemoryOfAnEndedLeaderIsReadFromALivingThread) {
   host_.Add(10).MapPages(0x10000000, 3, 1000);
   Update();
