@@ -325,13 +325,10 @@ void Engine::Impl::Assign(const Family& family) {
 }
 
 void Engine::Impl::ShowPass(const Family& family) {
-  std::vector<std::optional<procfs::KsmStat>> ksm;
+  std::vector<procfs::Result<procfs::KsmStat>> ksm;
   if (needs_.ksm_stat) {
     ksm.reserve(family.members.size());
-    for (const auto& member : family.members) {
-      const auto stat = procfs::ReadKsmStat(root_, member->process->pid);
-      ksm.push_back(stat ? std::optional(*stat) : std::nullopt);
-    }
+    for (const auto& member : family.members) ksm.push_back(procfs::ReadKsmStat(root_, member->process->pid));
   }
   FamilyState& state = states_[family.id];
   const memory::PassView view{&family, ksm};

@@ -9,7 +9,9 @@ namespace cow::collectors {
 
 std::unique_ptr<Collector> MakeCow(const CollectorContext& context);
 std::unique_ptr<Collector> MakeFaults(const CollectorContext& context);
+std::unique_ptr<Collector> MakeKsm(const CollectorContext& context);
 std::unique_ptr<Collector> MakeSharing(const CollectorContext& context);
+std::unique_ptr<Collector> MakeSmaps(const CollectorContext& context);
 std::unique_ptr<Collector> MakeThp(const CollectorContext& context);
 std::unique_ptr<Collector> MakeZeroPage(const CollectorContext& context);
 

@@ -509,6 +509,8 @@ bool Scanner::ReadSmaps(const Family& family, ScanObserver& observer) {
     if (!observer.Continue()) return false;
     if (const auto sums = procfs::ReadSmapsRollup(root_, process.pid)) {
       reading = {SmapsReading::State::kRead, *sums};
+    } else if (sums.error().kind == procfs::ErrorKind::kGone) {
+      reading.state = SmapsReading::State::kGone;
     }
   }
   return true;
