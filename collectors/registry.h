@@ -8,6 +8,7 @@
 namespace cow::collectors {
 
 std::unique_ptr<Collector> MakeCow(const CollectorContext& context);
+std::unique_ptr<Collector> MakeDelayacct(const CollectorContext& context);
 std::unique_ptr<Collector> MakeFaults(const CollectorContext& context);
 std::unique_ptr<Collector> MakeKsm(const CollectorContext& context);
 std::unique_ptr<Collector> MakeSharing(const CollectorContext& context);
