@@ -12,6 +12,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <unordered_map>
+#include <utility>
 
 #include "collectors/procfs/root.h"
 
@@ -27,8 +28,9 @@ class NoLimit : public collectors::PassControl {
   bool Continue() override { return true; }
 };
 
-collectors::EngineOptions AllCollectors(std::chrono::minutes full_every) {
+collectors::EngineOptions DefaultCollectors(std::chrono::minutes full_every, std::vector<std::string> more) {
   collectors::EngineOptions options;
+  options.collectors = std::move(more);
   for (const collectors::CollectorInfo& info : collectors::AvailableCollectors()) {
     if (info.enabled_by_default) options.collectors.emplace_back(info.name);
   }
@@ -115,10 +117,10 @@ std::chrono::minutes DefaultFullEvery() {
   return std::chrono::minutes(minutes == nullptr ? 0 : std::stoi(minutes));
 }
 
-LiveTest::LiveTest(std::chrono::minutes full_every)
+LiveTest::LiveTest(std::chrono::minutes full_every, std::vector<std::string> more)
     : group_("live" + std::to_string(getpid())),
       workload_(StartWorkload(group_)),
-      engine_(procfs::Root("/proc"), AllCollectors(full_every)) {}
+      engine_(procfs::Root("/proc"), DefaultCollectors(full_every, std::move(more))) {}
 
 void LiveTest::SetUp() {
   if (Pass().At("cow_exporter_capability{feature=frames}") == 0) {

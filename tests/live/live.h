@@ -67,7 +67,8 @@ std::chrono::minutes DefaultFullEvery();
 
 class LiveTest : public ::testing::Test {
  protected:
-  explicit LiveTest(std::chrono::minutes full_every = DefaultFullEvery());
+  // `more` are collectors besides those that are on by default.
+  explicit LiveTest(std::chrono::minutes full_every = DefaultFullEvery(), std::vector<std::string> more = {});
   void SetUp() override;
 
   // A pass over the host; the values of the workload's group, or of another.

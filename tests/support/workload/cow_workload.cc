@@ -25,6 +25,7 @@
 //   realloc ID NAME PAGES             realloc of it; answers ADDRESS
 //   stack ID PAGES                    writes to so many pages below the stack's present end
 //   threads ID COUNT                  starts threads that sleep
+//   threadwrite ID NAME FIRST COUNT   as write, by a thread that ends with it
 //   name ID TEXT                      sets the name of the process
 //   fork ID                           answers NEW-ID PID
 //   forkdouble ID                     the same through a process in between, which ends: the child is an orphan
@@ -594,6 +595,32 @@ void Threads(const Call& call) {
   call.Done();
 }
 
+void* WriteInThread(void* range) {
+  const auto& pages = *static_cast<const Range*>(range);
+  for (size_t i = 0; i < pages.count; ++i) {
+    *static_cast<volatile char*>(Pointer(pages.address + (pages.first + i * pages.stride) * control->page_bytes)) = 1;
+  }
+  return nullptr;
+}
+
+void ThreadWrite(const Call& call) {
+  const Mapping* mapping = FindMapping(call, call.words[2]);
+  if (mapping == nullptr) {
+    return;
+  }
+  auto range = ParseRange(call, *mapping, 3);
+  if (!range) {
+    return;
+  }
+  pthread_t thread{};
+  errno = pthread_create(&thread, nullptr, WriteInThread, &*range);
+  if (errno != 0) {
+    return call.SystemError("pthread_create");
+  }
+  pthread_join(thread, nullptr);
+  call.Done();
+}
+
 void Name(const Call& call) {
   Text<16> name;
   name.Add(call.words[2].substr(0, 15)).Add(std::string_view("\0", 1));
@@ -696,13 +723,17 @@ struct Command {
 };
 
 constexpr std::array kMemberCommands{
-    Command{"map", 4, 5, Map},           Command{"mapfile", 6, 6, MapFile},   Command{"write", 5, 6, Touch},
-    Command{"read", 5, 6, Touch},        Command{"dontneed", 5, 5, DontNeed}, Command{"madvise", 6, 6, AdviseNumber},
-    Command{"unmap", 5, 5, Unmap},       Command{"remap", 3, 3, Remap},       Command{"remapfixed", 5, 5, Unmap},
-    Command{"collapse", 3, 3, Collapse}, Command{"brk", 3, 4, Brk},           Command{"heap", 3, 3, Heap},
-    Command{"stack", 3, 3, Stack},       Command{"threads", 3, 3, Threads},   Command{"fork", 2, 2, Fork},
-    Command{"forkdouble", 2, 2, Fork},   Command{"exec", 2, 2, Exec},         Command{"malloc", 4, 4, Malloc},
-    Command{"realloc", 4, 4, Realloc},   Command{"name", 3, 3, Name},         Command{"share", 2, 2, Share},
+    Command{"map", 4, 5, Map},           Command{"mapfile", 6, 6, MapFile},
+    Command{"write", 5, 6, Touch},       Command{"read", 5, 6, Touch},
+    Command{"dontneed", 5, 5, DontNeed}, Command{"madvise", 6, 6, AdviseNumber},
+    Command{"unmap", 5, 5, Unmap},       Command{"remap", 3, 3, Remap},
+    Command{"remapfixed", 5, 5, Unmap},  Command{"collapse", 3, 3, Collapse},
+    Command{"brk", 3, 4, Brk},           Command{"heap", 3, 3, Heap},
+    Command{"stack", 3, 3, Stack},       Command{"threads", 3, 3, Threads},
+    Command{"fork", 2, 2, Fork},         Command{"forkdouble", 2, 2, Fork},
+    Command{"exec", 2, 2, Exec},         Command{"malloc", 4, 4, Malloc},
+    Command{"realloc", 4, 4, Realloc},   Command{"name", 3, 3, Name},
+    Command{"share", 2, 2, Share},       Command{"threadwrite", 5, 5, ThreadWrite},
     Command{"_exit", 2, 2, Exit},        Command{"_reap", 3, 3, Reap},
 };
 
