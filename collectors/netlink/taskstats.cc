@@ -28,8 +28,6 @@ using procfs::ErrorKind;
 using procfs::Result;
 
 constexpr const char* kName = "taskstats";
-// What is waiting to be taken: room for some ten thousand ends.
-constexpr int kReceiveBytes = 16 << 20;
 
 // Up to and with version 13; a build against headers of the moved layout fails here.
 constexpr size_t kVersion13Bytes = offsetof(taskstats, wpcopy_delay_total) + sizeof(uint64_t);
@@ -145,13 +143,13 @@ class KernelTaskstats final : public Taskstats {
   }
 
   // Has the kernel send reports from all CPUs; the answer tells whether it will.
-  Result<void> Register() {
+  Result<void> Register(int room_bytes) {
     const auto cpus = procfs::ReadTextFile(root_.SysPath("devices/system/cpu/possible"));
     if (!cpus) return tl::unexpected(cpus.error());
     const int descriptor = nl_socket_get_fd(reports_.get());
     // The limit for everybody is too small; without the capability it has to do.
-    if (setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &kReceiveBytes, sizeof(kReceiveBytes)) != 0) {
-      setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &kReceiveBytes, sizeof(kReceiveBytes));
+    if (setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &room_bytes, sizeof(room_bytes)) != 0) {
+      setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &room_bytes, sizeof(room_bytes));
     }
     const auto question = NewQuestion(family_);
     if (!question) return tl::unexpected(question.error());
@@ -300,7 +298,7 @@ Result<TaskEnd> DecodeTaskEnd(std::span<const std::byte> bytes) {
   return end;
 }
 
-Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root) {
+Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root, int room_bytes) {
   const auto self = procfs::ReadLink(root.ProcPath("self"));
   if (!self) return tl::unexpected(self.error());
   if (*self != std::to_string(getpid())) {
@@ -315,7 +313,7 @@ Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root) {
   auto opened = std::make_unique<KernelTaskstats>(root, family, std::move(*questions), std::move(*reports));
   // Shows whether asking is allowed, and the layout.
   if (const auto copied = opened->CopiedPages(getpid()); !copied) return tl::unexpected(copied.error());
-  if (const auto registered = opened->Register(); !registered) return tl::unexpected(registered.error());
+  if (const auto registered = opened->Register(room_bytes); !registered) return tl::unexpected(registered.error());
   return opened;
 }
 

@@ -69,7 +69,11 @@ class Taskstats {
 // is missing, or this is no initial namespace; kGone: no taskstats here (not in this kernel, or not in this network
 // namespace); kMalformed: a struct without wpcopy_count, or of a refused layout. kIo as well where `root` is not this
 // system's procfs, whose pids would mean other processes.
-procfs::Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root);
+//
+// `room_bytes`: what the kernel keeps of ends that were not taken yet, its own overhead included; twice that in the
+// end. An end takes about a kilobyte.
+inline constexpr int kRoomBytes = 16 << 20;
+procfs::Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root, int room_bytes = kRoomBytes);
 
 // The struct as the kernel sent it. kMalformed as above.
 procfs::Result<TaskStats> DecodeTaskStats(std::span<const std::byte> bytes);
