@@ -118,6 +118,8 @@ struct Registration {
   std::string_view help;
   bool enabled_by_default = false;
   std::unique_ptr<Collector> (*make)(const CollectorContext& context) = nullptr;
+  // What stands in for it while it is not enabled, for processes whose page table is denied. Most have none.
+  std::unique_ptr<Collector> (*make_stand_in)(const CollectorContext& context) = nullptr;
 };
 std::span<const Registration> Registry();
 

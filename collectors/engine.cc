@@ -50,6 +50,7 @@ procfs::PageGeometry ReadGeometry(const procfs::Root& root) {
 // One enabled collector and its part of the cells.
 struct Slot {
   std::string_view name;
+  bool stand_in = false;  // of a collector that is not enabled
   std::unique_ptr<Collector> collector;
   size_t first_gauge = 0;
   size_t first_counter = 0;
@@ -113,15 +114,13 @@ class Engine::Impl : private memory::ScanObserver {
       const auto entry =
           std::find_if(registry.begin(), registry.end(), [&name](const Registration& r) { return r.name == name; });
       if (entry == registry.end()) throw std::invalid_argument("unknown collector: " + name);
-      Slot slot;
-      slot.name = entry->name;
-      slot.collector = entry->make({root_, geometry_, options_.collector_options});
-      needs_.Add(slot.collector->needs());
-      slot.first_gauge = gauges_;
-      slot.first_counter = counters_;
-      gauges_ += slot.collector->gauges();
-      counters_ += slot.collector->counters();
-      slots_.push_back(std::move(slot));
+      AddSlot(entry->name, false, entry->make({root_, geometry_, options_.collector_options}));
+    }
+    for (const Registration& entry : registry) {
+      const bool enabled =
+          std::find(options_.collectors.begin(), options_.collectors.end(), entry.name) != options_.collectors.end();
+      if (enabled || entry.make_stand_in == nullptr) continue;
+      AddSlot(entry.name, true, entry.make_stand_in({root_, geometry_, options_.collector_options}));
     }
     scanner_.SetNeeds(needs_);
     groups_ = Groups(options_.max_groups, counters_);
@@ -238,6 +237,7 @@ class Engine::Impl : private memory::ScanObserver {
     }
   }
 
+  void AddSlot(std::string_view name, bool stand_in, std::unique_ptr<Collector> collector);
   void Assign(const Family& family);
   void DescribeRoot(const memory::Process& root, FamilyState& state);
   void ShowPass(const Family& family);
@@ -279,6 +279,19 @@ class Engine::Impl : private memory::ScanObserver {
   std::optional<double> host_saved_;                                          // bytes
   PassControl* control_ = nullptr;
 };
+
+void Engine::Impl::AddSlot(std::string_view name, bool stand_in, std::unique_ptr<Collector> collector) {
+  Slot slot;
+  slot.name = name;
+  slot.stand_in = stand_in;
+  slot.collector = std::move(collector);
+  needs_.Add(slot.collector->needs());
+  slot.first_gauge = gauges_;
+  slot.first_counter = counters_;
+  gauges_ += slot.collector->gauges();
+  counters_ += slot.collector->counters();
+  slots_.push_back(std::move(slot));
+}
 
 void Engine::Impl::ReadHostSaved() {
   host_saved_.reset();
@@ -335,13 +348,10 @@ void Engine::Impl::Assign(const Family& family) {
 }
 
 void Engine::Impl::ShowPass(const Family& family) {
-  std::vector<std::optional<procfs::KsmStat>> ksm;
+  std::vector<procfs::Result<procfs::KsmStat>> ksm;
   if (needs_.ksm_stat) {
     ksm.reserve(family.members.size());
-    for (const auto& member : family.members) {
-      const auto stat = procfs::ReadKsmStat(root_, member->process->pid);
-      ksm.push_back(stat ? std::optional(*stat) : std::nullopt);
-    }
+    for (const auto& member : family.members) ksm.push_back(procfs::ReadKsmStat(root_, member->process->pid));
   }
   FamilyState& state = states_[family.id];
   const memory::PassView view{&family, ksm};
@@ -606,10 +616,13 @@ void Engine::Impl::PublishSelf(MetricWriter& writer) const {
   writer.Add({}, static_cast<double>(groups_.overflowed()));
   writer.Begin("cow_scrape_collector_duration_seconds", "Time the collector took in the last pass.", MetricType::Gauge);
   for (const Slot& slot : slots_) {
+    if (slot.stand_in) continue;
     writer.Add({{"collector", std::string(slot.name)}}, std::chrono::duration<double>(slot.last_spent).count());
   }
   writer.Begin("cow_scrape_collector_success", "Whether the collector succeeded in the last pass.", MetricType::Gauge);
-  for (const Slot& slot : slots_) writer.Add({{"collector", std::string(slot.name)}}, slot.last_failed ? 0 : 1);
+  for (const Slot& slot : slots_) {
+    if (!slot.stand_in) writer.Add({{"collector", std::string(slot.name)}}, slot.last_failed ? 0 : 1);
+  }
   writer.Begin("cow_exporter_capability", "What the kernel and the exporter's rights allow.", MetricType::Gauge);
   const std::array<std::pair<const char*, bool>, 6> features{{{"all_processes", can.sees_every_process},
                                                               {"exclusive_marks", can.exclusive_marks},

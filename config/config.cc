@@ -185,7 +185,7 @@ class Checker {
               if (value.IsMap()) {
                 CollectorConfig& collector = target[known.name];
                 std::vector<Key> options;
-                for (const std::string& option : known.options) options.push_back(Option(option, collector.options));
+                for (const KnownOption& option : known.options) options.push_back(Option(option, collector.options));
                 ReadMap(value, path, options, "option");
                 return;
               }
@@ -204,12 +204,14 @@ class Checker {
   }
   static std::string Prefix(const std::string& path) { return path.empty() ? "" : path + ": "; }
 
-  Key Option(const std::string& name, std::map<std::string, std::string>& target) {
-    return {name, [this, name, &target](const YAML::Node& value, const std::string& path) {
-              if (value.IsScalar()) {
-                target[name] = value.Scalar();
-              } else {
+  Key Option(const KnownOption& known, std::map<std::string, std::string>& target) {
+    return {known.name, [this, &known, &target](const YAML::Node& value, const std::string& path) {
+              if (!value.IsScalar()) {
                 Add(value, path + ": expected a single value, got " + Describe(value));
+              } else if (const auto problem = known.problem(value.Scalar())) {
+                Add(value, path + ": " + *problem);
+              } else {
+                target[known.name] = value.Scalar();
               }
             }};
   }

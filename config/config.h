@@ -8,7 +8,9 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,7 +36,7 @@ struct LimitsConfig {
 
 struct CollectorConfig {
   bool enabled = true;
-  std::map<std::string, std::string> options;  // as written; what they mean is the collector's
+  std::map<std::string, std::string> options;  // as written, and found good by KnownOption::problem
 };
 
 struct Config {
@@ -43,10 +45,17 @@ struct Config {
   std::map<std::string, CollectorConfig> collectors;  // only those that the file names
 };
 
+// An option of a collector.
+struct KnownOption {
+  std::string name;
+  // What is wrong with a value, in the words of units.h; empty if nothing is.
+  std::function<std::optional<std::string>(std::string_view)> problem;
+};
+
 // A collector that the file may name, and the options it takes.
 struct KnownCollector {
   std::string name;
-  std::vector<std::string> options;
+  std::vector<KnownOption> options;
 };
 
 struct ConfigError {

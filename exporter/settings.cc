@@ -1,7 +1,45 @@
 #include "exporter/settings.h"
 
+#include <array>
+#include <optional>
+#include <string_view>
+#include <tl/expected.hpp>
+
+#include "config/units.h"
+
 namespace cow::exporter {
 namespace {
+
+using Applied = tl::expected<void, std::string>;
+
+Applied ApplySmapsMaxRss(std::string_view text, collectors::CollectorOptions& options) {
+  return config::ParseSize(text).map([&options](uint64_t bytes) { options.smaps.max_rss_bytes = bytes; });
+}
+
+// The options that collectors take in the configuration.
+struct Option {
+  std::string_view collector;
+  std::string_view name;
+  Applied (*apply)(std::string_view text, collectors::CollectorOptions& options);
+};
+constexpr std::array kOptions{Option{"smaps", "max_rss", &ApplySmapsMaxRss}};
+
+std::optional<std::string> ProblemOf(const Option& option, std::string_view text) {
+  collectors::CollectorOptions unused;
+  const Applied applied = option.apply(text, unused);
+  return applied ? std::nullopt : std::optional(applied.error());
+}
+
+collectors::CollectorOptions CollectorOptionsOf(const config::Config& config) {
+  collectors::CollectorOptions options;
+  for (const Option& option : kOptions) {
+    const auto collector = config.collectors.find(std::string(option.collector));
+    if (collector == config.collectors.end()) continue;
+    const auto value = collector->second.options.find(std::string(option.name));
+    if (value != collector->second.options.end()) static_cast<void>(option.apply(value->second, options));
+  }
+  return options;
+}
 
 std::vector<std::string> EnabledCollectors(const CommandLine& command_line, const config::Config& config,
                                            const std::vector<collectors::CollectorInfo>& available) {
@@ -23,7 +61,15 @@ std::vector<std::string> EnabledCollectors(const CommandLine& command_line, cons
 std::vector<config::KnownCollector> KnownCollectors(const std::vector<collectors::CollectorInfo>& available) {
   std::vector<config::KnownCollector> known;
   known.reserve(available.size());
-  for (const collectors::CollectorInfo& info : available) known.push_back({std::string(info.name), {}});
+  for (const collectors::CollectorInfo& info : available) {
+    config::KnownCollector& collector = known.emplace_back();
+    collector.name = info.name;
+    for (const Option& option : kOptions) {
+      if (option.collector != info.name) continue;
+      const auto problem = [&option](std::string_view text) { return ProblemOf(option, text); };
+      collector.options.push_back({std::string(option.name), problem});
+    }
+  }
   return known;
 }
 
@@ -31,6 +77,7 @@ Settings MakeSettings(const CommandLine& command_line, const config::Config& con
                       const std::vector<collectors::CollectorInfo>& available) {
   Settings settings;
   settings.engine.collectors = EnabledCollectors(command_line, config, available);
+  settings.engine.collector_options = CollectorOptionsOf(config);
   settings.engine.max_groups = config.limits.max_groups;
   settings.engine.max_processes = config.limits.max_processes;
   settings.engine.label_value_length = config.limits.label_value_length;

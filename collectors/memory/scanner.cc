@@ -545,7 +545,8 @@ bool Scanner::ReadSmaps(const Family& family, ScanObserver& observer) {
     if (!observer.Continue()) return false;
     const auto sums = procfs::ReadSmapsRollup(root_, process.memory);
     if (!sums) {
-      reading.state = SmapsReading::State::kUnreadable;
+      const bool gone = sums.error().kind == procfs::ErrorKind::kGone;
+      reading.state = gone ? SmapsReading::State::kGone : SmapsReading::State::kUnreadable;
       continue;
     }
     reading = {SmapsReading::State::kRead, *sums};

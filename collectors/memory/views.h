@@ -85,7 +85,7 @@ struct Needs {
 
 // What smaps_rollup says of one member. It is also read where the page table is denied.
 struct SmapsReading {
-  enum class State { kNotNeeded, kRead, kTooLarge, kUnreadable };
+  enum class State { kNotNeeded, kRead, kTooLarge, kGone, kUnreadable };
   State state = State::kNotNeeded;
   procfs::SmapsRollup sums;  // of kRead
 };
@@ -107,8 +107,7 @@ struct FamilyView {
 // A family at the end of a pass, read in it or not.
 struct PassView {
   const Family* family = nullptr;
-  // Of the members in their order, empty if nobody needs it; no value where it can't be read.
-  std::span<const std::optional<procfs::KsmStat>> ksm;
+  std::span<const procfs::Result<procfs::KsmStat>> ksm;  // of the members in their order; empty if nobody needs it
 };
 
 // The mapping kind of the page that a verdict is about.

@@ -34,8 +34,8 @@ PUBLISHED = {
     "full": ALWAYS | BY_PAGEMAP | BY_FRAMES,
     "no_kpage": ALWAYS | BY_PAGEMAP | BY_FRAMES,
     "no_frames": ALWAYS | BY_PAGEMAP,
-    "no_pagemap": ALWAYS,
-    "none": ALWAYS,
+    "no_pagemap": ALWAYS | {"cow_smaps_bytes", "cow_smaps_skipped_processes"},
+    "none": ALWAYS | {"cow_smaps_skipped_processes"},
 }
 
 
@@ -119,7 +119,7 @@ class Ladder:
         expected = set.union(*(PUBLISHED[mode] for mode in modes))
         if "no_frames" in modes:
             expected -= BY_FRAMES
-        group_metrics = ALWAYS | BY_PAGEMAP | BY_FRAMES
+        group_metrics = set.union(*PUBLISHED.values())
         check(names & group_metrics == expected - absent,
               f"{title}: {group} in {modes} has {sorted(names & group_metrics ^ (expected - absent))} wrong")
 
@@ -148,6 +148,9 @@ def hold_values(title, samples, group, pair):
     if shared is not None:
         check(2 * (PAGES - WRITTEN) <= shared / PAGE <= 2 * (PAGES - WRITTEN) + 400, f"{title}: {group}: {shared} shared")
         check(split[0] / PAGE >= 2 * WRITTEN, f"{title}: {group}: {split} private")
+    anonymous_by_smaps = samples.get("cow_smaps_bytes", group=group, field="anonymous")
+    if anonymous_by_smaps is not None:
+        check(anonymous_by_smaps == total, f"{title}: {group}: {anonymous_by_smaps} by smaps_rollup, {total} by status")
     exposure = samples.get("cow_exposure_bytes", group=group)
     if exposure is not None:
         check(exposure * 2 == shared, f"{title}: {group}: exposure {exposure}, shared {shared}")

@@ -12,6 +12,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <unordered_map>
+#include <utility>
 
 #include "collectors/procfs/root.h"
 
@@ -112,8 +113,9 @@ std::chrono::minutes DefaultFullEvery() {
   return std::chrono::minutes(minutes == nullptr ? 0 : std::stoi(minutes));
 }
 
-collectors::EngineOptions DefaultOptions(std::chrono::minutes full_every) {
+collectors::EngineOptions DefaultOptions(std::chrono::minutes full_every, const std::vector<std::string>& more) {
   collectors::EngineOptions options;
+  options.collectors = more;
   for (const collectors::CollectorInfo& info : collectors::AvailableCollectors()) {
     if (info.enabled_by_default) options.collectors.emplace_back(info.name);
   }
@@ -127,10 +129,10 @@ void ExpectNoVerdict(const Change& change) {
   EXPECT_EQ(change.Pages(kUnattributed), 0);
 }
 
-LiveTest::LiveTest(std::chrono::minutes full_every)
+LiveTest::LiveTest(std::chrono::minutes full_every, const std::vector<std::string>& more)
     : group_("live" + std::to_string(getpid())),
       workload_(StartWorkload(group_)),
-      engine_(procfs::Root("/proc"), DefaultOptions(full_every)) {}
+      engine_(procfs::Root("/proc"), DefaultOptions(full_every, more)) {}
 
 void LiveTest::SetUp() {
   if (Pass().At("cow_exporter_capability{feature=frames}") == 0) {

@@ -71,11 +71,13 @@ constexpr int kIdleStackPages = 4;
 std::chrono::minutes DefaultFullEvery();
 
 // The program's own choice of collectors.
-collectors::EngineOptions DefaultOptions(std::chrono::minutes full_every = DefaultFullEvery());
+collectors::EngineOptions DefaultOptions(std::chrono::minutes full_every = DefaultFullEvery(),
+                                         const std::vector<std::string>& more = {});
 
 class LiveTest : public ::testing::Test {
  protected:
-  explicit LiveTest(std::chrono::minutes full_every = DefaultFullEvery());
+  // `more` are collectors besides those that are on by default.
+  explicit LiveTest(std::chrono::minutes full_every = DefaultFullEvery(), const std::vector<std::string>& more = {});
   void SetUp() override;
 
   // A pass over the host; the values of the workload's group, or of another. Expects that all of the group was read,

@@ -34,6 +34,7 @@
 //   writers ID NAME COUNT MICROSECONDS  starts threads that between them write to each page once, in an order that jumps,
 //                                     and sleep for so long after each; `writing` tells when they are done
 //   writing ID                        answers how many of them still write
+//   threadwrite ID NAME FIRST COUNT   as write, by a thread that ends with it
 //   leaderexit ID                     the main thread ends, another thread goes on as the member
 //   name ID TEXT                      sets the name of the process
 //   fork ID                           answers NEW-ID PID

@@ -54,6 +54,33 @@ void Threads(const Call& call) {
   call.Done();
 }
 
+void* WriteInThread(void* argument) {
+  const auto& range = *static_cast<const Range*>(argument);
+  for (size_t i = 0; i < range.count; ++i) {
+    const uintptr_t page = range.first + i * range.stride;
+    *static_cast<volatile char*>(Pointer(range.address + page * control->page_bytes)) = 1;
+  }
+  return nullptr;
+}
+
+void ThreadWrite(const Call& call) {
+  const Mapping* mapping = FindMapping(call, call.words[2]);
+  if (mapping == nullptr) {
+    return;
+  }
+  auto range = ParseRange(call, *mapping, 3);
+  if (!range) {
+    return;
+  }
+  pthread_t thread{};
+  errno = pthread_create(&thread, nullptr, WriteInThread, &*range);
+  if (errno != 0) {
+    return call.SystemError("pthread_create");
+  }
+  pthread_join(thread, nullptr);
+  call.Done();
+}
+
 // What one thread of `writers` does: it lives in memory that is shared with all members.
 struct Writing {
   Member* member = nullptr;
@@ -354,11 +381,22 @@ void Reap(const Call& call) {
 }
 
 constexpr std::array kCommands{
-    Command{"threads", 3, 3, Threads}, Command{"writers", 5, 5, Writers}, Command{"leaderexit", 2, 2, EndLeader},
-    Command{"name", 3, 3, Name},       Command{"setuid", 3, 3, SetUser},  Command{"share", 2, 2, Share},
-    Command{"vfork", 2, 2, Vfork},     Command{"fork", 2, 2, Fork},       Command{"forkdouble", 2, 2, Fork},
-    Command{"forkat", 3, 3, Fork},     Command{"forkns", 3, 3, Fork},     Command{"exec", 2, 2, Exec},
-    Command{"reexec", 2, 2, ReExec},   Command{"_exit", 2, 2, Exit},      Command{"_reap", 3, 3, Reap},
+    Command{"threadwrite", 5, 6, ThreadWrite},
+    Command{"threads", 3, 3, Threads},
+    Command{"writers", 5, 5, Writers},
+    Command{"leaderexit", 2, 2, EndLeader},
+    Command{"name", 3, 3, Name},
+    Command{"setuid", 3, 3, SetUser},
+    Command{"share", 2, 2, Share},
+    Command{"vfork", 2, 2, Vfork},
+    Command{"fork", 2, 2, Fork},
+    Command{"forkdouble", 2, 2, Fork},
+    Command{"forkat", 3, 3, Fork},
+    Command{"forkns", 3, 3, Fork},
+    Command{"exec", 2, 2, Exec},
+    Command{"reexec", 2, 2, ReExec},
+    Command{"_exit", 2, 2, Exit},
+    Command{"_reap", 3, 3, Reap},
 };
 
 }  // namespace

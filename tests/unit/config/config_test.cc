@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,9 +14,15 @@ namespace {
 
 using std::chrono::milliseconds;
 
+std::optional<std::string> ProblemOfSize(std::string_view text) {
+  const auto size = ParseSize(text);
+  return size ? std::nullopt : std::optional(size.error());
+}
+
 const std::vector<KnownCollector>& Known() {
-  static const std::vector<KnownCollector> known = {{"sharing", {}}, {"cow", {}},    {"zero_page", {}},
-                                                    {"thp", {}},     {"faults", {}}, {"smaps", {"max_rss"}}};
+  static const std::vector<KnownCollector> known = {
+      {"sharing", {}}, {"cow", {}}, {"zero_page", {}}, {"thp", {}},
+      {"faults", {}},  {"ksm", {}}, {"delayacct", {}}, {"smaps", {{"max_rss", &ProblemOfSize}}}};
   return known;
 }
 
@@ -139,6 +146,8 @@ TEST(ConfigTest, WrongShapes) {
             (Strings{"f.yml:2:3: scan.interval: expected a duration such as 10s, got nothing"}));
   EXPECT_EQ(Errors("collectors: {smaps: {max_rss: [1]}}"),
             (Strings{"f.yml:1:31: collectors.smaps.max_rss: expected a single value, got a list"}));
+  EXPECT_EQ(Errors("collectors: {smaps: {max_rss: 1 apple}}"),
+            (Strings{"f.yml:1:31: collectors.smaps.max_rss: " + ProblemOfSize("1 apple").value_or("none")}));
   EXPECT_EQ(Errors("scan: {}\nscan: {}\n"), (Strings{"f.yml:2:1: duplicate key \"scan\", first given in line 1"}));
 }
 

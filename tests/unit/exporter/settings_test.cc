@@ -40,6 +40,24 @@ TEST(SettingsTest, DisabledDefaultsLeaveWhatIsNamed) {
   EXPECT_EQ(MakeSettings(line, config, Available()).engine.collectors, (Strings{"faults", "smaps"}));
 }
 
+TEST(SettingsTest, CollectorOptionsAreChecked) {
+  const auto load = [](const std::string& text) {
+    return config::ParseConfig(text, "f.yml", KnownCollectors(Available()));
+  };
+  const config::LoadResult good = load("collectors: {smaps: {max_rss: 1GiB}}");
+  ASSERT_TRUE(good.errors.empty()) << good.errors.front().ToString();
+  const Settings settings = MakeSettings({}, good.config, Available());
+  EXPECT_EQ(settings.engine.collector_options.smaps.max_rss_bytes, uint64_t{1} << 30U);
+  EXPECT_EQ(settings.engine.collectors, (Strings{"cow", "faults", "smaps"}));
+  EXPECT_EQ(MakeSettings({}, {}, Available()).engine.collector_options.smaps.max_rss_bytes, uint64_t{512} << 20U);
+
+  const config::LoadResult bad = load("collectors: {smaps: {max_rss: much}, ksm: {max_rss: 1B}}");
+  ASSERT_EQ(bad.errors.size(), 2U);
+  EXPECT_EQ(bad.errors.at(0).ToString().rfind("f.yml:1:31: collectors.smaps.max_rss: bad size \"much\"", 0), 0U)
+      << bad.errors.at(0).ToString();
+  EXPECT_EQ(bad.errors.at(1).ToString(), "f.yml:1:44: collectors.ksm: unknown option \"max_rss\"; none is valid here");
+}
+
 TEST(SettingsTest, ScanFlagsOverrideKeys) {
   CommandLine line;
   config::Config config;

@@ -1,0 +1,316 @@
+// Collector `delayacct`: the kernel's own count of pages that it copied because somebody wrote to them (wpcopy_count of
+// taskstats), a witness of the breaks that page tables show. It counts more than breaks: the first write to a zero page
+// and to a private file page that was read before are copies too, of pages that nobody shared by fork. And it counts
+// what no look at page tables can: the copies of children that lived and died between two passes, from the records of
+// their end.
+//
+// A process is asked for its copies in every pass; what it did between its last look and its end is in the record. One
+// that was never seen is credited to the family of the process it was forked from, if that is known and it ran no other
+// program; else it is counted as uncredited.
+#include "collectors/delayacct.h"
+
+#include <prometheus/metric_family.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "collectors/registry.h"
+
+namespace cow::collectors {
+namespace {
+
+using netlink::Executable;
+using netlink::TaskEnd;
+using netlink::TaskStats;
+using prometheus::MetricType;
+
+class Delayacct : public Collector {
+ public:
+  Delayacct(procfs::PageGeometry geometry, std::unique_ptr<netlink::Taskstats> source)
+      : Collector(geometry), source_(std::move(source)) {
+    accounting_ = source_ != nullptr && source_->AccountingIsOn();
+    if (accounting_) accounting_since_ = -1;
+  }
+
+  size_t gauges() const override { return 1; }
+  size_t counters() const override { return kCounters; }
+  std::optional<bool> capability() const override { return accounting_; }
+
+  // The kernel keeps reports for as long as there is room: they are taken while the pass goes on.
+  void OnFamily(const memory::FamilyView& /*view*/, const Tally& /*tally*/) override {
+    if (source_ != nullptr) source_->TakeEnds(ends_);
+  }
+
+  void OnPass(const memory::PassView& view, const Tally& tally) override {
+    if (source_ == nullptr) return;
+    counters_.insert_or_assign(view.family->id, tally.counters);
+    for (const auto& member : view.family->members) Ask(*member->process, view.family->id, tally);
+    for (const auto& alias : view.family->aliases) Ask(*alias, view.family->id, tally);
+  }
+
+  void OnPassEnd() override {
+    if (source_ == nullptr) return;
+    source_->TakeEnds(ends_);
+    // What ended before the first look was completed is older than what is counted.
+    if (pass_ != 0) Judge();
+    ends_.clear();
+    counters_.clear();
+    std::erase_if(seen_, [this](const auto& item) { return item.second.pass != pass_; });
+    // Those of processes that are seen are kept until their end, others until it is clear that they stay unseen.
+    std::erase_if(threads_, [this](const auto& item) {
+      return item.second.pass + 1 < pass_ && FindSeen(item.first) == seen_.end();
+    });
+    accounting_ = source_->AccountingIsOn();
+    if (!accounting_) {
+      accounting_since_.reset();
+    } else if (!accounting_since_) {
+      accounting_since_ = pass_;
+    }
+    ++pass_;
+  }
+
+  void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
+    if (source_ == nullptr) return;
+    writer.Begin("cow_unseen_forks_total",
+                 "Forked children that lived and ended between two scans, known from the kernel's record of their end.",
+                 MetricType::Counter);
+    for (const GroupSums& sums : groups) {
+      writer.AddFor(sums.group, {}, static_cast<double>(sums.counters[kUnseenForks]));
+    }
+    writer.Begin("cow_delayacct_lost_records_total",
+                 "Records of ended threads that the kernel dropped, because they came faster than they were read.",
+                 MetricType::Counter);
+    writer.Add({}, static_cast<double>(source_->lost()));
+    if (!accounting_) return;
+    writer.Begin(
+        "cow_kernel_copies_total",
+        "Pages that the kernel copied on write, by its own count (wpcopy_count): breaks, and first writes to zero "
+        "pages and to private file pages that were read before.",
+        MetricType::Counter);
+    for (const GroupSums& sums : groups) {
+      if (sums.counters[kAccounted] == 0) continue;
+      writer.AddFor(sums.group, {}, static_cast<double>(sums.counters[kCopies]));
+    }
+    writer.Begin("cow_delayacct_uncounted_processes",
+                 "Processes of which the kernel shows no copy and that may have started before delay accounting was "
+                 "on: what they copy is not counted.",
+                 MetricType::Gauge);
+    for (const GroupSums& sums : groups) writer.AddFor(sums.group, {}, static_cast<double>(sums.gauges[0]));
+    writer.Begin("cow_delayacct_uncredited_copies_total",
+                 "Copies by processes that were never seen and are in no group: they had run another program, or it is "
+                 "not known who forked them.",
+                 MetricType::Counter);
+    writer.Add({{"reason", "exec"}}, static_cast<double>(uncredited_exec_));
+    writer.Add({{"reason", "parent"}}, static_cast<double>(uncredited_parent_));
+  }
+
+ private:
+  enum Cell : size_t { kCopies, kUnseenForks, kAccounted, kCounters };
+  using Identity = std::pair<pid_t, uint64_t>;  // pid, start time
+
+  // How a process that was never seen came to run its program; its first thread's record tells.
+  enum class Origin { kUnknown, kFork, kExec };
+  static Origin OriginOf(const TaskStats& first_thread) {
+    return first_thread.forked_only ? Origin::kFork : Origin::kExec;
+  }
+
+  // A process that was in a pass' list.
+  struct Seen {
+    uint64_t family = 0;
+    int64_t first_pass = 0;
+    int64_t pass = 0;                // the last
+    bool baseline = false;           // older than the exporter
+    bool accounted = false;          // known to be
+    bool ended = false;              // its record came
+    std::optional<uint64_t> copied;  // what is counted already, or was there before the first look
+    std::optional<Executable> executable;
+    int64_t executable_pass = -1;  // when it was asked for
+  };
+  using SeenMap = std::map<Identity, Seen>;
+
+  // Threads of a living process that have ended.
+  struct Threads {
+    uint64_t copied = 0;
+    Origin origin = Origin::kUnknown;
+    int64_t pass = 0;
+  };
+
+  // The end of a process that was in no list.
+  struct Unseen {
+    TaskStats task;
+    Origin origin = Origin::kUnknown;
+    uint64_t copied = 0;
+    bool held = false;  // waits for the second pass already
+  };
+
+  enum class Fate { kCredited, kExec, kParent, kHold };
+  struct Verdict {
+    Fate fate = Fate::kParent;
+    uint64_t family = 0;
+  };
+
+  void Ask(const memory::Process& process, uint64_t family, const Tally& tally) {
+    const auto [item, is_new] = seen_.try_emplace(Identity(process.pid, process.start_ticks));
+    Seen& seen = item->second;
+    if (is_new) {
+      seen.first_pass = pass_;
+      seen.baseline = process.baseline;
+    }
+    seen.family = family;
+    seen.pass = pass_;
+    const auto copied = source_->CopiedPages(process.pid);
+    if (copied) {
+      if (is_new || !seen.copied) seen.copied = seen.baseline ? *copied : 0;
+      Count(seen, *copied, tally.counters);
+    }
+    // One that first shows up two passes after accounting was found on has started after that.
+    const bool younger = !seen.baseline && accounting_since_ && seen.first_pass >= *accounting_since_ + 2;
+    if (!seen.accounted && (younger || copied.value_or(0) > 0)) {
+      seen.accounted = true;
+      ++tally.counters[kAccounted];
+    }
+    if (!seen.accounted) ++tally.gauges[0];
+  }
+
+  // The sum over threads can shrink: one that is ending counts twice for a moment.
+  static void Count(Seen& seen, uint64_t copied, std::span<uint64_t> counters) {
+    if (copied <= seen.copied.value_or(copied)) return;
+    counters[kCopies] += copied - *seen.copied;
+    seen.copied = copied;
+  }
+
+  // The oldest process of this pid whose end has not come.
+  SeenMap::iterator FindSeen(pid_t pid) {
+    auto item = seen_.lower_bound(Identity(pid, 0));
+    while (item != seen_.end() && item->first.first == pid && item->second.ended) ++item;
+    return item != seen_.end() && item->first.first == pid ? item : seen_.end();
+  }
+
+  void Judge() {
+    std::vector<const TaskEnd*> deaths;
+    for (const TaskEnd& end : ends_) {
+      if (end.task.last_thread) {
+        deaths.push_back(&end);
+        continue;
+      }
+      Threads& threads = threads_[end.task.process];
+      threads.copied += end.task.copied_pages;
+      threads.pass = pass_;
+      if (end.task.pid == end.task.process) threads.origin = OriginOf(end.task);
+    }
+    std::vector<Unseen> unseen = std::move(held_);
+    held_.clear();
+    for (const TaskEnd* death : deaths) Settle(*death, unseen);
+    std::vector<std::optional<Verdict>> verdicts(unseen.size());
+    // A process ends before the one that forked it, or has another parent by then: the later ones first.
+    for (size_t i = unseen.size(); i-- > 0;) verdicts[i] = JudgeUnseen(unseen, verdicts, i);
+    for (size_t i = 0; i < unseen.size(); ++i) Credit(unseen[i], *verdicts[i]);
+  }
+
+  // The end of a process: counts the rest of one that was seen, and notes others.
+  void Settle(const TaskEnd& death, std::vector<Unseen>& unseen) {
+    const TaskStats& task = death.task;
+    const auto threads = threads_.extract(task.process);
+    const Threads before = threads.empty() ? Threads() : threads.mapped();
+    // Both are lower bounds. Where all threads ended within the exporter's time their sum is exact; the kernel's own
+    // sum may lack one that ended together with the last.
+    const uint64_t copied =
+        std::max(death.process_copied_pages.value_or(task.copied_pages), before.copied + task.copied_pages);
+    const auto item = FindSeen(task.process);
+    if (item == seen_.end()) {
+      const bool first_thread = task.pid == task.process;
+      unseen.push_back({task, first_thread ? OriginOf(task) : before.origin, copied, false});
+      return;
+    }
+    Seen& seen = item->second;
+    seen.ended = true;
+    seen.executable = task.executable;
+    seen.executable_pass = pass_;
+    const auto counters = counters_.find(seen.family);
+    if (counters != counters_.end()) Count(seen, seen.baseline ? KernelsSum(death) : copied, counters->second);
+  }
+
+  // Of a process that had lost threads before the exporter started, only the kernel's sum has them all.
+  static uint64_t KernelsSum(const TaskEnd& death) {
+    return death.process_copied_pages.value_or(death.task.copied_pages);
+  }
+
+  Verdict JudgeUnseen(const std::vector<Unseen>& unseen, const std::vector<std::optional<Verdict>>& verdicts,
+                      size_t index) {
+    const Unseen& child = unseen[index];
+    if (child.origin != Origin::kFork) return {child.origin == Origin::kExec ? Fate::kExec : Fate::kParent, 0};
+    // Without an exec of its own the child runs its parent's program. If it does not, the parent is another one than
+    // has forked it: that one ended first, or has run another program since.
+    const pid_t parent = child.task.parent;
+    bool is_other = false;
+    for (auto item = seen_.lower_bound(Identity(parent, 0)); item != seen_.end() && item->first.first == parent;
+         ++item) {
+      const std::optional<Executable> executable = ExecutableOf(parent, item->second);
+      if (executable == child.task.executable) return {Fate::kCredited, item->second.family};
+      is_other = executable.has_value();
+    }
+    for (size_t later = index + 1; later < unseen.size(); ++later) {
+      const TaskStats& task = unseen[later].task;
+      if (task.process != parent) continue;
+      const Verdict& of_parent = *verdicts[later];
+      const bool known = task.executable == child.task.executable && of_parent.fate != Fate::kExec;
+      return known ? of_parent : Verdict();
+    }
+    // It may live, and be seen in the next pass, or have ended just now, and its record comes then.
+    return {is_other || child.held ? Fate::kParent : Fate::kHold, 0};
+  }
+
+  // Of a seen process, as of this pass.
+  std::optional<Executable> ExecutableOf(pid_t pid, Seen& seen) {
+    if (seen.executable_pass != pass_) {
+      seen.executable_pass = pass_;
+      seen.executable.reset();
+      if (const auto executable = source_->ExecutableOf(pid)) seen.executable = *executable;
+    }
+    return seen.executable;
+  }
+
+  void Credit(Unseen& child, const Verdict& verdict) {
+    const auto counters = verdict.fate == Fate::kCredited ? counters_.find(verdict.family) : counters_.end();
+    if (counters != counters_.end()) {
+      counters->second[kCopies] += child.copied;
+      ++counters->second[kUnseenForks];
+      if (child.copied != 0) ++counters->second[kAccounted];
+    } else if (verdict.fate == Fate::kHold) {
+      child.held = true;
+      held_.push_back(std::move(child));
+    } else {
+      (verdict.fate == Fate::kExec ? uncredited_exec_ : uncredited_parent_) += child.copied;
+    }
+  }
+
+  std::unique_ptr<netlink::Taskstats> source_;
+  bool accounting_ = false;                  // at the end of the last pass
+  std::optional<int64_t> accounting_since_;  // the pass at whose end it was found on; -1: before the first
+  int64_t pass_ = 0;
+  SeenMap seen_;
+  std::map<pid_t, Threads> threads_;                  // by process
+  std::map<uint64_t, std::span<uint64_t>> counters_;  // of the groups, by family, in the pass under way
+  std::vector<TaskEnd> ends_;                         // taken in the pass under way
+  std::vector<Unseen> held_;                          // until the next pass
+  uint64_t uncredited_exec_ = 0;
+  uint64_t uncredited_parent_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Collector> MakeDelayacct(const CollectorContext& context, std::unique_ptr<netlink::Taskstats> source) {
+  return std::make_unique<Delayacct>(context.geometry, std::move(source));
+}
+
+std::unique_ptr<Collector> MakeDelayacct(const CollectorContext& context) {
+  auto source = netlink::OpenTaskstats(context.root);
+  return MakeDelayacct(context, source ? std::move(*source) : nullptr);
+}
+
+}  // namespace cow::collectors

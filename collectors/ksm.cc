@@ -1,0 +1,82 @@
+// Collector `ksm`: memory that the kernel merged because its contents are equal, from /proc/PID/ksm_stat. It is read
+// anew in every pass: KSM merges without any signal of the process.
+#include <prometheus/metric_family.h>
+
+#include <array>
+#include <optional>
+
+#include "collectors/registry.h"
+
+namespace cow::collectors {
+namespace {
+
+using procfs::KsmStat;
+
+class Ksm : public Collector {
+ public:
+  using Collector::Collector;
+
+  size_t gauges() const override { return kGauges; }
+  memory::Needs needs() const override {
+    memory::Needs needs;
+    needs.ksm_stat = true;
+    return needs;
+  }
+
+  void OnPass(const memory::PassView& view, const Tally& tally) override {
+    for (const procfs::Result<KsmStat>& read : view.ksm) {
+      if (!read && read.error().kind == procfs::ErrorKind::kGone) continue;
+      const KsmStat stat = read.value_or(KsmStat());
+      Add(kMerged, PagesToBytes(stat.merging_pages), tally);
+      Add(kZero, PagesToBytes(stat.zero_pages), tally);
+      Add(kTracked, PagesToBytes(stat.rmap_items), tally);
+      Add(kProfit, stat.profit_bytes, tally);
+    }
+  }
+
+  void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
+    Gauge(groups, writer, "cow_ksm_bytes", kMerged, "Memory merged by KSM, as each process maps it.");
+    Gauge(groups, writer, "cow_ksm_zero_page_bytes", kZero,
+          "Memory that KSM found to be zeros and mapped to the zero page; costs nothing.");
+    Gauge(groups, writer, "cow_ksm_tracked_bytes", kTracked,
+          "Memory that KSM keeps track of: merged, or waiting for its like.");
+    Gauge(groups, writer, "cow_ksm_profit_bytes", kProfit,
+          "What KSM saves in the group by the kernel's estimate, less what keeping track costs; below zero it costs "
+          "more.");
+  }
+
+ private:
+  enum Sum : size_t { kMerged, kZero, kTracked, kProfit, kSums };
+  // Gauges: the sums in bytes, then how many processes each of them lacks.
+  static constexpr size_t kGauges = 2 * kSums;
+  static constexpr size_t Lacking(size_t sum) { return kSums + sum; }
+
+  std::optional<int64_t> PagesToBytes(const std::optional<uint64_t>& pages) const {
+    if (!pages) return std::nullopt;
+    return static_cast<int64_t>(*pages * geometry().page_bytes);
+  }
+
+  void Add(Sum sum, const std::optional<int64_t>& bytes, const Tally& tally) {
+    tally.gauges[sum] += bytes.value_or(0);
+    tally.gauges[Lacking(sum)] += bytes ? 0 : 1;
+    kernel_tells_.at(sum) = kernel_tells_.at(sum) || bytes;
+  }
+
+  // A sum that lacks a process is not known.
+  void Gauge(std::span<const GroupSums> groups, MetricWriter& writer, const char* name, Sum sum,
+             const char* help) const {
+    writer.Begin(name, help, prometheus::MetricType::Gauge);
+    if (!kernel_tells_.at(sum)) return;
+    for (const GroupSums& sums : groups) {
+      if (sums.gauges[Lacking(sum)] == 0) writer.AddFor(sums.group, {}, static_cast<double>(sums.gauges[sum]));
+    }
+  }
+
+  std::array<bool, kSums> kernel_tells_{};
+};
+
+}  // namespace
+
+std::unique_ptr<Collector> MakeKsm(const CollectorContext& context) { return std::make_unique<Ksm>(context.geometry); }
+
+}  // namespace cow::collectors

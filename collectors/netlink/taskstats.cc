@@ -1,0 +1,320 @@
+#include "collectors/netlink/taskstats.h"
+
+#include <linux/acct.h>
+#include <linux/sock_diag.h>
+#include <linux/taskstats.h>
+#include <netlink/attr.h>
+#include <netlink/errno.h>
+#include <netlink/genl/ctrl.h>
+#include <netlink/genl/genl.h>
+#include <netlink/msg.h>
+#include <netlink/netlink.h>
+#include <netlink/socket.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+
+namespace cow::netlink {
+namespace {
+
+using procfs::Error;
+using procfs::ErrorKind;
+using procfs::Result;
+
+constexpr const char* kName = "taskstats";
+
+// Up to and with version 13; a build against headers of the moved layout fails here.
+constexpr size_t kVersion13Bytes = offsetof(taskstats, wpcopy_delay_total) + sizeof(uint64_t);
+static_assert(offsetof(taskstats, ac_pid) == 128 && offsetof(taskstats, wpcopy_count) == 400,
+              "not the layout of <linux/taskstats.h> that kernels agree on");
+constexpr size_t kVersion14Bytes = kVersion13Bytes + 2 * sizeof(uint64_t);
+
+Error Malformed(std::string detail) { return Error::Malformed(kName, std::move(detail)); }
+
+Error FromNetlink(int code) {
+  const std::string detail = nl_geterror(code);
+  switch (-code) {
+    case NLE_PERM:
+    case NLE_NOACCESS:
+    case NLE_INVAL:  // the answer to a registration from another than the initial user and PID namespaces
+      return {ErrorKind::kDenied, kName, 0, detail};
+    case NLE_OBJ_NOTFOUND:
+      return {ErrorKind::kGone, kName, 0, detail};
+    default:
+      return {ErrorKind::kIo, kName, 0, detail};
+  }
+}
+
+// Where version 14 and 15 put wpcopy_count is told by neither alone.
+Result<void> CheckLayout(uint16_t version, size_t bytes) {
+  const bool good = version == 13
+                        ? bytes >= kVersion13Bytes
+                        : (version == 14 ? bytes == kVersion14Bytes : version >= 16 && bytes >= kVersion14Bytes);
+  if (good) return {};
+  return tl::unexpected(Malformed("struct of version " + std::to_string(version) + " and " + std::to_string(bytes) +
+                                  " bytes: no wpcopy_count at its place"));
+}
+
+Result<taskstats> CopyStruct(std::span<const std::byte> bytes) {
+  taskstats stats{};
+  if (bytes.size() < sizeof(stats.version)) return tl::unexpected(Malformed("struct cut short"));
+  std::memcpy(&stats.version, bytes.data(), sizeof(stats.version));
+  const auto layout = CheckLayout(stats.version, bytes.size());
+  if (!layout) return tl::unexpected(layout.error());
+  std::memcpy(&stats, bytes.data(), std::min(bytes.size(), sizeof(stats)));
+  return stats;
+}
+
+using Attributes = std::array<nlattr*, TASKSTATS_TYPE_MAX + 1>;
+
+std::span<const std::byte> PayloadOf(const nlattr* attribute) {
+  return {static_cast<const std::byte*>(nla_data(attribute)), static_cast<size_t>(nla_len(attribute))};
+}
+
+// The struct within TASKSTATS_TYPE_AGGR_PID or _TGID.
+Result<std::span<const std::byte>> StructIn(nlattr* aggregate) {
+  Attributes inner{};
+  if (aggregate == nullptr || nla_parse_nested(inner.data(), TASKSTATS_TYPE_MAX, aggregate, nullptr) != 0 ||
+      inner[TASKSTATS_TYPE_STATS] == nullptr) {
+    return tl::unexpected(Malformed("message without a struct"));
+  }
+  return PayloadOf(inner[TASKSTATS_TYPE_STATS]);
+}
+
+Result<Attributes> ParseAttributes(std::span<const std::byte> bytes) {
+  Attributes attributes{};
+  // libnl does not write to what it parses, but takes no pointer to const.
+  auto* head = const_cast<nlattr*>(reinterpret_cast<const nlattr*>(bytes.data()));  // NOLINT
+  if (nla_parse(attributes.data(), TASKSTATS_TYPE_MAX, head, static_cast<int>(bytes.size()), nullptr) != 0) {
+    return tl::unexpected(Malformed("attributes make no sense"));
+  }
+  return attributes;
+}
+
+struct SocketCloser {
+  void operator()(nl_sock* socket) const { nl_socket_free(socket); }
+};
+using Socket = std::unique_ptr<nl_sock, SocketCloser>;
+
+struct MessageFreer {
+  void operator()(nl_msg* message) const { nlmsg_free(message); }
+};
+using Message = std::unique_ptr<nl_msg, MessageFreer>;
+
+Result<Socket> Connect() {
+  Socket socket(nl_socket_alloc());
+  if (!socket) return tl::unexpected(FromNetlink(-NLE_NOMEM));
+  if (const int code = genl_connect(socket.get()); code != 0) return tl::unexpected(FromNetlink(code));
+  nl_socket_disable_auto_ack(socket.get());
+  nl_socket_disable_msg_peek(socket.get());
+  return socket;
+}
+
+Result<Message> NewQuestion(int family) {
+  Message message(nlmsg_alloc());
+  if (!message || genlmsg_put(message.get(), NL_AUTO_PORT, NL_AUTO_SEQ, family, 0, 0, TASKSTATS_CMD_GET,
+                              TASKSTATS_GENL_VERSION) == nullptr) {
+    return tl::unexpected(FromNetlink(-NLE_NOMEM));
+  }
+  return message;
+}
+
+std::span<const std::byte> AttributesOf(nl_msg* message) {
+  auto* header = static_cast<genlmsghdr*>(nlmsg_data(nlmsg_hdr(message)));
+  return {reinterpret_cast<const std::byte*>(genlmsg_attrdata(header, 0)),
+          static_cast<size_t>(genlmsg_attrlen(header, 0))};
+}
+
+class KernelTaskstats final : public Taskstats {
+ public:
+  KernelTaskstats(procfs::Root root, int family, Socket questions, Socket reports)
+      : root_(std::move(root)), family_(family), questions_(std::move(questions)), reports_(std::move(reports)) {
+    nl_socket_modify_cb(questions_.get(), NL_CB_VALID, NL_CB_CUSTOM, &KernelTaskstats::OnAnswer, this);
+    nl_socket_modify_cb(reports_.get(), NL_CB_VALID, NL_CB_CUSTOM, &KernelTaskstats::OnReport, this);
+    // Reports are numbered by CPU.
+    nl_socket_disable_seq_check(reports_.get());
+    nl_socket_set_nonblocking(reports_.get());
+  }
+
+  // Has the kernel send reports from all CPUs; the answer tells whether it will.
+  Result<void> Register(int room_bytes) {
+    const auto cpus = procfs::ReadTextFile(root_.SysPath("devices/system/cpu/possible"));
+    if (!cpus) return tl::unexpected(cpus.error());
+    const int descriptor = nl_socket_get_fd(reports_.get());
+    // The limit for everybody is too small; without the capability it has to do.
+    if (setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &room_bytes, sizeof(room_bytes)) != 0) {
+      setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &room_bytes, sizeof(room_bytes));
+    }
+    const auto question = NewQuestion(family_);
+    if (!question) return tl::unexpected(question.error());
+    const std::string mask = cpus->substr(0, cpus->find('\n'));
+    nla_put_string(question->get(), TASKSTATS_CMD_ATTR_REGISTER_CPUMASK, mask.c_str());
+    nlmsg_hdr(question->get())->nlmsg_flags |= NLM_F_ACK;
+    if (const int code = nl_send_auto(reports_.get(), question->get()); code < 0) {
+      return tl::unexpected(FromNetlink(code));
+    }
+    // The kernel answers before it returns from the call; a report may come first.
+    bool acknowledged = false;
+    nl_socket_modify_cb(
+        reports_.get(), NL_CB_ACK, NL_CB_CUSTOM,
+        [](nl_msg* /*message*/, void* argument) -> int {
+          *static_cast<bool*>(argument) = true;
+          return NL_OK;
+        },
+        &acknowledged);
+    std::vector<TaskEnd> early;
+    ends_ = &early;
+    int code = 0;
+    while (!acknowledged && code == 0) code = nl_recvmsgs_default(reports_.get());
+    ends_ = nullptr;
+    nl_socket_modify_cb(reports_.get(), NL_CB_ACK, NL_CB_DEFAULT, nullptr, nullptr);
+    if (code != 0) return tl::unexpected(FromNetlink(code));
+    return {};
+  }
+
+  bool AccountingIsOn() override {
+    const auto text = procfs::ReadTextFile(root_.ProcPath("sys/kernel/task_delayacct"));
+    return text && text->starts_with('1');
+  }
+
+  Result<uint64_t> CopiedPages(pid_t process) override {
+    return Ask(TASKSTATS_CMD_ATTR_TGID, TASKSTATS_TYPE_AGGR_TGID, process).map([](const taskstats& stats) {
+      return static_cast<uint64_t>(stats.wpcopy_count);
+    });
+  }
+
+  Result<Executable> ExecutableOf(pid_t process) override {
+    return Ask(TASKSTATS_CMD_ATTR_PID, TASKSTATS_TYPE_AGGR_PID, process).map([](const taskstats& stats) {
+      return Executable{stats.ac_exe_dev, stats.ac_exe_inode};
+    });
+  }
+
+  void TakeEnds(std::vector<TaskEnd>& ends) override {
+    ends_ = &ends;
+    while (true) {
+      const int code = nl_recvmsgs_default(reports_.get());
+      // Says once that reports were lost; lost() says how many.
+      if (code != 0 && code != -NLE_NOMEM && code != -NLE_INTR) break;
+    }
+    ends_ = nullptr;
+    CountLost();
+  }
+
+  uint64_t lost() const override { return lost_; }
+
+ private:
+  static int OnReport(nl_msg* message, void* self) {
+    auto* ends = static_cast<KernelTaskstats*>(self)->ends_;
+    if (auto end = DecodeTaskEnd(AttributesOf(message)); end && ends != nullptr) ends->push_back(*end);
+    return NL_OK;
+  }
+
+  static int OnAnswer(nl_msg* message, void* self) {
+    auto* stats = static_cast<KernelTaskstats*>(self);
+    stats->answer_ = stats->DecodeAnswer(AttributesOf(message));
+    return NL_OK;
+  }
+
+  Result<taskstats> DecodeAnswer(std::span<const std::byte> bytes) const {
+    const auto attributes = ParseAttributes(bytes);
+    if (!attributes) return tl::unexpected(attributes.error());
+    return StructIn(attributes->at(expected_)).and_then(&CopyStruct);
+  }
+
+  Result<taskstats> Ask(int attribute, size_t expected, pid_t pid) {
+    const auto question = NewQuestion(family_);
+    if (!question) return tl::unexpected(question.error());
+    nla_put_u32(question->get(), attribute, static_cast<uint32_t>(pid));
+    expected_ = expected;
+    answer_ = tl::unexpected(Malformed("no answer"));
+    int code = nl_send_auto(questions_.get(), question->get());
+    if (code >= 0) code = nl_recvmsgs_default(questions_.get());
+    if (code < 0) {
+      // The kernel says EINVAL or ESRCH of a process that is not there.
+      const bool gone = code == -NLE_OBJ_NOTFOUND || code == -NLE_INVAL;
+      return tl::unexpected(gone ? Error{ErrorKind::kGone, kName, 0, nl_geterror(code)} : FromNetlink(code));
+    }
+    return answer_;
+  }
+
+  // The kernel counts what it drops for want of room, in 32 bits.
+  void CountLost() {
+    std::array<uint32_t, SK_MEMINFO_VARS> info{};
+    socklen_t bytes = sizeof(info);
+    if (getsockopt(nl_socket_get_fd(reports_.get()), SOL_SOCKET, SO_MEMINFO, info.data(), &bytes) != 0) return;
+    const uint32_t drops = info[SK_MEMINFO_DROPS];
+    lost_ += drops - drops_;
+    drops_ = drops;
+  }
+
+  procfs::Root root_;
+  int family_;
+  Socket questions_;
+  Socket reports_;
+  size_t expected_ = 0;
+  Result<taskstats> answer_;
+  std::vector<TaskEnd>* ends_ = nullptr;
+  uint32_t drops_ = 0;
+  uint64_t lost_ = 0;
+};
+
+}  // namespace
+
+Result<TaskStats> DecodeTaskStats(std::span<const std::byte> bytes) {
+  return CopyStruct(bytes).map([](const taskstats& stats) {
+    TaskStats task;
+    task.pid = static_cast<pid_t>(stats.ac_pid);
+    task.process = static_cast<pid_t>(stats.ac_tgid);
+    task.parent = static_cast<pid_t>(stats.ac_ppid);
+    task.forked_only = (stats.ac_flag & AFORK) != 0;
+    task.last_thread = (stats.ac_flag & AGROUP) != 0;
+    task.executable = {stats.ac_exe_dev, stats.ac_exe_inode};
+    task.copied_pages = stats.wpcopy_count;
+    return task;
+  });
+}
+
+Result<TaskEnd> DecodeTaskEnd(std::span<const std::byte> bytes) {
+  const auto attributes = ParseAttributes(bytes);
+  if (!attributes) return tl::unexpected(attributes.error());
+  const auto task = StructIn(attributes->at(TASKSTATS_TYPE_AGGR_PID)).and_then(&DecodeTaskStats);
+  if (!task) return tl::unexpected(task.error());
+  TaskEnd end{*task, std::nullopt};
+  if (nlattr* aggregate = attributes->at(TASKSTATS_TYPE_AGGR_TGID); aggregate != nullptr) {
+    const auto whole = StructIn(aggregate);
+    if (!whole) return tl::unexpected(whole.error());
+    // The kernel sets no version in this one; it has the layout of the other.
+    if (whole->size() < kVersion13Bytes) return tl::unexpected(Malformed("struct of the process cut short"));
+    uint64_t copied = 0;
+    std::memcpy(&copied, whole->data() + offsetof(taskstats, wpcopy_count), sizeof(copied));
+    end.process_copied_pages = copied;
+  }
+  return end;
+}
+
+Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root, int room_bytes) {
+  const auto self = procfs::ReadLink(root.ProcPath("self"));
+  if (!self) return tl::unexpected(self.error());
+  if (*self != std::to_string(getpid())) {
+    return tl::unexpected(Error{ErrorKind::kIo, root.ProcPath("self"), 0, "not this process: pids mean others here"});
+  }
+  auto questions = Connect();
+  if (!questions) return tl::unexpected(questions.error());
+  auto reports = Connect();
+  if (!reports) return tl::unexpected(reports.error());
+  const int family = genl_ctrl_resolve(questions->get(), TASKSTATS_GENL_NAME);
+  if (family < 0) return tl::unexpected(FromNetlink(family));
+  auto opened = std::make_unique<KernelTaskstats>(root, family, std::move(*questions), std::move(*reports));
+  // Shows whether asking is allowed, and the layout.
+  if (const auto copied = opened->CopiedPages(getpid()); !copied) return tl::unexpected(copied.error());
+  if (const auto registered = opened->Register(room_bytes); !registered) return tl::unexpected(registered.error());
+  return opened;
+}
+
+}  // namespace cow::netlink

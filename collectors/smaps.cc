@@ -1,0 +1,129 @@
+// Collector `smaps`: the kernel's own sums of a process' memory, from /proc/PID/smaps_rollup. They are a witness of
+// what the page tables were found to say, and a bridge to tools that show them. The kernel holds the process' mmap lock
+// while it answers, so large processes are left out and counted. While it is not enabled the sums of processes whose
+// page table is denied are published all the same: nothing else is known of their sharing.
+#include <prometheus/metric_family.h>
+
+#include <array>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "collectors/registry.h"
+
+namespace cow::collectors {
+namespace {
+
+using memory::SmapsReading;
+using procfs::SmapsRollup;
+using prometheus::MetricType;
+
+struct Field {
+  std::string_view name;
+  uint64_t SmapsRollup::*value = nullptr;
+  std::optional<uint64_t> SmapsRollup::*later_value = nullptr;  // of fields that not every kernel has
+};
+
+// What "referenced" and "locked" say is no size of memory that somebody pays for: they are left out.
+constexpr std::array<Field, 18> kFields{{
+    {"rss", &SmapsRollup::rss_bytes},
+    {"pss", &SmapsRollup::pss_bytes},
+    {"pss_anon", nullptr, &SmapsRollup::pss_anon_bytes},
+    {"pss_file", nullptr, &SmapsRollup::pss_file_bytes},
+    {"pss_shmem", nullptr, &SmapsRollup::pss_shmem_bytes},
+    {"pss_dirty", nullptr, &SmapsRollup::pss_dirty_bytes},
+    {"shared_clean", &SmapsRollup::shared_clean_bytes},
+    {"shared_dirty", &SmapsRollup::shared_dirty_bytes},
+    {"private_clean", &SmapsRollup::private_clean_bytes},
+    {"private_dirty", &SmapsRollup::private_dirty_bytes},
+    {"anonymous", &SmapsRollup::anonymous_bytes},
+    {"ksm", nullptr, &SmapsRollup::ksm_bytes},
+    {"lazy_free", &SmapsRollup::lazy_free_bytes},
+    {"anon_huge_pages", &SmapsRollup::anon_huge_bytes},
+    {"shared_hugetlb", &SmapsRollup::shared_hugetlb_bytes},
+    {"private_hugetlb", &SmapsRollup::private_hugetlb_bytes},
+    {"swap", &SmapsRollup::swap_bytes},
+    {"swap_pss", &SmapsRollup::swap_pss_bytes},
+}};
+
+class Smaps : public Collector {
+ public:
+  // Without a limit none is asked for: what is shown is of processes whose page table is denied.
+  Smaps(procfs::PageGeometry geometry, std::optional<uint64_t> max_rss_bytes)
+      : Collector(geometry), max_rss_bytes_(max_rss_bytes) {}
+
+  size_t gauges() const override { return kGauges; }
+  memory::Needs needs() const override {
+    memory::Needs needs;
+    needs.smaps_rollup_max_bytes = max_rss_bytes_;
+    return needs;
+  }
+
+  void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
+    for (const SmapsReading& reading : view.smaps) {
+      switch (reading.state) {
+        case SmapsReading::State::kRead:
+          ++tally.gauges[kRead];
+          Add(reading.sums, tally);
+          break;
+        case SmapsReading::State::kTooLarge:
+          ++tally.gauges[kTooLarge];
+          break;
+        case SmapsReading::State::kGone:
+        case SmapsReading::State::kNotNeeded:
+          break;
+        case SmapsReading::State::kUnreadable:
+          ++tally.gauges[kUnreadable];
+      }
+    }
+  }
+
+  void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
+    writer.Begin("cow_smaps_bytes",
+                 "The kernel's own sums (smaps_rollup) over the group's processes, less those of "
+                 "cow_smaps_skipped_processes.",
+                 MetricType::Gauge);
+    for (const GroupSums& sums : groups) {
+      if (sums.gauges[kRead] == 0) continue;
+      for (size_t i = 0; i < kFields.size(); ++i) {
+        if (!known_.at(i)) continue;
+        writer.AddFor(sums.group, {{"field", std::string(kFields.at(i).name)}}, static_cast<double>(sums.gauges[i]));
+      }
+    }
+    writer.Begin("cow_smaps_skipped_processes",
+                 "Processes that are not in cow_smaps_bytes: larger than max_rss, or not readable.", MetricType::Gauge);
+    for (const GroupSums& sums : groups) {
+      if (!max_rss_bytes_ && !sums.some_unreadable) continue;
+      writer.AddFor(sums.group, {{"reason", "max_rss"}}, static_cast<double>(sums.gauges[kTooLarge]));
+      writer.AddFor(sums.group, {{"reason", "unreadable"}}, static_cast<double>(sums.gauges[kUnreadable]));
+    }
+  }
+
+ private:
+  enum Cell : size_t { kRead = kFields.size(), kTooLarge, kUnreadable, kGauges };
+
+  void Add(const SmapsRollup& sums, const Tally& tally) {
+    for (size_t i = 0; i < kFields.size(); ++i) {
+      const Field& field = kFields.at(i);
+      const std::optional<uint64_t> value =
+          field.value != nullptr ? std::optional(sums.*field.value) : sums.*field.later_value;
+      known_.at(i) = value.has_value();
+      tally.gauges[i] += static_cast<int64_t>(value.value_or(0));
+    }
+  }
+
+  std::optional<uint64_t> max_rss_bytes_;
+  std::array<bool, kFields.size()> known_{};  // by this kernel
+};
+
+}  // namespace
+
+std::unique_ptr<Collector> MakeSmaps(const CollectorContext& context) {
+  return std::make_unique<Smaps>(context.geometry, context.options.smaps.max_rss_bytes);
+}
+
+std::unique_ptr<Collector> MakeSmapsOfDenied(const CollectorContext& context) {
+  return std::make_unique<Smaps>(context.geometry, std::nullopt);
+}
+
+}  // namespace cow::collectors

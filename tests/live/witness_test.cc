@@ -1,0 +1,358 @@
+// The exporter's numbers beside the kernel's own: copies on write (delayacct), sums over page tables (smaps) and merged
+// pages (ksm). Where both count the same they must agree to the page; where they do not, the difference is pinned.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "collectors/procfs/ksm.h"
+#include "collectors/procfs/root.h"
+#include "tests/live/live.h"
+
+namespace cow::live {
+namespace {
+
+constexpr const char* kCopies = "cow_kernel_copies_total";
+constexpr const char* kUnseenForks = "cow_unseen_forks_total";
+constexpr const char* kUncreditedParent = "cow_delayacct_uncredited_copies_total{reason=parent}";
+constexpr const char* kLost = "cow_delayacct_lost_records_total";
+
+// A number in a file of the kernel's, put back at the end.
+class KernelSetting {
+ public:
+  KernelSetting(std::string path, const std::string& value) : path_(std::move(path)) {
+    std::ifstream(path_) >> saved_;
+    Set(value);
+  }
+  ~KernelSetting() {
+    if (!saved_.empty()) Set(saved_);
+  }
+  KernelSetting(const KernelSetting&) = delete;
+  KernelSetting& operator=(const KernelSetting&) = delete;
+
+  void Set(const std::string& value) { std::ofstream(path_) << value; }
+
+ private:
+  std::string path_;
+  std::string saved_;
+};
+
+// Before the workload starts: only tasks that start after it are accounted.
+struct DelayAccounting {
+  KernelSetting setting{"/proc/sys/kernel/task_delayacct", "1"};
+};
+
+class CopiesTest : private DelayAccounting, public LiveTest {
+ protected:
+  CopiesTest() : LiveTest(DefaultFullEvery(), {"delayacct"}) {}
+
+  void SetUp() override {
+    LiveTest::SetUp();
+    if (!IsSkipped() && Pass().At("cow_exporter_capability{feature=delayacct}") == 0) {
+      GTEST_SKIP() << "no wpcopy_count: needs Linux 5.19, kernel.task_delayacct and CAP_NET_ADMIN";
+    }
+  }
+
+  // A mapping of the root, written to, and a child that shares it; both have executed a command since.
+  std::string ForkOver(const std::string& name, size_t pages) {
+    workload().Map(0, name, pages);
+    Do("write 0 " + name + " 0 " + std::to_string(pages));
+    return ForkWarm();
+  }
+  std::string ForkWarm() {
+    const int child = Fork();
+    Idle(0);
+    Idle(child);
+    return std::to_string(child);
+  }
+
+  // Breaks and copies since `before`, and no record was lost meanwhile.
+  void ExpectBoth(const Sample& before, double breaks, double copies) {
+    const Sample after = Pass();
+    const Change change(before, after);
+    EXPECT_EQ(change.BreaksOfAllSides(), breaks);
+    EXPECT_EQ(change.Of(kCopies), copies);
+    EXPECT_EQ(change.Of(kLost), 0);
+  }
+};
+
+TEST_F(CopiesTest, ParentsBreaksAreCopies) {
+  ForkOver("a", 1000);
+  const Sample before = Pass();
+  Do("write 0 a 10 123");
+  ExpectBoth(before, 123, 123);
+}
+
+TEST_F(CopiesTest, ChildsBreaksAreCopies) {
+  const std::string child = ForkOver("a", 1000);
+  const Sample before = Pass();
+  Do("write " + child + " a 0 77 3");
+  ExpectBoth(before, 77, 77);
+}
+
+TEST_F(CopiesTest, SeveralMembersBreaksAreCopies) {
+  const std::string first = ForkOver("a", 1000);
+  const std::string second = ForkWarm();
+  const std::string third = ForkWarm();
+  const Sample before = Pass();
+  Do("write " + first + " a 0 100");
+  Do("write " + second + " a 50 100");
+  Do("write 0 a 100 100");
+  Do("write " + third + " a 150 100");
+  // Pages 150 to 199 were the second child's only: the others have copies of these by then, or the original.
+  ExpectBoth(before, 400, 400);
+}
+
+TEST_F(CopiesTest, ScatteredWritesAreCopies) {
+  const std::string child = ForkOver("a", 4000);
+  const Sample before = Pass();
+  std::vector<int> pages(4000);
+  for (int i = 0; i < 4000; ++i) pages[static_cast<size_t>(i)] = i;
+  std::mt19937 random(20);  // NOLINT(cert-msc32-c,cert-msc51-cpp): the same pages in every run
+  std::shuffle(pages.begin(), pages.end(), random);
+  // No page is written by both: the second one to write would be its last holder.
+  for (int i = 0; i < 300; ++i) {
+    const std::string page = std::to_string(pages[static_cast<size_t>(i)]);
+    Do("write " + (i % 3 == 0 ? std::string("0") : child) + " a " + page + " 1");
+  }
+  ExpectBoth(before, 300, 300);
+}
+
+TEST_F(CopiesTest, CopiesOfAThreadThatEndedAreCounted) {
+  const std::string child = ForkOver("a", 1000);
+  Do("threadwrite " + child + " a 0 1");
+  Idle(0);
+  const Sample before = Pass();
+  Do("threadwrite " + child + " a 100 40");
+  Do("write " + child + " a 200 30");
+  const Sample between = Pass();
+  ExpectBoth(before, 70, 70);
+  Do("threadwrite " + child + " a 300 20");
+  Do("write " + child + " a 400 10");
+  Do("threads " + child + " 8");
+  Do("threadwrite " + child + " a 500 5");
+  Do("kill " + child);
+  const Sample after = Pass();
+  // The breaks went with the child; its record tells of the copies, of which starting threads made some.
+  EXPECT_GE(Change(between, after).Of(kCopies), 35);
+  const Sample later = Pass();
+  EXPECT_EQ(Change(after, later).Of(kCopies), 0) << "the records of its threads are not counted again";
+}
+
+// Copies that are no breaks, and breaks that are no copies.
+
+TEST_F(CopiesTest, FirstWriteToTheZeroPageIsACopyButNoBreak) {
+  const std::string child = ForkOver("a", 10);
+  workload().Map(std::stoi(child), "z", 100);
+  Do("read " + child + " z 0 100");
+  Idle(std::stoi(child));
+  const Sample before = Pass();
+  Do("write " + child + " z 0 60");
+  ExpectBoth(before, 0, 60);
+}
+
+TEST_F(CopiesTest, WriteToAReadFilePageIsACopyButNoBreak) {
+  const std::string path = std::filesystem::temp_directory_path() / ("witness" + std::to_string(getpid()));
+  std::ofstream(path) << std::string(50 * PageBytes(), 'x');
+  const std::string child = ForkOver("a", 10);
+  Do("mapfile " + child + " f " + path + " 50 private");
+  Do("read " + child + " f 0 20");
+  Idle(std::stoi(child));
+  const Sample before = Pass();
+  Do("write " + child + " f 0 20");
+  ExpectBoth(before, 0, 20);
+  std::filesystem::remove(path);
+}
+
+TEST_F(CopiesTest, DroppedAndTouchedAgainIsABreakButNoCopy) {
+  const std::string child = ForkOver("a", 1000);
+  const Sample before = Pass();
+  Do("dontneed " + child + " a 0 50");
+  Do("write " + child + " a 0 50");
+  ExpectBoth(before, 50, 0);
+}
+
+TEST_F(CopiesTest, LastHolderCopiesNothingAndBreaksNothing) {
+  const std::string child = ForkOver("a", 1000);
+  const Sample shared = Pass();
+  Do("kill " + child);
+  Idle(0);
+  const Sample before = Pass();
+  Do("write 0 a 0 1000");
+  ExpectBoth(before, 0, 0);
+}
+
+// Children that no pass saw.
+
+TEST_F(CopiesTest, ChildThatNoPassSawIsCounted) {
+  ForkOver("a", 1000);
+  const auto live_and_die = [this](int pages) {
+    const int child = Fork();
+    Idle(child);
+    Do("write " + std::to_string(child) + " a 0 " + std::to_string(pages));
+    Do("kill " + std::to_string(child));
+  };
+  live_and_die(10);
+  const Sample before = Pass();
+  live_and_die(10);
+  const Sample between = Pass();
+  live_and_die(60);
+  const Sample after = Pass();
+  const Change base(before, between);
+  const Change more(between, after);
+  EXPECT_EQ(base.Of(kUnseenForks), 1);
+  EXPECT_EQ(more.Of(kUnseenForks), 1);
+  EXPECT_EQ(more.Of(kCopies) - base.Of(kCopies), 50);
+  EXPECT_EQ(more.BreaksOfAllSides(), base.BreaksOfAllSides());
+  EXPECT_EQ(more.Of("cow_forks_total"), 0) << "page tables know nothing of it";
+  std::printf("a fork that no pass saw: %.0f copies besides the 10 asked for, %.0f breaks seen\n",
+              base.Of(kCopies) - 10, base.BreaksOfAllSides());
+}
+
+TEST_F(CopiesTest, ThreadsOfAChildThatNoPassSawAreCountedOnce) {
+  ForkOver("a", 1000);
+  const auto live_and_die = [this](int pages) {
+    const int child = Fork();
+    const std::string id = std::to_string(child);
+    Idle(child);
+    Do("threadwrite " + id + " a 0 " + std::to_string(pages));
+    Do("threads " + id + " 8");
+    Do("threadwrite " + id + " a 500 " + std::to_string(pages));
+    Do("kill " + id);
+  };
+  live_and_die(10);
+  const Sample before = Pass();
+  live_and_die(10);
+  const Sample between = Pass();
+  live_and_die(60);
+  const Sample after = Pass();
+  EXPECT_EQ(Change(between, after).Of(kUnseenForks), 1);
+  EXPECT_EQ(Change(between, after).Of(kCopies) - Change(before, between).Of(kCopies), 100);
+}
+
+TEST_F(CopiesTest, UnseenChildOfAnUnseenChildIsCounted) {
+  ForkOver("a", 1000);
+  const Sample before = Pass();
+  const int child = Fork();
+  const int grandchild = Fork(child);
+  Do("write " + std::to_string(grandchild) + " a 0 100");
+  Do("kill " + std::to_string(grandchild));
+  Do("kill " + std::to_string(child));
+  const Sample after = Pass();
+  EXPECT_EQ(Change(before, after).Of(kUnseenForks), 2);
+  EXPECT_GE(Change(before, after).Of(kCopies), 100);
+  EXPECT_EQ(Change(before, after).Of(kUncreditedParent), 0);
+}
+
+TEST_F(CopiesTest, ChildOfALivingChildThatIsSeenLaterIsCountedThen) {
+  ForkOver("a", 1000);
+  const Sample before = Pass();
+  const int child = Fork();
+  const int grandchild = Fork(child);
+  Do("write " + std::to_string(grandchild) + " a 0 100");
+  Do("kill " + std::to_string(grandchild));
+  const Sample after = Pass();
+  EXPECT_EQ(Change(before, after).Of(kUnseenForks), 1);
+  EXPECT_GE(Change(before, after).Of(kCopies), 100);
+}
+
+// Its parent was gone when it ended: the record names another.
+TEST_F(CopiesTest, OrphanThatNoPassSawIsNotGuessedAt) {
+  ForkOver("a", 1000);
+  const Sample before = Pass();
+  const int child = Fork();
+  const int grandchild = Fork(child);
+  Do("kill " + std::to_string(child));
+  Do("write " + std::to_string(grandchild) + " a 0 100");
+  Do("kill " + std::to_string(grandchild));
+  Pass();  // the reaper may have been unseen in this one
+  const Sample after = Pass();
+  EXPECT_EQ(Change(before, after).Of(kUnseenForks), 1);
+  EXPECT_GE(Change(before, after).Of(kUncreditedParent), 100);
+}
+
+class SmapsTest : public LiveTest {
+ protected:
+  SmapsTest() : LiveTest(DefaultFullEvery(), {"smaps"}) {}
+
+  static std::string Field(const std::string& name) { return "cow_smaps_bytes{field=" + name + "}"; }
+};
+
+TEST_F(SmapsTest, KernelsSumsFollowTheBreaks) {
+  // Pages of a program file that was just built are dirty until they are written back.
+  const int program = open(("/proc/" + std::to_string(workload().Pid(0)) + "/exe").c_str(), O_RDONLY | O_CLOEXEC);
+  ASSERT_EQ(fsync(program), 0);
+  close(program);
+  workload().Map(0, "a", 1000);
+  Do("write 0 a 0 1000");
+  const int child = Fork();
+  const std::string id = std::to_string(child);
+  Do("write " + id + " a 999 1");  // maps the pages of the program that this takes
+  Idle(0);
+  Idle(child);
+  const Sample before = Pass();
+  Do("write " + id + " a 0 100");
+  const Sample after = Pass();
+  const Change change(before, after);
+  // 100 pages had two holders. Now the parent has them alone, and the child its copies.
+  EXPECT_EQ(change.Pages(Field("private_dirty")), 200);
+  EXPECT_EQ(change.Pages(Field("shared_dirty")), -200);
+  EXPECT_EQ(change.Pages(Field("rss")), 0);
+  EXPECT_EQ(change.Pages(Field("anonymous")), 0);
+  // The kernel cuts each process' share to whole kilobytes.
+  EXPECT_NEAR(change.Of(Field("pss_anon")), 100 * static_cast<double>(PageBytes()), 2048);
+  EXPECT_EQ(change.BreaksOfAllSides(), 100);
+  EXPECT_EQ(after.At(Field("anonymous")), after.At("cow_resident_bytes{backing=anon,sharing=private}") +
+                                              after.At("cow_resident_bytes{backing=anon,sharing=shared}"));
+  EXPECT_NEAR(after.At(Field("pss_anon")), after.At("cow_footprint_bytes"), 2048);
+  EXPECT_EQ(after.At("cow_smaps_skipped_processes{reason=max_rss}"), 0);
+  EXPECT_EQ(after.At("cow_smaps_skipped_processes{reason=unreadable}"), 0);
+}
+
+class KsmTest : public LiveTest {
+ protected:
+  KsmTest() : LiveTest(DefaultFullEvery(), {"ksm"}) {}
+
+  uint64_t MergedPages() {
+    const auto stat = procfs::ReadKsmStat(procfs::Root(), workload().Pid(0));
+    return stat ? stat->merging_pages.value_or(0) : 0;
+  }
+};
+
+TEST_F(KsmTest, MergedPagesAreTheKernels) {
+  const std::string ksm = "/sys/kernel/mm/ksm/";
+  if (!std::filesystem::exists(ksm + "run")) GTEST_SKIP() << "the kernel has no KSM";
+  workload().Map(0, "a", 200);
+  Do("write 0 a 0 200");
+  Do("madvise 0 a 12 0 200");  // MADV_MERGEABLE
+  const Sample before = Pass();
+  ASSERT_TRUE(before.Has("cow_ksm_bytes"));
+  EXPECT_EQ(before.At("cow_ksm_bytes"), 0);
+  {
+    const KernelSetting pages(ksm + "pages_to_scan", "100000");
+    const KernelSetting sleep(ksm + "sleep_millisecs", "10");
+    KernelSetting run(ksm + "run", "1");
+    for (int i = 0; i < 1000 && MergedPages() < 200; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    ASSERT_EQ(MergedPages(), 200U);
+    const Sample merged = Pass();
+    EXPECT_EQ(merged.Pages("cow_ksm_bytes"), 200);
+    EXPECT_GE(merged.Pages("cow_ksm_tracked_bytes"), 200);
+    EXPECT_GT(merged.At("cow_ksm_profit_bytes"), 0);
+    EXPECT_LT(merged.Pages("cow_ksm_profit_bytes"), 200);
+    run.Set("2");  // returns when all is unmerged
+    ASSERT_EQ(MergedPages(), 0U);
+  }
+  EXPECT_EQ(Pass().At("cow_ksm_bytes"), 0);
+}
+
+}  // namespace
+}  // namespace cow::live

@@ -1,0 +1,216 @@
+#include "collectors/netlink/taskstats.h"
+
+#include <gtest/gtest.h>
+#include <linux/acct.h>
+#include <linux/netlink.h>
+#include <linux/taskstats.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "tests/support/fixture_tree.h"
+
+namespace cow::netlink {
+namespace {
+
+using procfs::ErrorKind;
+using Bytes = std::vector<std::byte>;
+
+// Lengths by version: 14 added two words, 16 sixteen more.
+constexpr size_t kWord = sizeof(uint64_t);
+constexpr size_t kVersion13 = sizeof(taskstats);
+constexpr size_t kVersion14 = kVersion13 + 2 * kWord;
+constexpr size_t kVersion16 = kVersion14 + 16 * kWord;
+
+taskstats Stats() {
+  taskstats stats{};
+  stats.version = 13;
+  stats.ac_pid = 101;
+  stats.ac_tgid = 100;
+  stats.ac_ppid = 50;
+  stats.ac_flag = AFORK | AGROUP;
+  stats.ac_exe_dev = 7;
+  stats.ac_exe_inode = 8;
+  stats.wpcopy_count = 1234;
+  return stats;
+}
+
+// As a kernel of that version sends it; what it has besides is 0xff.
+Bytes Struct(uint16_t version, size_t bytes, taskstats stats = Stats()) {
+  stats.version = version;
+  Bytes sent(bytes, std::byte{0xff});
+  std::memcpy(sent.data(), &stats, std::min(bytes, sizeof(stats)));
+  return sent;
+}
+
+Bytes Attribute(uint16_t type, const Bytes& payload) {
+  constexpr size_t kHead = sizeof(nlattr);
+  const nlattr head{static_cast<uint16_t>(kHead + payload.size()), type};
+  Bytes attribute((kHead + payload.size() + 3) / 4 * 4);
+  std::memcpy(attribute.data(), &head, kHead);
+  if (!payload.empty()) std::memcpy(attribute.data() + kHead, payload.data(), payload.size());
+  return attribute;
+}
+
+Bytes operator+(Bytes left, const Bytes& right) {
+  left.insert(left.end(), right.begin(), right.end());
+  return left;
+}
+
+Bytes Number(uint32_t number) {
+  Bytes bytes(sizeof(number));
+  std::memcpy(bytes.data(), &number, sizeof(number));
+  return bytes;
+}
+
+Bytes OfTask(const Bytes& stats) {
+  return Attribute(TASKSTATS_TYPE_AGGR_PID, Attribute(TASKSTATS_TYPE_PID, Number(101)) +
+                                                Attribute(TASKSTATS_TYPE_NULL, {}) +
+                                                Attribute(TASKSTATS_TYPE_STATS, stats));
+}
+
+Bytes OfProcess(const Bytes& stats) {
+  return Attribute(TASKSTATS_TYPE_AGGR_TGID,
+                   Attribute(TASKSTATS_TYPE_TGID, Number(100)) + Attribute(TASKSTATS_TYPE_STATS, stats));
+}
+
+TEST(TaskstatsTest, DecodesAStruct) {
+  for (const auto& [version, bytes] : {std::pair<uint16_t, size_t>{13, kVersion13},
+                                       {14, kVersion14},
+                                       {16, kVersion16},
+                                       {17, kVersion16 + 16 * kWord}}) {
+    const auto task = DecodeTaskStats(Struct(version, bytes));
+    ASSERT_TRUE(task) << task.error().ToString();
+    EXPECT_EQ(task->pid, 101);
+    EXPECT_EQ(task->process, 100);
+    EXPECT_EQ(task->parent, 50);
+    EXPECT_TRUE(task->forked_only);
+    EXPECT_TRUE(task->last_thread);
+    EXPECT_EQ(task->executable, (Executable{7, 8}));
+    EXPECT_EQ(task->copied_pages, 1234U);
+  }
+  taskstats stats = Stats();
+  stats.ac_flag = 0;
+  const auto task = DecodeTaskStats(Struct(13, kVersion13, stats));
+  ASSERT_TRUE(task);
+  EXPECT_FALSE(task->forked_only || task->last_thread);
+}
+
+// Fields in other places give numbers too, but not these.
+TEST(TaskstatsTest, RefusesOtherLayouts) {
+  for (const auto& [version, bytes] : {std::pair<uint16_t, size_t>{12, kVersion13 - 2 * kWord},
+                                       {12, kVersion13},
+                                       {13, kVersion13 - kWord},
+                                       {14, kVersion13},
+                                       {14, kVersion16},  // Linux 6.14.0
+                                       {15, kVersion16},
+                                       {16, kVersion13},
+                                       {0, kVersion13},
+                                       {13, 0},
+                                       {13, 1}}) {
+    const auto task = DecodeTaskStats(Struct(version, bytes));
+    ASSERT_FALSE(task) << version << " " << bytes;
+    EXPECT_EQ(task.error().kind, ErrorKind::kMalformed);
+  }
+}
+
+TEST(TaskstatsTest, DecodesTheEndOfATask) {
+  const auto end = DecodeTaskEnd(OfTask(Struct(16, kVersion16)));
+  ASSERT_TRUE(end) << end.error().ToString();
+  EXPECT_EQ(end->task.copied_pages, 1234U);
+  EXPECT_FALSE(end->process_copied_pages);
+}
+
+TEST(TaskstatsTest, DecodesTheEndOfAProcess) {
+  taskstats whole{};  // the kernel fills in no more than sums
+  whole.wpcopy_count = 5000;
+  const auto end = DecodeTaskEnd(OfTask(Struct(16, kVersion16)) + OfProcess(Struct(0, kVersion16, whole)));
+  ASSERT_TRUE(end) << end.error().ToString();
+  EXPECT_EQ(end->task.copied_pages, 1234U);
+  EXPECT_EQ(end->process_copied_pages, 5000U);
+}
+
+TEST(TaskstatsTest, NonsenseIsMalformed) {
+  const Bytes good = OfTask(Struct(13, kVersion13));
+  for (const Bytes& bad :
+       {Bytes{}, Bytes(3), Attribute(TASKSTATS_TYPE_PID, Number(1)), OfProcess(Struct(13, kVersion13)),
+        OfTask(Struct(12, kVersion13)), Attribute(TASKSTATS_TYPE_AGGR_PID, {}), good + OfProcess(Struct(13, 8)),
+        good + Attribute(TASKSTATS_TYPE_AGGR_TGID, {})}) {
+    const auto end = DecodeTaskEnd(bad);
+    ASSERT_FALSE(end);
+    EXPECT_EQ(end.error().kind, ErrorKind::kMalformed);
+  }
+  for (size_t bytes = 0; bytes < good.size(); ++bytes) {
+    EXPECT_FALSE(DecodeTaskEnd(Bytes(good.begin(), good.begin() + static_cast<ptrdiff_t>(bytes)))) << bytes;
+  }
+}
+
+TEST(TaskstatsTest, OtherSystemsTreeIsRefused) {
+  const test::FixtureTree tree;
+  tree.MakeDirectory("self");
+  EXPECT_FALSE(OpenTaskstats(procfs::Root(tree.path())));
+  tree.Remove("self");
+  tree.Symlink("self", "1");
+  EXPECT_FALSE(OpenTaskstats(procfs::Root(tree.path())));
+}
+
+TEST(TaskstatsTest, ThisKernelAnswersAndReports) {
+  const auto stats = OpenTaskstats(procfs::Root());
+  if (!stats) GTEST_SKIP() << stats.error().ToString();
+  EXPECT_TRUE((*stats)->CopiedPages(getpid()));
+  const auto executable = (*stats)->ExecutableOf(getpid());
+  ASSERT_TRUE(executable);
+  EXPECT_NE(executable->inode, 0U);
+  constexpr pid_t kNobody = 1 << 22;  // the kernel's limit, which no process reaches
+  EXPECT_EQ((*stats)->CopiedPages(kNobody).error().kind, ErrorKind::kGone);
+
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  EXPECT_EQ(waitpid(child, nullptr, 0), child);
+  std::vector<TaskEnd> ends;
+  (*stats)->TakeEnds(ends);
+  const auto end =
+      std::find_if(ends.begin(), ends.end(), [child](const TaskEnd& each) { return each.task.process == child; });
+  ASSERT_NE(end, ends.end());
+  EXPECT_EQ(end->task.pid, child);
+  EXPECT_EQ(end->task.parent, getpid());
+  EXPECT_TRUE(end->task.forked_only && end->task.last_thread);
+  EXPECT_EQ(end->task.executable, *executable);
+  EXPECT_EQ((*stats)->lost(), 0U);
+}
+
+// More than the kernel keeps is dropped by it, and counted.
+TEST(TaskstatsTest, LostReportsAreCounted) {
+  constexpr uint64_t kChildren = 1000;
+  const auto stats = OpenTaskstats(procfs::Root(), 64 << 10);
+  if (!stats) GTEST_SKIP() << stats.error().ToString();
+  for (uint64_t i = 0; i < kChildren; ++i) {
+    const pid_t child = fork();
+    if (child == 0) _exit(0);
+    ASSERT_EQ(waitpid(child, nullptr, 0), child);
+  }
+  std::vector<TaskEnd> ends;
+  (*stats)->TakeEnds(ends);
+  const auto is_ours = [](const TaskEnd& end) { return end.task.parent == getpid() && end.task.last_thread; };
+  const auto ours = static_cast<uint64_t>(std::count_if(ends.begin(), ends.end(), is_ours));
+  EXPECT_GT(ours, 0U);
+  EXPECT_GT((*stats)->lost(), 0U);
+  EXPECT_GE(ours + (*stats)->lost(), kChildren);  // those of other processes are among the lost
+
+  // From then on they come again.
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  EXPECT_EQ(waitpid(child, nullptr, 0), child);
+  ends.clear();
+  (*stats)->TakeEnds(ends);
+  EXPECT_EQ(std::count_if(ends.begin(), ends.end(), is_ours), 1);
+}
+
+}  // namespace
+}  // namespace cow::netlink
