@@ -141,6 +141,8 @@ TEST_F(UnsharedTest, CollapseIsCollapse) {
   if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
   const size_t pages = 2 * HugePageBytes() / PageBytes();
   const int child = ForkOver("a", pages, "aligned");
+  // Older kernels collapse no range that has no writable page.
+  Do("write " + std::to_string(child) + " a 0 2 " + std::to_string(pages / 2));
   const Sample before = Pass();
   if (WhyNoPagemapScan(before).empty() && before.At("cow_huge_page_bytes{backing=anon,mapped=pmd}") != 0) {
     GTEST_SKIP() << "huge pages come unasked";
@@ -153,8 +155,8 @@ TEST_F(UnsharedTest, CollapseIsCollapse) {
   const Sample after = Pass();
   const Change change(before, after);
   EXPECT_EQ(change.BreaksOfAllSides(), 0);
-  EXPECT_EQ(change.Pages(Unshared("collapse")), static_cast<double>(pages));
-  EXPECT_EQ(AllUnshared(change), static_cast<double>(pages));
+  EXPECT_EQ(change.Pages(Unshared("collapse")), static_cast<double>(pages - 2));
+  EXPECT_EQ(AllUnshared(change), static_cast<double>(pages - 2));
 }
 
 // The kernel moves pages from one end of a zone to the other: whether those of a mapping are among them depends on
