@@ -6,6 +6,7 @@
 #include <cstring>
 #include <ctime>
 #include <string>
+#include <utility>
 
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/maps.h"
@@ -39,17 +40,17 @@ constexpr size_t kProbeWindows = 256;
 
 constexpr uint64_t kUninteresting = procfs::kPagemapSoftDirty | procfs::kPagemapUffdWriteProtected;
 
-// Linux 5.19 has the AnonExclusive mark: root/sys/kernel/osrelease.
-bool KernelHasExclusiveMarks(const procfs::Root& root) {
+// By the kernel's version: root/sys/kernel/osrelease.
+ExclusiveMarks MarksOfKernel(const procfs::Root& root) {
   const auto release = procfs::ReadTextFile(root.ProcPath("sys/kernel/osrelease"));
-  if (!release) return false;
-  unsigned major = 0;
-  unsigned minor = 0;
+  if (!release) return ExclusiveMarks::kNone;
+  std::pair<unsigned, unsigned> version;
   const char* end = release->data() + release->size();
-  const auto [dot, error] = std::from_chars(release->data(), end, major);
-  if (error != std::errc() || dot == end || *dot != '.') return false;
-  if (std::from_chars(dot + 1, end, minor).ec != std::errc()) return false;
-  return major > 5 || (major == 5 && minor >= 19);
+  const auto [dot, error] = std::from_chars(release->data(), end, version.first);
+  if (error != std::errc() || dot == end || *dot != '.') return ExclusiveMarks::kNone;
+  if (std::from_chars(dot + 1, end, version.second).ec != std::errc()) return ExclusiveMarks::kNone;
+  if (version < std::pair(5U, 19U)) return ExclusiveMarks::kNone;
+  return version < std::pair(6U, 12U) ? ExclusiveMarks::kOfThePage : ExclusiveMarks::kOfTheFolio;
 }
 
 bool LayoutsAreRandom(const procfs::Root& root) {
@@ -81,8 +82,8 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry)
       devices_(root_),
       zero_window_(pages_, 0),
       again_(pages_, 0) {
-  capabilities_.exclusive_marks = KernelHasExclusiveMarks(root_);
-  frames_ = std::make_unique<FrameReader>(root_, capabilities_.exclusive_marks);
+  const ExclusiveMarks marks = MarksOfKernel(root_);
+  frames_ = std::make_unique<FrameReader>(root_, marks, pages_);
   zero_frame_ = procfs::FindZeroPageFrame(root_, geometry_).value_or(kNoFrame);
   // Where the root is another system's tree, this process' own page tells nothing of it.
   const bool is_own_system = procfs::ReadLink(root_.ProcPath("self/exe")).has_value();
@@ -90,7 +91,7 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry)
   capabilities_.frames = zero_frame_ != kNoFrame;
   capabilities_.kpageflags = frames_->has_flags();
   capabilities_.kpagecount = frames_->has_counts();
-  capabilities_.exclusive_marks = capabilities_.exclusive_marks && capabilities_.kpageflags;
+  capabilities_.exclusive_marks = marks != ExclusiveMarks::kNone && capabilities_.kpageflags;
   capabilities_.pagemap_scan =
       scan_.Supports(procfs::kScanPresent | procfs::kScanSwapped | procfs::kScanZeroPage | procfs::kScanHuge);
   capabilities_.sees_every_process = procfs::SeesEveryProcess(root_);

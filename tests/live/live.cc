@@ -188,6 +188,10 @@ std::string WhyNoHugePages() {
   return modes.find("[never]") == std::string::npos ? "" : "transparent huge pages are off";
 }
 
+std::string WhyNoPagemapScan(const Sample& sample) {
+  return sample.At("cow_exporter_capability{feature=pagemap_scan}") != 0 ? "" : "needs PAGEMAP_SCAN (Linux 6.7)";
+}
+
 std::vector<uint64_t> ReadPagemap(pid_t pid, uint64_t address, size_t pages) {
   const int file = open(ProcPath(pid, "pagemap").c_str(), O_RDONLY | O_CLOEXEC);
   std::vector<uint64_t> entries(pages);

@@ -113,6 +113,8 @@ void ExpectNoVerdict(const Change& change);
 
 // Why transparent huge pages can't be had on request; empty if they can.
 std::string WhyNoHugePages();
+// Why populated ranges can't be asked for; empty if they can.
+std::string WhyNoPagemapScan(const Sample& sample);
 
 // ---- The kernel's own account, read page by page.
 

@@ -96,7 +96,9 @@ TEST_F(StateTest, HugeZeroPage) {
   const Sample after = Pass();
   EXPECT_EQ(Change(forked, after).Of(kZeroHuge), static_cast<double>(HugePageBytes()));
   EXPECT_EQ(Change(forked, after).Pages(kExposure), 0);
-  EXPECT_EQ(after.At("cow_huge_page_bytes{backing=anon,mapped=pmd}"), 0);
+  if (WhyNoPagemapScan(after).empty()) {
+    EXPECT_EQ(after.At("cow_huge_page_bytes{backing=anon,mapped=pmd}"), 0);
+  }
   // To pagemap it looks like a file's.
   EXPECT_LT(Change(forked, after).Of("cow_resident_bytes{backing=file,sharing=shared}"),
             static_cast<double>(HugePageBytes()));

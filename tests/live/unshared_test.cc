@@ -127,8 +127,12 @@ TEST_F(UnsharedTest, CollapseIsCollapse) {
   if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
   const size_t pages = 2 * HugePageBytes() / PageBytes();
   const int child = ForkOver("a", pages, "aligned");
+  // Older kernels collapse no range that has no writable page.
+  Do("write " + std::to_string(child) + " a 0 2 " + std::to_string(pages / 2));
   const Sample before = Pass();
-  if (before.At("cow_huge_page_bytes{backing=anon,mapped=pmd}") != 0) GTEST_SKIP() << "huge pages come unasked";
+  if (WhyNoPagemapScan(before).empty() && before.At("cow_huge_page_bytes{backing=anon,mapped=pmd}") != 0) {
+    GTEST_SKIP() << "huge pages come unasked";
+  }
   try {
     Do("collapse " + std::to_string(child) + " a");
   } catch (const std::exception& error) {
@@ -137,8 +141,8 @@ TEST_F(UnsharedTest, CollapseIsCollapse) {
   const Sample after = Pass();
   const Change change(before, after);
   EXPECT_EQ(change.BreaksOfAllSides(), 0);
-  EXPECT_EQ(change.Pages(Unshared("collapse")), static_cast<double>(pages));
-  EXPECT_EQ(change.UnsharedPages(), static_cast<double>(pages));
+  EXPECT_EQ(change.Pages(Unshared("collapse")), static_cast<double>(pages - 2));
+  EXPECT_EQ(change.UnsharedPages(), static_cast<double>(pages - 2));
 }
 
 // The kernel moves pages from one end of a zone to the other: whether those of a mapping are among them depends on
