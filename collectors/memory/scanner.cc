@@ -519,7 +519,7 @@ void Scanner::WalkWindow(Family& family, std::vector<Cursor>& cursors, uint64_t 
   facts_.Clear();
   SettleWindow(family, cursors, window, walk);
   Account(family);
-  Show(family, cursors, window, observer);
+  Show(family, cursors, window, walk, observer);
 }
 
 void Scanner::BuildReadings(const Family& family, const std::vector<Cursor>& cursors) {
@@ -637,7 +637,8 @@ uint64_t Scanner::HugePages(Cursor& cursor, uint64_t window) {
   return bytes / geometry_.page_bytes;
 }
 
-void Scanner::Show(const Family& family, std::vector<Cursor>& cursors, uint64_t window, ScanObserver& observer) {
+void Scanner::Show(const Family& family, std::vector<Cursor>& cursors, uint64_t window, const Walk& walk,
+                   ScanObserver& observer) {
   const uint64_t begin = window * pages_;
   const uint64_t end = begin + pages_;
   segments_.clear();
@@ -658,6 +659,8 @@ void Scanner::Show(const Family& family, std::vector<Cursor>& cursors, uint64_t 
       const uint64_t first = std::max(begin, geometry_.PageOf(mapping.vma.start));
       const uint64_t last = std::min(end, geometry_.PageOf(mapping.vma.end));
       if (first >= end) break;
+      // Read in passing between two others; what is not walked is counted as a whole.
+      if (!walk.all && mapping.IsAnonymous()) continue;
       Segment segment{&mapping, static_cast<uint32_t>(first - begin), static_cast<uint32_t>(last - first), {}};
       const bool whole = segment.pages == pages_;
       const bool as_first = !shown_.empty() && whole && segments_.front().pages == pages_ &&
