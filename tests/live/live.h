@@ -95,6 +95,19 @@ std::string WhyNoHugePages();
 
 // ---- The kernel's own account, read page by page.
 
+struct Area {
+  uint64_t start = 0;
+  uint64_t end = 0;
+  std::string permissions;
+};
+// The mappings of a process, without [vsyscall].
+std::vector<Area> ReadAreas(pid_t pid);
+
+// The frame of the base zero page.
+uint64_t ZeroPageFrame();
+// The frame of a present anonymous page, the zero page's too; 0 for everything else.
+uint64_t AnonymousFrame(uint64_t entry);
+
 // Pages of a range of a process' memory as pagemap shows them.
 std::vector<uint64_t> ReadPagemap(pid_t pid, uint64_t address, size_t pages);
 
