@@ -37,7 +37,7 @@ constexpr uint64_t kUninteresting = procfs::kPagemapSoftDirty | procfs::kPagemap
 
 // Linux 5.19 has the AnonExclusive mark: root/sys/kernel/osrelease.
 bool KernelHasExclusiveMarks(const procfs::Root& root) {
-  const auto release = procfs::ReadTextFile(root.ProcPath("sys/kernel/osrelease"));
+  const auto release = procfs::ReadTextFile(root, root.ProcPath("sys/kernel/osrelease"));
   if (!release) return false;
   unsigned major = 0;
   unsigned minor = 0;
@@ -49,7 +49,7 @@ bool KernelHasExclusiveMarks(const procfs::Root& root) {
 }
 
 bool LayoutsAreRandom(const procfs::Root& root) {
-  const auto value = procfs::ReadTextFile(root.ProcPath("sys/kernel/randomize_va_space"));
+  const auto value = procfs::ReadTextFile(root, root.ProcPath("sys/kernel/randomize_va_space"));
   return value && !value->starts_with('0');
 }
 
@@ -81,7 +81,7 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry)
   frames_ = std::make_unique<FrameReader>(root_, capabilities_.exclusive_marks);
   zero_frame_ = procfs::FindZeroPageFrame(root_, geometry_).value_or(kNoFrame);
   // Where the root is another system's tree, this process' own page tells nothing of it.
-  const bool is_own_system = procfs::ReadLink(root_.ProcPath("self/exe")).has_value();
+  const bool is_own_system = procfs::ReadLink(root_, root_.ProcPath("self/exe")).has_value();
   if (zero_frame_ == kNoFrame && !is_own_system) zero_frame_ = frames_->SearchZeroFrame();
   capabilities_.frames = zero_frame_ != kNoFrame;
   capabilities_.kpageflags = frames_->has_flags();
@@ -110,7 +110,7 @@ std::optional<bool> Scanner::SameMemory(const Process& a, const Process& b) {
 bool Scanner::LayoutIsRandom(const Process& process) {
   constexpr uint32_t kAddrNoRandomize = 0x0040000;
   if (!random_layouts_) return false;
-  const auto text = procfs::ReadTextFile(root_.ProcPath(process.pid, "personality"));
+  const auto text = procfs::ReadTextFile(root_, root_.ProcPath(process.pid, "personality"));
   uint32_t personality = 0;
   if (!text || std::from_chars(text->data(), text->data() + text->size(), personality, 16).ec != std::errc())
     return false;

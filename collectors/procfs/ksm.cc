@@ -12,7 +12,7 @@ namespace cow::procfs {
 
 Result<uint64_t> ReadKsmMergingPages(const Root& root, pid_t pid) {
   const std::string path = root.ProcPath(pid, "ksm_merging_pages");
-  const auto text = ReadTextFile(path);
+  const auto text = ReadTextFile(root, path);
   if (!text) {
     const bool lives = access(root.ProcPath(pid, "").c_str(), F_OK) == 0;
     if (text.error().error_number == ENOENT && lives) return 0;

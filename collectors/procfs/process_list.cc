@@ -23,7 +23,7 @@ struct CloseDirectory {
 
 Result<std::vector<pid_t>> ListProcesses(const Root& root) {
   const std::string& path = root.procfs().empty() ? "/" : root.procfs();
-  const auto descriptor = OpenReadOnly(path, O_DIRECTORY);
+  const auto descriptor = OpenReadOnly(root, path, O_DIRECTORY);
   if (!descriptor) return tl::unexpected(descriptor.error());
   const int own_descriptor = fcntl(descriptor->get(), F_DUPFD_CLOEXEC, 0);  // fdopendir takes it over
   if (own_descriptor < 0) return tl::unexpected(Error::FromErrno(path, errno));
@@ -33,6 +33,7 @@ Result<std::vector<pid_t>> ListProcesses(const Root& root) {
     close(own_descriptor);
     return tl::unexpected(Error::FromErrno(path, error_number));
   }
+  if (auto error = Intercept(root.interposer(), Access::kRead, path)) return tl::unexpected(std::move(*error));
   std::vector<pid_t> pids;
   for (;;) {
     errno = 0;

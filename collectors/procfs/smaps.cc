@@ -58,7 +58,7 @@ Error NoAddressSpace(const std::string& path) { return {ErrorKind::kGone, path, 
 
 Result<std::vector<SmapsVma>> ReadSmaps(const Root& root, pid_t pid) {
   const std::string path = root.ProcPath(pid, "smaps");
-  const auto text = ReadTextFile(path);
+  const auto text = ReadTextFile(root, path);
   if (!text) return tl::unexpected(text.error());
   return ParseSmaps(*text, path);
 }
@@ -81,7 +81,7 @@ Result<std::vector<SmapsVma>> ParseSmaps(std::string_view text, const std::strin
 
 Result<SmapsVma> ReadSmapsRollup(const Root& root, pid_t pid) {
   const std::string path = root.ProcPath(pid, "smaps_rollup");
-  const auto text = ReadTextFile(path);
+  const auto text = ReadTextFile(root, path);
   if (!text) return tl::unexpected(text.error());
   if (text->empty()) return tl::unexpected(NoAddressSpace(path));
   std::string_view rest = *text;
