@@ -12,8 +12,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <unordered_map>
-
-#include "collectors/procfs/root.h"
+#include <utility>
 
 namespace cow::live {
 namespace {
@@ -101,10 +100,10 @@ std::chrono::minutes DefaultFullEvery() {
   return std::chrono::minutes(minutes == nullptr ? 0 : std::stoi(minutes));
 }
 
-LiveTest::LiveTest(std::chrono::minutes full_every)
+LiveTest::LiveTest(std::chrono::minutes full_every, procfs::Root root)
     : group_("live" + std::to_string(getpid())),
       workload_(StartWorkload(group_)),
-      engine_(procfs::Root("/proc"), AllCollectors(full_every)) {}
+      engine_(std::move(root), AllCollectors(full_every)) {}
 
 void LiveTest::SetUp() {
   if (Pass().At("cow_exporter_capability{feature=frames}") == 0) {
@@ -118,10 +117,14 @@ std::unique_ptr<testing::Workload> LiveTest::StartWorkload(const std::string& gr
   return workload;
 }
 
-Sample LiveTest::Pass(std::string_view group) {
+bool LiveTest::TryPass() {
   NoLimit control;
-  if (!engine_.RunPass(control)) throw std::runtime_error("the pass was not completed");
-  return {engine_.Collect(), group};
+  return engine_.RunPass(control);
+}
+
+Sample LiveTest::Pass(std::string_view group) {
+  if (!TryPass()) throw std::runtime_error("the pass was not completed");
+  return Collect(group);
 }
 
 std::string WhyNoHugePages() {

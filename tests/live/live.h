@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "collectors/engine.h"
+#include "collectors/procfs/root.h"
 #include "tests/support/workload.h"
 
 namespace cow::live {
@@ -32,6 +33,7 @@ class Sample {
   bool Has(const std::string& series) const { return values_.contains(series); }
   double Pages(const std::string& series) const { return At(series) / static_cast<double>(PageBytes()); }
   double BreaksOfAllSides() const;
+  const std::map<std::string, double>& values() const { return values_; }
 
  private:
   std::map<std::string, double> values_;
@@ -67,12 +69,15 @@ std::chrono::minutes DefaultFullEvery();
 
 class LiveTest : public ::testing::Test {
  protected:
-  explicit LiveTest(std::chrono::minutes full_every = DefaultFullEvery());
+  explicit LiveTest(std::chrono::minutes full_every = DefaultFullEvery(), procfs::Root root = procfs::Root());
   void SetUp() override;
 
   // A pass over the host; the values of the workload's group, or of another.
   Sample Pass() { return Pass(group_); }
   Sample Pass(std::string_view group);
+  // The same where the pass may fail: false if it was not completed.
+  bool TryPass();
+  Sample Collect(std::string_view group) const { return {engine_.Collect(), group}; }
   // Starts a workload in a group of this name; it is not in the baseline once a pass was made.
   static std::unique_ptr<testing::Workload> StartWorkload(const std::string& group);
 

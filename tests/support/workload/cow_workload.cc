@@ -29,6 +29,7 @@
 //   fork ID                           answers NEW-ID PID
 //   forkdouble ID                     the same through a process in between, which ends: the child is an orphan
 //   share ID                          starts a process in the same memory (CLONE_VM) that only sleeps; answers PID
+//   survive ID                        does not end when the root does, but a minute from now
 //   exec ID                           becomes a fresh process image that only sleeps; takes no commands any more
 //   exit ID [zombie], kill ID [zombie]  ends a member and has it reaped by its parent, or with `zombie` not
 //   reap ID                           has a zombie reaped
@@ -42,7 +43,7 @@
 // depth has its own. All state, also line buffers and the tables of mappings, is in one shared mapping (Control), and
 // nothing on the way of a command uses stdio or allocates: what a command itself dirties in a member is a page or two
 // of its stack and libc's errno, the same ones each time. Members end when the root does, by a pipe that only the root
-// can write to.
+// can write to, unless told to survive it.
 #include <alloca.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -139,6 +140,7 @@ struct Member {
   std::array<Mapping, kMaxMappings> mappings;
   void* heap_pieces = nullptr;  // each points to the one before
   void* block = nullptr;        // the last one of `malloc`
+  bool survives = false;        // the end of the root
   unsigned char next_byte = 0;  // to write
   volatile size_t touched_page = 0;
   volatile bool guarded = false;  // a memory fault returns to `fault`
@@ -657,6 +659,13 @@ void Fork(const Call& call) {
   call.Ok().Add(" ").AddNumber(static_cast<uint64_t>(id)).Add(" ").AddNumber(static_cast<uint64_t>(member.pid));
 }
 
+void Survive(const Call& call) {
+  constexpr unsigned kSeconds = 60;
+  call.Me().survives = true;
+  alarm(kSeconds);
+  call.Done();
+}
+
 void Exec(const Call& call) {
   Member& me = call.Me();
   std::array<Text<16>, 2> numbers;
@@ -703,7 +712,7 @@ constexpr std::array kMemberCommands{
     Command{"stack", 3, 3, Stack},       Command{"threads", 3, 3, Threads},   Command{"fork", 2, 2, Fork},
     Command{"forkdouble", 2, 2, Fork},   Command{"exec", 2, 2, Exec},         Command{"malloc", 4, 4, Malloc},
     Command{"realloc", 4, 4, Realloc},   Command{"name", 3, 3, Name},         Command{"share", 2, 2, Share},
-    Command{"_exit", 2, 2, Exit},        Command{"_reap", 3, 3, Reap},
+    Command{"survive", 2, 2, Survive},   Command{"_exit", 2, 2, Exit},        Command{"_reap", 3, 3, Reap},
 };
 
 size_t SplitWords(std::string_view line, std::array<std::string_view, kMaxWords>& words) {
@@ -746,7 +755,8 @@ void Execute(int self, size_t length) {
   close(control->lifeline[1]);  // fails in a member's child, which has it closed already
   send(me.sockets[1], "r", 1, MSG_NOSIGNAL);
   for (;;) {
-    std::array<pollfd, 2> events{pollfd{me.sockets[1], POLLIN, 0}, pollfd{control->lifeline[0], POLLIN, 0}};
+    std::array<pollfd, 2> events{pollfd{me.sockets[1], POLLIN, 0},
+                                 pollfd{me.survives ? -1 : control->lifeline[0], POLLIN, 0}};
     if (poll(events.data(), events.size(), -1) < 0) {
       continue;
     }
