@@ -58,18 +58,19 @@ void Families::Update(const ProcessTable& table, FrameProbe& probe) {
     std::rotate(processes.begin(), processes.begin() + static_cast<std::ptrdiff_t>(table.pass() % processes.size()),
                 processes.end());
   }
-  EndMembers(table, probe);
+  const std::set<pid_t> overtaken = EndMembers(table, probe);
 
   std::vector<std::shared_ptr<Process>> newcomers;
   for (const auto& [pid, process] : table.processes()) {
-    if (!family_of_.contains(pid)) newcomers.push_back(process);
+    if (!family_of_.contains(pid) && !overtaken.contains(pid)) newcomers.push_back(process);
   }
   SortByAge(newcomers, [](const auto& process) -> const Process& { return *process; });
   for (const auto& process : newcomers) Place(process, table, probe);
   ProbeAgain(table, probe);
 }
 
-void Families::EndMembers(const ProcessTable& table, FrameProbe& probe) {
+std::set<pid_t> Families::EndMembers(const ProcessTable& table, FrameProbe& probe) {
+  std::set<pid_t> overtaken;
   const auto is_current = [&table](const Process& process) {
     const auto found = table.processes().find(process.pid);
     return found != table.processes().end() && found->second.get() == &process && !process.executed;
@@ -78,7 +79,13 @@ void Families::EndMembers(const ProcessTable& table, FrameProbe& probe) {
     for (auto& member : family->members) {
       const bool dead_descriptor =
           member->pagemap && !member->pagemap->Alive(geometry_.PageOf(member->process->stat.start_stack));
-      if (is_current(*member->process) && !dead_descriptor) continue;
+      if (is_current(*member->process)) {
+        if (!dead_descriptor) continue;
+        // Where layouts are random an exec shows in the table, unless it came later. Else it may be the same program's.
+        if (probe.LayoutIsRandom(*member->process) || !probe.OpenPagemap(*member->process)) {
+          overtaken.insert(member->process->pid);
+        }
+      }
       member->ended = true;
       family->ledger.Depart(member->slot);
       family_of_.erase(member->process->pid);
@@ -96,6 +103,7 @@ void Families::EndMembers(const ProcessTable& table, FrameProbe& probe) {
       return true;
     });
   }
+  return overtaken;
 }
 
 void Families::Place(const std::shared_ptr<Process>& process, const ProcessTable& table, FrameProbe& probe) {

@@ -127,7 +127,8 @@ class Families {
     uint64_t wait = 1;
   };
 
-  void EndMembers(const ProcessTable& table, FrameProbe& probe);
+  // Returns those whose address space ended after the table had read them: what it says of them is no longer true.
+  std::set<pid_t> EndMembers(const ProcessTable& table, FrameProbe& probe);
   void Place(const std::shared_ptr<Process>& process, const ProcessTable& table, FrameProbe& probe);
   Family* FindRelatives(const Process& process, const ProcessTable& table, FrameProbe& probe);
   Family* FindByFrames(const Process& process, FrameProbe& probe);

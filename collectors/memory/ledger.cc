@@ -751,6 +751,7 @@ class Ledger::PageJudge {
     const auto group = std::find_if(kept.begin(), kept.end(), [slot](const Group& g) { return HoldsSlot(g, slot); });
     // Shared only with what it forked itself says nothing about the member's own origin.
     bool shares_origin = false;
+    bool origin_was_seen = false;  // and somebody who was there at the last look has it
     std::vector<Slot> holders{slot};
     if (group != kept.end()) {
       for (const Holder& holder : group->holders) {
@@ -758,6 +759,7 @@ class Ledger::PageJudge {
         holders.push_back(holder.slot);
         const uint32_t other = index_.Find(holder.slot);
         if (other == kNoReading || !IsChildOf(other, slot)) shares_origin = true;
+        if (other == kNoReading || !readings_[other].first_look) origin_was_seen = true;
       }
     }
     const bool shares_descendants_only = group != kept.end() && !shares_origin;
@@ -772,7 +774,9 @@ class Ledger::PageJudge {
       if (parent_frame != kNoFrame) {
         const std::optional<bool> parent_exclusive = facts_.IsExclusive(parent_frame);
         if (forked) {
-          if (!Counted(parent_slot, frame)) AddBreak(parent_slot, false, true, holders);
+          // A parent that shared it with the one seen before is in the record, and judged by it. Another never had it:
+          // the member is somebody else's fork, adopted by this one.
+          if (!origin_was_seen && !Counted(parent_slot, frame)) AddBreak(parent_slot, false, true, holders);
         } else if (exclusive.has_value() && parent_exclusive.has_value() && !*parent_exclusive &&
                    !shares_descendants_only) {
           AddBreak(slot, false, true, {parent_slot});

@@ -108,7 +108,7 @@ void ProcessTable::UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>
     process->layout = layout;
     process->baseline = pass_ == 1;
     process->since_pass = pass_;
-    process->exe = procfs::ReadLink(root_.ProcPath(*memory, "exe")).value_or("");
+    process->exe = procfs::ReadLink(root_, root_.ProcPath(*memory, "exe")).value_or("");
     process->cgroups = procfs::ReadCgroups(root_, pid).value_or(procfs::Cgroups());
   }
   process->memory = *memory;

@@ -42,7 +42,7 @@ constexpr uint64_t kUninteresting = procfs::kPagemapSoftDirty | procfs::kPagemap
 
 // By the kernel's version: root/sys/kernel/osrelease.
 ExclusiveMarks MarksOfKernel(const procfs::Root& root) {
-  const auto release = procfs::ReadTextFile(root.ProcPath("sys/kernel/osrelease"));
+  const auto release = procfs::ReadTextFile(root, root.ProcPath("sys/kernel/osrelease"));
   if (!release) return ExclusiveMarks::kNone;
   std::pair<unsigned, unsigned> version;
   const char* end = release->data() + release->size();
@@ -54,7 +54,7 @@ ExclusiveMarks MarksOfKernel(const procfs::Root& root) {
 }
 
 bool LayoutsAreRandom(const procfs::Root& root) {
-  const auto value = procfs::ReadTextFile(root.ProcPath("sys/kernel/randomize_va_space"));
+  const auto value = procfs::ReadTextFile(root, root.ProcPath("sys/kernel/randomize_va_space"));
   return value && !value->starts_with('0');
 }
 
@@ -86,7 +86,7 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry)
   frames_ = std::make_unique<FrameReader>(root_, marks, pages_);
   zero_frame_ = procfs::FindZeroPageFrame(root_, geometry_).value_or(kNoFrame);
   // Where the root is another system's tree, this process' own page tells nothing of it.
-  const bool is_own_system = procfs::ReadLink(root_.ProcPath("self/exe")).has_value();
+  const bool is_own_system = procfs::ReadLink(root_, root_.ProcPath("self/exe")).has_value();
   if (zero_frame_ == kNoFrame && !is_own_system) zero_frame_ = frames_->SearchZeroFrame();
   capabilities_.frames = zero_frame_ != kNoFrame;
   capabilities_.kpageflags = frames_->has_flags();
@@ -138,7 +138,7 @@ std::optional<bool> Scanner::SameStack(const Process& a, const Process& b) {
 bool Scanner::LayoutIsRandom(const Process& process) {
   constexpr uint32_t kAddrNoRandomize = 0x0040000;
   if (!random_layouts_) return false;
-  const auto text = procfs::ReadTextFile(root_.ProcPath(process.memory, "personality"));
+  const auto text = procfs::ReadTextFile(root_, root_.ProcPath(process.memory, "personality"));
   uint32_t personality = 0;
   if (!text || std::from_chars(text->data(), text->data() + text->size(), personality, 16).ec != std::errc())
     return false;
@@ -582,7 +582,7 @@ void Scanner::WalkWindow(Family& family, std::vector<Cursor>& cursors, uint64_t 
   facts_.Clear();
   SettleWindow(family, cursors, window, walk);
   Account(family);
-  Show(family, cursors, window, observer);
+  Show(family, cursors, window, walk, observer);
 }
 
 void Scanner::BuildReadings(const Family& family, const std::vector<Cursor>& cursors) {
@@ -700,7 +700,8 @@ uint64_t Scanner::HugePages(Cursor& cursor, uint64_t window) {
   return bytes / geometry_.page_bytes;
 }
 
-void Scanner::Show(const Family& family, std::vector<Cursor>& cursors, uint64_t window, ScanObserver& observer) {
+void Scanner::Show(const Family& family, std::vector<Cursor>& cursors, uint64_t window, const Walk& walk,
+                   ScanObserver& observer) {
   const uint64_t begin = window * pages_;
   const uint64_t end = begin + pages_;
   segments_.clear();
@@ -721,6 +722,8 @@ void Scanner::Show(const Family& family, std::vector<Cursor>& cursors, uint64_t 
       const uint64_t first = std::max(begin, geometry_.PageOf(mapping.vma.start));
       const uint64_t last = std::min(end, geometry_.PageOf(mapping.vma.end));
       if (first >= end) break;
+      // Read in passing between two others; what is not walked is counted as a whole.
+      if (!walk.all && mapping.IsAnonymous()) continue;
       Segment segment{&mapping, static_cast<uint32_t>(first - begin), static_cast<uint32_t>(last - first), {}};
       const bool whole = segment.pages == pages_;
       const bool as_first = !shown_.empty() && whole && segments_.front().pages == pages_ &&

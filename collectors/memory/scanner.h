@@ -125,7 +125,8 @@ class Scanner : public FrameProbe {
   // Adds breaks to the lives of the members they concern.
   void Account(const Family& family);
   bool WitnessesAgree(std::vector<Cursor>& cursors, uint64_t window, std::span<uint64_t> unstable);
-  void Show(const Family& family, std::vector<Cursor>& cursors, uint64_t window, ScanObserver& observer);
+  void Show(const Family& family, std::vector<Cursor>& cursors, uint64_t window, const Walk& walk,
+            ScanObserver& observer);
   SegmentTally TallySegment(const Mapping& mapping, std::span<const uint64_t> entries) const;
   uint64_t HugePages(Cursor& cursor, uint64_t window);
   // False if the observer abandoned the pass.

@@ -144,7 +144,7 @@ class KernelTaskstats final : public Taskstats {
 
   // Has the kernel send reports from all CPUs; the answer tells whether it will.
   Result<void> Register(int room_bytes) {
-    const auto cpus = procfs::ReadTextFile(root_.SysPath("devices/system/cpu/possible"));
+    const auto cpus = procfs::ReadTextFile(root_, root_.SysPath("devices/system/cpu/possible"));
     if (!cpus) return tl::unexpected(cpus.error());
     const int descriptor = nl_socket_get_fd(reports_.get());
     // The limit for everybody is too small; without the capability it has to do.
@@ -179,7 +179,7 @@ class KernelTaskstats final : public Taskstats {
   }
 
   bool AccountingIsOn() override {
-    const auto text = procfs::ReadTextFile(root_.ProcPath("sys/kernel/task_delayacct"));
+    const auto text = procfs::ReadTextFile(root_, root_.ProcPath("sys/kernel/task_delayacct"));
     return text && text->starts_with('1');
   }
 
@@ -299,7 +299,7 @@ Result<TaskEnd> DecodeTaskEnd(std::span<const std::byte> bytes) {
 }
 
 Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root, int room_bytes) {
-  const auto self = procfs::ReadLink(root.ProcPath("self"));
+  const auto self = procfs::ReadLink(root, root.ProcPath("self"));
   if (!self) return tl::unexpected(self.error());
   if (*self != std::to_string(getpid())) {
     return tl::unexpected(Error{ErrorKind::kIo, root.ProcPath("self"), 0, "not this process: pids mean others here"});

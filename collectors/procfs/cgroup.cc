@@ -30,8 +30,9 @@ const CgroupEntry* FindVersion2(const std::vector<CgroupEntry>& entries) {
   return entry == entries.end() ? nullptr : &*entry;
 }
 
-Result<uint64_t> ReadNumberFile(const std::string& path, std::string_view field, std::string_view unlimited_word) {
-  const auto text = ReadTextFile(path);
+Result<uint64_t> ReadNumberFile(const Root& root, const std::string& path, std::string_view field,
+                                std::string_view unlimited_word) {
+  const auto text = ReadTextFile(root, path);
   if (!text) return tl::unexpected(text.error());
   std::string_view rest = *text;
   std::string_view line;
@@ -139,7 +140,7 @@ std::string Cgroups::NamingPath() const {
 
 Result<Cgroups> ReadCgroups(const Root& root, pid_t pid) {
   const std::string path = root.ProcPath(pid, "cgroup");
-  const auto text = ReadTextFile(path);
+  const auto text = ReadTextFile(root, path);
   if (!text) return tl::unexpected(text.error());
   return ParseCgroups(*text, path);
 }
@@ -173,10 +174,10 @@ Result<CgroupMemory> ReadCgroupMemory(const Root& root, const Cgroups& cgroups) 
   }
   if (path != "/") directory += path;
   const auto usage =
-      ReadNumberFile(directory + (version1 ? "/memory.usage_in_bytes" : "/memory.current"), "memory usage", "");
+      ReadNumberFile(root, directory + (version1 ? "/memory.usage_in_bytes" : "/memory.current"), "memory usage", "");
   if (!usage) return tl::unexpected(usage.error());
   const auto limit =
-      ReadNumberFile(directory + (version1 ? "/memory.limit_in_bytes" : "/memory.max"), "memory limit", "max");
+      ReadNumberFile(root, directory + (version1 ? "/memory.limit_in_bytes" : "/memory.max"), "memory limit", "max");
   if (!limit) return tl::unexpected(limit.error());
   CgroupMemory memory;
   memory.usage_bytes = *usage;

@@ -17,7 +17,8 @@ FileDescriptor::~FileDescriptor() {
   if (fd_ >= 0) close(fd_);
 }
 
-Result<FileDescriptor> OpenReadOnly(const std::string& path, int flags) {
+Result<FileDescriptor> OpenReadOnly(const Root& root, const std::string& path, int flags) {
+  if (auto error = Intercept(root.interposer(), Access::kOpen, path)) return tl::unexpected(std::move(*error));
   int fd = -1;
   do {
     fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | flags);

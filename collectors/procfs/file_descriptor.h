@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "collectors/procfs/result.h"
+#include "collectors/procfs/root.h"
 
 namespace cow::procfs {
 
@@ -25,7 +26,7 @@ class FileDescriptor {
   int fd_ = -1;
 };
 
-// Opens for reading, closed on exec; `flags` are added to O_RDONLY.
-Result<FileDescriptor> OpenReadOnly(const std::string& path, int flags = 0);
+// Opens a file of `root` for reading, closed on exec; `flags` are added to O_RDONLY.
+Result<FileDescriptor> OpenReadOnly(const Root& root, const std::string& path, int flags = 0);
 
 }  // namespace cow::procfs

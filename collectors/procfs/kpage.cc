@@ -19,17 +19,17 @@ constexpr uint64_t kLastFrame = std::numeric_limits<off_t>::max() / kWordBytes -
 
 }  // namespace
 
-KpageFile::KpageFile(FileDescriptor descriptor, std::string path)
-    : descriptor_(std::move(descriptor)), path_(std::move(path)) {}
+KpageFile::KpageFile(FileDescriptor descriptor, std::string path, std::shared_ptr<Interposer> interposer)
+    : descriptor_(std::move(descriptor)), path_(std::move(path)), interposer_(std::move(interposer)) {}
 
-Result<KpageFile> KpageFile::OpenFlags(const Root& root) { return Open(root.ProcPath("kpageflags")); }
+Result<KpageFile> KpageFile::OpenFlags(const Root& root) { return Open(root, root.ProcPath("kpageflags")); }
 
-Result<KpageFile> KpageFile::OpenCounts(const Root& root) { return Open(root.ProcPath("kpagecount")); }
+Result<KpageFile> KpageFile::OpenCounts(const Root& root) { return Open(root, root.ProcPath("kpagecount")); }
 
-Result<KpageFile> KpageFile::Open(std::string path) {
-  auto descriptor = OpenReadOnly(path);
+Result<KpageFile> KpageFile::Open(const Root& root, std::string path) {
+  auto descriptor = OpenReadOnly(root, path);
   if (!descriptor) return tl::unexpected(descriptor.error());
-  return KpageFile(std::move(*descriptor), std::move(path));
+  return KpageFile(std::move(*descriptor), std::move(path), root.interposer());
 }
 
 Result<void> KpageFile::Read(std::span<const uint64_t> frames, std::span<uint64_t> words, uint64_t& reads) const {
@@ -48,6 +48,7 @@ Result<void> KpageFile::Read(std::span<const uint64_t> frames, std::span<uint64_
     const size_t wanted_bytes = static_cast<size_t>(frames[run_end - 1] - first + 1) * kWordBytes;
     size_t bytes = 0;
     while (bytes < wanted_bytes) {
+      if (auto error = Intercept(interposer_, Access::kRead, path_)) return tl::unexpected(std::move(*error));
       ++reads;
       const ssize_t count = pread(descriptor_.get(), reinterpret_cast<char*>(buffer.data()) + bytes,
                                   wanted_bytes - bytes, static_cast<off_t>(first * kWordBytes + bytes));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -37,10 +38,11 @@ class KpageFile {
   Result<void> Read(std::span<const uint64_t> frames, std::span<uint64_t> words, uint64_t& reads) const;
 
  private:
-  KpageFile(FileDescriptor descriptor, std::string path);
-  static Result<KpageFile> Open(std::string path);
+  KpageFile(FileDescriptor descriptor, std::string path, std::shared_ptr<Interposer> interposer);
+  static Result<KpageFile> Open(const Root& root, std::string path);
   FileDescriptor descriptor_;
   std::string path_;
+  std::shared_ptr<Interposer> interposer_;
 };
 
 }  // namespace cow::procfs

@@ -14,7 +14,7 @@ namespace {
 // The text of a file of the process; empty if the kernel has none of this name while the process lives.
 Result<std::optional<std::string>> ReadIfThere(const Root& root, TaskId task, std::string_view file) {
   const std::string path = root.ProcPath(task, file);
-  auto text = ReadTextFile(path);
+  auto text = ReadTextFile(root, path);
   if (!text) {
     const bool lives = access(root.ProcPath(task, "").c_str(), F_OK) == 0;
     if (text.error().error_number == ENOENT && lives) return std::nullopt;

@@ -8,7 +8,7 @@ namespace cow::procfs {
 
 Result<std::vector<Vma>> ReadMaps(const Root& root, TaskId task) {
   const std::string path = root.ProcPath(task, "maps");
-  const auto text = ReadTextFile(path);
+  const auto text = ReadTextFile(root, path);
   if (!text) return tl::unexpected(text.error());
   return ParseMaps(*text, path);
 }

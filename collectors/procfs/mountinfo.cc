@@ -57,8 +57,8 @@ Result<Mount> ParseLine(std::string_view line, const std::string& path) {
   return mount;
 }
 
-Result<std::vector<Mount>> ReadPath(const std::string& path) {
-  const auto text = ReadTextFile(path);
+Result<std::vector<Mount>> ReadPath(const Root& root, const std::string& path) {
+  const auto text = ReadTextFile(root, path);
   if (!text) return tl::unexpected(text.error());
   return ParseMountinfo(*text, path);
 }
@@ -66,10 +66,12 @@ Result<std::vector<Mount>> ReadPath(const std::string& path) {
 }  // namespace
 
 Result<std::vector<Mount>> ReadMountinfo(const Root& root, TaskId task) {
-  return ReadPath(root.ProcPath(task, "mountinfo"));
+  return ReadPath(root, root.ProcPath(task, "mountinfo"));
 }
 
-Result<std::vector<Mount>> ReadSelfMountinfo(const Root& root) { return ReadPath(root.ProcPath("self/mountinfo")); }
+Result<std::vector<Mount>> ReadSelfMountinfo(const Root& root) {
+  return ReadPath(root, root.ProcPath("self/mountinfo"));
+}
 
 Result<std::vector<Mount>> ParseMountinfo(std::string_view text, const std::string& path) {
   std::vector<Mount> mounts;

@@ -42,19 +42,20 @@ bool IsMarker(uint64_t entry) {
   return (entry & kPagemapGuard) != 0 || ((entry & kSwapTypeMask) == kMarkerType && offset < kMarkerFlags);
 }
 
-Pagemap::Pagemap(FileDescriptor descriptor, std::string path)
-    : descriptor_(std::move(descriptor)), path_(std::move(path)) {}
+Pagemap::Pagemap(FileDescriptor descriptor, std::string path, std::shared_ptr<Interposer> interposer)
+    : descriptor_(std::move(descriptor)), path_(std::move(path)), interposer_(std::move(interposer)) {}
 
 Result<Pagemap> Pagemap::Open(const Root& root, TaskId task) {
   std::string path = root.ProcPath(task, "pagemap");
-  auto descriptor = OpenReadOnly(path);
+  auto descriptor = OpenReadOnly(root, path);
   if (!descriptor) return tl::unexpected(descriptor.error());
-  return Pagemap(std::move(*descriptor), std::move(path));
+  return Pagemap(std::move(*descriptor), std::move(path), root.interposer());
 }
 
 Result<void> Pagemap::Read(uint64_t first_page, std::span<uint64_t> entries) const {
   size_t bytes = 0;
   while (bytes < entries.size_bytes()) {
+    if (auto error = Intercept(interposer_, Access::kRead, path_)) return tl::unexpected(std::move(*error));
     const ssize_t count = ReadAt(descriptor(), reinterpret_cast<char*>(entries.data()) + bytes,
                                  entries.size_bytes() - bytes, first_page, bytes);
     if (count < 0) return tl::unexpected(Error::FromErrno(path_, errno));
@@ -71,8 +72,9 @@ Result<void> Pagemap::Read(uint64_t first_page, std::span<uint64_t> entries) con
 }
 
 bool Pagemap::Alive(uint64_t any_mapped_page) const {
+  if (Intercept(interposer_, Access::kRead, path_)) return true;
   uint64_t entry = 0;
-  return ReadAt(descriptor(), &entry, sizeof(entry), any_mapped_page, 0) == static_cast<ssize_t>(sizeof(entry));
+  return ReadAt(descriptor(), &entry, sizeof(entry), any_mapped_page, 0) != 0;
 }
 
 }  // namespace cow::procfs

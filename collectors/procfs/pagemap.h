@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -47,16 +48,18 @@ class Pagemap {
   // empty). Never allocates but for an error.
   Result<void> Read(uint64_t first_page, std::span<uint64_t> entries) const;
 
-  // One entry's read: false when the address space has ended (exit or exec).
+  // One entry's read: false when the address space has ended (exit or exec). A read that fails tells nothing: true.
   bool Alive(uint64_t any_mapped_page) const;
 
   int descriptor() const { return descriptor_.get(); }
   const std::string& path() const { return path_; }
+  const std::shared_ptr<Interposer>& interposer() const { return interposer_; }
 
  private:
-  Pagemap(FileDescriptor descriptor, std::string path);
+  Pagemap(FileDescriptor descriptor, std::string path, std::shared_ptr<Interposer> interposer);
   FileDescriptor descriptor_;
   std::string path_;
+  std::shared_ptr<Interposer> interposer_;
 };
 
 }  // namespace cow::procfs

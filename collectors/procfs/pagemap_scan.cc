@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 #include <string>
+#include <utility>
 
 #include "collectors/procfs/file_descriptor.h"
 #include "collectors/procfs/text.h"
@@ -67,7 +68,7 @@ int CallScan(int descriptor, const ScanRequest& request, std::array<PageRegion, 
 
 PagemapScan PagemapScan::Probe(const Root& root, const PageGeometry& geometry) {
   PagemapScan scan;
-  const auto descriptor = OpenReadOnly(root.ProcPath("self/pagemap"));
+  const auto descriptor = OpenReadOnly(root, root.ProcPath("self/pagemap"));
   if (!descriptor) return scan;
   std::array<PageRegion, kVectorRegions> vector;
   const uint64_t page = reinterpret_cast<uintptr_t>(&vector) / geometry.page_bytes * geometry.page_bytes;
@@ -85,6 +86,9 @@ Result<uint64_t> PagemapScan::ScanSlice(const Pagemap& pagemap, const ScanReques
   if (slice.start >= kFirstKernelAddress) return slice.end;
   std::array<PageRegion, kVectorRegions> vector;
   uint64_t walk_end = 0;
+  if (auto error = Intercept(pagemap.interposer(), Access::kIoctl, pagemap.path())) {
+    return tl::unexpected(std::move(*error));
+  }
   ++calls;
   const int count = CallScan(pagemap.descriptor(), slice, vector, walk_end);
   if (count < 0) return tl::unexpected(Error::FromErrno(pagemap.path(), errno));

@@ -21,8 +21,8 @@ struct CloseDirectory {
 };
 
 // The ids among the names of a directory, ascending.
-Result<std::vector<pid_t>> ListIds(const std::string& path) {
-  const auto descriptor = OpenReadOnly(path, O_DIRECTORY);
+Result<std::vector<pid_t>> ListIds(const Root& root, const std::string& path) {
+  const auto descriptor = OpenReadOnly(root, path, O_DIRECTORY);
   if (!descriptor) return tl::unexpected(descriptor.error());
   const int own_descriptor = fcntl(descriptor->get(), F_DUPFD_CLOEXEC, 0);  // fdopendir takes it over
   if (own_descriptor < 0) return tl::unexpected(Error::FromErrno(path, errno));
@@ -32,6 +32,7 @@ Result<std::vector<pid_t>> ListIds(const std::string& path) {
     close(own_descriptor);
     return tl::unexpected(Error::FromErrno(path, error_number));
   }
+  if (auto error = Intercept(root.interposer(), Access::kRead, path)) return tl::unexpected(std::move(*error));
   std::vector<pid_t> pids;
   for (;;) {
     errno = 0;
@@ -53,9 +54,9 @@ Result<std::vector<pid_t>> ListIds(const std::string& path) {
 }  // namespace
 
 Result<std::vector<pid_t>> ListProcesses(const Root& root) {
-  return ListIds(root.procfs().empty() ? "/" : root.procfs());
+  return ListIds(root, root.procfs().empty() ? "/" : root.procfs());
 }
 
-Result<std::vector<pid_t>> ListThreads(const Root& root, pid_t pid) { return ListIds(root.ProcPath(pid, "task")); }
+Result<std::vector<pid_t>> ListThreads(const Root& root, pid_t pid) { return ListIds(root, root.ProcPath(pid, "task")); }
 
 }  // namespace cow::procfs

@@ -30,8 +30,10 @@ std::string Join(const std::string& directory, std::string_view file) {
 
 }  // namespace
 
-Root::Root(std::string procfs, std::string sysfs)
-    : procfs_(WithoutTrailingSlashes(std::move(procfs))), sysfs_(WithoutTrailingSlashes(std::move(sysfs))) {}
+Root::Root(std::string procfs, std::string sysfs, std::shared_ptr<Interposer> interposer)
+    : procfs_(WithoutTrailingSlashes(std::move(procfs))),
+      sysfs_(WithoutTrailingSlashes(std::move(sysfs))),
+      interposer_(std::move(interposer)) {}
 
 std::string Root::ProcPath(std::string_view file) const { return Join(procfs_, file); }
 
@@ -43,12 +45,13 @@ std::string Root::ProcPath(TaskId task, std::string_view file) const {
 
 std::string Root::SysPath(std::string_view file) const { return Join(sysfs_, file); }
 
-Result<std::string> ReadTextFile(const std::string& path) {
-  const auto descriptor = OpenReadOnly(path);
+Result<std::string> ReadTextFile(const Root& root, const std::string& path) {
+  const auto descriptor = OpenReadOnly(root, path);
   if (!descriptor) return tl::unexpected(descriptor.error());
   std::string text(kFirstReadBytes, '\0');
   size_t used = 0;
   for (;;) {
+    if (auto error = Intercept(root.interposer(), Access::kRead, path)) return tl::unexpected(std::move(*error));
     const ssize_t bytes = read(descriptor->get(), text.data() + used, text.size() - used);
     if (bytes < 0) {
       if (errno == EINTR) continue;
@@ -62,7 +65,8 @@ Result<std::string> ReadTextFile(const std::string& path) {
   return text;
 }
 
-Result<std::string> ReadLink(const std::string& path) {
+Result<std::string> ReadLink(const Root& root, const std::string& path) {
+  if (auto error = Intercept(root.interposer(), Access::kLink, path)) return tl::unexpected(std::move(*error));
   std::string target(kLinkBytes, '\0');
   for (;;) {
     const ssize_t bytes = readlink(path.c_str(), target.data(), target.size());

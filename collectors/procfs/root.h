@@ -2,10 +2,15 @@
 //
 // The root is a value that is handed to every reader; there is no global one. Copies are cheap enough to store. A Root
 // is immutable after construction and may be shared by threads.
+//
+// Everything that touches those files goes by a Root, so that a test can stand between the readers and the kernel: see
+// Interposer.
 #pragma once
 
 #include <sys/types.h>
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -27,9 +32,28 @@ struct TaskId {
   bool operator==(const TaskId&) const = default;
 };
 
+// What a reader is about to do.
+enum class Access {
+  kOpen,     // a file or a directory
+  kRead,     // one read of an open file; all entries of a directory
+  kLink,     // readlink
+  kIoctl,    // PAGEMAP_SCAN
+  kCompare,  // kcmp
+};
+
+// For tests only: is asked before each access, where it may make a process end, or fail the access. The program has
+// none, which costs the test of a pointer.
+class Interposer {
+ public:
+  virtual ~Interposer() = default;
+  // An error is what the reader gets; the access is then not made.
+  virtual std::optional<Error> Before(Access access, const std::string& path) = 0;
+};
+
 class Root {
  public:
-  explicit Root(std::string procfs = "/proc", std::string sysfs = "/sys");
+  explicit Root(std::string procfs = "/proc", std::string sysfs = "/sys",
+                std::shared_ptr<Interposer> interposer = nullptr);
 
   const std::string& procfs() const { return procfs_; }
   const std::string& sysfs() const { return sysfs_; }
@@ -38,15 +62,25 @@ class Root {
   std::string ProcPath(TaskId task, std::string_view file) const;  // procfs/pid/file or procfs/pid/task/thread/file
   std::string SysPath(std::string_view file) const;                // sysfs/file
 
+  const std::shared_ptr<Interposer>& interposer() const { return interposer_; }
+
  private:
   std::string procfs_;
   std::string sysfs_;
+  std::shared_ptr<Interposer> interposer_;
 };
 
-// Reads a whole small text file (open, read to the end, close). No size is assumed: kernel files report 0.
-Result<std::string> ReadTextFile(const std::string& path);
+// The interposer's error for this access; empty where there is none.
+inline std::optional<Error> Intercept(const std::shared_ptr<Interposer>& interposer, Access access,
+                                      const std::string& path) {
+  if (interposer == nullptr) return std::nullopt;
+  return interposer->Before(access, path);
+}
+
+// Reads a whole small text file of `root` (open, read to the end, close). No size is assumed: kernel files report 0.
+Result<std::string> ReadTextFile(const Root& root, const std::string& path);
 
 // Reads the target of a symbolic link such as /proc/PID/exe or /proc/PID/ns/pid.
-Result<std::string> ReadLink(const std::string& path);
+Result<std::string> ReadLink(const Root& root, const std::string& path);
 
 }  // namespace cow::procfs

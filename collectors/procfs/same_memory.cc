@@ -9,8 +9,9 @@
 namespace cow::procfs {
 
 std::optional<bool> SameMemory(const Root& root, TaskId a, TaskId b) {
-  const auto self = ReadLink(root.ProcPath("self"));
+  const auto self = ReadLink(root, root.ProcPath("self"));
   if (!self || *self != std::to_string(getpid())) return std::nullopt;
+  if (Intercept(root.interposer(), Access::kCompare, root.ProcPath(a, ""))) return std::nullopt;
   const auto order = syscall(SYS_kcmp, a.KernelId(), b.KernelId(), KCMP_VM, 0, 0);
   if (order < 0) return std::nullopt;
   return order == 0;

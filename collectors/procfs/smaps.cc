@@ -86,7 +86,7 @@ Error NoAddressSpace(const std::string& path) { return {ErrorKind::kGone, path, 
 
 Result<std::vector<SmapsVma>> ReadSmaps(const Root& root, TaskId task) {
   const std::string path = root.ProcPath(task, "smaps");
-  const auto text = ReadTextFile(path);
+  const auto text = ReadTextFile(root, path);
   if (!text) return tl::unexpected(text.error());
   return ParseSmaps(*text, path);
 }
@@ -109,7 +109,7 @@ Result<std::vector<SmapsVma>> ParseSmaps(std::string_view text, const std::strin
 
 Result<SmapsRollup> ReadSmapsRollup(const Root& root, TaskId task) {
   const std::string path = root.ProcPath(task, "smaps_rollup");
-  const auto text = ReadTextFile(path);
+  const auto text = ReadTextFile(root, path);
   if (!text) return tl::unexpected(text.error());
   return ParseSmapsRollup(*text, path);
 }

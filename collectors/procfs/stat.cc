@@ -72,7 +72,7 @@ bool Stat::LayoutKnown() const { return start_code > 1 && start_stack != 0; }
 
 Result<Stat> ReadStat(const Root& root, TaskId task) {
   const std::string path = root.ProcPath(task, "stat");
-  const auto text = ReadTextFile(path);
+  const auto text = ReadTextFile(root, path);
   if (!text) return tl::unexpected(text.error());
   return ParseStat(*text, path);
 }

@@ -8,7 +8,7 @@ namespace cow::procfs {
 
 Result<Statm> ReadStatm(const Root& root, pid_t pid) {
   const std::string path = root.ProcPath(pid, "statm");
-  const auto text = ReadTextFile(path);
+  const auto text = ReadTextFile(root, path);
   if (!text) return tl::unexpected(text.error());
   return ParseStatm(*text, path);
 }

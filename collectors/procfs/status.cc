@@ -34,17 +34,17 @@ std::string Unescape(std::string_view escaped) {
   return name;
 }
 
-Result<Status> ReadPath(const std::string& path) {
-  const auto text = ReadTextFile(path);
+Result<Status> ReadPath(const Root& root, const std::string& path) {
+  const auto text = ReadTextFile(root, path);
   if (!text) return tl::unexpected(text.error());
   return ParseStatus(*text, path);
 }
 
 }  // namespace
 
-Result<Status> ReadStatus(const Root& root, TaskId task) { return ReadPath(root.ProcPath(task, "status")); }
+Result<Status> ReadStatus(const Root& root, TaskId task) { return ReadPath(root, root.ProcPath(task, "status")); }
 
-Result<Status> ReadSelfStatus(const Root& root) { return ReadPath(root.ProcPath("self/status")); }
+Result<Status> ReadSelfStatus(const Root& root) { return ReadPath(root, root.ProcPath("self/status")); }
 
 Result<Status> ParseStatus(std::string_view text, const std::string& path) {
   Status status;

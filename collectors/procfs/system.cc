@@ -32,7 +32,7 @@ constexpr uint64_t kSysAdmin = uint64_t{1} << 21;
 
 // A value of the auxiliary vector, which is pairs of words of the machine: type and value.
 std::optional<uint64_t> ReadAuxiliaryValue(const Root& root, uintptr_t type) {
-  const auto text = ReadTextFile(root.ProcPath("self/auxv"));
+  const auto text = ReadTextFile(root, root.ProcPath("self/auxv"));
   if (!text) return std::nullopt;
   struct Pair {
     uintptr_t type;
@@ -53,8 +53,8 @@ uint64_t SystemValue(int name) {
 }
 
 // The text after `key` on the first line that begins with it, without blanks around it.
-Result<std::string> ReadLineAfter(const std::string& path, std::string_view key) {
-  const auto text = ReadTextFile(path);
+Result<std::string> ReadLineAfter(const Root& root, const std::string& path, std::string_view key) {
+  const auto text = ReadTextFile(root, path);
   if (!text) return tl::unexpected(text.error());
   std::string_view rest = *text;
   std::string_view line;
@@ -64,8 +64,8 @@ Result<std::string> ReadLineAfter(const std::string& path, std::string_view key)
   return tl::unexpected(text::MissingField(path, text::Trim(key)));
 }
 
-bool LinkIs(const std::string& path, std::string_view target) {
-  const auto link = ReadLink(path);
+bool LinkIs(const Root& root, const std::string& path, std::string_view target) {
+  const auto link = ReadLink(root, path);
   return link && *link == target;
 }
 
@@ -126,7 +126,7 @@ Result<PageGeometry> ReadPageGeometry(const Root& root) {
   }
   geometry.huge_page_bytes = geometry.page_bytes / sizeof(uint64_t) * geometry.page_bytes;
   const std::string path = root.SysPath("kernel/mm/transparent_hugepage/hpage_pmd_size");
-  if (const auto text = ReadTextFile(path)) {
+  if (const auto text = ReadTextFile(root, path)) {
     std::string_view rest = *text;
     std::string_view line;
     text::NextLine(rest, line);
@@ -147,14 +147,14 @@ uint64_t ReadClockTicksPerSecond(const Root& root) {
 
 Result<uint64_t> ReadBootTimeSeconds(const Root& root) {
   const std::string path = root.ProcPath("stat");
-  const auto value = ReadLineAfter(path, "btime ");
+  const auto value = ReadLineAfter(root, path, "btime ");
   if (!value) return tl::unexpected(value.error());
   return text::NumberField<uint64_t>(path, "btime", *value);
 }
 
 Result<uint64_t> ReadAnonPagesBytes(const Root& root) {
   const std::string path = root.ProcPath("meminfo");
-  const auto value = ReadLineAfter(path, "AnonPages:");
+  const auto value = ReadLineAfter(root, path, "AnonPages:");
   if (!value) return tl::unexpected(value.error());
   return text::KilobytesField(path, "AnonPages", *value);
 }
@@ -163,8 +163,8 @@ bool SeesEveryProcess(const Root& root) {
   constexpr uint64_t kNeeded = kSysAdmin | kSysPtrace | kDacReadSearch;
   const auto capabilities = ReadEffectiveCapabilities(root);
   return capabilities && (*capabilities & kNeeded) == kNeeded &&
-         LinkIs(root.ProcPath("self/ns/pid"), "pid:[4026531836]") &&
-         LinkIs(root.ProcPath("self/ns/user"), "user:[4026531837]") && MountShowsEveryProcess(root);
+         LinkIs(root, root.ProcPath("self/ns/pid"), "pid:[4026531836]") &&
+         LinkIs(root, root.ProcPath("self/ns/user"), "user:[4026531837]") && MountShowsEveryProcess(root);
 }
 
 std::optional<uint64_t> ReadEffectiveCapabilities(const Root& root) {
@@ -174,7 +174,7 @@ std::optional<uint64_t> ReadEffectiveCapabilities(const Root& root) {
 }
 
 std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& geometry) {
-  const auto descriptor = OpenReadOnly(root.ProcPath("self/pagemap"));
+  const auto descriptor = OpenReadOnly(root, root.ProcPath("self/pagemap"));
   if (!descriptor) return std::nullopt;
   // A real procfs resolves `self` to this process, whichever PID namespace it belongs to; a fixture tree does not.
   struct statfs filesystem {};

@@ -6,7 +6,7 @@ namespace cow::procfs {
 
 Result<Vmstat> ReadVmstat(const Root& root) {
   const std::string path = root.ProcPath("vmstat");
-  const auto contents = ReadTextFile(path);
+  const auto contents = ReadTextFile(root, path);
   if (!contents) return tl::unexpected(contents.error());
   return ParseVmstat(*contents, path);
 }

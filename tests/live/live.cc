@@ -32,12 +32,6 @@ std::string ProcPath(pid_t pid, std::string_view file) {
   return "/proc/" + std::to_string(pid) + "/" + std::string(file);
 }
 
-struct Area {
-  uint64_t start = 0;
-  uint64_t end = 0;
-  std::string permissions;
-};
-
 // False if the line, of maps or smaps, begins no mapping.
 bool ParseArea(const std::string& line, Area& area) {
   const char* text = line.c_str();
@@ -48,14 +42,6 @@ bool ParseArea(const std::string& line, Area& area) {
   if (end_end.ec != std::errc() || end - end_end.ptr < 5 || *end_end.ptr != ' ') return false;
   area.permissions.assign(end_end.ptr + 1, 4);
   return true;
-}
-
-uint64_t ZeroPageFrame() {
-  void* page = mmap(nullptr, PageBytes(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  static_cast<void>(*static_cast<volatile char*>(page));
-  const uint64_t entry = ReadPagemap(getpid(), reinterpret_cast<uintptr_t>(page), 1).at(0);
-  munmap(page, PageBytes());
-  return entry & kFrameMask;
 }
 
 }  // namespace
@@ -129,10 +115,10 @@ void ExpectNoVerdict(const Change& change) {
   EXPECT_EQ(change.Pages(kUnattributed), 0);
 }
 
-LiveTest::LiveTest(std::chrono::minutes full_every, const std::vector<std::string>& more)
+LiveTest::LiveTest(std::chrono::minutes full_every, const std::vector<std::string>& more, procfs::Root root)
     : group_("live" + std::to_string(getpid())),
       workload_(StartWorkload(group_)),
-      engine_(procfs::Root("/proc"), DefaultOptions(full_every, more)) {}
+      engine_(std::move(root), DefaultOptions(full_every, more)) {}
 
 void LiveTest::SetUp() {
   if (Pass().At("cow_exporter_capability{feature=frames}") == 0) {
@@ -144,6 +130,11 @@ std::unique_ptr<testing::Workload> LiveTest::StartWorkload(const std::string& gr
   auto workload = std::make_unique<testing::Workload>();
   workload->Do("name 0 " + group);
   return workload;
+}
+
+bool LiveTest::TryPass() {
+  NoLimit control;
+  return engine_.RunPass(control);
 }
 
 Sample LiveTest::PassOf(collectors::Engine& engine, std::string_view group) const {
@@ -192,6 +183,26 @@ std::string WhyNoPagemapScan(const Sample& sample) {
   return sample.At("cow_exporter_capability{feature=pagemap_scan}") != 0 ? "" : "needs PAGEMAP_SCAN (Linux 6.7)";
 }
 
+uint64_t ZeroPageFrame() {
+  void* page = mmap(nullptr, PageBytes(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  static_cast<void>(*static_cast<volatile char*>(page));
+  const uint64_t entry = ReadPagemap(getpid(), reinterpret_cast<uintptr_t>(page), 1).at(0);
+  munmap(page, PageBytes());
+  return entry & kFrameMask;
+}
+
+uint64_t AnonymousFrame(uint64_t entry) { return (entry & (kPresent | kFile)) == kPresent ? entry & kFrameMask : 0; }
+
+std::vector<Area> ReadAreas(pid_t pid) {
+  std::vector<Area> areas;
+  std::ifstream maps(ProcPath(pid, "maps"));
+  for (std::string line; std::getline(maps, line);) {
+    Area area;
+    if (ParseArea(line, area) && !line.ends_with("[vsyscall]")) areas.push_back(std::move(area));
+  }
+  return areas;
+}
+
 std::vector<uint64_t> ReadPagemap(pid_t pid, uint64_t address, size_t pages) {
   const int file = open(ProcPath(pid, "pagemap").c_str(), O_RDONLY | O_CLOEXEC);
   std::vector<uint64_t> entries(pages);
@@ -207,13 +218,10 @@ AnonymousMemory CountAnonymousMemory(const std::vector<pid_t>& pids) {
   const uint64_t zero_frame = ZeroPageFrame();
   std::unordered_map<uint64_t, uint64_t> holders;
   for (const pid_t pid : pids) {
-    std::ifstream maps(ProcPath(pid, "maps"));
-    for (std::string line; std::getline(maps, line);) {
-      Area area;
-      if (!ParseArea(line, area) || line.ends_with("[vsyscall]")) continue;
+    for (const Area& area : ReadAreas(pid)) {
       for (const uint64_t entry : ReadPagemap(pid, area.start, (area.end - area.start) / PageBytes())) {
-        const bool anonymous = (entry & (kPresent | kFile)) == kPresent;
-        if (anonymous && (entry & kFrameMask) != zero_frame) ++holders[entry & kFrameMask];
+        const uint64_t frame = AnonymousFrame(entry);
+        if (frame != 0 && frame != zero_frame) ++holders[frame];
       }
     }
   }

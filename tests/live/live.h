@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "collectors/engine.h"
+#include "collectors/procfs/root.h"
 #include "tests/support/workload.h"
 
 namespace cow::live {
@@ -32,6 +33,7 @@ class Sample {
   bool Has(const std::string& series) const { return values_.contains(series); }
   double Pages(const std::string& series) const { return At(series) / static_cast<double>(PageBytes()); }
   double BreaksOfAllSides() const;
+  const std::map<std::string, double>& values() const { return values_; }
 
  private:
   std::map<std::string, double> values_;
@@ -77,7 +79,8 @@ collectors::EngineOptions DefaultOptions(std::chrono::minutes full_every = Defau
 class LiveTest : public ::testing::Test {
  protected:
   // `more` are collectors besides those that are on by default.
-  explicit LiveTest(std::chrono::minutes full_every = DefaultFullEvery(), const std::vector<std::string>& more = {});
+  explicit LiveTest(std::chrono::minutes full_every = DefaultFullEvery(), const std::vector<std::string>& more = {},
+                    procfs::Root root = procfs::Root());
   void SetUp() override;
 
   // A pass over the host; the values of the workload's group, or of another. Expects that all of the group was read,
@@ -86,6 +89,9 @@ class LiveTest : public ::testing::Test {
   Sample Pass(std::string_view group) { return PassOf(engine_, group); }
   Sample PassOf(collectors::Engine& engine, std::string_view group) const;
   void AllowUnread() { all_is_read_ = false; }
+  // The same where the pass may fail, in two steps: false if it was not completed.
+  bool TryPass();
+  Sample Collect(std::string_view group) const { return {engine_.Collect(), group}; }
   // Starts a workload in a group of this name; it is not in the baseline once a pass was made.
   static std::unique_ptr<testing::Workload> StartWorkload(const std::string& group);
 
@@ -117,6 +123,19 @@ std::string WhyNoHugePages();
 std::string WhyNoPagemapScan(const Sample& sample);
 
 // ---- The kernel's own account, read page by page.
+
+struct Area {
+  uint64_t start = 0;
+  uint64_t end = 0;
+  std::string permissions;
+};
+// The mappings of a process, without [vsyscall].
+std::vector<Area> ReadAreas(pid_t pid);
+
+// The frame of the base zero page.
+uint64_t ZeroPageFrame();
+// The frame of a present anonymous page, the zero page's too; 0 for everything else.
+uint64_t AnonymousFrame(uint64_t entry);
 
 // Pages of a range of a process' memory as pagemap shows them.
 std::vector<uint64_t> ReadPagemap(pid_t pid, uint64_t address, size_t pages);

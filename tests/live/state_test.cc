@@ -55,6 +55,27 @@ TEST_F(StateTest, ZeroPagesOfOneProcess) {
   EXPECT_EQ(Change(before, after).Pages(kAnonPrivate), 0);
 }
 
+// The window is read for the files' sake, the area between them is not walked.
+TEST_F(StateTest, ZeroPagesBetweenFilesOfOneProcess) {
+  const auto map_file = [this](const std::string& name) {
+    Do("mapfile 0 " + name + " /proc/self/exe 4 private");
+    return workload().Address(0, name) / HugePageBytes();
+  };
+  std::string name = "f";
+  uint64_t last_window = map_file(name);
+  for (uint64_t first_window = ~uint64_t{0}; first_window != last_window;) {  // until all is in one window
+    ASSERT_LT(name.size(), 4U);
+    first_window = last_window;
+    workload().Map(0, "z" + name, 30);
+    last_window = map_file(name += 'f');
+  }
+  const Sample before = Pass();
+  Do("read 0 z" + name.substr(1) + " 0 30");
+  const Sample after = Pass();
+  EXPECT_EQ(Change(before, after).Pages(kZeroBase), 30);
+  EXPECT_EQ(Change(before, after).Pages("cow_footprint_bytes"), 0);
+}
+
 TEST_F(StateTest, ZeroPagesOfAFamily) {
   workload().Map(0, "z", 1000);
   workload().Map(0, "a", 100);

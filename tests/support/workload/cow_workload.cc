@@ -43,6 +43,7 @@
 //   forkns ID DIRECTORY               the child is in a PID namespace of its own, and has a procfs of it at DIRECTORY
 //   vfork ID                          makes a process by vfork, that only sleeps; answers PID. The member takes commands
 //                                     again when that process was killed
+//   survive ID                        does not end when the root does, but a minute from now
 //   share ID                          starts a process in the same memory (CLONE_VM) that only sleeps; answers PID
 //   exec ID                           becomes a fresh process image that only sleeps; takes no commands any more
 //   reexec ID                         becomes a fresh process image that takes commands; it has no mappings of a name
@@ -59,7 +60,7 @@
 // depth has its own. All state, also line buffers and the tables of mappings, is in one shared mapping (Control), and
 // nothing on the way of a command uses stdio or allocates: what a command itself dirties in a member is a page or two
 // of its stack and libc's errno, the same ones each time. Members end when the root does, by a pipe that only the root
-// can write to.
+// can write to, unless told to survive it.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
@@ -395,7 +396,8 @@ int RunImage(std::string_view what, int first, int second) {
   close(control->lifeline[1]);  // fails in a member's child, which has it closed already
   send(me.sockets[1], greeting.data(), greeting.size(), MSG_NOSIGNAL);
   for (;;) {
-    std::array<pollfd, 2> events{pollfd{me.sockets[1], POLLIN, 0}, pollfd{control->lifeline[0], POLLIN, 0}};
+    std::array<pollfd, 2> events{pollfd{me.sockets[1], POLLIN, 0},
+                                 pollfd{me.survives ? -1 : control->lifeline[0], POLLIN, 0}};
     if (poll(events.data(), events.size(), -1) < 0) {
       continue;
     }

@@ -76,6 +76,7 @@ struct Member {
   std::array<Mapping, kMaxMappings> mappings;
   void* heap_pieces = nullptr;  // each points to the one before
   void* block = nullptr;        // the last one of `malloc`
+  bool survives = false;        // the end of the root
   unsigned char next_byte = 0;  // to write
   volatile size_t touched_page = 0;
   volatile bool guarded = false;  // a memory fault returns to `fault`

@@ -341,6 +341,13 @@ void ExecAs(const Call& call, const char* what, int first, int second) {
   call.SystemError("exec");
 }
 
+void Survive(const Call& call) {
+  constexpr unsigned kSeconds = 60;
+  call.Me().survives = true;
+  alarm(kSeconds);
+  call.Done();
+}
+
 void Exec(const Call& call) {
   const std::array descriptors{call.Me().sockets[1], control->lifeline[0]};
   for (const int descriptor : descriptors) {
@@ -382,6 +389,7 @@ void Reap(const Call& call) {
 
 constexpr std::array kCommands{
     Command{"threadwrite", 5, 6, ThreadWrite},
+    Command{"survive", 2, 2, Survive},
     Command{"threads", 3, 3, Threads},
     Command{"writers", 5, 5, Writers},
     Command{"leaderexit", 2, 2, EndLeader},

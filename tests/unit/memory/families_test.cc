@@ -184,6 +184,25 @@ TEST_F(FamiliesTest, ExecLeavesTheFamily) {
   EXPECT_EQ(MembersWith(12), Pids{12});
 }
 
+// Where it belongs now is not known before the next update: not to its old parent as another fork.
+TEST_F(FamiliesTest, ExecAfterTheTableReadItIsPlacedLater) {
+  host_.Add(10);
+  host_.Fork(10, 11);
+  Pass();
+  const uint64_t forks = FamilyOf(10)->forks;
+  host_.EndAddressSpace(11);
+  Update();
+  EXPECT_EQ(MembersWith(10), Pids{10});
+  EXPECT_EQ(MembersWith(11), Pids{});
+  EXPECT_EQ(FamilyOf(10)->forks, forks);
+  SettleAll();
+  EXPECT_EQ(ended_, Pids{11});
+  host_.Exec(11, 0x900000);
+  Pass();
+  EXPECT_EQ(MembersWith(10), Pids{10});
+  EXPECT_EQ(MembersWith(11), Pids{11});
+}
+
 TEST_F(FamiliesTest, ExecOfTheSameProgramIsSeenByTheDeadDescriptor) {
   probe_.random = false;
   probe_.sharing = {{10, 11}};

@@ -343,6 +343,22 @@ TEST_F(LedgerTest, ParentsBreakAfterItsForkIsSeenAndNotInferredAgain) {
   EXPECT_EQ(pass.exposure_pages, 1);
 }
 
+// An orphan's parent by pid is who adopted it, perhaps a relative that never had the page.
+TEST_F(LedgerTest, FirstLookAtAnOrphanIsNoBreakOfItsAdopter) {
+  driver_->Add(0);
+  driver_->Add(1, 0);
+  driver_->Map(0, kPage, 100);
+  driver_->Map(1, kPage, 101);
+  driver_->MarkExclusive(100, true);
+  driver_->Pass();
+  driver_->Add(2, 0, true);
+  driver_->Map(2, kPage, 101);
+  driver_->MarkExclusive(101, false);
+  const PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.verdicts, Words{});
+  EXPECT_EQ(pass.exposure_pages, 1);
+}
+
 TEST_F(LedgerTest, MembersOlderThanTheExporterAreBaseline) {
   driver_->Add(0);
   driver_->Add(1, 0, false);

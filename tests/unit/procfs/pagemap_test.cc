@@ -73,7 +73,7 @@ TEST(PagemapTest, OpenAndReadErrors) {
   ASSERT_TRUE(pagemap);
   std::array<uint64_t, 1> entries{};
   EXPECT_EQ(pagemap->Read(0, entries).error().kind, ErrorKind::kIo);
-  EXPECT_FALSE(pagemap->Alive(0));
+  EXPECT_TRUE(pagemap->Alive(0)) << "a read that fails is no end";
 }
 
 TEST(PagemapTest, RealSwapIsNeitherMarkerNorMigration) {

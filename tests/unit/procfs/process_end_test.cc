@@ -98,7 +98,7 @@ TEST_F(ProcessEndTest, ReapedProcessIsGone) {
   EXPECT_TRUE(IsGone(ReadStatus(root_, pid)));
   EXPECT_TRUE(IsGone(ReadCgroups(root_, pid)));
   EXPECT_TRUE(IsGone(ReadKsmMergingPages(root_, pid)));
-  EXPECT_TRUE(IsGone(ReadLink(root_.ProcPath(pid, "exe"))));
+  EXPECT_TRUE(IsGone(ReadLink(root_, root_.ProcPath(pid, "exe"))));
 }
 
 TEST_F(ProcessEndTest, ZombieHasNoMemoryButAStat) {
