@@ -43,6 +43,19 @@ procfs::Result<void> ProcessTable::Update() {
   return {};
 }
 
+// One that is known and is not gone stays: to forget it would be taken for its end.
+void ProcessTable::NoteUnreadable(pid_t pid, const procfs::Error& error,
+                                  std::map<pid_t, std::shared_ptr<Process>>& next) {
+  const auto known = processes_.find(pid);
+  if (error.kind == procfs::ErrorKind::kGone || known == processes_.end()) {
+    ++unreadable_[error.kind];
+    return;
+  }
+  known->second->unread = error;
+  known->second->executed = false;
+  next.emplace(pid, known->second);
+}
+
 void ProcessTable::UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>>& next) {
   if (next.size() >= max_processes_) {
     ++over_limit_;
@@ -50,13 +63,13 @@ void ProcessTable::UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>
   }
   auto stat = procfs::ReadStat(root_, pid);
   if (!stat) {
-    ++unreadable_[stat.error().kind];
+    NoteUnreadable(pid, stat.error(), next);
     return;
   }
   if (stat->IsKernelThread() || stat->HasNoMemory()) return;
   auto status = procfs::ReadStatus(root_, pid);
   if (!status) {
-    ++unreadable_[status.error().kind];
+    NoteUnreadable(pid, status.error(), next);
     return;
   }
   const auto known = processes_.find(pid);
@@ -73,6 +86,7 @@ void ProcessTable::UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>
     process->exe = procfs::ReadLink(root_, root_.ProcPath(pid, "exe")).value_or("");
     process->cgroups = procfs::ReadCgroups(root_, pid).value_or(procfs::Cgroups());
   }
+  process->unread.reset();
   process->stat = std::move(*stat);
   process->status = std::move(*status);
   next.emplace(pid, process);

@@ -364,7 +364,9 @@ std::vector<Scanner::Cursor> Scanner::Prepare(Family& family, std::vector<procfs
     member->mappings.clear();
     Cursor cursor;
     cursor.member = member.get();
-    if (member->pagemap) {
+    if (member->process->unread) {
+      member->unread = member->process->unread;
+    } else if (member->pagemap) {
       cursor.pagemap = &*member->pagemap;
     } else if (auto pagemap = procfs::Pagemap::Open(root_, member->process->pid)) {
       borrowed.push_back(std::move(*pagemap));
@@ -407,7 +409,8 @@ bool Scanner::IsDue(const Family& family, std::chrono::milliseconds full_every) 
     return true;
   }
   return std::any_of(family.members.begin(), family.members.end(), [](const auto& member) {
-    return member->unread || member->first_look || member->read_at != ChangeSignals::Of(*member->process);
+    return member->unread || member->process->unread || member->first_look ||
+           member->read_at != ChangeSignals::Of(*member->process);
   });
 }
 
