@@ -2,10 +2,9 @@
 // readers to a family, or at a sample of them, evenly spread.
 //
 // COW_RACES_EVERY=1 takes every single access (long).
-#include <signal.h>
-
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>

@@ -1,7 +1,6 @@
 // Branches of a family whose members fork, write, exec and end as fast as they can, under passes back to back.
 //
 // COW_STORM_SECONDS sets for how long.
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -10,6 +9,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -138,9 +138,9 @@ size_t LeftOpen() {
 }
 
 TEST_F(StormTest, NothingIsLostInAStormOfForksAndExits) {
-  char comm[16] = {};
-  prctl(PR_GET_NAME, comm);
-  const std::string group(comm);
+  std::array<char, 16> comm{};
+  prctl(PR_GET_NAME, comm.data());
+  const std::string group(comm.data());
   Pass(group);
   const Sample before = Pass(group);
   for (size_t branch = 0; branch < kBranches; ++branch) StartBranch(branch);
