@@ -11,6 +11,8 @@ namespace {
 constexpr uint32_t kNoReading = ~uint32_t{0};
 // Stands for a frame that was dropped and that nobody's page tells: no page frame has this number.
 constexpr uint64_t kForgottenFrame = procfs::kPagemapFrameMask;
+// No entry is like this one.
+constexpr uint64_t kNotRead = ~uint64_t{0};
 
 // Which reading belongs to a slot.
 class SlotIndex {
@@ -88,6 +90,7 @@ struct Ledger::Holder {
   uint64_t frame = kNoFrame;  // now
   uint64_t page = 0;
   bool huge_run = false;  // its window is one huge page now
+  bool missed = false;    // of kAway: because of a look that was not taken
 };
 
 struct Ledger::Group {
@@ -253,7 +256,7 @@ Ledger::~Ledger() {
 
 void Ledger::BeginPass() {
   orphans_.clear();
-  for (Moved& moved : moved_) moved.now = 0;
+  for (Moved& moved : moved_) moved.now = kNotRead;
 }
 
 void Ledger::Depart(Slot slot) {
@@ -594,12 +597,13 @@ class Ledger::PageJudge {
 
   Holder Describe(Slot slot, uint64_t recorded, bool was_away) const {
     using State = Holder::State;
-    Holder holder{slot, State::kSame, kNoFrame, Page(), false};
+    Holder holder{slot, State::kSame, kNoFrame, Page(), false, false};
     const uint32_t reading = index_.Find(slot);
     if (ledger_.IsDeparting(slot)) {
       holder.state = State::kGone;
     } else if (reading == kNoReading) {
       holder.state = State::kAway;
+      holder.missed = !was_away;
     } else {
       const uint64_t entry = readings_[reading].entries[page_];
       holder.frame = FrameNow(reading);
@@ -634,7 +638,7 @@ class Ledger::PageJudge {
       for (const Slot slot : extra.holders) add(extra.frame, slot, false);
     }
     for (const Away& away : record.away) {
-      if (away.page == page_) add(away.frame, away.slot, true);
+      if (away.page == page_) add(away.frame, away.slot, !away.missed);
     }
     std::erase_if(record.extras, [&](const Extra& extra) { return extra.page == page_; });
     std::erase_if(record.away, [&](const Away& away) { return away.page == page_; });
@@ -692,6 +696,7 @@ class Ledger::PageJudge {
     for (const Holder* holder : outcome_.stay) next.holders.push_back(*holder);
     for (const Holder* holder : outcome_.away) {
       next.holders.push_back(*holder);
+      if (holder->state == Holder::State::kChanged) next.holders.back().missed = true;
       next.holders.back().state = Holder::State::kAway;
     }
     kept.push_back(std::move(next));
@@ -848,7 +853,7 @@ class Ledger::PageJudge {
       Extra extra{static_cast<uint32_t>(page_), group.frame, {}};
       for (const Holder& holder : group.holders) {
         if (holder.state == Holder::State::kAway) {
-          record.away.push_back({static_cast<uint32_t>(page_), group.frame, holder.slot});
+          record.away.push_back({static_cast<uint32_t>(page_), group.frame, holder.slot, holder.missed});
         } else if (&group == main) {
           SetBit(ledger_.Held(record, holder.slot), page_);
         } else {
@@ -1053,12 +1058,12 @@ void Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedShar
       group.holders.clear();
       for (; end < moved_.size() && moved_[end].frame == group.frame; ++end) {
         const Moved& moved = moved_[end];
-        Holder holder{moved.slot, State::kDropped, AnonFrame(moved.now, zero_frame_), moved.page, false};
+        Holder holder{moved.slot, State::kDropped, AnonFrame(moved.now, zero_frame_), moved.page, false, false};
         if (IsDeparting(moved.slot)) {
           holder.state = State::kGone;
         } else if (holder.frame != kNoFrame) {
           holder.state = holder.frame == group.frame ? State::kSame : State::kChanged;
-        } else if (IsAway(moved.now)) {
+        } else if (moved.now == kNotRead || IsAway(moved.now)) {
           holder.state = State::kAway;
         }
         group.holders.push_back(holder);

@@ -165,11 +165,12 @@ class Ledger {
     uint64_t frame = kNoFrame;
     std::vector<Slot> holders;
   };
-  // A holder whose page is swapped out or migrating.
+  // A holder whose page is swapped out or migrating, or could not be compared.
   struct Away {
     uint32_t page = 0;
     uint64_t frame = kNoFrame;  // that its group is recorded at
     Slot slot = 0;
+    bool missed = false;  // it or its partner was not read: no reason for another frame, as swapping is
   };
   struct Window {
     std::vector<uint64_t> frames;  // per page, kNoFrame: nothing recorded; empty: dropped for the budget
@@ -183,7 +184,7 @@ class Ledger {
     uint64_t page = 0;  // number of the virtual page
     Slot slot = 0;
     uint64_t frame = kNoFrame;
-    uint64_t now = 0;  // entry read in this pass
+    uint64_t now = 0;  // entry read in this pass, or kNotRead
   };
   // A page without a partner at its address although it is mapped more than once.
   struct Orphan {

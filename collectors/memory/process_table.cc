@@ -8,6 +8,8 @@
 namespace cow::memory {
 namespace {
 
+using procfs::ErrorKind;
+
 std::optional<LayoutKey> LayoutOf(const procfs::Stat& stat) {
   if (!stat.LayoutKnown()) return std::nullopt;
   return LayoutKey{stat.start_code, stat.end_code, stat.start_data, stat.end_data, stat.start_brk, stat.start_stack};
@@ -61,21 +63,36 @@ procfs::Result<void> ProcessTable::Update() {
 }
 
 // Whose files show the memory of the process with this stat, which is completed by a living thread's where the leader
-// has ended; empty where there is no memory any more.
-std::optional<procfs::TaskId> ProcessTable::FindMemory(procfs::Stat& stat) const {
+// has ended. kGone: there is no memory any more.
+procfs::Result<procfs::TaskId> ProcessTable::FindMemory(procfs::Stat& stat) const {
   if (!stat.HasNoMemory()) return stat.pid;
-  if (stat.num_threads < 2) return std::nullopt;
+  const procfs::Error ended{ErrorKind::kGone, root_.ProcPath(stat.pid, "stat"), 0, "the process has ended"};
+  if (stat.num_threads < 2) return tl::unexpected(ended);
   const auto threads = procfs::ListThreads(root_, stat.pid);
-  if (!threads) return std::nullopt;
+  if (!threads) return tl::unexpected(threads.error());
   for (const pid_t id : *threads) {
     if (id == stat.pid) continue;
     const procfs::TaskId task(stat.pid, id);
     const auto thread = procfs::ReadStat(root_, task);
+    if (!thread && thread.error().kind != ErrorKind::kGone) return tl::unexpected(thread.error());
     if (!thread || thread->HasNoMemory()) continue;
     stat.TakeMemoryFrom(*thread);
     return task;
   }
-  return std::nullopt;
+  return tl::unexpected(ended);
+}
+
+// One that is known and is not gone stays: to forget it would be taken for its end.
+void ProcessTable::NoteUnreadable(pid_t pid, const procfs::Error& error,
+                                  std::map<pid_t, std::shared_ptr<Process>>& next) {
+  const auto known = processes_.find(pid);
+  if (error.kind == ErrorKind::kGone || known == processes_.end()) {
+    ++unreadable_[error.kind];
+    return;
+  }
+  known->second->unread = error;
+  known->second->executed = false;
+  next.emplace(pid, known->second);
 }
 
 void ProcessTable::UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>>& next) {
@@ -85,15 +102,18 @@ void ProcessTable::UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>
   }
   auto stat = procfs::ReadStat(root_, pid);
   if (!stat) {
-    ++unreadable_[stat.error().kind];
+    NoteUnreadable(pid, stat.error(), next);
     return;
   }
   if (stat->IsKernelThread()) return;
   const auto memory = FindMemory(*stat);
-  if (!memory) return;
+  if (!memory) {
+    if (memory.error().kind != ErrorKind::kGone) NoteUnreadable(pid, memory.error(), next);
+    return;
+  }
   auto status = procfs::ReadStatus(root_, *memory);
   if (!status) {
-    ++unreadable_[status.error().kind];
+    NoteUnreadable(pid, status.error(), next);
     return;
   }
   const auto known = processes_.find(pid);
@@ -112,6 +132,7 @@ void ProcessTable::UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>
     process->cgroups = procfs::ReadCgroups(root_, pid).value_or(procfs::Cgroups());
   }
   process->memory = *memory;
+  process->unread.reset();
   process->stat = std::move(*stat);
   process->status = std::move(*status);
   next.emplace(pid, process);

@@ -46,8 +46,9 @@ struct Process {
   bool baseline = false;            // was there at the exporter's first look
   uint64_t since_pass = 0;          // the update that saw it first, or first after its last exec
   bool executed = false;            // exec since the update before
-  std::string exe;                  // read at first sight and after exec; empty where denied
-  procfs::Cgroups cgroups;          // likewise
+  std::optional<procfs::Error> unread;  // why the last update could not read it; stat and status are older then
+  std::string exe;                      // read at first sight and after exec; empty where denied
+  procfs::Cgroups cgroups;              // likewise
 
   // True if `other` forked this process, going by parent pid and start time.
   bool IsChildOf(const Process& other) const;
@@ -67,13 +68,14 @@ class ProcessTable {
   uint64_t pass() const { return pass_; }
   // Processes left out by the limit in the last update.
   size_t over_limit() const { return over_limit_; }
-  // Processes whose stat could not be read or made no sense in the last update, by reason; nothing else is known of
-  // them.
+  // Processes whose stat could not be read or made no sense in the last update, by reason, and of which nothing is
+  // known from an earlier one.
   const std::map<procfs::ErrorKind, size_t>& unreadable() const { return unreadable_; }
 
  private:
   void UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>>& next);
-  std::optional<procfs::TaskId> FindMemory(procfs::Stat& stat) const;
+  procfs::Result<procfs::TaskId> FindMemory(procfs::Stat& stat) const;
+  void NoteUnreadable(pid_t pid, const procfs::Error& error, std::map<pid_t, std::shared_ptr<Process>>& next);
 
   procfs::Root root_;
   size_t max_processes_;

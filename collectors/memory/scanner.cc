@@ -383,6 +383,10 @@ void Scanner::SampleLonely(Cursor& cursor) {
 }
 
 bool Scanner::OpenMember(Member& member, std::vector<procfs::Pagemap>& borrowed, Cursor& cursor) {
+  if (member.process->unread) {
+    member.unread = member.process->unread;
+    return false;
+  }
   if (member.pagemap) {
     cursor.pagemap = &*member.pagemap;
   } else if (auto pagemap = procfs::Pagemap::Open(root_, member.process->memory)) {
@@ -439,7 +443,8 @@ bool Scanner::IsDue(const Family& family, std::chrono::milliseconds full_every) 
     return true;
   }
   return std::any_of(family.members.begin(), family.members.end(), [](const auto& member) {
-    return member->unread || member->first_look || member->read_at != ChangeSignals::Of(*member->process);
+    return member->unread || member->process->unread || member->first_look ||
+           member->read_at != ChangeSignals::Of(*member->process);
   });
 }
 

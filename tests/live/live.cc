@@ -20,6 +20,8 @@ namespace cow::live {
 namespace {
 
 constexpr uint64_t kPresent = uint64_t{1} << 63;
+constexpr uint64_t kSwapped = uint64_t{1} << 62;
+constexpr uint64_t kGuard = uint64_t{1} << 58;
 constexpr uint64_t kFile = uint64_t{1} << 61;
 constexpr uint64_t kFrameMask = (uint64_t{1} << 55) - 1;
 
@@ -192,6 +194,8 @@ uint64_t ZeroPageFrame() {
 }
 
 uint64_t AnonymousFrame(uint64_t entry) { return (entry & (kPresent | kFile)) == kPresent ? entry & kFrameMask : 0; }
+
+bool IsAway(uint64_t entry) { return (entry & (kPresent | kSwapped | kGuard)) == kSwapped; }
 
 std::vector<Area> ReadAreas(pid_t pid) {
   std::vector<Area> areas;

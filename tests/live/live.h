@@ -136,6 +136,8 @@ std::vector<Area> ReadAreas(pid_t pid);
 uint64_t ZeroPageFrame();
 // The frame of a present anonymous page, the zero page's too; 0 for everything else.
 uint64_t AnonymousFrame(uint64_t entry);
+// Swapped out or migrating.
+bool IsAway(uint64_t entry);
 
 // Pages of a range of a process' memory as pagemap shows them.
 std::vector<uint64_t> ReadPagemap(pid_t pid, uint64_t address, size_t pages);

@@ -8,14 +8,18 @@
 // COW_PROPERTY_SEED repeats the episode of that seed, COW_PROPERTY_STEPS sets how many steps are made.
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <random>
+#include <stdexcept>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <unordered_map>
 #include <utility>
@@ -38,6 +42,25 @@ std::optional<uint64_t> FromEnvironment(const char* name) {
   const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): one thread
   if (value == nullptr) return std::nullopt;
   return std::strtoull(value, nullptr, 10);
+}
+
+// What the kernel moves by itself, which any other program on the host may make it do.
+struct HostMoves {
+  uint64_t migrated = 0;
+  uint64_t swapped = 0;
+  bool operator==(const HostMoves&) const = default;
+};
+
+HostMoves ReadHostMoves() {
+  HostMoves moves;
+  std::ifstream vmstat("/proc/vmstat");
+  std::string name;
+  uint64_t value = 0;
+  while (vmstat >> name >> value) {
+    if (name == "pgmigrate_success" || name == "pgmigrate_fail") moves.migrated += value;
+    if (name == "pswpout" || name == "pswpin") moves.swapped += value;
+  }
+  return moves;
 }
 
 std::string MappingName(size_t mapping) { return std::string("m").append(std::to_string(mapping)); }
@@ -215,6 +238,7 @@ class Model {
 struct Frames {
   std::unordered_map<uint64_t, uint64_t> of_page;
   uint64_t zero_pages = 0;
+  uint64_t away_pages = 0;  // migrating or swapped out
 };
 using Tree = std::map<int, Frames>;  // by member
 
@@ -372,9 +396,9 @@ class PropertyTest : public LiveTest {
     }
     IdleMember(testing::Workload::kRoot);
     for (int i = 0; i < 12; ++i) Touch("write", testing::Workload::kRoot);
-    sample_ = Pass(Name());
     const Tree all = Look();
     VerifyModel(all);
+    sample_ = Scan();
     before_ = WithoutTestPages(all);
   }
 
@@ -513,8 +537,33 @@ class PropertyTest : public LiveTest {
     return step;
   }
 
-  // All anonymous pages of all members.
-  Tree Look() const {
+  // All anonymous pages of all members, at a moment at which the kernel moves none of them.
+  Tree Look() {
+    constexpr int kAttempts = 500;
+    for (int attempt = 0;; ++attempt) {
+      moves_ = ReadHostMoves();
+      Tree tree = LookOnce();
+      const bool at_rest =
+          std::all_of(tree.begin(), tree.end(), [](const auto& item) { return item.second.away_pages == 0; });
+      if (at_rest && moves_ == ReadHostMoves()) return tree;
+      if (attempt == kAttempts) throw std::runtime_error("the host swaps or migrates all the time");
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+
+  // A scan; again where the kernel moved pages meanwhile, because those are left for the next one.
+  Sample Scan() {
+    constexpr int kAttempts = 100;
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
+      Sample sample = Pass(Name());
+      const HostMoves moves = ReadHostMoves();
+      if (moves == moves_) return sample;
+      moves_ = moves;
+    }
+    throw std::runtime_error("the host swaps or migrates all the time");
+  }
+
+  Tree LookOnce() const {
     Tree tree;
     for (const auto& [member, pid] : pids_) {
       Frames& frames = tree[member];
@@ -525,6 +574,7 @@ class PropertyTest : public LiveTest {
         for (size_t i = 0; i < entries.size(); ++i) {
           const uint64_t frame = AnonymousFrame(entries[i]);
           if (frame == zero_frame_) ++frames.zero_pages;
+          if (frame == 0 && IsAway(entries[i])) ++frames.away_pages;
           if (frame != 0) frames.of_page[first + i] = frame;
         }
       }
@@ -625,7 +675,7 @@ class PropertyTest : public LiveTest {
     breaks_ += own.Breaks();
     noise_ += other.Breaks();
 
-    const Sample after = Pass(Name());
+    const Sample after = Scan();
     const Change change(sample_, after);
     if (step.born < 0) {
       ASSERT_EQ(change.Of(kParentBreaks), static_cast<double>(expected.parent_breaks));
@@ -685,7 +735,7 @@ class PropertyTest : public LiveTest {
     Sizes sizes = model_.Size();
     sizes += SizeOf(WithoutTestPages(all));
 
-    const Sample sample = Pass(Name());
+    const Sample sample = Scan();
     const Change change(sample_, sample);
     ASSERT_NO_FATAL_FAILURE(ExpectSizes(sample, sizes));
     ASSERT_GE(change.Of(kParentBreaks), static_cast<double>(bounds.certain.parent_breaks));
@@ -696,7 +746,7 @@ class PropertyTest : public LiveTest {
       ASSERT_GE(change.Of(kParentBreaks) + change.Of(kUnknownBreaks), static_cast<double>(own.parent_breaks));
       ASSERT_GE(change.Of(kChildBreaks) + change.Of(kUnknownBreaks), static_cast<double>(own.child_breaks));
     }
-    sample_ = Pass(Name());
+    sample_ = Scan();
     const Change quiet(sample, sample_);
     ASSERT_NO_FATAL_FAILURE(ExpectSizes(sample_, sizes));
     ASSERT_EQ(quiet.BreaksOfAllSides(), 0);
@@ -720,6 +770,7 @@ class PropertyTest : public LiveTest {
   std::unordered_map<Model::Physical, uint64_t> frame_of_;  // at the last look
   Tree before_;                                             // other memory, at the last scan
   Sample sample_;                                           // of the last scan
+  HostMoves moves_;                                         // before the last look or scan
   uint64_t zero_frame_ = ZeroPageFrame();
   bool full_passes_ = DefaultFullEvery().count() == 0;
   size_t largest_ = 0;

@@ -2,10 +2,9 @@
 // readers to a family, or at a sample of them, evenly spread.
 //
 // COW_RACES_EVERY=1 takes every single access (long).
-#include <signal.h>
-
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -62,9 +61,11 @@ class Script : public procfs::Interposer {
   const std::string& place() const { return place_; }
 
  private:
+  // `paths_` are files, or directories with all that is in them.
   bool Concerns(const std::string& path) const {
-    return std::any_of(paths_.begin(), paths_.end(),
-                       [&path](const std::string& prefix) { return path.starts_with(prefix); });
+    return std::any_of(paths_.begin(), paths_.end(), [&path](const std::string& concerned) {
+      return concerned.ends_with('/') ? path.starts_with(concerned) : path == concerned;
+    });
   }
 
   std::vector<std::string> paths_;
@@ -117,6 +118,10 @@ class Family {
   std::unique_ptr<Workload> workload_;
   std::vector<pid_t> pids_;
 };
+
+constexpr double kSurvivorsBreaks = Family::kEldersBreaks + Family::kRootsBreaks;
+constexpr double kForksNoise = 8;  // pages of libraries' data that fork writes to, in areas of the same kind
+constexpr double kAllBreaks = kSurvivorsBreaks + Family::kYoungersBreaks;
 
 // What may be done to a family in mid-pass, and what is known afterwards.
 struct Deed {
@@ -193,13 +198,22 @@ class RacesTest : public LiveTest {
            change.Pages(Unshared("unknown"));
   }
 
+  // What is read of the family, and of the host for its sake.
+  static std::vector<std::string> PathsOf(const Family& family) {
+    std::vector<std::string> paths = family.Paths();
+    for (const char* file : {"/proc", "/proc/kpageflags", "/proc/kpagecount", "/proc/vmstat", "/proc/meminfo"}) {
+      paths.emplace_back(file);
+    }
+    return paths;
+  }
+
   // A pass over a family in which nothing happens: how many accesses there are.
   size_t CountAccesses() {
     Family family = MakeFamily();
     Pass(Name());
     Pass(Name());
     family.Write();
-    script_->Start(family.Paths());
+    script_->Start(PathsOf(family));
     Pass(Name());
     return script_->Stop();
   }
@@ -209,7 +223,7 @@ class RacesTest : public LiveTest {
     Pass(Name());
     const Sample before = Pass(Name());
     family.Write();
-    script_->Start(family.Paths(), place, [&](const std::string&) {
+    script_->Start(PathsOf(family), place, [&](const std::string&) {
       deed.act(family);
       return std::nullopt;
     });
@@ -247,6 +261,56 @@ class RacesTest : public LiveTest {
     std::printf("%s at %zu of %zu accesses\n", deed.name, places, accesses);
   }
 
+  // One access fails; all is counted all the same, in this pass or the next.
+  void Fail(ErrorKind kind, size_t place) {
+    Family family = MakeFamily();
+    Pass(Name());
+    const Sample before = Pass(Name());
+    family.Write();
+    script_->Start(PathsOf(family), place, [kind](const std::string& path) {
+      return Error{kind, path, 0, "on purpose"};
+    });
+    const bool completed = TryPass();
+    script_->Stop();
+    const std::string where = script_->place();
+    SCOPED_TRACE(std::string(ErrorKindName(kind)) + " at access " + std::to_string(place) + ", " + where);
+    if (where.empty()) return;  // this pass was shorter
+    EXPECT_TRUE(completed || where.starts_with("/proc ")) << "only without a list of processes there is no pass";
+    const Sample disturbed = Collect(Name());
+    ExpectCountersGoUp(before, disturbed);
+    ExpectHonest(disturbed);
+    Pass(Name());
+    const Sample settled = Pass(Name());
+    const Sample after = Pass(Name());
+    ExpectCountersGoUp(disturbed, settled);
+    ExpectTruth(after, family.pids());
+    const Change change(before, after);
+    // Of a process that is gone there is nothing to be read in its directory; only then it has ended and is another.
+    const bool ended = kind == ErrorKind::kGone &&
+                       (where.find("/stat ") != std::string::npos || where.find("/status ") != std::string::npos);
+    EXPECT_LE(change.Pages(kAnonBreaks), kAllBreaks + (ended ? kForksNoise : 0));
+    if (!ended) {
+      EXPECT_EQ(change.Pages(kAnonBreaks), kAllBreaks);
+      EXPECT_EQ(change.Of("cow_forks_total"), 0);
+      EXPECT_EQ(change.Of(kUnattributed), 0);
+      EXPECT_EQ(AllUnshared(change), 0);
+    }
+    const Change quiet(settled, after);
+    EXPECT_EQ(quiet.BreaksOfAllSides(), 0);
+    EXPECT_EQ(AllUnshared(quiet), 0);
+  }
+
+  void FailEverywhere(ErrorKind kind) {
+    const size_t accesses = CountAccesses();
+    size_t places = 0;
+    for (const size_t place : Places(accesses)) {
+      Fail(kind, place);
+      ++places;
+      if (HasFailure()) break;
+    }
+    std::printf("%s at %zu of %zu accesses\n", std::string(ErrorKindName(kind)).c_str(), places, accesses);
+  }
+
   std::shared_ptr<Script> script_;
   std::mt19937 random_{std::random_device()()};
 
@@ -254,10 +318,6 @@ class RacesTest : public LiveTest {
   explicit RacesTest(std::shared_ptr<Script> script)
       : LiveTest(DefaultFullEvery(), {}, procfs::Root("/proc", "/sys", script)), script_(std::move(script)) {}
 };
-
-constexpr double kSurvivorsBreaks = Family::kEldersBreaks + Family::kRootsBreaks;
-constexpr double kForksNoise = 8;  // pages of libraries' data that fork writes to, in areas of the same kind
-constexpr double kAllBreaks = kSurvivorsBreaks + Family::kYoungersBreaks;
 
 TEST_F(RacesTest, ChildEnds) {
   DisturbEverywhere({"kill", [](Family& family) { family.Do("kill 2"); }, {0, 1}, kSurvivorsBreaks, kAllBreaks, 0});
@@ -315,6 +375,11 @@ TEST_F(RacesTest, RootEnds) {
                      kAllBreaks,
                      0});
 }
+
+TEST_F(RacesTest, ReadIsDenied) { FailEverywhere(ErrorKind::kDenied); }
+TEST_F(RacesTest, ReadIsMalformed) { FailEverywhere(ErrorKind::kMalformed); }
+TEST_F(RacesTest, ReadFails) { FailEverywhere(ErrorKind::kIo); }
+TEST_F(RacesTest, ReadFindsNobody) { FailEverywhere(ErrorKind::kGone); }
 
 }  // namespace
 }  // namespace cow::live

@@ -796,6 +796,26 @@ TEST_F(LedgerTest, BreakWhileAnotherMemberCouldNotBeRead) {
   ExpectSettled(1);
 }
 
+TEST_F(LedgerTest, BreakOfAMemberThatCouldNotBeReadIsFoundLater) {
+  Share(3);
+  driver_->At(2).read = false;
+  driver_->Map(2, kPage, 200);
+  EXPECT_EQ(driver_->Pass().verdicts, Words{});
+  driver_->At(2).read = true;
+  EXPECT_EQ(driver_->Pass().breaks, (std::map<Slot, uint64_t>{{2, 1}}));
+  ExpectSettled(1);
+}
+
+TEST_F(LedgerTest, BreakWhileTheOnlyPartnerCouldNotBeReadIsFoundLater) {
+  Share();
+  driver_->At(1).read = false;
+  driver_->Map(0, kPage, 200);
+  EXPECT_EQ(driver_->Pass().verdicts, Words{});
+  driver_->At(1).read = true;
+  EXPECT_EQ(driver_->Pass().breaks, (std::map<Slot, uint64_t>{{0, 1}}));
+  ExpectSettled(0);
+}
+
 TEST_F(LedgerTest, MoverThatCouldNotBeReadLosesNothing) {
   Share();
   driver_->Move(1, kPage, kFar);

@@ -189,5 +189,26 @@ TEST_F(ProcessTableTest, ParentMustBeOlder) {
   EXPECT_FALSE(At(10).IsChildOf(At(12)));
 }
 
+// To forget it would be taken for its end; the scanner counts it as unread.
+TEST_F(ProcessTableTest, KnownProcessThatCannotBeReadStays) {
+  host_.Add(10);
+  host_.Add(11);
+  Update();
+  const auto known = table_.processes().at(10);
+  host_.stats_of_its_own[10] = "nonsense\n";
+  host_.Sync();
+  ASSERT_TRUE(table_.Update());
+  ASSERT_TRUE(table_.processes().contains(10));
+  EXPECT_EQ(table_.processes().at(10), known);
+  ASSERT_TRUE(known->unread);
+  EXPECT_EQ(known->unread->kind, procfs::ErrorKind::kMalformed);
+  EXPECT_TRUE(table_.unreadable().empty());
+  host_.stats_of_its_own.clear();
+  host_.Sync();
+  ASSERT_TRUE(table_.Update());
+  EXPECT_EQ(table_.processes().at(10), known);
+  EXPECT_FALSE(known->unread);
+}
+
 }  // namespace
 }  // namespace cow::memory
