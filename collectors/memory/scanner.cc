@@ -522,14 +522,15 @@ void Scanner::WalkWindow(Family& family, std::vector<Cursor>& cursors, uint64_t 
   Show(family, cursors, window, observer);
 }
 
-void Scanner::BuildReadings(const Family& family, const std::vector<Cursor>& cursors) {
+void Scanner::BuildReadings(const Family& family, const std::vector<Cursor>& cursors, uint64_t window) {
   readings_.clear();
   cursor_of_reading_.clear();
   for (uint32_t i = 0; i < cursors.size(); ++i) {
     if (!cursors[i].alive) continue;
     const Member& member = *cursors[i].member;
-    readings_.push_back(
-        {member.slot, cursors[i].entries, member.first_look, member.parent, cursors[i].member == family.root()});
+    const Mapping* mapping = FindMapping(member.mappings, window * geometry_.huge_page_bytes);
+    readings_.push_back({member.slot, cursors[i].entries, member.first_look, member.parent,
+                         cursors[i].member == family.root(), mapping != nullptr && mapping->hugetlb});
     cursor_of_reading_.push_back(i);
   }
 }
@@ -552,7 +553,7 @@ bool Scanner::WitnessesAgree(std::vector<Cursor>& cursors, uint64_t window, std:
 
 void Scanner::SettleWindow(Family& family, std::vector<Cursor>& cursors, uint64_t window, const Walk& walk) {
   if (!walk.all) {
-    BuildReadings(family, cursors);
+    BuildReadings(family, cursors, window);
     sharing_.members.assign(readings_.size(), {std::vector<uint64_t>((pages_ + 63) / 64, 0), 0});
     sharing_.exposure_pages = 0;
     sharing_.unresolved_pages = 0;
@@ -560,7 +561,7 @@ void Scanner::SettleWindow(Family& family, std::vector<Cursor>& cursors, uint64_
   }
   std::vector<uint64_t> unstable((pages_ + 63) / 64);
   for (int attempt = 1;; ++attempt) {
-    BuildReadings(family, cursors);
+    BuildReadings(family, cursors, window);
     family.ledger.Examine(window, readings_, walk.ksm_in_use, examination_);
     facts_.Clear();
     if (!examination_.questions.empty()) frames_->Read(examination_.questions, false, facts_);

@@ -115,7 +115,7 @@ class Scanner : public FrameProbe {
   void Rest(Cursor& cursor, size_t pages);
   void WalkWindow(Family& family, std::vector<Cursor>& cursors, uint64_t window, const Walk& walk,
                   ScanObserver& observer);
-  void BuildReadings(const Family& family, const std::vector<Cursor>& cursors);
+  void BuildReadings(const Family& family, const std::vector<Cursor>& cursors, uint64_t window);
   void SettleWindow(Family& family, std::vector<Cursor>& cursors, uint64_t window, const Walk& walk);
   // Adds breaks to the lives of the members they concern.
   void Account(const Family& family);
