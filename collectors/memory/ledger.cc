@@ -183,7 +183,10 @@ void Ledger::Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome) {
     present.insert(present.end(), returned.begin(), returned.end());
     present.insert(present.end(), changed.begin(), changed.end());
     const uint64_t common = same.empty() ? common_frame(present) : group.frame;
+    // All differ: one of them has the page itself, whichever that is.
+    const Holder* original = common == kNoFrame && !exited && !dropped ? present.front() : nullptr;
     for (const Holder* holder : present) {
+      if (holder == original) continue;
       if (holder->frame == common) {
         outcome.stay.push_back(holder);
       } else if (common == group.frame && holder->state == State::kChanged) {
