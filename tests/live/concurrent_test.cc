@@ -14,6 +14,10 @@ namespace {
 
 class ConcurrentTest : public LiveTest {
  protected:
+  // What starting a thread dirties of libc's data is dirty from then on.
+  void WarmThreads(const std::vector<int>& ids) {
+    for (const int id : ids) Do("threads " + std::to_string(id) + " 1");
+  }
   struct Writer {
     int id;
     int threads;
@@ -44,6 +48,7 @@ class ConcurrentTest : public LiveTest {
 TEST_F(ConcurrentTest, EachPageBreaksOnce) {
   constexpr size_t kPages = 6000;
   const int child = ForkOver("a", kPages);
+  WarmThreads({0, child});
   const Sample before = Pass();
   const int passes = PassWhileTheyWrite({{0, 2}, {child, 3}}, "a");
   const Sample after = Pass();
@@ -65,6 +70,7 @@ TEST_F(ConcurrentTest, EachPageBreaksTwiceAmongThree) {
   const int first = ForkOver("a", kPages);
   const int second = ForkWarm();
   Idle(first);
+  WarmThreads({0, first, second});
   const Sample before = Pass();
   const int passes = PassWhileTheyWrite({{0, 1}, {first, 2}, {second, 1}}, "a");
   const Sample after = Pass();
@@ -81,6 +87,7 @@ TEST_F(ConcurrentTest, EachPageBreaksTwiceAmongThree) {
 TEST_F(ConcurrentTest, OneSideWrites) {
   constexpr size_t kPages = 6000;
   const int child = ForkOver("a", kPages);
+  WarmThreads({0, child});
   const Sample before = Pass();
   PassWhileTheyWrite({{child, 4}}, "a");
   const Sample after = Pass();
@@ -95,6 +102,7 @@ TEST_F(ConcurrentTest, HugePagesWrittenByBothSides) {
   if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
   const size_t pages = 8 * HugePageBytes() / PageBytes();
   const int child = ForkOver("t", pages, "huge");
+  WarmThreads({0, child});
   const Sample before = Pass();
   PassWhileTheyWrite({{0, 2}, {child, 2}}, "t");
   const Sample after = Pass();

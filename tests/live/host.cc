@@ -51,10 +51,11 @@ bool WriteHostFile(const std::string& path, const std::string& value) {
 
 uint64_t HostCounter(const std::string& path, const std::string& name) {
   std::istringstream lines(ReadHostFile(path));
-  std::string word;
-  uint64_t number = 0;
-  while (lines >> word >> number) {
-    if (word == name) return number;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string word;
+    uint64_t number = 0;
+    if (words >> word >> number && word == name) return number;
   }
   return 0;
 }
