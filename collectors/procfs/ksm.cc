@@ -26,4 +26,9 @@ Result<uint64_t> ReadKsmMergingPages(const Root& root, pid_t pid) {
   return text::NumberField<uint64_t>(path, "pages", text::Trim(line));
 }
 
+bool KsmHasMerged(const Root& root) {
+  const auto text = ReadTextFile(root.SysPath("kernel/mm/ksm/pages_shared"));
+  return text && text::Trim(*text) != "0";
+}
+
 }  // namespace cow::procfs

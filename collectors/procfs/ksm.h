@@ -14,4 +14,7 @@ namespace cow::procfs {
 // process lives); kGone for a zombie or kernel thread.
 Result<uint64_t> ReadKsmMergingPages(const Root& root, pid_t pid);
 
+// True if KSM has merged anything on this host: root sys/kernel/mm/ksm/pages_shared is there and not 0.
+bool KsmHasMerged(const Root& root);
+
 }  // namespace cow::procfs

@@ -531,7 +531,8 @@ TEST_F(LedgerTest, SwappedOnBothSidesAndBackWithDifferentFramesIsNoBreak) {
   driver_->Map(1, kPage, 201);
   const PassResult pass = driver_->Pass();
   EXPECT_EQ(pass.Breaks(), 0U);
-  EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kUnknown, 1}})) << "one has the page itself";
+  EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kUnknown, 1}}))
+      << "one has the page itself";
   ExpectSettled(0);
   EXPECT_TRUE(driver_->ledger.empty());
 }
