@@ -114,6 +114,7 @@ TEST_F(HugePageTest, CollapseByKhugepagedIsCollapse) {
   Do("write " + std::to_string(child) + " a 0 2 " + std::to_string(Window()));  // not where all 512 are shared
   const Sample before = Pass();
   if (before.Has(kMappedHuge) && before.At(kMappedHuge) != 0) GTEST_SKIP() << "huge pages come unasked";
+  const HurriedThread thread("khugepaged");
   const HostSetting scan(directory + "scan_sleep_millisecs", "10");
   const HostSetting allocate(directory + "alloc_sleep_millisecs", "10");
   const HostSetting together(directory + "pages_to_scan", "65536");

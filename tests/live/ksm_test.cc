@@ -32,6 +32,7 @@ class MergingHost {
  private:
   static constexpr const char* kRun = "/sys/kernel/mm/ksm/run";
 
+  HurriedThread thread_{"ksmd"};
   HostSetting pages_;
   HostSetting sleep_;
   HostSetting run_;

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <string>
 
-#include "collectors/procfs/root.h"
 #include "tests/live/live.h"
 
 namespace cow::live {
@@ -14,6 +13,8 @@ namespace {
 
 class OutsideTest : public LiveTest {
  protected:
+  explicit OutsideTest(std::chrono::minutes full_every = DefaultFullEvery()) : LiveTest(full_every) {}
+
   // Writes one byte to each page of another process' mapping.
   void WriteByVmWritev(int id, const std::string& name, size_t first, size_t pages) {
     char byte = 'o';
@@ -40,9 +41,14 @@ class OutsideTest : public LiveTest {
   }
 };
 
-// The page's owner broke it, whoever's thread did it: the faults are the writer's, and no signal of the owner moves.
-TEST_F(OutsideTest, WritesFromOutsideAreTheOwners) {
-  if (DefaultFullEvery() != std::chrono::minutes(0)) GTEST_SKIP() << "only a full pass sees them: see the next test";
+class AlwaysFullTest : public OutsideTest {
+ protected:
+  AlwaysFullTest() : OutsideTest(std::chrono::minutes(0)) {}
+};
+
+// The page's owner broke it, whoever's thread did it: the faults are the writer's, and no signal of the owner moves, so
+// that only a full pass is sure to see it.
+TEST_F(AlwaysFullTest, WritesFromOutsideAreTheOwners) {
   const int child = ForkOver("a", 500);
   const Sample before = Pass();
   WriteByVmWritev(child, "a", 0, 40);
@@ -64,25 +70,21 @@ TEST_F(OutsideTest, WritesFromOutsideAreTheOwners) {
 
 class RarelyFullTest : public OutsideTest {
  protected:
-  RarelyFullTest() : full_rarely_(procfs::Root("/proc"), DefaultOptions(std::chrono::minutes(60))) {}
-  Sample RarelyFullPass() { return PassOf(full_rarely_, group()); }
-
- private:
-  collectors::Engine full_rarely_;
+  RarelyFullTest() : OutsideTest(std::chrono::minutes(60)) {}
 };
 
 // With passes that read only what changed they are found once something of the family does change.
 TEST_F(RarelyFullTest, WritesFromOutsideAreFoundLater) {
   const int child = ForkOver("a", 500);
-  const Sample before = RarelyFullPass();
+  const Sample before = Pass();
   WriteByVmWritev(child, "a", 0, 40);
   WriteByProcMem(0, "a", 100, 30);
-  const Sample unseen = RarelyFullPass();
+  const Sample unseen = Pass();
   // Unless something else on the host made it read all the same.
   const double seen = Change(before, unseen).BreaksOfAllSides();
   EXPECT_TRUE(seen == 0 || seen == 70) << seen;
   Write(child, "a", 200, 1);
-  const Sample after = RarelyFullPass();
+  const Sample after = Pass();
   EXPECT_EQ(Change(before, after).Of(kChildBreaks), 41);
   EXPECT_EQ(Change(before, after).Of(kParentBreaks), 30);
   EXPECT_EQ(Change(before, after).Pages(kExposure), -71);
