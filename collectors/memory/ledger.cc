@@ -186,7 +186,10 @@ void Ledger::Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome) {
     present.insert(present.end(), returned.begin(), returned.end());
     present.insert(present.end(), changed.begin(), changed.end());
     const uint64_t common = same.empty() ? common_frame(present) : group.frame;
+    // All differ: one of them has the page itself, whichever that is.
+    const Holder* original = common == kNoFrame && !exited && !dropped ? present.front() : nullptr;
     for (const Holder* holder : present) {
+      if (holder == original) continue;
       if (holder->frame == common) {
         outcome.stay.push_back(holder);
       } else if (common == group.frame && holder->state == State::kChanged) {
@@ -346,6 +349,7 @@ void Ledger::Examine(uint64_t window, std::span<const Reading> readings, bool ks
   e.candidates.assign(pages_, kNoFrame);
   e.grouped.assign(words_, 0);
   e.pairs.assign(words_, 0);
+  e.unchanged.assign(words_, 0);
   e.quiet = true;
   const size_t count = readings.size();
   if (e.members.size() < count) e.members.resize(count);
@@ -446,6 +450,7 @@ void Ledger::Examine(uint64_t window, std::span<const Reading> readings, bool ks
       e.attention[w] |= has & ~member.current[w];
       e.attention[w] |= sharing & (ksm_in_use ? ~uint64_t{0} : ~member.maybe_shared[w]);
       e.attention[w] |= unassigned & member.maybe_shared[w];
+      if (ksm_in_use) e.unchanged[w] |= has & member.current[w];
       if (sharing != 0) e.quiet = false;
     }
     if (readings[r].first_look && !readings[r].is_root) {
@@ -505,6 +510,9 @@ void Ledger::Examine(uint64_t window, std::span<const Reading> readings, bool ks
       }
     }
   }
+  for (size_t w = 0; w < words_; ++w) e.unchanged[w] &= ~e.attention[w];
+  ForEachBit(e.unchanged, [&e](size_t page) { e.questions.push_back(e.candidates[page]); });
+  if (CountBits(e.unchanged) != 0) e.quiet = false;
   if (CountBits(e.attention) == 0) return;
   e.quiet = false;
 
@@ -521,6 +529,7 @@ void Ledger::Examine(uint64_t window, std::span<const Reading> readings, bool ks
       const bool has = !held.empty() && TestBit(held, page);
       const bool current = TestBit(e.members[r].current, page);
       const uint64_t frame = e.members[r].frames[page];
+      if (ksm_in_use && has && frame != kNoFrame) e.questions.push_back(frame);
       if (has && current) {
         if (lowest_same == kNoReading) lowest_same = r;
         highest_same = r;
@@ -570,7 +579,7 @@ class Ledger::PageJudge {
         judgement_(judgement),
         index_(readings) {
     for (const Reading& reading : readings) {
-      huge_.push_back(IsHugeRun(std::span(reading.entries, ledger.pages_)));
+      huge_.push_back(!reading.hugetlb && IsHugeRun(std::span(reading.entries, ledger.pages_)));
     }
   }
 
@@ -938,6 +947,11 @@ void Ledger::Settle(uint64_t window, std::span<const Reading> readings, const Fr
       if (reading.slot == moved.slot) moved.now = reading.entries[moved.page % pages_];
     }
   }
+  std::vector<uint64_t> attention = examination.attention;
+  ForEachBit(examination.unchanged, [&](size_t page) {
+    // KSM makes the first page of those that it merges its own, where it is: the frame does not change.
+    if (facts.IsKsm(examination.candidates[page])) SetBit(attention, page);
+  });
   auto found = windows_.find(window);
   if (!examination.quiet) {
     if (found == windows_.end()) {
@@ -952,8 +966,8 @@ void Ledger::Settle(uint64_t window, std::span<const Reading> readings, const Fr
     std::vector<uint64_t> judged(words_);
     std::vector<uint64_t> singly(words_);
     for (size_t w = 0; w < words_; ++w) {
-      judged[w] = examination.attention[w] | examination.unstable[w];
-      singly[w] = examination.attention[w] & ~examination.unstable[w];
+      judged[w] = attention[w] | examination.unstable[w];
+      singly[w] = attention[w] & ~examination.unstable[w];
     }
     SettleBulk(record, readings, examination, judged, window * pages_, judgement);
     if (CountBits(singly) != 0) {
@@ -971,11 +985,12 @@ void Ledger::Settle(uint64_t window, std::span<const Reading> readings, const Fr
       found = windows_.end();
     }
   }
-  DescribeWindow(window, found == windows_.end() ? nullptr : &found->second, readings, facts, examination, sharing);
+  DescribeWindow(found == windows_.end() ? nullptr : &found->second, readings, facts, examination, attention, sharing);
 }
 
-void Ledger::DescribeWindow(uint64_t /*window*/, const Window* record, std::span<const Reading> readings,
-                            const FrameFacts& facts, const Examination& examination, WindowSharing& sharing) const {
+void Ledger::DescribeWindow(const Window* record, std::span<const Reading> readings, const FrameFacts& facts,
+                            const Examination& examination, std::span<const uint64_t> attention,
+                            WindowSharing& sharing) const {
   sharing.members.resize(readings.size());
   sharing.exposure_pages = 0;
   sharing.unresolved_pages = 0;
@@ -994,7 +1009,7 @@ void Ledger::DescribeWindow(uint64_t /*window*/, const Window* record, std::span
     held_pages += CountBits(held);
   }
   sharing.exposure_pages = held_pages - CountBits(groups);
-  ForEachBit(examination.attention, [&](size_t page) {
+  ForEachBit(attention, [&](size_t page) {
     for (uint32_t r = 0; r < readings.size(); ++r) {
       const uint64_t frame = examination.members[r].frames[page];
       if (frame != kNoFrame && facts.IsKsm(frame)) ++sharing.members[r].ksm_pages;
@@ -1061,7 +1076,7 @@ void Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedShar
         Holder holder{moved.slot, State::kDropped, AnonFrame(moved.now, zero_frame_), moved.page, false, false};
         if (IsDeparting(moved.slot)) {
           holder.state = State::kGone;
-        } else if (holder.frame != kNoFrame) {
+        } else if (holder.frame != kNoFrame && !facts.IsKsm(holder.frame)) {
           holder.state = holder.frame == group.frame ? State::kSame : State::kChanged;
         } else if (moved.now == kNotRead || IsAway(moved.now)) {
           holder.state = State::kAway;

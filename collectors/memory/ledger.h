@@ -66,6 +66,7 @@ struct Reading {
   bool first_look = false;            // judge also what differs already (never set for members older than the exporter)
   Slot parent = Verdict::kNobody;     // the member that forked it, where that is a member too
   bool is_root = false;
+  bool hugetlb = false;  // its mapping here is hugetlb's: copy-on-write copies whole huge pages, and nothing collapses
 };
 
 // What Examine found; buffers are reused from window to window.
@@ -90,6 +91,7 @@ struct Examination {
   std::vector<uint64_t> candidates;  // per page: the recorded frame, or one that might become it
   std::vector<uint64_t> grouped;     // bitmap: pages with a recorded frame
   std::vector<uint64_t> pairs;       // bitmap: at least two members have the candidate frame
+  std::vector<uint64_t> unchanged;   // bitmap, where KSM is in use: still shared, unless KSM made the frame its own
 };
 
 // What a settled window looks like, for those who add up.
@@ -206,8 +208,9 @@ class Ledger {
   static void Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome);
   void SettleBulk(Window& record, std::span<const Reading> readings, const Examination& examination,
                   std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement);
-  void DescribeWindow(uint64_t window, const Window* record, std::span<const Reading> readings, const FrameFacts& facts,
-                      const Examination& examination, WindowSharing& sharing) const;
+  void DescribeWindow(const Window* record, std::span<const Reading> readings, const FrameFacts& facts,
+                      const Examination& examination, std::span<const uint64_t> attention,
+                      WindowSharing& sharing) const;
   void RecallFrames(const Window& record, std::span<const Reading> readings, Examination& examination) const;
   bool HoldsAnything(const Window& record) const;
   void Charge(Window& record);

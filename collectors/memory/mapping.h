@@ -30,8 +30,10 @@ struct Mapping {
 
   bool IsPrivate() const { return !vma.shared; }
   // A private mapping of a file or of shared memory: its pages are the page cache's until the process writes to them.
+  // The vDSO is the kernel's own.
   bool IsPrivateFile() const {
-    return IsPrivate() && !hugetlb && (kind == MappingKind::kFile || kind == MappingKind::kShmem);
+    return IsPrivate() && !hugetlb && (kind == MappingKind::kFile || kind == MappingKind::kShmem) &&
+           !vma.path.starts_with('[');
   }
   // Nothing but anonymous memory can be here.
   bool IsAnonymous() const { return IsPrivate() && kind != MappingKind::kFile && kind != MappingKind::kShmem; }

@@ -435,6 +435,7 @@ void Scanner::BeginPass() {
   if (const auto vmstat = procfs::ReadVmstat(root_)) now = *vmstat;
   host_changed_ = !now || now != vmstat_;
   vmstat_ = now;
+  ksm_on_host_ = procfs::KsmHasMerged(root_);
 }
 
 bool Scanner::IsDue(const Family& family, std::chrono::milliseconds full_every) const {
@@ -442,9 +443,10 @@ bool Scanner::IsDue(const Family& family, std::chrono::milliseconds full_every) 
       Clock::now() >= *family.full_due) {
     return true;
   }
-  return std::any_of(family.members.begin(), family.members.end(), [](const auto& member) {
+  return std::any_of(family.members.begin(), family.members.end(), [this](const auto& member) {
     return member->unread || member->process->unread || member->first_look ||
-           member->read_at != ChangeSignals::Of(*member->process);
+           member->read_at != ChangeSignals::Of(*member->process) ||
+           (ksm_on_host_ && procfs::ReadKsmMergingPages(root_, member->process->memory).value_or(0) > 0);
   });
 }
 
@@ -456,8 +458,8 @@ void Scanner::PassCompleted(Family& family, const Walk& walk, std::chrono::milli
   family.membership_changed = false;
   for (const auto& member : family.members) {
     member->read_at.reset();
-    // KSM merges without any signal of the process.
-    if (!walk.ksm_in_use) member->read_at = ChangeSignals::Of(*member->process);
+    // KSM merges, and a migration ends, without any signal of the process.
+    if (!walk.ksm_in_use && !walk.unsettled) member->read_at = ChangeSignals::Of(*member->process);
   }
 }
 
@@ -570,7 +572,7 @@ void Scanner::FinishLedger(Family& family, MovedSharing& moved) {
   if (moved.unmatched_pages == 0) family.members.front()->shares_unseen = false;
 }
 
-void Scanner::WalkWindow(Family& family, std::vector<Cursor>& cursors, uint64_t window, const Walk& walk,
+void Scanner::WalkWindow(Family& family, std::vector<Cursor>& cursors, uint64_t window, Walk& walk,
                          ScanObserver& observer) {
   const uint64_t begin = window * pages_;
   for (size_t i = 0; i < cursors.size(); ++i) {
@@ -590,14 +592,15 @@ void Scanner::WalkWindow(Family& family, std::vector<Cursor>& cursors, uint64_t 
   Show(family, cursors, window, walk, observer);
 }
 
-void Scanner::BuildReadings(const Family& family, const std::vector<Cursor>& cursors) {
+void Scanner::BuildReadings(const Family& family, const std::vector<Cursor>& cursors, uint64_t window) {
   readings_.clear();
   cursor_of_reading_.clear();
   for (uint32_t i = 0; i < cursors.size(); ++i) {
     if (!cursors[i].alive) continue;
     const Member& member = *cursors[i].member;
-    readings_.push_back(
-        {member.slot, cursors[i].entries, member.first_look, member.parent, cursors[i].member == family.root()});
+    const Mapping* mapping = FindMapping(member.mappings, window * geometry_.huge_page_bytes);
+    readings_.push_back({member.slot, cursors[i].entries, member.first_look, member.parent,
+                         cursors[i].member == family.root(), mapping != nullptr && mapping->hugetlb});
     cursor_of_reading_.push_back(i);
   }
 }
@@ -618,9 +621,19 @@ bool Scanner::WitnessesAgree(std::vector<Cursor>& cursors, uint64_t window, std:
   return agree;
 }
 
-void Scanner::SettleWindow(Family& family, std::vector<Cursor>& cursors, uint64_t window, const Walk& walk) {
+// Pages are away, and not in swap.
+bool Scanner::AnyMigrating() const {
+  bool any = false;
+  for (size_t r = 0; r < readings_.size(); ++r) {
+    ForEachBit(examination_.members[r].away,
+               [&](size_t page) { any = any || !procfs::IsRealSwap(readings_[r].entries[page]); });
+  }
+  return any;
+}
+
+void Scanner::SettleWindow(Family& family, std::vector<Cursor>& cursors, uint64_t window, Walk& walk) {
   if (!walk.all) {
-    BuildReadings(family, cursors);
+    BuildReadings(family, cursors, window);
     sharing_.members.assign(readings_.size(), {std::vector<uint64_t>((pages_ + 63) / 64, 0), 0});
     sharing_.exposure_pages = 0;
     sharing_.unresolved_pages = 0;
@@ -628,7 +641,7 @@ void Scanner::SettleWindow(Family& family, std::vector<Cursor>& cursors, uint64_
   }
   std::vector<uint64_t> unstable((pages_ + 63) / 64);
   for (int attempt = 1;; ++attempt) {
-    BuildReadings(family, cursors);
+    BuildReadings(family, cursors, window);
     family.ledger.Examine(window, readings_, walk.ksm_in_use, examination_);
     facts_.Clear();
     if (!examination_.questions.empty()) frames_->Read(examination_.questions, false, facts_);
@@ -639,6 +652,7 @@ void Scanner::SettleWindow(Family& family, std::vector<Cursor>& cursors, uint64_
     if (attempt == kAttempts) {
       examination_.unstable = unstable;
       counters_.unstable_pages += CountBits(unstable);
+      walk.unsettled = true;
       break;
     }
     for (Cursor& cursor : cursors) {
@@ -646,6 +660,7 @@ void Scanner::SettleWindow(Family& family, std::vector<Cursor>& cursors, uint64_
       if (!cursor.alive) cursor.maps_window = false;
     }
   }
+  if (AnyMigrating()) walk.unsettled = true;
   family.ledger.Settle(window, readings_, facts_, examination_, judgement_, sharing_);
 }
 

@@ -84,6 +84,7 @@ class Scanner : public FrameProbe {
   struct Walk {
     bool all = false;         // anonymous memory too
     bool ksm_in_use = false;  // by a member
+    bool unsettled = false;   // pages were on their way, or kept changing under the reads: to be looked at again
   };
   // One member's way through its mappings.
   struct Cursor {
@@ -118,10 +119,10 @@ class Scanner : public FrameProbe {
   bool ReadEntries(Cursor& cursor, uint64_t first, std::span<uint64_t> entries);
   void ReadWindow(Cursor& cursor, uint64_t window, std::span<uint64_t> entries);
   void Rest(Cursor& cursor, size_t pages);
-  void WalkWindow(Family& family, std::vector<Cursor>& cursors, uint64_t window, const Walk& walk,
-                  ScanObserver& observer);
-  void BuildReadings(const Family& family, const std::vector<Cursor>& cursors);
-  void SettleWindow(Family& family, std::vector<Cursor>& cursors, uint64_t window, const Walk& walk);
+  void WalkWindow(Family& family, std::vector<Cursor>& cursors, uint64_t window, Walk& walk, ScanObserver& observer);
+  void BuildReadings(const Family& family, const std::vector<Cursor>& cursors, uint64_t window);
+  void SettleWindow(Family& family, std::vector<Cursor>& cursors, uint64_t window, Walk& walk);
+  bool AnyMigrating() const;
   // Adds breaks to the lives of the members they concern.
   void Account(const Family& family);
   bool WitnessesAgree(std::vector<Cursor>& cursors, uint64_t window, std::span<uint64_t> unstable);
@@ -147,6 +148,7 @@ class Scanner : public FrameProbe {
   Needs needs_;
   std::optional<procfs::Vmstat> vmstat_;
   bool host_changed_ = true;  // by its own counters, since the pass before
+  bool ksm_on_host_ = false;  // KSM has merged pages of somebody
 
   // Buffers kept from window to window.
   std::vector<uint64_t> zero_window_;

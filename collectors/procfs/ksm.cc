@@ -77,4 +77,9 @@ Result<KsmStat> ReadKsmStat(const Root& root, TaskId task) {
   return stat;
 }
 
+bool KsmHasMerged(const Root& root) {
+  const auto text = ReadTextFile(root.SysPath("kernel/mm/ksm/pages_shared"));
+  return text && text::Trim(*text) != "0";
+}
+
 }  // namespace cow::procfs

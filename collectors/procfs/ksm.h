@@ -26,4 +26,7 @@ struct KsmStat {
 // All empty where the kernel was built without KSM; kGone for a zombie or kernel thread.
 Result<KsmStat> ReadKsmStat(const Root& root, TaskId task);
 
+// True if KSM has merged anything on this host: root sys/kernel/mm/ksm/pages_shared is there and not 0.
+bool KsmHasMerged(const Root& root);
+
 }  // namespace cow::procfs

@@ -1,6 +1,7 @@
 #include "tests/live/host.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <unistd.h>
@@ -51,10 +52,11 @@ bool WriteHostFile(const std::string& path, const std::string& value) {
 
 uint64_t HostCounter(const std::string& path, const std::string& name) {
   std::istringstream lines(ReadHostFile(path));
-  std::string word;
-  uint64_t number = 0;
-  while (lines >> word >> number) {
-    if (word == name) return number;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string word;
+    uint64_t number = 0;
+    if (words >> word >> number && word == name) return number;
   }
   return 0;
 }
@@ -71,6 +73,21 @@ void HostSetting::Set(const std::string& value) const {
 }
 
 uint64_t HostSetting::Number() const { return std::stoull(ReadHostFile(path_)); }
+
+HurriedThread::HurriedThread(const std::string& name) {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    std::ifstream file(entry.path() / "comm");
+    std::string comm;
+    if (std::getline(file, comm) && comm == name) pid_ = std::stoi(entry.path().filename());
+  }
+  if (pid_ == 0) return;
+  before_ = getpriority(PRIO_PROCESS, static_cast<id_t>(pid_));
+  setpriority(PRIO_PROCESS, static_cast<id_t>(pid_), -10);
+}
+
+HurriedThread::~HurriedThread() {
+  if (pid_ != 0) setpriority(PRIO_PROCESS, static_cast<id_t>(pid_), before_);
+}
 
 SwapArea::SwapArea(std::string path, uint64_t bytes) : path_(std::move(path)) {
   const int file = open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

@@ -31,6 +31,19 @@ bool WriteHostFile(const std::string& path, const std::string& value);
 // The number after `name` on a line of its own, as in /proc/vmstat; 0 if there is none.
 uint64_t HostCounter(const std::string& path, const std::string& name);
 
+// Has a kernel thread (ksmd, khugepaged), which is nice by itself, run as soon as others on a busy host.
+class HurriedThread {
+ public:
+  explicit HurriedThread(const std::string& name);
+  ~HurriedThread();
+  HurriedThread(const HurriedThread&) = delete;
+  HurriedThread& operator=(const HurriedThread&) = delete;
+
+ private:
+  pid_t pid_ = 0;  // 0: there is none
+  int before_ = 0;
+};
+
 // A swap area in a file of its own. What is in it comes back at the end.
 class SwapArea {
  public:

@@ -47,6 +47,7 @@ class LedgerDriver {
     bool first_look = false;
     bool read = true;                     // false: the pass can't read it
     std::map<uint64_t, uint64_t> tables;  // page to entry; bit 56 is added where a frame is mapped once
+    bool hugetlb = false;                 // all that it maps is
   };
 
   explicit LedgerDriver(size_t pages_per_window = 512, uint64_t ledger_limit_bytes = ~uint64_t{0})
@@ -54,7 +55,7 @@ class LedgerDriver {
 
   // The first one is the root.
   Member& Add(Slot slot, Slot parent = Verdict::kNobody, bool first_look = false) {
-    members_.push_back(std::make_unique<Member>(Member{slot, parent, first_look, true, {}}));
+    members_.push_back(std::make_unique<Member>(Member{slot, parent, first_look, true, {}, false}));
     return *members_.back();
   }
   // A child with a copy of its parent's tables.
@@ -141,7 +142,8 @@ class LedgerDriver {
         const bool once = AnonFrame(item->second, kTestZeroFrame) != kNoFrame && counts_.at(FrameOf(item->second)) == 1;
         words[item->first % pages_] = item->second | (once ? procfs::kPagemapMappedOnce : 0);
       }
-      readings.push_back({member->slot, words.data(), member->first_look, member->parent, member == members_.front()});
+      readings.push_back({member->slot, words.data(), member->first_look, member->parent, member == members_.front(),
+                          member->hugetlb});
     }
     if (reversed_) std::reverse(readings.begin(), readings.end());
     ledger.Examine(window, readings, ksm_in_use, examination_);

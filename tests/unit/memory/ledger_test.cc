@@ -463,6 +463,31 @@ TEST_F(LedgerTest, MergedPageIsNeverShared) {
   EXPECT_TRUE(driver_->ledger.empty());
 }
 
+// The first page of those that KSM merges becomes its own where it is.
+TEST_F(LedgerTest, SharedFrameThatBecomesKsms) {
+  driver_->ksm_in_use = true;
+  Share();
+  driver_->MarkKsm(100);
+  const PassResult merged = driver_->Pass();
+  EXPECT_EQ(merged.verdicts, Words{});
+  EXPECT_EQ(merged.exposure_pages, 0);
+  EXPECT_EQ(merged.ksm, (std::map<Slot, uint64_t>{{0, 1}, {1, 1}}));
+  // Taken apart: everybody's own, and no copy of anything fork shared.
+  driver_->Map(0, kPage, 200);
+  driver_->Map(1, kPage, 201);
+  ExpectSettled(0);
+  EXPECT_TRUE(driver_->ledger.empty());
+}
+
+TEST_F(LedgerTest, OneHoldersPageIsMerged) {
+  driver_->ksm_in_use = true;
+  Share();
+  driver_->Map(1, kPage, 300);
+  driver_->MarkKsm(300);
+  EXPECT_EQ(driver_->Pass().Breaks(), 0U);
+  ExpectSettled(0);
+}
+
 TEST_F(LedgerTest, ForkedPageIsSharedWhereKsmIsInUseElsewhere) {
   driver_->ksm_in_use = true;
   Share();
@@ -522,8 +547,8 @@ TEST_F(LedgerTest, SwappedOnBothSidesAndBackWithDifferentFramesIsNoBreak) {
   driver_->Map(1, kPage, 201);
   const PassResult pass = driver_->Pass();
   EXPECT_EQ(pass.Breaks(), 0U);
-  EXPECT_EQ(pass.unshared.size(), 1U);
-  EXPECT_TRUE(pass.unshared.contains(UnshareCause::kUnknown));
+  EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kUnknown, 1}}))
+      << "one has the page itself";
   ExpectSettled(0);
   EXPECT_TRUE(driver_->ledger.empty());
 }
@@ -571,6 +596,19 @@ TEST_F(LedgerTest, ExitWhileSwappedUnshares) {
   EXPECT_EQ(driver_->Pass().verdicts, Words{"0 left alone by exit at 5"});
   EXPECT_TRUE(driver_->ledger.empty());
   EXPECT_FALSE(driver_->ledger.IsDeparting(1));
+}
+
+// hugetlb's pages are copied whole, and khugepaged leaves them alone.
+TEST_F(LedgerTest, CopyOfAHugetlbPageIsABreak) {
+  for (const Slot slot : {0U, 1U}) {
+    driver_->Add(slot, slot == 0 ? Verdict::kNobody : 0).hugetlb = true;
+    driver_->MapRun(slot, 512, 1024, 512);
+  }
+  EXPECT_EQ(driver_->Pass().exposure_pages, 512);
+  driver_->MapRun(1, 512, 8192, 512);
+  const PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.breaks, (std::map<Slot, uint64_t>{{1, 512}}));
+  EXPECT_TRUE(pass.unshared.empty());
 }
 
 TEST_F(LedgerTest, CollapseUnsharesWithoutABreak) {

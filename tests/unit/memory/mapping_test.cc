@@ -87,6 +87,7 @@ TEST_F(MappingTest, VsyscallIsLeftOutAndTheRestIsFile) {
   ASSERT_EQ(mappings.size(), 1U);
   EXPECT_EQ(mappings[0].vma.path, "[vdso]");
   EXPECT_EQ(mappings[0].kind, MappingKind::kFile);
+  EXPECT_FALSE(mappings[0].IsPrivateFile()) << "the kernel's own pages, no file's";
 }
 
 TEST_F(MappingTest, FindsByAddress) {

@@ -528,6 +528,26 @@ TEST_F(ScannerTest, FamilyIsDueWhenSomethingMoved) {
   vmstat(1);
   EXPECT_TRUE(due(std::chrono::hours(1)));
   EXPECT_FALSE(due(std::chrono::hours(1)));
+  read();
+  // KSM merges without any other sign.
+  host_.At(101).ksm_pages = 1;
+  EXPECT_FALSE(due(std::chrono::hours(1))) << "nothing is merged on the host";
+  host_.tree().WriteFile("sys/kernel/mm/ksm/pages_shared", "1\n");
+  EXPECT_TRUE(due(std::chrono::hours(1)));
+  host_.At(101).ksm_pages = 0;
+  EXPECT_FALSE(due(std::chrono::hours(1)));
+  // A page on its way arrives without any sign.
+  const uint64_t address = kHeap + test::kFixturePageBytes;
+  const uint64_t entry = host_.At(101).entries.at(address / test::kFixturePageBytes);
+  host_.At(101).SetEntry(address, procfs::kPagemapSwapped | uint64_t{1000} << 5 | 30);
+  host_.At(101).minor_faults = 6;
+  EXPECT_TRUE(due(std::chrono::hours(1)));
+  read();
+  EXPECT_TRUE(due(std::chrono::hours(1)));
+  host_.At(101).SetEntry(address, entry);
+  EXPECT_TRUE(due(std::chrono::hours(1)));
+  read();
+  EXPECT_FALSE(due(std::chrono::hours(1)));
   host_.Fork(100, 102);
   EXPECT_TRUE(due(std::chrono::hours(1)));
   read();

@@ -1,0 +1,195 @@
+// Huge pages of all kinds: split by a write, mapped by single entries, made by khugepaged, and hugetlb's.
+#include <chrono>
+#include <cstdio>
+#include <string>
+#include <thread>
+
+#include "tests/live/host.h"
+#include "tests/live/live.h"
+
+namespace cow::live {
+namespace {
+
+constexpr const char* kSplits = "cow_huge_page_splits_total";
+constexpr const char* kMappedHuge = "cow_huge_page_bytes{backing=anon,mapped=pmd}";
+
+class HugePageTest : public LiveTest {
+ protected:
+  void SetUp() override {
+    LiveTest::SetUp();
+    if (IsSkipped()) return;
+    if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
+  }
+  static size_t Window() { return HugePageBytes() / PageBytes(); }
+  // What the kernel says of both members, against what is published.
+  void ExpectKernelsAccount(const Sample& sample, int child) {
+    const AnonymousMemory memory = CountAnonymousMemory({workload().Pid(), workload().Pid(child)});
+    EXPECT_EQ(sample.Pages(kExposure), static_cast<double>(memory.exposure_pages));
+    EXPECT_EQ(sample.Pages("cow_shared_bytes"), static_cast<double>(memory.shared_pages));
+    EXPECT_EQ(sample.Pages(kFootprint), static_cast<double>(memory.footprint_pages));
+    EXPECT_EQ(sample.At(kUnmatched), 0);
+  }
+};
+
+TEST_F(HugePageTest, WriteByEitherSideSplitsItsOwn) {
+  const int child = ForkOver("t", 4 * Window(), "huge");
+  Sample before = Pass();
+  if (!before.Has(kMappedHuge)) GTEST_SKIP() << "needs PAGEMAP_SCAN (Linux 6.7)";
+  ASSERT_EQ(before.At(kMappedHuge), 8 * static_cast<double>(HugePageBytes()));
+  for (const int writer : {0, child}) {
+    SCOPED_TRACE(writer);
+    const char* side = writer == 0 ? kParentBreaks : kChildBreaks;
+    const size_t first = writer == 0 ? 10 : Window() + 20;
+    Write(writer, "t", first, 1);
+    Sample after = Pass();
+    EXPECT_EQ(Change(before, after).Of(side), 1);
+    EXPECT_EQ(Change(before, after).BreaksOfAllSides(), 1);
+    EXPECT_EQ(Change(before, after).Of(kSplits), 1);
+    EXPECT_EQ(Change(before, after).Pages(kExposure), -1);
+    EXPECT_EQ(Change(before, after).Of(kMappedHuge), -static_cast<double>(HugePageBytes()));
+    EXPECT_EQ(Change(before, after).UnsharedPages(), 0);
+    EXPECT_EQ(Change(before, after).Pages(kUnattributed), 0);
+    ExpectKernelsAccount(after, child);
+    before = after;
+  }
+  // More pages of a huge page that is split already.
+  Write(0, "t", 11, 30);
+  Sample after = Pass();
+  EXPECT_EQ(Change(before, after).Of(kParentBreaks), 30);
+  EXPECT_EQ(Change(before, after).Of(kSplits), 0);
+  ExpectKernelsAccount(after, child);
+  // The other side's page of these is its own by now: whatever the kernel copies, nobody shared it. Bit 56 speaks for
+  // the whole folio and says "shared" of it.
+  before = after;
+  Write(child, "t", 10, 31);
+  after = Pass();
+  EXPECT_EQ(Change(before, after).BreaksOfAllSides(), 0);
+  EXPECT_EQ(Change(before, after).Pages(kExposure), 0);
+  EXPECT_EQ(Change(before, after).UnsharedPages(), 0);
+  ExpectKernelsAccount(after, child);
+}
+
+TEST_F(HugePageTest, BothSidesSplitTheSamePage) {
+  const int child = ForkOver("t", 2 * Window(), "huge");
+  const Sample before = Pass();
+  Write(0, "t", 0, 100);
+  Write(child, "t", 200, 100);
+  const Sample after = Pass();
+  EXPECT_EQ(Change(before, after).Of(kParentBreaks), 100);
+  EXPECT_EQ(Change(before, after).Of(kChildBreaks), 100);
+  EXPECT_EQ(Change(before, after).Pages(kExposure), -200);
+  if (before.Has(kMappedHuge)) {
+    EXPECT_EQ(Change(before, after).Of(kSplits), 2);
+  }
+  ExpectKernelsAccount(after, child);
+  // All of it: the last holder's writes copy nothing that is shared.
+  Write(0, "t", 0, 2 * Window());
+  const Sample written = Pass();
+  EXPECT_EQ(Change(after, written).Of(kParentBreaks), static_cast<double>(2 * Window() - 200));
+  ExpectKernelsAccount(written, child);
+  Do("kill " + std::to_string(child));
+  const Sample alone = Pass();
+  EXPECT_EQ(Change(written, alone).BreaksOfAllSides(), 0);
+  EXPECT_EQ(alone.At(kExposure), 0);
+}
+
+TEST_F(HugePageTest, DroppedTailOfAHugePage) {
+  const int child = ForkOver("t", 2 * Window(), "huge");
+  const Sample before = Pass();
+  Do("dontneed " + std::to_string(child) + " t 100 50");
+  const Sample after = Pass();
+  EXPECT_EQ(Change(before, after).BreaksOfAllSides(), 0);
+  EXPECT_EQ(Change(before, after).Pages(Unshared("unmap")), 50);
+  EXPECT_EQ(Change(before, after).Pages(kExposure), -50);
+  EXPECT_EQ(Change(before, after).Of(kSplits), 0) << "nobody wrote";
+  ExpectKernelsAccount(after, child);
+}
+
+// khugepaged replaces what both share by a huge page of one: no fault of anybody, no copy-on-write.
+TEST_F(HugePageTest, CollapseByKhugepagedIsCollapse) {
+  constexpr int kSeconds = 20;
+  const std::string directory = "/sys/kernel/mm/transparent_hugepage/khugepaged/";
+  const size_t pages = 2 * Window();
+  const int child = ForkOver("a", pages, "aligned");
+  Do("write " + std::to_string(child) + " a 0 2 " + std::to_string(Window()));  // not where all 512 are shared
+  const Sample before = Pass();
+  if (before.Has(kMappedHuge) && before.At(kMappedHuge) != 0) GTEST_SKIP() << "huge pages come unasked";
+  const HurriedThread thread("khugepaged");
+  const HostSetting scan(directory + "scan_sleep_millisecs", "10");
+  const HostSetting allocate(directory + "alloc_sleep_millisecs", "10");
+  const HostSetting together(directory + "pages_to_scan", "65536");
+  const HostSetting shared(directory + "max_ptes_shared", "511");
+  Do("madvise " + std::to_string(child) + " a 14 0 " + std::to_string(pages));  // MADV_HUGEPAGE
+  const uint64_t address = workload().Address(child, "a");
+  const pid_t pid = workload().Pid(child);
+  const auto is_collapsed = [&] {
+    const auto entries = ReadPagemap(pid, address, pages);
+    constexpr uint64_t kFrame = (uint64_t{1} << 55) - 1;
+    bool collapsed = true;
+    for (size_t page = 1; page < pages; ++page) {
+      const bool follows = (entries[page] & kFrame) == (entries[page - 1] & kFrame) + 1;
+      collapsed = collapsed && (follows || page % Window() == 0);
+    }
+    return collapsed;
+  };
+  // Passes go on meanwhile.
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(kSeconds);
+  while (!is_collapsed() && std::chrono::steady_clock::now() < end) {
+    Pass();
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  if (!is_collapsed()) GTEST_SKIP() << "khugepaged did nothing";
+  const Sample after = Pass();
+  const Change change(before, after);
+  EXPECT_EQ(change.BreaksOfAllSides(), 0);
+  const auto shared_pages = static_cast<double>(pages - 2);
+  EXPECT_EQ(change.Pages(Unshared("collapse")), shared_pages);
+  EXPECT_EQ(change.UnsharedPages(), shared_pages);
+  EXPECT_EQ(change.Pages(kExposure), -shared_pages);
+  EXPECT_EQ(change.Pages(kUnattributed), 0);
+  ExpectKernelsAccount(after, child);
+  // A write to it shares nothing with anybody.
+  Write(child, "a", 0, 100);
+  Write(0, "a", 300, 100);
+  const Sample written = Pass();
+  ExpectNoVerdict(Change(after, written));
+  EXPECT_EQ(Change(after, written).Of(kSplits), 0);
+}
+
+class HugetlbTest : public LiveTest {};
+
+// A private hugetlb page is shared by fork as any other, and copied whole.
+TEST_F(HugetlbTest, WritesCopyWholePages) {
+  const size_t window = HugePageBytes() / PageBytes();
+  const HostSetting reserve("/proc/sys/vm/nr_hugepages", "16");
+  if (reserve.Number() < 16) GTEST_SKIP() << "no free huge pages";
+  workload().Map(0, "h", 4 * window, "hugetlb");
+  Write(0, "h", 0, 4 * window);
+  const Sample alone = Pass();
+  const int child = ForkWarm();
+  const Sample before = Pass();
+  const auto huge_page = static_cast<double>(window);
+  EXPECT_EQ(alone.Pages("cow_resident_bytes{backing=hugetlb,sharing=private}"), 4 * huge_page);
+  EXPECT_EQ(before.Pages("cow_resident_bytes{backing=hugetlb,sharing=shared}"), 8 * huge_page);
+  EXPECT_EQ(before.Pages("cow_resident_bytes{backing=hugetlb,sharing=private}"), 0);
+  EXPECT_GE(before.Pages(kExposure), 4 * huge_page);
+  Write(child, "h", 5, 1);
+  const Sample written = Pass();
+  EXPECT_EQ(Change(before, written).Of(kChildBreaks), huge_page) << "in base pages";
+  EXPECT_EQ(Change(before, written).Pages(kAnonBreaks), huge_page);
+  EXPECT_EQ(Change(before, written).Pages(kExposure), -huge_page);
+  EXPECT_EQ(Change(before, written).Pages(kFootprint), huge_page);
+  EXPECT_EQ(Change(before, written).Of(kSplits), 0);
+  EXPECT_EQ(Change(before, written).UnsharedPages(), 0);
+  EXPECT_EQ(written.Pages("cow_resident_bytes{backing=hugetlb,sharing=private}"), 2 * huge_page);
+  Write(0, "h", window, 1);
+  const Sample after = Pass();
+  EXPECT_EQ(Change(written, after).Of(kParentBreaks), huge_page);
+  EXPECT_EQ(Change(written, after).Pages(kExposure), -huge_page);
+  Do("kill " + std::to_string(child));
+  EXPECT_EQ(Change(after, Pass()).BreaksOfAllSides(), 0);
+  EXPECT_EQ(after.At(kUnmatched), 0);
+}
+
+}  // namespace
+}  // namespace cow::live

@@ -1,0 +1,208 @@
+// Pages in swap, really: what fork shares stays shared there, and comes back without a false break.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "tests/live/host.h"
+#include "tests/live/live.h"
+
+namespace cow::live {
+namespace {
+
+constexpr uint64_t kSwapped = uint64_t{1} << 62;
+
+class SwapTest : public LiveTest {
+ protected:
+  SwapTest()
+      : area_(::testing::TempDir() + "/cow_live_swap" + std::to_string(getpid()), uint64_t{64} << 20U),
+        cgroup_("cow_live" + std::to_string(getpid())) {}
+  void SetUp() override {
+    LiveTest::SetUp();
+    if (IsSkipped()) return;
+    for (const std::string& reason : {area_.why_not(), cgroup_.why_not()}) {
+      if (!reason.empty()) GTEST_SKIP() << reason;
+    }
+    cgroup_.Add(workload().Pid());
+  }
+  // Pages of the mapping that are in swap.
+  size_t InSwap(int id, const std::string& name, size_t pages) {
+    size_t swapped = 0;
+    for (const uint64_t entry : ReadPagemap(workload().Pid(id), workload().Address(id, name), pages)) {
+      swapped += (entry & kSwapped) != 0 ? 1U : 0U;
+    }
+    return swapped;
+  }
+  // Of all their mappings, as the kernel counts them.
+  uint64_t PagesInSwap(const std::vector<int>& ids) {
+    uint64_t kilobytes = 0;
+    for (const int id : ids) {
+      kilobytes += HostCounter("/proc/" + std::to_string(workload().Pid(id)) + "/status", "VmSwap:");
+    }
+    return kilobytes * 1024 / PageBytes();
+  }
+  // What the kernel says of both members, against what is published.
+  void ExpectKernelsAccount(const Sample& sample, int child) {
+    const AnonymousMemory memory = CountAnonymousMemory({workload().Pid(), workload().Pid(child)});
+    EXPECT_EQ(sample.Pages(kExposure), static_cast<double>(memory.exposure_pages));
+    EXPECT_EQ(sample.Pages(kFootprint), static_cast<double>(memory.footprint_pages));
+    EXPECT_EQ(sample.At(kUnmatched), 0);
+  }
+  // Until all of it is in swap, on the other's side too.
+  bool SwapOut(const std::string& name, size_t pages, int child) {
+    for (int i = 0; i < 30; ++i) {
+      cgroup_.Reclaim();
+      if (InSwap(0, name, pages) == pages && InSwap(child, name, pages) == pages) return true;
+    }
+    return false;
+  }
+  void Read(int id, const std::string& name, size_t first, size_t pages) {
+    Do("read " + std::to_string(id) + " " + name + " " + std::to_string(first) + " " + std::to_string(pages));
+  }
+
+ private:
+  SwapArea area_;
+  ReclaimGroup cgroup_;
+};
+
+TEST_F(SwapTest, OutAndIn) {
+  constexpr size_t kPages = 500;
+  const int child = ForkOver("a", kPages);
+  const Sample before = Pass();
+  ASSERT_TRUE(SwapOut("a", kPages, child)) << "the kernel did not reclaim";
+  // Equal entries in both: the page is still shared, but not in RAM.
+  const Sample out = Pass();
+  ExpectNoVerdict(Change(before, out));
+  EXPECT_GE(out.Pages("cow_swapped_bytes"), 2 * kPages);
+  EXPECT_EQ(out.Pages("cow_swapped_bytes"), static_cast<double>(PagesInSwap({0, child})));
+  EXPECT_LE(Change(before, out).Pages(kExposure), -static_cast<double>(kPages));
+  ExpectKernelsAccount(out, child);
+  const double unresolved = out.Pages(kUnresolved);
+  // One has them in RAM again, by reading; whether the other will have the same is not known yet.
+  Read(child, "a", 0, kPages);
+  ASSERT_EQ(InSwap(0, "a", kPages), kPages);
+  const Sample half = Pass();
+  ExpectNoVerdict(Change(before, half));
+  EXPECT_GE(half.Pages(kUnresolved), kPages);
+  EXPECT_LE(half.Pages(kUnresolved), kPages + unresolved);
+  ExpectKernelsAccount(half, child);
+  Read(0, "a", 0, kPages);
+  ASSERT_EQ(InSwap(0, "a", kPages), 0U);
+  const Sample back = Pass();
+  ExpectNoVerdict(Change(before, back));
+  EXPECT_LE(back.Pages(kUnresolved), unresolved);
+  EXPECT_GE(Change(half, back).Pages(kExposure), kPages);
+  ExpectKernelsAccount(back, child);
+  Write(child, "a", 0, 30);
+  Write(0, "a", 100, 20);
+  const Sample after = Pass();
+  EXPECT_EQ(Change(back, after).Pages(kAnonBreaks), 50);
+  ExpectKernelsAccount(after, child);
+}
+
+// A write to a page in swap brings it in and copies it. When its partner's is back too, the frames differ and neither
+// is the old one: that they are not shared any more is all that can be known. cow_kernel_copies_total has the copy.
+TEST_F(SwapTest, WrittenInSwapIsNoBreak) {
+  constexpr size_t kPages = 400;
+  const int child = ForkOver("a", kPages);
+  const Sample before = Pass();
+  ASSERT_TRUE(SwapOut("a", kPages, child)) << "the kernel did not reclaim";
+  const Sample out = Pass();
+  Write(child, "a", 0, 100);
+  const Sample written = Pass();
+  ExpectNoVerdict(Change(before, written));
+  EXPECT_GE(written.Pages(kUnresolved), 100);
+  EXPECT_LE(written.Pages(kUnresolved), 100 + out.Pages(kUnresolved) + kIdleStackPages);
+  Read(0, "a", 0, kPages);
+  Read(child, "a", 0, kPages);
+  const Sample back = Pass();
+  EXPECT_EQ(Change(before, back).BreaksOfAllSides(), 0);
+  EXPECT_EQ(Change(before, back).Pages(Unshared("unknown")), 100);
+  EXPECT_EQ(Change(before, back).UnsharedPages(), 100);
+  EXPECT_EQ(Change(before, back).Pages(kUnattributed), 0);
+  ExpectKernelsAccount(back, child);
+}
+
+// Out, back, and written between two looks: the mark of a forked page tells who has the original.
+TEST_F(SwapTest, WrittenAfterItCameBackIsABreak) {
+  constexpr size_t kPages = 400;
+  const int child = ForkOver("a", kPages);
+  const Sample before = Pass();
+  ASSERT_TRUE(SwapOut("a", kPages, child)) << "the kernel did not reclaim";
+  Read(0, "a", 0, kPages);
+  Read(child, "a", 0, kPages);
+  Write(child, "a", 0, 100);
+  const Sample after = Pass();
+  EXPECT_EQ(Change(before, after).Of(kChildBreaks), 100);
+  EXPECT_EQ(Change(before, after).Of(kUnknownBreaks), 0);
+  EXPECT_EQ(Change(before, after).UnsharedPages(), 0);
+  ExpectKernelsAccount(after, child);
+}
+
+// MADV_PAGEOUT takes what is private and leaves alone what a relative maps too.
+TEST_F(SwapTest, PageOutLeavesSharedPagesAlone) {
+  const int child = ForkOver("a", 400);
+  Write(child, "a", 0, 100);
+  const Sample before = Pass();
+  Do("madvise " + std::to_string(child) + " a 21 0 400");  // MADV_PAGEOUT
+  ASSERT_EQ(InSwap(child, "a", 400), 100U);
+  const Sample out = Pass();
+  ExpectNoVerdict(Change(before, out));
+  EXPECT_EQ(out.Pages("cow_swapped_bytes"), 100);
+  EXPECT_EQ(Change(before, out).Pages(kExposure), 0);
+  EXPECT_EQ(Change(before, out).Pages(kFootprint), -100);
+  Read(child, "a", 0, 400);
+  const Sample back = Pass();
+  ExpectNoVerdict(Change(before, back));
+  EXPECT_EQ(Change(before, back).Pages(kExposure), 0);
+  EXPECT_EQ(Change(before, back).Pages(kFootprint), 0);
+  EXPECT_EQ(back.At(kUnresolved), 0);
+}
+
+// What MADV_FREE gave up is taken under pressure, without swap: the child's own pages, that nobody shares.
+TEST_F(SwapTest, LazilyFreedPagesGoUnderPressure) {
+  const int child = ForkOver("a", 400);
+  Write(child, "a", 0, 100);
+  const Sample before = Pass();
+  Do("madvise " + std::to_string(child) + " a 8 0 400");  // MADV_FREE
+  const Sample freed = Pass();
+  ExpectNoVerdict(Change(before, freed));
+  EXPECT_EQ(Change(before, freed).Pages(kFootprint), 0) << "still there";
+  ASSERT_TRUE(SwapOut("a", 100, 0)) << "the kernel did not reclaim";
+  const Sample out = Pass();
+  ExpectNoVerdict(Change(before, out));
+  const auto entries = ReadPagemap(workload().Pid(child), workload().Address(child, "a"), 400);
+  EXPECT_TRUE(std::all_of(entries.begin(), entries.begin() + 100, [](uint64_t entry) { return entry == 0; }));
+  Write(child, "a", 0, 100);
+  const Sample after = Pass();
+  ExpectNoVerdict(Change(before, after));
+  ExpectKernelsAccount(after, child);
+}
+
+// Ends while its pages are in swap.
+TEST_F(SwapTest, ExitWhileInSwap) {
+  constexpr size_t kPages = 300;
+  const int child = ForkOver("a", kPages);
+  const Sample before = Pass();
+  ASSERT_TRUE(SwapOut("a", kPages, child)) << "the kernel did not reclaim";
+  const Sample out = Pass();
+  Do("kill " + std::to_string(child));
+  const Sample after = Pass();
+  // What was in swap was no exposure, and is not counted as given back.
+  EXPECT_EQ(Change(out, after).BreaksOfAllSides(), 0);
+  EXPECT_EQ(Change(out, after).Pages(Unshared("exit")), out.Pages(kExposure));
+  EXPECT_EQ(after.At(kExposure), 0);
+  EXPECT_EQ(after.At(kUnresolved), 0);
+  Read(0, "a", 0, kPages);
+  Write(0, "a", 0, kPages);
+  const Sample back = Pass();
+  EXPECT_EQ(Change(before, back).BreaksOfAllSides(), 0);
+  EXPECT_EQ(Change(before, back).Pages(kUnattributed), 0);
+  EXPECT_EQ(back.At(kExposure), 0);
+  EXPECT_EQ(back.At(kUnmatched), 0);
+}
+
+}  // namespace
+}  // namespace cow::live
