@@ -92,7 +92,7 @@ void FrameReader::AddMarksOfFirstPages(std::span<const uint64_t> frames, std::sp
       frames_read_ += words.size();
     }
     // The nearest first page before a later page is its own.
-    size_t head = static_cast<size_t>(frames[i] - first);
+    auto head = static_cast<size_t>(frames[i] - first);
     while (head > 0 && (words[head] & procfs::kFrameCompoundHead) == 0) --head;
     flags[i] |= words[head] & procfs::kFrameAnonExclusive;
   }
