@@ -97,7 +97,7 @@ std::string WhyNoPagemapScan(const Sample& sample);
 
 // ---- The kernel's own account, read page by page.
 
-// Pages of a range of a process' memory as pagemap shows them.
+// Pages of a range of a process' memory as pagemap shows them, less the soft-dirty bit.
 std::vector<uint64_t> ReadPagemap(pid_t pid, uint64_t address, size_t pages);
 
 struct AnonymousMemory {
