@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "collectors/memory/page.h"
+#include "collectors/procfs/system.h"
 
 namespace cow::memory {
 
@@ -41,15 +42,23 @@ FrameReader::FrameReader(const procfs::Root& root, ExclusiveMarks marks, size_t 
   if (auto counts = procfs::KpageFile::OpenCounts(root)) counts_ = std::move(*counts);
 }
 
-uint64_t FrameReader::SearchZeroFrame() {
-  constexpr uint64_t kSearched = 1 << 20;  // the zero page is part of the kernel's image or of early memory
+uint64_t FrameReader::SearchZeroFrame(const procfs::Root& root, size_t page_bytes) {
+  constexpr uint64_t kLowFrames = 1 << 20;
+  for (const procfs::PhysicalRange& range : procfs::ReadKernelImage(root)) {
+    const uint64_t frame = SearchZeroFrameIn(range.first / page_bytes, range.last / page_bytes + 1);
+    if (frame != kNoFrame) return frame;
+  }
+  return SearchZeroFrameIn(1, kLowFrames);
+}
+
+uint64_t FrameReader::SearchZeroFrameIn(uint64_t first, uint64_t end) const {
   constexpr uint64_t kStep = 512;
   constexpr uint64_t kCompound = procfs::kFrameCompoundHead | procfs::kFrameCompoundTail | procfs::kFrameThp;
   if (!flags_) return kNoFrame;
   std::vector<uint64_t> frames(kStep);
   std::vector<uint64_t> words(kStep);
   uint64_t reads = 0;  // no part of scanning
-  for (uint64_t first = 1; first < kSearched; first += kStep) {
+  for (; first < end; first += kStep) {
     std::iota(frames.begin(), frames.end(), first);
     if (!flags_->Read(frames, words, reads)) return kNoFrame;
     for (size_t i = 0; i < words.size(); ++i) {
@@ -92,7 +101,7 @@ void FrameReader::AddMarksOfFirstPages(std::span<const uint64_t> frames, std::sp
       frames_read_ += words.size();
     }
     // The nearest first page before a later page is its own.
-    size_t head = static_cast<size_t>(frames[i] - first);
+    auto head = static_cast<size_t>(frames[i] - first);
     while (head > 0 && (words[head] & procfs::kFrameCompoundHead) == 0) --head;
     flags[i] |= words[head] & procfs::kFrameAnonExclusive;
   }

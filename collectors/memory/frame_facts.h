@@ -48,9 +48,9 @@ class FrameReader {
   // `pages_per_window`: no transparent huge page is larger.
   FrameReader(const procfs::Root& root, ExclusiveMarks marks, size_t pages_per_window);
 
-  // The base zero page's frame, looked for by its flag in low memory; kNoFrame where it is not found. A few
-  // milliseconds.
-  uint64_t SearchZeroFrame();
+  // The base zero page's frame, looked for by its flag in the kernel's image and then in low memory; kNoFrame where it
+  // is not found. A few milliseconds.
+  uint64_t SearchZeroFrame(const procfs::Root& root, size_t page_bytes);
 
   bool has_flags() const { return flags_.has_value(); }
   bool has_counts() const { return counts_.has_value(); }
@@ -63,6 +63,7 @@ class FrameReader {
   uint64_t reads() const { return reads_; }
 
  private:
+  uint64_t SearchZeroFrameIn(uint64_t first, uint64_t end) const;
   void AddMarksOfFirstPages(std::span<const uint64_t> frames, std::span<uint64_t> flags);
 
   std::optional<procfs::KpageFile> flags_;

@@ -87,7 +87,7 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry)
   zero_frame_ = procfs::FindZeroPageFrame(root_, geometry_).value_or(kNoFrame);
   // Where the root is another system's tree, this process' own page tells nothing of it.
   const bool is_own_system = procfs::ReadLink(root_, root_.ProcPath("self/exe")).has_value();
-  if (zero_frame_ == kNoFrame && !is_own_system) zero_frame_ = frames_->SearchZeroFrame();
+  if (zero_frame_ == kNoFrame && !is_own_system) zero_frame_ = frames_->SearchZeroFrame(root_, geometry_.page_bytes);
   capabilities_.frames = zero_frame_ != kNoFrame;
   capabilities_.kpageflags = frames_->has_flags();
   capabilities_.kpagecount = frames_->has_counts();

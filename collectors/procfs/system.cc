@@ -192,6 +192,27 @@ std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& 
   return frame;
 }
 
+std::vector<PhysicalRange> ReadKernelImage(const Root& root) {
+  std::vector<PhysicalRange> ranges;
+  const auto content = ReadTextFile(root.ProcPath("iomem"));
+  if (!content) return ranges;
+  std::string_view rest = *content;
+  std::string_view line;
+  while (text::NextLine(rest, line)) {
+    std::string_view name = line;
+    const std::string_view addresses = text::Trim(text::CutAt(name, ':'));
+    if (!text::Trim(name).starts_with("Kernel ")) continue;
+    std::string_view last = addresses;
+    const std::string_view first = text::CutAt(last, '-');
+    const auto first_address = text::ParseNumber<uint64_t>(first, 16);
+    const auto last_address = text::ParseNumber<uint64_t>(last, 16);
+    if (first_address && last_address && *last_address > *first_address) {
+      ranges.push_back({*first_address, *last_address});
+    }
+  }
+  return ranges;
+}
+
 uint64_t RaiseDescriptorLimit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;

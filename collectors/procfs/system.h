@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "collectors/procfs/result.h"
 #include "collectors/procfs/root.h"
@@ -46,6 +47,16 @@ std::optional<uint64_t> ReadEffectiveCapabilities(const Root& root);
 // The frame of the 4 KiB (base) zero page: read-faults one page of this process and looks it up in root/self/pagemap.
 // It is constant until reboot. Empty where frames can't be seen, or where `root` is not this system's procfs.
 std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& geometry);
+
+// Physical addresses, `last` included.
+struct PhysicalRange {
+  uint64_t first = 0;
+  uint64_t last = 0;
+};
+
+// Where the kernel's own code and data are ("Kernel …" in root/iomem): they may have been put anywhere in memory at
+// boot. Empty where the file can't be read or its addresses are hidden (they need CAP_SYS_ADMIN).
+std::vector<PhysicalRange> ReadKernelImage(const Root& root);
 
 // Raises RLIMIT_NOFILE to its hard limit; one descriptor is kept per member of a family. Returns the limit in force.
 uint64_t RaiseDescriptorLimit();

@@ -1,6 +1,6 @@
-"""The program's whole output for a fixture, once with pages of 4 KiB and once with 64 KiB, against the committed texts; and
-one against the other: the same pages in bytes 16 times larger. --update writes the texts anew: look at the difference
-before it is committed."""
+"""The program's whole output for a fixture, with pages of 4 KiB and of 64 KiB, against the committed texts; and that of
+other page sizes against the one of 4 KiB: the same pages, in bytes so many times larger. --update writes the texts anew:
+look at the difference before it is committed."""
 
 import argparse
 import difflib
@@ -12,8 +12,9 @@ import tempfile
 
 import fixture
 
-SMALL_PAGE, LARGE_PAGE = 4096, 65536
-GOLDEN = {SMALL_PAGE: "once.txt", LARGE_PAGE: "once-64k.txt"}
+SMALL_PAGE = 4096
+PAGE_SIZES = (SMALL_PAGE, 16384, 65536)
+GOLDEN = {SMALL_PAGE: "once.txt", 65536: "once-64k.txt"}
 # Series whose value is of the moment, of the build or of the machine, not of the fixture.
 VOLATILE = re.compile(
     r"^(cow_scan_duration_seconds|cow_scan_cpu_seconds_total|cow_scan_timestamp_seconds|cow_scan_rests_total"
@@ -42,14 +43,14 @@ def output(exporter, page_bytes):
     return [stable(line) + "\n" for line in run.stdout.splitlines()]
 
 
-def scaled(line):
-    """The line as it must be with large pages."""
+def scaled(line, factor):
+    """The line as it must be where pages are so many times larger."""
     series, value = line.rsplit(" ", 1)
     name = series.split("{")[0]
     in_bytes = re.search(r"_bytes(_total|_sum)?$", name) and not NOT_OF_PAGES.match(series)
     if line.startswith("#") or value == "VOLATILE\n" or not in_bytes:
         return line
-    return f"{series} {int(value) * (LARGE_PAGE // SMALL_PAGE)}\n"
+    return f"{series} {int(value) * factor}\n"
 
 
 def differs(expected, lines, what):
@@ -64,7 +65,7 @@ def main():
     parser.add_argument("--exporter", required=True, help="the program")
     parser.add_argument("--update", action="store_true")
     arguments = parser.parse_args()
-    outputs = {page_bytes: output(arguments.exporter, page_bytes) for page_bytes in GOLDEN}
+    outputs = {page_bytes: output(arguments.exporter, page_bytes) for page_bytes in PAGE_SIZES}
     failed = False
     for page_bytes, name in GOLDEN.items():
         golden = pathlib.Path(__file__).parent / name
@@ -72,8 +73,10 @@ def main():
             golden.write_text("".join(outputs[page_bytes]), encoding="utf-8")
         expected = golden.read_text(encoding="utf-8").splitlines(keepends=True)
         failed |= differs(expected, outputs[page_bytes], f"{name} (--update, if the output is as it should be)")
-    small, large = ([line for line in outputs[size] if not OF_READING.match(line)] for size in (SMALL_PAGE, LARGE_PAGE))
-    failed |= differs([scaled(line) for line in small], large, "large pages, from small pages")
+    comparable = {size: [line for line in lines if not OF_READING.match(line)] for size, lines in outputs.items()}
+    for page_bytes in PAGE_SIZES[1:]:
+        expected = [scaled(line, page_bytes // SMALL_PAGE) for line in comparable[SMALL_PAGE]]
+        failed |= differs(expected, comparable[page_bytes], f"pages of {page_bytes} bytes, from those of {SMALL_PAGE}")
     if failed:
         sys.exit("FAILED: the output is not the expected one")
 

@@ -54,9 +54,7 @@ class KernelTest : public ::testing::Test {
     Do("write " + std::to_string(id) + " " + name + " " + std::to_string(first) + " " + std::to_string(count));
   }
   std::vector<uint64_t> Entries(int id, const std::string& name, size_t pages) {
-    std::vector<uint64_t> entries = ReadPagemap(workload_.Pid(id), workload_.Address(id, name), pages);
-    for (uint64_t& entry : entries) entry &= ~procfs::kPagemapSoftDirty;
-    return entries;
+    return ReadPagemap(workload_.Pid(id), workload_.Address(id, name), pages);
   }
   uint64_t Entry(int id, const std::string& name, size_t page) { return Entries(id, name, page + 1).at(page); }
 

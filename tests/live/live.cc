@@ -23,6 +23,7 @@ constexpr uint64_t kPresent = uint64_t{1} << 63;
 constexpr uint64_t kSwapped = uint64_t{1} << 62;
 constexpr uint64_t kGuard = uint64_t{1} << 58;
 constexpr uint64_t kFile = uint64_t{1} << 61;
+constexpr uint64_t kSoftDirty = uint64_t{1} << 55;  // set for holes too, where the kernel has it
 constexpr uint64_t kFrameMask = (uint64_t{1} << 55) - 1;
 
 class NoLimit : public collectors::PassControl {
@@ -215,6 +216,7 @@ std::vector<uint64_t> ReadPagemap(pid_t pid, uint64_t address, size_t pages) {
       pread(file, entries.data(), bytes, static_cast<off_t>(address / PageBytes() * sizeof(uint64_t)));
   close(file);
   if (length != static_cast<ssize_t>(bytes)) throw std::runtime_error("pagemap is cut short");
+  for (uint64_t& entry : entries) entry &= ~kSoftDirty;
   return entries;
 }
 

@@ -139,7 +139,7 @@ uint64_t AnonymousFrame(uint64_t entry);
 // Swapped out or migrating.
 bool IsAway(uint64_t entry);
 
-// Pages of a range of a process' memory as pagemap shows them.
+// Pages of a range of a process' memory as pagemap shows them, less the soft-dirty bit.
 std::vector<uint64_t> ReadPagemap(pid_t pid, uint64_t address, size_t pages);
 
 struct AnonymousMemory {

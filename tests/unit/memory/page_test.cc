@@ -86,7 +86,7 @@ TEST(FrameReaderTest, ReadsBothFiles) {
   FrameReader reader(host.Root(), ExclusiveMarks::kOfTheFolio, 512);
   EXPECT_TRUE(reader.has_flags());
   EXPECT_TRUE(reader.has_counts());
-  EXPECT_EQ(reader.SearchZeroFrame(), test::kFixtureZeroFrame);
+  EXPECT_EQ(reader.SearchZeroFrame(host.Root(), 4096), test::kFixtureZeroFrame);
   std::vector<uint64_t> frames{1001, 1000, 1001};
   FrameFacts facts;
   reader.Read(frames, true, facts);
@@ -134,11 +134,24 @@ TEST(FrameReaderTest, PageOfAHugePageIsMarkedAsTheFirst) {
   EXPECT_FALSE(facts.IsExclusive(16).has_value());
 }
 
+// The kernel may have put itself above the low memory.
+TEST(FrameReaderTest, ZeroFrameIsFoundInTheKernelsImage) {
+  constexpr uint64_t kFar = uint64_t{1} << 21;
+  const test::FixtureTree tree;
+  const procfs::Root root(tree.path(), tree.path());
+  tree.WriteWords("kpageflags", kFar, std::vector<uint64_t>{0, procfs::kFrameZeroPage});
+  FrameReader reader(root, ExclusiveMarks::kOfTheFolio, 512);
+  EXPECT_EQ(reader.SearchZeroFrame(root, 65536), kNoFrame);
+  tree.WriteFile("iomem", "2000000000-2000ffffff : System RAM\n  2000000000-200001ffff : Kernel bss\n");
+  EXPECT_EQ(reader.SearchZeroFrame(root, 65536), kFar + 1);
+}
+
 TEST(FrameReaderTest, FilesThatAreMissingAnswerNothing) {
   const test::FixtureTree tree;
-  FrameReader reader(procfs::Root(tree.path(), tree.path()), ExclusiveMarks::kOfTheFolio, 512);
+  const procfs::Root root(tree.path(), tree.path());
+  FrameReader reader(root, ExclusiveMarks::kOfTheFolio, 512);
   EXPECT_FALSE(reader.has_flags());
-  EXPECT_EQ(reader.SearchZeroFrame(), kNoFrame);
+  EXPECT_EQ(reader.SearchZeroFrame(root, 4096), kNoFrame);
   std::vector<uint64_t> frames{1};
   FrameFacts facts;
   reader.Read(frames, true, facts);

@@ -54,6 +54,22 @@ TEST_F(SystemTest, GeometryOfOtherMachines) {
   EXPECT_EQ(ReadPageGeometry(root_)->huge_page_bytes, 33554432U);
 }
 
+TEST_F(SystemTest, KernelImage) {
+  EXPECT_TRUE(ReadKernelImage(root_).empty());
+  tree_.WriteFile("iomem",
+                  "00000000-00000000 : Kernel data\n"  // to whom addresses are hidden
+                  "00100000-7fffffff : System RAM\n"
+                  "  01000000-022090c7 : Kernel code\n"
+                  "  x-03000000 : Kernel code\n"
+                  "  03b34000-03c57fff : Kernel bss\n"
+                  "garbage\n");
+  const auto ranges = ReadKernelImage(root_);
+  ASSERT_EQ(ranges.size(), 2U);
+  EXPECT_EQ(ranges[0].first, 0x01000000U);
+  EXPECT_EQ(ranges[0].last, 0x022090c7U);
+  EXPECT_EQ(ranges[1].first, 0x03b34000U);
+}
+
 TEST_F(SystemTest, GeometryFallsBackToTheSystem) {
   for (const std::vector<uint64_t>& words : {std::vector<uint64_t>{}, {AT_PAGESZ}, {AT_NULL, 0}}) {
     WriteAuxv(words);
