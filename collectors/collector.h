@@ -38,9 +38,10 @@ struct GroupSums {
   std::string_view group;
   std::span<const int64_t> gauges;
   std::span<const uint64_t> counters;
-  bool frames_known = true;  // false: some family's frames are hidden, so what needs them is not known
-  bool readable = true;      // false: no page table of the group could be read, so nothing of its state is known
-  bool scan_known = true;    // false: no PAGEMAP_SCAN, so what only it tells is not known
+  bool frames_known = true;      // false: some family's frames are hidden, so what needs them is not known
+  bool readable = true;          // false: no page table of the group could be read, so nothing of its state is known
+  bool scan_known = true;        // false: no PAGEMAP_SCAN, so what only it tells is not known
+  bool some_unreadable = false;  // some process' page table could not be read
 };
 
 // Builds families of gauges and counters; a family without a series is not published.
@@ -117,6 +118,8 @@ struct Registration {
   std::string_view help;
   bool enabled_by_default = false;
   std::unique_ptr<Collector> (*make)(const CollectorContext& context) = nullptr;
+  // What stands in for it while it is not enabled, for processes whose page table is denied. Most have none.
+  std::unique_ptr<Collector> (*make_stand_in)(const CollectorContext& context) = nullptr;
 };
 std::span<const Registration> Registry();
 

@@ -71,15 +71,25 @@ class Cow : public Collector {
     writer.Begin("cow_break_bytes_total", "Bytes of those breaks, by the kind of the breaking member's mapping.",
                  MetricType::Counter);
     Labelled(groups, writer, "mapping", kMappings, kBreakMappings, true);
-    Counter(groups, writer, "cow_huge_page_splits_total", kSplits, false,
-            "Huge pages found split where a member wrote.");
+    writer.Begin("cow_huge_page_splits_total", "Huge pages found split where a member wrote.", MetricType::Counter);
+    for (const GroupSums& sums : groups) {
+      // Without PAGEMAP_SCAN it is not known which pages are huge.
+      if (sums.readable && sums.frames_known && sums.scan_known)
+        writer.AddFor(sums.group, {}, static_cast<double>(sums.counters[kSplits]));
+    }
     writer.Begin("cow_unshared_bytes_total", "Memory that became private with no copy, by cause.", MetricType::Counter);
     Labelled(groups, writer, "cause", kCauses, kUnshared, true);
-    Counter(
-        groups, writer, "cow_unattributed_bytes_total", kUnattributed, true,
-        "Memory that differs between members but was never seen shared: copied or allocated before the first look.");
+    writer.Begin(
+        "cow_unattributed_bytes_total",
+        "Memory that differs between members but was never seen shared: copied or allocated before the first look.",
+        MetricType::Counter);
+    for (const GroupSums& sums : groups) {
+      if (sums.readable && sums.frames_known) writer.AddFor(sums.group, {}, Bytes(sums.counters[kUnattributed]));
+    }
     writer.Begin("cow_forks_total", "Members that appeared by fork.", MetricType::Counter);
-    for (const GroupSums& sums : groups) writer.AddFor(sums.group, {}, static_cast<double>(sums.counters[kForks]));
+    for (const GroupSums& sums : groups) {
+      if (sums.readable) writer.AddFor(sums.group, {}, static_cast<double>(sums.counters[kForks]));
+    }
     writer.Begin("cow_fork_break_bytes",
                  "Bytes broken between a child and its parent over the child's life, at its end.",
                  MetricType::Histogram);
@@ -139,16 +149,6 @@ class Cow : public Collector {
         const uint64_t pages = sums.counters[first + i];
         writer.AddFor(sums.group, {{label, std::string(values[i])}}, bytes ? Bytes(pages) : static_cast<double>(pages));
       }
-    }
-  }
-
-  void Counter(std::span<const GroupSums> groups, MetricWriter& writer, const char* name, size_t cell, bool bytes,
-               const char* help) const {
-    writer.Begin(name, help, MetricType::Counter);
-    for (const GroupSums& sums : groups) {
-      if (!sums.readable || !sums.frames_known) continue;
-      const uint64_t value = sums.counters[cell];
-      writer.AddFor(sums.group, {}, bytes ? Bytes(value) : static_cast<double>(value));
     }
   }
 

@@ -18,6 +18,7 @@
 #include "collectors/memory/families.h"
 #include "collectors/memory/process_table.h"
 #include "collectors/memory/scanner.h"
+#include "collectors/mode_notices.h"
 #include "collectors/procfs/cgroup.h"
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/process_list.h"
@@ -35,7 +36,6 @@ using prometheus::MetricType;
 using SystemTime = std::chrono::system_clock::time_point;
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr std::array<std::string_view, memory::kModes> kModeNames{"full", "no_kpage", "no_frames", "none"};
 constexpr std::array<std::string_view, 4> kUnreadReasons{"denied", "gone", "budget", "malformed"};
 enum UnreadReason : size_t { kDenied, kGone, kBudget, kMalformed };
 
@@ -50,6 +50,7 @@ procfs::PageGeometry ReadGeometry(const procfs::Root& root) {
 // One enabled collector and its part of the cells.
 struct Slot {
   std::string_view name;
+  bool stand_in = false;  // of a collector that is not enabled
   std::unique_ptr<Collector> collector;
   size_t first_gauge = 0;
   size_t first_counter = 0;
@@ -113,20 +114,18 @@ class Engine::Impl : private memory::ScanObserver {
       const auto entry =
           std::find_if(registry.begin(), registry.end(), [&name](const Registration& r) { return r.name == name; });
       if (entry == registry.end()) throw std::invalid_argument("unknown collector: " + name);
-      Slot slot;
-      slot.name = entry->name;
-      slot.collector = entry->make({root_, geometry_, options_.collector_options});
-      needs_.Add(slot.collector->needs());
-      slot.first_gauge = gauges_;
-      slot.first_counter = counters_;
-      gauges_ += slot.collector->gauges();
-      counters_ += slot.collector->counters();
-      slots_.push_back(std::move(slot));
+      AddSlot(entry->name, false, entry->make({root_, geometry_, options_.collector_options}));
+    }
+    for (const Registration& entry : registry) {
+      const bool enabled =
+          std::find(options_.collectors.begin(), options_.collectors.end(), entry.name) != options_.collectors.end();
+      if (enabled || entry.make_stand_in == nullptr) continue;
+      AddSlot(entry.name, true, entry.make_stand_in({root_, geometry_, options_.collector_options}));
     }
     scanner_.SetNeeds(needs_);
     groups_ = Groups(options_.max_groups, counters_);
     scratch_.assign(gauges_, 0);
-    boot_time_ = procfs::ReadBootTimeSeconds(root_).value_or(0);
+    if (const auto boot_time = procfs::ReadBootTimeSeconds(root_)) boot_time_ = *boot_time;
     ticks_ = static_cast<double>(procfs::ReadClockTicksPerSecond(root_));
     procfs::RaiseDescriptorLimit();
     if (const auto listed = procfs::ListProcesses(root_); !listed) throw std::runtime_error(listed.error().ToString());
@@ -153,6 +152,8 @@ class Engine::Impl : private memory::ScanObserver {
     const auto gone = table_.unreadable().find(ErrorKind::kGone);
     const size_t nameless = table_.unreadable().size() - (gone == table_.unreadable().end() ? 0 : 1);
     if (table_.over_limit() + nameless > 0) groups_.Find(Groups::kOverflow, begin);
+    if (const auto denied = table_.unreadable().find(ErrorKind::kDenied); denied != table_.unreadable().end())
+      notices_.NoteNameless(Groups::kOverflow, denied->second);
     uint64_t skipped = 0;
     for (const auto& family : families_.families()) Assign(*family);
     for (const auto& family : families_.families()) {
@@ -187,6 +188,7 @@ class Engine::Impl : private memory::ScanObserver {
   }
 
   std::vector<prometheus::MetricFamily> Collect() const;
+  std::vector<ModeNotice> TakeNotices() { return notices_.Take(); }
 
  private:
   // The sums of one group over its families.
@@ -205,6 +207,12 @@ class Engine::Impl : private memory::ScanObserver {
     std::vector<const FamilyState*> members;
 
     bool Has(memory::Mode mode) const { return modes.at(static_cast<size_t>(mode)); }
+    bool HasUnreadable() const { return Has(memory::Mode::kNoPagemap) || Has(memory::Mode::kNone); }
+    // Some page table was, or there is none to be read.
+    bool Readable() const {
+      return !HasUnreadable() || Has(memory::Mode::kFull) || Has(memory::Mode::kNoKpage) ||
+             Has(memory::Mode::kNoFrames);
+    }
   };
 
   template <class Call>
@@ -229,6 +237,7 @@ class Engine::Impl : private memory::ScanObserver {
     }
   }
 
+  void AddSlot(std::string_view name, bool stand_in, std::unique_ptr<Collector> collector);
   void Assign(const Family& family);
   void DescribeRoot(const memory::Process& root, FamilyState& state);
   void ShowPass(const Family& family);
@@ -237,7 +246,7 @@ class Engine::Impl : private memory::ScanObserver {
   void OnEnd(const Family& family, const Member& member);
   bool Continue() override { return control_->Continue(); }
   void ReadHostSaved();
-  SystemTime StartOf(const memory::Process& process) const;
+  SystemTime StartOf(const memory::Process& process) const;  // the boot time must be known
   std::map<std::string, GroupState> SumGroups() const;
   void AddFamily(const FamilyState& state, SystemTime horizon, GroupState& group) const;
   void PublishGroups(const std::map<std::string, GroupState>& groups, MetricWriter& writer) const;
@@ -253,12 +262,13 @@ class Engine::Impl : private memory::ScanObserver {
   memory::Needs needs_;
   memory::Families families_;
   Groups groups_;
+  ModeNotices notices_;
   std::vector<Slot> slots_;
   size_t gauges_ = 0;
   size_t counters_ = 0;
   std::vector<int64_t> scratch_;
   std::map<uint64_t, FamilyState> states_;  // by family
-  uint64_t boot_time_ = 0;
+  std::optional<uint64_t> boot_time_;       // seconds since the epoch; hidden where procfs shows processes only
   double ticks_ = 100;
   uint64_t pass_ = 0;
   uint64_t full_passes_ = 0;
@@ -269,6 +279,19 @@ class Engine::Impl : private memory::ScanObserver {
   std::optional<double> host_saved_;                                          // bytes
   PassControl* control_ = nullptr;
 };
+
+void Engine::Impl::AddSlot(std::string_view name, bool stand_in, std::unique_ptr<Collector> collector) {
+  Slot slot;
+  slot.name = name;
+  slot.stand_in = stand_in;
+  slot.collector = std::move(collector);
+  needs_.Add(slot.collector->needs());
+  slot.first_gauge = gauges_;
+  slot.first_counter = counters_;
+  gauges_ += slot.collector->gauges();
+  counters_ += slot.collector->counters();
+  slots_.push_back(std::move(slot));
+}
 
 void Engine::Impl::ReadHostSaved() {
   host_saved_.reset();
@@ -283,7 +306,7 @@ void Engine::Impl::ReadHostSaved() {
 }
 
 SystemTime Engine::Impl::StartOf(const memory::Process& process) const {
-  const double seconds = static_cast<double>(boot_time_) + static_cast<double>(process.start_ticks) / ticks_;
+  const double seconds = static_cast<double>(*boot_time_) + static_cast<double>(process.start_ticks) / ticks_;
   return SystemTime(std::chrono::duration_cast<SystemTime::duration>(std::chrono::duration<double>(seconds)));
 }
 
@@ -395,12 +418,13 @@ void Engine::Impl::OnFamily(const FamilyView& view) {
       const size_t other = kind == ErrorKind::kMalformed || kind == ErrorKind::kIo ? kMalformed : kGone;
       ++state.unread.at(kind == ErrorKind::kDenied ? kDenied : other);
     }
-    if (member.get() == family.root()) continue;
+    if (member.get() == family.root() || !boot_time_) continue;
     const SystemTime start = StartOf(*member->process);
     if (!state.has_child || start < state.first_start) state.first_start = start;
     state.has_child = true;
   }
   state.modes = view.modes;
+  notices_.Note(state.group_name, family);
   state.scan_known = view.scan_known;
   state.completed = true;
   state.read_at = view.read_at;
@@ -433,7 +457,7 @@ void Engine::Impl::AddFamily(const FamilyState& state, SystemTime horizon, Group
   group.known_pages += state.unread_pages;
   group.processes += state.processes;
   group.families += state.members > 1 ? 1 : 0;
-  for (size_t i = 0; i < kModeNames.size(); ++i) group.modes.at(i) = group.modes.at(i) || state.modes.at(i);
+  for (size_t i = 0; i < memory::kModes; ++i) group.modes.at(i) = group.modes.at(i) || state.modes.at(i);
   group.scan_known = group.scan_known && state.scan_known;
   for (size_t i = 0; i < kUnreadReasons.size(); ++i) group.unread.at(i) += state.unread.at(i);
   if (state.has_child && (!group.oldest_child || state.first_start < *group.oldest_child)) {
@@ -472,7 +496,9 @@ void Engine::Impl::PublishGroups(const std::map<std::string, GroupState>& groups
   for (const auto& [name, state] : groups) writer.AddFor(name, {}, static_cast<double>(state.processes));
   writer.Begin("cow_families", "Families of two or more processes that descend from one another by fork.",
                MetricType::Gauge);
-  for (const auto& [name, state] : groups) writer.AddFor(name, {}, static_cast<double>(state.families));
+  for (const auto& [name, state] : groups) {
+    if (state.Readable()) writer.AddFor(name, {}, static_cast<double>(state.families));
+  }
   writer.Begin("cow_oldest_child_start_timestamp_seconds", "Start of the oldest living forked child.",
                MetricType::Gauge);
   for (const auto& [name, state] : groups) {
@@ -525,8 +551,9 @@ void Engine::Impl::PublishKnowledge(const std::map<std::string, GroupState>& gro
   writer.Begin("cow_group_mode", "How much of the page tables could be seen; 1 for the modes in use.",
                MetricType::Gauge);
   for (const auto& [name, state] : groups) {
-    for (size_t mode = 0; mode < kModeNames.size(); ++mode) {
-      if (state.modes.at(mode)) writer.AddFor(name, {{"mode", std::string(kModeNames.at(mode))}}, 1);
+    for (size_t mode = 0; mode < memory::kModes; ++mode) {
+      if (state.modes.at(mode))
+        writer.AddFor(name, {{"mode", std::string(ModeName(static_cast<memory::Mode>(mode)))}}, 1);
     }
   }
   writer.Begin("cow_scan_coverage_ratio", "Share of the group's resident pages that the last values rest on.",
@@ -589,10 +616,13 @@ void Engine::Impl::PublishSelf(MetricWriter& writer) const {
   writer.Add({}, static_cast<double>(groups_.overflowed()));
   writer.Begin("cow_scrape_collector_duration_seconds", "Time the collector took in the last pass.", MetricType::Gauge);
   for (const Slot& slot : slots_) {
+    if (slot.stand_in) continue;
     writer.Add({{"collector", std::string(slot.name)}}, std::chrono::duration<double>(slot.last_spent).count());
   }
   writer.Begin("cow_scrape_collector_success", "Whether the collector succeeded in the last pass.", MetricType::Gauge);
-  for (const Slot& slot : slots_) writer.Add({{"collector", std::string(slot.name)}}, slot.last_failed ? 0 : 1);
+  for (const Slot& slot : slots_) {
+    if (!slot.stand_in) writer.Add({{"collector", std::string(slot.name)}}, slot.last_failed ? 0 : 1);
+  }
   writer.Begin("cow_exporter_capability", "What the kernel and the exporter's rights allow.", MetricType::Gauge);
   const std::array<std::pair<const char*, bool>, 6> features{{{"all_processes", can.sees_every_process},
                                                               {"exclusive_marks", can.exclusive_marks},
@@ -623,10 +653,7 @@ std::vector<prometheus::MetricFamily> Engine::Impl::Collect() const {
       const std::span<const uint64_t> counters(state.group->counters);
       sums.push_back({name, gauges.subspan(slot.first_gauge, slot.collector->gauges()),
                       counters.subspan(slot.first_counter, slot.collector->counters()),
-                      !state.Has(memory::Mode::kNoFrames),
-                      !state.Has(memory::Mode::kNone) || state.Has(memory::Mode::kFull) ||
-                          state.Has(memory::Mode::kNoKpage) || state.Has(memory::Mode::kNoFrames),
-                      state.scan_known});
+                      !state.Has(memory::Mode::kNoFrames), state.Readable(), state.scan_known, state.HasUnreadable()});
     }
     std::vector<prometheus::MetricFamily> own;
     MetricWriter own_writer(own);
@@ -648,5 +675,6 @@ Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registr
 Engine::~Engine() = default;
 bool Engine::RunPass(PassControl& control) { return impl_->RunPass(control); }
 std::vector<prometheus::MetricFamily> Engine::Collect() const { return impl_->Collect(); }
+std::vector<ModeNotice> Engine::TakeNotices() { return impl_->TakeNotices(); }
 
 }  // namespace cow::collectors

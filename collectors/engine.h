@@ -7,6 +7,7 @@
 #pragma once
 
 #include <prometheus/metric_family.h>
+#include <sys/types.h>
 
 #include <chrono>
 #include <cstddef>
@@ -43,6 +44,15 @@ struct EngineOptions {
   std::chrono::milliseconds full_every{0};
 };
 
+// That some processes can't be seen in full, and why: for the log.
+struct ModeNotice {
+  std::string mode;   // as in cow_group_mode
+  size_t groups = 0;  // that are concerned, told for the first time
+  std::string group;  // one of them
+  pid_t pid = 0;      // one of its processes; 0 where none is known
+  std::string reason;
+};
+
 // Asked between two windows, never while a kernel lock is held.
 class PassControl {
  public:
@@ -73,6 +83,9 @@ class Engine {
   // collectors' duration and success, capabilities). Label values are valid UTF-8, families are unique by name and
   // never empty.
   std::vector<prometheus::MetricFamily> Collect() const;
+
+  // What has to be told since the call before; each group and mode once. Of the scanning thread.
+  std::vector<ModeNotice> TakeNotices();
 
  private:
   class Impl;

@@ -15,7 +15,8 @@ constexpr std::array kRegistry{
     Registration{"faults", "minor faults of present and past members", true, &MakeFaults},
     Registration{"ksm", "memory merged by KSM", false, &MakeKsm},
     Registration{"sharing", "resident, shared, exposed and distinct memory", true, &MakeSharing},
-    Registration{"smaps", "the kernel's own sums of each process (smaps_rollup)", false, &MakeSmaps},
+    Registration{"smaps", "the kernel's own sums of each process (smaps_rollup)", false, &MakeSmaps,
+                 &MakeSmapsOfDenied},
     Registration{"thp", "transparent huge pages", true, &MakeThp},
     Registration{"zero_page", "memory mapped to the zero page", true, &MakeZeroPage},
 };

@@ -13,6 +13,7 @@ std::unique_ptr<Collector> MakeFaults(const CollectorContext& context);
 std::unique_ptr<Collector> MakeKsm(const CollectorContext& context);
 std::unique_ptr<Collector> MakeSharing(const CollectorContext& context);
 std::unique_ptr<Collector> MakeSmaps(const CollectorContext& context);
+std::unique_ptr<Collector> MakeSmapsOfDenied(const CollectorContext& context);
 std::unique_ptr<Collector> MakeThp(const CollectorContext& context);
 std::unique_ptr<Collector> MakeZeroPage(const CollectorContext& context);
 

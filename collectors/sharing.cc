@@ -67,20 +67,30 @@ class Sharing : public Collector {
     tally.gauges[kUnmatched] += unmatched;
     tally.gauges[kSwapped] += Pages(view.unwalked.swap_bytes);
     tally.gauges[Private(kHugetlb)] += Pages(view.unwalked.hugetlb_bytes);
+    for (const auto& member : view.family->members) {
+      if (member->mode == memory::Mode::kNoPagemap || member->mode == memory::Mode::kNone)
+        AddUnreadable(member->process->status, tally);
+    }
   }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
     writer.Begin(
         "cow_resident_bytes",
         "Resident memory by what backs it, as each process maps it (a page shared by three counts three times); "
-        "anon,private is the private-dirty memory. Zero pages and swap are not in it.",
+        "anon,private is the private-dirty memory. Zero pages and swap are not in it. Sharing is unknown where a page "
+        "table could not be read.",
         MetricType::Gauge);
     for (const GroupSums& sums : groups) {
-      if (!sums.readable) continue;
       for (size_t backing = 0; backing < kBackings.size(); ++backing) {
-        const std::string name(kBackings[backing]);
-        writer.AddFor(sums.group, {{"backing", name}, {"sharing", "private"}}, Bytes(sums.gauges[Private(backing)]));
-        writer.AddFor(sums.group, {{"backing", name}, {"sharing", "shared"}}, Bytes(sums.gauges[Shared(backing)]));
+        const auto add = [&](const char* sharing, size_t cell) {
+          writer.AddFor(sums.group, {{"backing", std::string(kBackings[backing])}, {"sharing", sharing}},
+                        Bytes(sums.gauges[cell]));
+        };
+        if (sums.readable) {
+          add("private", Private(backing));
+          add("shared", Shared(backing));
+        }
+        if (sums.some_unreadable) add("unknown", Unknown(backing));
       }
     }
     Gauge(groups, writer, "cow_shared_bytes", kSharedAnon, false,
@@ -101,16 +111,18 @@ class Sharing : public Collector {
       writer.AddFor(sums.group, {{"state", "copied"}}, Bytes(sums.gauges[kCopied]));
       writer.AddFor(sums.group, {{"state", "original"}}, Bytes(sums.gauges[kOriginal]));
     }
-    Gauge(groups, writer, "cow_swapped_bytes", kSwapped, false, "Memory in swap, as each process maps it.");
+    writer.Begin("cow_swapped_bytes", "Memory in swap, as each process maps it.", MetricType::Gauge);
+    for (const GroupSums& sums : groups) writer.AddFor(sums.group, {}, Bytes(sums.gauges[kSwapped]));
     Gauge(groups, writer, "cow_unmatched_shared_bytes", kUnmatched, true,
           "Anonymous memory shared with processes that can't be seen.");
   }
 
  private:
-  static constexpr size_t Private(size_t backing) { return backing * 2; }
-  static constexpr size_t Shared(size_t backing) { return backing * 2 + 1; }
+  static constexpr size_t Private(size_t backing) { return backing * 3; }
+  static constexpr size_t Shared(size_t backing) { return backing * 3 + 1; }
+  static constexpr size_t Unknown(size_t backing) { return backing * 3 + 2; }
   enum Cell : size_t {
-    kSharedAnon = 2 * kBackings.size(),
+    kSharedAnon = 3 * kBackings.size(),
     kExposure,
     kFootprint,
     kCopied,
@@ -119,6 +131,15 @@ class Sharing : public Collector {
     kUnmatched,
     kGauges
   };
+
+  // Of a process whose page table is hidden the sizes are known all the same.
+  void AddUnreadable(const procfs::Status& status, const Tally& tally) const {
+    tally.gauges[Unknown(kAnon)] += Pages(status.rss_anon_bytes.value_or(0));
+    tally.gauges[Unknown(kFile)] += Pages(status.rss_file_bytes.value_or(0));
+    tally.gauges[Unknown(kShmem)] += Pages(status.rss_shmem_bytes.value_or(0));
+    tally.gauges[Unknown(kHugetlb)] += Pages(status.hugetlb_bytes.value_or(0));
+    tally.gauges[kSwapped] += Pages(status.swap_bytes.value_or(0));
+  }
 
   static Backing CacheBacking(const memory::Mapping& mapping) {
     if (mapping.hugetlb) return kHugetlb;

@@ -1,6 +1,7 @@
 // Collector `smaps`: the kernel's own sums of a process' memory, from /proc/PID/smaps_rollup. They are a witness of
 // what the page tables were found to say, and a bridge to tools that show them. The kernel holds the process' mmap lock
-// while it answers, so large processes are left out and counted.
+// while it answers, so large processes are left out and counted. While it is not enabled the sums of processes whose
+// page table is denied are published all the same: nothing else is known of their sharing.
 #include <prometheus/metric_family.h>
 
 #include <array>
@@ -47,12 +48,14 @@ constexpr std::array<Field, 18> kFields{{
 
 class Smaps : public Collector {
  public:
-  Smaps(procfs::PageGeometry geometry, SmapsOptions options) : Collector(geometry), options_(options) {}
+  // Without a limit none is asked for: what is shown is of processes whose page table is denied.
+  Smaps(procfs::PageGeometry geometry, std::optional<uint64_t> max_rss_bytes)
+      : Collector(geometry), max_rss_bytes_(max_rss_bytes) {}
 
   size_t gauges() const override { return kGauges; }
   memory::Needs needs() const override {
     memory::Needs needs;
-    needs.smaps_rollup_max_bytes = options_.max_rss_bytes;
+    needs.smaps_rollup_max_bytes = max_rss_bytes_;
     return needs;
   }
 
@@ -67,6 +70,7 @@ class Smaps : public Collector {
           ++tally.gauges[kTooLarge];
           break;
         case SmapsReading::State::kGone:
+        case SmapsReading::State::kNotNeeded:
           break;
         case SmapsReading::State::kUnreadable:
           ++tally.gauges[kUnreadable];
@@ -89,6 +93,7 @@ class Smaps : public Collector {
     writer.Begin("cow_smaps_skipped_processes",
                  "Processes that are not in cow_smaps_bytes: larger than max_rss, or not readable.", MetricType::Gauge);
     for (const GroupSums& sums : groups) {
+      if (!max_rss_bytes_ && !sums.some_unreadable) continue;
       writer.AddFor(sums.group, {{"reason", "max_rss"}}, static_cast<double>(sums.gauges[kTooLarge]));
       writer.AddFor(sums.group, {{"reason", "unreadable"}}, static_cast<double>(sums.gauges[kUnreadable]));
     }
@@ -107,14 +112,18 @@ class Smaps : public Collector {
     }
   }
 
-  SmapsOptions options_;
+  std::optional<uint64_t> max_rss_bytes_;
   std::array<bool, kFields.size()> known_{};  // by this kernel
 };
 
 }  // namespace
 
 std::unique_ptr<Collector> MakeSmaps(const CollectorContext& context) {
-  return std::make_unique<Smaps>(context.geometry, context.options.smaps);
+  return std::make_unique<Smaps>(context.geometry, context.options.smaps.max_rss_bytes);
+}
+
+std::unique_ptr<Collector> MakeSmapsOfDenied(const CollectorContext& context) {
+  return std::make_unique<Smaps>(context.geometry, std::nullopt);
 }
 
 }  // namespace cow::collectors

@@ -27,6 +27,7 @@ bool RunOnce(PassRunner& runner, const SelfMetrics& self_metrics, std::FILE* out
     log.Error("pass not completed");
     return false;
   }
+  LogNotices(runner, log);
   ScanStatistics statistics;
   statistics.last_duration = ScanLoop::Clock::now() - start;
   statistics.cpu = ThreadCpuTime();

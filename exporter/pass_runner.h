@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "collectors/engine.h"
+#include "exporter/log.h"
 
 namespace cow::exporter {
 
@@ -21,7 +22,12 @@ class PassRunner {
   // True if the pass was completed.
   virtual bool RunPass(collectors::PassControl& control) = 0;
   [[nodiscard]] virtual std::vector<prometheus::MetricFamily> Collect() const = 0;
+  // What has to be told since the call before.
+  virtual std::vector<collectors::ModeNotice> TakeNotices() { return {}; }
 };
+
+// Puts into the log which processes can't be seen in full, and why.
+void LogNotices(PassRunner& runner, Log& log);
 
 class EngineRunner final : public PassRunner {
  public:
@@ -30,6 +36,7 @@ class EngineRunner final : public PassRunner {
 
   bool RunPass(collectors::PassControl& control) override { return engine_.RunPass(control); }
   [[nodiscard]] std::vector<prometheus::MetricFamily> Collect() const override { return engine_.Collect(); }
+  std::vector<collectors::ModeNotice> TakeNotices() override { return engine_.TakeNotices(); }
 
  private:
   collectors::Engine engine_;

@@ -109,6 +109,7 @@ void ScanLoop::RunPass() {
     completed = runner_->RunPass(control);
     if (completed) statistics_.last_duration = Clock::now() - start;
     PublishPass();
+    LogNotices(*runner_, log_);
   } catch (const std::exception& error) {
     completed = false;
     log_.Error("pass failed", {{"error", error.what()}});

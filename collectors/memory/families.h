@@ -45,6 +45,16 @@ struct ChangeSignals {
   bool operator==(const ChangeSignals&) const = default;
 };
 
+// How much of the page tables could be seen of a process.
+enum class Mode {
+  kFull,
+  kNoKpage,    // frames, but neither kpageflags nor kpagecount
+  kNoFrames,   // pagemap without frame numbers: sharing by bit 56, nothing by whom
+  kNoPagemap,  // the kernel's sums of smaps_rollup only
+  kNone,       // sizes and faults only
+};
+inline constexpr size_t kModes = 5;
+
 struct Member {
   std::shared_ptr<Process> process;
   Slot slot = 0;
@@ -59,6 +69,7 @@ struct Member {
   std::unordered_set<uint64_t> huge_windows;  // windows that were mapped by one huge page at the last look
   bool shares_unseen = false;            // it has no relatives, and yet its pages are shared: it is walked all the same
   std::optional<procfs::Error> unread;   // why the last pass could not read it
+  Mode mode = Mode::kFull;               // of the last pass
   std::optional<ChangeSignals> read_at;  // as they were at the last completed pass that read it
   uint64_t life_break_pages = 0;         // broken between it and its parent since it joined
 };

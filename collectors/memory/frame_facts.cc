@@ -35,7 +35,8 @@ std::optional<uint64_t> FrameFacts::Find(uint64_t frame, const std::vector<uint6
   return words[static_cast<size_t>(found - frames_.begin())];
 }
 
-FrameReader::FrameReader(const procfs::Root& root, bool marks_known) : marks_known_(marks_known) {
+FrameReader::FrameReader(const procfs::Root& root, ExclusiveMarks marks, size_t pages_per_window)
+    : marks_(marks), pages_per_window_(pages_per_window) {
   if (auto flags = procfs::KpageFile::OpenFlags(root)) flags_ = std::move(*flags);
   if (auto counts = procfs::KpageFile::OpenCounts(root)) counts_ = std::move(*counts);
 }
@@ -67,13 +68,34 @@ void FrameReader::Read(std::vector<uint64_t>& frames, bool want_counts, FrameFac
     flags.resize(frames.size());
     if (!flags_->Read(frames, flags, reads_)) flags.clear();
     frames_read_ += flags.size();
+    if (marks_ == ExclusiveMarks::kOfThePage) AddMarksOfFirstPages(frames, flags);
   }
   if (want_counts && counts_) {
     counts.resize(frames.size());
     if (!counts_->Read(frames, counts, reads_)) counts.clear();
     frames_read_ += counts.size();
   }
-  facts.Assign(frames, std::move(flags), std::move(counts), marks_known_);
+  facts.Assign(frames, std::move(flags), std::move(counts), marks_ != ExclusiveMarks::kNone);
+}
+
+void FrameReader::AddMarksOfFirstPages(std::span<const uint64_t> frames, std::span<uint64_t> flags) {
+  constexpr uint64_t kPart = procfs::kFrameAnon | procfs::kFrameThp | procfs::kFrameCompoundTail;
+  std::vector<uint64_t> block;  // frames around the last one looked at
+  std::vector<uint64_t> words(pages_per_window_);
+  for (size_t i = 0; i < flags.size(); ++i) {
+    if ((flags[i] & kPart) != kPart || (flags[i] & procfs::kFrameAnonExclusive) != 0) continue;
+    const uint64_t first = frames[i] / pages_per_window_ * pages_per_window_;
+    if (block.empty() || block.front() != first) {
+      block.resize(pages_per_window_);
+      std::iota(block.begin(), block.end(), first);
+      if (!flags_->Read(block, words, reads_)) return;
+      frames_read_ += words.size();
+    }
+    // The nearest first page before a later page is its own.
+    size_t head = static_cast<size_t>(frames[i] - first);
+    while (head > 0 && (words[head] & procfs::kFrameCompoundHead) == 0) --head;
+    flags[i] |= words[head] & procfs::kFrameAnonExclusive;
+  }
 }
 
 }  // namespace cow::memory

@@ -4,6 +4,7 @@
 // sorted, in one batch. Not thread-safe.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -37,10 +38,15 @@ class FrameFacts {
   bool marks_known_ = true;
 };
 
+// What bit 34 of kpageflags is: nothing, AnonExclusive as each page has it (5.19 to 6.11), or as its folio's first page
+// has it (6.12 and later). A huge page that is mapped as such is marked at its first page only.
+enum class ExclusiveMarks { kNone, kOfThePage, kOfTheFolio };
+
 // Both files, where they could be opened. Not thread-safe.
 class FrameReader {
  public:
-  FrameReader(const procfs::Root& root, bool marks_known);
+  // `pages_per_window`: no transparent huge page is larger.
+  FrameReader(const procfs::Root& root, ExclusiveMarks marks, size_t pages_per_window);
 
   // The base zero page's frame, looked for by its flag in low memory; kNoFrame where it is not found. A few
   // milliseconds.
@@ -50,16 +56,19 @@ class FrameReader {
   bool has_counts() const { return counts_.has_value(); }
 
   // Answers for `frames` (any order, duplicates allowed; left sorted and unique). Files that can't be read answer
-  // nothing.
+  // nothing. A page of a huge page counts as marked where the first page is, whatever this kernel shows.
   void Read(std::vector<uint64_t>& frames, bool want_counts, FrameFacts& facts);
 
   uint64_t frames_read() const { return frames_read_; }
   uint64_t reads() const { return reads_; }
 
  private:
+  void AddMarksOfFirstPages(std::span<const uint64_t> frames, std::span<uint64_t> flags);
+
   std::optional<procfs::KpageFile> flags_;
   std::optional<procfs::KpageFile> counts_;
-  bool marks_known_;
+  ExclusiveMarks marks_;
+  size_t pages_per_window_;
   uint64_t frames_read_ = 0;
   uint64_t reads_ = 0;
 };

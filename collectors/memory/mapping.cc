@@ -6,7 +6,7 @@
 namespace cow::memory {
 namespace {
 
-MappingKind KindOf(const procfs::Vma& vma, pid_t pid, DeviceTypes& devices) {
+MappingKind KindOf(const procfs::Vma& vma, procfs::TaskId task, DeviceTypes& devices) {
   const std::string_view path = vma.path;
   if (path == "[heap]") return MappingKind::kHeap;
   if (path == "[stack]" || path.starts_with("[stack:")) return MappingKind::kStack;
@@ -15,7 +15,7 @@ MappingKind KindOf(const procfs::Vma& vma, pid_t pid, DeviceTypes& devices) {
       path.starts_with("/dev/zero")) {
     return MappingKind::kShmem;
   }
-  if (path.front() == '/' && devices.IsTmpfs(vma, pid)) return MappingKind::kShmem;
+  if (path.front() == '/' && devices.IsTmpfs(vma, task)) return MappingKind::kShmem;
   return MappingKind::kFile;
 }
 
@@ -34,24 +34,24 @@ void DeviceTypes::Learn(const std::vector<procfs::Mount>& mounts) {
   }
 }
 
-bool DeviceTypes::Has(const std::set<Device>& devices, const procfs::Vma& vma, pid_t pid) {
+bool DeviceTypes::Has(const std::set<Device>& devices, const procfs::Vma& vma, procfs::TaskId task) {
   const Device device(vma.device_major, vma.device_minor);
   // Only unnamed devices (major 0) can be tmpfs or hugetlbfs; a container's own ones are in its mount namespace.
   if (device.first == 0 && known_.insert(device).second) {
-    if (const auto mounts = procfs::ReadMountinfo(root_, pid)) Learn(*mounts);
+    if (const auto mounts = procfs::ReadMountinfo(root_, task)) Learn(*mounts);
   }
   return devices.contains(device);
 }
 
-std::vector<Mapping> ClassifyMappings(std::vector<procfs::Vma> vmas, pid_t pid, DeviceTypes& devices) {
+std::vector<Mapping> ClassifyMappings(std::vector<procfs::Vma> vmas, procfs::TaskId task, DeviceTypes& devices) {
   std::vector<Mapping> mappings;
   mappings.reserve(vmas.size());
   for (procfs::Vma& vma : vmas) {
     if (vma.path == "[vsyscall]") continue;
     Mapping mapping;
-    mapping.kind = KindOf(vma, pid, devices);
+    mapping.kind = KindOf(vma, task, devices);
     const bool anonymous_huge = vma.path.starts_with("/anon_hugepage");
-    mapping.hugetlb = anonymous_huge || (vma.inode != 0 && devices.IsHugetlbfs(vma, pid));
+    mapping.hugetlb = anonymous_huge || (vma.inode != 0 && devices.IsHugetlbfs(vma, task));
     if (anonymous_huge) mapping.kind = vma.shared ? MappingKind::kShmem : MappingKind::kAnon;
     mapping.vma = std::move(vma);
     mappings.push_back(std::move(mapping));

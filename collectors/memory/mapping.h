@@ -43,12 +43,12 @@ class DeviceTypes {
  public:
   explicit DeviceTypes(const procfs::Root& root);
 
-  bool IsTmpfs(const procfs::Vma& vma, pid_t pid) { return Has(tmpfs_, vma, pid); }
-  bool IsHugetlbfs(const procfs::Vma& vma, pid_t pid) { return Has(hugetlbfs_, vma, pid); }
+  bool IsTmpfs(const procfs::Vma& vma, procfs::TaskId task) { return Has(tmpfs_, vma, task); }
+  bool IsHugetlbfs(const procfs::Vma& vma, procfs::TaskId task) { return Has(hugetlbfs_, vma, task); }
 
  private:
   using Device = std::pair<uint32_t, uint32_t>;
-  bool Has(const std::set<Device>& devices, const procfs::Vma& vma, pid_t pid);
+  bool Has(const std::set<Device>& devices, const procfs::Vma& vma, procfs::TaskId task);
   void Learn(const std::vector<procfs::Mount>& mounts);
 
   procfs::Root root_;
@@ -58,7 +58,7 @@ class DeviceTypes {
 };
 
 // Classifies the VMAs of `pid`. [vsyscall] is left out: it is the kernel's and pagemap can't read it.
-std::vector<Mapping> ClassifyMappings(std::vector<procfs::Vma> vmas, pid_t pid, DeviceTypes& devices);
+std::vector<Mapping> ClassifyMappings(std::vector<procfs::Vma> vmas, procfs::TaskId task, DeviceTypes& devices);
 
 // The mapping that holds an address, or null. `mappings` in ascending order.
 const Mapping* FindMapping(std::span<const Mapping> mappings, uint64_t address);

@@ -21,8 +21,8 @@ inline constexpr uint64_t kNoFrame = 0;
 inline bool IsPresent(uint64_t entry) { return (entry & procfs::kPagemapPresent) != 0; }
 inline bool IsMappedOnce(uint64_t entry) { return (entry & procfs::kPagemapMappedOnce) != 0; }
 inline bool IsSwapEntry(uint64_t entry) { return !IsPresent(entry) && (entry & procfs::kPagemapSwapped) != 0; }
-// Swapped out, migrating, or otherwise elsewhere for the moment; guard regions are not pages.
-inline bool IsAway(uint64_t entry) { return IsSwapEntry(entry) && (entry & procfs::kPagemapGuard) == 0; }
+// Swapped out, migrating, or otherwise elsewhere for the moment; markers are not pages.
+inline bool IsAway(uint64_t entry) { return IsSwapEntry(entry) && !procfs::IsMarker(entry); }
 inline uint64_t FrameOf(uint64_t entry) { return entry & procfs::kPagemapFrameMask; }
 
 // The frame of a present anonymous page that copy-on-write can share; kNoFrame for everything else: absent, swapped,

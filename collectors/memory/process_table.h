@@ -1,7 +1,8 @@
 // The processes of the host, kept from pass to pass with their identity.
 //
 // Identity is (pid, start time): a pid alone is reused. An exec keeps the identity and is seen by the address-space
-// layout that it redraws. Kernel threads and zombies have no memory and are not kept. Not thread-safe.
+// layout that it redraws. Kernel threads and zombies have no memory and are not kept; a process whose leader ended
+// before its other threads has, and is. Not thread-safe.
 #pragma once
 
 #include <sys/types.h>
@@ -38,9 +39,10 @@ struct LayoutKey {
 struct Process {
   pid_t pid = 0;
   uint64_t start_ticks = 0;
+  procfs::TaskId memory = 0;        // whose files show the memory: the process, or a thread that outlived its leader
   procfs::Stat stat;                // of the last update
   procfs::Status status;            // of the last update
-  std::optional<LayoutKey> layout;  // empty: hidden by permission
+  std::optional<LayoutKey> layout;  // from stat, or from maps where stat hides it; empty: hidden by permission
   bool baseline = false;            // was there at the exporter's first look
   uint64_t since_pass = 0;          // the update that saw it first, or first after its last exec
   bool executed = false;            // exec since the update before
@@ -71,6 +73,7 @@ class ProcessTable {
 
  private:
   void UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>>& next);
+  std::optional<procfs::TaskId> FindMemory(procfs::Stat& stat) const;
 
   procfs::Root root_;
   size_t max_processes_;

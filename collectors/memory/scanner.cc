@@ -1,10 +1,12 @@
 #include "collectors/memory/scanner.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <ctime>
 #include <string>
+#include <utility>
 
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/maps.h"
@@ -30,22 +32,25 @@ constexpr uint64_t kSparseSlackPages = 16384;
 constexpr uint64_t kDenseSliceBytes = uint64_t{32} << 20;
 constexpr uint64_t kSparseSliceBytes = uint64_t{16} << 30;
 constexpr uint64_t kSparseSlicePages = 4096;
+// smaps_rollup holds the target's mmap lock while it walks: only processes up to this size are asked for it where no
+// collector sets another limit.
+constexpr uint64_t kMaxSmapsBytes = uint64_t{512} << 20;
 // Windows compared at most to find out whether two processes are related.
 constexpr size_t kProbeWindows = 256;
 
 constexpr uint64_t kUninteresting = procfs::kPagemapSoftDirty | procfs::kPagemapUffdWriteProtected;
 
-// Linux 5.19 has the AnonExclusive mark: root/sys/kernel/osrelease.
-bool KernelHasExclusiveMarks(const procfs::Root& root) {
+// By the kernel's version: root/sys/kernel/osrelease.
+ExclusiveMarks MarksOfKernel(const procfs::Root& root) {
   const auto release = procfs::ReadTextFile(root.ProcPath("sys/kernel/osrelease"));
-  if (!release) return false;
-  unsigned major = 0;
-  unsigned minor = 0;
+  if (!release) return ExclusiveMarks::kNone;
+  std::pair<unsigned, unsigned> version;
   const char* end = release->data() + release->size();
-  const auto [dot, error] = std::from_chars(release->data(), end, major);
-  if (error != std::errc() || dot == end || *dot != '.') return false;
-  if (std::from_chars(dot + 1, end, minor).ec != std::errc()) return false;
-  return major > 5 || (major == 5 && minor >= 19);
+  const auto [dot, error] = std::from_chars(release->data(), end, version.first);
+  if (error != std::errc() || dot == end || *dot != '.') return ExclusiveMarks::kNone;
+  if (std::from_chars(dot + 1, end, version.second).ec != std::errc()) return ExclusiveMarks::kNone;
+  if (version < std::pair(5U, 19U)) return ExclusiveMarks::kNone;
+  return version < std::pair(6U, 12U) ? ExclusiveMarks::kOfThePage : ExclusiveMarks::kOfTheFolio;
 }
 
 bool LayoutsAreRandom(const procfs::Root& root) {
@@ -77,8 +82,8 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry)
       devices_(root_),
       zero_window_(pages_, 0),
       again_(pages_, 0) {
-  capabilities_.exclusive_marks = KernelHasExclusiveMarks(root_);
-  frames_ = std::make_unique<FrameReader>(root_, capabilities_.exclusive_marks);
+  const ExclusiveMarks marks = MarksOfKernel(root_);
+  frames_ = std::make_unique<FrameReader>(root_, marks, pages_);
   zero_frame_ = procfs::FindZeroPageFrame(root_, geometry_).value_or(kNoFrame);
   // Where the root is another system's tree, this process' own page tells nothing of it.
   const bool is_own_system = procfs::ReadLink(root_.ProcPath("self/exe")).has_value();
@@ -86,7 +91,7 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry)
   capabilities_.frames = zero_frame_ != kNoFrame;
   capabilities_.kpageflags = frames_->has_flags();
   capabilities_.kpagecount = frames_->has_counts();
-  capabilities_.exclusive_marks = capabilities_.exclusive_marks && capabilities_.kpageflags;
+  capabilities_.exclusive_marks = marks != ExclusiveMarks::kNone && capabilities_.kpageflags;
   capabilities_.pagemap_scan =
       scan_.Supports(procfs::kScanPresent | procfs::kScanSwapped | procfs::kScanZeroPage | procfs::kScanHuge);
   capabilities_.sees_every_process = procfs::SeesEveryProcess(root_);
@@ -100,17 +105,40 @@ ScanCounters Scanner::counters() const {
 }
 
 procfs::Result<procfs::Pagemap> Scanner::OpenPagemap(const Process& process) {
-  return procfs::Pagemap::Open(root_, process.pid);
+  return procfs::Pagemap::Open(root_, process.memory);
 }
 
 std::optional<bool> Scanner::SameMemory(const Process& a, const Process& b) {
-  return procfs::SameMemory(root_, a.pid, b.pid);
+  const auto answer = procfs::SameMemory(root_, a.memory, b.memory);
+  return answer ? answer : SameStack(a, b);
+}
+
+// By the pages below the end of the stack, which are in use, small and never another process' but by fork: one that is
+// mapped exactly once, and yet is in both, is in one address space. Where kcmp is denied.
+std::optional<bool> Scanner::SameStack(const Process& a, const Process& b) {
+  if (!capabilities_.frames || !a.layout) return std::nullopt;
+  const auto left = procfs::Pagemap::Open(root_, a.memory);
+  const auto right = procfs::Pagemap::Open(root_, b.memory);
+  if (!left || !right) return std::nullopt;
+  constexpr size_t kPages = 4;
+  std::array<uint64_t, kPages> of_a{};
+  std::array<uint64_t, kPages> of_b{};
+  const uint64_t first = geometry_.PageOf(a.layout->start_stack) - (kPages - 1);
+  if (!left->Read(first, of_a) || !right->Read(first, of_b)) return std::nullopt;
+  counters_.pagemap_pages += 2 * kPages;
+  counters_.pagemap_reads += 2;
+  for (size_t i = 0; i < kPages; ++i) {
+    const uint64_t frame = AnonFrame(of_a[i], zero_frame_);
+    if (frame == kNoFrame) continue;
+    return IsMappedOnce(of_a[i]) && frame == AnonFrame(of_b[i], zero_frame_);
+  }
+  return std::nullopt;
 }
 
 bool Scanner::LayoutIsRandom(const Process& process) {
   constexpr uint32_t kAddrNoRandomize = 0x0040000;
   if (!random_layouts_) return false;
-  const auto text = procfs::ReadTextFile(root_.ProcPath(process.pid, "personality"));
+  const auto text = procfs::ReadTextFile(root_.ProcPath(process.memory, "personality"));
   uint32_t personality = 0;
   if (!text || std::from_chars(text->data(), text->data() + text->size(), personality, 16).ec != std::errc())
     return false;
@@ -137,9 +165,9 @@ bool Scanner::FramesMatch(const procfs::Pagemap& a, const procfs::Pagemap& b, ui
 
 bool Scanner::ShareFrame(const Process& a, const Process& b) {
   if (!capabilities_.frames) return false;
-  const auto left = procfs::Pagemap::Open(root_, a.pid);
-  const auto right = procfs::Pagemap::Open(root_, b.pid);
-  auto vmas = procfs::ReadMaps(root_, a.pid);
+  const auto left = procfs::Pagemap::Open(root_, a.memory);
+  const auto right = procfs::Pagemap::Open(root_, b.memory);
+  auto vmas = procfs::ReadMaps(root_, a.memory);
   if (!left || !right || !vmas) return false;
   // Relocated data of the program and its libraries comes first in the address space, and is never written again: a
   // relative is recognised within a few windows.
@@ -250,7 +278,7 @@ void Scanner::AddPopulatedRanges(const Mapping& mapping, Cursor& cursor, std::ve
 
 std::vector<bool> Scanner::EmptyByScreening(const Member& member) const {
   std::vector<bool> empty(member.mappings.size(), false);
-  const auto areas = procfs::ReadSmaps(root_, member.process->pid);
+  const auto areas = procfs::ReadSmaps(root_, member.process->memory);
   if (!areas) return empty;
   for (const procfs::SmapsVma& area : *areas) {
     if (area.rss_bytes + area.swap_bytes != 0) continue;
@@ -354,42 +382,46 @@ void Scanner::SampleLonely(Cursor& cursor) {
   if (ReadEntries(cursor, first, entries) && AnyShared(entries)) cursor.member->shares_unseen = true;
 }
 
-std::vector<Scanner::Cursor> Scanner::Prepare(Family& family, std::vector<procfs::Pagemap>& borrowed,
-                                              FamilyView& view) {
+bool Scanner::OpenMember(Member& member, std::vector<procfs::Pagemap>& borrowed, Cursor& cursor) {
+  if (member.pagemap) {
+    cursor.pagemap = &*member.pagemap;
+  } else if (auto pagemap = procfs::Pagemap::Open(root_, member.process->memory)) {
+    borrowed.push_back(std::move(*pagemap));
+    cursor.pagemap = &borrowed.back();
+  } else {
+    member.unread = pagemap.error();
+    return false;
+  }
+  auto vmas = procfs::ReadMaps(root_, member.process->memory);
+  if (!vmas) {
+    member.unread = vmas.error();
+    return false;
+  }
+  member.mappings = ClassifyMappings(std::move(*vmas), member.process->memory, devices_);
+  cursor.member = &member;
+  return true;
+}
+
+std::vector<Scanner::Cursor> Scanner::Prepare(Family& family, std::vector<procfs::Pagemap>& borrowed) {
   std::vector<Cursor> cursors;
   cursors.reserve(family.members.size());
   borrowed.reserve(family.members.size());
+  Mode best = Mode::kFull;
+  if (!capabilities_.frames) {
+    best = Mode::kNoFrames;
+  } else if (!capabilities_.kpageflags || !capabilities_.kpagecount) {
+    best = Mode::kNoKpage;
+  }
   for (const auto& member : family.members) {
     member->unread.reset();
     member->mappings.clear();
+    member->mode = best;
     Cursor cursor;
-    cursor.member = member.get();
-    if (member->pagemap) {
-      cursor.pagemap = &*member->pagemap;
-    } else if (auto pagemap = procfs::Pagemap::Open(root_, member->process->pid)) {
-      borrowed.push_back(std::move(*pagemap));
-      cursor.pagemap = &borrowed.back();
-    } else {
-      member->unread = pagemap.error();
+    if (OpenMember(*member, borrowed, cursor)) {
+      cursors.push_back(std::move(cursor));
+    } else if (member->unread->kind == procfs::ErrorKind::kDenied) {
+      member->mode = Mode::kNone;
     }
-    if (cursor.pagemap != nullptr) {
-      auto vmas = procfs::ReadMaps(root_, member->process->pid);
-      if (vmas) {
-        member->mappings = ClassifyMappings(std::move(*vmas), member->process->pid, devices_);
-        cursors.push_back(std::move(cursor));
-      } else {
-        member->unread = vmas.error();
-      }
-    }
-    Mode mode = Mode::kFull;
-    if (member->unread && member->unread->kind == procfs::ErrorKind::kDenied) {
-      mode = Mode::kNone;
-    } else if (!capabilities_.frames) {
-      mode = Mode::kNoFrames;
-    } else if (!capabilities_.kpageflags || !capabilities_.kpagecount) {
-      mode = Mode::kNoKpage;
-    }
-    view.modes[static_cast<size_t>(mode)] = true;
   }
   return cursors;
 }
@@ -440,11 +472,11 @@ bool Scanner::ScanFamily(Family& family, std::chrono::milliseconds full_every, S
     return true;
   }
   std::vector<procfs::Pagemap> borrowed;
-  std::vector<Cursor> cursors = Prepare(family, borrowed, view);
+  std::vector<Cursor> cursors = Prepare(family, borrowed);
   Walk walk{MustWalk(family), false};
   for (Cursor& cursor : cursors) {
     cursor.ranges = RangesOf(cursor, walk.all);
-    if (walk.all && procfs::ReadKsmMergingPages(root_, cursor.member->process->pid).value_or(0) > 0) {
+    if (walk.all && procfs::ReadKsmMergingPages(root_, cursor.member->process->memory).value_or(0) > 0) {
       walk.ksm_in_use = true;
     }
   }
@@ -484,6 +516,7 @@ bool Scanner::ScanFamily(Family& family, std::chrono::milliseconds full_every, S
   }
   if (!ReadSmaps(family, observer)) return false;
   view.smaps = smaps_;
+  for (const auto& member : family.members) view.modes[static_cast<size_t>(member->mode)] = true;
   judgement_.Clear();
   MovedSharing moved;
   if (walk.all) FinishLedger(family, moved);
@@ -495,23 +528,30 @@ bool Scanner::ScanFamily(Family& family, std::chrono::milliseconds full_every, S
   return true;
 }
 
+// smaps_rollup asks for less than pagemap does (ptrace read permission, no CAP_DAC_READ_SEARCH): it is what is left to
+// know of a process whose page table is denied.
 bool Scanner::ReadSmaps(const Family& family, ScanObserver& observer) {
   smaps_.clear();
-  if (!needs_.smaps_rollup_max_bytes) return true;
   for (const auto& member : family.members) {
     SmapsReading& reading = smaps_.emplace_back();
     const Process& process = *member->process;
+    const bool denied = member->mode == Mode::kNone;
+    if (!denied && !needs_.smaps_rollup_max_bytes) continue;
     // Swapped pages are walked as resident ones are.
-    if (process.ResidentBytes() + process.status.swap_bytes.value_or(0) > *needs_.smaps_rollup_max_bytes) {
+    const uint64_t bytes = process.ResidentBytes() + process.status.swap_bytes.value_or(0);
+    if (bytes > needs_.smaps_rollup_max_bytes.value_or(kMaxSmapsBytes)) {
       reading.state = SmapsReading::State::kTooLarge;
       continue;
     }
     if (!observer.Continue()) return false;
-    if (const auto sums = procfs::ReadSmapsRollup(root_, process.pid)) {
-      reading = {SmapsReading::State::kRead, *sums};
-    } else if (sums.error().kind == procfs::ErrorKind::kGone) {
-      reading.state = SmapsReading::State::kGone;
+    const auto sums = procfs::ReadSmapsRollup(root_, process.memory);
+    if (!sums) {
+      const bool gone = sums.error().kind == procfs::ErrorKind::kGone;
+      reading.state = gone ? SmapsReading::State::kGone : SmapsReading::State::kUnreadable;
+      continue;
     }
+    reading = {SmapsReading::State::kRead, *sums};
+    if (denied) member->mode = Mode::kNoPagemap;
   }
   return true;
 }

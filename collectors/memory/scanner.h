@@ -102,7 +102,9 @@ class Scanner : public FrameProbe {
     bool maps_window = false;
   };
 
-  std::vector<Cursor> Prepare(Family& family, std::vector<procfs::Pagemap>& borrowed, FamilyView& view);
+  // Opens a member's page table and reads its mappings; false if that can't be done, and why is in `unread`.
+  bool OpenMember(Member& member, std::vector<procfs::Pagemap>& borrowed, Cursor& cursor);
+  std::vector<Cursor> Prepare(Family& family, std::vector<procfs::Pagemap>& borrowed);
   bool MustWalk(const Family& family) const;
   std::vector<PageRange> RangesOf(Cursor& cursor, bool walk_all);
   void AddPopulatedRanges(const Mapping& mapping, Cursor& cursor, std::vector<PageRange>& ranges);
@@ -110,6 +112,7 @@ class Scanner : public FrameProbe {
   void ScanUnwalked(Cursor& cursor, bool count_sizes, Unwalked& unwalked);
   void ScanMapping(Cursor& cursor, const procfs::Vma& vma, uint64_t any_of, uint64_t return_mask, bool sparse);
   void SampleLonely(Cursor& cursor);
+  std::optional<bool> SameStack(const Process& a, const Process& b);
   bool AnyShared(std::span<const uint64_t> entries);
   bool FramesMatch(const procfs::Pagemap& a, const procfs::Pagemap& b, uint64_t first, size_t pages);
   bool ReadEntries(Cursor& cursor, uint64_t first, std::span<uint64_t> entries);

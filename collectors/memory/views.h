@@ -18,15 +18,6 @@
 
 namespace cow::memory {
 
-// How much of the page tables could be seen of a process.
-enum class Mode {
-  kFull,
-  kNoKpage,   // frames, but neither kpageflags nor kpagecount
-  kNoFrames,  // pagemap without frame numbers: sharing by bit 56, nothing by whom
-  kNone,      // no pagemap: sizes and faults only
-};
-inline constexpr size_t kModes = 4;
-
 // Pages of one mapping within one window, by what their entries say. Base pages.
 struct SegmentTally {
   uint64_t anon = 0;           // present, anonymous; the zero page is not in it
@@ -92,10 +83,10 @@ struct Needs {
   }
 };
 
-// What smaps_rollup says of one member.
+// What smaps_rollup says of one member. It is also read where the page table is denied.
 struct SmapsReading {
-  enum class State { kRead, kTooLarge, kGone, kUnreadable };
-  State state = State::kUnreadable;
+  enum class State { kNotNeeded, kRead, kTooLarge, kGone, kUnreadable };
+  State state = State::kNotNeeded;
   procfs::SmapsRollup sums;  // of kRead
 };
 
@@ -110,7 +101,7 @@ struct FamilyView {
   std::array<bool, kModes> modes{};  // in use by its members
   bool frames_known = true;  // false: zero pages could not be told from others in the windows, only in `unwalked`
   bool scan_known = true;    // PAGEMAP_SCAN is there: huge_pmd is a count; else it is unknown
-  std::span<const SmapsReading> smaps;  // of the members in their order; empty if nobody needs it
+  std::span<const SmapsReading> smaps;  // of the members in their order
 };
 
 // A family at the end of a pass, read in it or not.

@@ -12,11 +12,11 @@ namespace cow::procfs {
 namespace {
 
 // The text of a file of the process; empty if the kernel has none of this name while the process lives.
-Result<std::optional<std::string>> ReadIfThere(const Root& root, pid_t pid, std::string_view file) {
-  const std::string path = root.ProcPath(pid, file);
+Result<std::optional<std::string>> ReadIfThere(const Root& root, TaskId task, std::string_view file) {
+  const std::string path = root.ProcPath(task, file);
   auto text = ReadTextFile(path);
   if (!text) {
-    const bool lives = access(root.ProcPath(pid, "").c_str(), F_OK) == 0;
+    const bool lives = access(root.ProcPath(task, "").c_str(), F_OK) == 0;
     if (text.error().error_number == ENOENT && lives) return std::nullopt;
     return tl::unexpected(text.error());
   }
@@ -25,14 +25,14 @@ Result<std::optional<std::string>> ReadIfThere(const Root& root, pid_t pid, std:
   return std::move(*text);
 }
 
-Result<std::optional<uint64_t>> ReadMergingPages(const Root& root, pid_t pid) {
-  const auto text = ReadIfThere(root, pid, "ksm_merging_pages");
+Result<std::optional<uint64_t>> ReadMergingPages(const Root& root, TaskId task) {
+  const auto text = ReadIfThere(root, task, "ksm_merging_pages");
   if (!text) return tl::unexpected(text.error());
   if (!*text) return std::nullopt;
   std::string_view rest = **text;
   std::string_view line;
   text::NextLine(rest, line);
-  const auto pages = text::NumberField<uint64_t>(root.ProcPath(pid, "ksm_merging_pages"), "pages", text::Trim(line));
+  const auto pages = text::NumberField<uint64_t>(root.ProcPath(task, "ksm_merging_pages"), "pages", text::Trim(line));
   if (!pages) return tl::unexpected(pages.error());
   return *pages;
 }
@@ -48,15 +48,15 @@ Result<void> SetNumber(const std::string& path, std::string_view key, std::strin
 
 }  // namespace
 
-Result<uint64_t> ReadKsmMergingPages(const Root& root, pid_t pid) {
-  return ReadMergingPages(root, pid).map([](const std::optional<uint64_t>& pages) { return pages.value_or(0); });
+Result<uint64_t> ReadKsmMergingPages(const Root& root, TaskId task) {
+  return ReadMergingPages(root, task).map([](const std::optional<uint64_t>& pages) { return pages.value_or(0); });
 }
 
-Result<KsmStat> ReadKsmStat(const Root& root, pid_t pid) {
-  const auto text = ReadIfThere(root, pid, "ksm_stat");
+Result<KsmStat> ReadKsmStat(const Root& root, TaskId task) {
+  const auto text = ReadIfThere(root, task, "ksm_stat");
   if (!text) return tl::unexpected(text.error());
   KsmStat stat;
-  const std::string path = root.ProcPath(pid, "ksm_stat");
+  const std::string path = root.ProcPath(task, "ksm_stat");
   std::string_view rest = *text ? std::string_view(**text) : std::string_view();
   std::string_view line;
   while (text::NextLine(rest, line)) {
@@ -70,7 +70,7 @@ Result<KsmStat> ReadKsmStat(const Root& root, pid_t pid) {
     if (!read) return tl::unexpected(read.error());
   }
   if (!stat.merging_pages) {
-    const auto pages = ReadMergingPages(root, pid);
+    const auto pages = ReadMergingPages(root, task);
     if (!pages) return tl::unexpected(pages.error());
     stat.merging_pages = *pages;
   }

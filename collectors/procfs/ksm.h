@@ -13,7 +13,7 @@ namespace cow::procfs {
 
 // Pages of this process that KSM has merged. 0 where the kernel was built without KSM (the file is missing while the
 // process lives); kGone for a zombie or kernel thread.
-Result<uint64_t> ReadKsmMergingPages(const Root& root, pid_t pid);
+Result<uint64_t> ReadKsmMergingPages(const Root& root, TaskId task);
 
 // What KSM does for a process; what the kernel does not tell is empty.
 struct KsmStat {
@@ -24,6 +24,6 @@ struct KsmStat {
 };
 
 // All empty where the kernel was built without KSM; kGone for a zombie or kernel thread.
-Result<KsmStat> ReadKsmStat(const Root& root, pid_t pid);
+Result<KsmStat> ReadKsmStat(const Root& root, TaskId task);
 
 }  // namespace cow::procfs

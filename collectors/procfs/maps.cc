@@ -6,8 +6,8 @@
 
 namespace cow::procfs {
 
-Result<std::vector<Vma>> ReadMaps(const Root& root, pid_t pid) {
-  const std::string path = root.ProcPath(pid, "maps");
+Result<std::vector<Vma>> ReadMaps(const Root& root, TaskId task) {
+  const std::string path = root.ProcPath(task, "maps");
   const auto text = ReadTextFile(path);
   if (!text) return tl::unexpected(text.error());
   return ParseMaps(*text, path);

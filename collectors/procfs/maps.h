@@ -31,7 +31,7 @@ struct Vma {
 };
 
 // VMAs in ascending order of address, never overlapping (anything else is kMalformed).
-Result<std::vector<Vma>> ReadMaps(const Root& root, pid_t pid);
+Result<std::vector<Vma>> ReadMaps(const Root& root, TaskId task);
 Result<std::vector<Vma>> ParseMaps(std::string_view text, const std::string& path);
 
 // One line of maps, which is also the first line of each VMA of smaps.

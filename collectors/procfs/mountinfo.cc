@@ -65,8 +65,8 @@ Result<std::vector<Mount>> ReadPath(const std::string& path) {
 
 }  // namespace
 
-Result<std::vector<Mount>> ReadMountinfo(const Root& root, pid_t pid) {
-  return ReadPath(root.ProcPath(pid, "mountinfo"));
+Result<std::vector<Mount>> ReadMountinfo(const Root& root, TaskId task) {
+  return ReadPath(root.ProcPath(task, "mountinfo"));
 }
 
 Result<std::vector<Mount>> ReadSelfMountinfo(const Root& root) { return ReadPath(root.ProcPath("self/mountinfo")); }

@@ -22,7 +22,7 @@ struct Mount {
   std::string super_options;
 };
 
-Result<std::vector<Mount>> ReadMountinfo(const Root& root, pid_t pid);
+Result<std::vector<Mount>> ReadMountinfo(const Root& root, TaskId task);
 Result<std::vector<Mount>> ReadSelfMountinfo(const Root& root);
 Result<std::vector<Mount>> ParseMountinfo(std::string_view text, const std::string& path);
 

@@ -14,6 +14,9 @@ namespace {
 constexpr size_t kEntryBytes = sizeof(uint64_t);
 constexpr uint64_t kSwapTypeMask = 31;
 constexpr uint64_t kSwapTypes = 22;
+constexpr uint64_t kSwapTypeBits = 5;
+constexpr uint64_t kMarkerType = 31;
+constexpr uint64_t kMarkerFlags = 16;  // offsets below it; so low frames are never an anonymous page's
 
 // pread that retries EINTR and reads nothing at a page number whose offset no file has.
 ssize_t ReadAt(int descriptor, void* buffer, size_t bytes, uint64_t first_page, size_t skip_bytes) {
@@ -33,11 +36,17 @@ bool IsRealSwap(uint64_t entry) {
          (entry & kSwapTypeMask) < kSwapTypes;
 }
 
+bool IsMarker(uint64_t entry) {
+  if ((entry & kPagemapSwapped) == 0 || (entry & kPagemapPresent) != 0) return false;
+  const uint64_t offset = (entry & kPagemapFrameMask) >> kSwapTypeBits;
+  return (entry & kPagemapGuard) != 0 || ((entry & kSwapTypeMask) == kMarkerType && offset < kMarkerFlags);
+}
+
 Pagemap::Pagemap(FileDescriptor descriptor, std::string path)
     : descriptor_(std::move(descriptor)), path_(std::move(path)) {}
 
-Result<Pagemap> Pagemap::Open(const Root& root, pid_t pid) {
-  std::string path = root.ProcPath(pid, "pagemap");
+Result<Pagemap> Pagemap::Open(const Root& root, TaskId task) {
+  std::string path = root.ProcPath(task, "pagemap");
   auto descriptor = OpenReadOnly(path);
   if (!descriptor) return tl::unexpected(descriptor.error());
   return Pagemap(std::move(*descriptor), std::move(path));

@@ -32,9 +32,14 @@ inline constexpr uint64_t kPagemapPresent = uint64_t{1} << 63;
 // hwpoison, device-private, markers) also have bit 62 set.
 bool IsRealSwap(uint64_t entry);
 
+// True for an entry that only marks a place and holds no page: guard regions, and what userfaultfd leaves where it
+// write-protects or poisons nothing. They have the last swap type and, for an offset, a few flags (Linux 5.19,
+// include/linux/swapops.h); before, this type's offsets were page frames.
+bool IsMarker(uint64_t entry);
+
 class Pagemap {
  public:
-  static Result<Pagemap> Open(const Root& root, pid_t pid);
+  static Result<Pagemap> Open(const Root& root, TaskId task);
 
   // Fills `entries` with those of the virtual pages first_page, first_page + 1, … (page numbers, not addresses). kGone
   // when the address space ended; pages above the last user address read as zero entries (the kernel gives 0 bytes for

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "collectors/procfs/file_descriptor.h"
@@ -19,10 +20,8 @@ struct CloseDirectory {
   void operator()(DIR* directory) const { closedir(directory); }
 };
 
-}  // namespace
-
-Result<std::vector<pid_t>> ListProcesses(const Root& root) {
-  const std::string& path = root.procfs().empty() ? "/" : root.procfs();
+// The ids among the names of a directory, ascending.
+Result<std::vector<pid_t>> ListIds(const std::string& path) {
   const auto descriptor = OpenReadOnly(path, O_DIRECTORY);
   if (!descriptor) return tl::unexpected(descriptor.error());
   const int own_descriptor = fcntl(descriptor->get(), F_DUPFD_CLOEXEC, 0);  // fdopendir takes it over
@@ -50,5 +49,13 @@ Result<std::vector<pid_t>> ListProcesses(const Root& root) {
   std::sort(pids.begin(), pids.end());
   return pids;
 }
+
+}  // namespace
+
+Result<std::vector<pid_t>> ListProcesses(const Root& root) {
+  return ListIds(root.procfs().empty() ? "/" : root.procfs());
+}
+
+Result<std::vector<pid_t>> ListThreads(const Root& root, pid_t pid) { return ListIds(root.ProcPath(pid, "task")); }
 
 }  // namespace cow::procfs

@@ -35,8 +35,10 @@ Root::Root(std::string procfs, std::string sysfs)
 
 std::string Root::ProcPath(std::string_view file) const { return Join(procfs_, file); }
 
-std::string Root::ProcPath(pid_t pid, std::string_view file) const {
-  return Join(Join(procfs_, std::to_string(pid)), file);
+std::string Root::ProcPath(TaskId task, std::string_view file) const {
+  std::string directory = Join(procfs_, std::to_string(task.pid));
+  if (task.thread != 0) directory = Join(Join(directory, "task"), std::to_string(task.thread));
+  return Join(directory, file);
 }
 
 std::string Root::SysPath(std::string_view file) const { return Join(sysfs_, file); }

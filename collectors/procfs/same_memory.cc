@@ -8,10 +8,10 @@
 
 namespace cow::procfs {
 
-std::optional<bool> SameMemory(const Root& root, pid_t a, pid_t b) {
+std::optional<bool> SameMemory(const Root& root, TaskId a, TaskId b) {
   const auto self = ReadLink(root.ProcPath("self"));
   if (!self || *self != std::to_string(getpid())) return std::nullopt;
-  const auto order = syscall(SYS_kcmp, a, b, KCMP_VM, 0, 0);
+  const auto order = syscall(SYS_kcmp, a.KernelId(), b.KernelId(), KCMP_VM, 0, 0);
   if (order < 0) return std::nullopt;
   return order == 0;
 }

@@ -84,8 +84,8 @@ Error NoAddressSpace(const std::string& path) { return {ErrorKind::kGone, path, 
 
 }  // namespace
 
-Result<std::vector<SmapsVma>> ReadSmaps(const Root& root, pid_t pid) {
-  const std::string path = root.ProcPath(pid, "smaps");
+Result<std::vector<SmapsVma>> ReadSmaps(const Root& root, TaskId task) {
+  const std::string path = root.ProcPath(task, "smaps");
   const auto text = ReadTextFile(path);
   if (!text) return tl::unexpected(text.error());
   return ParseSmaps(*text, path);
@@ -107,8 +107,8 @@ Result<std::vector<SmapsVma>> ParseSmaps(std::string_view text, const std::strin
   return vmas;
 }
 
-Result<SmapsRollup> ReadSmapsRollup(const Root& root, pid_t pid) {
-  const std::string path = root.ProcPath(pid, "smaps_rollup");
+Result<SmapsRollup> ReadSmapsRollup(const Root& root, TaskId task) {
+  const std::string path = root.ProcPath(task, "smaps_rollup");
   const auto text = ReadTextFile(path);
   if (!text) return tl::unexpected(text.error());
   return ParseSmapsRollup(*text, path);

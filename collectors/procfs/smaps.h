@@ -30,7 +30,7 @@ struct SmapsVma {
   uint64_t swap_bytes = 0;
 };
 
-Result<std::vector<SmapsVma>> ReadSmaps(const Root& root, pid_t pid);
+Result<std::vector<SmapsVma>> ReadSmaps(const Root& root, TaskId task);
 Result<std::vector<SmapsVma>> ParseSmaps(std::string_view text, const std::string& path);
 
 // /proc/PID/smaps_rollup (4.14 and later): the sums over all VMAs. What a later kernel added is empty where it is
@@ -62,7 +62,7 @@ struct SmapsRollup {
 
 // The kernel holds the target's mmap lock over a whole VMA at least: callers bound the size.
 // kGone: no address space any more. kMalformed also where a field is missing that 4.14 had.
-Result<SmapsRollup> ReadSmapsRollup(const Root& root, pid_t pid);
+Result<SmapsRollup> ReadSmapsRollup(const Root& root, TaskId task);
 Result<SmapsRollup> ParseSmapsRollup(std::string_view text, const std::string& path);
 
 }  // namespace cow::procfs

@@ -58,10 +58,20 @@ bool Stat::HasNoMemory() const {
   return IsZombie() || ((flags & kExiting) != 0 && virtual_bytes == 0);
 }
 
+void Stat::TakeMemoryFrom(const Stat& thread) {
+  virtual_bytes = thread.virtual_bytes;
+  start_code = thread.start_code;
+  end_code = thread.end_code;
+  start_stack = thread.start_stack;
+  start_data = thread.start_data;
+  end_data = thread.end_data;
+  start_brk = thread.start_brk;
+}
+
 bool Stat::LayoutKnown() const { return start_code > 1 && start_stack != 0; }
 
-Result<Stat> ReadStat(const Root& root, pid_t pid) {
-  const std::string path = root.ProcPath(pid, "stat");
+Result<Stat> ReadStat(const Root& root, TaskId task) {
+  const std::string path = root.ProcPath(task, "stat");
   const auto text = ReadTextFile(path);
   if (!text) return tl::unexpected(text.error());
   return ParseStat(*text, path);

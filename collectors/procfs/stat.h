@@ -33,13 +33,16 @@ struct Stat {
 
   bool IsKernelThread() const;  // PF_KTHREAD
   bool IsZombie() const { return state == 'Z' || state == 'X'; }
-  // Ended, or on its way there with its memory given up already: its layout fields mean nothing then.
+  // Ended, or on its way there with its memory given up already: its layout fields mean nothing then. Other threads may
+  // live on in that memory.
   bool HasNoMemory() const;
+  // Takes the fields that describe the address space from the stat of a living thread of this process.
+  void TakeMemoryFrom(const Stat& thread);
   // False when permission hid the layout fields: then they mean nothing and must not be compared.
   bool LayoutKnown() const;
 };
 
-Result<Stat> ReadStat(const Root& root, pid_t pid);
+Result<Stat> ReadStat(const Root& root, TaskId task);
 
 // `path` is only used in errors.
 Result<Stat> ParseStat(std::string_view text, const std::string& path);

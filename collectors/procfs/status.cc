@@ -42,7 +42,7 @@ Result<Status> ReadPath(const std::string& path) {
 
 }  // namespace
 
-Result<Status> ReadStatus(const Root& root, pid_t pid) { return ReadPath(root.ProcPath(pid, "status")); }
+Result<Status> ReadStatus(const Root& root, TaskId task) { return ReadPath(root.ProcPath(task, "status")); }
 
 Result<Status> ReadSelfStatus(const Root& root) { return ReadPath(root.ProcPath("self/status")); }
 

@@ -27,7 +27,7 @@ struct Status {
   std::optional<uint64_t> effective_capabilities;  // CapEff bit mask
 };
 
-Result<Status> ReadStatus(const Root& root, pid_t pid);
+Result<Status> ReadStatus(const Root& root, TaskId task);
 // Of the reading process itself: root/self/status.
 Result<Status> ReadSelfStatus(const Root& root);
 Result<Status> ParseStatus(std::string_view text, const std::string& path);

@@ -94,8 +94,10 @@ class Process(subprocess.Popen):
 class Exporter(Process):
     """cow_exporter on an ephemeral port of the loopback device."""
 
-    def __init__(self, *flags):
-        super().__init__([binary("COW_EXPORTER"), "--web.listen-address=127.0.0.1:0", *flags], stderr=subprocess.PIPE)
+    def __init__(self, *flags, program=None, wrapper=()):
+        """`program`: a copy of ours; `wrapper`: the command that runs it, if not the test itself."""
+        program = program or binary("COW_EXPORTER")
+        super().__init__([*wrapper, program, "--web.listen-address=127.0.0.1:0", *flags], stderr=subprocess.PIPE)
         self.log = []
         self.address = None
         self._listening = threading.Event()
@@ -150,8 +152,9 @@ class Samples:
 class Workload(Process):
     """cow_workload; its commands are described in its source."""
 
-    def __init__(self):
-        super().__init__([binary("COW_WORKLOAD")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, wrapper=()):
+        """`wrapper`: the command that runs it, if not the test itself."""
+        super().__init__([*wrapper, binary("COW_WORKLOAD")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def do(self, command):
         self.stdin.write(command + "\n")

@@ -1,4 +1,5 @@
-"""A small host as files: /proc with two families, and with processes that can't be read, each for another reason.
+"""A small host as files: /proc with two families, and with processes that can't be read, each for another reason. The
+size of its pages is a parameter; what is counted in pages is the same for every size.
 
 Family "forker" (a parent and two children that it forked before anybody looked), in pages:
 
@@ -10,13 +11,11 @@ Family "forker" (a parent and two children that it forked before anybody looked)
   anonymous      1 swapped out in all three; 1 swapped out in the parent only; 1 of the second child alone
   shared memory  2, of which the second child maps 1
   stack          1 of each process itself
-
 """
 
 import os
 import struct
 
-PAGE = 4096
 PRESENT, SWAPPED, FILE, ONCE = (1 << bit for bit in (63, 62, 61, 56))
 FLAG_ANON, FLAG_SWAP_BACKED, FLAG_ZERO, FLAG_EXCLUSIVE = (1 << bit for bit in (12, 14, 24, 34))
 FLAG_LRU, FLAG_MAPPED = 1 << 5, 1 << 11
@@ -48,28 +47,32 @@ class Frames:
 
 
 class Process:
-    """Page tables and the texts about one process. `pages` maps page numbers to ("frame", n), ("zero",), ("swap", n)."""
+    """Page tables and the texts about one process. `pages` maps page numbers to ("frame", n), ("zero",), ("swap", n);
+    `mappings` and `layout` are in pages too."""
 
     def __init__(self, pid, parent, name, start, mappings, pages, layout, faults=0, cgroup="/"):
         self.pid, self.parent, self.name, self.start, self.mappings = pid, parent, name, start, mappings
         self.pages, self.layout, self.faults, self.cgroup = pages, layout, faults, cgroup
 
-    def write(self, tree, frames):
+    def write(self, tree, frames, page_bytes):
+        page_kib = page_bytes // 1024
         anon = sum(1 for page in self.pages.values() if page[0] == "frame" and page[1] < CACHE_FRAMES)
         cache = sum(1 for page in self.pages.values() if page[0] == "frame" and page[1] >= CACHE_FRAMES)
         swapped = sum(1 for page in self.pages.values() if page[0] == "swap")
         directory = str(self.pid)
-        tree.text(f"{directory}/stat", stat(self.pid, self.name, "S", self.parent, self.start, self.layout, self.faults,
-                                            vsize=sum(m[1] - m[0] for m in self.mappings) * PAGE))
+        tree.text(f"{directory}/stat", stat(self.pid, self.name, "S", self.parent, self.start,
+                                            [page * page_bytes for page in self.layout], self.faults,
+                                            vsize=sum(m[1] - m[0] for m in self.mappings) * page_bytes))
         escaped = self.name.replace("\\", "\\\\").replace("\n", "\\n")
         tree.text(f"{directory}/status",
                   f"Name:\t{escaped}\nTgid:\t{self.pid}\nPPid:\t{self.parent}\nUid:\t0\t0\t0\t0\n"
-                  f"RssAnon:\t{anon * 4} kB\nRssFile:\t{cache * 4} kB\nRssShmem:\t0 kB\nVmSwap:\t{swapped * 4} kB\n"
-                  "HugetlbPages:\t0 kB\n")
+                  f"RssAnon:\t{anon * page_kib} kB\nRssFile:\t{cache * page_kib} kB\nRssShmem:\t0 kB\n"
+                  f"VmSwap:\t{swapped * page_kib} kB\nHugetlbPages:\t0 kB\n")
         tree.text(f"{directory}/cgroup", f"0::{self.cgroup}\n")
         tree.text(f"{directory}/personality", "00000000\n")
         tree.text(f"{directory}/maps", "".join(
-            f"{first * PAGE:08x}-{last * PAGE:08x} {permissions} 00000000 {device} {inode} {path}".rstrip() + "\n"
+            f"{first * page_bytes:08x}-{last * page_bytes:08x} {permissions} 00000000 {device} {inode} {path}".rstrip()
+            + "\n"
             for first, last, permissions, device, inode, path in self.mappings))
         tree.link(f"{directory}/exe", "/usr/bin/" + self.name.split()[0])
         last = max(m[1] for m in self.mappings)
@@ -126,7 +129,7 @@ def forker_family(frames):
         (shared, shared + 2, "rw-s", "00:15", 12, "/dev/shm/forker"),
         (stack, stack + 2, "rw-p", "00:00", 0, "[stack]"),
     ]
-    layout = (text * PAGE, (text + 4) * PAGE, (stack + 1) * PAGE, data * PAGE, (data + 2) * PAGE, heap * PAGE)
+    layout = (text, text + 4, stack + 1, data, data + 2, heap)
     tables = []
     for member in range(3):
         table = {text + i: ("frame", 2000 + i) for i in range(4)}
@@ -162,7 +165,7 @@ def lonely_process(frames):
         (anonymous, anonymous + 16, "rw-p", "00:00", 0, ""),
         (stack, stack + 2, "rw-p", "00:00", 0, "[stack]"),
     ]
-    layout = (text * PAGE, (text + 2) * PAGE, (stack + 1) * PAGE, data * PAGE, (data + 5) * PAGE, 0x700 * PAGE)
+    layout = (text, text + 2, stack + 1, data, data + 5, 0x700)
     table = {text: ("frame", 2100), text + 1: ("frame", 2101)}
     table.update({data + i: ("frame", 300 + i) for i in range(3)})
     table.update({data + i: ("frame", 2102 + i) for i in (3, 4)})
@@ -175,20 +178,23 @@ def lonely_process(frames):
     return [Process(FIRST_PID + 10, 1, name, 2000, mappings, table, layout, 7)]
 
 
-def build(directory):
-    """Writes the tree; returns the flags that make the exporter look at it."""
+def build(directory, page_bytes=4096):
+    """Writes the tree; returns the flags that make the exporter look at it. A huge page is what one PMD maps: as many
+    pages as a page holds entries of 8 bytes."""
+    page_kib = page_bytes // 1024
     tree = Tree(os.path.join(directory, "proc"))
     frames = Frames()
     processes = forker_family(frames) + lonely_process(frames)
     for process in processes:
-        process.write(tree, frames)
+        process.write(tree, frames, page_bytes)
     tree.data("kpageflags", frames.words(frames.flags))
     tree.data("kpagecount", frames.words(frames.counts))
 
     denied = FIRST_PID + 20
     tree.text(f"{denied}/stat", stat(denied, "denied", "S", 1, 3000, (1, 1, 0, 0, 0, 0)))
-    tree.text(f"{denied}/status", f"Name:\tdenied\nTgid:\t{denied}\nPPid:\t1\nUid:\t7\t7\t7\t7\nRssAnon:\t400 kB\n"
-                                  "RssFile:\t100 kB\nRssShmem:\t0 kB\nVmSwap:\t0 kB\n")
+    tree.text(f"{denied}/status", f"Name:\tdenied\nTgid:\t{denied}\nPPid:\t1\nUid:\t7\t7\t7\t7\n"
+                                  f"RssAnon:\t{100 * page_kib} kB\nRssFile:\t{25 * page_kib} kB\n"
+                                  "RssShmem:\t0 kB\nVmSwap:\t0 kB\n")
     tree.text(f"{denied}/cgroup", "0::/user.slice/user-7.slice/session-1.scope\n")
     for name in ("maps", "pagemap", "smaps", "smaps_rollup"):
         tree.link(f"{denied}/{name}", UNREADABLE)
@@ -201,17 +207,17 @@ def build(directory):
     tree.text(f"{zombie}/stat", stat(zombie, "forker", "Z", FIRST_PID, 1200, (0,) * 6))
 
     tree.text("stat", "cpu 1 2 3\nbtime 1700000000\nprocesses 5\n")
-    tree.text("meminfo", "MemTotal: 100000 kB\nAnonPages: 144 kB\n")
+    tree.text("meminfo", f"MemTotal: 100000 kB\nAnonPages: {36 * page_kib} kB\n")
     tree.text("sys/kernel/osrelease", "6.1.0\n")
     tree.text("sys/kernel/randomize_va_space", "2\n")
-    tree.data("self/auxv", struct.pack("<6Q", 6, PAGE, 17, 100, 0, 0))
+    tree.data("self/auxv", struct.pack("<6Q", 6, page_bytes, 17, 100, 0, 0))
     tree.text("self/status", "Name:\tcow_exporter\nTgid:\t9\nPPid:\t1\nUid:\t0\t0\t0\t0\nCapEff:\t000001ffffffffff\n")
     tree.link("self/ns/pid", "pid:[4026531836]")
     tree.link("self/ns/user", "user:[4026531837]")
     mounts = f"20 1 0:20 / {tree.root} rw,nosuid - proc proc rw\n21 1 0:21 / /dev/shm rw - tmpfs tmpfs rw\n"
     tree.text("self/mountinfo", mounts)
     sysfs = Tree(os.path.join(directory, "sys"))
-    sysfs.text("kernel/mm/transparent_hugepage/hpage_pmd_size", "2097152\n")
+    sysfs.text("kernel/mm/transparent_hugepage/hpage_pmd_size", f"{page_bytes // 8 * page_bytes}\n")
     sysfs.text("fs/cgroup/system.slice/forker.service/memory.max", "1048576\n")
     sysfs.text("fs/cgroup/system.slice/forker.service/memory.current", "524288\n")
     return [f"--path.procfs={tree.root}", f"--path.sysfs={sysfs.root}", "--web.disable-exporter-metrics"]

@@ -1,5 +1,6 @@
-"""The program's whole output for a fixture, against the committed text. --update writes that text anew: look at the
-difference before it is committed."""
+"""The program's whole output for a fixture, once with pages of 4 KiB and once with 64 KiB, against the committed texts; and
+one against the other: the same pages in bytes 16 times larger. --update writes the texts anew: look at the difference
+before it is committed."""
 
 import argparse
 import difflib
@@ -11,13 +12,18 @@ import tempfile
 
 import fixture
 
-GOLDEN = pathlib.Path(__file__).parent / "once.txt"
+SMALL_PAGE, LARGE_PAGE = 4096, 65536
+GOLDEN = {SMALL_PAGE: "once.txt", LARGE_PAGE: "once-64k.txt"}
 # Series whose value is of the moment, of the build or of the machine, not of the fixture.
 VOLATILE = re.compile(
     r"^(cow_scan_duration_seconds|cow_scan_cpu_seconds_total|cow_scan_timestamp_seconds|cow_scan_rests_total"
     r"|cow_scrape_collector_duration_seconds|cow_exporter_config_last_reload_success_timestamp_seconds"
     r"|cow_ledger_bytes)((?:\{.*\})?) \S+$")
 BUILD_INFO = re.compile(r"^cow_exporter_build_info\{.*\} 1$")
+# In bytes, but not of pages.
+NOT_OF_PAGES = re.compile(r"^cow_cgroup_memory_(limit|usage)_bytes\{")
+# A window spans more pages where a page is larger: fewer reads, of more entries with the holes between mappings.
+OF_READING = re.compile(r"^cow_scan_(calls|pages)_total\b")
 
 
 def stable(line):
@@ -26,26 +32,50 @@ def stable(line):
     return VOLATILE.sub(r"\1\2 VOLATILE", line)
 
 
+def output(exporter, page_bytes):
+    with tempfile.TemporaryDirectory(prefix="cow_golden_") as directory:
+        run = subprocess.run([exporter, "--once", *fixture.build(directory, page_bytes)], capture_output=True,
+                             text=True, timeout=30, check=False)
+    sys.stderr.write(run.stderr)
+    if run.returncode != 0:
+        sys.exit(f"FAILED: exit code {run.returncode}")
+    return [stable(line) + "\n" for line in run.stdout.splitlines()]
+
+
+def scaled(line):
+    """The line as it must be with large pages."""
+    series, value = line.rsplit(" ", 1)
+    name = series.split("{")[0]
+    in_bytes = re.search(r"_bytes(_total|_sum)?$", name) and not NOT_OF_PAGES.match(series)
+    if line.startswith("#") or value == "VOLATILE\n" or not in_bytes:
+        return line
+    return f"{series} {int(value) * (LARGE_PAGE // SMALL_PAGE)}\n"
+
+
+def differs(expected, lines, what):
+    difference = list(difflib.unified_diff(expected, lines, "expected", "output"))
+    if difference:
+        sys.stdout.writelines([f"{what}:\n", *difference])
+    return bool(difference)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--exporter", required=True, help="the program")
     parser.add_argument("--update", action="store_true")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="cow_golden_") as directory:
-        run = subprocess.run([arguments.exporter, "--once", *fixture.build(directory)], capture_output=True, text=True,
-                             timeout=30, check=False)
-    sys.stderr.write(run.stderr)
-    if run.returncode != 0:
-        sys.exit(f"FAILED: exit code {run.returncode}")
-    lines = [stable(line) + "\n" for line in run.stdout.splitlines()]
-    if arguments.update:
-        GOLDEN.write_text("".join(lines), encoding="utf-8")
-        return
-    expected = GOLDEN.read_text(encoding="utf-8").splitlines(keepends=True)
-    difference = list(difflib.unified_diff(expected, lines, "expected", "output"))
-    sys.stdout.writelines(difference)
-    if difference:
-        sys.exit("FAILED: the output is not the expected one (--update, if it should be)")
+    outputs = {page_bytes: output(arguments.exporter, page_bytes) for page_bytes in GOLDEN}
+    failed = False
+    for page_bytes, name in GOLDEN.items():
+        golden = pathlib.Path(__file__).parent / name
+        if arguments.update:
+            golden.write_text("".join(outputs[page_bytes]), encoding="utf-8")
+        expected = golden.read_text(encoding="utf-8").splitlines(keepends=True)
+        failed |= differs(expected, outputs[page_bytes], f"{name} (--update, if the output is as it should be)")
+    small, large = ([line for line in outputs[size] if not OF_READING.match(line)] for size in (SMALL_PAGE, LARGE_PAGE))
+    failed |= differs([scaled(line) for line in small], large, "large pages, from small pages")
+    if failed:
+        sys.exit("FAILED: the output is not the expected one")
 
 
 main()

@@ -58,6 +58,7 @@ class CostTest : public LiveTest {
 };
 
 TEST_F(CostTest, MemoryOfALonelyProcessIsNotWalked) {
+  if (const std::string reason = WhyNoPagemapScan(Pass()); !reason.empty()) GTEST_SKIP() << reason;
   workload().Map(0, "a", 65536);  // 256 MiB
   AddedBy(
       {512, 16}, [this] { Do("write 0 a 0 65536"); }, [this] { Do("dontneed 0 a 0 65536"); });
@@ -66,6 +67,7 @@ TEST_F(CostTest, MemoryOfALonelyProcessIsNotWalked) {
 }
 
 TEST_F(CostTest, HolesOfALonelyProcessCostNothing) {
+  if (const std::string reason = WhyNoPagemapScan(Pass()); !reason.empty()) GTEST_SKIP() << reason;
   int round = 0;
   const auto make = [&] {
     const std::string number = std::to_string(++round);
@@ -82,6 +84,7 @@ TEST_F(CostTest, HolesOfALonelyProcessCostNothing) {
 }
 
 TEST_F(CostTest, HolesOfAFamilyCostLittle) {
+  if (const std::string reason = WhyNoPagemapScan(Pass()); !reason.empty()) GTEST_SKIP() << reason;
   workload().Map(0, "a", 1000);
   workload().Map(0, "none", kTebibytePages, "none");
   workload().Map(0, "big", kTebibytePages, "noreserve");

@@ -28,16 +28,6 @@ class NoLimit : public collectors::PassControl {
   bool Continue() override { return true; }
 };
 
-collectors::EngineOptions DefaultCollectors(std::chrono::minutes full_every, std::vector<std::string> more) {
-  collectors::EngineOptions options;
-  options.collectors = std::move(more);
-  for (const collectors::CollectorInfo& info : collectors::AvailableCollectors()) {
-    if (info.enabled_by_default) options.collectors.emplace_back(info.name);
-  }
-  options.full_every = full_every;
-  return options;
-}
-
 std::string ProcPath(pid_t pid, std::string_view file) {
   return "/proc/" + std::to_string(pid) + "/" + std::string(file);
 }
@@ -112,15 +102,37 @@ double Sample::At(const std::string& series) const {
 
 double Sample::BreaksOfAllSides() const { return At(kParentBreaks) + At(kChildBreaks) + At(kUnknownBreaks); }
 
+double Change::UnsharedPages() const {
+  double pages = 0;
+  for (const char* cause : {"exit", "unmap", "collapse", "unknown"}) pages += Pages(Unshared(cause));
+  return pages;
+}
+
 std::chrono::minutes DefaultFullEvery() {
   const char* minutes = std::getenv("COW_LIVE_FULL_EVERY_MINUTES");  // NOLINT(concurrency-mt-unsafe)
   return std::chrono::minutes(minutes == nullptr ? 0 : std::stoi(minutes));
 }
 
-LiveTest::LiveTest(std::chrono::minutes full_every, std::vector<std::string> more)
+collectors::EngineOptions DefaultOptions(std::chrono::minutes full_every, const std::vector<std::string>& more) {
+  collectors::EngineOptions options;
+  options.collectors = more;
+  for (const collectors::CollectorInfo& info : collectors::AvailableCollectors()) {
+    if (info.enabled_by_default) options.collectors.emplace_back(info.name);
+  }
+  options.full_every = full_every;
+  return options;
+}
+
+void ExpectNoVerdict(const Change& change) {
+  EXPECT_EQ(change.BreaksOfAllSides(), 0);
+  EXPECT_EQ(change.UnsharedPages(), 0);
+  EXPECT_EQ(change.Pages(kUnattributed), 0);
+}
+
+LiveTest::LiveTest(std::chrono::minutes full_every, const std::vector<std::string>& more)
     : group_("live" + std::to_string(getpid())),
       workload_(StartWorkload(group_)),
-      engine_(procfs::Root("/proc"), DefaultCollectors(full_every, std::move(more))) {}
+      engine_(procfs::Root("/proc"), DefaultOptions(full_every, more)) {}
 
 void LiveTest::SetUp() {
   if (Pass().At("cow_exporter_capability{feature=frames}") == 0) {
@@ -134,10 +146,39 @@ std::unique_ptr<testing::Workload> LiveTest::StartWorkload(const std::string& gr
   return workload;
 }
 
-Sample LiveTest::Pass(std::string_view group) {
+Sample LiveTest::PassOf(collectors::Engine& engine, std::string_view group) const {
   NoLimit control;
-  if (!engine_.RunPass(control)) throw std::runtime_error("the pass was not completed");
-  return {engine_.Collect(), group};
+  if (!engine.RunPass(control)) throw std::runtime_error("the pass was not completed");
+  Sample sample(engine.Collect(), group);
+  if (!all_is_read_) return sample;
+  if (sample.Has("cow_scan_coverage_ratio")) {
+    EXPECT_EQ(sample.At("cow_scan_coverage_ratio"), 1);
+  }
+  for (const char* reason : {"denied", "gone", "budget", "malformed"}) {
+    const std::string series = std::string("cow_unread_processes{reason=").append(reason).append("}");
+    if (sample.Has(series)) {
+      EXPECT_EQ(sample.At(series), 0) << reason;
+    }
+  }
+  return sample;
+}
+
+int LiveTest::ForkOver(const std::string& name, size_t pages, std::string_view kind) {
+  workload().Map(0, name, pages, kind);
+  Write(0, name, 0, pages);
+  return ForkWarm(0);
+}
+
+int LiveTest::ForkWarm(int parent) {
+  const int child = Fork(parent);
+  Idle(parent);
+  Idle(child);
+  return child;
+}
+
+void LiveTest::Write(int id, std::string_view name, size_t first, size_t pages) {
+  Do("write " + std::to_string(id) + " " + std::string(name) + " " + std::to_string(first) + " " +
+     std::to_string(pages));
 }
 
 std::string WhyNoHugePages() {
@@ -145,6 +186,10 @@ std::string WhyNoHugePages() {
   std::string modes;
   if (!std::getline(file, modes)) return "the kernel has no transparent huge pages";
   return modes.find("[never]") == std::string::npos ? "" : "transparent huge pages are off";
+}
+
+std::string WhyNoPagemapScan(const Sample& sample) {
+  return sample.At("cow_exporter_capability{feature=pagemap_scan}") != 0 ? "" : "needs PAGEMAP_SCAN (Linux 6.7)";
 }
 
 std::vector<uint64_t> ReadPagemap(pid_t pid, uint64_t address, size_t pages) {

@@ -44,6 +44,8 @@ class Change {
   double Of(const std::string& series) const { return after_.At(series) - before_.At(series); }
   double Pages(const std::string& series) const { return Of(series) / static_cast<double>(PageBytes()); }
   double BreaksOfAllSides() const { return after_.BreaksOfAllSides() - before_.BreaksOfAllSides(); }
+  // Of all causes.
+  double UnsharedPages() const;
 
  private:
   const Sample& before_;
@@ -57,6 +59,9 @@ inline constexpr const char* kUnknownBreaks = "cow_breaks_total{side=unknown}";
 inline constexpr const char* kAnonBreaks = "cow_break_bytes_total{mapping=anon}";
 inline constexpr const char* kExposure = "cow_exposure_bytes";
 inline constexpr const char* kUnattributed = "cow_unattributed_bytes_total";
+inline constexpr const char* kUnresolved = "cow_unresolved_bytes";
+inline constexpr const char* kUnmatched = "cow_unmatched_shared_bytes";
+inline constexpr const char* kFootprint = "cow_footprint_bytes";
 
 std::string Unshared(std::string_view cause);
 
@@ -65,15 +70,22 @@ constexpr int kIdleStackPages = 4;
 // Every pass reads everything, unless the environment's COW_LIVE_FULL_EVERY_MINUTES says otherwise.
 std::chrono::minutes DefaultFullEvery();
 
+// The program's own choice of collectors.
+collectors::EngineOptions DefaultOptions(std::chrono::minutes full_every = DefaultFullEvery(),
+                                         const std::vector<std::string>& more = {});
+
 class LiveTest : public ::testing::Test {
  protected:
   // `more` are collectors besides those that are on by default.
-  explicit LiveTest(std::chrono::minutes full_every = DefaultFullEvery(), std::vector<std::string> more = {});
+  explicit LiveTest(std::chrono::minutes full_every = DefaultFullEvery(), const std::vector<std::string>& more = {});
   void SetUp() override;
 
-  // A pass over the host; the values of the workload's group, or of another.
+  // A pass over the host; the values of the workload's group, or of another. Expects that all of the group was read,
+  // unless told otherwise.
   Sample Pass() { return Pass(group_); }
-  Sample Pass(std::string_view group);
+  Sample Pass(std::string_view group) { return PassOf(engine_, group); }
+  Sample PassOf(collectors::Engine& engine, std::string_view group) const;
+  void AllowUnread() { all_is_read_ = false; }
   // Starts a workload in a group of this name; it is not in the baseline once a pass was made.
   static std::unique_ptr<testing::Workload> StartWorkload(const std::string& group);
 
@@ -83,16 +95,26 @@ class LiveTest : public ::testing::Test {
   // Has the member dirty what any command dirties, so that it is dirty before the test's sample: its stack a few pages
   // deep (the depth at which a page ends is random), and libc's data.
   void Idle(int id) { workload_->Do("stack " + std::to_string(id) + " " + std::to_string(kIdleStackPages)); }
+  // A mapping of the root, written to, and a child that shares it; both have executed a command since.
+  int ForkOver(const std::string& name, size_t pages, std::string_view kind = "nohuge");
+  int ForkWarm(int parent = testing::Workload::kRoot);
+  void Write(int id, std::string_view name, size_t first, size_t pages);
   const std::string& group() const { return group_; }
 
  private:
+  bool all_is_read_ = true;
   std::string group_;
   std::unique_ptr<testing::Workload> workload_;
   collectors::Engine engine_;
 };
 
+// Neither a break nor anything unshared or unattributed.
+void ExpectNoVerdict(const Change& change);
+
 // Why transparent huge pages can't be had on request; empty if they can.
 std::string WhyNoHugePages();
+// Why populated ranges can't be asked for; empty if they can.
+std::string WhyNoPagemapScan(const Sample& sample);
 
 // ---- The kernel's own account, read page by page.
 

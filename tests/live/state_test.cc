@@ -1,4 +1,7 @@
 // The gauges, against arithmetic and against the kernel's own account.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <numeric>
@@ -16,6 +19,16 @@ constexpr const char* kZeroHuge = "cow_zero_page_bytes{size=huge}";
 
 class StateTest : public LiveTest {
  protected:
+  // Until they are written back, pages of a program that was just built are dirty, and smaps counts them as private
+  // where one process maps them.
+  void SetUp() override {
+    LiveTest::SetUp();
+    const std::string path = "/proc/" + std::to_string(workload().Pid()) + "/exe";
+    const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    fsync(file);
+    close(file);
+  }
+
   void ExpectKernelsAccount(const Sample& sample, const std::vector<pid_t>& pids) {
     const AnonymousMemory memory = CountAnonymousMemory(pids);
     EXPECT_EQ(sample.Pages(kAnonPrivate), static_cast<double>(memory.private_pages));
@@ -83,7 +96,9 @@ TEST_F(StateTest, HugeZeroPage) {
   const Sample after = Pass();
   EXPECT_EQ(Change(forked, after).Of(kZeroHuge), static_cast<double>(HugePageBytes()));
   EXPECT_EQ(Change(forked, after).Pages(kExposure), 0);
-  EXPECT_EQ(after.At("cow_huge_page_bytes{backing=anon,mapped=pmd}"), 0);
+  if (WhyNoPagemapScan(after).empty()) {
+    EXPECT_EQ(after.At("cow_huge_page_bytes{backing=anon,mapped=pmd}"), 0);
+  }
   // To pagemap it looks like a file's.
   EXPECT_LT(Change(forked, after).Of("cow_resident_bytes{backing=file,sharing=shared}"),
             static_cast<double>(HugePageBytes()));

@@ -8,21 +8,7 @@
 namespace cow::live {
 namespace {
 
-class UnsharedTest : public LiveTest {
- protected:
-  int ForkOver(const std::string& name, size_t pages, std::string_view kind = "nohuge") {
-    workload().Map(0, name, pages, kind);
-    Do("write 0 " + name + " 0 " + std::to_string(pages));
-    const int child = Fork();
-    Idle(0);
-    Idle(child);
-    return child;
-  }
-  static double AllUnshared(const Change& change) {
-    return change.Pages(Unshared("exit")) + change.Pages(Unshared("unmap")) + change.Pages(Unshared("collapse")) +
-           change.Pages(Unshared("unknown"));
-  }
-};
+using UnsharedTest = LiveTest;
 
 TEST_F(UnsharedTest, ExitGivesBackAllThatWasShared) {
   const int child = ForkOver("a", 1000);
@@ -32,7 +18,7 @@ TEST_F(UnsharedTest, ExitGivesBackAllThatWasShared) {
   const Change change(before, after);
   EXPECT_EQ(change.BreaksOfAllSides(), 0);
   EXPECT_EQ(change.Pages(Unshared("exit")), before.Pages(kExposure));
-  EXPECT_EQ(AllUnshared(change), before.Pages(kExposure));
+  EXPECT_EQ(change.UnsharedPages(), before.Pages(kExposure));
   EXPECT_GE(before.Pages(kExposure), 1000);
   EXPECT_EQ(after.At(kExposure), 0);
   EXPECT_EQ(after.At("cow_shared_bytes"), 0);
@@ -61,7 +47,7 @@ TEST_F(UnsharedTest, ExitOfOneOfThreeLeavesTheOthersSharing) {
   const Change change(before, after);
   EXPECT_EQ(change.BreaksOfAllSides(), 0);
   EXPECT_LE(change.Pages(kExposure), -1000);
-  EXPECT_LE(AllUnshared(change), 20) << "only what the root dirtied between the two forks";
+  EXPECT_LE(change.UnsharedPages(), 20) << "only what the root dirtied between the two forks";
 }
 
 TEST_F(UnsharedTest, DontNeedIsUnmap) {
@@ -72,7 +58,7 @@ TEST_F(UnsharedTest, DontNeedIsUnmap) {
   const Change change(before, after);
   EXPECT_EQ(change.BreaksOfAllSides(), 0);
   EXPECT_EQ(change.Pages(Unshared("unmap")), 64);
-  EXPECT_EQ(AllUnshared(change), 64);
+  EXPECT_EQ(change.UnsharedPages(), 64);
   EXPECT_EQ(change.Pages(kExposure), -64);
   // Written again later it is fresh memory.
   Do("write " + std::to_string(child) + " a 100 64");
@@ -101,7 +87,7 @@ TEST_F(UnsharedTest, MoveByMremapKeepsSharing) {
     EXPECT_EQ(change.Pages(kExposure), 0);
     EXPECT_EQ(change.Pages("cow_footprint_bytes"), 0);
     EXPECT_EQ(change.Pages("cow_unmatched_shared_bytes"), 0);
-    EXPECT_EQ(AllUnshared(change), 0);
+    EXPECT_EQ(change.UnsharedPages(), 0);
     EXPECT_EQ(change.BreaksOfAllSides(), 0);
   }
   const Sample moved = Pass();
@@ -131,9 +117,9 @@ TEST_F(UnsharedTest, MoveByReallocKeepsSharing) {
   // malloc notes its sums in libc's data, and the size in the block's first page: moved and written between two looks,
   // that page can't be told from one that was given back.
   EXPECT_LE(change.BreaksOfAllSides(), 2);
-  EXPECT_LE(AllUnshared(change), 1);
+  EXPECT_LE(change.UnsharedPages(), 1);
   EXPECT_GE(change.Pages(kExposure), -3);
-  EXPECT_EQ(change.Pages(kExposure), -change.BreaksOfAllSides() - AllUnshared(change));
+  EXPECT_EQ(change.Pages(kExposure), -change.BreaksOfAllSides() - change.UnsharedPages());
   EXPECT_EQ(change.Pages(kUnattributed), 0);
 }
 
@@ -141,8 +127,12 @@ TEST_F(UnsharedTest, CollapseIsCollapse) {
   if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
   const size_t pages = 2 * HugePageBytes() / PageBytes();
   const int child = ForkOver("a", pages, "aligned");
+  // Older kernels collapse no range that has no writable page.
+  Do("write " + std::to_string(child) + " a 0 2 " + std::to_string(pages / 2));
   const Sample before = Pass();
-  if (before.At("cow_huge_page_bytes{backing=anon,mapped=pmd}") != 0) GTEST_SKIP() << "huge pages come unasked";
+  if (WhyNoPagemapScan(before).empty() && before.At("cow_huge_page_bytes{backing=anon,mapped=pmd}") != 0) {
+    GTEST_SKIP() << "huge pages come unasked";
+  }
   try {
     Do("collapse " + std::to_string(child) + " a");
   } catch (const std::exception& error) {
@@ -151,8 +141,8 @@ TEST_F(UnsharedTest, CollapseIsCollapse) {
   const Sample after = Pass();
   const Change change(before, after);
   EXPECT_EQ(change.BreaksOfAllSides(), 0);
-  EXPECT_EQ(change.Pages(Unshared("collapse")), static_cast<double>(pages));
-  EXPECT_EQ(AllUnshared(change), static_cast<double>(pages));
+  EXPECT_EQ(change.Pages(Unshared("collapse")), static_cast<double>(pages - 2));
+  EXPECT_EQ(change.UnsharedPages(), static_cast<double>(pages - 2));
 }
 
 // The kernel moves pages from one end of a zone to the other: whether those of a mapping are among them depends on
@@ -196,7 +186,7 @@ TEST_F(UnsharedTest, FramesMovedByCompactionAreNoBreaks) {
     const Change change(before, after);
     EXPECT_EQ(change.BreaksOfAllSides(), 0);
     EXPECT_EQ(change.Pages(kExposure), 0);
-    EXPECT_EQ(AllUnshared(change), 0);
+    EXPECT_EQ(change.UnsharedPages(), 0);
     EXPECT_EQ(change.Pages(kUnattributed), 0);
   }
   std::printf("compaction moved %zu of %zu pages\n", moved, kPages);

@@ -14,6 +14,7 @@
 #include <array>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <set>
 #include <string>
@@ -49,6 +50,7 @@ struct FixtureProcess {
   std::string cgroup = "0::/\n";
   std::string personality = "00000000\n";
   char state = 'S';
+  pid_t thread = 0;  // that lives on where the leader has ended; its files show the memory
   uint32_t flags = 0x400000;
   uint64_t minor_faults = 0;
   uint64_t ksm_pages = 0;
@@ -141,6 +143,14 @@ class FixtureHost {
     process.layout = layout;
     return process;
   }
+  // The leader's thread ends and this other one lives on, in the same address space.
+  void EndLeader(pid_t pid, pid_t thread) {
+    At(pid).thread = thread;
+    tree_.MakeDirectory(Path(pid, "task/" + std::to_string(pid)));
+    tree_.MakeDirectory(Path(pid, "task/" + std::to_string(thread)));
+    std::filesystem::rename(tree_.Path(Path(pid, "pagemap")),
+                            tree_.Path(Path(pid, "task/" + std::to_string(thread) + "/pagemap")));
+  }
   // Descriptors held on its page table read 0 bytes from now on.
   void EndAddressSpace(pid_t pid) const {
     tree_.SetSize(Path(pid, "pagemap"), 0);
@@ -188,10 +198,10 @@ class FixtureHost {
     add(process.flags);
     add(process.minor_faults);
     for (int i = 11; i < 20; ++i) add(0);
-    add(1);
+    add(process.thread == 0 ? 1 : 2);
     add(0);
     add(process.start_ticks);
-    add(uint64_t{1} << 30);
+    add(process.state == 'Z' ? 0 : uint64_t{1} << 30);
     add(100);
     add(uint64_t{1} << 40);
     add(code);
@@ -239,11 +249,13 @@ class FixtureHost {
   }
 
   void WriteProcess(const FixtureProcess& process, const std::map<uint64_t, uint64_t>& counts) const {
+    const std::string home = process.thread == 0 ? "" : "task/" + std::to_string(process.thread) + "/";
+    const auto file_of_memory = [&](const char* file) { return Path(process.pid, home + file); };
     uint64_t anon = 0;
     uint64_t file = 0;
     uint64_t swap = 0;
-    tree_.SetSize(Path(process.pid, "pagemap"), 0);
-    tree_.SetSize(Path(process.pid, "pagemap"), (kFixtureStack / kFixturePageBytes + 1) * sizeof(uint64_t));
+    tree_.SetSize(file_of_memory("pagemap"), 0);
+    tree_.SetSize(file_of_memory("pagemap"), (kFixtureStack / kFixturePageBytes + 1) * sizeof(uint64_t));
     std::map<uint64_t, uint64_t> words;
     for (const auto& [page, entry] : process.entries) {
       const bool is_anon = FixtureProcess::IsAnon(entry);
@@ -253,12 +265,18 @@ class FixtureHost {
       file += (entry & procfs::kPagemapPresent) != 0 && (entry & procfs::kPagemapFile) != 0 ? 1 : 0;
       swap += (entry & procfs::kPagemapPresent) == 0 && (entry & procfs::kPagemapSwapped) != 0 ? 1 : 0;
     }
-    WriteRuns(Path(process.pid, "pagemap"), words);
+    WriteRuns(file_of_memory("pagemap"), words);
     const auto own_maps = maps_of_its_own.find(process.pid);
-    tree_.WriteFile(Path(process.pid, "maps"), own_maps == maps_of_its_own.end() ? Maps(process) : own_maps->second);
+    tree_.WriteFile(file_of_memory("maps"), own_maps == maps_of_its_own.end() ? Maps(process) : own_maps->second);
     const auto own_stat = stats_of_its_own.find(process.pid);
-    tree_.WriteFile(Path(process.pid, "stat"),
-                    own_stat == stats_of_its_own.end() ? StatLine(process) : own_stat->second);
+    tree_.WriteFile(file_of_memory("stat"), own_stat == stats_of_its_own.end() ? StatLine(process) : own_stat->second);
+    if (process.thread != 0) {
+      FixtureProcess leader = process;
+      leader.state = 'Z';
+      leader.layout = 0;
+      tree_.WriteFile(Path(process.pid, "stat"), StatLine(leader));
+      tree_.WriteFile(Path(process.pid, "maps"), "");
+    }
     const std::string pid = std::to_string(process.pid);
     std::string status = "Name:\t" + process.comm + "\nTgid:\t" + pid + "\nPid:\t" + pid;
     status += "\nPPid:\t" + std::to_string(process.ppid) + "\nUid:\t0\t0\t0\t0\n";
@@ -269,14 +287,14 @@ class FixtureHost {
     kilobytes("RssFile", file);
     kilobytes("RssShmem", 0);
     kilobytes("VmSwap", swap);
-    tree_.WriteFile(Path(process.pid, "status"), status);
+    tree_.WriteFile(file_of_memory("status"), status);
     const std::string sizes = std::to_string(anon + file) + " " + std::to_string(file);
-    tree_.WriteFile(Path(process.pid, "statm"), "1000 " + sizes + " 1 0 1 0\n");
+    tree_.WriteFile(file_of_memory("statm"), "1000 " + sizes + " 1 0 1 0\n");
     tree_.WriteFile(Path(process.pid, "cgroup"), process.cgroup);
-    tree_.WriteFile(Path(process.pid, "personality"), process.personality);
-    tree_.WriteFile(Path(process.pid, "ksm_merging_pages"), std::to_string(process.ksm_pages) + "\n");
-    tree_.WriteFile(Path(process.pid, "mountinfo"), Mountinfo());
-    tree_.Symlink(Path(process.pid, "exe"), process.exe);
+    tree_.WriteFile(file_of_memory("personality"), process.personality);
+    tree_.WriteFile(file_of_memory("ksm_merging_pages"), std::to_string(process.ksm_pages) + "\n");
+    tree_.WriteFile(file_of_memory("mountinfo"), Mountinfo());
+    tree_.Symlink(file_of_memory("exe"), process.exe);
   }
 
   FixtureTree tree_;

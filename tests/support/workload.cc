@@ -66,7 +66,8 @@ Workload::Workload() {
   posix_spawnattr_init(&attributes);
   // A process group of its own reaches every descendant, whoever its parent is by now.
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-  std::array<char*, 2> arguments{const_cast<char*>("cow_workload"), nullptr};
+  std::array<char*, 5> arguments{const_cast<char*>("cow_workload"), const_cast<char*>("--root"),
+                                 const_cast<char*>("0000"), const_cast<char*>("0000"), nullptr};
   const int error = posix_spawn(&root_, COW_WORKLOAD_PATH, &actions, &attributes, arguments.data(), environ);
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);

@@ -11,6 +11,7 @@
 //                                     (aligned and MADV_HUGEPAGE), noreserve, none (PROT_NONE), shared, hugetlb (PAGES
 //                                     fill whole huge pages)
 //   mapfile ID NAME PATH PAGES private|shared
+//   memfd ID NAME PAGES private|shared  maps a memfd of its own
 //   write ID NAME FIRST COUNT [STRIDE]  writes one byte to each of COUNT pages, STRIDE (1) pages apart
 //   read ID NAME FIRST COUNT [STRIDE]
 //   dontneed ID NAME FIRST COUNT
@@ -19,18 +20,33 @@
 //   remap ID NAME                     mremap to a new place; answers ADDRESS
 //   remapfixed ID NAME FIRST COUNT    munmap, then a fresh private anonymous mapping at the same place
 //   collapse ID NAME                  MADV_COLLAPSE on all of it (the kernel refuses it for `nohuge`)
+//   mlock ID NAME FIRST COUNT [onfault]
+//   mlockall ID                       what is there and what is to come
+//   uffdwp ID NAME FIRST COUNT        userfaultfd write-protects these pages of its own; the kernel lifts that at a write
+//   pin ID NAME FIRST COUNT           registers them as a buffer of an io_uring, which pins them
 //   brk ID PAGES [NAME]               grows the heap by sbrk and writes to it; answers ADDRESS
+//   brkshrink ID PAGES                gives back the last pages of the heap
 //   heap ID BYTES                     malloc in small pieces, written to, never freed
 //   malloc ID NAME PAGES              malloc in one piece, written to; NAME are its whole pages; answers ADDRESS
 //   realloc ID NAME PAGES             realloc of it; answers ADDRESS
 //   stack ID PAGES                    writes to so many pages below the stack's present end
 //   threads ID COUNT                  starts threads that sleep
+//   writers ID NAME COUNT MICROSECONDS  starts threads that between them write to each page once, in an order that jumps,
+//                                     and sleep for so long after each; `writing` tells when they are done
+//   writing ID                        answers how many of them still write
 //   threadwrite ID NAME FIRST COUNT   as write, by a thread that ends with it
+//   leaderexit ID                     the main thread ends, another thread goes on as the member
 //   name ID TEXT                      sets the name of the process
 //   fork ID                           answers NEW-ID PID
 //   forkdouble ID                     the same through a process in between, which ends: the child is an orphan
+//   forkat ID PID                     the child gets this PID
+//   forkns ID DIRECTORY               the child is in a PID namespace of its own, and has a procfs of it at DIRECTORY
+//   vfork ID                          makes a process by vfork, that only sleeps; answers PID. The member takes commands
+//                                     again when that process was killed
 //   share ID                          starts a process in the same memory (CLONE_VM) that only sleeps; answers PID
 //   exec ID                           becomes a fresh process image that only sleeps; takes no commands any more
+//   reexec ID                         becomes a fresh process image that takes commands; it has no mappings of a name
+//   setuid ID UID                     drops root, with all groups
 //   exit ID [zombie], kill ID [zombie]  ends a member and has it reaped by its parent, or with `zombie` not
 //   reap ID                           has a zombie reaped
 //   pid ID                            answers PID
@@ -44,698 +60,29 @@
 // nothing on the way of a command uses stdio or allocates: what a command itself dirties in a member is a page or two
 // of its stack and libc's errno, the same ones each time. Members end when the root does, by a pipe that only the root
 // can write to.
-#include <alloca.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <charconv>
-#include <csetjmp>
 #include <csignal>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <ctime>
 #include <new>
 #include <optional>
 #include <span>
 #include <string_view>
 
+#include "tests/support/workload/member.h"
+
+namespace cow::workload {
 namespace {
 
-constexpr int kRoot = 0;
-constexpr int kNobody = -1;
-constexpr size_t kMaxMembers = 64;
-constexpr size_t kMaxMappings = 32;
-constexpr size_t kMaxLine = 1024;
-constexpr size_t kMaxWords = 8;
-constexpr size_t kHeapPiece = size_t{32} << 10;  // small enough for malloc to take it from the heap
-constexpr size_t kMaxPages = size_t{1} << 32;
-constexpr int kMadvCollapse = 25;  // Linux 6.1, not in the headers of Debian 12's glibc
-constexpr int kEndPolls = 5000;    // milliseconds to wait for a process to end
-
-enum class Kind : uint8_t { kDefault, kAligned, kNoHuge, kHuge, kNoReserve, kNone, kShared, kHugetlb, kFile };
-
-struct KindName {
-  std::string_view name;
-  Kind kind;
-};
-constexpr std::array kKindNames{
-    KindName{"default", Kind::kDefault}, KindName{"aligned", Kind::kAligned},     KindName{"nohuge", Kind::kNoHuge},
-    KindName{"huge", Kind::kHuge},       KindName{"noreserve", Kind::kNoReserve}, KindName{"none", Kind::kNone},
-    KindName{"shared", Kind::kShared},   KindName{"hugetlb", Kind::kHugetlb},
-};
-
-// A string of limited length that lives where its owner lives.
-template <size_t kSize>
-class Text {
- public:
-  void Clear() { length_ = 0; }
-  Text& Add(std::string_view text) {
-    const size_t length = std::min(text.size(), kSize - length_);
-    std::memcpy(bytes_.data() + length_, text.data(), length);
-    length_ += length;
-    return *this;
-  }
-  Text& AddNumber(uint64_t number, int base = 10) {
-    const auto result = std::to_chars(bytes_.data() + length_, bytes_.data() + kSize, number, base);
-    if (result.ec == std::errc()) {
-      length_ = static_cast<size_t>(result.ptr - bytes_.data());
-    }
-    return *this;
-  }
-  Text& AddAddress(uintptr_t address) { return Add("0x").AddNumber(address, 16); }
-  [[nodiscard]] std::string_view View() const { return {bytes_.data(), length_}; }
-
- private:
-  std::array<char, kSize> bytes_{};
-  size_t length_ = 0;
-};
-
-struct Mapping {
-  Text<24> name;
-  uintptr_t address = 0;
-  size_t pages = 0;
-  Kind kind = Kind::kDefault;
-};
-
-enum class State : uint8_t { kUnused, kRunning, kExeced, kZombie, kGone };
-
-struct Member {
-  State state = State::kUnused;
-  pid_t pid = 0;
-  int parent = kNobody;                // the member that reaps it
-  std::array<int, 2> sockets{-1, -1};  // the root's end, the member's
-  size_t mapping_count = 0;
-  std::array<Mapping, kMaxMappings> mappings;
-  void* heap_pieces = nullptr;  // each points to the one before
-  void* block = nullptr;        // the last one of `malloc`
-  unsigned char next_byte = 0;  // to write
-  volatile size_t touched_page = 0;
-  volatile bool guarded = false;  // a memory fault returns to `fault`
-  sigjmp_buf fault{};
-  std::array<char, kMaxLine> line{};
-  Text<kMaxLine> reply;
-};
-
-struct Control {
-  size_t page_bytes = 0;
-  size_t huge_page_bytes = 0;
-  std::array<int, 2> lifeline{-1, -1};
-  bool subreaper = false;
-  size_t member_count = 1;
-  std::array<Member, kMaxMembers> members;
-  std::array<char, kMaxLine> input{};
-  size_t input_length = 0;
-};
-
-// Set before the first fork and never again. The handler of memory faults has no other way to find it.
-Control* control = nullptr;
-
-struct Call {
-  int self;  // the member that executes
-  std::span<const std::string_view> words;
-  [[nodiscard]] Member& Me() const { return control->members.at(static_cast<size_t>(self)); }
-  [[nodiscard]] Text<kMaxLine>& Ok() const { return Me().reply.Add("ok"); }
-  void Done() const { Me().reply.Add("ok"); }
-  void Error(std::string_view reason) const {
-    Me().reply.Clear();
-    Me().reply.Add("error ").Add(reason);
-  }
-  void SystemError(std::string_view what) const {
-    const int error = errno;
-    Me().reply.Clear();
-    Me().reply.Add("error ").Add(what).Add(": ").Add(strerrordesc_np(error));
-  }
-};
-
-Member& MemberAt(int id) { return control->members.at(static_cast<size_t>(id)); }
-
-void* Pointer(uintptr_t address) {
-  return reinterpret_cast<void*>(address);  // NOLINT(performance-no-int-to-ptr): places of pages are computed
-}
-
-uintptr_t Address(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
-
-template <typename Number>
-std::optional<Number> ParseNumber(std::string_view text, Number most) {
-  Number number{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size() || number < 0 || number > most) {
-    return std::nullopt;
-  }
-  return number;
-}
-
-void SleepMillisecond() {
-  const timespec millisecond{.tv_sec = 0, .tv_nsec = 1'000'000};
-  nanosleep(&millisecond, nullptr);
-}
-
-// ---- Memory
-
-extern "C" void HandleFault(int signal) {
-  const pid_t pid = getpid();
-  for (Member& member : control->members) {
-    if (member.pid == pid && member.guarded) {
-      member.guarded = false;
-      siglongjmp(member.fault, 1);
-    }
-  }
-  std::signal(signal, SIG_DFL);  // the access is repeated and ends the process
-}
-
-// Pages `first`, first + stride, … of the memory at `address`.
-struct Range {
-  uintptr_t address;
-  size_t first;
-  size_t count;
-  size_t stride;
-};
-
-[[gnu::noinline]] void TouchEach(Member& me, const Range& range, bool write) {
-  me.next_byte = static_cast<unsigned char>(me.next_byte % 255 + 1);
-  for (size_t i = 0; i < range.count; ++i) {
-    me.touched_page = range.first + i * range.stride;
-    volatile auto* place = static_cast<unsigned char*>(Pointer(range.address + me.touched_page * control->page_bytes));
-    if (write) {
-      *place = me.next_byte;
-    } else {
-      static_cast<void>(*place);
-    }
-  }
-}
-
-// Touches one byte of each page. False at a memory fault; me.touched_page is then the page.
-[[gnu::noinline]] bool TouchPages(Member& me, const Range& range, bool write) {
-  if (sigsetjmp(me.fault, 1) != 0) {
-    return false;
-  }
-  me.guarded = true;
-  TouchEach(me, range, write);
-  me.guarded = false;
-  return true;
-}
-
-Mapping* FindMapping(const Call& call, std::string_view name) {
-  Member& me = call.Me();
-  const std::span mappings(me.mappings.data(), me.mapping_count);
-  const auto found = std::find_if(mappings.begin(), mappings.end(),
-                                  [&](const Mapping& mapping) { return mapping.name.View() == name; });
-  if (found == mappings.end()) {
-    call.Error("no such mapping");
-    return nullptr;
-  }
-  return &*found;
-}
-
-// A hole in the address space, aligned and with at least a page of PROT_NONE on each side, so that what is mapped into
-// it is not merged with a neighbour. 0 on failure.
-uintptr_t ReserveHole(size_t bytes, size_t alignment) {
-  void* area = mmap(nullptr, bytes + 2 * alignment, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (area == MAP_FAILED) {
-    return 0;
-  }
-  return (Address(area) / alignment + 1) * alignment;
-}
-
-bool Advise(uintptr_t address, size_t bytes, Kind kind) {
-  if (kind == Kind::kHuge) {
-    return madvise(Pointer(address), bytes, MADV_HUGEPAGE) == 0;
-  }
-  return kind != Kind::kNoHuge || madvise(Pointer(address), bytes, MADV_NOHUGEPAGE) == 0;
-}
-
-size_t AlignmentOf(Kind kind) {
-  const bool huge = kind == Kind::kAligned || kind == Kind::kHuge || kind == Kind::kHugetlb;
-  return huge ? control->huge_page_bytes : control->page_bytes;
-}
-
-// Enters it in the member's table.
-void Enter(const Call& call, std::string_view name, uintptr_t address, size_t pages, Kind kind) {
-  Member& me = call.Me();
-  Mapping& mapping = me.mappings.at(me.mapping_count++);
-  mapping.name.Clear();
-  mapping.name.Add(name);
-  mapping.address = address;
-  mapping.pages = pages;
-  mapping.kind = kind;
-  call.Ok().Add(" ").AddAddress(address);
-}
-
-bool MayEnter(const Call& call, std::string_view name, size_t pages) {
-  const Member& me = call.Me();
-  if (me.mapping_count == kMaxMappings || name.size() > 24 || pages == 0) {
-    call.Error("too many mappings, name too long, or no pages");
-    return false;
-  }
-  const std::span mappings(me.mappings.data(), me.mapping_count);
-  if (std::any_of(mappings.begin(), mappings.end(), [&](const Mapping& other) { return other.name.View() == name; })) {
-    call.Error("the name is taken");
-    return false;
-  }
-  return true;
-}
-
-// Maps and enters it.
-void AddMapping(const Call& call, std::string_view name, size_t pages, Kind kind, int flags, int file) {
-  if (!MayEnter(call, name, pages)) {
-    return;
-  }
-  const size_t bytes = pages * control->page_bytes;
-  if (kind == Kind::kHugetlb && bytes % control->huge_page_bytes != 0) {
-    return call.Error("not a whole number of huge pages");
-  }
-  const uintptr_t hole = ReserveHole(bytes, AlignmentOf(kind));
-  if (hole == 0) {
-    return call.SystemError("mmap");
-  }
-  const int protection = kind == Kind::kNone ? PROT_NONE : PROT_READ | PROT_WRITE;
-  if (mmap(Pointer(hole), bytes, protection, flags | MAP_FIXED, file, 0) == MAP_FAILED) {
-    return call.SystemError("mmap");
-  }
-  if (!Advise(hole, bytes, kind)) {
-    return call.SystemError("madvise");
-  }
-  Enter(call, name, hole, pages, kind);
-}
-
-void Map(const Call& call) {
-  const auto pages = ParseNumber<size_t>(call.words[3], kMaxPages);
-  const std::string_view kind_name = call.words.size() > 4 ? call.words[4] : "default";
-  const auto* kind = std::find_if(kKindNames.begin(), kKindNames.end(),
-                                  [&](const KindName& candidate) { return candidate.name == kind_name; });
-  if (!pages || kind == kKindNames.end()) {
-    return call.Error("bad number of pages or unknown kind");
-  }
-  int flags = MAP_ANONYMOUS | (kind->kind == Kind::kShared ? MAP_SHARED : MAP_PRIVATE);
-  if (kind->kind == Kind::kNoReserve) {
-    flags |= MAP_NORESERVE;
-  } else if (kind->kind == Kind::kHugetlb) {
-    flags |= MAP_HUGETLB;
-  }
-  AddMapping(call, call.words[2], *pages, kind->kind, flags, -1);
-}
-
-void MapFile(const Call& call) {
-  const auto pages = ParseNumber<size_t>(call.words[4], kMaxPages);
-  const bool shared = call.words[5] == "shared";
-  if (!pages || (!shared && call.words[5] != "private")) {
-    return call.Error("bad number of pages, or neither private nor shared");
-  }
-  // The words are cut out of a line in which each is followed by a space: end this one there.
-  const size_t end = static_cast<size_t>(call.words[3].data() - call.Me().line.data()) + call.words[3].size();
-  call.Me().line.at(end) = '\0';
-  const int file = open(call.words[3].data(), (shared ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-  if (file < 0) {
-    return call.SystemError("open");
-  }
-  AddMapping(call, call.words[2], *pages, Kind::kFile, shared ? MAP_SHARED : MAP_PRIVATE, file);
-  close(file);
-}
-
-// Words from `index` on: FIRST COUNT [STRIDE] within the mapping.
-std::optional<Range> ParseRange(const Call& call, const Mapping& mapping, size_t index) {
-  const auto first = ParseNumber<size_t>(call.words[index], kMaxPages);
-  const auto count = ParseNumber<size_t>(call.words[index + 1], kMaxPages);
-  const auto stride =
-      call.words.size() > index + 2 ? ParseNumber<size_t>(call.words[index + 2], kMaxPages) : std::optional<size_t>(1);
-  if (!first || !count || !stride || *count == 0 || *stride == 0 || *first >= mapping.pages ||
-      (mapping.pages - 1 - *first) / *stride < *count - 1) {
-    call.Error("range is not within the mapping");
-    return std::nullopt;
-  }
-  return Range{mapping.address, *first, *count, *stride};
-}
-
-void Touch(const Call& call) {
-  const Mapping* mapping = FindMapping(call, call.words[2]);
-  if (mapping == nullptr) {
-    return;
-  }
-  const auto range = ParseRange(call, *mapping, 3);
-  if (!range) {
-    return;
-  }
-  if (!TouchPages(call.Me(), *range, call.words[0] == "write")) {
-    call.Error("memory fault at page ");
-    call.Me().reply.AddNumber(call.Me().touched_page);
-  } else {
-    call.Done();
-  }
-}
-
-void AdvisePages(const Call& call, int advice, const Range& range) {
-  if (madvise(Pointer(range.address + range.first * control->page_bytes), range.count * control->page_bytes, advice) !=
-      0) {
-    return call.SystemError("madvise");
-  }
-  call.Done();
-}
-
-void DontNeed(const Call& call) {
-  if (const Mapping* mapping = FindMapping(call, call.words[2]); mapping != nullptr) {
-    if (const auto range = ParseRange(call, *mapping, 3)) {
-      AdvisePages(call, MADV_DONTNEED, *range);
-    }
-  }
-}
-
-void AdviseNumber(const Call& call) {
-  const auto advice = ParseNumber<int>(call.words[3], 1000);
-  if (!advice) {
-    return call.Error("bad advice number");
-  }
-  if (const Mapping* mapping = FindMapping(call, call.words[2]); mapping != nullptr) {
-    if (const auto range = ParseRange(call, *mapping, 4)) {
-      AdvisePages(call, *advice, *range);
-    }
-  }
-}
-
-void Collapse(const Call& call) {
-  if (const Mapping* mapping = FindMapping(call, call.words[2]); mapping != nullptr) {
-    AdvisePages(call, kMadvCollapse, Range{mapping->address, 0, mapping->pages, 1});
-  }
-}
-
-// Also `remapfixed`, which maps fresh memory into the hole.
-void Unmap(const Call& call) {
-  const Mapping* mapping = FindMapping(call, call.words[2]);
-  if (mapping == nullptr) {
-    return;
-  }
-  const auto range = ParseRange(call, *mapping, 3);
-  if (!range) {
-    return;
-  }
-  const uintptr_t address = mapping->address + range->first * control->page_bytes;
-  const size_t bytes = range->count * control->page_bytes;
-  if (munmap(Pointer(address), bytes) != 0) {
-    return call.SystemError("munmap");
-  }
-  if (call.words[0] == "remapfixed") {
-    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
-    if (mmap(Pointer(address), bytes, PROT_READ | PROT_WRITE, kFlags, -1, 0) == MAP_FAILED) {
-      return call.SystemError("mmap");
-    }
-    if (!Advise(address, bytes, mapping->kind)) {
-      return call.SystemError("madvise");
-    }
-  }
-  call.Done();
-}
-
-void Remap(const Call& call) {
-  Mapping* mapping = FindMapping(call, call.words[2]);
-  if (mapping == nullptr) {
-    return;
-  }
-  const size_t bytes = mapping->pages * control->page_bytes;
-  const uintptr_t hole = ReserveHole(bytes, AlignmentOf(mapping->kind));
-  if (hole == 0) {
-    return call.SystemError("mmap");
-  }
-  if (mremap(Pointer(mapping->address), bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, Pointer(hole)) == MAP_FAILED) {
-    return call.SystemError("mremap");
-  }
-  mapping->address = hole;
-  call.Ok().Add(" ").AddAddress(hole);
-}
-
-void Brk(const Call& call) {
-  const auto pages = ParseNumber<size_t>(call.words[2], kMaxPages);
-  if (!pages) {
-    return call.Error("bad number of pages");
-  }
-  if (call.words.size() > 3 && !MayEnter(call, call.words[3], *pages)) {
-    return;
-  }
-  void* start = sbrk(static_cast<intptr_t>(*pages * control->page_bytes));
-  if (Address(start) == UINTPTR_MAX) {
-    return call.SystemError("sbrk");
-  }
-  if (!TouchPages(call.Me(), Range{Address(start), 0, *pages, 1}, true)) {
-    return call.Error("memory fault");
-  }
-  if (call.words.size() > 3) {
-    return Enter(call, call.words[3], Address(start), *pages, Kind::kDefault);
-  }
-  call.Ok().Add(" ").AddAddress(Address(start));
-}
-
-void Heap(const Call& call) {
-  const auto bytes = ParseNumber<size_t>(call.words[2], size_t{1} << 40U);
-  if (!bytes) {
-    return call.Error("bad number of bytes");
-  }
-  for (size_t done = 0; done < *bytes; done += kHeapPiece) {
-    void* piece = std::malloc(kHeapPiece);
-    if (piece == nullptr) {
-      return call.SystemError("malloc");
-    }
-    std::memset(piece, 1, kHeapPiece);
-    std::memcpy(piece, static_cast<const void*>(&call.Me().heap_pieces), sizeof(void*));
-    call.Me().heap_pieces = piece;
-  }
-  call.Done();
-}
-
-// The block begins behind malloc's header in the page before.
-uintptr_t FirstWholePage(const void* block) { return Address(block) / control->page_bytes * control->page_bytes; }
-
-void Malloc(const Call& call) {
-  const auto pages = ParseNumber<size_t>(call.words[3], kMaxPages);
-  if (!pages || !MayEnter(call, call.words[2], *pages)) {
-    return call.Error("bad number of pages, or bad name");
-  }
-  void* block = std::malloc(*pages * control->page_bytes);
-  if (block == nullptr) {
-    return call.SystemError("malloc");
-  }
-  call.Me().block = block;
-  if (!TouchPages(call.Me(), Range{Address(block), 0, *pages, 1}, true)) {
-    return call.Error("memory fault");
-  }
-  Enter(call, call.words[2], FirstWholePage(block), *pages, Kind::kDefault);
-}
-
-void Realloc(const Call& call) {
-  Mapping* mapping = FindMapping(call, call.words[2]);
-  if (mapping == nullptr) {
-    return;
-  }
-  const auto pages = ParseNumber<size_t>(call.words[3], kMaxPages);
-  Member& me = call.Me();
-  if (!pages || mapping->address != FirstWholePage(me.block)) {
-    return call.Error("bad number of pages, or not the last block from malloc");
-  }
-  void* block = std::realloc(me.block, *pages * control->page_bytes);
-  if (block == nullptr) {
-    return call.SystemError("realloc");
-  }
-  me.block = block;
-  mapping->address = FirstWholePage(block);
-  mapping->pages = *pages;
-  call.Ok().Add(" ").AddAddress(mapping->address);
-}
-
-[[gnu::noinline]] void TouchStack(size_t pages) {
-  const size_t page_bytes = control->page_bytes;
-  auto* block = static_cast<volatile char*>(alloca(pages * page_bytes));
-  for (size_t page = pages; page-- > 0;) {
-    block[page * page_bytes] = 1;
-  }
-}
-
-void Stack(const Call& call) {
-  constexpr size_t kUsedBytes = size_t{1} << 20;  // generous: a member's stack is a few pages deep
-  rlimit limit{};
-  getrlimit(RLIMIT_STACK, &limit);
-  const size_t most = limit.rlim_cur < kUsedBytes ? 0 : (limit.rlim_cur - kUsedBytes) / control->page_bytes;
-  const auto pages = ParseNumber<size_t>(call.words[2], std::min(most, kMaxPages));
-  if (!pages) {
-    return call.Error("bad number of pages, or more than the stack's limit allows");
-  }
-  TouchStack(*pages);
-  call.Done();
-}
-
-// ---- Processes
-
-void* SleepForever(void* /*unused*/) {
-  for (;;) {
-    pause();
-  }
-}
-
-void Threads(const Call& call) {
-  const auto count = ParseNumber<int>(call.words[2], 1000);
-  if (!count) {
-    return call.Error("bad number of threads");
-  }
-  for (int i = 0; i < *count; ++i) {
-    pthread_t thread{};
-    errno = pthread_create(&thread, nullptr, SleepForever, nullptr);
-    if (errno != 0) {
-      return call.SystemError("pthread_create");
-    }
-    pthread_detach(thread);
-  }
-  call.Done();
-}
-
-void* WriteInThread(void* range) {
-  const auto& pages = *static_cast<const Range*>(range);
-  for (size_t i = 0; i < pages.count; ++i) {
-    *static_cast<volatile char*>(Pointer(pages.address + (pages.first + i * pages.stride) * control->page_bytes)) = 1;
-  }
-  return nullptr;
-}
-
-void ThreadWrite(const Call& call) {
-  const Mapping* mapping = FindMapping(call, call.words[2]);
-  if (mapping == nullptr) {
-    return;
-  }
-  auto range = ParseRange(call, *mapping, 3);
-  if (!range) {
-    return;
-  }
-  pthread_t thread{};
-  errno = pthread_create(&thread, nullptr, WriteInThread, &*range);
-  if (errno != 0) {
-    return call.SystemError("pthread_create");
-  }
-  pthread_join(thread, nullptr);
-  call.Done();
-}
-
-void Name(const Call& call) {
-  Text<16> name;
-  name.Add(call.words[2].substr(0, 15)).Add(std::string_view("\0", 1));
-  prctl(PR_SET_NAME, name.View().data());
-  call.Done();
-}
-
-int SleepInProcess(void* /*unused*/) {
-  SleepForever(nullptr);
-  return 0;
-}
-
-void Share(const Call& call) {
-  constexpr size_t kStackBytes = size_t{64} << 10;
-  void* stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (stack == MAP_FAILED) {
-    return call.SystemError("mmap");
-  }
-  const int pid = clone(SleepInProcess, static_cast<char*>(stack) + kStackBytes, CLONE_VM | SIGCHLD, nullptr);
-  if (pid < 0) {
-    return call.SystemError("clone");
-  }
-  call.Ok().Add(" ").AddNumber(static_cast<uint64_t>(pid));
-}
-
-[[noreturn]] void RunMember(int self);
-
-void Fork(const Call& call) {
-  if (control->member_count == kMaxMembers) {
-    return call.Error("too many members");
-  }
-  const bool orphan = call.words[0] == "forkdouble";
-  const int id = static_cast<int>(control->member_count);
-  Member& member = MemberAt(id);
-  member.mapping_count = call.Me().mapping_count;
-  member.mappings = call.Me().mappings;
-  member.heap_pieces = call.Me().heap_pieces;
-  member.block = call.Me().block;
-  member.parent = orphan ? kNobody : call.self;
-
-  const pid_t pid = fork();
-  if (pid == 0) {
-    if (orphan) {
-      const pid_t inner = fork();
-      if (inner != 0) {
-        _exit(inner < 0 ? 1 : 0);
-      }
-    }
-    RunMember(id);
-  }
-  int status = 0;
-  if (pid < 0 || (orphan && (waitpid(pid, &status, 0) != pid || status != 0))) {
-    return call.SystemError("fork");
-  }
-  // The child says that it is there, so that it is done with its own start when we answer.
-  char ready = 0;
-  if (recv(member.sockets[0], &ready, 1, 0) != 1) {
-    return call.SystemError("recv");
-  }
-  ++control->member_count;
-  call.Ok().Add(" ").AddNumber(static_cast<uint64_t>(id)).Add(" ").AddNumber(static_cast<uint64_t>(member.pid));
-}
-
-void Exec(const Call& call) {
-  Member& me = call.Me();
-  std::array<Text<16>, 2> numbers;
-  const std::array descriptors{me.sockets[1], control->lifeline[0]};
-  for (size_t i = 0; i < descriptors.size(); ++i) {
-    numbers.at(i).AddNumber(static_cast<uint64_t>(descriptors.at(i))).Add(std::string_view("\0", 1));
-    fcntl(descriptors.at(i), F_SETFD, 0);
-  }
-  // The new image answers, after the exec.
-  execl("/proc/self/exe", "cow_workload", "--idle", numbers[0].View().data(), numbers[1].View().data(), nullptr);
-  call.SystemError("exec");
-  for (const int descriptor : descriptors) {
-    fcntl(descriptor, F_SETFD, FD_CLOEXEC);
-  }
-}
-
-void Exit(const Call& call) {
-  call.Done();
-  send(call.Me().sockets[1], call.Me().reply.View().data(), call.Me().reply.View().size(), MSG_NOSIGNAL);
-  _exit(0);
-}
-
-// Sent by the root only: _reap ID PID.
-void Reap(const Call& call) {
-  const auto pid = ParseNumber<pid_t>(call.words[2], INT32_MAX);
-  if (!pid || waitpid(*pid, nullptr, 0) != *pid) {
-    return call.SystemError("waitpid");
-  }
-  call.Done();
-}
-
-struct Command {
-  std::string_view name;
-  size_t least_words;  // with the name and the ID
-  size_t most_words;
-  void (*execute)(const Call&);
-};
-
-constexpr std::array kMemberCommands{
-    Command{"map", 4, 5, Map},           Command{"mapfile", 6, 6, MapFile},
-    Command{"write", 5, 6, Touch},       Command{"read", 5, 6, Touch},
-    Command{"dontneed", 5, 5, DontNeed}, Command{"madvise", 6, 6, AdviseNumber},
-    Command{"unmap", 5, 5, Unmap},       Command{"remap", 3, 3, Remap},
-    Command{"remapfixed", 5, 5, Unmap},  Command{"collapse", 3, 3, Collapse},
-    Command{"brk", 3, 4, Brk},           Command{"heap", 3, 3, Heap},
-    Command{"stack", 3, 3, Stack},       Command{"threads", 3, 3, Threads},
-    Command{"fork", 2, 2, Fork},         Command{"forkdouble", 2, 2, Fork},
-    Command{"exec", 2, 2, Exec},         Command{"malloc", 4, 4, Malloc},
-    Command{"realloc", 4, 4, Realloc},   Command{"name", 3, 3, Name},
-    Command{"share", 2, 2, Share},       Command{"threadwrite", 5, 5, ThreadWrite},
-    Command{"_exit", 2, 2, Exit},        Command{"_reap", 3, 3, Reap},
-};
+constexpr int kEndPolls = 5000;  // milliseconds to wait for a process to end
 
 size_t SplitWords(std::string_view line, std::array<std::string_view, kMaxWords>& words) {
   size_t count = 0;
@@ -759,62 +106,22 @@ void Execute(int self, size_t length) {
   const size_t count = SplitWords({me.line.data(), length}, words);
   const Call call{self, {words.data(), count}};
   me.reply.Clear();
-  const auto* command = std::find_if(kMemberCommands.begin(), kMemberCommands.end(),
-                                     [&](const Command& candidate) { return count > 0 && candidate.name == words[0]; });
-  if (command == kMemberCommands.end()) {
-    return call.Error("unknown command");
-  }
-  if (count < command->least_words || count > command->most_words) {
-    return call.Error("wrong number of arguments");
-  }
-  command->execute(call);
-}
-
-[[noreturn]] void RunMember(int self) {
-  Member& me = MemberAt(self);
-  me.pid = getpid();
-  me.state = State::kRunning;
-  close(control->lifeline[1]);  // fails in a member's child, which has it closed already
-  send(me.sockets[1], "r", 1, MSG_NOSIGNAL);
-  for (;;) {
-    std::array<pollfd, 2> events{pollfd{me.sockets[1], POLLIN, 0}, pollfd{control->lifeline[0], POLLIN, 0}};
-    if (poll(events.data(), events.size(), -1) < 0) {
+  for (const std::span<const Command> commands : {MemoryCommands(), ProcessCommands()}) {
+    const auto command = std::find_if(commands.begin(), commands.end(), [&](const Command& candidate) {
+      return count > 0 && candidate.name == words[0];
+    });
+    if (command == commands.end()) {
       continue;
     }
-    if (events[1].revents != 0) {
-      _exit(0);
+    if (count < command->least_words || count > command->most_words) {
+      return call.Error("wrong number of arguments");
     }
-    const ssize_t length = recv(me.sockets[1], me.line.data(), me.line.size() - 1, 0);
-    if (length <= 0) {
-      continue;
-    }
-    Execute(self, static_cast<size_t>(length));
-    send(me.sockets[1], me.reply.View().data(), me.reply.View().size(), MSG_NOSIGNAL);
+    return command->execute(call);
   }
+  call.Error("unknown command");
 }
 
 // ---- The root
-
-// The letter of /proc/PID/stat, 0 when there is no such process.
-char ProcessState(pid_t pid) {
-  Text<32> path;
-  path.Add("/proc/").AddNumber(static_cast<uint64_t>(pid)).Add("/stat").Add(std::string_view("\0", 1));
-  const int file = open(path.View().data(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) {
-    return '\0';
-  }
-  std::array<char, 512> content{};
-  const ssize_t length = read(file, content.data(), content.size());
-  close(file);
-  const std::string_view text(content.data(), length > 0 ? static_cast<size_t>(length) : 0);
-  const size_t name_end = text.rfind(')');
-  return name_end == std::string_view::npos || name_end + 2 >= text.size() ? '\0' : text[name_end + 2];
-}
-
-bool HasEnded(pid_t pid) {
-  const char state = ProcessState(pid);
-  return state == '\0' || state == 'Z' || state == 'X';
-}
 
 void AwaitEnd(pid_t pid) {
   for (int i = 0; i < kEndPolls && !HasEnded(pid); ++i) {
@@ -847,7 +154,7 @@ void Request(int id, std::string_view line) {
       MarkEnded(id);
       return root.Error("the member died");
     }
-    ended = HasEnded(member.pid);
+    ended = HasEnded(member.pid) && !member.leaderless;
   }
   std::array<char, kMaxLine> answer;
   const ssize_t length = recv(member.sockets[0], answer.data(), answer.size(), 0);
@@ -932,6 +239,8 @@ void HandleLine(std::string_view line) {
   Member& member = MemberAt(*id);
   if (words[0] == "pid") {
     call.Ok().Add(" ").AddNumber(static_cast<uint64_t>(member.pid));
+  } else if (words[0] == "writing") {
+    call.Ok().Add(" ").AddNumber(static_cast<uint64_t>(member.writers.load()));
   } else if (words[0] == "addr" && count == 3) {
     FindAddress(call, *id);
   } else if (words[0] == "exit" || words[0] == "kill") {
@@ -1001,12 +310,19 @@ void RunRoot() {
   }
 }
 
+void* MapControl(int file) { return mmap(nullptr, sizeof(Control), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0); }
+
 bool Initialise() {
-  void* memory = mmap(nullptr, sizeof(Control), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  const int file = memfd_create("cow_workload", MFD_CLOEXEC);
+  if (file < 0 || ftruncate(file, sizeof(Control)) != 0) {
+    return false;
+  }
+  void* memory = MapControl(file);
   if (memory == MAP_FAILED) {
     return false;
   }
   control = new (memory) Control;
+  control->file = file;
   control->page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   control->huge_page_bytes = control->page_bytes / sizeof(uint64_t) * control->page_bytes;  // one page of table entries
   if (pipe2(control->lifeline.data(), O_CLOEXEC) != 0) {
@@ -1019,9 +335,7 @@ bool Initialise() {
   }
   MemberAt(kRoot).pid = getpid();
   MemberAt(kRoot).state = State::kRunning;
-  struct sigaction action {};
-  action.sa_handler = HandleFault;
-  return sigaction(SIGSEGV, &action, nullptr) == 0 && sigaction(SIGBUS, &action, nullptr) == 0;
+  return HandleFaults();
 }
 
 // What an exec'ed member does: says so, then sleeps until the root ends.
@@ -1036,22 +350,84 @@ int Idle(int socket, int lifeline) {
   return 0;
 }
 
-}  // namespace
-
-int main(int count, char** arguments) {
-  if (count == 4 && std::string_view(arguments[1]) == "--idle") {
-    const auto socket = ParseNumber<int>(arguments[2], INT32_MAX);
-    const auto lifeline = ParseNumber<int>(arguments[3], INT32_MAX);
-    return socket && lifeline ? Idle(*socket, *lifeline) : 2;
+// What a re-exec'ed member does: finds the state that it has in common with the others, and goes on.
+int ComeBack(int file, int self) {
+  void* memory = MapControl(file);
+  if (memory == MAP_FAILED) {
+    return 1;
   }
-  if (count != 1) {
-    WriteAll("cow_workload takes its commands from standard input\n");
-    return 2;
+  control = static_cast<Control*>(memory);
+  fcntl(control->file, F_SETFD, FD_CLOEXEC);
+  fcntl(control->lifeline[0], F_SETFD, FD_CLOEXEC);
+  for (const Member& member : control->members) {
+    for (const int descriptor : member.sockets) fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+  }
+  Member& me = MemberAt(self);
+  me.mapping_count = 0;
+  me.heap_pieces = nullptr;
+  me.block = nullptr;
+  if (!HandleFaults()) {
+    return 1;
+  }
+  RunMember(self, "ok");
+}
+
+int RunImage(std::string_view what, int first, int second) {
+  if (what == "--idle") {
+    return Idle(first, second);
+  }
+  if (what == "--back") {
+    return ComeBack(first, second);
   }
   if (!Initialise()) {
     WriteAll("error start failed\n");
     return 1;
   }
   RunRoot();
-  _exit(0);
+  return 0;
+}
+
+}  // namespace
+
+[[noreturn]] void RunMember(int self, std::string_view greeting) {
+  Member& me = MemberAt(self);
+  me.state = State::kRunning;
+  close(control->lifeline[1]);  // fails in a member's child, which has it closed already
+  send(me.sockets[1], greeting.data(), greeting.size(), MSG_NOSIGNAL);
+  for (;;) {
+    std::array<pollfd, 2> events{pollfd{me.sockets[1], POLLIN, 0}, pollfd{control->lifeline[0], POLLIN, 0}};
+    if (poll(events.data(), events.size(), -1) < 0) {
+      continue;
+    }
+    if (events[1].revents != 0) {
+      _exit(0);
+    }
+    const ssize_t length = recv(me.sockets[1], me.line.data(), me.line.size() - 1, 0);
+    if (length <= 0) {
+      continue;
+    }
+    Execute(self, static_cast<size_t>(length));
+    if (me.answered) {
+      me.answered = false;
+      continue;
+    }
+    send(me.sockets[1], me.reply.View().data(), me.reply.View().size(), MSG_NOSIGNAL);
+  }
+}
+
+}  // namespace cow::workload
+
+// Arguments are the program's own: `--root 0000 0000` is the same as none, but takes as much of the stack as an exec'ed
+// member's, so that without ASLR an exec gives an equal layout.
+int main(int count, char** arguments) {
+  if (count != 1 && count != 4) {
+    return 2;
+  }
+  const std::string_view what = count == 4 ? arguments[1] : "--root";
+  const auto first = cow::workload::ParseNumber<int>(count == 4 ? arguments[2] : "0", INT32_MAX);
+  const auto second = cow::workload::ParseNumber<int>(count == 4 ? arguments[3] : "0", INT32_MAX);
+  if (!first || !second || (what != "--idle" && what != "--back" && what != "--root")) {
+    return 2;
+  }
+  _exit(cow::workload::RunImage(what, *first, *second));
 }

@@ -120,13 +120,14 @@ TEST_F(EngineTest, PairSharesEverything) {
     EXPECT_EQ(App("cow_unshared_bytes_total", {{"cause", cause}}), 0) << cause;
   }
   EXPECT_EQ(App("cow_unattributed_bytes_total"), 0);
-  EXPECT_EQ(App("cow_huge_page_splits_total"), 0);
   EXPECT_EQ(App("cow_forks_total"), 0);
   EXPECT_EQ(App("cow_minor_faults_total"), 0);
   EXPECT_EQ(App("cow_scan_coverage_ratio"), 1);
   EXPECT_EQ(App("cow_group_mode", {{"mode", "full"}}), 1);
   EXPECT_EQ(App("cow_oldest_child_start_timestamp_seconds"), 1700000002);
-  EXPECT_EQ(SeriesCount("cow_huge_page_bytes"), 0U);  // not known without PAGEMAP_SCAN
+  // Not known without PAGEMAP_SCAN.
+  EXPECT_EQ(SeriesCount("cow_huge_page_bytes"), 0U);
+  EXPECT_EQ(SeriesCount("cow_huge_page_splits_total"), 0U);
 }
 
 TEST_F(EngineTest, BreaksAreCountedBySideAndMapping) {
@@ -322,6 +323,20 @@ TEST_F(EngineTest, FaultsOfPresentAndPastMembers) {
   EXPECT_EQ(App("cow_minor_faults_total"), 39);
 }
 
+TEST_F(EngineTest, MemoryOutlivesItsLeader) {
+  AddPair();
+  Start();
+  Pass();
+  host_.EndLeader(101, 103);
+  host_.At(101).SetPage(kHeap, 2000);
+  Pass();
+  EXPECT_EQ(App("cow_processes"), 2);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 7);
+  EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 1);
+  EXPECT_EQ(AppPages("cow_unshared_bytes_total", {{"cause", "exit"}}), 0);
+  EXPECT_EQ(App("cow_unread_processes", {{"reason", "gone"}}), 0);
+}
+
 TEST_F(EngineTest, FamilyKeepsItsGroupWhenTheRootDies) {
   AddPair();
   host_.At(101).comm = "worker";
@@ -442,6 +457,17 @@ TEST_F(EngineTest, UnreadProcessesAreCountedByReason) {
   EXPECT_EQ(App("cow_processes"), 3);
   EXPECT_EQ(AppPages("cow_exposure_bytes"), 8);
   EXPECT_EQ(App("cow_scan_coverage_ratio").value_or(0), 16.0 / 24);
+}
+
+TEST_F(EngineTest, WhereThereIsNoBootTimeThereIsNoStartOfAChild) {
+  AddPair();
+  Start();
+  Pass();
+  EXPECT_TRUE(App("cow_oldest_child_start_timestamp_seconds"));
+  host_.tree().Remove("proc/stat");
+  Start();
+  Pass();
+  EXPECT_FALSE(App("cow_oldest_child_start_timestamp_seconds"));
 }
 
 TEST_F(EngineTest, LabelsAreValidAndBounded) {

@@ -240,6 +240,14 @@ TEST_F(LedgerTest, GuardMarkerIsAnUnmap) {
   EXPECT_EQ(driver_->Pass().verdicts, Words{"1 left alone by unmap at 5"});
 }
 
+TEST_F(LedgerTest, UserfaultfdMarkerIsAnUnmap) {
+  Share();
+  driver_->MapEntry(0, kPage, procfs::kPagemapSwapped | uint64_t{1} << 5 | 31);
+  const PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.verdicts, Words{"1 left alone by unmap at 5"});
+  EXPECT_EQ(pass.unresolved_pages, 0U);
+}
+
 TEST_F(LedgerTest, DropByOneOfThreeKeepsTheGroup) {
   Share(3);
   driver_->Drop(1, kPage);

@@ -83,7 +83,7 @@ TEST(FrameReaderTest, ReadsBothFiles) {
   host.Add(10).MapPages(0x10000000, 2, 1000);
   host.Fork(10, 11).Drop(0x10000000);
   host.Sync();
-  FrameReader reader(host.Root(), true);
+  FrameReader reader(host.Root(), ExclusiveMarks::kOfTheFolio, 512);
   EXPECT_TRUE(reader.has_flags());
   EXPECT_TRUE(reader.has_counts());
   EXPECT_EQ(reader.SearchZeroFrame(), test::kFixtureZeroFrame);
@@ -99,9 +99,44 @@ TEST(FrameReaderTest, ReadsBothFiles) {
   EXPECT_EQ(reader.frames_read(), 6U);
 }
 
+// Frames 16 to 23: a huge page with the mark at its first page; 24 to 27: one without it, but one of its pages has its
+// own; 28: a page for itself.
+TEST(FrameReaderTest, PageOfAHugePageIsMarkedAsTheFirst) {
+  constexpr uint64_t kPart = procfs::kFrameAnon | procfs::kFrameThp | procfs::kFrameCompoundTail;
+  constexpr uint64_t kFirst = procfs::kFrameAnon | procfs::kFrameThp | procfs::kFrameCompoundHead;
+  constexpr uint64_t kMark = procfs::kFrameAnonExclusive;
+  std::vector<uint64_t> words(28, kPart);
+  words[16] = kFirst | kMark;
+  words[24] = kFirst;
+  words[26] = kPart | kMark;
+  words.push_back(procfs::kFrameAnon);
+  const test::FixtureTree tree;
+  tree.WriteWords("kpageflags", 0, words);
+  const procfs::Root root(tree.path(), tree.path());
+  for (const auto marks : {ExclusiveMarks::kOfThePage, ExclusiveMarks::kOfTheFolio}) {
+    FrameReader reader(root, marks, 16);
+    std::vector<uint64_t> frames{16, 17, 23, 24, 25, 26, 28};
+    FrameFacts facts;
+    reader.Read(frames, false, facts);
+    const bool own = marks == ExclusiveMarks::kOfThePage;
+    EXPECT_EQ(facts.IsExclusive(16), true);
+    EXPECT_EQ(facts.IsExclusive(17), own) << "as the kernel shows it, where that is the folio's";
+    EXPECT_EQ(facts.IsExclusive(23), own);
+    EXPECT_EQ(facts.IsExclusive(24), false);
+    EXPECT_EQ(facts.IsExclusive(25), false);
+    EXPECT_EQ(facts.IsExclusive(26), true);
+    EXPECT_EQ(facts.IsExclusive(28), false);
+  }
+  FrameReader blind(root, ExclusiveMarks::kNone, 16);
+  std::vector<uint64_t> frames{16};
+  FrameFacts facts;
+  blind.Read(frames, false, facts);
+  EXPECT_FALSE(facts.IsExclusive(16).has_value());
+}
+
 TEST(FrameReaderTest, FilesThatAreMissingAnswerNothing) {
   const test::FixtureTree tree;
-  FrameReader reader(procfs::Root(tree.path(), tree.path()), true);
+  FrameReader reader(procfs::Root(tree.path(), tree.path()), ExclusiveMarks::kOfTheFolio, 512);
   EXPECT_FALSE(reader.has_flags());
   EXPECT_EQ(reader.SearchZeroFrame(), kNoFrame);
   std::vector<uint64_t> frames{1};

@@ -49,6 +49,51 @@ TEST_F(ProcessTableTest, ReadsProcesses) {
   EXPECT_EQ(table_.pass(), 1U);
 }
 
+TEST_F(ProcessTableTest, LayoutThatStatHidesIsTakenFromMaps) {
+  auto& process = host_.Add(10);
+  process.layout = 0;
+  process.MapPages(0x10000000, 3, 1000);
+  Update();
+  EXPECT_FALSE(At(10).layout) << "nothing in maps is drawn by exec";
+  process.MapArea(0x400000, 4, "/usr/bin/app", "r-xp");
+  process.areas.at(0x400000).inode = 7;
+  process.MapArea(0x7e000000, 4, "[stack]");
+  Update();
+  const auto layout = At(10).layout;
+  ASSERT_TRUE(layout);
+  EXPECT_EQ(layout->start_code, 0x400000U);
+  EXPECT_EQ(layout->start_stack, 0x7e004000U);
+  // Memory that comes later changes nothing, another image does.
+  process.MapPages(0x20000000, 3, 2000);
+  Update();
+  EXPECT_EQ(At(10).layout, layout);
+  EXPECT_FALSE(At(10).executed);
+  process.areas.erase(0x400000);
+  process.MapArea(0x500000, 4, "/usr/bin/app", "r-xp");
+  process.areas.at(0x500000).inode = 7;
+  Update();
+  EXPECT_TRUE(At(10).executed);
+}
+
+TEST_F(ProcessTableTest, MemoryOfAnEndedLeaderIsReadFromALivingThread) {
+  host_.Add(10).MapPages(0x10000000, 3, 1000);
+  Update();
+  const auto layout = At(10).layout;
+  EXPECT_EQ(At(10).memory, procfs::TaskId(10));
+  host_.EndLeader(10, 12);
+  Update();
+  ASSERT_EQ(Pids(table_), std::vector<pid_t>{10});
+  EXPECT_EQ(At(10).memory, procfs::TaskId(10, 12));
+  EXPECT_EQ(At(10).layout, layout);
+  EXPECT_FALSE(At(10).executed);
+  EXPECT_EQ(At(10).RssAnonBytes(), 3U * 4096);
+  // Its last thread ends too.
+  host_.At(10).thread = 0;
+  host_.At(10).state = 'Z';
+  Update();
+  EXPECT_TRUE(table_.processes().empty());
+}
+
 TEST_F(ProcessTableTest, KernelThreadsAndZombiesAreNotKept) {
   host_.Add(2).flags = 0x208040;
   host_.Add(10);

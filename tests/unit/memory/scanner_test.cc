@@ -143,6 +143,32 @@ TEST_F(ScannerTest, CapabilitiesOfAFixture) {
   EXPECT_EQ(scanner_->zero_frame(), test::kFixtureZeroFrame);
 }
 
+// No kcmp in a fixture: as where it is denied.
+TEST_F(ScannerTest, OneAddressSpaceIsKnownByItsStack) {
+  constexpr uint64_t kStack = test::kFixtureStack - 2 * test::kFixturePageBytes;
+  AddPair();
+  host_.At(100).MapPages(kStack, 3, 3000, "[stack]");
+  host_.At(101).MapPages(kStack, 3, 4000, "[stack]");
+  Start();
+  ASSERT_TRUE(table_->Update());
+  const auto same = [this] {
+    host_.Sync();
+    return scanner_->SameMemory(*table_->processes().at(100), *table_->processes().at(101));
+  };
+  EXPECT_EQ(same(), false) << "each has its own";
+  for (uint64_t i = 0; i < 3; ++i) host_.At(101).SetPage(kStack + i * test::kFixturePageBytes, 3000 + i);
+  EXPECT_EQ(same(), false) << "shared by fork: mapped twice";
+  for (uint64_t i = 0; i < 3; ++i) {
+    for (const pid_t pid : {100, 101}) {
+      host_.At(pid).SetEntry(kStack + i * test::kFixturePageBytes,
+                             procfs::kPagemapPresent | procfs::kPagemapMappedOnce | (3000 + i));
+    }
+  }
+  EXPECT_EQ(same(), true) << "mapped once, and in both";
+  for (const pid_t pid : {100, 101}) host_.At(pid).entries.clear();
+  EXPECT_EQ(same(), std::nullopt);
+}
+
 TEST_F(ScannerTest, MarksNeedLinux519) {
   for (const auto& [release, marks] : std::vector<std::pair<std::string, bool>>{
            {"5.19.0", true}, {"5.18.19-x", false}, {"6.0", true}, {"10.1", true}, {"4.19.1", false}, {"x", false}}) {

@@ -86,6 +86,17 @@ TEST(PagemapTest, RealSwapIsNeitherMarkerNorMigration) {
   EXPECT_FALSE(IsRealSwap(0));
 }
 
+TEST(PagemapTest, MarkersHoldNoPage) {
+  EXPECT_TRUE(IsMarker(kPagemapSwapped | (uint64_t{1} << 5) | 31)) << "write-protected by userfaultfd";
+  EXPECT_TRUE(IsMarker(kPagemapSwapped | kPagemapGuard | (uint64_t{4} << 5) | 31));
+  EXPECT_TRUE(IsMarker(kPagemapSwapped | (uint64_t{4} << 5) | 31)) << "a guard before Linux 6.15";
+  EXPECT_FALSE(IsMarker(kPagemapSwapped | (uint64_t{0x12345} << 5) | 31)) << "a frame: Linux before 5.19";
+  EXPECT_FALSE(IsMarker(kPagemapSwapped | (uint64_t{1} << 5) | 30));
+  EXPECT_FALSE(IsMarker(kPagemapSwapped | (uint64_t{1} << 5)));
+  EXPECT_FALSE(IsMarker(kPagemapPresent | 63));
+  EXPECT_FALSE(IsMarker(0));
+}
+
 TEST(PagemapScanTest, IsUnavailableOnAFixture) {
   const test::FixtureTree tree;
   EXPECT_FALSE(PagemapScan::Probe(Root(tree.path()), {}).available());

@@ -21,6 +21,13 @@ TEST(ProcessListTest, ListsNumericDirectoriesInOrder) {
   EXPECT_EQ(ListProcesses(Root(tree.path())).value(), (std::vector<pid_t>{9, 20, 100, 4194304}));
 }
 
+TEST(ProcessListTest, ListsThreads) {
+  const test::FixtureTree tree;
+  for (const char* directory : {"100/task/100", "100/task/9", "100/task/x"}) tree.MakeDirectory(directory);
+  EXPECT_EQ(ListThreads(Root(tree.path()), 100).value(), (std::vector<pid_t>{9, 100}));
+  EXPECT_EQ(ListThreads(Root(tree.path()), 101).error().kind, ErrorKind::kGone);
+}
+
 TEST(ProcessListTest, Errors) {
   const test::FixtureTree tree;
   EXPECT_TRUE(ListProcesses(Root(tree.path())).value().empty());

@@ -16,6 +16,7 @@ TEST(RootTest, JoinsPaths) {
   const Root root;
   EXPECT_EQ(root.ProcPath("meminfo"), "/proc/meminfo");
   EXPECT_EQ(root.ProcPath(42, "maps"), "/proc/42/maps");
+  EXPECT_EQ(root.ProcPath({42, 43}, "maps"), "/proc/42/task/43/maps");
   EXPECT_EQ(root.SysPath("kernel/mm"), "/sys/kernel/mm");
   EXPECT_EQ(Root("/host/proc/", "/host/sys//").ProcPath("stat"), "/host/proc/stat");
   EXPECT_EQ(Root("/host/proc/", "/host/sys//").SysPath("x"), "/host/sys/x");

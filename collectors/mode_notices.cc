@@ -1,0 +1,61 @@
+#include "collectors/mode_notices.h"
+
+#include <array>
+#include <utility>
+
+namespace cow::collectors {
+namespace {
+
+using memory::Mode;
+
+constexpr std::array<std::string_view, memory::kModes> kNames{"full", "no_kpage", "no_frames", "no_pagemap", "none"};
+// Names of groups come from outside and without end: beyond this many the record is begun anew, and some are told
+// again.
+constexpr size_t kMaxTold = 4096;
+
+std::string ReasonOf(const memory::Member& member) {
+  switch (member.mode) {
+    case Mode::kNoKpage:
+      return "kpageflags and kpagecount can't be read: they need uid 0 or CAP_DAC_READ_SEARCH, and a whole procfs";
+    case Mode::kNoFrames:
+      return "page frame numbers are hidden: they need CAP_SYS_ADMIN in the initial user namespace";
+    default:
+      return member.unread ? member.unread->ToString() : std::string();
+  }
+}
+
+}  // namespace
+
+std::string_view ModeName(Mode mode) { return kNames.at(static_cast<size_t>(mode)); }
+
+void ModeNotices::Note(const std::string& group, const memory::Family& family) {
+  for (const auto& member : family.members) {
+    if (member->mode != Mode::kFull) Add(group, member->mode, member->process->pid, ReasonOf(*member));
+  }
+}
+
+void ModeNotices::NoteNameless(const std::string& group, size_t processes) {
+  if (processes != 0) Add(group, Mode::kNone, 0, "stat itself is denied: procfs hides processes (hidepid)");
+}
+
+void ModeNotices::Add(const std::string& group, Mode mode, pid_t pid, std::string reason) {
+  if (told_.size() >= kMaxTold) told_.clear();
+  const bool of_all_groups = mode == Mode::kNoKpage || mode == Mode::kNoFrames;
+  if (!told_.emplace(of_all_groups ? std::string() : group, mode).second) return;
+  const auto [notice, is_first] = fresh_.try_emplace(mode);
+  ++notice->second.groups;
+  if (!is_first) return;
+  notice->second.mode = ModeName(mode);
+  notice->second.group = group;
+  notice->second.pid = pid;
+  notice->second.reason = std::move(reason);
+}
+
+std::vector<ModeNotice> ModeNotices::Take() {
+  std::vector<ModeNotice> notices;
+  for (auto& [mode, notice] : fresh_) notices.push_back(std::move(notice));
+  fresh_.clear();
+  return notices;
+}
+
+}  // namespace cow::collectors

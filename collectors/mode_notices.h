@@ -1,0 +1,38 @@
+// What the log is told of processes that can't be seen in full. What the exporter's own rights hide is told once; what
+// is denied of single processes once for each group and mode, in one line for all groups that are new in a pass, so
+// that hundreds of them are no flood. Not thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "collectors/engine.h"
+#include "collectors/memory/families.h"
+
+namespace cow::collectors {
+
+// The value of label `mode`.
+std::string_view ModeName(memory::Mode mode);
+
+class ModeNotices {
+ public:
+  // Looks at a family after its pass.
+  void Note(const std::string& group, const memory::Family& family);
+  // Processes of which not even a name is known, because stat itself is denied.
+  void NoteNameless(const std::string& group, size_t processes);
+  // What is new since the call before.
+  std::vector<ModeNotice> Take();
+
+ private:
+  void Add(const std::string& group, memory::Mode mode, pid_t pid, std::string reason);
+
+  std::set<std::pair<std::string, memory::Mode>> told_;
+  std::map<memory::Mode, ModeNotice> fresh_;
+};
+
+}  // namespace cow::collectors

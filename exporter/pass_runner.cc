@@ -1,0 +1,17 @@
+#include "exporter/pass_runner.h"
+
+#include <string>
+
+namespace cow::exporter {
+
+void LogNotices(PassRunner& runner, Log& log) {
+  for (const collectors::ModeNotice& notice : runner.TakeNotices()) {
+    log.Warn("processes are not seen in full", {{"mode", notice.mode},
+                                                {"groups", std::to_string(notice.groups)},
+                                                {"group", notice.group},
+                                                {"pid", std::to_string(notice.pid)},
+                                                {"reason", notice.reason}});
+  }
+}
+
+}  // namespace cow::exporter

@@ -1,0 +1,330 @@
+// Facts about the kernel's page tables on which the verdicts rest, asked of whichever kernel the tests run on. Where
+// kernels differ, what is expected follows the version, so that runs on several of them pin the difference.
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "collectors/procfs/kpage.h"
+#include "collectors/procfs/pagemap.h"
+#include "collectors/procfs/pagemap_scan.h"
+#include "collectors/procfs/stat.h"
+#include "collectors/procfs/statm.h"
+#include "collectors/procfs/system.h"
+#include "tests/live/live.h"
+
+namespace cow::live {
+namespace {
+
+constexpr uint64_t kPresent = procfs::kPagemapPresent;
+constexpr uint64_t kFile = procfs::kPagemapFile;
+constexpr uint64_t kOnce = procfs::kPagemapMappedOnce;
+constexpr int kMadviseGuardInstall = 102;
+
+class KernelTest : public ::testing::Test {
+ protected:
+  KernelTest() {
+    utsname names{};
+    uname(&names);
+    if (std::sscanf(names.release, "%d.%d", &version_.first, &version_.second) != 2) {
+      throw std::runtime_error(std::string("no version: ").append(names.release));
+    }
+  }
+  void SetUp() override {
+    if (!procfs::FindZeroPageFrame(root_, {PageBytes(), HugePageBytes()})) {
+      GTEST_SKIP() << "frame numbers are hidden: needs root in the initial user namespace";
+    }
+  }
+
+  bool Since(int major, int minor) const { return version_ >= std::pair(major, minor); }
+
+  void Do(const std::string& command) { workload_.Do(command); }
+  // A mapping of the root, written to.
+  void MapWritten(const std::string& name, size_t pages, std::string_view kind = "nohuge") {
+    workload_.Map(0, name, pages, kind);
+    Do("write 0 " + name + " 0 " + std::to_string(pages));
+  }
+  int Fork() { return workload_.Fork().id; }
+  void Write(int id, const std::string& name, size_t first, size_t count = 1) {
+    Do("write " + std::to_string(id) + " " + name + " " + std::to_string(first) + " " + std::to_string(count));
+  }
+  std::vector<uint64_t> Entries(int id, const std::string& name, size_t pages) {
+    std::vector<uint64_t> entries = ReadPagemap(workload_.Pid(id), workload_.Address(id, name), pages);
+    for (uint64_t& entry : entries) entry &= ~procfs::kPagemapSoftDirty;
+    return entries;
+  }
+  uint64_t Entry(int id, const std::string& name, size_t page) { return Entries(id, name, page + 1).at(page); }
+
+  static uint64_t Frame(uint64_t entry) { return entry & procfs::kPagemapFrameMask; }
+  uint64_t FlagsOf(uint64_t entry) const { return Word(procfs::KpageFile::OpenFlags(root_), Frame(entry)); }
+  uint64_t MapCountOf(uint64_t entry) const { return Word(procfs::KpageFile::OpenCounts(root_), Frame(entry)); }
+  bool IsExclusive(uint64_t entry) const { return (FlagsOf(entry) & procfs::kFrameAnonExclusive) != 0; }
+
+  const procfs::Root root_{"/proc"};
+  testing::Workload workload_;
+
+ private:
+  static uint64_t Word(const procfs::Result<procfs::KpageFile>& file, uint64_t frame) {
+    uint64_t word = 0;
+    uint64_t reads = 0;
+    if (!file || !file->Read({&frame, 1}, {&word, 1}, reads)) throw std::runtime_error("can't read kpage files");
+    return word;
+  }
+
+  std::pair<int, int> version_;
+};
+
+TEST_F(KernelTest, ZeroPageLooksLikeSharedAnonymousMemory) {
+  workload_.Map(0, "z", 2);
+  Do("read 0 z 0 2");
+  for (const uint64_t entry : Entries(0, "z", 2)) {
+    EXPECT_EQ(entry & (kPresent | kFile | kOnce), kPresent);
+    EXPECT_EQ(Frame(entry), procfs::FindZeroPageFrame(root_, {PageBytes(), HugePageBytes()}));
+    EXPECT_NE(FlagsOf(entry) & procfs::kFrameZeroPage, 0U);
+  }
+}
+
+TEST_F(KernelTest, HugeZeroPageLooksLikeSharedFileMemory) {
+  if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
+  const size_t window = HugePageBytes() / PageBytes();
+  workload_.Map(0, "z", window, "huge");
+  Do("read 0 z 0 1");
+  const std::vector<uint64_t> entries = Entries(0, "z", window);
+  for (size_t page = 0; page < window; ++page) {
+    ASSERT_EQ(entries[page] & (kPresent | kFile | kOnce), kPresent | kFile) << page;
+    ASSERT_EQ(Frame(entries[page]), Frame(entries[0]) + page);
+    ASSERT_NE(FlagsOf(entries[page]) & procfs::kFrameZeroPage, 0U) << page;
+  }
+}
+
+TEST_F(KernelTest, AnonymousPageBeforeAndAfterTheFork) {
+  MapWritten("a", 2);
+  const uint64_t alone = Entry(0, "a", 0);
+  EXPECT_EQ(alone & (kPresent | kFile | kOnce), kPresent | kOnce);
+  EXPECT_EQ(MapCountOf(alone), 1U);
+  EXPECT_TRUE(IsExclusive(alone));
+  const int child = Fork();
+  for (const int id : {0, child}) {
+    const uint64_t shared = Entry(id, "a", 0);
+    EXPECT_EQ(Frame(shared), Frame(alone));
+    EXPECT_EQ(shared & (kPresent | kFile | kOnce), kPresent);
+    EXPECT_EQ(MapCountOf(shared), 2U);
+    EXPECT_FALSE(IsExclusive(shared)) << "fork clears the mark";
+  }
+}
+
+TEST_F(KernelTest, CopyIsExclusiveAndTheOriginalIsNot) {
+  MapWritten("a", 2);
+  const uint64_t before = Entry(0, "a", 0);
+  const int child = Fork();
+  Write(child, "a", 0);
+  const uint64_t original = Entry(0, "a", 0);
+  const uint64_t copy = Entry(child, "a", 0);
+  EXPECT_EQ(Frame(original), Frame(before));
+  EXPECT_NE(Frame(copy), Frame(before));
+  EXPECT_NE(original & kOnce, 0U);
+  EXPECT_NE(copy & kOnce, 0U);
+  EXPECT_EQ(MapCountOf(original), 1U);
+  EXPECT_TRUE(IsExclusive(copy));
+  EXPECT_FALSE(IsExclusive(original));
+}
+
+// A page on its way to the kernel's lists of reclaimable pages has a reference more and is copied by its last holder
+// too: older ones are not.
+TEST_F(KernelTest, LastHolderReusesItsPage) {
+  MapWritten("a", 100);
+  const std::vector<uint64_t> before = Entries(0, "a", 10);
+  const int child = Fork();
+  Write(child, "a", 0, 10);
+  Write(0, "a", 0, 10);
+  const std::vector<uint64_t> reused = Entries(0, "a", 10);
+  for (size_t page = 0; page < 10; ++page) {
+    EXPECT_EQ(Frame(reused[page]), Frame(before[page])) << page;
+    EXPECT_TRUE(IsExclusive(reused[page])) << page;
+  }
+}
+
+TEST_F(KernelTest, ForkCopiesZeroPagesOnlyBesideOthers) {
+  workload_.Map(0, "zeros", 4);
+  workload_.Map(0, "mixed", 4);
+  Do("read 0 zeros 0 4");
+  Do("read 0 mixed 0 4");
+  Write(0, "mixed", 3);
+  const int child = Fork();
+  EXPECT_EQ(Entries(child, "zeros", 4), std::vector<uint64_t>(4, 0)) << "an area without pages of its own";
+  EXPECT_EQ(Entries(child, "mixed", 3), Entries(0, "mixed", 3));
+  EXPECT_NE(Entry(child, "mixed", 0), 0U);
+}
+
+TEST_F(KernelTest, PrivateFilePageIsAnonymousOnceWritten) {
+  const std::string path = ::testing::TempDir() + "/cow_live_kernel";
+  std::ofstream(path) << std::string(2 * PageBytes(), 'x');
+  Do("mapfile 0 f " + path + " 2 private");
+  Do("read 0 f 0 2");
+  EXPECT_EQ(Entry(0, "f", 0) & (kPresent | kFile), kPresent | kFile);
+  Write(0, "f", 0);
+  EXPECT_EQ(Entry(0, "f", 0) & (kPresent | kFile | kOnce), kPresent | kOnce);
+  EXPECT_TRUE(IsExclusive(Entry(0, "f", 0)));
+  EXPECT_EQ(Entry(0, "f", 1) & (kPresent | kFile), kPresent | kFile);
+  unlink(path.c_str());
+}
+
+TEST_F(KernelTest, WriteToASharedHugePageCopiesOneBasePage) {
+  if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
+  const size_t window = HugePageBytes() / PageBytes();
+  MapWritten("t", window, "huge");
+  const std::vector<uint64_t> before = Entries(0, "t", window);
+  ASSERT_NE(FlagsOf(before[0]) & procfs::kFrameThp, 0U) << "no huge page was to be had";
+  const int child = Fork();
+  Write(child, "t", 7);
+  const std::vector<uint64_t> parents = Entries(0, "t", window);
+  const std::vector<uint64_t> childs = Entries(child, "t", window);
+  for (size_t page = 0; page < window; ++page) {
+    ASSERT_EQ(Frame(parents[page]), Frame(before[page])) << page;
+    ASSERT_EQ(Frame(childs[page]) == Frame(before[page]), page != 7) << page;
+  }
+  EXPECT_NE(childs[7] & kOnce, 0U);
+  EXPECT_TRUE(IsExclusive(childs[7]));
+  EXPECT_EQ(MapCountOf(parents[7]), 1U);
+  EXPECT_EQ(MapCountOf(parents[8]), 2U);
+}
+
+// Bit 56 of a huge page mapped by a PMD. From 6.11 to 6.14 it is each page's own; before and after the head page's.
+TEST_F(KernelTest, MappedOnceOfAHugePageIsItsHeads) {
+  if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
+  const bool of_the_head = !Since(6, 11) || Since(6, 15);
+  const size_t window = HugePageBytes() / PageBytes();
+  MapWritten("t", window, "huge");
+  EXPECT_NE(Entry(0, "t", 7) & kOnce, 0U);
+  const int child = Fork();
+  EXPECT_EQ(Entry(0, "t", 7) & kOnce, 0U);
+  Write(child, "t", 7);
+  const std::vector<uint64_t> shared_head = Entries(0, "t", window);
+  EXPECT_EQ(MapCountOf(shared_head[7]), 1U);
+  EXPECT_EQ((shared_head[7] & kOnce) == 0, of_the_head) << "claims to be shared";
+  Write(child, "t", 0);
+  const std::vector<uint64_t> own_head = Entries(0, "t", window);
+  EXPECT_EQ(MapCountOf(own_head[8]), 2U);
+  EXPECT_EQ((own_head[8] & kOnce) != 0, of_the_head) << "claims to be private";
+}
+
+// The same folio once both map it by single entries: bit 56 is each page's own.
+TEST_F(KernelTest, MappedOnceOfALargeFoliosPage) {
+  if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
+  const size_t window = HugePageBytes() / PageBytes();
+  MapWritten("t", window, "huge");
+  const int child = Fork();
+  Write(child, "t", 7);
+  Write(0, "t", 9);
+  const std::vector<uint64_t> parents = Entries(0, "t", window);
+  const std::vector<uint64_t> childs = Entries(child, "t", window);
+  EXPECT_EQ(MapCountOf(parents[7]), 1U);
+  EXPECT_EQ(MapCountOf(parents[8]), 2U);
+  EXPECT_NE(parents[7] & kOnce, 0U);
+  EXPECT_NE(childs[9] & kOnce, 0U);
+  EXPECT_EQ(parents[8] & kOnce, 0U);
+  for (const uint64_t original : {parents[7], childs[9], parents[8]}) EXPECT_FALSE(IsExclusive(original));
+  for (const uint64_t copy : {parents[9], childs[7]}) EXPECT_TRUE(IsExclusive(copy));
+}
+
+// A huge page mapped by a PMD is marked at its head. From 6.12 each of its pages shows the head's mark, before its own.
+TEST_F(KernelTest, MarkOfAHugePageIsItsHeads) {
+  if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
+  const size_t window = HugePageBytes() / PageBytes();
+  MapWritten("t", window, "huge");
+  const std::vector<uint64_t> entries = Entries(0, "t", window);
+  EXPECT_TRUE(IsExclusive(entries[0]));
+  EXPECT_EQ(IsExclusive(entries[8]), Since(6, 12));
+}
+
+TEST_F(KernelTest, PagemapScanKnowsCategoriesByVersion) {
+  const auto scan = procfs::PagemapScan::Probe(root_, {PageBytes(), HugePageBytes()});
+  constexpr uint64_t kFirst = procfs::kScanPresent | procfs::kScanSwapped | procfs::kScanZeroPage | procfs::kScanHuge |
+                              procfs::kScanFile | procfs::kScanWritten | procfs::kScanWriteProtectAllowed;
+  EXPECT_EQ(scan.Supports(kFirst), Since(6, 7));
+  EXPECT_EQ(scan.available(), Since(6, 7));
+  EXPECT_EQ(scan.Supports(procfs::kScanSoftDirty), Since(6, 8));
+  EXPECT_EQ(scan.Supports(procfs::kScanGuard), Since(6, 16));
+}
+
+TEST_F(KernelTest, GuardRegions) {
+  workload_.Map(0, "a", 4);
+  const std::string command = "madvise 0 a " + std::to_string(kMadviseGuardInstall) + " 1 1";
+  if (!Since(6, 13)) {
+    EXPECT_THROW(Do(command), std::runtime_error);
+    return;
+  }
+  Do(command);
+  const uint64_t entry = Entry(0, "a", 1);
+  EXPECT_EQ(entry & kPresent, 0U);
+  EXPECT_NE(entry & procfs::kPagemapSwapped, 0U);
+  EXPECT_FALSE(procfs::IsRealSwap(entry));
+  EXPECT_EQ((entry & procfs::kPagemapGuard) != 0, Since(6, 15));
+}
+
+TEST_F(KernelTest, EachCopyIsAMinorFault) {
+  MapWritten("a", 200);
+  const int child = Fork();
+  Write(child, "a", 150, 50);
+  Write(child, "a", 150, 50);
+  const pid_t pid = workload_.Pid(child);
+  const uint64_t before = procfs::ReadStat(root_, pid)->minor_faults;
+  Write(child, "a", 0, 120);
+  EXPECT_EQ(procfs::ReadStat(root_, pid)->minor_faults - before, 120U);
+}
+
+TEST_F(KernelTest, DroppedPagesMoveStatm) {
+  MapWritten("a", 200);
+  const pid_t pid = workload_.Pid();
+  // Older kernels keep up to 64 faults' pages in an account of the thread's own; dropping adds them.
+  Do("dontneed 0 a 0 1");
+  uint64_t before = procfs::ReadStatm(root_, pid)->resident_pages;
+  for (const size_t pages : {1U, 8U, 20U, 100U}) {
+    Do("dontneed 0 a " + std::to_string(pages) + " " + std::to_string(pages));
+    const uint64_t after = procfs::ReadStatm(root_, pid)->resident_pages;
+    EXPECT_LT(after, before) << pages;
+    before = after;
+  }
+}
+
+TEST_F(KernelTest, PagemapOfAnEndedProcess) {
+  MapWritten("a", 1);
+  const int child = Fork();
+  const pid_t pid = workload_.Pid(child);
+  const uint64_t page = workload_.Address(child, "a") / PageBytes();
+  const auto kept = procfs::Pagemap::Open(root_, pid);
+  ASSERT_TRUE(kept);
+  EXPECT_TRUE(kept->Alive(page));
+  Do("kill " + std::to_string(child) + " zombie");
+  EXPECT_FALSE(kept->Alive(page));
+  // A zombie's can be opened on older kernels, and gives nothing.
+  const auto zombies = procfs::Pagemap::Open(root_, pid);
+  EXPECT_FALSE(zombies && zombies->Alive(page));
+  if (!Since(6, 2) || Since(6, 16)) {
+    EXPECT_EQ(zombies.has_value(), !Since(6, 2));
+  }
+  EXPECT_TRUE(zombies.has_value() || zombies.error().kind == procfs::ErrorKind::kGone);
+  Do("reap " + std::to_string(child));
+  const auto reaped = procfs::Pagemap::Open(root_, pid);
+  ASSERT_FALSE(reaped.has_value());
+  EXPECT_EQ(reaped.error().kind, procfs::ErrorKind::kGone);
+}
+
+TEST_F(KernelTest, PagemapOfAnotherImage) {
+  MapWritten("a", 1);
+  const int child = Fork();
+  const uint64_t page = workload_.Address(child, "a") / PageBytes();
+  const auto kept = procfs::Pagemap::Open(root_, workload_.Pid(child));
+  ASSERT_TRUE(kept);
+  EXPECT_TRUE(kept->Alive(page));
+  Do("exec " + std::to_string(child));
+  EXPECT_FALSE(kept->Alive(page));
+}
+
+}  // namespace
+}  // namespace cow::live

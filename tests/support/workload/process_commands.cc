@@ -1,0 +1,406 @@
+// Commands that make, change and end processes and threads; cow_workload.cc describes them.
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <ctime>
+
+#include "tests/support/workload/member.h"
+
+namespace cow::workload {
+namespace {
+
+// ---- Threads
+
+void* SleepForever(void* /*unused*/) {
+  for (;;) {
+    pause();
+  }
+}
+
+// 0 or the error.
+int StartThread(void* (*run)(void*), void* argument) {
+  pthread_t thread{};
+  const int error = pthread_create(&thread, nullptr, run, argument);
+  if (error == 0) {
+    pthread_detach(thread);
+  }
+  return error;
+}
+
+void Threads(const Call& call) {
+  const auto count = ParseNumber<int>(call.words[2], 1000);
+  if (!count) {
+    return call.Error("bad number of threads");
+  }
+  for (int i = 0; i < *count; ++i) {
+    errno = StartThread(SleepForever, nullptr);
+    if (errno != 0) {
+      return call.SystemError("pthread_create");
+    }
+  }
+  call.Done();
+}
+
+void* WriteInThread(void* argument) {
+  const auto& range = *static_cast<const Range*>(argument);
+  for (size_t i = 0; i < range.count; ++i) {
+    const uintptr_t page = range.first + i * range.stride;
+    *static_cast<volatile char*>(Pointer(range.address + page * control->page_bytes)) = 1;
+  }
+  return nullptr;
+}
+
+void ThreadWrite(const Call& call) {
+  const Mapping* mapping = FindMapping(call, call.words[2]);
+  if (mapping == nullptr) {
+    return;
+  }
+  auto range = ParseRange(call, *mapping, 3);
+  if (!range) {
+    return;
+  }
+  pthread_t thread{};
+  errno = pthread_create(&thread, nullptr, WriteInThread, &*range);
+  if (errno != 0) {
+    return call.SystemError("pthread_create");
+  }
+  pthread_join(thread, nullptr);
+  call.Done();
+}
+
+// What one thread of `writers` does: it lives in memory that is shared with all members.
+struct Writing {
+  Member* member = nullptr;
+  uintptr_t address = 0;
+  size_t pages = 0;
+  size_t first = 0;
+  size_t step = 0;  // from one page to the next, modulo `pages`
+  size_t count = 0;
+  timespec pause{};
+};
+
+void* WriteSlowly(void* argument) {
+  const Writing& writing = *static_cast<Writing*>(argument);
+  size_t page = writing.first;
+  for (size_t i = 0; i < writing.count; ++i) {
+    *static_cast<volatile unsigned char*>(Pointer(writing.address + page * control->page_bytes)) = 1;
+    page = (page + writing.step) % writing.pages;
+    nanosleep(&writing.pause, nullptr);
+  }
+  --writing.member->writers;
+  return nullptr;
+}
+
+void Writers(const Call& call) {
+  // Neighbours in time are in other windows: a prime that divides no size a test uses.
+  constexpr size_t kStride = 7919;
+  constexpr int64_t kMicrosecond = 1000;
+  const Mapping* mapping = FindMapping(call, call.words[2]);
+  if (mapping == nullptr) {
+    return;
+  }
+  const auto threads = ParseNumber<size_t>(call.words[3], 16);
+  const auto pause = ParseNumber<int64_t>(call.words[4], 999'999);
+  if (!threads || *threads == 0 || !pause || mapping->pages % *threads != 0 || mapping->pages % kStride == 0) {
+    return call.Error("bad number of threads or microseconds, or of pages for these threads");
+  }
+  void* memory = mmap(nullptr, *threads * sizeof(Writing), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    return call.SystemError("mmap");
+  }
+  auto* writings = static_cast<Writing*>(memory);
+  const size_t each = mapping->pages / *threads;
+  for (size_t i = 0; i < *threads; ++i) {
+    writings[i] = {&call.Me(),
+                   mapping->address,
+                   mapping->pages,
+                   i * each % mapping->pages * kStride % mapping->pages,
+                   kStride,
+                   each,
+                   {.tv_sec = 0, .tv_nsec = *pause * kMicrosecond}};
+    ++call.Me().writers;
+    errno = StartThread(WriteSlowly, &writings[i]);
+    if (errno != 0) {
+      --call.Me().writers;
+      return call.SystemError("pthread_create");
+    }
+  }
+  call.Done();
+}
+
+// What goes on as the member when its main thread has ended.
+void* RunWithoutLeader(void* argument) {
+  auto& me = *static_cast<Member*>(argument);
+  while (!HasEnded(me.pid)) {
+    SleepMillisecond();
+  }
+  RunMember(static_cast<int>(&me - control->members.data()), "ok");
+}
+
+void EndLeader(const Call& call) {
+  if (call.self == kRoot) {
+    return call.Error("the root's main thread reads the commands");
+  }
+  Member& me = call.Me();
+  me.leaderless = true;
+  errno = StartThread(RunWithoutLeader, &me);
+  if (errno != 0) {
+    me.leaderless = false;
+    return call.SystemError("pthread_create");
+  }
+  syscall(SYS_exit, 0);  // of this thread alone; pthread_exit would load a library to unwind with
+}
+
+// ---- Processes
+
+void Name(const Call& call) {
+  Text<16> name;
+  name.Add(call.words[2].substr(0, 15)).Add(std::string_view("\0", 1));
+  prctl(PR_SET_NAME, name.View().data());
+  call.Done();
+}
+
+void SetUser(const Call& call) {
+  const auto user = ParseNumber<uid_t>(call.words[2], UINT32_MAX);
+  if (!user) {
+    return call.Error("bad user");
+  }
+  if (setgroups(0, nullptr) != 0 || setgid(*user) != 0 || setuid(*user) != 0) {
+    return call.SystemError("setuid");
+  }
+  call.Done();
+}
+
+int SleepInProcess(void* /*unused*/) {
+  SleepForever(nullptr);
+  return 0;
+}
+
+void Share(const Call& call) {
+  constexpr size_t kStackBytes = size_t{64} << 10;
+  void* stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (stack == MAP_FAILED) {
+    return call.SystemError("mmap");
+  }
+  const int pid = clone(SleepInProcess, static_cast<char*>(stack) + kStackBytes, CLONE_VM | SIGCHLD, nullptr);
+  if (pid < 0) {
+    return call.SystemError("clone");
+  }
+  call.Ok().Add(" ").AddNumber(static_cast<uint64_t>(pid));
+}
+
+// Ends with the root, as the members do.
+[[noreturn]] void SleepToTheEnd() {
+  pollfd event{control->lifeline[0], POLLIN, 0};
+  while (poll(&event, 1, -1) <= 0) {
+  }
+  _exit(0);
+}
+
+void Vfork(const Call& call) {
+  if (call.self == kRoot) {
+    return call.Error("the root must go on reading commands");
+  }
+  Member& me = call.Me();
+  me.answered = true;
+  const pid_t pid = vfork();  // NOLINT(clang-analyzer-security.insecureAPI.vfork): its memory is what is wanted
+  if (pid == 0) {
+    call.Ok().Add(" ").AddNumber(static_cast<uint64_t>(getpid()));
+    send(me.sockets[1], me.reply.View().data(), me.reply.View().size(), MSG_NOSIGNAL);
+    SleepToTheEnd();
+  }
+  if (pid < 0) {
+    me.answered = false;
+    return call.SystemError("vfork");
+  }
+  waitpid(pid, nullptr, 0);
+}
+
+// The rest of a line is of no more use: ends the word where it is.
+const char* EndWord(const Call& call, size_t index) {
+  const std::string_view word = call.words[index];
+  call.Me().line.at(static_cast<size_t>(word.data() - call.Me().line.data()) + word.size()) = '\0';
+  return word.data();
+}
+
+// Like fork; -1 with errno.
+pid_t ForkWithPid(pid_t pid) {
+  clone_args arguments{};
+  arguments.exit_signal = SIGCHLD;
+  arguments.set_tid = Address(&pid);
+  arguments.set_tid_size = 1;
+  return static_cast<pid_t>(syscall(SYS_clone3, &arguments, sizeof(arguments)));
+}
+
+pid_t ForkIntoNamespaces() {
+  return static_cast<pid_t>(syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, 0, 0, 0, 0));
+}
+
+// A procfs of this PID namespace, that this mount namespace alone has.
+bool MountProc(const char* directory) {
+  return mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+         mount("proc", directory, "proc", 0, nullptr) == 0;
+}
+
+// The child's side of a fork.
+[[noreturn]] void RunForked(const Call& call, int id) {
+  const std::string_view how = call.words[0];
+  if (how == "forkdouble") {
+    const pid_t inner = fork();
+    if (inner != 0) {
+      _exit(inner < 0 ? 1 : 0);
+    }
+  }
+  if (how == "forkns") {
+    if (!MountProc(EndWord(call, 2))) {
+      send(MemberAt(id).sockets[1], "e", 1, MSG_NOSIGNAL);
+      _exit(1);
+    }
+  } else {
+    MemberAt(id).pid = getpid();  // in a namespace of its own it has another one for the rest of us
+  }
+  RunMember(id, "r");
+}
+
+void Fork(const Call& call) {
+  if (control->member_count == kMaxMembers) {
+    return call.Error("too many members");
+  }
+  const std::string_view how = call.words[0];
+  const bool orphan = how == "forkdouble";
+  const auto wanted = how == "forkat" ? ParseNumber<pid_t>(call.words[2], INT32_MAX) : std::optional<pid_t>(0);
+  if (!wanted) {
+    return call.Error("bad PID");
+  }
+  const int id = static_cast<int>(control->member_count);
+  Member& member = MemberAt(id);
+  member.mapping_count = call.Me().mapping_count;
+  member.mappings = call.Me().mappings;
+  member.heap_pieces = call.Me().heap_pieces;
+  member.block = call.Me().block;
+  member.parent = orphan ? kNobody : call.self;
+
+  pid_t pid = 0;
+  if (how == "forkat") {
+    pid = ForkWithPid(*wanted);
+  } else if (how == "forkns") {
+    pid = ForkIntoNamespaces();
+  } else {
+    pid = fork();
+  }
+  if (pid == 0) {
+    RunForked(call, id);
+  }
+  int status = 0;
+  if (pid < 0 || (orphan && (waitpid(pid, &status, 0) != pid || status != 0))) {
+    return call.SystemError("fork");
+  }
+  // The child says that it is there, so that it is done with its own start when we answer.
+  char ready = 0;
+  if (recv(member.sockets[0], &ready, 1, 0) != 1 || ready != 'r') {
+    return call.Error("the child could not start");
+  }
+  if (how == "forkns") {
+    member.pid = pid;
+  }
+  ++control->member_count;
+  call.Ok().Add(" ").AddNumber(static_cast<uint64_t>(id)).Add(" ").AddNumber(static_cast<uint64_t>(member.pid));
+}
+
+void KeepOverExec(int descriptor, bool keep) { fcntl(descriptor, F_SETFD, keep ? 0 : FD_CLOEXEC); }
+
+// A number as an argument of a length that does not depend on it.
+void SetArgument(Text<16>& argument, int number) {
+  for (int digit = 1000; digit > number && digit > 1; digit /= 10) {
+    argument.Add("0");
+  }
+  argument.AddNumber(static_cast<uint64_t>(number)).Add(std::string_view("\0", 1));
+}
+
+// By the path and with arguments of the length that the root has, so that without ASLR the layout is the root's.
+void ExecAs(const Call& call, const char* what, int first, int second) {
+  std::array<Text<16>, 2> numbers;
+  SetArgument(numbers[0], first);
+  SetArgument(numbers[1], second);
+  const auto* path = static_cast<const char*>(Pointer(getauxval(AT_EXECFN)));
+  // The new image answers, after the exec.
+  execl(path, "cow_workload", what, numbers[0].View().data(), numbers[1].View().data(), nullptr);
+  call.SystemError("exec");
+}
+
+void Exec(const Call& call) {
+  const std::array descriptors{call.Me().sockets[1], control->lifeline[0]};
+  for (const int descriptor : descriptors) {
+    KeepOverExec(descriptor, true);
+  }
+  ExecAs(call, "--idle", descriptors[0], descriptors[1]);
+  for (const int descriptor : descriptors) {
+    KeepOverExec(descriptor, false);
+  }
+}
+
+void ReExec(const Call& call) {
+  const auto keep_all = [](bool keep) {
+    KeepOverExec(control->file, keep);
+    KeepOverExec(control->lifeline[0], keep);
+    for (const Member& member : control->members) {
+      for (const int descriptor : member.sockets) KeepOverExec(descriptor, keep);
+    }
+  };
+  keep_all(true);
+  ExecAs(call, "--back", control->file, call.self);
+  keep_all(false);
+}
+
+void Exit(const Call& call) {
+  call.Done();
+  send(call.Me().sockets[1], call.Me().reply.View().data(), call.Me().reply.View().size(), MSG_NOSIGNAL);
+  _exit(0);
+}
+
+// Sent by the root only: _reap ID PID.
+void Reap(const Call& call) {
+  const auto pid = ParseNumber<pid_t>(call.words[2], INT32_MAX);
+  if (!pid || waitpid(*pid, nullptr, 0) != *pid) {
+    return call.SystemError("waitpid");
+  }
+  call.Done();
+}
+
+constexpr std::array kCommands{
+    Command{"threadwrite", 5, 6, ThreadWrite},
+    Command{"threads", 3, 3, Threads},
+    Command{"writers", 5, 5, Writers},
+    Command{"leaderexit", 2, 2, EndLeader},
+    Command{"name", 3, 3, Name},
+    Command{"setuid", 3, 3, SetUser},
+    Command{"share", 2, 2, Share},
+    Command{"vfork", 2, 2, Vfork},
+    Command{"fork", 2, 2, Fork},
+    Command{"forkdouble", 2, 2, Fork},
+    Command{"forkat", 3, 3, Fork},
+    Command{"forkns", 3, 3, Fork},
+    Command{"exec", 2, 2, Exec},
+    Command{"reexec", 2, 2, ReExec},
+    Command{"_exit", 2, 2, Exit},
+    Command{"_reap", 3, 3, Reap},
+};
+
+}  // namespace
+
+std::span<const Command> ProcessCommands() { return kCommands; }
+
+}  // namespace cow::workload
