@@ -128,6 +128,7 @@ class Delayacct : public Collector {
     bool accounted = false;          // known to be
     bool ended = false;              // its record came
     std::optional<uint64_t> copied;  // what is counted already, or was there before the first look
+    std::optional<uint64_t> begin_seconds;
     std::optional<Executable> executable;
     int64_t executable_pass = -1;  // when it was asked for
   };
@@ -160,12 +161,14 @@ class Delayacct : public Collector {
     if (is_new) {
       seen.first_pass = pass_;
       seen.baseline = process.baseline;
+      if (!seen.baseline) seen.copied = 0;
+      if (const auto task = source_->FirstThread(process.pid)) seen.begin_seconds = task->begin_seconds;
     }
     seen.family = family;
     seen.pass = pass_;
     const auto copied = source_->CopiedPages(process.pid);
     if (copied) {
-      if (is_new || !seen.copied) seen.copied = seen.baseline ? *copied : 0;
+      if (!seen.copied) seen.copied = *copied;
       Count(seen, *copied, tally.counters);
     }
     // One that first shows up two passes after accounting was found on has started after that.
@@ -189,6 +192,13 @@ class Delayacct : public Collector {
     auto item = seen_.lower_bound(Identity(pid, 0));
     while (item != seen_.end() && item->first.first == pid && item->second.ended) ++item;
     return item != seen_.end() && item->first.first == pid ? item : seen_.end();
+  }
+
+  // Whether a record can't be of a process with the same pid: a newcomer may have taken over the pid of one that lived
+  // and ended since the last pass.
+  bool IsAnother(const TaskStats& task, const Seen& seen) const {
+    if (seen.first_pass != pass_ || !seen.begin_seconds) return false;
+    return task.begin_seconds + 1 < *seen.begin_seconds;
   }
 
   void Judge() {
@@ -222,7 +232,7 @@ class Delayacct : public Collector {
     const uint64_t copied =
         std::max(death.process_copied_pages.value_or(task.copied_pages), before.copied + task.copied_pages);
     const auto item = FindSeen(task.process);
-    if (item == seen_.end()) {
+    if (item == seen_.end() || IsAnother(task, item->second)) {
       const bool first_thread = task.pid == task.process;
       unseen.push_back({task, first_thread ? OriginOf(task) : before.origin, copied, false});
       return;
@@ -270,7 +280,7 @@ class Delayacct : public Collector {
     if (seen.executable_pass != pass_) {
       seen.executable_pass = pass_;
       seen.executable.reset();
-      if (const auto executable = source_->ExecutableOf(pid)) seen.executable = *executable;
+      if (const auto task = source_->FirstThread(pid)) seen.executable = task->executable;
     }
     return seen.executable;
   }

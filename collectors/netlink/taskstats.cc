@@ -71,6 +71,19 @@ Result<taskstats> CopyStruct(std::span<const std::byte> bytes) {
   return stats;
 }
 
+TaskStats ToTaskStats(const taskstats& stats) {
+  TaskStats task;
+  task.pid = static_cast<pid_t>(stats.ac_pid);
+  task.process = static_cast<pid_t>(stats.ac_tgid);
+  task.parent = static_cast<pid_t>(stats.ac_ppid);
+  task.forked_only = (stats.ac_flag & AFORK) != 0;
+  task.last_thread = (stats.ac_flag & AGROUP) != 0;
+  task.executable = {stats.ac_exe_dev, stats.ac_exe_inode};
+  task.begin_seconds = stats.ac_btime64;
+  task.copied_pages = stats.wpcopy_count;
+  return task;
+}
+
 using Attributes = std::array<nlattr*, TASKSTATS_TYPE_MAX + 1>;
 
 std::span<const std::byte> PayloadOf(const nlattr* attribute) {
@@ -189,10 +202,8 @@ class KernelTaskstats final : public Taskstats {
     });
   }
 
-  Result<Executable> ExecutableOf(pid_t process) override {
-    return Ask(TASKSTATS_CMD_ATTR_PID, TASKSTATS_TYPE_AGGR_PID, process).map([](const taskstats& stats) {
-      return Executable{stats.ac_exe_dev, stats.ac_exe_inode};
-    });
+  Result<TaskStats> FirstThread(pid_t process) override {
+    return Ask(TASKSTATS_CMD_ATTR_PID, TASKSTATS_TYPE_AGGR_PID, process).map(&ToTaskStats);
   }
 
   void TakeEnds(std::vector<TaskEnd>& ends) override {
@@ -266,19 +277,7 @@ class KernelTaskstats final : public Taskstats {
 
 }  // namespace
 
-Result<TaskStats> DecodeTaskStats(std::span<const std::byte> bytes) {
-  return CopyStruct(bytes).map([](const taskstats& stats) {
-    TaskStats task;
-    task.pid = static_cast<pid_t>(stats.ac_pid);
-    task.process = static_cast<pid_t>(stats.ac_tgid);
-    task.parent = static_cast<pid_t>(stats.ac_ppid);
-    task.forked_only = (stats.ac_flag & AFORK) != 0;
-    task.last_thread = (stats.ac_flag & AGROUP) != 0;
-    task.executable = {stats.ac_exe_dev, stats.ac_exe_inode};
-    task.copied_pages = stats.wpcopy_count;
-    return task;
-  });
-}
+Result<TaskStats> DecodeTaskStats(std::span<const std::byte> bytes) { return CopyStruct(bytes).map(&ToTaskStats); }
 
 Result<TaskEnd> DecodeTaskEnd(std::span<const std::byte> bytes) {
   const auto attributes = ParseAttributes(bytes);

@@ -38,7 +38,8 @@ struct TaskStats {
   bool forked_only = false;  // AFORK: no exec since it was made
   bool last_thread = false;  // AGROUP: the process ended with it
   Executable executable;
-  uint64_t copied_pages = 0;  // by this task
+  uint64_t begin_seconds = 0;  // since the epoch, by the clock of the moment of asking: give or take one
+  uint64_t copied_pages = 0;   // by this task
 };
 
 struct TaskEnd {
@@ -57,7 +58,8 @@ class Taskstats {
   // Pages copied by all threads of a process, ended ones included. While a thread ends it is counted twice for some
   // microseconds. kGone: no such process.
   virtual procfs::Result<uint64_t> CopiedPages(pid_t process) = 0;
-  virtual procfs::Result<Executable> ExecutableOf(pid_t process) = 0;
+  // Its first thread. kGone as well.
+  virtual procfs::Result<TaskStats> FirstThread(pid_t process) = 0;
   // Appends the ends of tasks since the last call, in the order in which they were reported. Of one pid the order is
   // that of the ends.
   virtual void TakeEnds(std::vector<TaskEnd>& ends) = 0;

@@ -1,6 +1,7 @@
 // The exporter's numbers beside the kernel's own: copies on write (delayacct), sums over page tables (smaps) and merged
 // pages (ksm). Where both count the same they must agree to the page; where they do not, the difference is pinned.
 #include <fcntl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -191,6 +193,57 @@ TEST_F(CopiesTest, LastHolderCopiesNothingAndBreaksNothing) {
   ExpectBoth(before, 0, 0);
 }
 
+TEST_F(CopiesTest, WriteToAnUnreadFilePageIsNeither) {
+  const std::string path = std::filesystem::temp_directory_path() / ("witness" + std::to_string(getpid()));
+  std::ofstream(path) << std::string(50 * PageBytes(), 'x');
+  const std::string child = ForkOver("a", 10);
+  Do("mapfile " + child + " f " + path + " 50 private");
+  Idle(std::stoi(child));
+  const Sample before = Pass();
+  Do("write " + child + " f 0 20");
+  ExpectBoth(before, 0, 0);
+  std::filesystem::remove(path);
+}
+
+TEST_F(CopiesTest, WriteFromOutsideIsABreakHereAndTheWritersCopy) {
+  const std::string child = ForkOver("a", 1000);
+  const uintptr_t address = workload().Address(std::stoi(child), "a");
+  const Sample before = Pass();
+  std::string text(30 * PageBytes(), 'x');
+  const iovec local{text.data(), text.size()};
+  const iovec remote{reinterpret_cast<void*>(address), text.size()};  // NOLINT(performance-no-int-to-ptr)
+  ASSERT_EQ(process_vm_writev(workload().Pid(std::stoi(child)), &local, 1, &remote, 1, 0),
+            static_cast<ssize_t>(text.size()));
+  ExpectBoth(before, 30, 0);
+}
+
+// Both count base pages of transparent huge pages.
+TEST_F(CopiesTest, BreaksInHugePagesAreCopies) {
+  if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
+  const uint64_t window = HugePageBytes() / PageBytes();
+  workload().Map(0, "t", 4 * window, "huge");
+  Do("write 0 t 0 " + std::to_string(4 * window));
+  const std::string child = ForkWarm();
+  const Sample before = Pass();
+  Do("write " + child + " t 100 700");
+  ExpectBoth(before, 700, 700);
+}
+
+TEST_F(CopiesTest, HugetlbPageIsOneCopyAndManyBreaks) {
+  const KernelSetting pool("/proc/sys/vm/nr_hugepages", "8");
+  const uint64_t window = HugePageBytes() / PageBytes();
+  try {
+    workload().Map(0, "h", 2 * window, "hugetlb");
+  } catch (const std::runtime_error& error) {
+    GTEST_SKIP() << "no huge pages to be had: " << error.what();
+  }
+  Do("write 0 h 0 " + std::to_string(2 * window));
+  const std::string child = ForkWarm();
+  const Sample before = Pass();
+  Do("write " + child + " h 0 1");
+  ExpectBoth(before, static_cast<double>(window), 1);
+}
+
 // Children that no pass saw.
 
 TEST_F(CopiesTest, ChildThatNoPassSawIsCounted) {
@@ -318,40 +371,73 @@ TEST_F(SmapsTest, KernelsSumsFollowTheBreaks) {
   EXPECT_EQ(after.At("cow_smaps_skipped_processes{reason=unreadable}"), 0);
 }
 
+// Merges at full speed; all is unmerged at the end.
+class Ksm {
+ public:
+  static bool Exists() { return std::filesystem::exists("/sys/kernel/mm/ksm/run"); }
+  Ksm() { run_.Set("1"); }
+  ~Ksm() { Unmerge(); }
+  Ksm(const Ksm&) = delete;
+  Ksm& operator=(const Ksm&) = delete;
+
+  void Unmerge() { run_.Set("2"); }  // returns when it is done
+
+  // Waits until so many pages of the process are merged; returns how many are.
+  static uint64_t AwaitMerged(pid_t pid, uint64_t pages) {
+    uint64_t merged = 0;
+    for (int i = 0; i < 1000; ++i) {
+      const auto stat = procfs::ReadKsmStat(procfs::Root(), pid);
+      merged = stat ? stat->merging_pages.value_or(0) : 0;
+      if (merged == pages) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return merged;
+  }
+
+ private:
+  KernelSetting pages_{"/sys/kernel/mm/ksm/pages_to_scan", "100000"};
+  KernelSetting sleep_{"/sys/kernel/mm/ksm/sleep_millisecs", "10"};
+  KernelSetting run_{"/sys/kernel/mm/ksm/run", "0"};
+};
+
 class KsmTest : public LiveTest {
  protected:
   KsmTest() : LiveTest(DefaultFullEvery(), {"ksm"}) {}
-
-  uint64_t MergedPages() {
-    const auto stat = procfs::ReadKsmStat(procfs::Root(), workload().Pid(0));
-    return stat ? stat->merging_pages.value_or(0) : 0;
-  }
 };
 
 TEST_F(KsmTest, MergedPagesAreTheKernels) {
-  const std::string ksm = "/sys/kernel/mm/ksm/";
-  if (!std::filesystem::exists(ksm + "run")) GTEST_SKIP() << "the kernel has no KSM";
+  if (!Ksm::Exists()) GTEST_SKIP() << "the kernel has no KSM";
   workload().Map(0, "a", 200);
   Do("write 0 a 0 200");
   Do("madvise 0 a 12 0 200");  // MADV_MERGEABLE
   const Sample before = Pass();
   ASSERT_TRUE(before.Has("cow_ksm_bytes"));
   EXPECT_EQ(before.At("cow_ksm_bytes"), 0);
-  {
-    const KernelSetting pages(ksm + "pages_to_scan", "100000");
-    const KernelSetting sleep(ksm + "sleep_millisecs", "10");
-    KernelSetting run(ksm + "run", "1");
-    for (int i = 0; i < 1000 && MergedPages() < 200; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    ASSERT_EQ(MergedPages(), 200U);
-    const Sample merged = Pass();
-    EXPECT_EQ(merged.Pages("cow_ksm_bytes"), 200);
-    EXPECT_GE(merged.Pages("cow_ksm_tracked_bytes"), 200);
-    EXPECT_GT(merged.At("cow_ksm_profit_bytes"), 0);
-    EXPECT_LT(merged.Pages("cow_ksm_profit_bytes"), 200);
-    run.Set("2");  // returns when all is unmerged
-    ASSERT_EQ(MergedPages(), 0U);
-  }
+  Ksm ksm;
+  ASSERT_EQ(Ksm::AwaitMerged(workload().Pid(0), 200), 200U);
+  const Sample merged = Pass();
+  EXPECT_EQ(merged.Pages("cow_ksm_bytes"), 200);
+  EXPECT_GE(merged.Pages("cow_ksm_tracked_bytes"), 200);
+  EXPECT_GT(merged.At("cow_ksm_profit_bytes"), 0);
+  EXPECT_LT(merged.Pages("cow_ksm_profit_bytes"), 200);
+  ksm.Unmerge();
   EXPECT_EQ(Pass().At("cow_ksm_bytes"), 0);
+}
+
+TEST_F(CopiesTest, WriteToAMergedPageIsACopyButNoBreak) {
+  if (!Ksm::Exists()) GTEST_SKIP() << "the kernel has no KSM";
+  ForkOver("a", 10);
+  workload().Map(0, "k", 200);
+  Do("write 0 k 0 200");
+  Do("madvise 0 k 12 0 200");
+  const Ksm ksm;
+  ASSERT_EQ(Ksm::AwaitMerged(workload().Pid(0), 200), 200U);
+  Do("madvise 0 k 13 100 100");  // MADV_UNMERGEABLE: these are split before the sample
+  ASSERT_EQ(Ksm::AwaitMerged(workload().Pid(0), 100), 100U);
+  Idle(0);
+  const Sample before = Pass();
+  Do("write 0 k 0 40");
+  ExpectBoth(before, 0, 40);
 }
 
 }  // namespace

@@ -37,6 +37,7 @@ taskstats Stats() {
   stats.ac_flag = AFORK | AGROUP;
   stats.ac_exe_dev = 7;
   stats.ac_exe_inode = 8;
+  stats.ac_btime64 = 1700000000;
   stats.wpcopy_count = 1234;
   return stats;
 }
@@ -93,6 +94,7 @@ TEST(TaskstatsTest, DecodesAStruct) {
     EXPECT_TRUE(task->forked_only);
     EXPECT_TRUE(task->last_thread);
     EXPECT_EQ(task->executable, (Executable{7, 8}));
+    EXPECT_EQ(task->begin_seconds, 1700000000U);
     EXPECT_EQ(task->copied_pages, 1234U);
   }
   taskstats stats = Stats();
@@ -164,11 +166,14 @@ TEST(TaskstatsTest, ThisKernelAnswersAndReports) {
   const auto stats = OpenTaskstats(procfs::Root());
   if (!stats) GTEST_SKIP() << stats.error().ToString();
   EXPECT_TRUE((*stats)->CopiedPages(getpid()));
-  const auto executable = (*stats)->ExecutableOf(getpid());
-  ASSERT_TRUE(executable);
-  EXPECT_NE(executable->inode, 0U);
+  const auto self = (*stats)->FirstThread(getpid());
+  ASSERT_TRUE(self);
+  EXPECT_EQ(self->process, getpid());
+  EXPECT_EQ(self->parent, getppid());
+  EXPECT_NE(self->executable.inode, 0U);
   constexpr pid_t kNobody = 1 << 22;  // the kernel's limit, which no process reaches
   EXPECT_EQ((*stats)->CopiedPages(kNobody).error().kind, ErrorKind::kGone);
+  EXPECT_EQ((*stats)->FirstThread(kNobody).error().kind, ErrorKind::kGone);
 
   const pid_t child = fork();
   if (child == 0) _exit(0);
@@ -181,7 +186,8 @@ TEST(TaskstatsTest, ThisKernelAnswersAndReports) {
   EXPECT_EQ(end->task.pid, child);
   EXPECT_EQ(end->task.parent, getpid());
   EXPECT_TRUE(end->task.forked_only && end->task.last_thread);
-  EXPECT_EQ(end->task.executable, *executable);
+  EXPECT_EQ(end->task.executable, self->executable);
+  EXPECT_GE(end->task.begin_seconds + 1, self->begin_seconds);
   EXPECT_EQ((*stats)->lost(), 0U);
 }
 

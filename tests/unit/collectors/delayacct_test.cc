@@ -1,0 +1,413 @@
+#include "collectors/delayacct.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "collectors/memory/families.h"
+
+namespace cow::collectors {
+namespace {
+
+using netlink::Executable;
+using netlink::TaskEnd;
+using netlink::TaskStats;
+
+constexpr Executable kProgram{1, 10};
+constexpr Executable kOtherProgram{1, 11};
+
+// What a kernel would say.
+struct FakeKernel {
+  bool accounting = true;
+  std::map<pid_t, uint64_t> copied;
+  std::map<pid_t, TaskStats> first_threads;
+  std::vector<TaskEnd> ends;
+  uint64_t lost = 0;
+  uint64_t now = 1'000'000;  // seconds
+
+  // A thread that is not the last; `pid` equal to `process` is the first one.
+  void EndThread(pid_t pid, pid_t process, uint64_t pages, bool forked_only = true) {
+    ends.push_back({{pid, process, 0, forked_only, false, kProgram, now, pages}, std::nullopt});
+  }
+  // The last thread; `all` is the kernel's own sum, where the process had others.
+  TaskEnd& EndProcess(pid_t process, pid_t parent, uint64_t pages, std::optional<uint64_t> all = std::nullopt) {
+    copied.erase(process);
+    const auto thread = first_threads.extract(process);
+    const uint64_t begin = thread.empty() ? now : thread.mapped().begin_seconds;
+    ends.push_back({{process, process, parent, true, true, kProgram, begin, pages}, all});
+    return ends.back();
+  }
+};
+
+class FakeTaskstats : public netlink::Taskstats {
+ public:
+  explicit FakeTaskstats(FakeKernel& kernel) : kernel_(kernel) {}
+
+  bool AccountingIsOn() override { return kernel_.accounting; }
+  procfs::Result<uint64_t> CopiedPages(pid_t process) override { return Find(kernel_.copied, process); }
+  procfs::Result<TaskStats> FirstThread(pid_t process) override { return Find(kernel_.first_threads, process); }
+  void TakeEnds(std::vector<TaskEnd>& ends) override {
+    ends.insert(ends.end(), kernel_.ends.begin(), kernel_.ends.end());
+    kernel_.ends.clear();
+  }
+  uint64_t lost() const override { return kernel_.lost; }
+
+ private:
+  template <class T>
+  static procfs::Result<T> Find(const std::map<pid_t, T>& values, pid_t pid) {
+    const auto found = values.find(pid);
+    if (found == values.end()) return tl::unexpected(procfs::Error::FromErrno("taskstats", ESRCH));
+    return found->second;
+  }
+
+  FakeKernel& kernel_;
+};
+
+// Families of one group each, which is named by the family's number.
+class DelayacctTest : public testing::Test {
+ protected:
+  DelayacctTest() : DelayacctTest(true) {}
+  explicit DelayacctTest(bool has_source) {
+    const CollectorContext context{procfs::Root(), {}, {}};
+    collector_ = MakeDelayacct(context, has_source ? std::make_unique<FakeTaskstats>(kernel_) : nullptr);
+  }
+
+  // A living process, in a family of its own or in another's.
+  void Add(pid_t pid, uint64_t copied, uint64_t family = 0) {
+    auto process = std::make_shared<memory::Process>();
+    process->pid = pid;
+    process->start_ticks = ++starts_;
+    process->baseline = passes_ == 0;
+    auto member = std::make_unique<memory::Member>();
+    member->process = process;
+    FamilyOf(family == 0 ? static_cast<uint64_t>(pid) : family).members.push_back(std::move(member));
+    kernel_.copied[pid] = copied;
+    kernel_.first_threads[pid] = {pid, pid, 0, true, false, kProgram, kernel_.now, copied};
+  }
+  // It is gone from the list, and its family is still shown in the pass that finds out.
+  void Remove(pid_t pid) {
+    for (auto& [id, family] : families_) {
+      std::erase_if(family->members, [pid](const auto& member) { return member->process->pid == pid; });
+    }
+  }
+
+  void Pass() {
+    for (auto& [id, family] : families_) {
+      Group& group = groups_[std::to_string(id)];
+      group.counters.resize(collector_->counters());
+      group.gauges.assign(collector_->gauges(), 0);
+      collector_->OnPass({family.get(), {}}, {group.gauges, group.counters});
+    }
+    collector_->OnPassEnd();
+    ++passes_;
+    std::vector<GroupSums> sums;
+    for (const auto& [name, group] : groups_) sums.push_back({name, group.gauges, group.counters});
+    published_.clear();
+    MetricWriter writer(published_);
+    collector_->Publish(sums, writer);
+  }
+
+  std::optional<double> Value(const std::string& name, const std::string& label = "") const {
+    for (const prometheus::MetricFamily& family : published_) {
+      if (family.name != name) continue;
+      for (const prometheus::ClientMetric& metric : family.metric) {
+        if (label.empty() ? !metric.label.empty() : metric.label.front().value != label) continue;
+        return family.type == prometheus::MetricType::Counter ? metric.counter.value : metric.gauge.value;
+      }
+    }
+    return std::nullopt;
+  }
+  std::optional<double> Copies(const std::string& group) const { return Value("cow_kernel_copies_total", group); }
+  std::optional<double> UnseenForks(const std::string& group) const { return Value("cow_unseen_forks_total", group); }
+  std::optional<double> Uncredited(const std::string& reason) const {
+    return Value("cow_delayacct_uncredited_copies_total", reason);
+  }
+
+  FakeKernel kernel_;
+
+  std::unique_ptr<Collector> collector_;
+
+ private:
+  struct Group {
+    std::vector<int64_t> gauges;
+    std::vector<uint64_t> counters;
+  };
+
+  memory::Family& FamilyOf(uint64_t id) {
+    auto& family = families_[id];
+    if (family == nullptr) family = std::make_unique<memory::Family>(id, 512, 3, nullptr);
+    return *family;
+  }
+
+  std::map<uint64_t, std::unique_ptr<memory::Family>> families_;
+  std::map<std::string, Group> groups_;
+  std::vector<prometheus::MetricFamily> published_;
+  uint64_t starts_ = 0;
+  int passes_ = 0;
+};
+
+class WithoutSourceTest : public DelayacctTest {
+ protected:
+  WithoutSourceTest() : DelayacctTest(false) {}
+};
+
+TEST_F(WithoutSourceTest, NothingIsPublished) {
+  Add(100, 5);
+  Pass();
+  EXPECT_EQ(collector_->capability(), false);
+  for (const char* name : {"cow_kernel_copies_total", "cow_unseen_forks_total"}) EXPECT_FALSE(Value(name, "100"));
+  EXPECT_FALSE(Value("cow_delayacct_lost_records_total"));
+}
+
+TEST_F(DelayacctTest, CountsWhatIsNewSinceTheBaseline) {
+  Add(100, 1000);
+  Pass();
+  EXPECT_EQ(collector_->capability(), true);
+  EXPECT_EQ(Copies("100"), 0);
+  kernel_.copied[100] = 1010;
+  Add(200, 30);
+  Pass();
+  EXPECT_EQ(Copies("100"), 10);
+  EXPECT_EQ(Copies("200"), 30);  // it is younger than the exporter
+}
+
+TEST_F(DelayacctTest, RecordBringsWhatCameAfterTheLastLook) {
+  Add(100, 1000);
+  Pass();
+  kernel_.copied[100] = 1010;
+  Pass();
+  kernel_.EndProcess(100, 1, 1025);
+  Remove(100);
+  Pass();
+  EXPECT_EQ(Copies("100"), 25);
+  Pass();
+  EXPECT_EQ(Copies("100"), 25);
+  EXPECT_EQ(UnseenForks("100"), 0);
+}
+
+// It was listed and had ended when it was asked.
+TEST_F(DelayacctTest, ProcessThatEndsDuringThePassIsCountedByItsRecord) {
+  Pass();
+  Add(100, 0);
+  kernel_.EndProcess(100, 1, 40);
+  Pass();
+  EXPECT_EQ(Copies("100"), 40);
+}
+
+TEST_F(DelayacctTest, RecordsOfThreadsAreInTheProcessSum) {
+  Add(1, 0);
+  Pass();
+  Add(100, 10);
+  Pass();
+  kernel_.EndThread(101, 100, 7);
+  kernel_.copied[100] = 17;
+  Pass();
+  EXPECT_EQ(Copies("100"), 17);
+  kernel_.EndThread(102, 100, 5);
+  kernel_.EndProcess(100, 1, 12, 24);
+  Remove(100);
+  Pass();
+  EXPECT_EQ(Copies("100"), 24);
+}
+
+// The last two threads ended at once: the kernel's sum lacks one, whose record comes late.
+TEST_F(DelayacctTest, ThreadThatTheKernelsSumLacksIsCounted) {
+  Add(1, 0);
+  Pass();
+  Add(100, 10);
+  Pass();
+  kernel_.EndProcess(100, 1, 12, 12);
+  kernel_.EndThread(101, 100, 7);
+  Remove(100);
+  Pass();
+  EXPECT_EQ(Copies("100"), 19);
+}
+
+// One that ends counts twice for a moment.
+TEST_F(DelayacctTest, SumThatShrinksIsNotCountedTwice) {
+  Add(100, 0);
+  Pass();
+  kernel_.copied[100] = 50;
+  Pass();
+  kernel_.copied[100] = 40;
+  Pass();
+  kernel_.copied[100] = 60;
+  Pass();
+  EXPECT_EQ(Copies("100"), 60);
+}
+
+TEST_F(DelayacctTest, UnseenChildIsItsParentsFamilys) {
+  Add(100, 0);
+  Add(200, 0, 100);
+  Pass();
+  kernel_.EndProcess(300, 200, 50);
+  Pass();
+  EXPECT_EQ(Copies("100"), 50);
+  EXPECT_EQ(UnseenForks("100"), 1);
+}
+
+TEST_F(DelayacctTest, UnseenChildOfAnEndedParentIsCounted) {
+  Add(100, 0);
+  Pass();
+  kernel_.EndProcess(300, 100, 50);
+  kernel_.EndProcess(100, 1, 3);
+  Remove(100);
+  Pass();
+  EXPECT_EQ(Copies("100"), 53);
+  EXPECT_EQ(UnseenForks("100"), 1);
+}
+
+TEST_F(DelayacctTest, ChainOfUnseenChildrenIsFollowed) {
+  Add(100, 0);
+  Pass();
+  kernel_.EndProcess(302, 301, 5);
+  kernel_.EndProcess(301, 300, 6);
+  kernel_.EndProcess(300, 100, 7);
+  Pass();
+  EXPECT_EQ(Copies("100"), 18);
+  EXPECT_EQ(UnseenForks("100"), 3);
+}
+
+TEST_F(DelayacctTest, UnseenChildWaitsForItsParentToBeSeen) {
+  Add(100, 0);
+  Pass();
+  kernel_.EndProcess(301, 300, 50);
+  Pass();
+  EXPECT_EQ(UnseenForks("100"), 0);
+  Add(300, 2, 100);
+  Pass();
+  EXPECT_EQ(Copies("100"), 52);
+  EXPECT_EQ(UnseenForks("100"), 1);
+}
+
+TEST_F(DelayacctTest, UnknownParentsAreNotGuessedAt) {
+  Add(1, 0);
+  Pass();
+  kernel_.first_threads[1].executable = kOtherProgram;
+  kernel_.EndProcess(300, 1, 50);   // an orphan: who forked it is not known
+  kernel_.EndProcess(301, 999, 7);  // nobody of that number shows up
+  Pass();
+  EXPECT_EQ(Uncredited("parent"), 50);
+  Pass();
+  EXPECT_EQ(Uncredited("parent"), 57);
+  EXPECT_EQ(Uncredited("exec"), 0);
+  EXPECT_EQ(Copies("1"), std::nullopt);
+  EXPECT_EQ(UnseenForks("1"), 0);
+}
+
+TEST_F(DelayacctTest, UnseenProgramsAndTheirForksAreNoForks) {
+  Add(100, 1);
+  Pass();
+  kernel_.EndProcess(301, 300, 5);
+  kernel_.EndProcess(300, 100, 7).task.forked_only = false;
+  Pass();
+  EXPECT_EQ(Uncredited("exec"), 7);
+  EXPECT_EQ(Uncredited("parent"), 5);
+  EXPECT_EQ(Copies("100"), 0);
+  EXPECT_EQ(UnseenForks("100"), 0);
+}
+
+// Its first thread tells how it came; a later one of an exec'ed process was cloned too.
+TEST_F(DelayacctTest, FirstThreadTellsOfAnExec) {
+  Add(100, 1);
+  Pass();
+  kernel_.EndThread(300, 300, 1, false);
+  kernel_.EndProcess(300, 100, 2, 3).task.pid = 301;
+  kernel_.EndThread(400, 400, 10, true);
+  kernel_.EndProcess(400, 100, 20, 30).task.pid = 401;
+  kernel_.EndProcess(500, 100, 40).task.pid = 501;  // its first thread's record was lost
+  Pass();
+  EXPECT_EQ(Uncredited("exec"), 3);
+  EXPECT_EQ(Uncredited("parent"), 40);
+  EXPECT_EQ(Copies("100"), 30);
+  EXPECT_EQ(UnseenForks("100"), 1);
+}
+
+// A number is used again for a child that is not seen, while the process that had it before was.
+TEST_F(DelayacctTest, NumberUsedAgainIsAnotherProcess) {
+  Add(100, 0);
+  Pass();
+  Add(200, 5, 100);
+  Pass();
+  kernel_.EndProcess(200, 100, 8);
+  kernel_.EndProcess(200, 100, 30);
+  Remove(200);
+  Pass();
+  EXPECT_EQ(Copies("100"), 38);
+  EXPECT_EQ(UnseenForks("100"), 1);
+
+  // Here the later one is seen, and lives on.
+  kernel_.EndProcess(200, 100, 4);
+  kernel_.now += 5;
+  Add(200, 1, 100);
+  Pass();
+  EXPECT_EQ(Copies("100"), 43);
+  EXPECT_EQ(UnseenForks("100"), 2);
+  kernel_.EndProcess(200, 100, 3);
+  Remove(200);
+  Pass();
+  EXPECT_EQ(Copies("100"), 45);
+  EXPECT_EQ(UnseenForks("100"), 2);
+}
+
+TEST_F(DelayacctTest, WhatEndedBeforeTheFirstLookIsOlder) {
+  Add(100, 0);
+  kernel_.EndProcess(300, 100, 50);
+  Pass();
+  Pass();
+  EXPECT_EQ(UnseenForks("100"), 0);
+}
+
+TEST_F(DelayacctTest, WithoutAccountingCopiesAreUnknownAndForksAreNot) {
+  kernel_.accounting = false;
+  Add(100, 0);
+  Pass();
+  kernel_.EndProcess(300, 100, 0);
+  Pass();
+  EXPECT_EQ(collector_->capability(), false);
+  EXPECT_EQ(Copies("100"), std::nullopt);
+  EXPECT_EQ(Uncredited("parent"), std::nullopt);
+  EXPECT_EQ(UnseenForks("100"), 1);
+}
+
+// What started before accounting was on shows no copy, ever: no zero is published of it.
+TEST_F(DelayacctTest, ProcessesThatStartedWithoutAccountingAreUncounted) {
+  const char* uncounted = "cow_delayacct_uncounted_processes";
+  kernel_.accounting = false;
+  Add(100, 0);
+  Pass();
+  kernel_.accounting = true;
+  Add(200, 0);  // before or after, nobody knows
+  Pass();
+  Add(300, 0);
+  Pass();
+  EXPECT_EQ(collector_->capability(), true);
+  Add(400, 0);
+  Pass();
+  EXPECT_EQ(Copies("100"), std::nullopt);
+  EXPECT_EQ(Copies("200"), std::nullopt);
+  EXPECT_EQ(Copies("300"), std::nullopt);
+  EXPECT_EQ(Copies("400"), 0);
+  EXPECT_EQ(Value(uncounted, "300"), 1);
+  EXPECT_EQ(Value(uncounted, "400"), 0);
+  kernel_.copied[300] = 4;  // so it is accounted
+  Pass();
+  EXPECT_EQ(Copies("300"), 4);
+  EXPECT_EQ(Value(uncounted, "300"), 0);
+}
+
+TEST_F(DelayacctTest, LostRecordsArePublished) {
+  kernel_.lost = 12;
+  Add(100, 0);
+  Pass();
+  EXPECT_EQ(Value("cow_delayacct_lost_records_total"), 12);
+}
+
+}  // namespace
+}  // namespace cow::collectors
