@@ -78,7 +78,7 @@ Result<KsmStat> ReadKsmStat(const Root& root, TaskId task) {
 }
 
 bool KsmHasMerged(const Root& root) {
-  const auto text = ReadTextFile(root.SysPath("kernel/mm/ksm/pages_shared"));
+  const auto text = ReadTextFile(root, root.SysPath("kernel/mm/ksm/pages_shared"));
   return text && text::Trim(*text) != "0";
 }
 

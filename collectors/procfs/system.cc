@@ -194,7 +194,7 @@ std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& 
 
 std::vector<PhysicalRange> ReadKernelImage(const Root& root) {
   std::vector<PhysicalRange> ranges;
-  const auto content = ReadTextFile(root.ProcPath("iomem"));
+  const auto content = ReadTextFile(root, root.ProcPath("iomem"));
   if (!content) return ranges;
   std::string_view rest = *content;
   std::string_view line;
