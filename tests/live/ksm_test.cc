@@ -38,7 +38,7 @@ class MergingHost {
   HostSetting run_;
 };
 
-class KsmTest : public LiveTest {
+class MergingTest : public LiveTest {
  protected:
   void SetUp() override {
     LiveTest::SetUp();
@@ -61,7 +61,7 @@ class KsmTest : public LiveTest {
   }
 };
 
-TEST_F(KsmTest, EqualPrivatePagesMergeAndPart) {
+TEST_F(MergingTest, EqualPrivatePagesMergeAndPart) {
   constexpr size_t kPages = 300;
   const int child = ForkOver("a", 100);
   for (const int id : {0, child}) {
@@ -101,7 +101,7 @@ TEST_F(KsmTest, EqualPrivatePagesMergeAndPart) {
 }
 
 // What fork shares and KSM merges is KSM's from then on: no break, no exposure; taken apart it is everybody's own.
-TEST_F(KsmTest, ForkSharedPagesThatMerge) {
+TEST_F(MergingTest, ForkSharedPagesThatMerge) {
   constexpr size_t kPages = 300;
   workload().Map(0, "m", kPages);
   Write(0, "m", 0, kPages);  // all equal
