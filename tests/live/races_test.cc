@@ -316,7 +316,9 @@ class RacesTest : public LiveTest {
 
  private:
   explicit RacesTest(std::shared_ptr<Script> script)
-      : LiveTest(DefaultFullEvery(), {}, procfs::Root("/proc", "/sys", script)), script_(std::move(script)) {}
+      : LiveTest(DefaultFullEvery(), {}, procfs::Root("/proc", "/sys", script)), script_(std::move(script)) {
+    AllowUnread();
+  }
 };
 
 TEST_F(RacesTest, ChildEnds) {

@@ -85,6 +85,7 @@ void Rage(Weather& weather, char* memory, size_t page_bytes, int depth, uint32_t
 class StormTest : public LiveTest {
  protected:
   StormTest() {
+    AllowUnread();
     void* shared = mmap(nullptr, sizeof(Weather), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) throw std::runtime_error("mmap");
     weather_ = new (shared) Weather;
