@@ -241,6 +241,22 @@ TEST_F(BreaksTest, ForkBreakBytesOfOneLife) {
   EXPECT_EQ(after.At("cow_forks_total"), 1);
 }
 
+// What the parent wrote meanwhile is known all the same; the child's own copies went with it.
+TEST_F(BreaksTest, ForkBreakBytesOfAChildThatEndedBetweenTwoPasses) {
+  const std::string child = std::to_string(ForkOver("a", 1000));
+  const Sample before = Pass();
+  Do("write " + child + " a 0 100");
+  Do("write 0 a 500 50");
+  Do("kill " + child);
+  const Sample after = Pass();
+  const Change change(before, after);
+  EXPECT_EQ(change.Of(kParentBreaks), 50);
+  EXPECT_EQ(change.BreaksOfAllSides(), 50);
+  EXPECT_EQ(change.Pages(Unshared("exit")), before.Pages(kExposure) - 50);
+  EXPECT_EQ(after.At("cow_fork_break_bytes_count"), 1);
+  EXPECT_EQ(after.Pages("cow_fork_break_bytes_sum"), after.BreaksOfAllSides());
+}
+
 TEST_F(BreaksTest, ChildsWriteSplitsItsHugePage) {
   if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
   const uint64_t window = HugePageBytes() / PageBytes();
