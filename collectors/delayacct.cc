@@ -293,7 +293,7 @@ class Delayacct : public Collector {
       if (child.copied != 0) ++counters->second[kAccounted];
     } else if (verdict.fate == Fate::kHold) {
       child.held = true;
-      held_.push_back(std::move(child));
+      held_.push_back(child);
     } else {
       (verdict.fate == Fate::kExec ? uncredited_exec_ : uncredited_parent_) += child.copied;
     }

@@ -78,16 +78,24 @@ class CopiesTest : private DelayAccounting, public LiveTest {
     return std::to_string(child);
   }
 
+  // The kernel may be moving a page just then, on behalf of anybody: it is judged when it has arrived.
+  Sample SettledPass(const Sample& before) {
+    double unstable = before.At("cow_scan_unstable_pages_total");
+    Sample after = Pass();
+    for (int i = 0; i < 10 && (after.At("cow_scan_unstable_pages_total") > unstable ||
+                               after.At("cow_unresolved_bytes") > before.At("cow_unresolved_bytes"));
+         ++i) {
+      unstable = after.At("cow_scan_unstable_pages_total");
+      after = Pass();
+    }
+    return after;
+  }
+
   // Breaks and copies since `before`, and no record was lost meanwhile.
   void ExpectBoth(const Sample& before, double breaks, double copies) {
-    Sample after = Pass();
-    // The kernel may be moving a page just then, on behalf of anybody: it is judged when it has arrived.
-    for (int i = 0; i < 10 && after.At("cow_unresolved_bytes") > before.At("cow_unresolved_bytes"); ++i) after = Pass();
+    const Sample after = SettledPass(before);
     const Change change(before, after);
-    EXPECT_EQ(change.BreaksOfAllSides(), breaks)
-        << change.Pages(kUnattributed) << " pages unattributed, " << after.Pages("cow_unresolved_bytes")
-        << " unresolved, " << after.At("cow_scan_unstable_pages_total") - before.At("cow_scan_unstable_pages_total")
-        << " unstable";
+    EXPECT_EQ(change.BreaksOfAllSides(), breaks);
     EXPECT_EQ(change.Of(kCopies), copies);
     EXPECT_EQ(change.Of(kLost), 0);
   }
@@ -301,7 +309,8 @@ TEST_F(CopiesTest, ThreadsOfAChildThatNoPassSawAreCountedOnce) {
   live_and_die(60);
   const Sample after = Pass();
   EXPECT_EQ(Change(between, after).Of(kUnseenForks), 1);
-  EXPECT_EQ(Change(between, after).Of(kCopies) - Change(before, between).Of(kCopies), 100);
+  // Threads make a few copies of their own, and not always as many; a record counted twice would be 50 more.
+  EXPECT_NEAR(Change(between, after).Of(kCopies) - Change(before, between).Of(kCopies), 100, 5);
 }
 
 TEST_F(CopiesTest, UnseenChildOfAnUnseenChildIsCounted) {
