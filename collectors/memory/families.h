@@ -84,6 +84,7 @@ struct Family {
   Ledger ledger;
   bool membership_changed = true;                                 // since its last completed pass
   std::optional<std::chrono::steady_clock::time_point> full_due;  // when it is read whatever the signals say
+  std::optional<uint64_t> host_swapped_in_pages;                  // pswpin at its last completed pass
   uint64_t forks = 0;  // members that joined by fork since the exporter's first look
   // Processes that share a member's whole memory (vfork, CLONE_VM): they count as processes, their memory once.
   std::vector<std::shared_ptr<Process>> aliases;

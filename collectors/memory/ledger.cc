@@ -96,6 +96,7 @@ struct Ledger::Holder {
 struct Ledger::Group {
   uint64_t frame = kNoFrame;  // as recorded
   std::vector<Holder> holders;
+  bool swapped_in = false;  // pages of the members came back from swap meanwhile
 };
 
 // What becomes of a group.
@@ -113,6 +114,23 @@ struct Ledger::Outcome {
 
   void Clear() { *this = Outcome(); }
 };
+
+// Holders by the kernel's mark of an exclusive page: a copy has it, a page that was shared by fork and only moved not.
+struct Ledger::Marks {
+  std::vector<const Holder*> marked;
+  std::vector<const Holder*> unmarked;
+  bool known = true;  // of all of them
+};
+
+Ledger::Marks Ledger::ReadMarks(const std::vector<const Holder*>& holders, const FrameFacts& facts) {
+  Marks marks;
+  for (const Holder* holder : holders) {
+    const std::optional<bool> exclusive = facts.IsExclusive(holder->frame);
+    if (!exclusive) marks.known = false;
+    (exclusive.value_or(true) ? marks.marked : marks.unmarked).push_back(holder);
+  }
+  return marks;
+}
 
 void Ledger::Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome) {
   using State = Holder::State;
@@ -199,6 +217,21 @@ void Ledger::Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome) {
       }
     }
     if (common != kNoFrame) outcome.frame = common;
+  } else if (group.swapped_in && same.size() == 1 && !changed.empty()) {
+    // The frame may have been freed and taken again for a copy: only the marks tell who has the page itself.
+    take_collapsed(changed, kNoFrame);
+    changed.push_back(same.front());
+    const Marks marks = ReadMarks(changed, facts);
+    if (marks.known && marks.unmarked.size() == 1) {
+      outcome.frame = marks.unmarked.front()->frame;
+      outcome.stay = marks.unmarked;
+      outcome.broke = marks.marked;
+    } else if (changed.size() == 1) {
+      outcome.stay = changed;
+    } else {
+      outcome.broke_unknown = changed.front();
+      outcome.unknown_breaks = changed.size() - 1;
+    }
   } else if (!same.empty()) {
     outcome.stay = same;
     take_collapsed(changed, kNoFrame);
@@ -211,19 +244,12 @@ void Ledger::Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome) {
       for (const Holder* holder : changed) (holder->frame == moved_to ? outcome.stay : outcome.broke).push_back(holder);
     } else {
       // Nobody kept the frame. A page that only moved still has the mark of a forked page; a copy has not.
-      std::vector<const Holder*> only_moved;
-      std::vector<const Holder*> copied;
-      bool marks_known = true;
-      for (const Holder* holder : changed) {
-        const std::optional<bool> exclusive = facts.IsExclusive(holder->frame);
-        if (!exclusive) marks_known = false;
-        (exclusive.value_or(true) ? copied : only_moved).push_back(holder);
-      }
+      const Marks marks = ReadMarks(changed, facts);
       const bool all_here = !exited && !dropped && outcome.unshared.empty();
-      if (marks_known && only_moved.size() == 1) {
-        outcome.frame = only_moved.front()->frame;
-        outcome.stay = only_moved;
-        outcome.broke = copied;
+      if (marks.known && marks.unmarked.size() == 1) {
+        outcome.frame = marks.unmarked.front()->frame;
+        outcome.stay = marks.unmarked;
+        outcome.broke = marks.marked;
       } else if (!all_here && group.frame != kForgottenFrame) {
         outcome.broke = changed;
       } else if (changed.size() == 1) {
@@ -339,9 +365,11 @@ void Ledger::Charge(Window& record) {
   record.bytes = bytes;
 }
 
-void Ledger::Examine(uint64_t window, std::span<const Reading> readings, bool ksm_in_use,
+void Ledger::Examine(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,
                      Examination& examination) const {
   Examination& e = examination;
+  const bool ksm_in_use = circumstances.ksm_in_use;
+  e.swapped_in = circumstances.swapped_in;
   e.questions.clear();
   e.witnesses.clear();
   e.attention.assign(words_, 0);
@@ -555,10 +583,12 @@ void Ledger::Examine(uint64_t window, std::span<const Reading> readings, bool ks
       }
     }
     if (highest_changed == kNoReading) return;
-    if (lowest_same == kNoReading) {
+    if (lowest_same == kNoReading || (e.swapped_in && lowest_same == highest_same)) {
       for (uint32_t r = 0; r < count; ++r) {
         if (e.members[r].frames[page] != kNoFrame) e.questions.push_back(e.members[r].frames[page]);
       }
+    }
+    if (lowest_same == kNoReading) {
       if (lowest_changed != highest_changed) AddWitness(e.witnesses, lowest_changed);
     } else if (highest_same < highest_changed) {
       AddWitness(e.witnesses, lowest_same);
@@ -630,7 +660,7 @@ class Ledger::PageJudge {
   void TakeGroups(Window& record) {
     const auto add = [&](uint64_t frame, Slot slot, bool was_away) {
       auto group = std::find_if(groups_.begin(), groups_.end(), [&](const Group& g) { return g.frame == frame; });
-      if (group == groups_.end()) group = groups_.insert(groups_.end(), Group{frame, {}});
+      if (group == groups_.end()) group = groups_.insert(groups_.end(), Group{frame, {}, e_.swapped_in});
       group->holders.push_back(Describe(slot, frame, was_away));
     };
     if (record.frames[page_] != kNoFrame) {

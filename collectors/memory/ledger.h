@@ -69,6 +69,14 @@ struct Reading {
   bool hugetlb = false;  // its mapping here is hugetlb's: copy-on-write copies whole huge pages, and nothing collapses
 };
 
+// What went on among the members, or may have, that page-table entries alone do not show.
+struct Circumstances {
+  bool ksm_in_use = false;  // some member has merged pages: newly shared frames are asked about
+  // Pages came back from swap since the look before: a recorded frame may have been given up by all its holders and
+  // taken for another page of theirs since, so that finding it proves nothing.
+  bool swapped_in = false;
+};
+
 // What Examine found; buffers are reused from window to window.
 struct Examination {
   std::vector<uint64_t> questions;  // frames whose kpageflags are needed before Settle
@@ -79,6 +87,7 @@ struct Examination {
   bool quiet = false;  // nothing changed: Settle has nothing to do
 
   // Scratch of the ledger.
+  bool swapped_in = false;
   struct Member {
     const uint64_t* frames = nullptr;    // AnonFrame per page
     std::vector<uint64_t> own_frames;    // storage where it is not another member's
@@ -135,9 +144,9 @@ class Ledger {
   // A member ended (exit or exec). Its pages are settled window by window in the pass that follows.
   void Depart(Slot slot);
 
-  // `readings`: every living member, also those without a page in the window. `ksm_in_use`: some member has merged
-  // pages, so that newly shared frames are asked about.
-  void Examine(uint64_t window, std::span<const Reading> readings, bool ksm_in_use, Examination& examination) const;
+  // `readings`: every living member, also those without a page in the window.
+  void Examine(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,
+               Examination& examination) const;
 
   // Decides. `facts` answers the questions asked (all of them, or some are unknown).
   void Settle(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
@@ -198,6 +207,7 @@ class Ledger {
   };
   struct Holder;
   struct Group;
+  struct Marks;
   struct Outcome;
   class PageJudge;
 
@@ -205,6 +215,7 @@ class Ledger {
   std::span<const uint64_t> Held(const Window& window, Slot slot) const;
   std::span<const Moved> MovedIn(uint64_t window) const;
   std::span<Moved> MovedIn(uint64_t window);
+  static Marks ReadMarks(const std::vector<const Holder*>& holders, const FrameFacts& facts);
   static void Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome);
   void SettleBulk(Window& record, std::span<const Reading> readings, const Examination& examination,
                   std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement);

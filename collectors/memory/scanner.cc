@@ -450,12 +450,24 @@ bool Scanner::IsDue(const Family& family, std::chrono::milliseconds full_every) 
   });
 }
 
+// Whether pages of the family may have come back from swap since its last pass: the host's counter moved, and a member
+// waited for a page or has another amount of memory in swap.
+bool Scanner::SwappedIn(const Family& family) const {
+  if (vmstat_ && family.host_swapped_in_pages == vmstat_->swapped_in_pages) return false;
+  return std::any_of(family.members.begin(), family.members.end(), [](const auto& member) {
+    const ChangeSignals now = ChangeSignals::Of(*member->process);
+    return !member->read_at || member->read_at->major_faults != now.major_faults ||
+           member->read_at->swap_bytes != now.swap_bytes;
+  });
+}
+
 // The next time comes after half to all of `full_every`, so that families read at one time do not stay together.
-void Scanner::PassCompleted(Family& family, const Walk& walk, std::chrono::milliseconds full_every) {
+void Scanner::PassCompleted(Family& family, const Walk& walk, std::chrono::milliseconds full_every) const {
   constexpr uint64_t kSpread = 16;
   const auto share = static_cast<int64_t>(kSpread + family.id % (kSpread + 1));
   family.full_due = Clock::now() + full_every * share / static_cast<int64_t>(2 * kSpread);
   family.membership_changed = false;
+  if (vmstat_) family.host_swapped_in_pages = vmstat_->swapped_in_pages;
   for (const auto& member : family.members) {
     member->read_at.reset();
     // KSM merges, and a migration ends, without any signal of the process.
@@ -480,7 +492,9 @@ bool Scanner::ScanFamily(Family& family, std::chrono::milliseconds full_every, S
   }
   std::vector<procfs::Pagemap> borrowed;
   std::vector<Cursor> cursors = Prepare(family, borrowed);
-  Walk walk{MustWalk(family), false};
+  Walk walk;
+  walk.all = MustWalk(family);
+  walk.swapped_in = SwappedIn(family);
   for (Cursor& cursor : cursors) {
     cursor.ranges = RangesOf(cursor, walk.all);
     if (walk.all && procfs::ReadKsmMergingPages(root_, cursor.member->process->memory).value_or(0) > 0) {
@@ -642,7 +656,7 @@ void Scanner::SettleWindow(Family& family, std::vector<Cursor>& cursors, uint64_
   std::vector<uint64_t> unstable((pages_ + 63) / 64);
   for (int attempt = 1;; ++attempt) {
     BuildReadings(family, cursors, window);
-    family.ledger.Examine(window, readings_, walk.ksm_in_use, examination_);
+    family.ledger.Examine(window, readings_, {walk.ksm_in_use, walk.swapped_in}, examination_);
     facts_.Clear();
     if (!examination_.questions.empty()) frames_->Read(examination_.questions, false, facts_);
     if (examination_.witnesses.empty()) break;

@@ -84,6 +84,7 @@ class Scanner : public FrameProbe {
   struct Walk {
     bool all = false;         // anonymous memory too
     bool ksm_in_use = false;  // by a member
+    bool swapped_in = false;  // pages of members, since the family's last pass
     bool unsettled = false;   // pages were on their way, or kept changing under the reads: to be looked at again
   };
   // One member's way through its mappings.
@@ -133,7 +134,8 @@ class Scanner : public FrameProbe {
   // False if the observer abandoned the pass.
   bool ReadSmaps(const Family& family, ScanObserver& observer);
   void FinishLedger(Family& family, MovedSharing& moved);
-  static void PassCompleted(Family& family, const Walk& walk, std::chrono::milliseconds full_every);
+  bool SwappedIn(const Family& family) const;
+  void PassCompleted(Family& family, const Walk& walk, std::chrono::milliseconds full_every) const;
 
   procfs::Root root_;
   procfs::PageGeometry geometry_;

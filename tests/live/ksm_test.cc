@@ -48,7 +48,7 @@ class MergingTest : public LiveTest {
     Do("madvise " + std::to_string(id) + " " + name + " " + std::to_string(advice) + " 0 " + std::to_string(pages));
   }
   uint64_t Merged(int id) {
-    return HostCounter("/proc/" + std::to_string(workload().Pid(id)) + "/ksm_stat", "ksm_merging_pages");
+    return std::stoull(ReadHostFile("/proc/" + std::to_string(workload().Pid(id)) + "/ksm_merging_pages"));
   }
   // ksmd merges a page that two of its rounds found unchanged.
   bool AwaitMerged(const MergingHost& host, int child, uint64_t pages) {

@@ -5,11 +5,13 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "collectors/procfs/root.h"
@@ -133,6 +135,9 @@ TEST_F(LineageTest, VforkSharesItAll) {
   EXPECT_EQ(Change(during, after).UnsharedPages(), 0);
 }
 
+// A start time has the resolution of a clock tick: within one, nothing tells two processes of one pid apart.
+void LetATickPass() { std::this_thread::sleep_for(std::chrono::milliseconds(20)); }
+
 TEST_F(LineageTest, ReusedPidOfASibling) {
   const int first = ForkOver("a", 500);
   const pid_t pid = workload().Pid(first);
@@ -141,6 +146,7 @@ TEST_F(LineageTest, ReusedPidOfASibling) {
   const Sample before = Pass();
   Do("kill " + std::to_string(first));
   Idle(0);
+  LetATickPass();
   int second = 0;
   try {
     second = std::stoi(workload().Do("forkat 0 " + std::to_string(pid)));
@@ -172,6 +178,7 @@ TEST_F(LineageTest, ReusedPidOfAStranger) {
   const Sample before = Pass();
   const Sample strangers_before = Pass(name);
   Do("kill " + std::to_string(child));
+  LetATickPass();
   int taken = 0;
   try {
     taken = std::stoi(stranger->Do("forkat 0 " + std::to_string(pid)));

@@ -44,6 +44,7 @@ class Change {
  public:
   Change(const Sample& before, const Sample& after) : before_(before), after_(after) {}
   double Of(const std::string& series) const { return after_.At(series) - before_.At(series); }
+  bool Has(const std::string& series) const { return before_.Has(series) && after_.Has(series); }
   double Pages(const std::string& series) const { return Of(series) / static_cast<double>(PageBytes()); }
   double BreaksOfAllSides() const { return after_.BreaksOfAllSides() - before_.BreaksOfAllSides(); }
   // Of all causes.

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 namespace cow::live {
 namespace {
 
+constexpr uint64_t kPresent = uint64_t{1} << 63;
 constexpr uint64_t kSwapped = uint64_t{1} << 62;
 
 class SwapTest : public LiveTest {
@@ -35,13 +37,18 @@ class SwapTest : public LiveTest {
     }
     return swapped;
   }
-  // Of all their mappings, as the kernel counts them.
-  uint64_t PagesInSwap(const std::vector<int>& ids) {
-    uint64_t kilobytes = 0;
+  // Of all their mappings. (VmSwap is a sum of each thread's own counts on older kernels, and late.)
+  size_t PagesInSwap(const std::vector<int>& ids) {
+    size_t swapped = 0;
     for (const int id : ids) {
-      kilobytes += HostCounter("/proc/" + std::to_string(workload().Pid(id)) + "/status", "VmSwap:");
+      for (const Area& area : ReadAreas(workload().Pid(id))) {
+        const size_t pages = (area.end - area.start) / PageBytes();
+        for (const uint64_t entry : ReadPagemap(workload().Pid(id), area.start, pages)) {
+          swapped += (entry & kSwapped) != 0 ? 1U : 0U;
+        }
+      }
     }
-    return kilobytes * 1024 / PageBytes();
+    return swapped;
   }
   // What the kernel says of both members, against what is published.
   void ExpectKernelsAccount(const Sample& sample, int child) {
@@ -52,9 +59,12 @@ class SwapTest : public LiveTest {
   }
   // Until all of it is in swap, on the other's side too.
   bool SwapOut(const std::string& name, size_t pages, int child) {
+    return ReclaimUntil([&] { return InSwap(0, name, pages) == pages && InSwap(child, name, pages) == pages; });
+  }
+  bool ReclaimUntil(const std::function<bool()>& done) const {
     for (int i = 0; i < 30; ++i) {
       cgroup_.Reclaim();
-      if (InSwap(0, name, pages) == pages && InSwap(child, name, pages) == pages) return true;
+      if (done()) return true;
     }
     return false;
   }
@@ -147,12 +157,15 @@ TEST_F(SwapTest, PageOutLeavesSharedPagesAlone) {
   Write(child, "a", 0, 100);
   const Sample before = Pass();
   Do("madvise " + std::to_string(child) + " a 21 0 400");  // MADV_PAGEOUT
-  ASSERT_EQ(InSwap(child, "a", 400), 100U);
+  // All but those that some CPU still holds in a batch of its own.
+  const auto pages_out = static_cast<double>(InSwap(child, "a", 400));
+  ASSERT_GE(pages_out, 36);
+  ASSERT_LE(pages_out, 100);
   const Sample out = Pass();
   ExpectNoVerdict(Change(before, out));
-  EXPECT_EQ(out.Pages("cow_swapped_bytes"), 100);
+  EXPECT_EQ(out.Pages("cow_swapped_bytes"), pages_out);
   EXPECT_EQ(Change(before, out).Pages(kExposure), 0);
-  EXPECT_EQ(Change(before, out).Pages(kFootprint), -100);
+  EXPECT_EQ(Change(before, out).Pages(kFootprint), -pages_out);
   Read(child, "a", 0, 400);
   const Sample back = Pass();
   ExpectNoVerdict(Change(before, back));
@@ -170,11 +183,15 @@ TEST_F(SwapTest, LazilyFreedPagesGoUnderPressure) {
   const Sample freed = Pass();
   ExpectNoVerdict(Change(before, freed));
   EXPECT_EQ(Change(before, freed).Pages(kFootprint), 0) << "still there";
-  ASSERT_TRUE(SwapOut("a", 100, 0)) << "the kernel did not reclaim";
+  // Pages that some CPU still holds in a batch of its own are not taken for freed: these go to swap.
+  constexpr size_t kBatches = 64;
+  ASSERT_TRUE(ReclaimUntil([&] {
+    const auto entries = ReadPagemap(workload().Pid(child), workload().Address(child, "a"), 100);
+    return std::none_of(entries.begin(), entries.end(), [](uint64_t entry) { return (entry & kPresent) != 0; });
+  })) << "the kernel did not reclaim";
+  EXPECT_LE(InSwap(child, "a", 100), kBatches);
   const Sample out = Pass();
   ExpectNoVerdict(Change(before, out));
-  const auto entries = ReadPagemap(workload().Pid(child), workload().Address(child, "a"), 400);
-  EXPECT_TRUE(std::all_of(entries.begin(), entries.begin() + 100, [](uint64_t entry) { return entry == 0; }));
   Write(child, "a", 0, 100);
   const Sample after = Pass();
   ExpectNoVerdict(Change(before, after));

@@ -100,6 +100,7 @@ class LedgerDriver {
   std::map<uint64_t, uint64_t> unseen_mappers;  // of a frame, by processes that are no members
   std::set<uint64_t> unstable;                  // pages that keep changing under the reads
   bool ksm_in_use = false;
+  bool swapped_in = false;
   bool marks_known = true;
   LedgerBudget budget;
   Ledger ledger;
@@ -146,7 +147,7 @@ class LedgerDriver {
                           member->hugetlb});
     }
     if (reversed_) std::reverse(readings.begin(), readings.end());
-    ledger.Examine(window, readings, ksm_in_use, examination_);
+    ledger.Examine(window, readings, {ksm_in_use, swapped_in}, examination_);
     result.questions.insert(examination_.questions.begin(), examination_.questions.end());
     for (const uint32_t witness : examination_.witnesses) result.witnesses.insert(readings[witness].slot);
     for (const uint64_t page : unstable) {

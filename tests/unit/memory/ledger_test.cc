@@ -553,6 +553,35 @@ TEST_F(LedgerTest, SwappedOnBothSidesAndBackWithDifferentFramesIsNoBreak) {
   EXPECT_TRUE(driver_->ledger.empty());
 }
 
+// Out and in between two looks: the old frame was given up by both, and a copy got it.
+TEST_F(LedgerTest, FrameTakenAgainAfterSwapIsNotTheOldPage) {
+  Share();
+  driver_->swapped_in = true;
+  driver_->Map(0, kPage, 200);
+  driver_->MarkExclusive(100, true);
+  driver_->MarkExclusive(200, false);
+  EXPECT_EQ(driver_->Pass().verdicts, Words{"1 broke 5, kept by 0"});
+}
+
+TEST_F(LedgerTest, FrameThatWasKeptWhileOthersSwappedIsTheOldPage) {
+  Share();
+  driver_->swapped_in = true;
+  driver_->Map(0, kPage, 200);
+  driver_->MarkExclusive(100, false);
+  driver_->MarkExclusive(200, true);
+  EXPECT_EQ(driver_->Pass().verdicts, Words{"0 broke 5, kept by 1"});
+}
+
+TEST_F(LedgerTest, WhoHasTheOldPageAfterSwapIsUnknownWithoutMarks) {
+  Share();
+  driver_->swapped_in = true;
+  driver_->Map(0, kPage, 200);
+  driver_->MarkExclusive(100, true);
+  driver_->MarkExclusive(200, true);
+  EXPECT_EQ(driver_->Pass().verdicts, Words{"somebody broke 5"});
+  ExpectSettled(0);
+}
+
 TEST_F(LedgerTest, BackWithOneFrameWhileAThirdIsSwappedIsShared) {
   Share(3);
   for (const Slot slot : {0U, 1U, 2U}) driver_->SwapOut(slot, kPage, 9);
@@ -804,7 +833,7 @@ TEST_F(LedgerTest, FolioThatOnlyMayBeSharedIsPrivate) {
   WindowSharing sharing;
   FrameFacts facts;
   driver_->ledger.BeginPass();
-  driver_->ledger.Examine(0, readings, false, examination);
+  driver_->ledger.Examine(0, readings, {}, examination);
   driver_->ledger.Settle(0, readings, facts, examination, judgement, sharing);
   ASSERT_EQ(driver_->ledger.OrphanFrames(), std::vector<uint64_t>{300});
   facts.Assign({300}, {procfs::kFrameAnon}, {1});
@@ -978,7 +1007,7 @@ TEST_F(LedgerTest, BudgetIsSharedAndGivenBack) {
     WindowSharing sharing;
     ledger.BeginPass();
     for (const uint64_t window : {uint64_t{0}, uint64_t{1}}) {
-      ledger.Examine(window, readings, false, examination);
+      ledger.Examine(window, readings, {}, examination);
       ledger.Settle(window, readings, FrameFacts(), examination, judgement, sharing);
       EXPECT_EQ(sharing.exposure_pages, 1U);
     }
