@@ -284,7 +284,8 @@ TEST_F(CopiesTest, ChildThatNoPassSawIsCounted) {
   const Change more(between, after);
   EXPECT_EQ(base.Of(kUnseenForks), 1);
   EXPECT_EQ(more.Of(kUnseenForks), 1);
-  EXPECT_EQ(more.Of(kCopies) - base.Of(kCopies), 50);
+  // What a member does besides takes a page more or less: the last holder of one that some CPU has in a batch copies it.
+  EXPECT_NEAR(more.Of(kCopies) - base.Of(kCopies), 50, 3);
   EXPECT_EQ(more.BreaksOfAllSides(), base.BreaksOfAllSides());
   EXPECT_EQ(more.Of("cow_forks_total"), 0) << "page tables know nothing of it";
   std::printf("a fork that no pass saw: %.0f copies besides the 10 asked for, %.0f breaks seen\n",
