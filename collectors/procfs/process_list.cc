@@ -57,6 +57,8 @@ Result<std::vector<pid_t>> ListProcesses(const Root& root) {
   return ListIds(root, root.procfs().empty() ? "/" : root.procfs());
 }
 
-Result<std::vector<pid_t>> ListThreads(const Root& root, pid_t pid) { return ListIds(root, root.ProcPath(pid, "task")); }
+Result<std::vector<pid_t>> ListThreads(const Root& root, pid_t pid) {
+  return ListIds(root, root.ProcPath(pid, "task"));
+}
 
 }  // namespace cow::procfs

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -54,6 +55,12 @@ class KernelSetting {
 struct DelayAccounting {
   KernelSetting setting{"/proc/sys/kernel/task_delayacct", "1"};
 };
+
+bool IsEmulated() {
+  std::ifstream file("/proc/cpuinfo");
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  return text.find("QEMU") != std::string::npos;
+}
 
 class CopiesTest : private DelayAccounting, public LiveTest {
  protected:
@@ -102,7 +109,9 @@ class CopiesTest : private DelayAccounting, public LiveTest {
     const Sample after = SettledPass(before);
     const Change change(before, after);
     EXPECT_EQ(change.BreaksOfAllSides(), breaks);
-    EXPECT_EQ(change.Of(kCopies), copies);
+    // The kernel counts no copy that took no time, which happens where its clock is emulated (delayacct_end).
+    EXPECT_LE(change.Of(kCopies), copies);
+    EXPECT_GE(change.Of(kCopies), IsEmulated() ? copies * 0.98 : copies);
     EXPECT_EQ(change.Of(kLost), 0);
   }
 };
@@ -459,8 +468,10 @@ TEST_F(KsmTest, MergedPagesAreTheKernels) {
   const Sample merged = Pass();
   EXPECT_EQ(merged.Pages("cow_ksm_bytes"), 200);
   EXPECT_GE(merged.Pages("cow_ksm_tracked_bytes"), 200);
-  EXPECT_GT(merged.At("cow_ksm_profit_bytes"), 0);
-  EXPECT_LT(merged.Pages("cow_ksm_profit_bytes"), 200);
+  if (merged.Has("cow_ksm_profit_bytes")) {  // since Linux 6.2
+    EXPECT_GT(merged.At("cow_ksm_profit_bytes"), 0);
+    EXPECT_LT(merged.Pages("cow_ksm_profit_bytes"), 200);
+  }
   ksm.Unmerge();
   EXPECT_EQ(Pass().At("cow_ksm_bytes"), 0);
 }
