@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -46,7 +47,8 @@ taskstats Stats() {
 Bytes Struct(uint16_t version, size_t bytes, taskstats stats = Stats()) {
   stats.version = version;
   Bytes sent(bytes, std::byte{0xff});
-  std::memcpy(sent.data(), &stats, std::min(bytes, sizeof(stats)));
+  const auto whole = std::as_bytes(std::span(&stats, 1));
+  std::copy_n(whole.begin(), std::min(bytes, whole.size()), sent.begin());
   return sent;
 }
 
