@@ -115,21 +115,21 @@ struct Ledger::Outcome {
   void Clear() { *this = Outcome(); }
 };
 
-// Holders by the kernel's mark of an exclusive page: a copy has it, a page that was shared by fork and only moved not.
-struct Ledger::Marks {
+// By the kernel's mark of an exclusive page: a copy has it, a page that was shared by fork and only moved has not.
+// False if the marks don't name one holder of the page itself.
+bool Ledger::JudgeByMarks(const std::vector<const Holder*>& holders, const FrameFacts& facts, Outcome& outcome) {
   std::vector<const Holder*> marked;
   std::vector<const Holder*> unmarked;
-  bool known = true;  // of all of them
-};
-
-Ledger::Marks Ledger::ReadMarks(const std::vector<const Holder*>& holders, const FrameFacts& facts) {
-  Marks marks;
   for (const Holder* holder : holders) {
     const std::optional<bool> exclusive = facts.IsExclusive(holder->frame);
-    if (!exclusive) marks.known = false;
-    (exclusive.value_or(true) ? marks.marked : marks.unmarked).push_back(holder);
+    if (!exclusive) return false;
+    (*exclusive ? marked : unmarked).push_back(holder);
   }
-  return marks;
+  if (unmarked.size() != 1) return false;
+  outcome.frame = unmarked.front()->frame;
+  outcome.stay = std::move(unmarked);
+  outcome.broke = std::move(marked);
+  return true;
 }
 
 void Ledger::Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome) {
@@ -221,11 +221,8 @@ void Ledger::Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome) {
     // The frame may have been freed and taken again for a copy: only the marks tell who has the page itself.
     take_collapsed(changed, kNoFrame);
     changed.push_back(same.front());
-    const Marks marks = ReadMarks(changed, facts);
-    if (marks.known && marks.unmarked.size() == 1) {
-      outcome.frame = marks.unmarked.front()->frame;
-      outcome.stay = marks.unmarked;
-      outcome.broke = marks.marked;
+    if (JudgeByMarks(changed, facts, outcome)) {
+      // The marks told.
     } else if (changed.size() == 1) {
       outcome.stay = changed;
     } else {
@@ -244,12 +241,9 @@ void Ledger::Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome) {
       for (const Holder* holder : changed) (holder->frame == moved_to ? outcome.stay : outcome.broke).push_back(holder);
     } else {
       // Nobody kept the frame. A page that only moved still has the mark of a forked page; a copy has not.
-      const Marks marks = ReadMarks(changed, facts);
       const bool all_here = !exited && !dropped && outcome.unshared.empty();
-      if (marks.known && marks.unmarked.size() == 1) {
-        outcome.frame = marks.unmarked.front()->frame;
-        outcome.stay = marks.unmarked;
-        outcome.broke = marks.marked;
+      if (JudgeByMarks(changed, facts, outcome)) {
+        // The marks told.
       } else if (!all_here && group.frame != kForgottenFrame) {
         outcome.broke = changed;
       } else if (changed.size() == 1) {

@@ -207,7 +207,6 @@ class Ledger {
   };
   struct Holder;
   struct Group;
-  struct Marks;
   struct Outcome;
   class PageJudge;
 
@@ -215,7 +214,7 @@ class Ledger {
   std::span<const uint64_t> Held(const Window& window, Slot slot) const;
   std::span<const Moved> MovedIn(uint64_t window) const;
   std::span<Moved> MovedIn(uint64_t window);
-  static Marks ReadMarks(const std::vector<const Holder*>& holders, const FrameFacts& facts);
+  static bool JudgeByMarks(const std::vector<const Holder*>& holders, const FrameFacts& facts, Outcome& outcome);
   static void Evaluate(Group& group, const FrameFacts& facts, Outcome& outcome);
   void SettleBulk(Window& record, std::span<const Reading> readings, const Examination& examination,
                   std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement);
