@@ -138,14 +138,13 @@ class Engine::Impl : private memory::ScanObserver {
     ++pass_;
     pass_begin_ = std::chrono::system_clock::now();
     groups_.BeginPass();
-    // A collector that failed has sums missing: everything is shown to it again.
-    std::chrono::milliseconds full_every = options_.full_every;
+    memory::PassOptions pass_options{options_.full_every, false};
     for (Slot& slot : slots_) {
-      if (slot.failed) full_every = std::chrono::milliseconds(0);
+      if (slot.failed) pass_options.show_all = true;  // it has sums missing
       slot.spent = {};
       slot.failed = false;
     }
-    families_.Update(table_, scanner_);
+    families_.Update(table_, scanner_.probe());
     ReadHostSaved();
     scanner_.BeginPass();
     cgroup_memory_.clear();
@@ -157,12 +156,13 @@ class Engine::Impl : private memory::ScanObserver {
     uint64_t skipped = 0;
     for (const auto& family : families_.families()) Assign(*family);
     for (const auto& family : families_.families()) {
-      if (!family->members.empty() && !scanner_.IsDue(*family, full_every)) {
+      if (!family->members.empty() && !scanner_.IsDue(*family, pass_options)) {
         skipped += family->members.size();
         states_[family->id].verified_at = std::chrono::system_clock::now();
         continue;
       }
-      if (!scanner_.ScanFamily(*family, options_.full_every, *this)) return false;
+      if (!scanner_.ScanFamily(*family, pass_options, *this)) return false;
+      skipped += skipped_members_;
       families_.Settle(*family, [this](const Family& owner, const Member& member) { OnEnd(owner, member); });
     }
     for (const auto& family : families_.families()) {
@@ -242,6 +242,7 @@ class Engine::Impl : private memory::ScanObserver {
   void DescribeRoot(const memory::Process& root, FamilyState& state);
   void ShowPass(const Family& family);
   void OnWindow(const WindowView& view) override;
+  void OnUnchanged(const Family& family, uint64_t window) override;
   void OnFamily(const FamilyView& view) override;
   void OnEnd(const Family& family, const Member& member);
   bool Continue() override { return control_->Continue(); }
@@ -274,6 +275,7 @@ class Engine::Impl : private memory::ScanObserver {
   uint64_t full_passes_ = 0;
   uint64_t incremental_passes_ = 0;
   uint64_t skipped_processes_ = 0;  // in the last completed pass
+  uint64_t skipped_members_ = 0;    // of the family scanned last
   SystemTime pass_begin_;
   std::map<std::string, std::optional<procfs::CgroupMemory>> cgroup_memory_;  // of this pass, by path
   std::optional<double> host_saved_;                                          // bytes
@@ -387,7 +389,16 @@ void Engine::Impl::OnWindow(const WindowView& view) {
   cells.pass = pass_;
 }
 
+void Engine::Impl::OnUnchanged(const Family& family, uint64_t window) {
+  std::unordered_map<uint64_t, WindowCells>& windows = states_[family.id].windows;
+  const auto known = windows.find(window);
+  if (known == windows.end()) return;  // recorded, but nobody maps it
+  known->second.read_at = std::chrono::system_clock::now();
+  known->second.pass = pass_;
+}
+
 void Engine::Impl::OnFamily(const FamilyView& view) {
+  skipped_members_ = view.skipped;
   FamilyState& state = states_[view.family->id];
   const Family& family = *view.family;
   ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnFamily(view, tally); });

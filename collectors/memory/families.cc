@@ -175,9 +175,17 @@ void Families::Join(Family& family, const std::shared_ptr<Process>& process, Fra
   auto member = std::make_unique<Member>();
   member->process = process;
   while (family.FindSlot(member->slot) != nullptr || family.ledger.IsDeparting(member->slot)) ++member->slot;
+  bool parent_is_member = false;
   for (const auto& other : family.members) {
-    if (process->IsChildOf(*other->process)) member->parent = other->slot;
+    if (process->IsChildOf(*other->process)) {
+      member->parent = other->slot;
+      parent_is_member = true;
+      other->read_at.reset();  // what it had of its own is shared now
+    }
     if (other->process->IsChildOf(*process)) other->parent = member->slot;
+  }
+  if (!parent_is_member) {
+    for (const auto& other : family.members) other->read_at.reset();
   }
   const Member* joined = member.get();
   const Member* root_before = family.root();
@@ -218,7 +226,9 @@ void Families::Settle(Family& family, const std::function<void(const Family&, co
   });
   if (family.members.size() == 1 && family.ended.empty() && family.ledger.empty()) {
     family.members.front()->pagemap.reset();
+    family.members.front()->mappings.reset();
     family.members.front()->huge_windows.clear();
+    family.looks.Clear();
   }
 }
 

@@ -277,13 +277,19 @@ Ledger::~Ledger() {
   for (const auto& [number, record] : windows_) budget_->used_bytes -= record.bytes;
 }
 
-void Ledger::BeginPass() {
+void Ledger::BeginPass(std::span<const Slot> standing_for) {
+  standing_for_.assign(standing_for.begin(), standing_for.end());
   orphans_.clear();
-  for (Moved& moved : moved_) moved.now = kNotRead;
+  for (Moved& moved : moved_) {
+    const bool stands = Contains(standing_for_, moved.slot);
+    moved.now = stands ? procfs::kPagemapPresent | moved.frame : kNotRead;
+    moved.recalled = stands;
+  }
 }
 
 void Ledger::Depart(Slot slot) {
   if (!IsDeparting(slot)) departing_.push_back(slot);
+  unmatched_.erase(slot);
 }
 
 bool Ledger::IsDeparting(Slot slot) const { return Contains(departing_, slot); }
@@ -343,6 +349,40 @@ void Ledger::RecallFrames(const Window& record, std::span<const Reading> reading
       if (frames[page] == kNoFrame) frames[page] = kForgottenFrame;
     });
   }
+}
+
+void Ledger::Recall(uint64_t window, Slot slot, std::span<uint64_t> entries) const {
+  std::fill(entries.begin(), entries.end(), 0);
+  const auto found = windows_.find(window);
+  if (found == windows_.end() || found->second.frames.empty()) return;
+  const Window& record = found->second;
+  ForEachBit(Held(record, slot), [&](size_t page) { entries[page] = procfs::kPagemapPresent | record.frames[page]; });
+  for (const Extra& extra : record.extras) {
+    if (Contains(extra.holders, slot)) entries[extra.page] = procfs::kPagemapPresent | extra.frame;
+  }
+}
+
+bool Ledger::RemembersAlike(uint64_t window, Slot a, Slot b) const {
+  const auto found = windows_.find(window);
+  if (found == windows_.end() || found->second.frames.empty()) return true;
+  const Window& record = found->second;
+  const auto holds_extra = [a, b](const Extra& extra) { return Contains(extra.holders, a) || Contains(extra.holders, b); };
+  if (std::any_of(record.extras.begin(), record.extras.end(), holds_extra)) return false;
+  const std::span<const uint64_t> left = Held(record, a);
+  const std::span<const uint64_t> right = Held(record, b);
+  return std::equal(left.begin(), left.end(), right.begin(), right.end());
+}
+
+bool Ledger::IsRestless(uint64_t window) const {
+  if (!MovedIn(window).empty()) return true;
+  const auto found = windows_.find(window);
+  if (found == windows_.end()) return false;
+  const Window& record = found->second;
+  return !record.away.empty() || std::any_of(departing_.begin(), departing_.end(), [&](Slot slot) {
+    return CountBits(Held(record, slot)) != 0 ||
+           std::any_of(record.extras.begin(), record.extras.end(),
+                       [slot](const Extra& extra) { return Contains(extra.holders, slot); });
+  });
 }
 
 bool Ledger::HoldsAnything(const Window& record) const {
@@ -532,6 +572,7 @@ void Ledger::Examine(uint64_t window, std::span<const Reading> readings, const C
       }
     }
   }
+  FindDoubts(record, readings, e);
   for (size_t w = 0; w < words_; ++w) e.unchanged[w] &= ~e.attention[w];
   ForEachBit(e.unchanged, [&e](size_t page) { e.questions.push_back(e.candidates[page]); });
   if (CountBits(e.unchanged) != 0) e.quiet = false;
@@ -588,6 +629,83 @@ void Ledger::Examine(uint64_t window, std::span<const Reading> readings, const C
       AddWitness(e.witnesses, lowest_same);
     }
   });
+}
+
+// Which recalled pages have to be read before the window can be settled. A page that one holder has no more the others
+// still have, if one of them is seen to have it; all have to be seen where their frame is another page's already, where
+// several frames are shared at one address, and where a newcomer is compared with everybody.
+void Ledger::FindDoubts(const Window* record, std::span<const Reading> readings, Examination& examination) const {
+  Examination& e = examination;
+  e.doubts.clear();
+  std::vector<uint64_t> recalled_holders(words_, 0);
+  bool any = false;
+  const auto recalled = [&](uint32_t r) { return std::span<const uint64_t>(readings[r].recalled, words_); };
+  const auto held = [&](uint32_t r) {
+    return record == nullptr ? std::span<const uint64_t>() : Held(*record, readings[r].slot);
+  };
+  for (uint32_t r = 0; r < readings.size(); ++r) {
+    if (readings[r].recalled == nullptr) continue;
+    any = true;
+    const std::span<const uint64_t> has = held(r);
+    for (size_t w = 0; w < has.size(); ++w) recalled_holders[w] |= has[w] & recalled(r)[w];
+  }
+  if (!any) return;
+
+  std::vector<uint64_t> from_holders(words_, 0);
+  std::vector<uint64_t> from_everybody(words_, 0);
+  const bool frames_known = record == nullptr || !record->frames.empty();
+  if (!frames_known) from_everybody.assign(words_, ~uint64_t{0});
+  if (record != nullptr) {
+    for (const Away& away : record->away) SetBit(from_everybody, away.page);
+    for (const Extra& extra : record->extras) SetBit(from_everybody, extra.page);
+  }
+  const SlotIndex index(readings);
+  for (uint32_t r = 0; r < readings.size(); ++r) {
+    const Examination::Member& member = e.members[r];
+    for (size_t w = 0; w < words_; ++w) {
+      const uint64_t read = readings[r].recalled == nullptr ? ~uint64_t{0} : ~recalled(r)[w];
+      // Mapped once, it can't be what they share.
+      from_holders[w] |= member.current[w] & ~member.maybe_shared[w] & read & recalled_holders[w];
+    }
+    if (!readings[r].first_look || readings[r].is_root) continue;
+    const uint32_t parent = index.Find(readings[r].parent);
+    for (size_t w = 0; w < words_; ++w) {
+      from_everybody[w] |= member.anon[w] & (parent == kNoReading ? ~uint64_t{0} : ~e.members[parent].anon[w]);
+    }
+  }
+  for (uint32_t r = 0; r < readings.size(); ++r) {
+    if (readings[r].recalled == nullptr) continue;
+    Doubt doubt{r, ~uint32_t{0}, 0};
+    const std::span<const uint64_t> has = held(r);
+    const auto add = [&doubt](size_t page) {
+      doubt.first = std::min(doubt.first, static_cast<uint32_t>(page));
+      doubt.last = std::max(doubt.last, static_cast<uint32_t>(page));
+    };
+    for (size_t w = 0; w < words_; ++w) {
+      const uint64_t wanted = from_everybody[w] | (has.empty() ? 0 : from_holders[w] & has[w]);
+      uint64_t rest = wanted & recalled(r)[w];
+      for (; rest != 0; rest &= rest - 1) {
+        const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
+        if (page < pages_) add(page);
+      }
+    }
+    // One witness for each page that somebody lost: the first who remembers it and that nobody who was read still has.
+    for (size_t w = 0; w < has.size(); ++w) {
+      for (uint64_t rest = e.attention[w] & has[w] & recalled(r)[w]; rest != 0; rest &= rest - 1) {
+        const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
+        bool seen = false;
+        for (uint32_t other = 0; other < readings.size() && !seen; ++other) {
+          const std::span<const uint64_t> of_other = held(other);
+          if (of_other.empty() || !TestBit(of_other, page)) continue;
+          const bool is_read = readings[other].recalled == nullptr || !TestBit(recalled(other), page);
+          // An earlier one is asked already.
+          seen = is_read ? TestBit(e.members[other].current, page) : other < r;
+        }
+        if (!seen) add(page);
+      }
+    }
+    if (doubt.first <= doubt.last) e.doubts.push_back(doubt);
+  }
 }
 
 // Judges one page of a window; the groups of the page are taken out of the record, evaluated and put back.
@@ -968,7 +1086,11 @@ void Ledger::Settle(uint64_t window, std::span<const Reading> readings, const Fr
                     const Examination& examination, Judgement& judgement, WindowSharing& sharing) {
   for (Moved& moved : MovedIn(window)) {
     for (const Reading& reading : readings) {
-      if (reading.slot == moved.slot) moved.now = reading.entries[moved.page % pages_];
+      const size_t page = moved.page % pages_;
+      const bool read = reading.recalled == nullptr || !TestBit({reading.recalled, words_}, page);
+      if (reading.slot != moved.slot || !read) continue;
+      moved.now = reading.entries[page];
+      moved.recalled = false;
     }
   }
   std::vector<uint64_t> attention = examination.attention;
@@ -977,6 +1099,7 @@ void Ledger::Settle(uint64_t window, std::span<const Reading> readings, const Fr
     if (facts.IsKsm(examination.candidates[page])) SetBit(attention, page);
   });
   auto found = windows_.find(window);
+  const size_t orphans_before = orphans_.size();
   if (!examination.quiet) {
     if (found == windows_.end()) {
       found = windows_.emplace(window, Window()).first;
@@ -1010,6 +1133,11 @@ void Ledger::Settle(uint64_t window, std::span<const Reading> readings, const Fr
     }
   }
   DescribeWindow(found == windows_.end() ? nullptr : &found->second, readings, facts, examination, attention, sharing);
+  for (size_t r = 0; r < readings.size(); ++r) {
+    sharing.members[r].has_orphans =
+        std::any_of(orphans_.begin() + static_cast<std::ptrdiff_t>(orphans_before), orphans_.end(),
+                    [&](const Orphan& orphan) { return orphan.slot == readings[r].slot; });
+  }
 }
 
 void Ledger::DescribeWindow(const Window* record, std::span<const Reading> readings, const FrameFacts& facts,
@@ -1054,6 +1182,28 @@ void Ledger::DescribeWindow(const Window* record, std::span<const Reading> readi
       if (reading != kNoReading) SetBit(sharing.members[reading].shared, extra.page);
     }
     sharing.exposure_pages += extra.holders.size() - 1;
+  }
+}
+
+std::vector<PageOfMember> Ledger::MovedInDoubt() const {
+  std::vector<uint64_t> lost;  // frames that a holder who was read has no more
+  for (const Moved& moved : moved_) {
+    if (!moved.recalled && AnonFrame(moved.now, zero_frame_) != moved.frame) lost.push_back(moved.frame);
+  }
+  std::sort(lost.begin(), lost.end());
+  std::vector<PageOfMember> doubts;
+  for (const Moved& moved : moved_) {
+    if (moved.recalled && std::binary_search(lost.begin(), lost.end(), moved.frame))
+      doubts.push_back({moved.slot, moved.page});
+  }
+  return doubts;
+}
+
+void Ledger::ConfirmMoved(const PageOfMember& page, uint64_t entry) {
+  for (Moved& moved : MovedIn(page.page / pages_)) {
+    if (moved.page != page.page || moved.slot != page.slot) continue;
+    moved.now = entry;
+    moved.recalled = false;
   }
 }
 
@@ -1145,6 +1295,7 @@ void Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedShar
     return std::tuple(a.frame, a.slot, a.page) < std::tuple(b.frame, b.slot, b.page);
   });
   std::unordered_map<uint64_t, std::span<const Orphan>> unmatched;
+  std::unordered_map<Slot, uint64_t> unmatched_now;
   const auto add_orphans = [](std::vector<Moved>& group, std::span<const Orphan> run) {
     for (const Orphan& orphan : run) {
       group.push_back({orphan.page, orphan.slot, orphan.frame, procfs::kPagemapPresent | orphan.frame});
@@ -1211,9 +1362,16 @@ void Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedShar
     if (run.size() > 1) {
       add_orphans(groups[frame], run);
     } else {
-      ++moved_sharing.unmatched_pages;
+      ++unmatched_now[run.front().slot];
     }
   }
+  for (const Slot slot : standing_for_) {
+    const auto known = unmatched_.find(slot);
+    unmatched_now.erase(slot);
+    if (known != unmatched_.end()) unmatched_now.insert(*known);
+  }
+  unmatched_ = std::move(unmatched_now);
+  for (const auto& [slot, pages] : unmatched_) moved_sharing.unmatched_pages += pages;
 
   // 4. The new record.
   moved_.clear();

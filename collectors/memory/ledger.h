@@ -24,6 +24,7 @@
 #include <cstdint>
 #include <map>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "collectors/memory/frame_facts.h"
@@ -67,6 +68,20 @@ struct Reading {
   Slot parent = Verdict::kNobody;     // the member that forked it, where that is a member too
   bool is_root = false;
   bool hugetlb = false;  // its mapping here is hugetlb's: copy-on-write copies whole huge pages, and nothing collapses
+  // Bitmap: pages whose entries were not read but recalled from this ledger. Null: all were read.
+  const uint64_t* recalled = nullptr;
+};
+
+// Pages of a reading that were recalled and that a verdict would take on trust.
+struct Doubt {
+  uint32_t reading = 0;  // its index
+  uint32_t first = 0;    // pages within the window
+  uint32_t last = 0;     // the last one itself
+};
+
+struct PageOfMember {
+  Slot slot = 0;
+  uint64_t page = 0;  // number of the virtual page
 };
 
 // What went on among the members, or may have, that page-table entries alone do not show.
@@ -85,6 +100,7 @@ struct Examination {
   std::vector<uint64_t>
       unstable;        // bitmap set by the caller: pages that kept changing under the reads, left for the next pass
   bool quiet = false;  // nothing changed: Settle has nothing to do
+  std::vector<Doubt> doubts;  // to be read, and the window examined anew, before Settle
 
   // Scratch of the ledger.
   bool swapped_in = false;
@@ -108,6 +124,7 @@ struct WindowSharing {
   struct Member {
     std::vector<uint64_t> shared;  // bitmap: shares this page with another member at the same address
     uint64_t ksm_pages = 0;        // merged by KSM (counted where KSM is in use), not in `shared`
+    bool has_orphans = false;      // pages whose partner is looked for at the end of the pass
   };
   std::vector<Member> members;    // parallel to the readings
   uint64_t exposure_pages = 0;    // Σ over frames (holders − 1)
@@ -138,11 +155,19 @@ class Ledger {
   Ledger(const Ledger&) = delete;
   Ledger& operator=(const Ledger&) = delete;
 
-  // A pass begins: nothing is known yet about pages at moved addresses.
-  void BeginPass();
+  // A pass begins: nothing is known yet about pages at moved addresses but of those members that the records stand for
+  // because nothing of theirs has changed.
+  void BeginPass(std::span<const Slot> standing_for = {});
 
   // A member ended (exit or exec). Its pages are settled window by window in the pass that follows.
   void Depart(Slot slot);
+
+  // What is remembered of an unchanged member's window, as entries; zero where nothing is recorded.
+  void Recall(uint64_t window, Slot slot, std::span<uint64_t> entries) const;
+  // Both members' windows are remembered as the same entries.
+  bool RemembersAlike(uint64_t window, Slot a, Slot b) const;
+  // The window can't be left alone though all its entries are as they were.
+  bool IsRestless(uint64_t window) const;
 
   // `readings`: every living member, also those without a page in the window.
   void Examine(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,
@@ -154,6 +179,10 @@ class Ledger {
 
   // True if somebody who is not in a window's readings may hold pages there: the window must be visited.
   std::vector<uint64_t> Windows() const;
+
+  // Pages at moved addresses that were not read, of frames that another holder has no more: to be confirmed.
+  std::vector<PageOfMember> MovedInDoubt() const;
+  void ConfirmMoved(const PageOfMember& page, uint64_t entry);
 
   // Frames of pages that are mapped more than once but found no partner at their address, and of those matched before.
   std::vector<uint64_t> OrphanFrames() const;
@@ -195,7 +224,8 @@ class Ledger {
     uint64_t page = 0;  // number of the virtual page
     Slot slot = 0;
     uint64_t frame = kNoFrame;
-    uint64_t now = 0;  // entry read in this pass, or kNotRead
+    uint64_t now = 0;       // entry read in this pass, or kNotRead
+    bool recalled = false;  // `now` was not read: nothing of the member has changed
   };
   // A page without a partner at its address although it is mapped more than once.
   struct Orphan {
@@ -221,6 +251,7 @@ class Ledger {
   void DescribeWindow(const Window* record, std::span<const Reading> readings, const FrameFacts& facts,
                       const Examination& examination, std::span<const uint64_t> attention,
                       WindowSharing& sharing) const;
+  void FindDoubts(const Window* record, std::span<const Reading> readings, Examination& examination) const;
   void RecallFrames(const Window& record, std::span<const Reading> readings, Examination& examination) const;
   bool HoldsAnything(const Window& record) const;
   void Charge(Window& record);
@@ -233,6 +264,8 @@ class Ledger {
   std::vector<Moved> moved_;     // sorted by (page, slot)
   std::vector<Orphan> orphans_;  // of this pass
   std::vector<Slot> departing_;
+  std::vector<Slot> standing_for_;                // in this pass
+  std::unordered_map<Slot, uint64_t> unmatched_;  // pages of members that found no partner when they were read
 };
 
 }  // namespace cow::memory

@@ -12,26 +12,12 @@
 #include "collectors/memory/families.h"
 #include "collectors/memory/ledger.h"
 #include "collectors/memory/mapping.h"
+#include "collectors/memory/segment_tally.h"
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/smaps.h"
 #include "collectors/procfs/system.h"
 
 namespace cow::memory {
-
-// Pages of one mapping within one window, by what their entries say. Base pages.
-struct SegmentTally {
-  uint64_t anon = 0;           // present, anonymous; the zero page is not in it
-  uint64_t anon_shared = 0;    // of those: shared with another member at this address
-  uint64_t anon_multiple = 0;  // of those: bit 56 is clear (the only sign of sharing where frames are hidden)
-  uint64_t zero_base = 0;
-  uint64_t zero_huge = 0;   // base pages mapped by the huge zero page
-  uint64_t cache_once = 0;  // page cache or shared memory, mapped exactly once
-  uint64_t cache_more = 0;  // and mapped more than once
-  uint64_t swapped = 0;
-  uint64_t huge_pmd = 0;  // base pages mapped by a PMD, the zero page's not in it
-
-  uint64_t Present() const { return anon + zero_base + zero_huge + cache_once + cache_more; }
-};
 
 struct Segment {
   const Mapping* mapping = nullptr;
@@ -42,7 +28,6 @@ struct Segment {
 
 struct MemberWindow {
   const Member* member = nullptr;
-  std::span<const uint64_t> entries;  // of the whole window
   std::span<const Segment> segments;
   uint64_t ksm_pages = 0;
   bool split = false;  // its huge page was split, and it broke a page here
@@ -102,6 +87,7 @@ struct FamilyView {
   bool frames_known = true;  // false: zero pages could not be told from others in the windows, only in `unwalked`
   bool scan_known = true;    // PAGEMAP_SCAN is there: huge_pmd is a count; else it is unknown
   std::span<const SmapsReading> smaps;  // of the members in their order
+  size_t skipped = 0;  // members that were not read, because nothing of theirs had changed
 };
 
 // A family at the end of a pass, read in it or not.
@@ -117,6 +103,8 @@ class ScanObserver {
  public:
   virtual ~ScanObserver() = default;
   virtual void OnWindow(const WindowView& view) = 0;
+  // A window that was shown before is still as it was.
+  virtual void OnUnchanged(const Family& family, uint64_t window) = 0;
   virtual void OnFamily(const FamilyView& view) = 0;
   // Asked between two windows; false abandons the pass.
   virtual bool Continue() = 0;

@@ -16,6 +16,7 @@ struct Vmstat {
   uint64_t swapped_in_pages = 0;   // pswpin
   uint64_t swapped_out_pages = 0;  // pswpout
   uint64_t huge_collapses = 0;     // thp_collapse_alloc
+  uint64_t migrated_pages = 0;     // pgmigrate_success
 
   bool operator==(const Vmstat&) const = default;
 };

@@ -1,0 +1,35 @@
+// What has to be read again: decided by what moves when something changed (DESIGN: work only where something can have
+// changed). Pure but for one small file per process where the host merges pages.
+#pragma once
+
+#include <chrono>
+
+#include "collectors/memory/families.h"
+#include "collectors/memory/host.h"
+
+namespace cow::memory {
+
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+// Some member has pages that KSM merged: it merges and unmerges without any signal of the process.
+bool UsesKsm(const Host& host, const Family& family);
+
+// The family has to be looked at: its members, their signals or the host's have moved since its last completed pass, or
+// a member's turn has come. `full_every` 0: always.
+bool IsDue(const Host& host, const Family& family, std::chrono::milliseconds full_every);
+
+// Every member of the family has to be read: what is shared can't be known from what changed.
+bool AllAreDue(const Host& host, const Family& family, std::chrono::milliseconds full_every);
+
+// The member has to be read: its signals have moved since it was, it forked, or its turn has come.
+bool IsDue(const Member& member, SteadyTime now);
+
+// While the member is not due, the ledger and the latest looks can tell all of it.
+bool RecordsCanStandFor(const Member& member);
+
+// When a member is read again whatever its signals say: after half to all of `full_every`, so that those who were read
+// at one time do not stay together.
+SteadyTime NextFullRead(const Family& family, const Member& member, std::chrono::milliseconds full_every,
+                        SteadyTime now);
+
+}  // namespace cow::memory

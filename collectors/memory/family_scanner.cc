@@ -1,0 +1,650 @@
+#include "collectors/memory/family_scanner.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "collectors/memory/due.h"
+#include "collectors/procfs/maps.h"
+#include "collectors/procfs/smaps.h"
+
+namespace cow::memory {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// How often a window whose pages change under the reads is read as a whole before they are left for the next pass.
+constexpr int kAttempts = 3;
+// smaps_rollup holds the target's mmap lock while it walks: only processes up to this size are asked for it where no
+// collector sets another limit.
+constexpr uint64_t kMaxSmapsBytes = uint64_t{512} << 20;
+
+bool MustWalk(const Host& host, const Family& family) {
+  return family.members.size() > 1 || !family.ended.empty() || !family.ledger.empty() ||
+         !host.capabilities.sees_every_process || !host.capabilities.pagemap_scan ||
+         family.members.front()->shares_unseen;
+}
+
+// Whether pages of the family may have come back from swap since its last pass: the host's counter moved, and a member
+// waited for a page or has another amount of memory in swap.
+bool SwappedIn(const Host& host, const Family& family) {
+  if (family.host && host.vmstat && family.host->swapped_in_pages == host.vmstat->swapped_in_pages) return false;
+  return std::any_of(family.members.begin(), family.members.end(), [](const auto& member) {
+    const ChangeSignals now = ChangeSignals::Of(*member->process);
+    return !member->read_at || member->read_at->major_faults != now.major_faults ||
+           member->read_at->swap_bytes != now.swap_bytes;
+  });
+}
+
+// The part of the mappings that says how a window's entries are counted.
+uint64_t KindNumber(const Mapping& mapping) {
+  return static_cast<uint64_t>(mapping.kind) << 3U | (mapping.hugetlb ? 4U : 0U) | (mapping.vma.shared ? 2U : 0U) |
+         (mapping.IsPrivateFile() ? 1U : 0U);
+}
+
+}  // namespace
+
+FamilyScanner::FamilyScanner(const Host& host, ExclusiveMarks marks)
+    : host_(host),
+      pages_(host.geometry.PagesPerWindow()),
+      frames_(host.root, marks, pages_),
+      devices_(host.root),
+      zero_window_(pages_, 0),
+      again_(pages_, 0) {}
+
+ScanCounters FamilyScanner::counters() const {
+  ScanCounters counters = counters_;
+  counters.frame_words = frames_.frames_read();
+  counters.frame_reads = frames_.reads();
+  return counters;
+}
+
+bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserver& observer) {
+  if (family.members.empty()) {
+    ShowEnded(family, observer);
+    return true;
+  }
+  Prepare(family, options);
+  if (!WalkWindows(family, observer)) return false;
+  FamilyView view;
+  view.family = &family;
+  view.geometry = host_.geometry;
+  view.scan_known = host_.capabilities.pagemap_scan;
+  view.frames_known = host_.capabilities.frames;
+  for (Part& part : parts_) {
+    if (part.reader.alive() && (!walk_.all || !host_.capabilities.frames)) {
+      if (!walk_.all) SampleLonely(part);
+      part.reader.ScanUnwalked(view.unwalked);
+      if (!walk_.all) CountUnwalked(part, view.unwalked);
+    }
+    if (!part.due) ++view.skipped;
+  }
+  if (!ReadSmaps(family, observer)) return false;
+  view.smaps = smaps_;
+  for (const auto& member : family.members) view.modes[static_cast<size_t>(member->mode)] = true;
+  judgement_.Clear();
+  MovedSharing moved;
+  if (walk_.all) FinishLedger(family, moved);
+  view.moved = &moved;
+  view.judgement = &judgement_;
+  view.read_at = std::chrono::system_clock::now();
+  PassCompleted(family, options);
+  observer.OnFamily(view);
+  return true;
+}
+
+void FamilyScanner::ShowEnded(Family& family, ScanObserver& observer) {
+  const MovedSharing nothing;
+  judgement_.Clear();
+  FamilyView view;
+  view.family = &family;
+  view.geometry = host_.geometry;
+  view.scan_known = host_.capabilities.pagemap_scan;
+  view.frames_known = host_.capabilities.frames;
+  view.moved = &nothing;
+  view.judgement = &judgement_;
+  view.read_at = std::chrono::system_clock::now();
+  observer.OnFamily(view);
+}
+
+// Opens a member's page table and reads its mappings; false if that can't be done, and why is in `unread`.
+bool FamilyScanner::OpenMember(Member& member, std::vector<procfs::Pagemap>& borrowed,
+                               const procfs::Pagemap*& pagemap) {
+  if (member.process->unread) {
+    member.unread = member.process->unread;
+    return false;
+  }
+  if (member.pagemap) {
+    pagemap = &*member.pagemap;
+  } else if (auto opened = procfs::Pagemap::Open(host_.root, member.process->memory)) {
+    borrowed.push_back(std::move(*opened));
+    pagemap = &borrowed.back();
+  } else {
+    member.unread = opened.error();
+    return false;
+  }
+  auto vmas = procfs::ReadMaps(host_.root, member.process->memory);
+  if (!vmas) {
+    member.unread = vmas.error();
+    return false;
+  }
+  member.mappings = std::make_shared<const std::vector<Mapping>>(
+      ClassifyMappings(std::move(*vmas), member.process->memory, devices_));
+  return true;
+}
+
+void FamilyScanner::Prepare(Family& family, const PassOptions& options) {
+  walk_ = Walk();
+  walk_.all = MustWalk(host_, family);
+  walk_.everybody = !walk_.all || options.show_all || AllAreDue(host_, family, options.full_every);
+  walk_.swapped_in = SwappedIn(host_, family);
+  walk_.ksm_in_use = walk_.all && UsesKsm(host_, family);
+  walk_.show_all = options.show_all;
+  // A process without relatives is shown as a whole.
+  walk_.keep_looks = walk_.all && family.members.size() > 1;
+  if (!walk_.keep_looks) family.looks.Clear();
+  parts_.clear();
+  parts_.reserve(family.members.size());
+  borrowed_.clear();
+  borrowed_.reserve(family.members.size());
+  Mode best = Mode::kFull;
+  if (!host_.capabilities.frames) {
+    best = Mode::kNoFrames;
+  } else if (!host_.capabilities.kpageflags || !host_.capabilities.kpagecount) {
+    best = Mode::kNoKpage;
+  }
+  const SteadyTime now = Clock::now();
+  for (const auto& member : family.members) {
+    if (!walk_.everybody && !IsDue(*member, now) && RecordsCanStandFor(*member)) {
+      parts_.emplace_back(MemberReader(host_, counters_, *member, *member->pagemap), false);
+      continue;
+    }
+    member->unread.reset();
+    member->mode = best;
+    const procfs::Pagemap* pagemap = nullptr;
+    if (OpenMember(*member, borrowed_, pagemap)) {
+      parts_.emplace_back(MemberReader(host_, counters_, *member, *pagemap), true);
+      parts_.back().reader.Plan(walk_.all);
+    } else if (member->unread->kind == procfs::ErrorKind::kDenied) {
+      member->mode = Mode::kNone;
+    }
+  }
+  if (entries_.size() < parts_.size() * pages_) {
+    entries_.resize(parts_.size() * pages_);
+    remembered_.resize(parts_.size() * pages_);
+  }
+}
+
+// Windows that may hold something though no member that is read maps them any more.
+std::vector<uint64_t> FamilyScanner::KnownWindows(const Family& family) const {
+  std::vector<uint64_t> windows = family.ledger.Windows();
+  const std::vector<uint64_t> looked_at = family.looks.Windows();
+  windows.insert(windows.end(), looked_at.begin(), looked_at.end());
+  std::sort(windows.begin(), windows.end());
+  windows.erase(std::unique(windows.begin(), windows.end()), windows.end());
+  return windows;
+}
+
+bool FamilyScanner::WalkWindows(Family& family, ScanObserver& observer) {
+  if (walk_.all) {
+    std::vector<Slot> standing_for;
+    for (const Part& part : parts_) {
+      if (!part.due) standing_for.push_back(part.reader.member().slot);
+    }
+    family.ledger.BeginPass(standing_for);
+  }
+  const std::vector<uint64_t> known = walk_.all ? KnownWindows(family) : std::vector<uint64_t>();
+  size_t next_known = 0;
+  while (true) {
+    uint64_t window = next_known < known.size() ? known[next_known] : ~uint64_t{0};
+    for (const Part& part : parts_) window = std::min(window, part.reader.NextWindow().value_or(~uint64_t{0}));
+    if (window == ~uint64_t{0}) return true;
+    if (!observer.Continue()) return false;
+    ReadDue(window);
+    if (IsUnchanged(family, window)) {
+      ++counters_.windows_unchanged;
+      observer.OnUnchanged(family, window);
+    } else {
+      judgement_.Clear();
+      SettleWindow(family, window);
+      Account(family);
+      Show(family, window, observer);
+    }
+    if (next_known < known.size() && known[next_known] == window) ++next_known;
+    for (Part& part : parts_) part.reader.Pass(window);
+  }
+}
+
+void FamilyScanner::ReadDue(uint64_t window) {
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    Part& part = parts_[i];
+    part.entries = zero_window_.data();
+    part.huge_pages = 0;
+    part.read = part.due;
+    part.maps_window = part.due && part.reader.Maps(window);
+    if (!part.maps_window) continue;
+    part.entries = entries_.data() + i * pages_;
+    part.huge_pages = part.reader.ReadWindow(window, {part.entries, pages_});
+    if (!part.reader.alive()) part.maps_window = false;
+  }
+  if (walk_.keep_looks) TakeFingerprints(window);
+}
+
+void FamilyScanner::TakeFingerprints(uint64_t window) {
+  const Part* first = nullptr;
+  uint64_t of_first = 0;
+  for (Part& part : parts_) {
+    if (!part.maps_window) continue;
+    const bool as_first =
+        first != nullptr && std::memcmp(first->entries, part.entries, pages_ * sizeof(uint64_t)) == 0;
+    part.fingerprint = as_first ? of_first : FingerprintOf({part.entries, pages_});
+    if (first == nullptr) {
+      first = &part;
+      of_first = part.fingerprint;
+    }
+    part.fingerprint = Fingerprint(part, window);
+  }
+}
+
+// Of all that the window's tallies depend on; `part` has that of its entries.
+uint64_t FamilyScanner::Fingerprint(Part& part, uint64_t window) {
+  uint64_t fingerprint = MixFingerprint(part.fingerprint, part.huge_pages);
+  ForEachMapping(part, window, [&](const Mapping& mapping, uint32_t first, uint32_t pages) {
+    fingerprint = MixFingerprint(fingerprint, uint64_t{first} << 32U | pages);
+    fingerprint = MixFingerprint(fingerprint, KindNumber(mapping));
+  });
+  return fingerprint;
+}
+
+// Everybody who was read shows what he showed at the look before, and nobody left.
+bool FamilyScanner::IsUnchanged(const Family& family, uint64_t window) const {
+  if (!walk_.keep_looks || walk_.show_all || walk_.ksm_in_use || walk_.swapped_in) return false;
+  size_t here = 0;
+  for (const Part& part : parts_) {
+    const uint64_t fingerprint = family.looks.Fingerprint(window, part.reader.member().slot);
+    if (part.maps_window && fingerprint != part.fingerprint) return false;
+    const bool stands = !part.due && part.reader.alive() && family.looks.Has(window, part.reader.member().slot);
+    if (part.maps_window || stands) ++here;
+  }
+  return here == family.looks.Count(window) && !family.ledger.IsRestless(window);
+}
+
+// Calls visit(mapping, first page within the window, pages) for the member's mappings there, in ascending order.
+template <class Visit>
+void FamilyScanner::ForEachMapping(Part& part, uint64_t window, Visit&& visit) const {
+  const uint64_t begin = window * pages_;
+  const uint64_t end = begin + pages_;
+  const std::vector<Mapping>& mappings = *part.reader.member().mappings;
+  const auto past = [&](const Mapping& mapping) { return host_.geometry.PageOf(mapping.vma.end) <= begin; };
+  while (part.next_mapping < mappings.size() && past(mappings[part.next_mapping])) ++part.next_mapping;
+  for (size_t m = part.next_mapping; m < mappings.size(); ++m) {
+    const uint64_t first = std::max(begin, host_.geometry.PageOf(mappings[m].vma.start));
+    const uint64_t last = std::min(end, host_.geometry.PageOf(mappings[m].vma.end));
+    if (first >= end) break;
+    visit(mappings[m], static_cast<uint32_t>(first - begin), static_cast<uint32_t>(last - first));
+  }
+}
+
+// Fills in, for the members that are not read, what the ledger remembers of the window.
+void FamilyScanner::Recall(const Family& family, uint64_t window) {
+  const Part* alike = nullptr;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    Part& part = parts_[i];
+    if (part.due || !part.reader.alive()) continue;
+    part.read = false;
+    part.recalled.assign((pages_ + 63) / 64, ~uint64_t{0});
+    const Slot slot = part.reader.member().slot;
+    if (alike != nullptr && family.ledger.RemembersAlike(window, alike->reader.member().slot, slot)) {
+      part.entries = alike->entries;
+      continue;
+    }
+    part.entries = remembered_.data() + i * pages_;
+    family.ledger.Recall(window, slot, {part.entries, pages_});
+    alike = &part;
+  }
+}
+
+// Reads what a verdict would take on trust. False if nothing was in doubt.
+bool FamilyScanner::Confirm(uint64_t window) {
+  if (examination_.doubts.empty()) return false;
+  const auto read_all = [&](size_t index) {
+    Part& part = parts_[index];
+    part.entries = entries_.data() + index * pages_;
+    part.huge_pages = part.reader.ReadWholeWindow(window, {part.entries, pages_});
+    part.read = true;
+  };
+  bool as_remembered = true;
+  for (const Doubt& doubt : examination_.doubts) {
+    const size_t index = part_of_reading_[doubt.reading];
+    Part& part = parts_[index];
+    const size_t pages = doubt.last - doubt.first + 1;
+    const std::span<uint64_t> confirmed(again_.data(), pages);
+    if (!part.reader.ReadPages(window * pages_ + doubt.first, confirmed)) continue;
+    uint64_t* own = entries_.data() + index * pages_;
+    if (part.entries != own) std::copy_n(part.entries, pages_, own);
+    part.entries = own;
+    for (size_t i = 0; i < pages; ++i) {
+      const size_t page = doubt.first + i;
+      const uint64_t remembered = AnonFrame(own[page], host_.zero_frame);
+      if (remembered != kNoFrame && remembered != AnonFrame(confirmed[i], host_.zero_frame)) as_remembered = false;
+      own[page] = confirmed[i];
+      ClearBit(part.recalled, page);
+    }
+  }
+  if (as_remembered) return true;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    if (!parts_[i].read && parts_[i].reader.alive()) read_all(i);
+  }
+  return true;
+}
+
+void FamilyScanner::BuildReadings(const Family& family, uint64_t window) {
+  readings_.clear();
+  part_of_reading_.clear();
+  for (uint32_t i = 0; i < parts_.size(); ++i) {
+    const Part& part = parts_[i];
+    if (!part.reader.alive()) continue;
+    const Member& member = part.reader.member();
+    const Mapping* mapping = FindMapping(*member.mappings, window * host_.geometry.huge_page_bytes);
+    readings_.push_back({member.slot, part.entries, member.first_look, member.parent, &member == family.root(),
+                         mapping != nullptr && mapping->hugetlb, part.read ? nullptr : part.recalled.data()});
+    part_of_reading_.push_back(i);
+  }
+}
+
+bool FamilyScanner::WitnessesAgree(uint64_t window, std::span<uint64_t> unstable) {
+  bool agree = true;
+  for (const uint32_t witness : examination_.witnesses) {
+    Part& part = parts_[part_of_reading_[witness]];
+    if (!part.maps_window) continue;
+    part.reader.ReadWindow(window, again_);
+    if (!part.reader.alive()) return false;
+    ForEachBit(examination_.attention, [&](size_t page) {
+      if (again_[page] == part.entries[page]) return;
+      SetBit(unstable, page);
+      agree = false;
+    });
+  }
+  return agree;
+}
+
+// Pages are away, and not in swap.
+bool FamilyScanner::AnyMigrating() const {
+  bool any = false;
+  for (size_t r = 0; r < readings_.size(); ++r) {
+    ForEachBit(examination_.members[r].away,
+               [&](size_t page) { any = any || !procfs::IsRealSwap(readings_[r].entries[page]); });
+  }
+  return any;
+}
+
+void FamilyScanner::SettleWindow(Family& family, uint64_t window) {
+  facts_.Clear();
+  if (!walk_.all) {
+    BuildReadings(family, window);
+    sharing_.members.assign(readings_.size(), {std::vector<uint64_t>((pages_ + 63) / 64, 0), 0, false});
+    sharing_.exposure_pages = 0;
+    sharing_.unresolved_pages = 0;
+    return;
+  }
+  window_unsettled_ = false;
+  std::vector<uint64_t> unstable((pages_ + 63) / 64);
+  for (int attempt = 1;; ++attempt) {
+    Recall(family, window);
+    do {
+      BuildReadings(family, window);
+      family.ledger.Examine(window, readings_, {walk_.ksm_in_use, walk_.swapped_in}, examination_);
+    } while (Confirm(window));
+    facts_.Clear();
+    if (!examination_.questions.empty()) frames_.Read(examination_.questions, false, facts_);
+    if (examination_.witnesses.empty()) break;
+    ++counters_.windows_read_again;
+    std::fill(unstable.begin(), unstable.end(), 0);
+    if (WitnessesAgree(window, unstable)) break;
+    if (attempt == kAttempts) {
+      examination_.unstable = unstable;
+      counters_.unstable_pages += CountBits(unstable);
+      window_unsettled_ = true;
+      break;
+    }
+    ReadDue(window);
+  }
+  if (AnyMigrating()) window_unsettled_ = true;
+  walk_.unsettled = walk_.unsettled || window_unsettled_;
+  family.ledger.Settle(window, readings_, facts_, examination_, judgement_, sharing_);
+}
+
+void FamilyScanner::Account(const Family& family) {
+  for (const Verdict& verdict : judgement_.verdicts) {
+    if (verdict.kind != Verdict::Kind::kBreak || !verdict.side_known) continue;
+    Member* breaker = family.FindSlot(verdict.slot);
+    if (breaker == nullptr) continue;
+    if (breaker->forked) breaker->life_break_pages += verdict.pages;
+    for (uint32_t i = verdict.heirs_begin; i < verdict.heirs_end; ++i) {
+      Member* heir = family.FindSlot(judgement_.heirs[i]);
+      if (heir != nullptr && heir->parent == verdict.slot) heir->life_break_pages += verdict.pages;
+    }
+  }
+}
+
+SegmentTally FamilyScanner::TallySegment(const Mapping& mapping, std::span<const uint64_t> entries) const {
+  SegmentTally tally;
+  const uint64_t zero_frame = host_.zero_frame;
+  uint32_t file_more = 0;
+  for (const uint64_t entry : entries) {
+    const auto present = static_cast<uint32_t>(entry >> 63);
+    const auto file = static_cast<uint32_t>((entry >> 61) & 1);
+    const auto once = static_cast<uint32_t>((entry >> 56) & 1);
+    const uint32_t zero = FrameOf(entry) == zero_frame && zero_frame != kNoFrame ? 1 : 0;
+    const uint32_t anon = present & ~file & 1 & ~zero;
+    tally.anon += anon;
+    tally.anon_multiple += anon & ~once;
+    tally.zero_base += present & ~file & zero;
+    tally.cache_once += present & file & once;
+    file_more += present & file & ~once & 1;
+  }
+  if (mapping.IsAnonymous()) {
+    // Only the huge zero page is marked as a file's in anonymous memory.
+    tally.zero_huge = file_more + tally.cache_once;
+    tally.cache_once = 0;
+  } else {
+    tally.cache_more = file_more;
+  }
+  if (tally.Present() != entries.size()) {
+    for (const uint64_t entry : entries) tally.swapped += IsSwapEntry(entry) && procfs::IsRealSwap(entry) ? 1U : 0U;
+  }
+  return tally;
+}
+
+// Adds what the member shows in the window: counted from its entries, or as it was at the last look.
+void FamilyScanner::ShowMember(Family& family, uint64_t window, size_t reading) {
+  Part& part = parts_[part_of_reading_[reading]];
+  Member& member = part.reader.member();
+  const bool fresh = part.read;
+  const std::span<const SegmentTally> known = family.looks.Tallies(window, member.slot);
+  const bool as_known =
+      walk_.keep_looks && !known.empty() && (!fresh || family.looks.Fingerprint(window, member.slot) == part.fingerprint);
+  const std::span<const uint64_t> entries(part.entries, pages_);
+  tallies_.clear();
+  size_t number = 0;
+  ForEachMapping(part, window, [&](const Mapping& mapping, uint32_t first, uint32_t pages) {
+    // Read in passing between two others; what is not walked is counted as a whole.
+    if (!walk_.all && mapping.IsAnonymous()) return;
+    Segment segment{&mapping, first, pages, {}};
+    const bool whole = pages == pages_;
+    const bool as_first = !shown_.empty() && fresh && whole && segments_.front().pages == pages_ &&
+                          segments_.front().mapping->IsAnonymous() == mapping.IsAnonymous() &&
+                          std::memcmp(shown_entries_, part.entries, pages_ * sizeof(uint64_t)) == 0;
+    if (as_known) {
+      segment.tally = known[number];
+    } else if (as_first) {
+      segment.tally = segments_.front().tally;
+    } else {
+      segment.tally = TallySegment(mapping, entries.subspan(first, pages));
+    }
+    ++number;
+    if (fresh) segment.tally.huge_pmd = whole && !mapping.hugetlb ? static_cast<uint32_t>(part.huge_pages) : 0;
+    segment.tally.anon_shared = static_cast<uint32_t>(CountBits(sharing_.members[reading].shared, first, pages));
+    tallies_.push_back(segment.tally);
+    const SegmentTally& tally = segment.tally;
+    part.walked_anon_pages += mapping.hugetlb ? 0 : tally.anon;
+    part.walked_hugetlb_pages += mapping.hugetlb ? tally.anon + tally.cache_once + tally.cache_more : 0;
+    part.walked_swap_pages += mapping.vma.shared ? 0 : tally.swapped;
+    segments_.push_back(segment);
+  });
+  MemberWindow shown;
+  shown.member = &member;
+  shown.ksm_pages = sharing_.members[reading].ksm_pages;
+  if (fresh) {
+    const bool was_huge = member.huge_windows.erase(window) != 0;
+    if (part.huge_pages == pages_) {
+      member.huge_windows.insert(window);
+    } else if (was_huge) {
+      shown.split = std::any_of(judgement_.verdicts.begin(), judgement_.verdicts.end(), [&](const Verdict& verdict) {
+        return verdict.kind == Verdict::Kind::kBreak && verdict.slot == member.slot;
+      });
+    }
+  }
+  if (shown_.empty()) shown_entries_ = part.entries;
+  shown_.push_back(shown);
+}
+
+void FamilyScanner::Show(Family& family, uint64_t window, ScanObserver& observer) {
+  segments_.clear();
+  shown_.clear();
+  first_segment_.clear();
+  shown_slots_.clear();
+  for (size_t r = 0; r < readings_.size(); ++r) {
+    Part& part = parts_[part_of_reading_[r]];
+    const Slot slot = part.reader.member().slot;
+    if (part.due ? !part.maps_window : !family.looks.Has(window, slot)) continue;
+    if (part.read && !part.due && walk_.keep_looks) {
+      part.fingerprint = FingerprintOf({part.entries, pages_});
+      part.fingerprint = Fingerprint(part, window);
+    }
+    first_segment_.push_back(segments_.size());
+    ShowMember(family, window, r);
+    shown_slots_.push_back(slot);
+    if (!walk_.keep_looks || !part.read) continue;
+    const bool settled = !window_unsettled_ && !sharing_.members[r].has_orphans;
+    family.looks.Store(window, slot, settled ? part.fingerprint : 0, tallies_);
+  }
+  family.looks.Retain(window, shown_slots_);
+  first_segment_.push_back(segments_.size());
+  for (size_t i = 0; i < shown_.size(); ++i) {
+    shown_[i].segments = std::span(segments_).subspan(first_segment_[i], first_segment_[i + 1] - first_segment_[i]);
+  }
+  WindowView view;
+  view.family = &family;
+  view.window = window;
+  view.geometry = host_.geometry;
+  view.read_at = std::chrono::system_clock::now();
+  view.members = shown_;
+  view.sharing = &sharing_;
+  view.judgement = &judgement_;
+  view.frames_known = host_.capabilities.frames;
+  observer.OnWindow(view);
+}
+
+bool FamilyScanner::AnyShared(std::span<const uint64_t> entries) {
+  std::vector<uint64_t> candidates;
+  for (const uint64_t entry : entries) {
+    const uint64_t frame = AnonFrame(entry, host_.zero_frame);
+    if (frame != kNoFrame && !IsMappedOnce(entry)) candidates.push_back(frame);
+  }
+  if (candidates.empty()) return false;
+  FrameFacts facts;
+  frames_.Read(candidates, true, facts);
+  return std::any_of(candidates.begin(), candidates.end(),
+                     [&facts](uint64_t frame) { return !facts.IsKsm(frame) && facts.MapCount(frame).value_or(2) > 1; });
+}
+
+// One window of a process without relatives: if it is shared all the same, the process is walked from now on.
+void FamilyScanner::SampleLonely(Part& part) {
+  Member& member = part.reader.member();
+  const Mapping* sample = nullptr;
+  for (const Mapping& mapping : *member.mappings) {
+    if (!mapping.IsAnonymous() || mapping.hugetlb || !mapping.vma.writable || mapping.kind == MappingKind::kStack)
+      continue;
+    if (sample == nullptr || mapping.kind == MappingKind::kHeap) sample = &mapping;
+  }
+  if (sample == nullptr) return;
+  const uint64_t first = host_.geometry.PageOf(sample->vma.start);
+  const uint64_t pages = std::min<uint64_t>(pages_, sample->vma.SizeBytes() / host_.geometry.page_bytes);
+  const std::span<uint64_t> entries(again_.data(), pages);
+  if (part.reader.ReadPages(first, entries) && AnyShared(entries)) member.shares_unseen = true;
+}
+
+// Of a process without relatives: the kernel's sums, less what was walked.
+void FamilyScanner::CountUnwalked(const Part& part, Unwalked& unwalked) const {
+  const auto rest = [this](const std::optional<uint64_t>& all, uint64_t walked_pages) {
+    const uint64_t walked = walked_pages * host_.geometry.page_bytes;
+    return all.value_or(0) > walked ? *all - walked : 0;
+  };
+  const procfs::Status& status = part.reader.member().process->status;
+  unwalked.anon_bytes += rest(status.rss_anon_bytes, part.walked_anon_pages);
+  unwalked.swap_bytes += rest(status.swap_bytes, part.walked_swap_pages);
+  unwalked.hugetlb_bytes += rest(status.hugetlb_bytes, part.walked_hugetlb_pages);
+}
+
+// smaps_rollup asks for less than pagemap does (ptrace read permission, no CAP_DAC_READ_SEARCH): it is what is left to
+// know of a process whose page table is denied.
+bool FamilyScanner::ReadSmaps(const Family& family, ScanObserver& observer) {
+  smaps_.clear();
+  for (const auto& member : family.members) {
+    SmapsReading& reading = smaps_.emplace_back();
+    const Process& process = *member->process;
+    const bool denied = member->mode == Mode::kNone;
+    if (!denied && !host_.needs.smaps_rollup_max_bytes) continue;
+    // Swapped pages are walked as resident ones are.
+    const uint64_t bytes = process.ResidentBytes() + process.status.swap_bytes.value_or(0);
+    if (bytes > host_.needs.smaps_rollup_max_bytes.value_or(kMaxSmapsBytes)) {
+      reading.state = SmapsReading::State::kTooLarge;
+      continue;
+    }
+    if (!observer.Continue()) return false;
+    const auto sums = procfs::ReadSmapsRollup(host_.root, process.memory);
+    if (!sums) {
+      const bool gone = sums.error().kind == procfs::ErrorKind::kGone;
+      reading.state = gone ? SmapsReading::State::kGone : SmapsReading::State::kUnreadable;
+      continue;
+    }
+    reading = {SmapsReading::State::kRead, *sums};
+    if (denied) member->mode = Mode::kNoPagemap;
+  }
+  return true;
+}
+
+void FamilyScanner::FinishLedger(Family& family, MovedSharing& moved) {
+  for (const PageOfMember& doubt : family.ledger.MovedInDoubt()) {
+    const auto part = std::find_if(parts_.begin(), parts_.end(),
+                                   [&](const Part& p) { return p.reader.member().slot == doubt.slot; });
+    std::array<uint64_t, 1> entry{};
+    if (part != parts_.end() && part->reader.alive() && part->reader.ReadPages(doubt.page, entry))
+      family.ledger.ConfirmMoved(doubt, entry.front());
+  }
+  std::vector<uint64_t> frames = family.ledger.OrphanFrames();
+  facts_.Clear();
+  if (!frames.empty()) frames_.Read(frames, true, facts_);
+  family.ledger.FinishPass(facts_, judgement_, moved);
+  Account(family);
+  if (moved.unmatched_pages == 0) family.members.front()->shares_unseen = false;
+}
+
+void FamilyScanner::PassCompleted(Family& family, const PassOptions& options) const {
+  const SteadyTime now = Clock::now();
+  family.membership_changed = false;
+  family.host = host_.vmstat;
+  for (const Part& part : parts_) {
+    if (!part.due) continue;
+    Member& member = part.reader.member();
+    member.read_at.reset();
+    // KSM merges, and a migration ends, without any signal of the process.
+    if (!walk_.ksm_in_use && !walk_.unsettled && part.reader.alive())
+      member.read_at = ChangeSignals::Of(*member.process);
+    member.full_due = NextFullRead(family, member, options.full_every, now);
+  }
+}
+
+}  // namespace cow::memory

@@ -1,0 +1,135 @@
+// One pass over one family, window by window (what one PMD maps): the entries of the members that are due are read
+// microseconds apart, the ledger stands for the others, verdicts that rest on it are confirmed by reading, and what was
+// found is shown to the observer. Windows that read as at the look before are not compared again.
+//
+// Has buffers of its own: one thread at a time. Errors of single processes end up in Member::unread.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "collectors/memory/families.h"
+#include "collectors/memory/frame_facts.h"
+#include "collectors/memory/host.h"
+#include "collectors/memory/ledger.h"
+#include "collectors/memory/mapping.h"
+#include "collectors/memory/member_reader.h"
+#include "collectors/memory/views.h"
+
+namespace cow::memory {
+
+struct PassOptions {
+  // A member is read at least this often, also if nothing of it seems to have changed. 0: in every pass.
+  std::chrono::milliseconds full_every{0};
+  // The observer lacks what it was shown before: everything is read and shown again.
+  bool show_all = false;
+};
+
+class FamilyScanner {
+ public:
+  // `host` outlives it.
+  FamilyScanner(const Host& host, ExclusiveMarks marks);
+
+  FrameReader& frames() { return frames_; }
+  ScanCounters counters() const;
+
+  // False if the observer abandoned it.
+  bool Scan(Family& family, const PassOptions& options, ScanObserver& observer);
+
+ private:
+  // A member in the pass under way.
+  struct Part {
+    Part(MemberReader member_reader, bool is_due) : reader(std::move(member_reader)), due(is_due) {}
+
+    MemberReader reader;
+    bool due;  // else the ledger stands for it, except where a verdict is in doubt
+    size_t next_mapping = 0;
+    uint64_t walked_anon_pages = 0;
+    uint64_t walked_swap_pages = 0;
+    uint64_t walked_hugetlb_pages = 0;
+    // Of the current window:
+    uint64_t* entries = nullptr;
+    uint64_t huge_pages = 0;
+    bool maps_window = false;
+    bool read = false;                // all its entries were read; else some are what the ledger remembers
+    std::vector<uint64_t> recalled;   // bitmap: those that were not
+    uint64_t fingerprint = 0;
+  };
+  // How the current family is walked.
+  struct Walk {
+    bool all = false;         // anonymous memory too
+    bool everybody = false;   // every member is read
+    bool ksm_in_use = false;  // by a member
+    bool swapped_in = false;  // pages of members, since the family's last pass
+    bool unsettled = false;   // pages were on their way, or kept changing under the reads: to be looked at again
+    bool show_all = false;
+    bool keep_looks = false;  // what is seen is kept for the next pass
+  };
+
+  void ShowEnded(Family& family, ScanObserver& observer);
+  bool OpenMember(Member& member, std::vector<procfs::Pagemap>& borrowed, const procfs::Pagemap*& pagemap);
+  void Prepare(Family& family, const PassOptions& options);
+  bool WalkWindows(Family& family, ScanObserver& observer);
+  std::vector<uint64_t> KnownWindows(const Family& family) const;
+  void ReadDue(uint64_t window);
+  bool IsUnchanged(const Family& family, uint64_t window) const;
+  void TakeFingerprints(uint64_t window);
+  uint64_t Fingerprint(Part& part, uint64_t window);
+  void Recall(const Family& family, uint64_t window);
+  bool Confirm(uint64_t window);
+  void BuildReadings(const Family& family, uint64_t window);
+  void SettleWindow(Family& family, uint64_t window);
+  bool WitnessesAgree(uint64_t window, std::span<uint64_t> unstable);
+  bool AnyMigrating() const;
+  // Adds breaks to the lives of the members they concern.
+  void Account(const Family& family);
+  void Show(Family& family, uint64_t window, ScanObserver& observer);
+  void ShowMember(Family& family, uint64_t window, size_t reading);
+  template <class Visit>
+  void ForEachMapping(Part& part, uint64_t window, Visit&& visit) const;
+  SegmentTally TallySegment(const Mapping& mapping, std::span<const uint64_t> entries) const;
+  void SampleLonely(Part& part);
+  bool AnyShared(std::span<const uint64_t> entries);
+  void CountUnwalked(const Part& part, Unwalked& unwalked) const;
+  // False if the observer abandoned the pass.
+  bool ReadSmaps(const Family& family, ScanObserver& observer);
+  void FinishLedger(Family& family, MovedSharing& moved);
+  void PassCompleted(Family& family, const PassOptions& options) const;
+
+  const Host& host_;
+  size_t pages_;
+  FrameReader frames_;
+  DeviceTypes devices_;
+  ScanCounters counters_;
+
+  // The family under way.
+  Walk walk_;
+  std::vector<Part> parts_;
+  std::vector<procfs::Pagemap> borrowed_;
+
+  // Buffers kept from window to window.
+  std::vector<uint64_t> zero_window_;
+  std::vector<uint64_t> entries_;     // of each part's own
+  std::vector<uint64_t> remembered_;  // of parts that are not read; those who remember alike use one
+  std::vector<uint64_t> again_;
+  std::vector<Reading> readings_;
+  std::vector<uint32_t> part_of_reading_;
+  Examination examination_;
+  FrameFacts facts_;
+  Judgement judgement_;
+  WindowSharing sharing_;
+  std::vector<Segment> segments_;
+  std::vector<size_t> first_segment_;
+  std::vector<MemberWindow> shown_;
+  std::vector<SegmentTally> tallies_;
+  std::vector<Slot> shown_slots_;
+  const uint64_t* shown_entries_ = nullptr;  // of the first one shown
+  bool window_unsettled_ = false;
+  std::vector<SmapsReading> smaps_;
+};
+
+}  // namespace cow::memory

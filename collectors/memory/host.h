@@ -1,0 +1,39 @@
+// What holds for all scanning on this host: where it is read, what the kernel and this process' rights allow, and the
+// host's own counters at the current pass. Written between passes only, so any thread may read it during one.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "collectors/memory/page.h"
+#include "collectors/memory/views.h"
+#include "collectors/procfs/pagemap_scan.h"
+#include "collectors/procfs/root.h"
+#include "collectors/procfs/system.h"
+#include "collectors/procfs/vmstat.h"
+
+namespace cow::memory {
+
+// What the kernel and this process' rights allow.
+struct Capabilities {
+  bool frames = false;
+  bool kpageflags = false;
+  bool kpagecount = false;
+  bool pagemap_scan = false;
+  bool exclusive_marks = false;  // kpageflags bit 34 is AnonExclusive
+  bool sees_every_process = false;
+};
+
+struct Host {
+  procfs::Root root;
+  procfs::PageGeometry geometry;
+  Capabilities capabilities;
+  procfs::PagemapScan scan;
+  uint64_t zero_frame = kNoFrame;
+  Needs needs;                            // what observers are to be shown besides the windows
+  std::optional<procfs::Vmstat> vmstat;   // at the begin of this pass
+  bool ksm_has_merged = false;            // pages of somebody
+};
+
+}  // namespace cow::memory

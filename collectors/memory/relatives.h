@@ -1,0 +1,42 @@
+// Whether two processes are related: by a frame that both map, or because they are one address space. Compares a few
+// windows of both, with a rest between them. What was read is added to the scanner's counters. Not thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "collectors/memory/families.h"
+#include "collectors/memory/frame_facts.h"
+#include "collectors/memory/member_reader.h"
+#include "collectors/procfs/pagemap.h"
+#include "collectors/procfs/root.h"
+#include "collectors/procfs/system.h"
+
+namespace cow::memory {
+
+class Relatives : public FrameProbe {
+ public:
+  // `zero_frame`: kNoFrame where frames are hidden. `frames` and `counters` outlive this.
+  Relatives(procfs::Root root, procfs::PageGeometry geometry, uint64_t zero_frame, FrameReader& frames,
+            ScanCounters& counters);
+
+  bool ShareFrame(const Process& a, const Process& b) override;
+  std::optional<bool> SameMemory(const Process& a, const Process& b) override;
+  procfs::Result<procfs::Pagemap> OpenPagemap(const Process& process) override;
+  bool LayoutIsRandom(const Process& process) override;
+
+ private:
+  bool FramesMatch(const procfs::Pagemap& a, const procfs::Pagemap& b, uint64_t first, size_t pages);
+  std::optional<bool> SameStack(const Process& a, const Process& b);
+
+  procfs::Root root_;
+  procfs::PageGeometry geometry_;
+  size_t pages_;
+  uint64_t zero_frame_;
+  FrameReader& frames_;
+  ScanCounters& counters_;
+  bool random_layouts_;
+};
+
+}  // namespace cow::memory

@@ -1,0 +1,25 @@
+// What the entries of one mapping within one window add up to.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+
+namespace cow::memory {
+
+// Base pages.
+struct SegmentTally {
+  uint32_t anon = 0;           // present, anonymous; the zero page is not in it
+  uint32_t anon_shared = 0;    // of those: shared with another member at this address
+  uint32_t anon_multiple = 0;  // of those: bit 56 is clear (the only sign of sharing where frames are hidden)
+  uint32_t zero_base = 0;
+  uint32_t zero_huge = 0;   // base pages mapped by the huge zero page
+  uint32_t cache_once = 0;  // page cache or shared memory, mapped exactly once
+  uint32_t cache_more = 0;  // and mapped more than once
+  uint32_t swapped = 0;
+  uint32_t huge_pmd = 0;  // base pages mapped by a PMD, the zero page's not in it
+
+  uint64_t Present() const { return uint64_t{anon} + zero_base + zero_huge + cache_once + cache_more; }
+  auto operator<=>(const SegmentTally&) const = default;
+};
+
+}  // namespace cow::memory
