@@ -6,10 +6,27 @@
 namespace cow::memory {
 namespace {
 
+// A member's own storage: a frame per page, then the bitmaps.
+struct Storage {
+  Storage(std::span<uint64_t> words, size_t pages, size_t bitmap_words)
+      : frames(words.first(pages)),
+        anon(words.subspan(pages, bitmap_words)),
+        maybe_shared(words.subspan(pages + bitmap_words, bitmap_words)),
+        away(words.subspan(pages + 2 * bitmap_words, bitmap_words)),
+        current(words.subspan(pages + 3 * bitmap_words, bitmap_words)) {}
+
+  static size_t Words(size_t pages, size_t bitmap_words) { return pages + 4 * bitmap_words; }
+
+  std::span<uint64_t> frames;
+  std::span<uint64_t> anon;
+  std::span<uint64_t> maybe_shared;
+  std::span<uint64_t> away;
+  std::span<uint64_t> current;
+};
+
 // Splits raw entries into frames and bitmaps.
-void Decode(std::span<const uint64_t> entries, uint64_t zero_frame, Examination::Member& member) {
-  member.own_frames.resize(entries.size());
-  for (size_t w = 0; w * 64 < entries.size(); ++w) {
+void Decode(std::span<const uint64_t> entries, uint64_t zero_frame, Storage& member) {
+  for (size_t w = 0; w < member.anon.size(); ++w) {
     uint64_t anon = 0;
     uint64_t maybe_shared = 0;
     uint64_t away = 0;
@@ -18,7 +35,7 @@ void Decode(std::span<const uint64_t> entries, uint64_t zero_frame, Examination:
       const uint64_t entry = entries[w * 64 + b];
       const uint64_t frame = AnonFrame(entry, zero_frame);
       const uint64_t is_anon = frame != kNoFrame ? 1 : 0;
-      member.own_frames[w * 64 + b] = frame;
+      member.frames[w * 64 + b] = frame;
       anon |= is_anon << b;
       maybe_shared |= (is_anon & (IsMappedOnce(entry) ? 0U : 1U)) << b;
       away |= (IsAway(entry) ? uint64_t{1} : 0) << b;
@@ -27,7 +44,6 @@ void Decode(std::span<const uint64_t> entries, uint64_t zero_frame, Examination:
     member.maybe_shared[w] = maybe_shared;
     member.away[w] = away;
   }
-  member.frames = member.own_frames.data();
 }
 
 void MarkEqual(const uint64_t* frames, std::span<const uint64_t> candidates, std::span<uint64_t> equal) {
@@ -44,7 +60,7 @@ void MarkEqual(const uint64_t* frames, std::span<const uint64_t> candidates, std
 
 }  // namespace
 
-WindowExaminer::WindowExaminer(size_t pages, std::span<const Reading> readings, const WindowRecord* record,
+WindowExaminer::WindowExaminer(size_t pages, std::span<const Reading> readings, const PackedWindow* record,
                                std::span<const MovedPage> moved, std::span<const Slot> departing,
                                Examination& examination)
     : pages_(pages),
@@ -70,7 +86,7 @@ void WindowExaminer::Examine(const Circumstances& circumstances, uint64_t zero_f
   }
   if (record_ != nullptr) FindUnseenHolders();
   AskAboutUnchanged();
-  if (CountBits(e_.attention) == 0) return;
+  if (!AnyBit(e_.attention)) return;
   e_.quiet = false;
   const SlotIndex index(readings_);
   ForEachBit(e_.attention, [&](size_t page) { AskAbout(page, index); });
@@ -79,27 +95,24 @@ void WindowExaminer::Examine(const Circumstances& circumstances, uint64_t zero_f
 void WindowExaminer::Clear() {
   e_.questions.clear();
   e_.witnesses.clear();
-  e_.attention.assign(words_, 0);
-  e_.unstable.assign(words_, 0);
-  e_.candidates.assign(pages_, kNoFrame);
-  e_.grouped.assign(words_, 0);
-  e_.pairs.assign(words_, 0);
-  e_.unchanged.assign(words_, 0);
+  for (std::vector<uint64_t>* bitmap :
+       {&e_.attention, &e_.unstable, &e_.grouped, &e_.pairs, &e_.unchanged, &e_.several}) {
+    bitmap->assign(words_, 0);
+  }
   e_.quiet = true;
+  e_.any_away = false;
   if (e_.members.size() < readings_.size()) e_.members.resize(readings_.size());
-  alias_.assign(readings_.size(), kNoReading);
-  several_.assign(words_, 0);
 }
 
 // A member before this one that reads the same: the first, or the one before, as members without the mapping follow
 // each other.
-uint32_t WindowExaminer::FindAlias(uint32_t reading) const {
+uint32_t WindowExaminer::FindSame(uint32_t reading) const {
   if (reading == 0 || !moved_.empty()) return kNoReading;
   const uint64_t* entries = readings_[reading].entries;
   for (const uint32_t other : {uint32_t{0}, reading - 1}) {
     if (readings_[other].entries == entries ||
         std::memcmp(readings_[other].entries, entries, pages_ * sizeof(uint64_t)) == 0) {
-      return alias_[other] == kNoReading ? other : alias_[other];
+      return IsRepeated(other) ? e_.members[other].same_as : other;
     }
   }
   return kNoReading;
@@ -107,49 +120,55 @@ uint32_t WindowExaminer::FindAlias(uint32_t reading) const {
 
 void WindowExaminer::DecodeMember(uint32_t reading, uint64_t zero_frame) {
   Examination::Member& member = e_.members[reading];
-  member.anon.resize(words_);
-  member.maybe_shared.resize(words_);
-  member.away.resize(words_);
-  member.current.assign(words_, 0);
-  alias_[reading] = FindAlias(reading);
-  if (alias_[reading] != kNoReading) {
-    const Examination::Member& same = e_.members[alias_[reading]];
+  member.same_as = FindSame(reading);
+  if (member.same_as != kNoReading) {
+    const Examination::Member& same = e_.members[member.same_as];
     member.frames = same.frames;
     member.anon = same.anon;
     member.maybe_shared = same.maybe_shared;
     member.away = same.away;
+    member.current = same.current;
     return;
   }
-  Decode({readings_[reading].entries, pages_}, zero_frame, member);
+  member.storage.resize(Storage::Words(pages_, words_));
+  Storage storage(member.storage, pages_, words_);
+  Decode({readings_[reading].entries, pages_}, zero_frame, storage);
   for (const MovedPage& moved : moved_) {
     if (moved.slot != readings_[reading].slot) continue;
     const size_t page = moved.page % pages_;
-    member.own_frames[page] = kNoFrame;
-    ClearBit(member.anon, page);
-    ClearBit(member.maybe_shared, page);
+    storage.frames[page] = kNoFrame;
+    ClearBit(storage.anon, page);
+    ClearBit(storage.maybe_shared, page);
   }
+  member.frames = storage.frames.data();
+  member.anon = storage.anon;
+  member.maybe_shared = storage.maybe_shared;
+  member.away = storage.away;
+  member.current = storage.current;
+  e_.any_away = e_.any_away || AnyBit(member.away);
 }
 
 void WindowExaminer::RecallFrames() {
+  e_.candidates.resize(pages_);
+  if (record_ != nullptr && record_->has_frames()) {
+    record_->CopyRecorded(e_.grouped);
+    record_->CopyFrames(e_.candidates);
+    return;
+  }
+  std::fill(e_.candidates.begin(), e_.candidates.end(), kNoFrame);
   if (record_ == nullptr) return;
-  if (record_->frames.empty()) {
-    RecallDroppedFrames();
-  } else {
-    e_.candidates = record_->frames;
-  }
-  for (size_t page = 0; page < pages_; ++page) {
-    if (e_.candidates[page] != kNoFrame) SetBit(e_.grouped, page);
-  }
+  record_->CopyRecorded(e_.grouped);
+  RecallDroppedFrames();
 }
 
 // The frame that two holders have in common is the one they share. Where there is none, no holder's is taken for it,
 // and the verdict rests on the kernel's marks.
 void WindowExaminer::RecallDroppedFrames() {
   std::vector<uint64_t>& frames = e_.candidates;
+  ForEachBit(e_.grouped, [&frames](size_t page) { frames[page] = kForgottenFrame; });
   for (size_t i = 0; i < readings_.size(); ++i) {
     ForEachBit(Held(readings_[i].slot), [&](size_t page) {
-      if (frames[page] != kNoFrame && frames[page] != kForgottenFrame) return;
-      frames[page] = kForgottenFrame;
+      if (frames[page] != kForgottenFrame) return;
       const uint64_t frame = e_.members[i].frames[page];
       for (size_t j = i + 1; j < readings_.size() && frame != kNoFrame; ++j) {
         const std::span<const uint64_t> other = Held(readings_[j].slot);
@@ -157,49 +176,40 @@ void WindowExaminer::RecallDroppedFrames() {
       }
     });
   }
-  for (const Slot slot : departing_) {
-    ForEachBit(Held(slot), [&](size_t page) {
-      if (frames[page] == kNoFrame) frames[page] = kForgottenFrame;
-    });
-  }
 }
 
 // Where no frame is recorded, the first member's that has one.
 void WindowExaminer::FindCandidates() {
-  std::vector<uint64_t> covered = e_.grouped;
-  std::vector<uint64_t> anybody(words_, 0);
+  e_.covered = e_.grouped;
+  e_.anybody.assign(words_, 0);
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     const Examination::Member& member = e_.members[r];
     for (size_t w = 0; w < words_; ++w) {
-      several_[w] |= anybody[w] & member.anon[w];
-      anybody[w] |= member.anon[w];
-      for (uint64_t rest = member.anon[w] & ~covered[w]; rest != 0; rest &= rest - 1) {
+      e_.several[w] |= e_.anybody[w] & member.anon[w];
+      e_.anybody[w] |= member.anon[w];
+      for (uint64_t rest = member.anon[w] & ~e_.covered[w]; rest != 0; rest &= rest - 1) {
         const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
         e_.candidates[page] = member.frames[page];
       }
-      covered[w] |= member.anon[w];
+      e_.covered[w] |= member.anon[w];
     }
   }
 }
 
 void WindowExaminer::FindHolders() {
-  std::vector<uint64_t> once(words_, 0);
+  e_.covered.assign(words_, 0);
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     Examination::Member& member = e_.members[r];
-    if (alias_[r] != kNoReading) {
-      member.current = e_.members[alias_[r]].current;
-    } else if (CountBits(member.anon) != 0) {
-      MarkEqual(member.frames, e_.candidates, member.current);
-    }
+    if (!IsRepeated(r)) MarkEqual(member.frames, e_.candidates, Storage(member.storage, pages_, words_).current);
     for (size_t w = 0; w < words_; ++w) {
-      e_.pairs[w] |= once[w] & member.current[w];
-      once[w] |= member.current[w];
+      e_.pairs[w] |= e_.covered[w] & member.current[w];
+      e_.covered[w] |= member.current[w];
     }
   }
 }
 
 std::span<const uint64_t> WindowExaminer::Held(Slot slot) const {
-  return record_ == nullptr ? std::span<const uint64_t>() : record_->Held(slot);
+  return record_ == nullptr ? std::span<const uint64_t>() : record_->Held(slot, e_.grouped);
 }
 
 uint64_t WindowExaminer::Unassigned(uint32_t reading, size_t word) const {
@@ -211,6 +221,7 @@ uint64_t WindowExaminer::Unassigned(uint32_t reading, size_t word) const {
 void WindowExaminer::FindChanges(uint32_t reading) {
   const Examination::Member& member = e_.members[reading];
   const std::span<const uint64_t> held = Held(readings_[reading].slot);
+  if (IsRepeated(reading) && held.data() == Held(readings_[member.same_as].slot).data()) return;  // as that one
   for (size_t w = 0; w < words_; ++w) {
     const uint64_t has = held.empty() ? 0 : held[w];
     const uint64_t sharing = member.current[w] & ~has & (e_.grouped[w] | e_.pairs[w]);
@@ -239,9 +250,10 @@ void WindowExaminer::CompareFirstLook(uint32_t reading) {
 // Bit 56 of a PMD-mapped huge page is its head's: it may say private where single pages are shared.
 void WindowExaminer::CompareHugePage(uint32_t reading) {
   const Examination::Member& member = e_.members[reading];
-  if (CountBits(member.anon) != pages_ || !IsHugeRun({readings_[reading].entries, pages_})) return;
+  if (IsRepeated(reading) || CountBits(member.anon) != pages_ || !IsHugeRun({readings_[reading].entries, pages_}))
+    return;
   for (size_t w = 0; w < words_; ++w) {
-    for (uint64_t rest = Unassigned(reading, w) & several_[w]; rest != 0; rest &= rest - 1) {
+    for (uint64_t rest = Unassigned(reading, w) & e_.several[w]; rest != 0; rest &= rest - 1) {
       const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
       for (uint32_t other = 0; other < readings_.size(); ++other) {
         if (other != reading && e_.members[other].frames[page] == member.frames[page]) SetBit(e_.attention, page);
@@ -252,11 +264,12 @@ void WindowExaminer::CompareHugePage(uint32_t reading) {
 
 // Holders that the readings don't show at the recorded frame: elsewhere for the moment, ended, or not read.
 void WindowExaminer::FindUnseenHolders() {
-  for (const WindowRecord::Away& away : record_->away) SetBit(e_.attention, away.page);
-  for (const WindowRecord::Extra& extra : record_->extras) SetBit(e_.attention, extra.page);
+  for (const WindowRecord::Away& away : record_->away()) SetBit(e_.attention, away.page);
+  for (const WindowRecord::Extra& extra : record_->extras()) SetBit(e_.attention, extra.page);
   const SlotIndex index(readings_);
   for (Slot slot = 0; slot < record_->SlotsEnd(); ++slot) {
-    const std::span<const uint64_t> held = record_->Held(slot);
+    const std::span<const uint64_t> held = Held(slot);
+    if (held.empty()) continue;
     if (std::find(departing_.begin(), departing_.end(), slot) != departing_.end()) {
       FindDeparture(held);
     } else if (index.Find(slot) == kNoReading) {
@@ -267,7 +280,6 @@ void WindowExaminer::FindUnseenHolders() {
 
 // An only holder's page that is mapped elsewhere too is judged singly: its partner may have moved.
 void WindowExaminer::FindDeparture(std::span<const uint64_t> held) {
-  if (CountBits(held) == 0) return;
   e_.quiet = false;
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     const Examination::Member& member = e_.members[r];
@@ -279,8 +291,8 @@ void WindowExaminer::FindDeparture(std::span<const uint64_t> held) {
 
 void WindowExaminer::AskAboutUnchanged() {
   for (size_t w = 0; w < words_; ++w) e_.unchanged[w] &= ~e_.attention[w];
+  if (AnyBit(e_.unchanged)) e_.quiet = false;
   ForEachBit(e_.unchanged, [this](size_t page) { e_.questions.push_back(e_.candidates[page]); });
-  if (CountBits(e_.unchanged) != 0) e_.quiet = false;
 }
 
 void WindowExaminer::AddWitness(uint32_t reading) {

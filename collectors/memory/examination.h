@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "collectors/memory/moved_pages.h"
+#include "collectors/memory/packed_window.h"
 #include "collectors/memory/page.h"
 #include "collectors/memory/reading.h"
-#include "collectors/memory/window_record.h"
 
 namespace cow::memory {
 
@@ -36,19 +36,24 @@ struct Examination {
 
   // Scratch of the ledger.
   bool swapped_in = false;
+  bool any_away = false;  // a bit of some member's `away` is set
   struct Member {
-    const uint64_t* frames = nullptr;    // AnonFrame per page
-    std::vector<uint64_t> own_frames;    // storage where it is not another member's
-    std::vector<uint64_t> anon;          // bitmap: has an anonymous frame
-    std::vector<uint64_t> maybe_shared;  // bitmap: and bit 56 is clear
-    std::vector<uint64_t> away;          // bitmap: swapped out or migrating
-    std::vector<uint64_t> current;       // bitmap: has the candidate frame
+    uint32_t same_as = kNoReading;           // an earlier member that reads the same, whose decoded form this shows
+    const uint64_t* frames = nullptr;        // AnonFrame per page
+    std::span<const uint64_t> anon;          // bitmap: has an anonymous frame
+    std::span<const uint64_t> maybe_shared;  // bitmap: and bit 56 is clear
+    std::span<const uint64_t> away;          // bitmap: swapped out or migrating
+    std::span<const uint64_t> current;       // bitmap: has the candidate frame
+    std::vector<uint64_t> storage;           // of all these, where they are its own
   };
   std::vector<Member> members;
   std::vector<uint64_t> candidates;  // per page: the recorded frame, or one that might become it
   std::vector<uint64_t> grouped;     // bitmap: pages with a recorded frame
   std::vector<uint64_t> pairs;       // bitmap: at least two members have the candidate frame
   std::vector<uint64_t> unchanged;   // bitmap, where KSM is in use: still shared, unless KSM made the frame its own
+  std::vector<uint64_t> several;     // bitmap: at least two members have an anonymous page
+  std::vector<uint64_t> anybody;     // bitmap: a member has an anonymous page
+  std::vector<uint64_t> covered;     // bitmap, while members are gone through: done so far
 };
 
 // Compares the readings of one window with its record. Lives for one examination.
@@ -56,14 +61,14 @@ class WindowExaminer {
  public:
   // `record`: null where nothing is recorded. `moved`: pages of the window that are recorded at moved addresses.
   // `departing`: members that ended.
-  WindowExaminer(size_t pages, std::span<const Reading> readings, const WindowRecord* record,
+  WindowExaminer(size_t pages, std::span<const Reading> readings, const PackedWindow* record,
                  std::span<const MovedPage> moved, std::span<const Slot> departing, Examination& examination);
 
   void Examine(const Circumstances& circumstances, uint64_t zero_frame);
 
  private:
   void Clear();
-  uint32_t FindAlias(uint32_t reading) const;
+  uint32_t FindSame(uint32_t reading) const;
   void DecodeMember(uint32_t reading, uint64_t zero_frame);
   void RecallFrames();
   void RecallDroppedFrames();
@@ -84,17 +89,17 @@ class WindowExaminer {
   std::span<const uint64_t> Held(Slot slot) const;
   // Pages that a member has to itself, as far as the candidates tell.
   uint64_t Unassigned(uint32_t reading, size_t word) const;
+  // An earlier member reads the same.
+  bool IsRepeated(uint32_t reading) const { return e_.members[reading].same_as != kNoReading; }
 
   size_t pages_;
   size_t words_;
   std::span<const Reading> readings_;
-  const WindowRecord* record_;
+  const PackedWindow* record_;
   std::span<const MovedPage> moved_;
   std::span<const Slot> departing_;
   Examination& e_;
   bool ksm_in_use_ = false;
-  std::vector<uint32_t> alias_;    // by reading: one that reads the same, whose decoded form it uses
-  std::vector<uint64_t> several_;  // bitmap: at least two members have an anonymous page
 };
 
 }  // namespace cow::memory

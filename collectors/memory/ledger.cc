@@ -10,12 +10,8 @@ Ledger::Ledger(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budge
     : pages_(pages_per_window),
       words_((pages_per_window + 63) / 64),
       zero_frame_(zero_frame),
-      budget_(budget),
+      records_(pages_per_window, budget),
       moved_(pages_per_window, zero_frame) {}
-
-Ledger::~Ledger() {
-  for (const auto& [window, record] : windows_) Uncharge(record);
-}
 
 void Ledger::BeginPass() { moved_.BeginPass(); }
 
@@ -29,29 +25,17 @@ bool Ledger::IsDeparting(Slot slot) const {
 
 std::vector<uint64_t> Ledger::Windows() const {
   std::vector<uint64_t> windows;
-  windows.reserve(windows_.size());
-  for (const auto& [window, record] : windows_) windows.push_back(window);
+  windows.reserve(records_.all().size());
+  for (const auto& [window, record] : records_.all()) windows.push_back(window);
   moved_.AddWindows(windows);
   std::sort(windows.begin(), windows.end());
   windows.erase(std::unique(windows.begin(), windows.end()), windows.end());
   return windows;
 }
 
-void Ledger::Charge(WindowRecord& record) {
-  const uint64_t bytes = record.MemoryBytes();
-  if (budget_ != nullptr) budget_->used_bytes += bytes - record.bytes;
-  record.bytes = bytes;
-}
-
-void Ledger::Uncharge(const WindowRecord& record) {
-  if (budget_ != nullptr) budget_->used_bytes -= record.bytes;
-}
-
 void Ledger::Examine(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,
                      Examination& examination) const {
-  const auto found = windows_.find(window);
-  const WindowRecord* record = found == windows_.end() ? nullptr : &found->second;
-  WindowExaminer(pages_, readings, record, moved_.In(window), departing_, examination)
+  WindowExaminer(pages_, readings, records_.Find(window), moved_.In(window), departing_, examination)
       .Examine(circumstances, zero_frame_);
 }
 
@@ -64,14 +48,13 @@ void Ledger::Settle(uint64_t window, std::span<const Reading> readings, const Fr
     if (facts.IsKsm(examination.candidates[page])) SetBit(attention, page);
   });
   if (!examination.quiet) SettleRecord(window, readings, facts, examination, attention, judgement);
-  const auto found = windows_.find(window);
-  Describe(found == windows_.end() ? nullptr : &found->second, readings, facts, examination, attention, sharing);
+  Describe(records_.Find(window), readings, facts, examination, attention, sharing);
 }
 
 void Ledger::SettleRecord(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
                           const Examination& examination, std::span<const uint64_t> attention, Judgement& judgement) {
-  const auto found = windows_.try_emplace(window, pages_).first;
-  WindowRecord& record = found->second;
+  const PackedWindow* known = records_.Find(window);
+  WindowRecord record = known == nullptr ? WindowRecord(pages_) : known->Open();
   if (record.frames.empty()) {
     record.frames.assign(pages_, kNoFrame);
     ForEachBit(examination.grouped, [&](size_t page) { record.frames[page] = examination.candidates[page]; });
@@ -83,20 +66,12 @@ void Ledger::SettleRecord(uint64_t window, std::span<const Reading> readings, co
     singly[w] = attention[w] & ~examination.unstable[w];
   }
   SettleBulk(record, readings, examination, judged, window * pages_, judgement);
-  if (CountBits(singly) != 0) {
+  if (AnyBit(singly)) {
     const ExaminedWindow examined{window * pages_, readings, departing_, examination, facts};
     PageJudge judge(examined, record, moved_, judgement);
     ForEachBit(singly, [&judge](size_t page) { judge.Judge(page); });
   }
-  Charge(record);
-  if (budget_ != nullptr && budget_->used_bytes > budget_->limit_bytes) {
-    record.frames = std::vector<uint64_t>();
-    Charge(record);
-  }
-  if (!record.HoldsAnything()) {
-    Uncharge(record);
-    windows_.erase(found);
-  }
+  records_.Put(window, record);
 }
 
 // Takes what ended members held from the record, but for pages that are judged singly. Returns those pages.
@@ -145,43 +120,50 @@ void Ledger::SettleBulk(WindowRecord& record, std::span<const Reading> readings,
   }
 }
 
-void Ledger::Describe(const WindowRecord* record, std::span<const Reading> readings, const FrameFacts& facts,
+void Ledger::Describe(const PackedWindow* record, std::span<const Reading> readings, const FrameFacts& facts,
                       const Examination& examination, std::span<const uint64_t> attention,
                       WindowSharing& sharing) const {
   sharing.members.resize(readings.size());
   sharing.exposure_pages = 0;
-  sharing.unresolved_pages = 0;
-  uint64_t held_pages = 0;
-  std::vector<uint64_t> groups(words_, 0);
-  for (uint32_t r = 0; r < readings.size(); ++r) {
-    WindowSharing::Member& member = sharing.members[r];
-    member.shared.assign(words_, 0);
-    member.ksm_pages = 0;
-    if (record == nullptr) continue;
-    const std::span<const uint64_t> held = record->Held(readings[r].slot);
-    for (size_t w = 0; w < held.size(); ++w) {
-      member.shared[w] = held[w];
-      groups[w] |= held[w];
-    }
-    held_pages += CountBits(held);
-  }
-  sharing.exposure_pages = held_pages - CountBits(groups);
+  DescribeShared(record, readings, sharing);
   ForEachBit(attention, [&](size_t page) {
     for (uint32_t r = 0; r < readings.size(); ++r) {
       const uint64_t frame = examination.members[r].frames[page];
       if (frame != kNoFrame && facts.IsKsm(frame)) ++sharing.members[r].ksm_pages;
     }
   });
-  for (size_t w = 0; w < words_; ++w) {
-    uint64_t here = 0;
-    for (size_t r = 0; r < readings.size(); ++r) here |= examination.members[r].anon[w];
-    for (size_t r = 0; r < readings.size(); ++r) {
-      sharing.unresolved_pages += static_cast<uint64_t>(std::popcount(examination.members[r].away[w] & here));
+  sharing.unresolved_pages = 0;
+  for (size_t r = 0; r < readings.size() && examination.any_away; ++r) {
+    for (size_t w = 0; w < words_; ++w) {
+      const uint64_t unresolved = examination.members[r].away[w] & examination.anybody[w];
+      sharing.unresolved_pages += static_cast<uint64_t>(std::popcount(unresolved));
     }
   }
-  if (record == nullptr) return;
+}
+
+void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading> readings,
+                            WindowSharing& sharing) const {
+  std::vector<uint64_t> recorded(words_);
+  if (record != nullptr) record->CopyRecorded(recorded);
+  const size_t recorded_pages = CountBits(recorded);
+  std::vector<uint64_t> groups(words_);
+  for (uint32_t r = 0; r < readings.size(); ++r) {
+    WindowSharing::Member& member = sharing.members[r];
+    member.ksm_pages = 0;
+    const std::span<const uint64_t> held =
+        record == nullptr ? std::span<const uint64_t>() : record->Held(readings[r].slot, recorded);
+    if (held.empty()) {
+      member.shared.assign(words_, 0);
+      continue;
+    }
+    member.shared.assign(held.begin(), held.end());
+    for (size_t w = 0; w < words_; ++w) groups[w] |= held[w];
+    sharing.exposure_pages += held.data() == recorded.data() ? recorded_pages : CountBits(held);
+  }
+  sharing.exposure_pages -= CountBits(groups);
+  if (record == nullptr || record->extras().empty()) return;
   const SlotIndex index(readings);
-  for (const WindowRecord::Extra& extra : record->extras) {
+  for (const WindowRecord::Extra& extra : record->extras()) {
     for (const Slot slot : extra.holders) {
       const uint32_t reading = index.Find(slot);
       if (reading != kNoReading) SetBit(sharing.members[reading].shared, extra.page);
@@ -193,23 +175,14 @@ void Ledger::Describe(const WindowRecord* record, std::span<const Reading> readi
 std::vector<uint64_t> Ledger::OrphanFrames() const { return moved_.Frames(); }
 
 void Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved) {
-  moved_.Finish(facts, departing_, windows_, judgement, moved);
-  std::erase_if(windows_, [this](const auto& item) {
-    const bool nothing = !item.second.HoldsAnything();
-    if (nothing) Uncharge(item.second);
-    return nothing;
-  });
+  moved_.Finish(facts, departing_, records_, judgement, moved);
   // Members that ended are settled everywhere, unless a page kept changing under the reads.
   std::erase_if(departing_, [this](Slot slot) {
-    return std::none_of(windows_.begin(), windows_.end(),
+    return std::none_of(records_.all().begin(), records_.all().end(),
                         [slot](const auto& item) { return item.second.Concerns(slot); });
   });
 }
 
-size_t Ledger::MemoryBytes() const {
-  size_t bytes = moved_.MemoryBytes();
-  for (const auto& [window, record] : windows_) bytes += record.bytes;
-  return bytes;
-}
+size_t Ledger::MemoryBytes() const { return records_.MemoryBytes() + moved_.MemoryBytes(); }
 
 }  // namespace cow::memory

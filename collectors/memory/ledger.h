@@ -16,8 +16,9 @@
 //   unattributed  at a member's first look it differs from its relatives and nothing tells why
 //   unresolved    swapped or migrating on one side: judged when it is back
 //
-// Units: pages and page numbers (address / page size). Memory: 8 bytes a page plus one bit per member and page for
-// windows that hold something shared. Not thread-safe.
+// Units: pages and page numbers (address / page size). Memory: at most 4 bytes a recorded page (8 where a frame of the
+// window is beyond 16 TiB; less where frames are consecutive), at most one bit per member and page, and a tree node for
+// each window that holds something shared. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -32,6 +33,7 @@
 #include "collectors/memory/page.h"
 #include "collectors/memory/reading.h"
 #include "collectors/memory/window_record.h"
+#include "collectors/memory/window_records.h"
 
 namespace cow::memory {
 
@@ -46,20 +48,11 @@ struct WindowSharing {
   uint64_t unresolved_pages = 0;  // swapped or migrating while a partner is not
 };
 
-// What the records of all families may take together. Over the limit a window keeps one was-shared bit per member and
-// page and drops its frames: breaks stay countable, but where no two holders have a frame in common any more, the
-// kernel's marks must tell who has the original, or the side is unknown.
-struct LedgerBudget {
-  uint64_t limit_bytes = ~uint64_t{0};
-  uint64_t used_bytes = 0;
-};
-
 class Ledger {
  public:
   // `zero_frame`: the base zero page's frame, kNoFrame if unknown. `budget`: shared by ledgers, outlives them; null: no
   // limit.
   Ledger(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget = nullptr);
-  ~Ledger();
   Ledger(const Ledger&) = delete;
   Ledger& operator=(const Ledger&) = delete;
 
@@ -77,7 +70,7 @@ class Ledger {
   void Settle(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
               const Examination& examination, Judgement& judgement, WindowSharing& sharing);
 
-  // True if somebody who is not in a window's readings may hold pages there: the window must be visited.
+  // Windows where somebody may hold pages whom no reading shows (it ended, or unmapped them): they must be visited.
   std::vector<uint64_t> Windows() const;
 
   // Frames of pages that are mapped more than once but found no partner at their address, and of those matched before.
@@ -88,10 +81,10 @@ class Ledger {
   void FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved);
 
   // Nothing is recorded as shared.
-  bool empty() const { return windows_.empty() && moved_.empty(); }
+  bool empty() const { return records_.empty() && moved_.empty(); }
   bool IsDeparting(Slot slot) const;
 
-  // Bytes of heap that the records take.
+  // Bytes of heap that the records take, without what the allocator adds.
   size_t MemoryBytes() const;
 
  private:
@@ -100,16 +93,14 @@ class Ledger {
   void SettleBulk(WindowRecord& record, std::span<const Reading> readings, const Examination& examination,
                   std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement);
   std::vector<uint64_t> TakeDepartures(WindowRecord& record, std::span<const uint64_t> judged) const;
-  void Describe(const WindowRecord* record, std::span<const Reading> readings, const FrameFacts& facts,
+  void Describe(const PackedWindow* record, std::span<const Reading> readings, const FrameFacts& facts,
                 const Examination& examination, std::span<const uint64_t> attention, WindowSharing& sharing) const;
-  void Charge(WindowRecord& record);
-  void Uncharge(const WindowRecord& record);
+  void DescribeShared(const PackedWindow* record, std::span<const Reading> readings, WindowSharing& sharing) const;
 
   size_t pages_;
   size_t words_;
   uint64_t zero_frame_;
-  LedgerBudget* budget_;
-  WindowRecords windows_;
+  WindowRecords records_;
   MovedPages moved_;
   std::vector<Slot> departing_;
 };

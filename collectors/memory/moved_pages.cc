@@ -48,6 +48,14 @@ void AddVerdicts(const FrameGroup& group, const GroupOutcome& outcome, Judgement
   for (const auto& [holder, cause] : outcome.unshared) judgement.AddUnshared(holder->slot, holder->page, cause);
 }
 
+std::vector<uint64_t> WindowsWithFrames(const WindowRecords& records) {
+  std::vector<uint64_t> windows;
+  for (const auto& [window, packed] : records.all()) {
+    if (packed.has_frames() || !packed.extras().empty()) windows.push_back(window);
+  }
+  return windows;
+}
+
 }  // namespace
 
 void MovedPages::BeginPass() {
@@ -182,19 +190,24 @@ void MovedPages::MatchRecords(Unmatched& unmatched, WindowRecords& records, Grou
     sharing.shared_pages -= static_cast<int64_t>(holders.size());
     sharing.exposure_pages -= static_cast<int64_t>(holders.size()) - 1;
   };
-  for (auto& [window, record] : records) {
+  for (const uint64_t window : WindowsWithFrames(records)) {
+    if (unmatched.empty()) return;
+    WindowRecord record = records.Find(window)->Open();
+    bool changed = false;
     for (uint32_t page = 0; page < record.frames.size(); ++page) {
       const uint64_t frame = record.frames[page];
       if (frame == kNoFrame || !unmatched.contains(frame)) continue;
       if (std::any_of(record.away.begin(), record.away.end(), [page](const auto& away) { return away.page == page; }))
         continue;
       take(window * pages_ + page, frame, record.TakePage(page));
+      changed = true;
     }
-    std::erase_if(record.extras, [&, first = window * pages_](const WindowRecord::Extra& extra) {
+    const size_t extras = std::erase_if(record.extras, [&](const WindowRecord::Extra& extra) {
       if (!unmatched.contains(extra.frame)) return false;
-      take(first + extra.page, extra.frame, extra.holders);
+      take(window * pages_ + extra.page, extra.frame, extra.holders);
       return true;
     });
+    if (changed || extras != 0) records.Put(window, record);
   }
 }
 
@@ -212,6 +225,7 @@ void MovedPages::Record(const Groups& groups, MovedSharing& sharing) {
   std::sort(moved_.begin(), moved_.end(), [](const MovedPage& a, const MovedPage& b) {
     return std::pair(a.page, a.slot) < std::pair(b.page, b.slot);
   });
+  moved_.shrink_to_fit();
   orphans_.clear();
   orphans_.shrink_to_fit();
 }

@@ -15,7 +15,7 @@
 #include "collectors/memory/judgement.h"
 #include "collectors/memory/page.h"
 #include "collectors/memory/reading.h"
-#include "collectors/memory/window_record.h"
+#include "collectors/memory/window_records.h"
 
 namespace cow::memory {
 
