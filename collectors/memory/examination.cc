@@ -112,7 +112,7 @@ uint32_t WindowExaminer::FindSame(uint32_t reading) const {
   for (const uint32_t other : {uint32_t{0}, reading - 1}) {
     if (readings_[other].entries == entries ||
         std::memcmp(readings_[other].entries, entries, pages_ * sizeof(uint64_t)) == 0) {
-      return IsRepeated(other) ? e_.members[other].same_as : other;
+      return RepeatsAnother(other) ? e_.members[other].same_as : other;
     }
   }
   return kNoReading;
@@ -121,8 +121,10 @@ uint32_t WindowExaminer::FindSame(uint32_t reading) const {
 void WindowExaminer::DecodeMember(uint32_t reading, uint64_t zero_frame) {
   Examination::Member& member = e_.members[reading];
   member.same_as = FindSame(reading);
+  member.repeated = false;
   if (member.same_as != kNoReading) {
-    const Examination::Member& same = e_.members[member.same_as];
+    Examination::Member& same = e_.members[member.same_as];
+    same.repeated = true;
     member.frames = same.frames;
     member.anon = same.anon;
     member.maybe_shared = same.maybe_shared;
@@ -183,9 +185,10 @@ void WindowExaminer::FindCandidates() {
   e_.covered = e_.grouped;
   e_.anybody.assign(words_, 0);
   for (uint32_t r = 0; r < readings_.size(); ++r) {
+    if (RepeatsAnother(r)) continue;
     const Examination::Member& member = e_.members[r];
     for (size_t w = 0; w < words_; ++w) {
-      e_.several[w] |= e_.anybody[w] & member.anon[w];
+      e_.several[w] |= member.repeated ? member.anon[w] : e_.anybody[w] & member.anon[w];
       e_.anybody[w] |= member.anon[w];
       for (uint64_t rest = member.anon[w] & ~e_.covered[w]; rest != 0; rest &= rest - 1) {
         const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
@@ -199,10 +202,16 @@ void WindowExaminer::FindCandidates() {
 void WindowExaminer::FindHolders() {
   e_.covered.assign(words_, 0);
   for (uint32_t r = 0; r < readings_.size(); ++r) {
+    if (RepeatsAnother(r)) continue;
     Examination::Member& member = e_.members[r];
-    if (!IsRepeated(r)) MarkEqual(member.frames, e_.candidates, Storage(member.storage, pages_, words_).current);
+    const Storage storage(member.storage, pages_, words_);
+    if (std::equal(storage.frames.begin(), storage.frames.end(), e_.candidates.begin())) {
+      std::copy(storage.anon.begin(), storage.anon.end(), storage.current.begin());
+    } else {
+      MarkEqual(member.frames, e_.candidates, storage.current);
+    }
     for (size_t w = 0; w < words_; ++w) {
-      e_.pairs[w] |= e_.covered[w] & member.current[w];
+      e_.pairs[w] |= member.repeated ? member.current[w] : e_.covered[w] & member.current[w];
       e_.covered[w] |= member.current[w];
     }
   }
@@ -221,7 +230,7 @@ uint64_t WindowExaminer::Unassigned(uint32_t reading, size_t word) const {
 void WindowExaminer::FindChanges(uint32_t reading) {
   const Examination::Member& member = e_.members[reading];
   const std::span<const uint64_t> held = Held(readings_[reading].slot);
-  if (IsRepeated(reading) && held.data() == Held(readings_[member.same_as].slot).data()) return;  // as that one
+  if (RepeatsAnother(reading) && held.data() == Held(readings_[member.same_as].slot).data()) return;  // as that one
   for (size_t w = 0; w < words_; ++w) {
     const uint64_t has = held.empty() ? 0 : held[w];
     const uint64_t sharing = member.current[w] & ~has & (e_.grouped[w] | e_.pairs[w]);
@@ -250,7 +259,7 @@ void WindowExaminer::CompareFirstLook(uint32_t reading) {
 // Bit 56 of a PMD-mapped huge page is its head's: it may say private where single pages are shared.
 void WindowExaminer::CompareHugePage(uint32_t reading) {
   const Examination::Member& member = e_.members[reading];
-  if (IsRepeated(reading) || CountBits(member.anon) != pages_ || !IsHugeRun({readings_[reading].entries, pages_}))
+  if (RepeatsAnother(reading) || CountBits(member.anon) != pages_ || !IsHugeRun({readings_[reading].entries, pages_}))
     return;
   for (size_t w = 0; w < words_; ++w) {
     for (uint64_t rest = Unassigned(reading, w) & e_.several[w]; rest != 0; rest &= rest - 1) {

@@ -39,6 +39,7 @@ struct Examination {
   bool any_away = false;  // a bit of some member's `away` is set
   struct Member {
     uint32_t same_as = kNoReading;           // an earlier member that reads the same, whose decoded form this shows
+    bool repeated = false;                   // a later member reads the same
     const uint64_t* frames = nullptr;        // AnonFrame per page
     std::span<const uint64_t> anon;          // bitmap: has an anonymous frame
     std::span<const uint64_t> maybe_shared;  // bitmap: and bit 56 is clear
@@ -90,7 +91,7 @@ class WindowExaminer {
   // Pages that a member has to itself, as far as the candidates tell.
   uint64_t Unassigned(uint32_t reading, size_t word) const;
   // An earlier member reads the same.
-  bool IsRepeated(uint32_t reading) const { return e_.members[reading].same_as != kNoReading; }
+  bool RepeatsAnother(uint32_t reading) const { return e_.members[reading].same_as != kNoReading; }
 
   size_t pages_;
   size_t words_;
