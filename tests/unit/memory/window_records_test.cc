@@ -89,7 +89,7 @@ TEST_F(WindowRecordsTest, MemberThatHoldsNothingTakesNothing) {
 TEST_F(WindowRecordsTest, PagesThatNobodySharesTakeNothing) {
   WindowRecord record = Shared(1000, 3);
   for (size_t page = 10; page < kPages; ++page) record.TakePage(page);
-  EXPECT_EQ(BytesOf(record), 4 * 10 + kBitmapBytes + kSlotBitmapBytes);
+  EXPECT_EQ(BytesOf(record), uint64_t{4} * 10 + kBitmapBytes + kSlotBitmapBytes);
 }
 
 // The worst case for the bitmaps: each member holds something else.
