@@ -617,7 +617,7 @@ bool FamilyScanner::ReadSmaps(const Family& family, ScanObserver& observer) {
 }
 
 void FamilyScanner::FinishLedger(Family& family, MovedSharing& moved) {
-  for (const PageOfMember& doubt : family.ledger.MovedInDoubt()) {
+  for (const MovedPage& doubt : family.ledger.MovedInDoubt()) {
     const auto part = std::find_if(parts_.begin(), parts_.end(),
                                    [&](const Part& p) { return p.reader.member().slot == doubt.slot; });
     std::array<uint64_t, 1> entry{};

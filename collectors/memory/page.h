@@ -38,6 +38,12 @@ inline bool TestBit(std::span<const uint64_t> words, size_t bit) { return ((word
 inline void SetBit(std::span<uint64_t> words, size_t bit) { words[bit / 64] |= uint64_t{1} << (bit % 64); }
 inline void ClearBit(std::span<uint64_t> words, size_t bit) { words[bit / 64] &= ~(uint64_t{1} << (bit % 64)); }
 
+inline bool AnyBit(std::span<const uint64_t> words) {
+  uint64_t any = 0;
+  for (const uint64_t word : words) any |= word;
+  return any != 0;
+}
+
 inline size_t CountBits(std::span<const uint64_t> words) {
   size_t count = 0;
   for (const uint64_t word : words) count += static_cast<size_t>(std::popcount(word));

@@ -1,0 +1,212 @@
+#include "collectors/memory/frame_group.h"
+
+#include <algorithm>
+#include <optional>
+#include <span>
+
+#include "collectors/memory/window_record.h"
+
+namespace cow::memory {
+namespace {
+
+using Holders = std::vector<const FrameHolder*>;
+
+void Append(Holders& holders, const Holders& more) { holders.insert(holders.end(), more.begin(), more.end()); }
+
+// A frame that at least two of these have now.
+uint64_t CommonFrame(const Holders& holders) {
+  for (size_t i = 0; i < holders.size(); ++i) {
+    for (size_t j = i + 1; j < holders.size(); ++j) {
+      if (holders[i]->frame == holders[j]->frame) return holders[i]->frame;
+    }
+  }
+  return kNoFrame;
+}
+
+class GroupJudge {
+ public:
+  GroupJudge(const FrameGroup& group, const FrameFacts& facts) : group_(group), facts_(facts) {}
+
+  GroupOutcome Judge() {
+    outcome_.frame = group_.frame;
+    SortHolders();
+    if (!outcome_.away.empty()) {
+      JudgeBesideAway();
+    } else if (!returned_.empty()) {
+      JudgeReturned();
+    } else if (group_.swapped_in && same_.size() == 1 && !changed_.empty()) {
+      JudgeWhereFrameMayBeAnother();
+    } else if (!same_.empty()) {
+      outcome_.stay = same_;
+      TakeCollapsed(kNoFrame);
+      outcome_.broke = changed_;
+    } else if (!changed_.empty()) {
+      JudgeWhereNobodyKeptIt();
+    }
+    EndGroupOfOne();
+    return std::move(outcome_);
+  }
+
+ private:
+  using State = FrameHolder::State;
+
+  void SortHolders() {
+    for (const FrameHolder& holder : group_.holders) {
+      switch (holder.state) {
+        case State::kSame:
+          same_.push_back(&holder);
+          break;
+        case State::kChanged:
+          changed_.push_back(&holder);
+          break;
+        case State::kReturned:
+          (holder.frame == group_.frame ? same_ : returned_).push_back(&holder);
+          break;
+        case State::kAway:
+          outcome_.away.push_back(&holder);
+          break;
+        case State::kDropped:
+          dropped_ = true;
+          break;
+        case State::kGone:
+          exited_ = true;
+          break;
+      }
+    }
+  }
+
+  void JudgeBesideAway() {
+    Holders back = returned_;
+    Append(back, changed_);
+    const uint64_t common = same_.empty() ? CommonFrame(back) : group_.frame;
+    outcome_.stay = same_;
+    for (const FrameHolder* holder : back) {
+      if (common == kNoFrame) {
+        outcome_.away.push_back(holder);  // nothing to compare it with yet
+      } else {
+        JudgeByCommonFrame(holder, common);
+      }
+    }
+    if (common != kNoFrame) outcome_.frame = common;
+  }
+
+  void JudgeReturned() {
+    Holders present = same_;
+    Append(present, returned_);
+    Append(present, changed_);
+    const uint64_t common = same_.empty() ? CommonFrame(present) : group_.frame;
+    // All differ: one of them has the page itself, whichever that is.
+    const FrameHolder* original = common == kNoFrame && !exited_ && !dropped_ ? present.front() : nullptr;
+    for (const FrameHolder* holder : present) {
+      if (holder != original) JudgeByCommonFrame(holder, common);
+    }
+    if (common != kNoFrame) outcome_.frame = common;
+  }
+
+  void JudgeByCommonFrame(const FrameHolder* holder, uint64_t common) {
+    if (holder->frame == common) {
+      outcome_.stay.push_back(holder);
+    } else if (holder->state == State::kChanged && common == group_.frame) {
+      outcome_.broke.push_back(holder);
+    } else {
+      outcome_.unshared.emplace_back(holder, UnshareCause::kUnknown);
+    }
+  }
+
+  // The frame may have been freed and taken again for a copy: only the marks tell who has the page itself.
+  void JudgeWhereFrameMayBeAnother() {
+    TakeCollapsed(kNoFrame);
+    changed_.push_back(same_.front());
+    if (JudgeByMarks()) return;
+    if (changed_.size() == 1) {
+      outcome_.stay = changed_;
+    } else {
+      BreakByAllButOne();
+    }
+  }
+
+  void JudgeWhereNobodyKeptIt() {
+    const uint64_t moved_to = CommonFrame(changed_);
+    TakeCollapsed(moved_to);
+    if (moved_to != kNoFrame) {
+      outcome_.frame = moved_to;
+      for (const FrameHolder* holder : changed_) {
+        (holder->frame == moved_to ? outcome_.stay : outcome_.broke).push_back(holder);
+      }
+      return;
+    }
+    // A page that only moved still has the mark of a forked page; a copy has not.
+    const bool all_here = !exited_ && !dropped_ && outcome_.unshared.empty();
+    if (JudgeByMarks()) return;
+    if (!all_here && group_.frame != kForgottenFrame) {
+      outcome_.broke = changed_;
+    } else if (changed_.size() == 1) {
+      // Its frame was dropped and no mark tells whether it is another one now: the partner's leaving is all that is
+      // known.
+      outcome_.unshared.emplace_back(changed_.front(), CauseOfLeaving());
+    } else {
+      // The last holder reuses its frame, so it can only have been moved.
+      BreakByAllButOne();
+    }
+  }
+
+  // By the kernel's mark of an exclusive page: a copy has it, a page that was shared by fork and only moved has not.
+  // False if the marks don't name one holder of the page itself.
+  bool JudgeByMarks() {
+    Holders marked;
+    Holders unmarked;
+    for (const FrameHolder* holder : changed_) {
+      const std::optional<bool> exclusive = facts_.IsExclusive(holder->frame);
+      if (!exclusive) return false;
+      (*exclusive ? marked : unmarked).push_back(holder);
+    }
+    if (unmarked.size() != 1) return false;
+    outcome_.frame = unmarked.front()->frame;
+    outcome_.stay = std::move(unmarked);
+    outcome_.broke = std::move(marked);
+    return true;
+  }
+
+  // One copy less than members, by whom is unknown.
+  void BreakByAllButOne() {
+    outcome_.broke_unknown = changed_.front();
+    outcome_.unknown_breaks = changed_.size() - 1;
+  }
+
+  // khugepaged copies 512 pages into a huge one of its own: without a fault, not copy-on-write.
+  void TakeCollapsed(uint64_t moved_to) {
+    std::erase_if(changed_, [&](const FrameHolder* holder) {
+      if (!holder->huge_run || holder->frame == moved_to) return false;
+      outcome_.unshared.emplace_back(holder, UnshareCause::kCollapse);
+      return true;
+    });
+  }
+
+  void EndGroupOfOne() {
+    if (outcome_.stay.size() == 1 && outcome_.away.empty()) {
+      outcome_.alone = outcome_.stay.front();
+      outcome_.stay.clear();
+      outcome_.alone_without_copy = exited_ || dropped_;
+      outcome_.alone_cause = CauseOfLeaving();
+    } else if (outcome_.stay.empty() && outcome_.away.size() == 1) {
+      outcome_.away.clear();
+    }
+  }
+
+  UnshareCause CauseOfLeaving() const { return exited_ ? UnshareCause::kExit : UnshareCause::kUnmap; }
+
+  const FrameGroup& group_;
+  const FrameFacts& facts_;
+  GroupOutcome outcome_;
+  Holders same_;
+  Holders changed_;
+  Holders returned_;
+  bool exited_ = false;
+  bool dropped_ = false;
+};
+
+}  // namespace
+
+GroupOutcome JudgeGroup(const FrameGroup& group, const FrameFacts& facts) { return GroupJudge(group, facts).Judge(); }
+
+}  // namespace cow::memory
