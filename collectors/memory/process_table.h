@@ -14,12 +14,16 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "collectors/procfs/cgroup.h"
+#include "collectors/procfs/file_descriptor.h"
+#include "collectors/procfs/process_files.h"
 #include "collectors/procfs/result.h"
 #include "collectors/procfs/root.h"
 #include "collectors/procfs/stat.h"
+#include "collectors/procfs/statm.h"
 #include "collectors/procfs/status.h"
 
 namespace cow::memory {
@@ -41,11 +45,12 @@ struct Process {
   uint64_t start_ticks = 0;
   procfs::TaskId memory = 0;        // whose files show the memory: the process, or a thread that outlived its leader
   procfs::Stat stat;                // of the last update
-  procfs::Status status;            // of the last update
+  procfs::Status status;            // of the last update that found a change, see ProcessTable::Update
   std::optional<LayoutKey> layout;  // from stat, or from maps where stat hides it; empty: hidden by permission
   bool baseline = false;            // was there at the exporter's first look
   uint64_t since_pass = 0;          // the update that saw it first, or first after its last exec
   bool executed = false;            // exec since the update before
+  bool walked = false;              // its page table is, so its exact sizes are signals of change: set by the scanner
   std::optional<procfs::Error> unread;  // why the last update could not read it; stat and status are older then
   std::string exe;                      // read at first sight and after exec; empty where denied
   procfs::Cgroups cgroups;              // likewise
@@ -56,31 +61,72 @@ struct Process {
   uint64_t ResidentBytes() const;
 };
 
+// What an update reads besides `stat`.
+enum class Sizes {
+  kAll,      // `status` of every process
+  kChanged,  // only where something moved
+};
+
 class ProcessTable {
  public:
-  ProcessTable(procfs::Root root, size_t max_processes);
+  using Processes = std::map<pid_t, std::shared_ptr<Process>>;
+
+  // Descriptors kept open on files of processes, at most; 18 MiB of kernel memory in all. Half of what this process may
+  // open is left for page tables and connections.
+  static constexpr size_t kMaxKeptFiles = 4096;
+  // A process whose page table is not walked gets its `status` read at least each so many updates. Until then its sizes
+  // can be off by what it gave up without a fault and below what `stat` resolves: some dozens of pages per CPU.
+  static constexpr uint64_t kRefreshUpdates = 8;
+
+  ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files = kMaxKeptFiles);
 
   // Lists and reads all processes. An error means the list itself could not be read; the table is then unchanged.
   // Errors of one process cost that process only.
-  procfs::Result<void> Update();
+  procfs::Result<void> Update(Sizes sizes = Sizes::kAll);
 
-  const std::map<pid_t, std::shared_ptr<Process>>& processes() const { return processes_; }
+  const Processes& processes() const { return processes_; }
   uint64_t pass() const { return pass_; }
+  // Grows with every process that comes, goes, or execs.
+  uint64_t version() const { return version_; }
   // Processes left out by the limit in the last update.
   size_t over_limit() const { return over_limit_; }
   // Processes whose stat could not be read or made no sense in the last update, by reason, and of which nothing is
   // known from an earlier one.
   const std::map<procfs::ErrorKind, size_t>& unreadable() const { return unreadable_; }
+  // Descriptors that are open on files of processes.
+  size_t kept_files() const { return files_.kept(); }
 
  private:
-  void UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>>& next);
+  // Open on files of one pid that is listed.
+  struct Kept {
+    procfs::FileDescriptor stat;
+    procfs::FileDescriptor statm;
+    procfs::FileDescriptor status;
+    std::optional<procfs::Statm> sizes;  // from before `status` was last read; empty where they were not read
+    uint64_t pass = 0;                   // that listed it last
+  };
+
+  // Reads one into `process`, which is null for one that was not known. False if there is nothing to keep.
+  bool UpdateOne(pid_t pid, Sizes sizes, std::shared_ptr<Process>& process);
+  void TakeStat(bool is_known, procfs::Stat&& stat, Process& process);
   procfs::Result<procfs::TaskId> FindMemory(procfs::Stat& stat) const;
-  void NoteUnreadable(pid_t pid, const procfs::Error& error, std::map<pid_t, std::shared_ptr<Process>>& next);
+  bool SizesMoved(const Process& process, const procfs::Stat& stat, procfs::TaskId memory, Sizes sizes, Kept& kept);
+  procfs::Result<procfs::Stat> ReadStat(pid_t pid, bool is_known, Kept& kept);
+  procfs::Result<procfs::Statm> ReadStatm(procfs::TaskId task, Kept& kept);
+  procfs::Result<procfs::Status> ReadStatus(procfs::TaskId task, bool keep, Kept& kept);
+  bool NoteUnreadable(const procfs::Error& error, Process* known);
+  Processes::iterator Forget(Processes::iterator process);
+  void CloseMemoryFiles(Kept& kept);
+  void CloseUnlisted();
 
   procfs::Root root_;
   size_t max_processes_;
+  procfs::ProcessFiles files_;
   uint64_t pass_ = 0;
-  std::map<pid_t, std::shared_ptr<Process>> processes_;
+  uint64_t version_ = 0;
+  Processes processes_;
+  std::unordered_map<pid_t, Kept> kept_;  // kernel threads and zombies too: they must be told from others each time
+  std::vector<pid_t> newcomers_;
   size_t over_limit_ = 0;
   std::map<procfs::ErrorKind, size_t> unreadable_;
 };

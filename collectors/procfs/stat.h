@@ -1,5 +1,6 @@
 // /proc/PID/stat: identity, lineage, faults and address-space layout of a process. World-readable; the layout fields
-// need ptrace read permission and are 0 or 1 without it. About 12 µs (open, read, close). Any thread.
+// need ptrace read permission and are 0 or 1 without it. About 12 µs (open, read, close), 3 µs by a kept descriptor.
+// Any thread.
 #pragma once
 
 #include <sys/types.h>
@@ -24,7 +25,9 @@ struct Stat {
   int64_t num_threads = 0;
   uint64_t start_time_ticks = 0;  // since boot, in clock ticks
   uint64_t virtual_bytes = 0;     // vsize
-  uint64_t start_code = 0;        // addresses from here on
+  // rss: the kernel's quick sum, which can be off by some dozens of pages per CPU. For change detection only.
+  uint64_t about_resident_pages = 0;
+  uint64_t start_code = 0;  // addresses from here on
   uint64_t end_code = 0;
   uint64_t start_stack = 0;
   uint64_t start_data = 0;
