@@ -176,13 +176,15 @@ void ProcessTable::TakeStat(bool is_known, procfs::Stat&& stat, Process& process
 bool ProcessTable::SizesMoved(const Process& process, const procfs::Stat& stat, procfs::TaskId memory, Sizes sizes,
                               Kept& kept) {
   const procfs::Stat& before = process.stat;
-  const std::optional<procfs::Statm> sizes_before = std::exchange(kept.sizes, std::nullopt);
-  if (sizes == Sizes::kAll) return true;
-  const bool moved = process.unread || process.memory != memory || stat.minor_faults != before.minor_faults ||
-                     stat.major_faults != before.major_faults || stat.virtual_bytes != before.virtual_bytes ||
+  const bool moved = sizes == Sizes::kAll || process.unread || process.memory != memory ||
+                     stat.minor_faults != before.minor_faults || stat.major_faults != before.major_faults ||
+                     stat.virtual_bytes != before.virtual_bytes ||
                      stat.about_resident_pages != before.about_resident_pages || LayoutOf(stat) != LayoutOf(before);
-  if (!process.walked) return moved || (pass_ + static_cast<uint64_t>(stat.pid)) % kRefreshUpdates == 0;
-  const auto now = ReadStatm(memory, kept);
+  const bool asks = process.walked || (pass_ + static_cast<uint64_t>(stat.pid)) % kRefreshUpdates == 0;
+  if (!moved && !asks) return false;
+  const std::optional<procfs::Statm> sizes_before = std::exchange(kept.sizes, std::nullopt);
+  if (moved && (sizes == Sizes::kAll || !process.walked)) return true;
+  const auto now = ReadStatm(memory, process.walked, kept);
   if (!now) return true;
   kept.sizes = *now;
   // Pages given up in swap, and huge pages of hugetlbfs, are in none of the others.
@@ -197,8 +199,8 @@ procfs::Result<procfs::Stat> ProcessTable::ReadStat(pid_t pid, bool is_known, Ke
   return procfs::ParseStat(*text, files_.path());
 }
 
-procfs::Result<procfs::Statm> ProcessTable::ReadStatm(procfs::TaskId task, Kept& kept) {
-  const auto text = files_.Read(task, "statm", kept.statm);
+procfs::Result<procfs::Statm> ProcessTable::ReadStatm(procfs::TaskId task, bool keep, Kept& kept) {
+  const auto text = files_.Read(task, "statm", kept.statm, keep ? 0 : files_.max_kept());
   if (!text) return tl::unexpected(text.error());
   return procfs::ParseStatm(*text, files_.path());
 }

@@ -74,8 +74,8 @@ class ProcessTable {
   // Descriptors kept open on files of processes, at most; 18 MiB of kernel memory in all. Half of what this process may
   // open is left for page tables and connections.
   static constexpr size_t kMaxKeptFiles = 4096;
-  // A process whose page table is not walked gets its `status` read at least each so many updates. Until then its sizes
-  // can be off by what it gave up without a fault and below what `stat` resolves: some dozens of pages per CPU.
+  // The exact sizes of a process whose page table is not walked are asked for at least each so many updates. Until then
+  // they can be off by what it gave up without a fault, and below what `stat` resolves: some dozens of pages per CPU.
   static constexpr uint64_t kRefreshUpdates = 8;
 
   ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files = kMaxKeptFiles);
@@ -112,7 +112,7 @@ class ProcessTable {
   procfs::Result<procfs::TaskId> FindMemory(procfs::Stat& stat) const;
   bool SizesMoved(const Process& process, const procfs::Stat& stat, procfs::TaskId memory, Sizes sizes, Kept& kept);
   procfs::Result<procfs::Stat> ReadStat(pid_t pid, bool is_known, Kept& kept);
-  procfs::Result<procfs::Statm> ReadStatm(procfs::TaskId task, Kept& kept);
+  procfs::Result<procfs::Statm> ReadStatm(procfs::TaskId task, bool keep, Kept& kept);
   procfs::Result<procfs::Status> ReadStatus(procfs::TaskId task, bool keep, Kept& kept);
   bool NoteUnreadable(const procfs::Error& error, Process* known);
   Processes::iterator Forget(Processes::iterator process);
