@@ -146,7 +146,7 @@ class Engine::Impl : private memory::ScanObserver {
   bool RunPass(PassControl& control) {
     control_ = &control;
     const auto begin = SteadyClock::now();
-    if (!table_.Update(options_.full_every.count() == 0 ? memory::Sizes::kAll : memory::Sizes::kChanged)) return false;
+    if (!table_.Update()) return false;
     ++pass_;
     pass_begin_ = std::chrono::system_clock::now();
     groups_.BeginPass();

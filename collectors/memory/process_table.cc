@@ -44,7 +44,7 @@ uint64_t Process::ResidentBytes() const {
 ProcessTable::ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files)
     : root_(std::move(root)), max_processes_(max_processes), files_(root_, max_kept_files) {}
 
-procfs::Result<void> ProcessTable::Update(Sizes sizes) {
+procfs::Result<void> ProcessTable::Update() {
   const auto pids = procfs::ListProcesses(root_);
   if (!pids) return tl::unexpected(pids.error());
   ++pass_;
@@ -57,7 +57,7 @@ procfs::Result<void> ProcessTable::Update(Sizes sizes) {
     while (known != processes_.end() && known->first < pid) known = Forget(known);
     if (known == processes_.end() || known->first != pid) {
       newcomers_.push_back(pid);
-    } else if (UpdateOne(pid, sizes, known->second)) {
+    } else if (UpdateOne(pid, known->second)) {
       ++known;
     } else {
       known = Forget(known);
@@ -70,7 +70,7 @@ procfs::Result<void> ProcessTable::Update(Sizes sizes) {
       continue;
     }
     std::shared_ptr<Process> process;
-    if (UpdateOne(pid, sizes, process)) processes_.emplace(pid, std::move(process));
+    if (UpdateOne(pid, process)) processes_.emplace(pid, std::move(process));
   }
   CloseUnlisted();
   return {};
@@ -88,14 +88,13 @@ void ProcessTable::CloseUnlisted() {
       continue;
     }
     files_.Close(item->second.stat);
-    CloseMemoryFiles(item->second);
+    CloseStatm(item->second);
     item = kept_.erase(item);
   }
 }
 
-void ProcessTable::CloseMemoryFiles(Kept& kept) {
+void ProcessTable::CloseStatm(Kept& kept) {
   files_.Close(kept.statm);
-  files_.Close(kept.status);
   kept.sizes.reset();
 }
 
@@ -130,7 +129,7 @@ bool ProcessTable::NoteUnreadable(const procfs::Error& error, Process* known) {
   return true;
 }
 
-bool ProcessTable::UpdateOne(pid_t pid, Sizes sizes, std::shared_ptr<Process>& process) {
+bool ProcessTable::UpdateOne(pid_t pid, std::shared_ptr<Process>& process) {
   Kept& kept = kept_[pid];
   kept.pass = pass_;
   auto stat = ReadStat(pid, process != nullptr, kept);
@@ -139,13 +138,13 @@ bool ProcessTable::UpdateOne(pid_t pid, Sizes sizes, std::shared_ptr<Process>& p
   const auto memory = FindMemory(*stat);
   if (!memory) return memory.error().kind != ErrorKind::kGone && NoteUnreadable(memory.error(), process.get());
   const bool is_known = process != nullptr && process->start_ticks == stat->start_time_ticks;
-  if (!is_known || process->memory != *memory) CloseMemoryFiles(kept);
-  if (is_known && !SizesMoved(*process, *stat, *memory, sizes, kept)) {
+  if (!is_known || process->memory != *memory) CloseStatm(kept);
+  if (is_known && !Moved(*process, *stat, *memory, kept)) {
     process->executed = false;
     process->stat = std::move(*stat);
     return true;
   }
-  auto status = ReadStatus(*memory, is_known && process->walked, kept);
+  auto status = procfs::ReadStatus(root_, *memory);
   if (!status) return NoteUnreadable(status.error(), process.get());
   if (!is_known) process = std::make_shared<Process>();
   process->memory = *memory;
@@ -171,25 +170,19 @@ void ProcessTable::TakeStat(bool is_known, procfs::Stat&& stat, Process& process
   process.cgroups = procfs::ReadCgroups(root_, process.pid).value_or(procfs::Cgroups());
 }
 
-// Whether `status` may say something else than at its last reading. Where it does, `kept.sizes` are from before the
-// reading that follows: a change between the two is found the next time.
-bool ProcessTable::SizesMoved(const Process& process, const procfs::Stat& stat, procfs::TaskId memory, Sizes sizes,
-                              Kept& kept) {
-  const procfs::Stat& before = process.stat;
-  const bool moved = sizes == Sizes::kAll || process.unread || process.memory != memory ||
-                     stat.minor_faults != before.minor_faults || stat.major_faults != before.major_faults ||
-                     stat.virtual_bytes != before.virtual_bytes ||
-                     stat.about_resident_pages != before.about_resident_pages || LayoutOf(stat) != LayoutOf(before);
-  const bool asks = process.walked || (pass_ + static_cast<uint64_t>(stat.pid)) % kRefreshUpdates == 0;
-  if (!moved && !asks) return false;
+// Whether `status` may say something else than at its last reading. `kept.sizes` are then from before the reading that
+// follows: a change between the two is found the next time.
+bool ProcessTable::Moved(const Process& process, const procfs::Stat& stat, procfs::TaskId memory, Kept& kept) {
   const std::optional<procfs::Statm> sizes_before = std::exchange(kept.sizes, std::nullopt);
-  if (moved && (sizes == Sizes::kAll || !process.walked)) return true;
-  const auto now = ReadStatm(memory, process.walked, kept);
-  if (!now) return true;
-  kept.sizes = *now;
+  const auto statm = ReadStatm(memory, kept);
+  if (!statm) return true;
+  kept.sizes = *statm;
+  const procfs::Stat& before = process.stat;
   // Pages given up in swap, and huge pages of hugetlbfs, are in none of the others.
   const bool hides = process.status.swap_bytes.value_or(0) + process.status.hugetlb_bytes.value_or(0) > 0;
-  return moved || hides || kept.sizes != sizes_before;
+  return hides || process.unread || process.memory != memory || kept.sizes != sizes_before ||
+         stat.minor_faults != before.minor_faults || stat.major_faults != before.major_faults ||
+         stat.virtual_bytes != before.virtual_bytes || LayoutOf(stat) != LayoutOf(before);
 }
 
 procfs::Result<procfs::Stat> ProcessTable::ReadStat(pid_t pid, bool is_known, Kept& kept) {
@@ -199,16 +192,10 @@ procfs::Result<procfs::Stat> ProcessTable::ReadStat(pid_t pid, bool is_known, Ke
   return procfs::ParseStat(*text, files_.path());
 }
 
-procfs::Result<procfs::Statm> ProcessTable::ReadStatm(procfs::TaskId task, bool keep, Kept& kept) {
-  const auto text = files_.Read(task, "statm", kept.statm, keep ? 0 : files_.max_kept());
+procfs::Result<procfs::Statm> ProcessTable::ReadStatm(procfs::TaskId task, Kept& kept) {
+  const auto text = files_.Read(task, "statm", kept.statm);
   if (!text) return tl::unexpected(text.error());
   return procfs::ParseStatm(*text, files_.path());
-}
-
-procfs::Result<procfs::Status> ProcessTable::ReadStatus(procfs::TaskId task, bool keep, Kept& kept) {
-  const auto text = files_.Read(task, "status", kept.status, keep ? 0 : files_.max_kept());
-  if (!text) return tl::unexpected(text.error());
-  return procfs::ParseStatus(*text, files_.path());
 }
 
 }  // namespace cow::memory

@@ -2,7 +2,11 @@
 //
 // Identity is (pid, start time): a pid alone is reused. An exec keeps the identity and is seen by the address-space
 // layout that it redraws. Kernel threads and zombies have no memory and are not kept; a process whose leader ended
-// before its other threads has, and is. Not thread-safe.
+// before its other threads has, and is.
+//
+// An update reads `stat` and `statm` of every process, by descriptors that are kept open, and no more of one that did
+// nothing: `stat` has its faults, and `statm` the exact sizes, which tell of pages that were given up without a fault.
+// `status` is read where one of these moved. Not thread-safe.
 #pragma once
 
 #include <sys/types.h>
@@ -50,7 +54,6 @@ struct Process {
   bool baseline = false;            // was there at the exporter's first look
   uint64_t since_pass = 0;          // the update that saw it first, or first after its last exec
   bool executed = false;            // exec since the update before
-  bool walked = false;              // its page table is, so its exact sizes are signals of change: set by the scanner
   std::optional<procfs::Error> unread;  // why the last update could not read it; stat and status are older then
   std::string exe;                      // read at first sight and after exec; empty where denied
   procfs::Cgroups cgroups;              // likewise
@@ -61,28 +64,19 @@ struct Process {
   uint64_t ResidentBytes() const;
 };
 
-// What an update reads besides `stat`.
-enum class Sizes {
-  kAll,      // `status` of every process
-  kChanged,  // only where something moved
-};
-
 class ProcessTable {
  public:
   using Processes = std::map<pid_t, std::shared_ptr<Process>>;
 
-  // Descriptors kept open on files of processes, at most; 18 MiB of kernel memory in all. Half of what this process may
-  // open is left for page tables and connections.
-  static constexpr size_t kMaxKeptFiles = 4096;
-  // The exact sizes of a process whose page table is not walked are asked for at least each so many updates. Until then
-  // they can be off by what it gave up without a fault, and below what `stat` resolves: some dozens of pages per CPU.
-  static constexpr uint64_t kRefreshUpdates = 8;
+  // Descriptors kept open on files of processes, at most: two for each process, and 35 MiB of kernel memory in all.
+  // First come, first served: all files are read in turn, so to close one for another would only move the cost.
+  static constexpr size_t kMaxKeptFiles = 8192;
 
   ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files = kMaxKeptFiles);
 
   // Lists and reads all processes. An error means the list itself could not be read; the table is then unchanged.
   // Errors of one process cost that process only.
-  procfs::Result<void> Update(Sizes sizes = Sizes::kAll);
+  procfs::Result<void> Update();
 
   const Processes& processes() const { return processes_; }
   uint64_t pass() const { return pass_; }
@@ -101,22 +95,20 @@ class ProcessTable {
   struct Kept {
     procfs::FileDescriptor stat;
     procfs::FileDescriptor statm;
-    procfs::FileDescriptor status;
     std::optional<procfs::Statm> sizes;  // from before `status` was last read; empty where they were not read
     uint64_t pass = 0;                   // that listed it last
   };
 
   // Reads one into `process`, which is null for one that was not known. False if there is nothing to keep.
-  bool UpdateOne(pid_t pid, Sizes sizes, std::shared_ptr<Process>& process);
+  bool UpdateOne(pid_t pid, std::shared_ptr<Process>& process);
   void TakeStat(bool is_known, procfs::Stat&& stat, Process& process);
   procfs::Result<procfs::TaskId> FindMemory(procfs::Stat& stat) const;
-  bool SizesMoved(const Process& process, const procfs::Stat& stat, procfs::TaskId memory, Sizes sizes, Kept& kept);
+  bool Moved(const Process& process, const procfs::Stat& stat, procfs::TaskId memory, Kept& kept);
   procfs::Result<procfs::Stat> ReadStat(pid_t pid, bool is_known, Kept& kept);
-  procfs::Result<procfs::Statm> ReadStatm(procfs::TaskId task, bool keep, Kept& kept);
-  procfs::Result<procfs::Status> ReadStatus(procfs::TaskId task, bool keep, Kept& kept);
+  procfs::Result<procfs::Statm> ReadStatm(procfs::TaskId task, Kept& kept);
   bool NoteUnreadable(const procfs::Error& error, Process* known);
   Processes::iterator Forget(Processes::iterator process);
-  void CloseMemoryFiles(Kept& kept);
+  void CloseStatm(Kept& kept);
   void CloseUnlisted();
 
   procfs::Root root_;

@@ -60,7 +60,6 @@ bool Stat::HasNoMemory() const {
 
 void Stat::TakeMemoryFrom(const Stat& thread) {
   virtual_bytes = thread.virtual_bytes;
-  about_resident_pages = thread.about_resident_pages;
   start_code = thread.start_code;
   end_code = thread.end_code;
   start_stack = thread.start_stack;
@@ -107,7 +106,6 @@ Result<Stat> ParseStat(std::string_view text, const std::string& path) {
   fields.Get(20, "num_threads", stat.num_threads);
   fields.Get(22, "starttime", stat.start_time_ticks);
   fields.Get(23, "vsize", stat.virtual_bytes);
-  fields.Get(24, "rss", stat.about_resident_pages);
   fields.Get(26, "startcode", stat.start_code);
   fields.Get(27, "endcode", stat.end_code);
   fields.Get(28, "startstack", stat.start_stack);

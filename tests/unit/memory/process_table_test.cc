@@ -73,6 +73,7 @@ TEST_F(ProcessTableTest, LayoutThatStatHidesIsTakenFromMaps) {
   Update();
   EXPECT_EQ(At(10).layout, layout);
   EXPECT_FALSE(At(10).executed);
+  process.minor_faults += 7;  // no exec is without
   process.areas.erase(0x400000);
   process.MapArea(0x500000, 4, "/usr/bin/app", "r-xp");
   process.areas.at(0x500000).inode = 7;
@@ -236,7 +237,7 @@ class SteadyTableTest : public ProcessTableTest {
   Counts UpdateAndCount(ProcessTable& table) {
     counter_->counts.clear();
     host_.Sync();
-    EXPECT_TRUE(table.Update(Sizes::kChanged));
+    EXPECT_TRUE(table.Update());
     return counter_->counts;
   }
   Counts UpdateAndCount() { return UpdateAndCount(steady_); }
@@ -247,31 +248,17 @@ class SteadyTableTest : public ProcessTableTest {
   ProcessTable steady_{root_, 100};
 };
 
-TEST_F(SteadyTableTest, IdleProcessIsOneReadOfStat) {
-  UpdateAndCount();
-  // In each update one of eight is asked for its exact sizes; the first time they are not known yet.
-  for (uint64_t i = 0; i < ProcessTable::kRefreshUpdates; ++i) UpdateAndCount();
-  for (uint64_t i = 0; i < ProcessTable::kRefreshUpdates; ++i) {
-    EXPECT_EQ(UpdateAndCount(), (Counts{{"read stat", 8}, {"open statm", 1}, {"read statm", 1}}));
-  }
-  EXPECT_EQ(steady_.kept_files(), 8U);
-}
-
-TEST_F(SteadyTableTest, IdleProcessThatIsWalkedIsTwoReads) {
-  UpdateAndCount();
-  for (const auto& [pid, process] : steady_.processes()) process->walked = true;
-  EXPECT_EQ(UpdateAndCount().at("read status"), 8) << "what statm said at the last reading is not known";
+TEST_F(SteadyTableTest, IdleProcessIsTwoReads) {
+  for (int i = 0; i < 2; ++i) UpdateAndCount();
   for (int i = 0; i < 10; ++i) EXPECT_EQ(UpdateAndCount(), (Counts{{"read stat", 8}, {"read statm", 8}}));
-  EXPECT_EQ(steady_.kept_files(), 24U);
+  EXPECT_EQ(steady_.kept_files(), 16U);
 }
 
-TEST_F(SteadyTableTest, PageGivenUpByOneThatIsWalkedIsSeenAtOnce) {
-  UpdateAndCount();
-  for (const auto& [pid, process] : steady_.processes()) process->walked = true;
-  UpdateAndCount();
+TEST_F(SteadyTableTest, PageGivenUpWithoutAFaultIsSeenAtOnce) {
+  for (int i = 0; i < 2; ++i) UpdateAndCount();
   for (int pages = 2; pages >= 0; --pages) {
     host_.At(10).Drop(0x10000000 + static_cast<uint64_t>(pages) * 4096);
-    EXPECT_EQ(UpdateAndCount(), (Counts{{"read stat", 8}, {"read statm", 8}, {"read status", 1}}));
+    EXPECT_EQ(UpdateAndCount(), (Counts{{"read stat", 8}, {"read statm", 8}, {"open status", 1}, {"read status", 2}}));
     EXPECT_EQ(Of(10).RssAnonBytes(), static_cast<uint64_t>(pages) * 4096);
   }
 }
@@ -280,24 +267,12 @@ TEST_F(SteadyTableTest, PageGivenUpByOneThatIsWalkedIsSeenAtOnce) {
 TEST_F(SteadyTableTest, OneInSwapIsAskedEachTime) {
   host_.At(10).SwapOut(0x10000000, 7);
   UpdateAndCount();
-  for (const auto& [pid, process] : steady_.processes()) process->walked = true;
   UpdateAndCount();
-  EXPECT_EQ(UpdateAndCount().at("read status"), 1);
+  EXPECT_EQ(UpdateAndCount().at("open status"), 1);
   host_.At(10).Drop(0x10000000);
   UpdateAndCount();
   EXPECT_EQ(Of(10).status.swap_bytes, 0U);
-  EXPECT_FALSE(UpdateAndCount().contains("read status"));
-}
-
-TEST_F(SteadyTableTest, PageGivenUpByOneThatIsNotWalkedIsSeenWithinTheRefresh) {
-  UpdateAndCount();
-  host_.At(10).Drop(0x10000000);
-  uint64_t updates = 0;
-  while (Of(10).RssAnonBytes() != 2 * 4096 && updates < 20) {
-    UpdateAndCount();
-    ++updates;
-  }
-  EXPECT_LE(updates, ProcessTable::kRefreshUpdates);
+  EXPECT_FALSE(UpdateAndCount().contains("open status"));
 }
 
 TEST_F(SteadyTableTest, FaultsAndNamesAreSeenAtOnce) {
@@ -305,7 +280,7 @@ TEST_F(SteadyTableTest, FaultsAndNamesAreSeenAtOnce) {
   host_.At(10).MapPages(0x20000000, 5, 2000);
   host_.At(10).minor_faults += 5;
   host_.At(11).comm = "renamed";
-  EXPECT_GE(UpdateAndCount().at("read status"), 1);
+  EXPECT_GE(UpdateAndCount().at("open status"), 1);
   EXPECT_EQ(Of(10).RssAnonBytes(), 8U * 4096);
   EXPECT_EQ(Of(10).stat.minor_faults, 5U);
   EXPECT_EQ(Of(11).stat.comm, "renamed");
@@ -331,7 +306,6 @@ TEST_F(SteadyTableTest, MoreProcessesThanDescriptors) {
   ProcessTable table(root_, 100, 5);
   for (int i = 0; i < 4; ++i) {
     UpdateAndCount(table);
-    for (const auto& [pid, process] : table.processes()) process->walked = true;
     EXPECT_EQ(table.processes().size(), 8U);
     EXPECT_LE(table.kept_files(), 5U);
   }
@@ -346,13 +320,15 @@ TEST_F(SteadyTableTest, MoreProcessesThanDescriptors) {
   EXPECT_EQ(table.kept_files(), 0U);
 }
 
-// They are told from processes in each update, but take none of the descriptors that these need.
+// They are told from processes in each update, but get a quarter of the descriptors at most.
 TEST_F(SteadyTableTest, KernelThreadsLeaveDescriptorsToProcesses) {
   for (pid_t pid = 2; pid < 8; ++pid) host_.Add(pid).flags = 0x208040;
-  ProcessTable table(root_, 100, 8);
-  for (int i = 0; i < 3; ++i) UpdateAndCount(table);
-  EXPECT_EQ(table.kept_files(), 8U);
-  EXPECT_EQ(UpdateAndCount(table).at("open stat"), 4 + 2);
+  ProcessTable table(root_, 100, 16);
+  for (int i = 0; i < 2; ++i) UpdateAndCount(table);
+  EXPECT_EQ(table.kept_files(), 16U);
+  const Counts counts = UpdateAndCount(table);
+  EXPECT_EQ(counts.at("open stat"), 2) << "of six kernel threads four have one";
+  EXPECT_EQ(counts.at("open statm"), 4) << "of eight processes";
 }
 
 }  // namespace
