@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "collectors/collector.h"
+#include "collectors/fork_watch.h"
 #include "collectors/groups.h"
 #include "collectors/label.h"
 #include "collectors/memory/families.h"
@@ -202,6 +203,14 @@ class Engine::Impl : private memory::ScanObserver {
   std::vector<prometheus::MetricFamily> Collect() const;
   std::vector<ModeNotice> TakeNotices() { return notices_.Take(); }
 
+  bool NewForks() {
+    if (!fork_watch_) {
+      auto events = netlink::OpenProcEvents(root_);
+      fork_watch_.emplace(root_, events ? std::move(*events) : nullptr);
+    }
+    return fork_watch_->Look(table_);
+  }
+
  private:
   // The sums of one group over its families.
   struct GroupState {
@@ -272,6 +281,7 @@ class Engine::Impl : private memory::ScanObserver {
   EngineOptions options_;
   procfs::PageGeometry geometry_;
   memory::ProcessTable table_;
+  std::optional<ForkWatch> fork_watch_;  // of those who ask
   memory::Scanner scanner_;
   memory::Needs needs_;
   memory::Families families_;
@@ -647,6 +657,12 @@ void Engine::Impl::PublishSelf(MetricWriter& writer) const {
   writer.Begin("cow_scan_skipped_processes",
                "Processes that the last pass did not read, because nothing of theirs had changed.", MetricType::Gauge);
   writer.Add({}, static_cast<double>(skipped_processes_));
+  if (fork_watch_ && fork_watch_->has_events()) {
+    writer.Begin("cow_fork_events_overruns_total",
+                 "Times that the kernel's fork events came faster than they were taken, and processes were listed.",
+                 MetricType::Counter);
+    writer.Add({}, static_cast<double>(fork_watch_->overruns()));
+  }
   writer.Begin("cow_ledger_bytes", "Memory of the records of shared pages.", MetricType::Gauge);
   writer.Add({}, static_cast<double>(families_.MemoryBytes()));
   writer.Begin("cow_groups_overflowed", "Groups beyond the limit, added up in group _other.", MetricType::Gauge);
@@ -668,6 +684,7 @@ void Engine::Impl::PublishSelf(MetricWriter& writer) const {
                                                               {"kpageflags", can.kpageflags},
                                                               {"pagemap_scan", can.pagemap_scan}}};
   for (const auto& [feature, has] : features) writer.Add({{"feature", feature}}, has ? 1 : 0);
+  if (fork_watch_) writer.Add({{"feature", "fork_events"}}, fork_watch_->has_events() ? 1 : 0);
   for (const Slot& slot : slots_) {
     if (const auto has = slot.collector->capability()) {
       writer.Add({{"feature", std::string(slot.name)}}, *has ? 1 : 0);
@@ -711,6 +728,7 @@ Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registr
     : impl_(std::make_unique<Impl>(std::move(root), std::move(options), registry)) {}
 Engine::~Engine() = default;
 bool Engine::RunPass(PassControl& control) { return impl_->RunPass(control); }
+bool Engine::NewForks() { return impl_->NewForks(); }
 std::vector<prometheus::MetricFamily> Engine::Collect() const { return impl_->Collect(); }
 std::vector<ModeNotice> Engine::TakeNotices() { return impl_->TakeNotices(); }
 

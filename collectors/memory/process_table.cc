@@ -10,11 +10,6 @@ namespace {
 
 using procfs::ErrorKind;
 
-std::optional<LayoutKey> LayoutOf(const procfs::Stat& stat) {
-  if (!stat.LayoutKnown()) return std::nullopt;
-  return LayoutKey{stat.start_code, stat.end_code, stat.start_data, stat.end_data, stat.start_brk, stat.start_stack};
-}
-
 // Of addresses in maps that exec draws and nothing moves afterwards. maps may be open where stat hides the layout:
 // since Linux 6.15 CAP_PERFMON, which CAP_SYS_ADMIN implies, is enough for it (fs/proc/base.c, kernel/fork.c:
 // may_access_mm).
@@ -32,6 +27,11 @@ std::optional<LayoutKey> LayoutOfMaps(const procfs::Root& root, procfs::TaskId t
 }
 
 }  // namespace
+
+std::optional<LayoutKey> LayoutKey::Of(const procfs::Stat& stat) {
+  if (!stat.LayoutKnown()) return std::nullopt;
+  return LayoutKey{stat.start_code, stat.end_code, stat.start_data, stat.end_data, stat.start_brk, stat.start_stack};
+}
 
 bool Process::IsChildOf(const Process& other) const {
   return stat.ppid == other.pid && other.pid != pid && other.start_ticks <= start_ticks;
@@ -155,7 +155,7 @@ bool ProcessTable::UpdateOne(pid_t pid, std::shared_ptr<Process>& process) {
 }
 
 void ProcessTable::TakeStat(bool is_known, procfs::Stat&& stat, Process& process) {
-  std::optional<LayoutKey> layout = LayoutOf(stat);
+  std::optional<LayoutKey> layout = LayoutKey::Of(stat);
   if (!layout) layout = LayoutOfMaps(root_, process.memory);
   process.executed = is_known && layout != process.layout;
   process.stat = std::move(stat);
@@ -182,7 +182,7 @@ bool ProcessTable::Moved(const Process& process, const procfs::Stat& stat, procf
   const bool hides = process.status.swap_bytes.value_or(0) + process.status.hugetlb_bytes.value_or(0) > 0;
   return hides || process.unread || process.memory != memory || kept.sizes != sizes_before ||
          stat.minor_faults != before.minor_faults || stat.major_faults != before.major_faults ||
-         stat.virtual_bytes != before.virtual_bytes || LayoutOf(stat) != LayoutOf(before);
+         stat.virtual_bytes != before.virtual_bytes || LayoutKey::Of(stat) != LayoutKey::Of(before);
 }
 
 procfs::Result<procfs::Stat> ProcessTable::ReadStat(pid_t pid, bool is_known, Kept& kept) {

@@ -41,6 +41,8 @@ struct LayoutKey {
   uint64_t start_brk = 0;
   uint64_t start_stack = 0;
 
+  // Empty where permission hides it.
+  static std::optional<LayoutKey> Of(const procfs::Stat& stat);
   auto operator<=>(const LayoutKey&) const = default;  // NOLINT(modernize-use-nullptr): mistaken by clang-tidy 14
 };
 
