@@ -37,8 +37,9 @@ bool ForkWatch::TakeEvents() {
       newcomers_.erase(event.process);
     }
   }
-  if (complete) return true;
-  ++overruns_;
+  // What was forked before the first look may have been so before the events began.
+  if (complete && looks_ > 1) return true;
+  if (!complete) ++overruns_;
   forks_.reset();
   return false;
 }

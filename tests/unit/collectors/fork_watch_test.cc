@@ -166,8 +166,16 @@ TEST_F(ForkWatchTest, StrangersAreReadOnce) {
   EXPECT_EQ(counter_->lists, 2);
 }
 
+TEST_F(ForkWatchTest, ForkBeforeTheEventsBeganIsSeen) {
+  Fork(100, 101);
+  told_.events.clear();
+  Start(true);
+  EXPECT_TRUE(Look());
+}
+
 TEST_F(ForkWatchTest, EventsNeedNoList) {
   Start(true);
+  *counter_ = CountingInterposer();
   Fork(100, 101);
   Look();
   EXPECT_TRUE(Look());
@@ -176,6 +184,7 @@ TEST_F(ForkWatchTest, EventsNeedNoList) {
 
 TEST_F(ForkWatchTest, LostEventsAreMadeUpForByTheList) {
   Start(true);
+  *counter_ = CountingInterposer();
   Fork(100, 101);
   told_.events.clear();
   told_.complete = false;
