@@ -25,7 +25,7 @@ struct Stat {
   int64_t num_threads = 0;
   uint64_t start_time_ticks = 0;  // since boot, in clock ticks
   uint64_t virtual_bytes = 0;     // vsize
-  uint64_t start_code = 0;  // addresses from here on
+  uint64_t start_code = 0;        // addresses from here on
   uint64_t end_code = 0;
   uint64_t start_stack = 0;
   uint64_t start_data = 0;
