@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "collectors/collector.h"
+#include "collectors/fork_watch.h"
 #include "collectors/groups.h"
 #include "collectors/label.h"
 #include "collectors/memory/families.h"
@@ -47,6 +48,11 @@ procfs::PageGeometry ReadGeometry(const procfs::Root& root) {
   return *geometry;
 }
 
+// Descriptors for files of processes: the other half is for page tables of families and for connections.
+size_t KeptFiles() {
+  return std::min<uint64_t>(memory::ProcessTable::kMaxKeptFiles, procfs::RaiseDescriptorLimit() / 2);
+}
+
 // One enabled collector and its part of the cells.
 struct Slot {
   std::string_view name;
@@ -68,11 +74,19 @@ struct WindowCells {
   uint64_t pass = 0;
 };
 
+// The memory of a cgroup, for all families in it.
+struct CgroupOfPath {
+  std::optional<procfs::CgroupMemory> memory;
+  uint64_t read = 0;  // pass that read it
+  uint64_t used = 0;  // pass that asked for it last
+};
+
 // What the engine keeps of a family.
 struct FamilyState {
   std::string group_name;           // the one asked for; where there was no room for it, `group` is the overflow's
   Group* group = nullptr;           // of the pass under way
   std::pair<pid_t, uint64_t> root;  // pid and start time of the root that named the group
+  uint64_t described = 0;           // since_pass of the root when it was described
   std::string root_comm;
   std::unordered_map<uint64_t, WindowCells> windows;  // of families that are walked window by window
   std::vector<int64_t> window_sum;                    // over `windows`
@@ -106,7 +120,7 @@ class Engine::Impl : private memory::ScanObserver {
       : root_(std::move(root)),
         options_(std::move(options)),
         geometry_(ReadGeometry(root_)),
-        table_(root_, options_.max_processes),
+        table_(root_, options_.max_processes, KeptFiles()),
         scanner_(root_, geometry_),
         families_(geometry_, scanner_.zero_frame(), options_.ledger_bytes),
         groups_(options_.max_groups, 0) {
@@ -127,7 +141,6 @@ class Engine::Impl : private memory::ScanObserver {
     scratch_.assign(gauges_, 0);
     if (const auto boot_time = procfs::ReadBootTimeSeconds(root_)) boot_time_ = *boot_time;
     ticks_ = static_cast<double>(procfs::ReadClockTicksPerSecond(root_));
-    procfs::RaiseDescriptorLimit();
     if (const auto listed = procfs::ListProcesses(root_); !listed) throw std::runtime_error(listed.error().ToString());
   }
 
@@ -147,14 +160,13 @@ class Engine::Impl : private memory::ScanObserver {
     families_.Update(table_, scanner_.probe());
     ReadHostSaved();
     scanner_.BeginPass();
-    cgroup_memory_.clear();
     const auto gone = table_.unreadable().find(ErrorKind::kGone);
     const size_t nameless = table_.unreadable().size() - (gone == table_.unreadable().end() ? 0 : 1);
     if (table_.over_limit() + nameless > 0) groups_.Find(Groups::kOverflow, begin);
     if (const auto denied = table_.unreadable().find(ErrorKind::kDenied); denied != table_.unreadable().end())
       notices_.NoteNameless(Groups::kOverflow, denied->second);
     uint64_t skipped = 0;
-    for (const auto& family : families_.families()) Assign(*family);
+    for (const auto& family : families_.families()) Assign(*family, begin);
     for (const auto& family : families_.families()) {
       if (!family->members.empty() && !scanner_.IsDue(*family, pass_options)) {
         skipped += family->members.size();
@@ -181,6 +193,7 @@ class Engine::Impl : private memory::ScanObserver {
       slot.last_spent = slot.spent;
       slot.last_failed = slot.failed;
     }
+    std::erase_if(cgroups_, [this](const auto& item) { return item.second.used != pass_; });
     groups_.EndPass(begin, SteadyClock::now());
     skipped_processes_ = skipped;
     ++(skipped == 0 ? full_passes_ : incremental_passes_);
@@ -189,6 +202,14 @@ class Engine::Impl : private memory::ScanObserver {
 
   std::vector<prometheus::MetricFamily> Collect() const;
   std::vector<ModeNotice> TakeNotices() { return notices_.Take(); }
+
+  bool NewForks() {
+    if (!fork_watch_) {
+      auto events = netlink::OpenProcEvents(root_);
+      fork_watch_.emplace(root_, events ? std::move(*events) : nullptr);
+    }
+    return fork_watch_->Look(table_);
+  }
 
  private:
   // The sums of one group over its families.
@@ -238,8 +259,9 @@ class Engine::Impl : private memory::ScanObserver {
   }
 
   void AddSlot(std::string_view name, bool stand_in, std::unique_ptr<Collector> collector);
-  void Assign(const Family& family);
-  void DescribeRoot(const memory::Process& root, FamilyState& state);
+  void Assign(const Family& family, SteadyClock::time_point now);
+  void DescribeRoot(const memory::Process& root, FamilyState& state) const;
+  const std::optional<procfs::CgroupMemory>& MemoryOfCgroup(const std::string& path, const procfs::Cgroups& cgroups);
   void ShowPass(const Family& family);
   void OnWindow(const WindowView& view) override;
   void OnUnchanged(const Family& family, uint64_t window) override;
@@ -259,6 +281,7 @@ class Engine::Impl : private memory::ScanObserver {
   EngineOptions options_;
   procfs::PageGeometry geometry_;
   memory::ProcessTable table_;
+  std::optional<ForkWatch> fork_watch_;  // of those who ask
   memory::Scanner scanner_;
   memory::Needs needs_;
   memory::Families families_;
@@ -277,8 +300,8 @@ class Engine::Impl : private memory::ScanObserver {
   uint64_t skipped_processes_ = 0;  // in the last completed pass
   uint64_t skipped_members_ = 0;    // of the family scanned last
   SystemTime pass_begin_;
-  std::map<std::string, std::optional<procfs::CgroupMemory>> cgroup_memory_;  // of this pass, by path
-  std::optional<double> host_saved_;                                          // bytes
+  std::unordered_map<std::string, CgroupOfPath> cgroups_;
+  std::optional<double> host_saved_;  // bytes
   PassControl* control_ = nullptr;
 };
 
@@ -312,22 +335,33 @@ SystemTime Engine::Impl::StartOf(const memory::Process& process) const {
   return SystemTime(std::chrono::duration_cast<SystemTime::duration>(std::chrono::duration<double>(seconds)));
 }
 
-void Engine::Impl::DescribeRoot(const memory::Process& root, FamilyState& state) {
+void Engine::Impl::DescribeRoot(const memory::Process& root, FamilyState& state) const {
   state.exe = LabelValue(root.exe, options_.label_value_length);
   const procfs::CgroupNames names = procfs::ParseCgroupPath(root.cgroups.NamingPath());
   state.names.unit = LabelValue(names.unit, options_.label_value_length);
   state.names.container_id = LabelValue(names.container_id, options_.label_value_length);
   state.names.pod_uid = LabelValue(names.pod_uid, options_.label_value_length);
   state.cgroup_path = root.cgroups.MemoryPath();
-  const auto [known, is_new] = cgroup_memory_.try_emplace(state.cgroup_path);
-  if (is_new) {
-    if (auto memory = procfs::ReadCgroupMemory(root_, root.cgroups)) known->second = *memory;
+}
+
+// Read once in a pass. Most cgroups have no limit: these are asked again after some passes.
+const std::optional<procfs::CgroupMemory>& Engine::Impl::MemoryOfCgroup(const std::string& path,
+                                                                        const procfs::Cgroups& cgroups) {
+  constexpr uint64_t kPassesWithoutLimit = 8;
+  CgroupOfPath& cgroup = cgroups_[path];
+  const bool is_new = cgroup.used == 0;
+  cgroup.used = pass_;
+  const bool limited = cgroup.memory && cgroup.memory->limit_bytes;
+  if (is_new || pass_ >= cgroup.read + (limited ? 1 : kPassesWithoutLimit)) {
+    cgroup.read = pass_;
+    cgroup.memory.reset();
+    if (auto memory = procfs::ReadCgroupMemory(root_, cgroups)) cgroup.memory = *memory;
   }
-  state.cgroup_memory = known->second;
+  return cgroup.memory;
 }
 
 // Puts a family into its group, before its windows are shown.
-void Engine::Impl::Assign(const Family& family) {
+void Engine::Impl::Assign(const Family& family, SteadyClock::time_point now) {
   FamilyState& state = states_[family.id];
   state.pass = pass_;
   if (state.window_sum.empty()) {
@@ -342,11 +376,13 @@ void Engine::Impl::Assign(const Family& family) {
     if (state.group_name.empty() || renamed) {
       state.group_name = LabelValue(root.stat.comm, options_.label_value_length);
     }
+    if (identity != state.root || root.since_pass != state.described) DescribeRoot(root, state);
     state.root = identity;
     state.root_comm = root.stat.comm;
-    DescribeRoot(root, state);
+    state.described = root.since_pass;
+    state.cgroup_memory = MemoryOfCgroup(state.cgroup_path, root.cgroups);
   }
-  state.group = &groups_.Find(state.group_name, SteadyClock::now())->second;
+  state.group = &groups_.Find(state.group_name, now)->second;
 }
 
 void Engine::Impl::ShowPass(const Family& family) {
@@ -621,6 +657,12 @@ void Engine::Impl::PublishSelf(MetricWriter& writer) const {
   writer.Begin("cow_scan_skipped_processes",
                "Processes that the last pass did not read, because nothing of theirs had changed.", MetricType::Gauge);
   writer.Add({}, static_cast<double>(skipped_processes_));
+  if (fork_watch_ && fork_watch_->has_events()) {
+    writer.Begin("cow_fork_events_overruns_total",
+                 "Times that the kernel's fork events came faster than they were taken, and processes were listed.",
+                 MetricType::Counter);
+    writer.Add({}, static_cast<double>(fork_watch_->overruns()));
+  }
   writer.Begin("cow_ledger_bytes", "Memory of the records of shared pages.", MetricType::Gauge);
   writer.Add({}, static_cast<double>(families_.MemoryBytes()));
   writer.Begin("cow_groups_overflowed", "Groups beyond the limit, added up in group _other.", MetricType::Gauge);
@@ -642,6 +684,7 @@ void Engine::Impl::PublishSelf(MetricWriter& writer) const {
                                                               {"kpageflags", can.kpageflags},
                                                               {"pagemap_scan", can.pagemap_scan}}};
   for (const auto& [feature, has] : features) writer.Add({{"feature", feature}}, has ? 1 : 0);
+  if (fork_watch_) writer.Add({{"feature", "fork_events"}}, fork_watch_->has_events() ? 1 : 0);
   for (const Slot& slot : slots_) {
     if (const auto has = slot.collector->capability()) {
       writer.Add({{"feature", std::string(slot.name)}}, *has ? 1 : 0);
@@ -685,6 +728,7 @@ Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registr
     : impl_(std::make_unique<Impl>(std::move(root), std::move(options), registry)) {}
 Engine::~Engine() = default;
 bool Engine::RunPass(PassControl& control) { return impl_->RunPass(control); }
+bool Engine::NewForks() { return impl_->NewForks(); }
 std::vector<prometheus::MetricFamily> Engine::Collect() const { return impl_->Collect(); }
 std::vector<ModeNotice> Engine::TakeNotices() { return impl_->TakeNotices(); }
 

@@ -79,6 +79,10 @@ class Engine {
   // ended it or the process list could not be read.
   bool RunPass(PassControl& control);
 
+  // Whether a process that was forked by a known one since the last pass is there to stay: a pass now gives it an early
+  // first look. Meant to be asked a few times a second; the first call opens the kernel's fork events, where there are.
+  bool NewForks();
+
   // All families of the latest values: the groups' metrics and the engine's own (scan pages, passes, ledger,
   // collectors' duration and success, capabilities). Label values are valid UTF-8, families are unique by name and
   // never empty.

@@ -22,6 +22,8 @@ class PassRunner {
   // True if the pass was completed.
   virtual bool RunPass(collectors::PassControl& control) = 0;
   [[nodiscard]] virtual std::vector<prometheus::MetricFamily> Collect() const = 0;
+  // Whether a pass now would be the early first look at a fork.
+  virtual bool NewForks() { return false; }
   // What has to be told since the call before.
   virtual std::vector<collectors::ModeNotice> TakeNotices() { return {}; }
 };
@@ -36,6 +38,7 @@ class EngineRunner final : public PassRunner {
 
   bool RunPass(collectors::PassControl& control) override { return engine_.RunPass(control); }
   [[nodiscard]] std::vector<prometheus::MetricFamily> Collect() const override { return engine_.Collect(); }
+  bool NewForks() override { return engine_.NewForks(); }
   std::vector<collectors::ModeNotice> TakeNotices() override { return engine_.TakeNotices(); }
 
  private:

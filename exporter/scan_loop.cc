@@ -14,6 +14,8 @@ using std::chrono::nanoseconds;
 
 // Reading the CPU clock is a system call: at most once in this time.
 constexpr std::chrono::microseconds kMinBudgetCheck{100};
+// Looking for forks takes one part in so many of a CPU at most.
+constexpr int kLookShare = 100;
 
 nanoseconds BudgetOf(const ScanLoopOptions& options) {
   return std::chrono::duration_cast<nanoseconds>(options.interval * options.max_cpu);
@@ -80,12 +82,35 @@ std::shared_ptr<const Snapshot> ScanLoop::Scrape(std::optional<Clock::time_point
 
 void ScanLoop::RunPeriodically() {
   interval_end_ = Clock::now() + options_.interval;
+  statistics_.early_passes = 0;
   while (!stop_.stop_requested()) {
     RunPass();
     if (Clock::now() >= interval_end_) OpenNextInterval();  // it missed its tick
-    if (!WaitForIntervalEnd()) return;
+    if (!WatchForForks()) return;
     OpenNextInterval();
   }
+}
+
+bool ScanLoop::WatchForForks() {
+  bool wanted = false;  // a pass is, but may not start yet
+  while (Clock::now() < interval_end_) {
+    if (!WaitUntil(std::min(std::max(next_look_, Clock::now()), interval_end_))) return false;
+    if (Clock::now() >= interval_end_) break;
+    const nanoseconds cpu = ThreadCpuTime();
+    wanted = runner_->NewForks() || wanted;
+    next_look_ = Clock::now() + std::max<nanoseconds>(options_.look_every, (ThreadCpuTime() - cpu) * kLookShare);
+    if (!wanted || !MayPassEarly()) continue;
+    wanted = false;
+    ++*statistics_.early_passes;
+    RunPass();
+  }
+  return true;
+}
+
+// The budget must do for this pass and for the one on the tick.
+bool ScanLoop::MayPassEarly() const {
+  if (!passed_once_ || Clock::now() < pass_end_ + options_.early_distance) return false;
+  return !budget_.Limited() || budget_.Remaining(ThreadCpuTime()) >= 2 * pass_cpu_;
 }
 
 void ScanLoop::RunOnDemand() {
@@ -103,6 +128,7 @@ void ScanLoop::RunOnDemand() {
 
 void ScanLoop::RunPass() {
   const Clock::time_point start = Clock::now();
+  const nanoseconds start_cpu = ThreadCpuTime();
   Control control(*this);
   bool completed = false;
   try {
@@ -114,6 +140,8 @@ void ScanLoop::RunPass() {
     completed = false;
     log_.Error("pass failed", {{"error", error.what()}});
   }
+  pass_end_ = Clock::now();
+  pass_cpu_ = ThreadCpuTime() - start_cpu;
   if (completed) {
     passed_once_ = true;
   } else if (!stop_.stop_requested()) {
@@ -149,16 +177,16 @@ bool ScanLoop::ContinuePass() {
       next_budget_check_ = now + std::max<nanoseconds>(remaining, kMinBudgetCheck);
       return true;
     }
-    if (!WaitForIntervalEnd()) return false;
+    if (!WaitUntil(interval_end_)) return false;
   }
   OpenNextInterval();
   PublishPass();
   return true;  // even if publishing took the whole budget: each interval gets its step
 }
 
-bool ScanLoop::WaitForIntervalEnd() {
+bool ScanLoop::WaitUntil(Clock::time_point end) {
   std::unique_lock lock(mutex_);
-  changed_.wait_until(lock, stop_.get_token(), interval_end_, [] { return false; });
+  changed_.wait_until(lock, stop_.get_token(), end, [] { return false; });
   return !stop_.stop_requested();
 }
 

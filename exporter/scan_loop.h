@@ -1,8 +1,9 @@
 // The scanning thread: starts passes, keeps them within their CPU budget, publishes a snapshot of each.
 //
 // With an interval, passes start on its ticks and never overlap; a pass that spans intervals publishes at each one's
-// end, and the next pass starts at the first tick after it. Without, each scrape asks for a pass that starts after it
-// arrived; all that arrive while one runs share the next.
+// end, and the next pass starts at the first tick after it. Between ticks it looks for new forks; where a known process
+// forked, a pass starts early, as often as its distance and the budget allow. Without an interval, each scrape asks for
+// a pass that starts after it arrived; all that arrive while one runs share the next.
 //
 // CPU seconds are those of the scanning thread (CLOCK_THREAD_CPUTIME_ID). Start and Stop are for one thread, the rest
 // for any. Nothing throws after Start: what a pass throws is logged, and that pass counts as not completed.
@@ -34,11 +35,16 @@ namespace cow::exporter {
 struct ScanLoopOptions {
   std::chrono::nanoseconds interval{0};  // 0: a pass at each scrape, without a budget
   double max_cpu = 0;                    // share of one CPU, 0: no limit
+  // Time between two looks for new forks; more where a look takes more than a hundredth of it.
+  std::chrono::nanoseconds look_every = std::chrono::milliseconds(200);
+  // No pass starts early within this time of the end of another.
+  std::chrono::nanoseconds early_distance = std::chrono::milliseconds(500);
 };
 
 struct ScanStatistics {
   std::optional<std::chrono::duration<double>> last_duration;  // wall time of the last completed pass
   std::chrono::duration<double> cpu{0};                        // of the scanning thread so far
+  std::optional<uint64_t> early_passes;                        // that did not wait for their tick; none without ticks
 };
 
 // CPU time of the calling thread.
@@ -78,8 +84,11 @@ class ScanLoop {
   void PublishPass();
   void Publish();
   bool ContinuePass();
+  // Until the next tick, with passes that start early. False if stopped before.
+  bool WatchForForks();
+  bool MayPassEarly() const;
   // False if stopped before.
-  bool WaitForIntervalEnd();
+  bool WaitUntil(Clock::time_point end);
   void OpenNextInterval();
 
   const std::unique_ptr<PassRunner> runner_;
@@ -93,6 +102,9 @@ class ScanLoop {
   CpuBudget budget_;
   Clock::time_point interval_end_;
   Clock::time_point next_budget_check_;
+  Clock::time_point next_look_;
+  Clock::time_point pass_end_;
+  std::chrono::nanoseconds pass_cpu_{0};  // of the last pass
   ScanStatistics statistics_;
   std::set<std::string> reported_problems_;
 

@@ -96,6 +96,11 @@ void SelfMetrics::Append(const ScanStatistics& scan, std::vector<MetricFamily>& 
   }
   Add(families, MetricType::Counter, "cow_scan_cpu_seconds_total", "CPU time of the scanning thread.",
       scan.cpu.count());
+  if (scan.early_passes) {
+    Add(families, MetricType::Counter, "cow_scan_early_passes_total",
+        "Passes that did not wait for their tick, because a known process had forked.",
+        static_cast<double>(*scan.early_passes));
+  }
   Add(families, MetricType::Gauge, "cow_exporter_build_info", "Constant 1; the version is in the label.", 1,
       {{"version", version_}});
   Add(families, MetricType::Gauge, "cow_exporter_config_last_reload_successful",

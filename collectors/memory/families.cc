@@ -49,29 +49,44 @@ Families::Families(procfs::PageGeometry geometry, uint64_t zero_frame, uint64_t 
 
 void Families::Update(const ProcessTable& table, FrameProbe& probe) {
   families_.remove_if([](const auto& family) { return family->members.empty() && family->ended.empty(); });
+  // Most updates of most hosts find the processes of the one before.
+  const bool same_processes = table.version() == table_version_ && overtaken_.empty();
+  if (!same_processes) ListLayouts(table);
+  // Those who are compared first change from pass to pass, because not all are compared in one.
+  for (auto& [layout, processes] : by_layout_) std::rotate(processes.begin(), processes.begin() + 1, processes.end());
+  overtaken_ = EndMembers(table, same_processes, probe);
+  if (family_of_.size() < table.processes().size()) PlaceNewcomers(table, probe);
+  ProbeAgain(table, probe);
+}
+
+void Families::ListLayouts(const ProcessTable& table) {
+  table_version_ = table.version();
   by_layout_.clear();
   for (const auto& [pid, process] : table.processes()) {
     if (process->layout) by_layout_[*process->layout].push_back(process.get());
   }
-  // Those who are compared first change from pass to pass, because not all are compared in one.
+  alike_.clear();
   for (auto& [layout, processes] : by_layout_) {
+    if (processes.size() < 2) continue;
+    alike_.insert(processes.begin(), processes.end());
     std::rotate(processes.begin(), processes.begin() + static_cast<std::ptrdiff_t>(table.pass() % processes.size()),
                 processes.end());
   }
-  const std::set<pid_t> overtaken = EndMembers(table, probe);
+}
 
+void Families::PlaceNewcomers(const ProcessTable& table, FrameProbe& probe) {
   std::vector<std::shared_ptr<Process>> newcomers;
   for (const auto& [pid, process] : table.processes()) {
-    if (!family_of_.contains(pid) && !overtaken.contains(pid)) newcomers.push_back(process);
+    if (!family_of_.contains(pid) && !overtaken_.contains(pid)) newcomers.push_back(process);
   }
   SortByAge(newcomers, [](const auto& process) -> const Process& { return *process; });
   for (const auto& process : newcomers) Place(process, table, probe);
-  ProbeAgain(table, probe);
 }
 
-std::set<pid_t> Families::EndMembers(const ProcessTable& table, FrameProbe& probe) {
+std::set<pid_t> Families::EndMembers(const ProcessTable& table, bool same_processes, FrameProbe& probe) {
   std::set<pid_t> overtaken;
-  const auto is_current = [&table](const Process& process) {
+  const auto is_current = [&](const Process& process) {
+    if (same_processes) return true;
     const auto found = table.processes().find(process.pid);
     return found != table.processes().end() && found->second.get() == &process && !process.executed;
   };
@@ -155,8 +170,8 @@ void Families::ProbeAgain(const ProcessTable& table, FrameProbe& probe) {
     Family& family = **item;
     ++item;
     if (family.members.size() != 1 || !family.ended.empty() || !family.aliases.empty()) continue;
+    if (!alike_.contains(family.members.front()->process.get())) continue;
     const std::shared_ptr<Process> process = family.members.front()->process;
-    if (!process->layout || by_layout_[*process->layout].size() < 2) continue;
     Candidate& candidate = candidates_[process->pid];
     if (candidate.next_probe == 0) candidate.next_probe = table.pass() + 1;
     if (table.pass() < candidate.next_probe) continue;

@@ -131,8 +131,11 @@ class Families {
     uint64_t wait = 1;
   };
 
+  void ListLayouts(const ProcessTable& table);
   // Returns those whose address space ended after the table had read them: what it says of them is no longer true.
-  std::set<pid_t> EndMembers(const ProcessTable& table, FrameProbe& probe);
+  // `same_processes`: none came, went or executed since the update before.
+  std::set<pid_t> EndMembers(const ProcessTable& table, bool same_processes, FrameProbe& probe);
+  void PlaceNewcomers(const ProcessTable& table, FrameProbe& probe);
   void Place(const std::shared_ptr<Process>& process, const ProcessTable& table, FrameProbe& probe);
   Family* FindRelatives(const Process& process, const ProcessTable& table, FrameProbe& probe);
   Family* FindByFrames(const Process& process, FrameProbe& probe);
@@ -144,9 +147,12 @@ class Families {
   LedgerBudget budget_;
   uint64_t next_id_ = 1;
   std::list<std::unique_ptr<Family>> families_;
-  std::map<pid_t, Family*> family_of_;                          // members and aliases, by pid
-  std::map<LayoutKey, std::vector<const Process*>> by_layout_;  // of the current update
-  std::map<pid_t, Candidate> candidates_;                       // families of one that resemble others
+  std::map<pid_t, Family*> family_of_;  // members and aliases, by pid
+  uint64_t table_version_ = 0;          // of the next two
+  std::map<LayoutKey, std::vector<const Process*>> by_layout_;
+  std::unordered_set<const Process*> alike_;  // whose layout others have too
+  std::set<pid_t> overtaken_;                 // in the update before: they have no family yet
+  std::map<pid_t, Candidate> candidates_;     // families of one that resemble others
 };
 
 }  // namespace cow::memory

@@ -10,11 +10,6 @@ namespace {
 
 using procfs::ErrorKind;
 
-std::optional<LayoutKey> LayoutOf(const procfs::Stat& stat) {
-  if (!stat.LayoutKnown()) return std::nullopt;
-  return LayoutKey{stat.start_code, stat.end_code, stat.start_data, stat.end_data, stat.start_brk, stat.start_stack};
-}
-
 // Of addresses in maps that exec draws and nothing moves afterwards. maps may be open where stat hides the layout:
 // since Linux 6.15 CAP_PERFMON, which CAP_SYS_ADMIN implies, is enough for it (fs/proc/base.c, kernel/fork.c:
 // may_access_mm).
@@ -33,6 +28,11 @@ std::optional<LayoutKey> LayoutOfMaps(const procfs::Root& root, procfs::TaskId t
 
 }  // namespace
 
+std::optional<LayoutKey> LayoutKey::Of(const procfs::Stat& stat) {
+  if (!stat.LayoutKnown()) return std::nullopt;
+  return LayoutKey{stat.start_code, stat.end_code, stat.start_data, stat.end_data, stat.start_brk, stat.start_stack};
+}
+
 bool Process::IsChildOf(const Process& other) const {
   return stat.ppid == other.pid && other.pid != pid && other.start_ticks <= start_ticks;
 }
@@ -41,25 +41,61 @@ uint64_t Process::ResidentBytes() const {
   return status.rss_anon_bytes.value_or(0) + status.rss_file_bytes.value_or(0) + status.rss_shmem_bytes.value_or(0);
 }
 
-ProcessTable::ProcessTable(procfs::Root root, size_t max_processes)
-    : root_(std::move(root)), max_processes_(max_processes) {}
+ProcessTable::ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files)
+    : root_(std::move(root)), max_processes_(max_processes), files_(root_, max_kept_files) {}
 
 procfs::Result<void> ProcessTable::Update() {
-  auto pids = procfs::ListProcesses(root_);
+  const auto pids = procfs::ListProcesses(root_);
   if (!pids) return tl::unexpected(pids.error());
   ++pass_;
   over_limit_ = 0;
   unreadable_.clear();
-  std::map<pid_t, std::shared_ptr<Process>> next;
+  newcomers_.clear();
   // Known processes first: the limit must not throw out a family for newcomers.
+  auto known = processes_.begin();
   for (const pid_t pid : *pids) {
-    if (processes_.contains(pid)) UpdateOne(pid, next);
+    while (known != processes_.end() && known->first < pid) known = Forget(known);
+    if (known == processes_.end() || known->first != pid) {
+      newcomers_.push_back(pid);
+    } else if (UpdateOne(pid, known->second)) {
+      ++known;
+    } else {
+      known = Forget(known);
+    }
   }
-  for (const pid_t pid : *pids) {
-    if (!processes_.contains(pid)) UpdateOne(pid, next);
+  while (known != processes_.end()) known = Forget(known);
+  for (const pid_t pid : newcomers_) {
+    if (processes_.size() >= max_processes_) {
+      ++over_limit_;
+      continue;
+    }
+    std::shared_ptr<Process> process;
+    if (UpdateOne(pid, process)) processes_.emplace(pid, std::move(process));
   }
-  processes_ = std::move(next);
+  CloseUnlisted();
   return {};
+}
+
+ProcessTable::Processes::iterator ProcessTable::Forget(Processes::iterator process) {
+  ++version_;
+  return processes_.erase(process);
+}
+
+void ProcessTable::CloseUnlisted() {
+  for (auto item = kept_.begin(); item != kept_.end();) {
+    if (item->second.pass == pass_) {
+      ++item;
+      continue;
+    }
+    files_.Close(item->second.stat);
+    CloseStatm(item->second);
+    item = kept_.erase(item);
+  }
+}
+
+void ProcessTable::CloseStatm(Kept& kept) {
+  files_.Close(kept.statm);
+  kept.sizes.reset();
 }
 
 // Whose files show the memory of the process with this stat, which is completed by a living thread's where the leader
@@ -83,59 +119,83 @@ procfs::Result<procfs::TaskId> ProcessTable::FindMemory(procfs::Stat& stat) cons
 }
 
 // One that is known and is not gone stays: to forget it would be taken for its end.
-void ProcessTable::NoteUnreadable(pid_t pid, const procfs::Error& error,
-                                  std::map<pid_t, std::shared_ptr<Process>>& next) {
-  const auto known = processes_.find(pid);
-  if (error.kind == ErrorKind::kGone || known == processes_.end()) {
+bool ProcessTable::NoteUnreadable(const procfs::Error& error, Process* known) {
+  if (error.kind == ErrorKind::kGone || known == nullptr) {
     ++unreadable_[error.kind];
-    return;
+    return false;
   }
-  known->second->unread = error;
-  known->second->executed = false;
-  next.emplace(pid, known->second);
+  known->unread = error;
+  known->executed = false;
+  return true;
 }
 
-void ProcessTable::UpdateOne(pid_t pid, std::map<pid_t, std::shared_ptr<Process>>& next) {
-  if (next.size() >= max_processes_) {
-    ++over_limit_;
-    return;
-  }
-  auto stat = procfs::ReadStat(root_, pid);
-  if (!stat) {
-    NoteUnreadable(pid, stat.error(), next);
-    return;
-  }
-  if (stat->IsKernelThread()) return;
+bool ProcessTable::UpdateOne(pid_t pid, std::shared_ptr<Process>& process) {
+  Kept& kept = kept_[pid];
+  kept.pass = pass_;
+  auto stat = ReadStat(pid, process != nullptr, kept);
+  if (!stat) return NoteUnreadable(stat.error(), process.get());
+  if (stat->IsKernelThread()) return false;
   const auto memory = FindMemory(*stat);
-  if (!memory) {
-    if (memory.error().kind != ErrorKind::kGone) NoteUnreadable(pid, memory.error(), next);
-    return;
+  if (!memory) return memory.error().kind != ErrorKind::kGone && NoteUnreadable(memory.error(), process.get());
+  const bool is_known = process != nullptr && process->start_ticks == stat->start_time_ticks;
+  if (!is_known || process->memory != *memory) CloseStatm(kept);
+  if (is_known && !Moved(*process, *stat, *memory, kept)) {
+    process->executed = false;
+    process->stat = std::move(*stat);
+    return true;
   }
   auto status = procfs::ReadStatus(root_, *memory);
-  if (!status) {
-    NoteUnreadable(pid, status.error(), next);
-    return;
-  }
-  const auto known = processes_.find(pid);
-  const bool is_known = known != processes_.end() && known->second->start_ticks == stat->start_time_ticks;
-  const std::shared_ptr<Process> process = is_known ? known->second : std::make_shared<Process>();
-  std::optional<LayoutKey> layout = LayoutOf(*stat);
-  if (!layout) layout = LayoutOfMaps(root_, *memory);
-  process->executed = is_known && layout != process->layout;
-  if (!is_known || process->executed) {
-    process->pid = pid;
-    process->start_ticks = stat->start_time_ticks;
-    process->layout = layout;
-    process->baseline = pass_ == 1;
-    process->since_pass = pass_;
-    process->exe = procfs::ReadLink(root_, root_.ProcPath(*memory, "exe")).value_or("");
-    process->cgroups = procfs::ReadCgroups(root_, pid).value_or(procfs::Cgroups());
-  }
+  if (!status) return NoteUnreadable(status.error(), process.get());
+  if (!is_known) process = std::make_shared<Process>();
   process->memory = *memory;
   process->unread.reset();
-  process->stat = std::move(*stat);
+  TakeStat(is_known, std::move(*stat), *process);
   process->status = std::move(*status);
-  next.emplace(pid, process);
+  return true;
+}
+
+void ProcessTable::TakeStat(bool is_known, procfs::Stat&& stat, Process& process) {
+  std::optional<LayoutKey> layout = LayoutKey::Of(stat);
+  if (!layout) layout = LayoutOfMaps(root_, process.memory);
+  process.executed = is_known && layout != process.layout;
+  process.stat = std::move(stat);
+  if (is_known && !process.executed) return;
+  ++version_;
+  process.pid = process.stat.pid;
+  process.start_ticks = process.stat.start_time_ticks;
+  process.layout = layout;
+  process.baseline = pass_ == 1;
+  process.since_pass = pass_;
+  process.exe = procfs::ReadLink(root_, root_.ProcPath(process.memory, "exe")).value_or("");
+  process.cgroups = procfs::ReadCgroups(root_, process.pid).value_or(procfs::Cgroups());
+}
+
+// Whether `status` may say something else than at its last reading. `kept.sizes` are then from before the reading that
+// follows: a change between the two is found the next time.
+bool ProcessTable::Moved(const Process& process, const procfs::Stat& stat, procfs::TaskId memory, Kept& kept) {
+  const std::optional<procfs::Statm> sizes_before = std::exchange(kept.sizes, std::nullopt);
+  const auto statm = ReadStatm(memory, kept);
+  if (!statm) return true;
+  kept.sizes = *statm;
+  const procfs::Stat& before = process.stat;
+  // Pages given up in swap, and huge pages of hugetlbfs, are in none of the others.
+  const bool hides = process.status.swap_bytes.value_or(0) + process.status.hugetlb_bytes.value_or(0) > 0;
+  return hides || process.unread || process.memory != memory || kept.sizes != sizes_before ||
+         stat.minor_faults != before.minor_faults || stat.major_faults != before.major_faults ||
+         stat.virtual_bytes != before.virtual_bytes || LayoutKey::Of(stat) != LayoutKey::Of(before);
+}
+
+procfs::Result<procfs::Stat> ProcessTable::ReadStat(pid_t pid, bool is_known, Kept& kept) {
+  // Kernel threads and zombies, which are none of ours, get what is left of the first quarter.
+  const auto text = files_.Read(pid, "stat", kept.stat, is_known ? 0 : files_.max_kept() / 4 * 3);
+  if (!text) return tl::unexpected(text.error());
+  return procfs::ParseStat(*text, files_.path());
+}
+
+procfs::Result<procfs::Statm> ProcessTable::ReadStatm(procfs::TaskId task, Kept& kept) {
+  const auto text = files_.Read(task, "statm", kept.statm);
+  if (!text) return tl::unexpected(text.error());
+  return procfs::ParseStatm(*text, files_.path());
 }
 
 }  // namespace cow::memory

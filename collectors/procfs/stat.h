@@ -1,5 +1,6 @@
 // /proc/PID/stat: identity, lineage, faults and address-space layout of a process. World-readable; the layout fields
-// need ptrace read permission and are 0 or 1 without it. About 12 µs (open, read, close). Any thread.
+// need ptrace read permission and are 0 or 1 without it. About 12 µs (open, read, close), 3 µs by a kept descriptor.
+// Any thread.
 #pragma once
 
 #include <sys/types.h>

@@ -15,6 +15,8 @@ struct Statm {  // in pages of the system's page size
   uint64_t size_pages = 0;
   uint64_t resident_pages = 0;
   uint64_t shared_pages = 0;  // resident file and shmem pages
+
+  bool operator==(const Statm&) const = default;
 };
 
 Result<Statm> ReadStatm(const Root& root, pid_t pid);

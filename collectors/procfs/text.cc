@@ -19,10 +19,15 @@ bool NextLine(std::string_view& rest, std::string_view& line) {
   return true;
 }
 
+// Byte by byte: most fields are a few bytes long, and stat has fifty.
 std::string_view NextField(std::string_view& rest) {
-  rest.remove_prefix(std::min(rest.find_first_not_of(kBlanks), rest.size()));
-  const std::string_view field = rest.substr(0, rest.find_first_of(kBlanks));
-  rest.remove_prefix(field.size());
+  const auto is_blank = [](char c) { return c == ' ' || c == '\t'; };
+  size_t begin = 0;
+  while (begin < rest.size() && is_blank(rest[begin])) ++begin;
+  size_t end = begin;
+  while (end < rest.size() && !is_blank(rest[end])) ++end;
+  const std::string_view field = rest.substr(begin, end - begin);
+  rest.remove_prefix(end);
   return field;
 }
 

@@ -131,6 +131,8 @@ class FixtureHost {
       if (process.ppid == pid) process.ppid = 1;
     }
     EndAddressSpace(pid);
+    // Descriptors held on these tell nothing any more.
+    for (const char* file : {"stat", "statm", "status"}) tree_.SetSize(Path(pid, file), 0);
     processes_.erase(pid);
     tree_.Remove(Path(pid, ""));
   }

@@ -16,7 +16,12 @@ namespace cow::exporter {
 class FakeRunner final : public PassRunner {
  public:
   using Pass = std::function<bool(collectors::PassControl&)>;
-  explicit FakeRunner(Pass pass) : pass_(std::move(pass)) {}
+  using NewForksAnswer = std::function<bool()>;
+  explicit FakeRunner(
+      Pass pass, NewForksAnswer new_forks = [] { return false; })
+      : pass_(std::move(pass)), new_forks_(std::move(new_forks)) {}
+
+  bool NewForks() override { return new_forks_(); }
 
   bool RunPass(collectors::PassControl& control) override {
     const bool completed = pass_(control);
@@ -32,6 +37,7 @@ class FakeRunner final : public PassRunner {
 
  private:
   Pass pass_;
+  NewForksAnswer new_forks_;
   std::atomic<int> completed_ = 0;
 };
 

@@ -5,8 +5,12 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -26,10 +30,14 @@ constexpr milliseconds kPatience{20000};  // for what must happen at last, on a 
 class ScanLoopTest : public testing::Test {
  protected:
   ScanLoop& Start(milliseconds interval, double max_cpu, FakeRunner::Pass pass) {
+    return Start(ScanLoopOptions{interval, max_cpu}, std::make_unique<FakeRunner>(std::move(pass)));
+  }
+  ScanLoop& Start(ScanLoopOptions options, std::unique_ptr<FakeRunner> runner) {
     loop_ = std::make_unique<ScanLoop>(
-        std::make_unique<FakeRunner>(std::move(pass)), ScanLoopOptions{interval, max_cpu},
+        std::move(runner), options,
         [this](const ScanStatistics& statistics, std::vector<prometheus::MetricFamily>& /*families*/) {
           cpu_seconds_ = statistics.cpu.count();
+          early_passes_ = statistics.early_passes.value_or(kNone);
           ++published_;
         },
         log_);
@@ -46,6 +54,8 @@ class ScanLoopTest : public testing::Test {
 
   Log log_{LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::null_sink_mt>()};
   std::atomic<double> cpu_seconds_ = 0;
+  static constexpr uint64_t kNone = ~uint64_t{0};
+  std::atomic<uint64_t> early_passes_ = kNone;
   std::atomic<int> published_ = 0;
   std::unique_ptr<ScanLoop> loop_;
 };
@@ -153,6 +163,99 @@ TEST_F(ScanLoopTest, NoLimitNeverWaits) {
     return true;
   });
   EXPECT_TRUE(Eventually([&] { return loop.Ready(); }));
+}
+
+class EarlyPassTest : public ScanLoopTest {
+ protected:
+  static constexpr milliseconds kDistance{50};
+
+  // Looks each millisecond, with a tick that never comes.
+  void StartWatching(double max_cpu, const std::function<bool()>& new_forks, milliseconds cpu_of_a_pass = {}) {
+    Start({std::chrono::hours{1}, max_cpu, milliseconds{1}, kDistance}, std::make_unique<FakeRunner>(
+                                                                            [this, cpu_of_a_pass](auto& /*control*/) {
+                                                                              const std::lock_guard lock(mutex_);
+                                                                              starts_.push_back(Clock::now());
+                                                                              const auto end =
+                                                                                  ThreadCpuTime() + cpu_of_a_pass;
+                                                                              while (ThreadCpuTime() < end) {
+                                                                              }
+                                                                              return true;
+                                                                            },
+                                                                            [this, new_forks] {
+                                                                              ++looks_;
+                                                                              return new_forks();
+                                                                            }));
+  }
+  size_t Passes() {
+    const std::lock_guard lock(mutex_);
+    return starts_.size();
+  }
+
+  std::mutex mutex_;
+  std::vector<Clock::time_point> starts_;
+  std::atomic<int> looks_ = 0;
+};
+
+TEST_F(EarlyPassTest, NewForkStartsAPass) {
+  std::atomic<bool> forked = false;
+  StartWatching(0, [&forked] { return forked.exchange(false); });
+  ASSERT_TRUE(Eventually([&] { return looks_ > 10; }));
+  EXPECT_EQ(Passes(), 1U);
+  EXPECT_EQ(early_passes_, 0U);
+  forked = true;
+  ASSERT_TRUE(Eventually([&] { return Passes() == 2; }));
+  const int looks = looks_;
+  ASSERT_TRUE(Eventually([&] { return looks_ > looks + 10; }));
+  EXPECT_EQ(Passes(), 2U);
+  EXPECT_EQ(early_passes_, 1U);
+}
+
+// A fork that came too soon after a pass is not forgotten.
+TEST_F(EarlyPassTest, PassesKeepTheirDistance) {
+  std::atomic<int> forks = 3;
+  StartWatching(0, [&forks] { return forks > 0 && --forks >= 0; });
+  ASSERT_TRUE(Eventually([&] { return Passes() == 2; }));
+  loop_->Stop();
+  EXPECT_GE(starts_[1] - starts_[0], kDistance);
+}
+
+TEST_F(EarlyPassTest, ForksWithoutEndStayWithinTheBudget) {
+  // 36 ms of CPU in the interval: for three passes of 10 ms, if the one on the tick is to have its part.
+  StartWatching(
+      1e-5, [] { return true; }, milliseconds{10});
+  ASSERT_TRUE(Eventually([&] { return Passes() >= 2; }));
+  const int looks = looks_;
+  ASSERT_TRUE(Eventually([&] { return looks_ > looks + 100; }));
+  EXPECT_LE(Passes(), 3U);
+}
+
+TEST_F(EarlyPassTest, LooksThatCostMuchAreFew) {
+  std::atomic<int64_t> cpu = 0;
+  StartWatching(0, [&cpu] {
+    const auto end = ThreadCpuTime() + milliseconds{2};
+    while (ThreadCpuTime() < end) {
+    }
+    cpu += 2;
+    return false;
+  });
+  const auto begin = Clock::now();
+  std::this_thread::sleep_for(milliseconds{700});
+  loop_->Stop();
+  EXPECT_LE(cpu, (Clock::now() - begin) / milliseconds{100} + 2) << "a hundredth, and the first";
+}
+
+TEST_F(EarlyPassTest, NothingLooksWhereScrapesMakeThePasses) {
+  Start({milliseconds{0}, 0, milliseconds{1}, milliseconds{0}},
+        std::make_unique<FakeRunner>([](auto& /*control*/) { return true; },
+                                     [this] {
+                                       ++looks_;
+                                       return true;
+                                     }));
+  EXPECT_TRUE(HasPasses(*loop_, 1));
+  std::this_thread::sleep_for(milliseconds{50});
+  EXPECT_EQ(looks_, 0);
+  EXPECT_TRUE(HasPasses(*loop_, 2));
+  EXPECT_EQ(early_passes_, kNone);
 }
 
 TEST_F(ScanLoopTest, OnDemandScrapesShareTheNextPass) {

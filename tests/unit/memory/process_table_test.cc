@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "tests/support/fixture_process.h"
@@ -68,6 +73,7 @@ TEST_F(ProcessTableTest, LayoutThatStatHidesIsTakenFromMaps) {
   Update();
   EXPECT_EQ(At(10).layout, layout);
   EXPECT_FALSE(At(10).executed);
+  process.minor_faults += 7;  // no exec is without
   process.areas.erase(0x400000);
   process.MapArea(0x500000, 4, "/usr/bin/app", "r-xp");
   process.areas.at(0x500000).inode = 7;
@@ -208,6 +214,121 @@ TEST_F(ProcessTableTest, KnownProcessThatCannotBeReadStays) {
   ASSERT_TRUE(table_.Update());
   EXPECT_EQ(table_.processes().at(10), known);
   EXPECT_FALSE(known->unread);
+}
+
+// Counts what is opened and read below the directories of processes, by file.
+class CountingInterposer : public procfs::Interposer {
+ public:
+  std::optional<procfs::Error> Before(procfs::Access access, const std::string& path) override {
+    const std::string file = path.substr(path.rfind('/') + 1);
+    if (file != "proc") ++counts[(access == procfs::Access::kRead ? "read " : "open ") + file];
+    return std::nullopt;
+  }
+  std::map<std::string, int> counts;
+};
+
+class SteadyTableTest : public ProcessTableTest {
+ protected:
+  SteadyTableTest() {
+    for (pid_t pid = 8; pid < 16; ++pid) host_.Add(pid).MapPages(0x10000000, 3, 1000);
+  }
+  using Counts = std::map<std::string, int>;
+
+  Counts UpdateAndCount(ProcessTable& table) {
+    counter_->counts.clear();
+    host_.Sync();
+    EXPECT_TRUE(table.Update());
+    return counter_->counts;
+  }
+  Counts UpdateAndCount() { return UpdateAndCount(steady_); }
+  const Process& Of(pid_t pid) const { return *steady_.processes().at(pid); }
+
+  std::shared_ptr<CountingInterposer> counter_ = std::make_shared<CountingInterposer>();
+  procfs::Root root_{host_.Root().procfs(), host_.Root().sysfs(), counter_};
+  ProcessTable steady_{root_, 100};
+};
+
+TEST_F(SteadyTableTest, IdleProcessIsTwoReads) {
+  for (int i = 0; i < 2; ++i) UpdateAndCount();
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(UpdateAndCount(), (Counts{{"read stat", 8}, {"read statm", 8}}));
+  EXPECT_EQ(steady_.kept_files(), 16U);
+}
+
+TEST_F(SteadyTableTest, PageGivenUpWithoutAFaultIsSeenAtOnce) {
+  for (int i = 0; i < 2; ++i) UpdateAndCount();
+  for (int pages = 2; pages >= 0; --pages) {
+    host_.At(10).Drop(0x10000000 + static_cast<uint64_t>(pages) * 4096);
+    EXPECT_EQ(UpdateAndCount(), (Counts{{"read stat", 8}, {"read statm", 8}, {"open status", 1}, {"read status", 2}}));
+    EXPECT_EQ(Of(10).RssAnonBytes(), static_cast<uint64_t>(pages) * 4096);
+  }
+}
+
+// statm knows nothing of swap: a page given up there shows in status only.
+TEST_F(SteadyTableTest, OneInSwapIsAskedEachTime) {
+  host_.At(10).SwapOut(0x10000000, 7);
+  UpdateAndCount();
+  UpdateAndCount();
+  EXPECT_EQ(UpdateAndCount().at("open status"), 1);
+  host_.At(10).Drop(0x10000000);
+  UpdateAndCount();
+  EXPECT_EQ(Of(10).status.swap_bytes, 0U);
+  EXPECT_FALSE(UpdateAndCount().contains("open status"));
+}
+
+TEST_F(SteadyTableTest, FaultsAndNamesAreSeenAtOnce) {
+  UpdateAndCount();
+  host_.At(10).MapPages(0x20000000, 5, 2000);
+  host_.At(10).minor_faults += 5;
+  host_.At(11).comm = "renamed";
+  EXPECT_GE(UpdateAndCount().at("open status"), 1);
+  EXPECT_EQ(Of(10).RssAnonBytes(), 8U * 4096);
+  EXPECT_EQ(Of(10).stat.minor_faults, 5U);
+  EXPECT_EQ(Of(11).stat.comm, "renamed");
+}
+
+TEST_F(SteadyTableTest, VersionTellsOfThoseThatComeGoAndExec) {
+  UpdateAndCount();
+  const uint64_t first = steady_.version();
+  UpdateAndCount();
+  EXPECT_EQ(steady_.version(), first);
+  uint64_t before = first;
+  for (const auto& change :
+       std::vector<std::function<void()>>{[&] { host_.Add(40); }, [&] { host_.Exit(40); },
+                                          [&] { host_.Exec(10, 0x900000); }, [&] { host_.Add(11, 1, 300); }}) {
+    change();
+    UpdateAndCount();
+    EXPECT_GT(steady_.version(), before);
+    before = steady_.version();
+  }
+}
+
+TEST_F(SteadyTableTest, MoreProcessesThanDescriptors) {
+  ProcessTable table(root_, 100, 5);
+  for (int i = 0; i < 4; ++i) {
+    UpdateAndCount(table);
+    EXPECT_EQ(table.processes().size(), 8U);
+    EXPECT_LE(table.kept_files(), 5U);
+  }
+  EXPECT_EQ(table.kept_files(), 5U);
+  // Those of an ended process serve others.
+  for (pid_t pid = 8; pid < 12; ++pid) host_.Exit(pid);
+  for (int i = 0; i < 2; ++i) UpdateAndCount(table);
+  EXPECT_EQ(table.processes().size(), 4U);
+  EXPECT_EQ(table.kept_files(), 5U);
+  for (pid_t pid = 12; pid < 16; ++pid) host_.Exit(pid);
+  UpdateAndCount(table);
+  EXPECT_EQ(table.kept_files(), 0U);
+}
+
+// They are told from processes in each update, but get a quarter of the descriptors at most.
+TEST_F(SteadyTableTest, KernelThreadsLeaveDescriptorsToProcesses) {
+  for (pid_t pid = 2; pid < 8; ++pid) host_.Add(pid).flags = 0x208040;
+  ProcessTable table(root_, 100, 16);
+  for (int i = 0; i < 2; ++i) UpdateAndCount(table);
+  EXPECT_EQ(table.kept_files(), 16U);
+  const Counts counts = UpdateAndCount(table);
+  EXPECT_EQ(counts.at("open stat"), 4) << "two of six kernel threads, two of eight processes";
+  EXPECT_EQ(counts.at("open statm"), 2);
 }
 
 }  // namespace

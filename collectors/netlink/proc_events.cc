@@ -1,0 +1,183 @@
+#include "collectors/netlink/proc_events.h"
+
+#include <linux/cn_proc.h>
+#include <linux/connector.h>
+#include <netlink/errno.h>
+#include <netlink/msg.h>
+#include <netlink/netlink.h>
+#include <netlink/socket.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <string>
+#include <utility>
+
+namespace cow::netlink {
+namespace {
+
+using procfs::Error;
+using procfs::ErrorKind;
+using procfs::Result;
+
+constexpr const char* kName = "proc connector";
+constexpr uint32_t kRequest = 0x636f77;
+
+Error FromNetlink(int code) {
+  ErrorKind kind = ErrorKind::kIo;
+  if (code == -NLE_PERM || code == -NLE_NOACCESS) kind = ErrorKind::kDenied;
+  // ECONNREFUSED: nobody listens in the kernel.
+  if (code == -NLE_FAILURE || code == -NLE_PROTO_MISMATCH || code == -NLE_AF_NOSUPPORT) kind = ErrorKind::kGone;
+  return {kind, kName, 0, nl_geterror(code)};
+}
+
+struct SocketCloser {
+  void operator()(nl_sock* socket) const { nl_socket_free(socket); }
+};
+using Socket = std::unique_ptr<nl_sock, SocketCloser>;
+
+// A field of the event at its place in the message.
+template <class T>
+T FieldAt(std::span<const std::byte> event, size_t offset) {
+  T value{};
+  std::memcpy(&value, event.data() + offset, sizeof(value));
+  return value;
+}
+
+ProcMessage DecodeEvent(std::span<const std::byte> event) {
+  ProcMessage message;
+  const auto pid_at = [event](size_t offset) { return FieldAt<pid_t>(event, offset); };
+  const auto add_leader = [&message](ProcEvent::Kind kind, pid_t thread, pid_t process) {
+    if (thread == process) message.event = ProcEvent{kind, process};
+  };
+  switch (FieldAt<uint32_t>(event, offsetof(proc_event, what))) {
+    case proc_event::PROC_EVENT_FORK:
+      add_leader(ProcEvent::Kind::kFork, pid_at(offsetof(proc_event, event_data.fork.child_pid)),
+                 pid_at(offsetof(proc_event, event_data.fork.child_tgid)));
+      break;
+    case proc_event::PROC_EVENT_EXEC:
+      message.event = {ProcEvent::Kind::kExec, pid_at(offsetof(proc_event, event_data.exec.process_tgid))};
+      break;
+    case proc_event::PROC_EVENT_EXIT:
+      add_leader(ProcEvent::Kind::kExit, pid_at(offsetof(proc_event, event_data.exit.process_pid)),
+                 pid_at(offsetof(proc_event, event_data.exit.process_tgid)));
+      break;
+    default:
+      break;
+  }
+  return message;
+}
+
+class KernelProcEvents final : public ProcEvents {
+ public:
+  explicit KernelProcEvents(Socket socket) : socket_(std::move(socket)) {
+    nl_socket_disable_auto_ack(socket_.get());
+    nl_socket_disable_seq_check(socket_.get());
+    nl_socket_disable_msg_peek(socket_.get());
+    nl_socket_set_nonblocking(socket_.get());
+    // The kernel's messages are of the type that ends a series, and reach no other callback.
+    nl_socket_modify_cb(socket_.get(), NL_CB_MSG_IN, NL_CB_CUSTOM, &KernelProcEvents::OnMessage, this);
+  }
+  ~KernelProcEvents() override { static_cast<void>(Send(PROC_CN_MCAST_IGNORE)); }
+  KernelProcEvents(const KernelProcEvents&) = delete;
+  KernelProcEvents& operator=(const KernelProcEvents&) = delete;
+
+  // The kernel answers before it returns from the call, and not at all outside of the initial namespaces.
+  Result<void> Listen() {
+    if (const int code = Send(PROC_CN_MCAST_LISTEN); code < 0) return tl::unexpected(FromNetlink(code));
+    std::vector<ProcEvent> early;
+    Take(early);
+    if (!answer_) return tl::unexpected(Error{ErrorKind::kDenied, kName, 0, "no answer"});
+    if (answer_->error_number != 0) return tl::unexpected(Error::FromErrno(kName, answer_->error_number));
+    return {};
+  }
+
+  bool Take(std::vector<ProcEvent>& events) override {
+    events_ = &events;
+    bool complete = true;
+    while (true) {
+      const int code = nl_recvmsgs_default(socket_.get());
+      if (code == -NLE_NOMEM) {
+        complete = false;  // said once: what follows was kept
+      } else if (code < 0 && code != -NLE_INTR) {
+        break;
+      }
+    }
+    events_ = nullptr;
+    return complete;
+  }
+
+ private:
+  static int OnMessage(nl_msg* message, void* self) {
+    if (nlmsg_get_src(message)->nl_pid == 0) {
+      const nlmsghdr* header = nlmsg_hdr(message);
+      static_cast<KernelProcEvents*>(self)->Add(
+          {static_cast<const std::byte*>(nlmsg_data(header)), static_cast<size_t>(nlmsg_datalen(header))});
+    }
+    return NL_SKIP;
+  }
+
+  void Add(std::span<const std::byte> bytes) {
+    const auto message = DecodeProcMessage(bytes);
+    if (!message) return;
+    if (message->event && events_ != nullptr) events_->push_back(*message->event);
+    if (message->answer && message->answer->request == kRequest) answer_ = message->answer;
+  }
+
+  int Send(proc_cn_mcast_op operation) {
+    cn_msg head{};
+    head.id = {CN_IDX_PROC, CN_VAL_PROC};
+    head.ack = kRequest;  // comes back plus one; the sequence number does not
+    head.len = sizeof(operation);
+    std::array<std::byte, sizeof(head) + sizeof(operation)> request{};
+    std::memcpy(request.data(), &head, sizeof(head));
+    std::memcpy(request.data() + sizeof(head), &operation, sizeof(operation));
+    return nl_send_simple(socket_.get(), NLMSG_DONE, 0, request.data(), request.size());
+  }
+
+  Socket socket_;
+  std::vector<ProcEvent>* events_ = nullptr;
+  std::optional<ProcAnswer> answer_;
+};
+
+}  // namespace
+
+Result<ProcMessage> DecodeProcMessage(std::span<const std::byte> bytes) {
+  cn_msg head{};
+  if (bytes.size() < sizeof(head)) return tl::unexpected(Error::Malformed(kName, "message cut short"));
+  std::memcpy(&head, bytes.data(), sizeof(head));
+  if (head.id.idx != CN_IDX_PROC || head.id.val != CN_VAL_PROC) return ProcMessage();
+  const auto event = bytes.subspan(sizeof(head));
+  // What follows the pids of an exit is of later kernels.
+  constexpr size_t kNeeded = offsetof(proc_event, event_data) + sizeof(proc_event::event_data.fork);
+  if (event.size() < kNeeded) return tl::unexpected(Error::Malformed(kName, "event cut short"));
+  if (FieldAt<uint32_t>(event, offsetof(proc_event, what)) != proc_event::PROC_EVENT_NONE) return DecodeEvent(event);
+  ProcMessage message;
+  message.answer = ProcAnswer{head.ack - 1, FieldAt<int>(event, offsetof(proc_event, event_data.ack.err))};
+  return message;
+}
+
+Result<std::unique_ptr<ProcEvents>> OpenProcEvents(const procfs::Root& root, int room_bytes) {
+  const auto self = procfs::ReadLink(root, root.ProcPath("self"));
+  if (!self) return tl::unexpected(self.error());
+  if (*self != std::to_string(getpid())) {
+    return tl::unexpected(Error{ErrorKind::kIo, root.ProcPath("self"), 0, "not this process: pids mean others here"});
+  }
+  Socket socket(nl_socket_alloc());
+  if (!socket) return tl::unexpected(FromNetlink(-NLE_NOMEM));
+  if (const int code = nl_connect(socket.get(), NETLINK_CONNECTOR); code != 0) return tl::unexpected(FromNetlink(code));
+  if (const int code = nl_socket_add_memberships(socket.get(), CN_IDX_PROC, 0); code != 0) {
+    return tl::unexpected(FromNetlink(code));
+  }
+  // The limit for everybody may be too small; without the capability it has to do.
+  const int descriptor = nl_socket_get_fd(socket.get());
+  if (setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &room_bytes, sizeof(room_bytes)) != 0) {
+    setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &room_bytes, sizeof(room_bytes));
+  }
+  auto events = std::make_unique<KernelProcEvents>(std::move(socket));
+  if (const auto listening = events->Listen(); !listening) return tl::unexpected(listening.error());
+  return events;
+}
+
+}  // namespace cow::netlink

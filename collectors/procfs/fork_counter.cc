@@ -1,0 +1,65 @@
+#include "collectors/procfs/fork_counter.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "collectors/procfs/text.h"
+
+namespace cow::procfs {
+namespace {
+
+constexpr size_t kFirstTextBytes = 4096;
+
+bool IsOwn(const Root& root) {
+  const auto self = ReadLink(root, root.ProcPath("self"));
+  return self && *self == std::to_string(getpid());
+}
+
+}  // namespace
+
+ForkCounter::ForkCounter(const Root& root) : root_(root), is_loadavg_(IsOwn(root)), text_(kFirstTextBytes, '\0') {
+  path_ = root_.ProcPath(is_loadavg_ ? "loadavg" : "stat");
+}
+
+Result<uint64_t> ForkCounter::Read() {
+  if (!file_.valid()) {
+    auto opened = OpenReadOnly(root_, path_);
+    if (!opened) return tl::unexpected(opened.error());
+    file_ = std::move(*opened);
+  }
+  for (;;) {
+    if (auto error = Intercept(root_.interposer(), Access::kRead, path_)) return tl::unexpected(std::move(*error));
+    const ssize_t bytes = pread(file_.get(), text_.data(), text_.size(), 0);
+    if (bytes < 0 && errno == EINTR) continue;
+    if (bytes < 0) return tl::unexpected(Error::FromErrno(path_, errno));
+    const auto used = static_cast<size_t>(bytes);
+    if (used < text_.size()) {
+      const auto text = std::string_view(text_).substr(0, used);
+      return is_loadavg_ ? ParseLastPid(text, path_) : ParseForks(text, path_);
+    }
+    text_.resize(text_.size() * 2);
+  }
+}
+
+Result<uint64_t> ParseLastPid(std::string_view text, const std::string& path) {
+  std::string_view line;
+  text::NextLine(text, line);
+  const std::string_view fields = text::Trim(line);
+  const size_t blank = fields.rfind(' ');
+  return text::NumberField<uint64_t>(path, "last pid",
+                                     blank == std::string_view::npos ? std::string_view() : fields.substr(blank + 1));
+}
+
+Result<uint64_t> ParseForks(std::string_view text, const std::string& path) {
+  constexpr std::string_view kKey = "processes ";
+  std::string_view line;
+  while (text::NextLine(text, line)) {
+    if (line.starts_with(kKey))
+      return text::NumberField<uint64_t>(path, "processes", text::Trim(line.substr(kKey.size())));
+  }
+  return tl::unexpected(text::MissingField(path, "processes"));
+}
+
+}  // namespace cow::procfs
