@@ -18,8 +18,14 @@ bool HostChanged(const std::optional<procfs::Vmstat>& before, const std::optiona
 
 }  // namespace
 
+bool MustWalk(const Host& host, const Family& family) {
+  return family.members.size() > 1 || !family.ended.empty() || !family.ledger.empty() ||
+         !host.capabilities.sees_every_process || !host.capabilities.pagemap_scan ||
+         (!family.members.empty() && family.members.front()->shares_unseen);
+}
+
 bool UsesKsm(const Host& host, const Family& family) {
-  if (!host.ksm_has_merged) return false;
+  if (!host.ksm_has_merged || !MustWalk(host, family)) return false;
   return std::any_of(family.members.begin(), family.members.end(), [&host](const auto& member) {
     return procfs::ReadKsmMergingPages(host.root, member->process->memory).value_or(0) > 0;
   });
@@ -44,8 +50,8 @@ bool AllAreDue(const Host& host, const Family& family, std::chrono::milliseconds
   if (swapped) return true;
   // A frame that was moved may have become another page's. That shows where its holders are compared; a newcomer that
   // shares it could hide it.
-  const bool has_newcomer = std::any_of(family.members.begin(), family.members.end(),
-                                        [](const auto& member) { return member->first_look; });
+  const bool has_newcomer =
+      std::any_of(family.members.begin(), family.members.end(), [](const auto& member) { return member->first_look; });
   if (has_newcomer && family.host->migrated_pages != host.vmstat->migrated_pages) return true;
   return UsesKsm(host, family);
 }
@@ -55,9 +61,7 @@ bool IsDue(const Member& member, SteadyTime now) {
          now >= *member.full_due || *member.read_at != ChangeSignals::Of(*member.process);
 }
 
-bool RecordsCanStandFor(const Member& member) {
-  return member.pagemap && member.mappings;
-}
+bool RecordsCanStandFor(const Member& member) { return member.pagemap && member.mappings; }
 
 SteadyTime NextFullRead(const Family& family, const Member& member, std::chrono::milliseconds full_every,
                         SteadyTime now) {

@@ -11,7 +11,10 @@ namespace cow::memory {
 
 using SteadyTime = std::chrono::steady_clock::time_point;
 
-// Some member has pages that KSM merged: it merges and unmerges without any signal of the process.
+// Anonymous memory of the family is read page by page: somebody may share it.
+bool MustWalk(const Host& host, const Family& family);
+
+// Some member that is walked has pages that KSM merged: it merges and unmerges without any signal of the process.
 bool UsesKsm(const Host& host, const Family& family);
 
 // The family has to be looked at: its members, their signals or the host's have moved since its last completed pass, or

@@ -68,13 +68,13 @@ struct Member {
   // Kept from pass to pass in families of two or more: the descriptor is the identity of the address space.
   std::optional<procfs::Pagemap> pagemap;
   std::shared_ptr<const std::vector<Mapping>> mappings;  // as they were when it was read last
-  std::unordered_set<uint64_t> huge_windows;  // windows that were mapped by one huge page at the last look
+  std::unordered_set<uint64_t> huge_windows;             // windows that were mapped by one huge page at the last look
   bool shares_unseen = false;            // it has no relatives, and yet its pages are shared: it is walked all the same
   std::optional<procfs::Error> unread;   // why the last pass could not read it
   Mode mode = Mode::kFull;               // of the last pass
   std::optional<ChangeSignals> read_at;  // as they were at the last completed pass that read it; empty: to be read
   std::optional<std::chrono::steady_clock::time_point> full_due;  // when it is read whatever the signals say
-  uint64_t life_break_pages = 0;         // broken between it and its parent since it joined
+  uint64_t life_break_pages = 0;                                  // broken between it and its parent since it joined
 };
 
 struct Family {
@@ -86,9 +86,9 @@ struct Family {
   std::vector<std::unique_ptr<Member>> ended;    // until the ledger has settled them
   Ledger ledger;
   Looks looks;
-  bool membership_changed = true;                 // since its last completed pass
-  std::optional<procfs::Vmstat> host;             // the host's counters at its last completed pass
-  uint64_t forks = 0;  // members that joined by fork since the exporter's first look
+  bool membership_changed = true;      // since its last completed pass
+  std::optional<procfs::Vmstat> host;  // the host's counters at its last completed pass
+  uint64_t forks = 0;                  // members that joined by fork since the exporter's first look
   // Processes that share a member's whole memory (vfork, CLONE_VM): they count as processes, their memory once.
   std::vector<std::shared_ptr<Process>> aliases;
 

@@ -20,12 +20,6 @@ constexpr int kAttempts = 3;
 // collector sets another limit.
 constexpr uint64_t kMaxSmapsBytes = uint64_t{512} << 20;
 
-bool MustWalk(const Host& host, const Family& family) {
-  return family.members.size() > 1 || !family.ended.empty() || !family.ledger.empty() ||
-         !host.capabilities.sees_every_process || !host.capabilities.pagemap_scan ||
-         family.members.front()->shares_unseen;
-}
-
 // Whether pages of the family may have come back from swap since its last pass: the host's counter moved, and a member
 // waited for a page or has another amount of memory in swap.
 bool SwappedIn(const Host& host, const Family& family) {
@@ -139,7 +133,7 @@ void FamilyScanner::Prepare(Family& family, const PassOptions& options) {
   walk_.all = MustWalk(host_, family);
   walk_.everybody = !walk_.all || options.show_all || AllAreDue(host_, family, options.full_every);
   walk_.swapped_in = SwappedIn(host_, family);
-  walk_.ksm_in_use = walk_.all && UsesKsm(host_, family);
+  walk_.ksm_in_use = UsesKsm(host_, family);
   walk_.show_all = options.show_all;
   // A process without relatives is shown as a whole.
   walk_.keep_looks = walk_.all && family.members.size() > 1;
@@ -236,8 +230,7 @@ void FamilyScanner::TakeFingerprints(uint64_t window) {
   uint64_t of_first = 0;
   for (Part& part : parts_) {
     if (!part.maps_window) continue;
-    const bool as_first =
-        first != nullptr && std::memcmp(first->entries, part.entries, pages_ * sizeof(uint64_t)) == 0;
+    const bool as_first = first != nullptr && std::memcmp(first->entries, part.entries, pages_ * sizeof(uint64_t)) == 0;
     part.fingerprint = as_first ? of_first : FingerprintOf({part.entries, pages_});
     if (first == nullptr) {
       first = &part;
@@ -463,8 +456,8 @@ void FamilyScanner::ShowMember(Family& family, uint64_t window, size_t reading) 
   Member& member = part.reader.member();
   const bool fresh = part.read;
   const std::span<const SegmentTally> known = family.looks.Tallies(window, member.slot);
-  const bool as_known =
-      walk_.keep_looks && !known.empty() && (!fresh || family.looks.Fingerprint(window, member.slot) == part.fingerprint);
+  const bool as_known = walk_.keep_looks && !known.empty() &&
+                        (!fresh || family.looks.Fingerprint(window, member.slot) == part.fingerprint);
   const std::span<const uint64_t> entries(part.entries, pages_);
   tallies_.clear();
   size_t number = 0;
@@ -618,8 +611,8 @@ bool FamilyScanner::ReadSmaps(const Family& family, ScanObserver& observer) {
 
 void FamilyScanner::FinishLedger(Family& family, MovedSharing& moved) {
   for (const MovedPage& doubt : family.ledger.MovedInDoubt()) {
-    const auto part = std::find_if(parts_.begin(), parts_.end(),
-                                   [&](const Part& p) { return p.reader.member().slot == doubt.slot; });
+    const auto part =
+        std::find_if(parts_.begin(), parts_.end(), [&](const Part& p) { return p.reader.member().slot == doubt.slot; });
     std::array<uint64_t, 1> entry{};
     if (part != parts_.end() && part->reader.alive() && part->reader.ReadPages(doubt.page, entry))
       family.ledger.ConfirmMoved(doubt, entry.front());

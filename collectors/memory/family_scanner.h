@@ -55,8 +55,8 @@ class FamilyScanner {
     uint64_t* entries = nullptr;
     uint64_t huge_pages = 0;
     bool maps_window = false;
-    bool read = false;                // all its entries were read; else some are what the ledger remembers
-    std::vector<uint64_t> recalled;   // bitmap: those that were not
+    bool read = false;               // all its entries were read; else some are what the ledger remembers
+    std::vector<uint64_t> recalled;  // bitmap: those that were not
     uint64_t fingerprint = 0;
   };
   // How the current family is walked.

@@ -31,9 +31,9 @@ struct Host {
   Capabilities capabilities;
   procfs::PagemapScan scan;
   uint64_t zero_frame = kNoFrame;
-  Needs needs;                            // what observers are to be shown besides the windows
-  std::optional<procfs::Vmstat> vmstat;   // at the begin of this pass
-  bool ksm_has_merged = false;            // pages of somebody
+  Needs needs;                           // what observers are to be shown besides the windows
+  std::optional<procfs::Vmstat> vmstat;  // at the begin of this pass
+  bool ksm_has_merged = false;           // pages of somebody
 };
 
 }  // namespace cow::memory

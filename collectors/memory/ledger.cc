@@ -68,8 +68,8 @@ bool Ledger::IsRestless(uint64_t window) const {
   if (!moved_.In(window).empty()) return true;
   const PackedWindow* record = records_.Find(window);
   return record != nullptr &&
-         (!record->away().empty() || std::any_of(departing_.begin(), departing_.end(),
-                                                 [record](Slot slot) { return record->Concerns(slot); }));
+         (!record->away().empty() ||
+          std::any_of(departing_.begin(), departing_.end(), [record](Slot slot) { return record->Concerns(slot); }));
 }
 
 void Ledger::Examine(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,

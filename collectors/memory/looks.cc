@@ -19,16 +19,23 @@ uint64_t Spread(uint64_t word) {
   return word ^ (word >> 32);
 }
 
+// Both halves of the product: the highest bits of a word reach all of the result as well.
+uint64_t Fold(uint64_t word) {
+  __extension__ using Wide = unsigned __int128;
+  const auto product = static_cast<Wide>(word) * kMultiplier;
+  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+}
+
 }  // namespace
 
 uint64_t FingerprintOf(std::span<const uint64_t> entries) {
   // Lanes of their own, so that one multiplication need not wait for the one before.
   constexpr size_t kLanes = 4;
-  std::array<uint64_t, kLanes> lanes{1, 2, 3, 4};
+  std::array<uint64_t, kLanes> lanes{kMultiplier, ~kMultiplier, kMultiplier >> 1, kMultiplier >> 2};
   size_t i = 0;
   for (; i + kLanes <= entries.size(); i += kLanes) {
     for (size_t lane = 0; lane < kLanes; ++lane) {
-      lanes.at(lane) = std::rotl((lanes.at(lane) ^ entries[i + lane]) * kMultiplier, 29);
+      lanes[lane] = Fold(lanes[lane] ^ entries[i + lane]);
     }
   }
   uint64_t fingerprint = entries.size();

@@ -136,8 +136,7 @@ bool MemberReader::ReadHugePage(uint64_t window, std::span<uint64_t> entries) {
   const uint64_t start = window * host_->geometry.huge_page_bytes;
   const uint64_t end = start + host_->geometry.huge_page_bytes;
   const procfs::ScanRequest request{start, end, procfs::kScanHuge, procfs::kScanHuge | procfs::kScanZeroPage};
-  const auto scanned =
-      host_->scan.Scan(*pagemap_, request, end - start, regions_, counters_->scan_calls, [] {});
+  const auto scanned = host_->scan.Scan(*pagemap_, request, end - start, regions_, counters_->scan_calls, [] {});
   if (!scanned || regions_.size() != 1 || regions_.front().start != start || regions_.front().end != end ||
       (regions_.front().categories & procfs::kScanZeroPage) != 0) {
     return false;
@@ -219,8 +218,7 @@ void MemberReader::Plan(bool walk_all) {
     if (walk_all || !mapping.IsAnonymous()) total += mapping.vma.SizeBytes() / host_->geometry.page_bytes;
   }
   const Process& process = *member_->process;
-  const uint64_t resident =
-      host_->geometry.PageOf(process.ResidentBytes() + process.status.swap_bytes.value_or(0));
+  const uint64_t resident = host_->geometry.PageOf(process.ResidentBytes() + process.status.swap_bytes.value_or(0));
   const bool sparse = total > kSparseFactor * resident + kSparseSlackPages;
   std::vector<bool> empty(mappings.size(), false);
   if (sparse && !host_->capabilities.pagemap_scan) empty = EmptyByScreening();

@@ -185,7 +185,8 @@ void MovedPages::JudgeRecorded(const FrameFacts& facts, std::span<const Slot> de
     if (outcome.stay.size() + outcome.away.size() < 2) continue;
     std::vector<MovedPage>& kept = groups[outcome.frame];
     for (const FrameHolder* holder : outcome.stay) kept.push_back(Present(holder->page, holder->slot, outcome.frame));
-    for (const FrameHolder* holder : outcome.away) kept.push_back({holder->page, holder->slot, outcome.frame, 0, false});
+    for (const FrameHolder* holder : outcome.away)
+      kept.push_back({holder->page, holder->slot, outcome.frame, 0, false});
   }
 }
 

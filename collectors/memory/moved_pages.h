@@ -88,9 +88,9 @@ class MovedPages {
 
   size_t pages_;
   uint64_t zero_frame_;
-  std::vector<MovedPage> moved_;     // sorted by (page, slot)
-  std::vector<OrphanPage> orphans_;  // of this pass
-  std::vector<Slot> standing_for_;   // in this pass
+  std::vector<MovedPage> moved_;                  // sorted by (page, slot)
+  std::vector<OrphanPage> orphans_;               // of this pass
+  std::vector<Slot> standing_for_;                // in this pass
   std::unordered_map<Slot, uint64_t> unmatched_;  // pages that had no partner when their member was read last
 };
 

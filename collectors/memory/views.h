@@ -87,7 +87,7 @@ struct FamilyView {
   bool frames_known = true;  // false: zero pages could not be told from others in the windows, only in `unwalked`
   bool scan_known = true;    // PAGEMAP_SCAN is there: huge_pmd is a count; else it is unknown
   std::span<const SmapsReading> smaps;  // of the members in their order
-  size_t skipped = 0;  // members that were not read, because nothing of theirs had changed
+  size_t skipped = 0;                   // members that were not read, because nothing of theirs had changed
 };
 
 // A family at the end of a pass, read in it or not.

@@ -1,7 +1,10 @@
 // How much is read: no page of what nobody can share, and no hole.
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <fstream>
 #include <functional>
 #include <limits>
 #include <string>
@@ -141,6 +144,117 @@ TEST_F(UnchangedCostTest, OnlyWhatChangedIsRead) {
   EXPECT_EQ(Change(dropped, by_parent).Of(kParentBreaks), 1);
   Do("kill " + child);
   EXPECT_EQ(Pass().At("cow_processes"), kMembers - 1);
+}
+
+// What one member does costs what that member has, and a page here and there of the others.
+TEST_F(UnchangedCostTest, OnlyTheMemberThatChangedIsRead) {
+  constexpr size_t kPages = 32768;
+  constexpr size_t kMembers = 8;
+  workload().Map(0, "a", kPages);
+  Do("write 0 a 0 " + std::to_string(kPages));
+  int child = 0;
+  for (size_t member = 1; member < kMembers; ++member) child = Fork();
+  for (size_t member = 0; member < kMembers; ++member) Idle(static_cast<int>(member));
+  Pass();
+  Sample before = Pass();
+  // One page in each window: every window has a verdict, and one other holder is asked for a page of it.
+  constexpr size_t kRounds = 4;
+  Reads least;
+  for (size_t round = 0; round < kRounds; ++round) {
+    for (size_t page = round; page < kPages; page += 512) {
+      Do("write " + std::to_string(child) + " a " + std::to_string(page) + " 1");
+    }
+    const Sample after = Pass();
+    const Change change(before, after);
+    EXPECT_EQ(change.Of(kChildBreaks), kPages / 512);
+    EXPECT_EQ(change.BreaksOfAllSides(), kPages / 512);
+    EXPECT_EQ(change.Pages(kExposure), -static_cast<double>(kPages / 512));
+    EXPECT_EQ(change.UnsharedPages(), 0);
+    EXPECT_EQ(after.At("cow_scan_coverage_ratio"), 1);
+    least.TakeLeast(change.Of("cow_scan_pages_total"), change.Of("cow_scan_calls_total{file=pagemap}"));
+    before = after;
+  }
+  std::printf("a pass read %.0f pages in %.0f calls\n", least.pages, least.calls);
+  EXPECT_LT(least.pages, 2 * kPages) << "all members have " << kMembers * kPages;
+  EXPECT_GE(before.At("cow_scan_skipped_processes"), kMembers - 1);
+}
+
+// Compaction gives shared pages other frames in all members alike, without any signal.
+TEST_F(UnchangedCostTest, FramesThatMovedAreNoBreaksOfTheMemberThatIsRead) {
+  constexpr size_t kPages = 40000;
+  constexpr size_t kAttempts = 6;
+  constexpr size_t kFillerPages = 400000;
+  size_t moved = 0;
+  const auto free_pages = static_cast<size_t>(sysconf(_SC_AVPHYS_PAGES));
+  for (size_t attempt = 0; attempt < kAttempts && moved == 0; ++attempt) {
+    if (attempt * kFillerPages > free_pages / 2) break;
+    const std::string number = std::to_string(attempt);
+    const std::string filler_pages = std::to_string(attempt * kFillerPages);
+    if (attempt > 0) {
+      workload().Map(0, "filler" + number, attempt * kFillerPages);
+      Do("madvise 0 filler" + number + " 10 0 " + filler_pages);  // MADV_DONTFORK
+      Do("write 0 filler" + number + " 0 " + filler_pages);
+    }
+    workload().Map(0, "holes" + number, 100000);
+    Do("madvise 0 holes" + number + " 10 0 100000");
+    Do("write 0 holes" + number + " 0 100000");
+    const std::string name = "a" + number;
+    const int child = ForkOver(name, kPages);
+    const int other = Fork();
+    for (size_t page = 0; page < 2000; ++page)
+      Do("dontneed 0 holes" + number + " " + std::to_string(page * 50) + " 43");
+    if (attempt > 0) Do("unmap 0 filler" + number + " 0 " + filler_pages);
+    for (const int member : {0, child, other}) Idle(member);
+    Pass();
+    const Sample before = Pass();
+    const pid_t pid = workload().Pid(other);
+    const uint64_t address = workload().Address(0, name);
+    const auto old = ReadPagemap(pid, address, kPages);
+    for (int i = 0; i < 3; ++i) std::ofstream("/proc/sys/vm/compact_memory") << "1" << std::flush;
+    Do("write " + std::to_string(child) + " " + name + " 700 300");
+    const Sample after = Pass();
+    const auto now = ReadPagemap(pid, address, kPages);
+    for (size_t page = 0; page < kPages; ++page) moved += now[page] != old[page] ? 1U : 0U;
+    const Change change(before, after);
+    EXPECT_EQ(change.Of(kChildBreaks), 300);
+    EXPECT_EQ(change.BreaksOfAllSides(), 300);
+    EXPECT_EQ(change.Pages(kExposure), -300);
+    EXPECT_EQ(change.UnsharedPages(), 0);
+    EXPECT_EQ(change.Pages(kUnattributed), 0);
+    // Whoever is read next finds the rest of them.
+    Do("write 0 " + name + " 5000 20");
+    const Sample last = Pass();
+    const Change next(after, last);
+    EXPECT_EQ(next.Of(kParentBreaks), 20);
+    EXPECT_EQ(next.BreaksOfAllSides(), 20);
+    EXPECT_EQ(next.Pages(kExposure), -20);
+    Do("kill " + std::to_string(child));
+    Do("kill " + std::to_string(other));
+    Pass();
+  }
+  std::printf("compaction moved %zu of %zu pages\n", moved, kPages);
+  if (moved == 0) GTEST_SKIP() << "compaction moved no page";
+}
+
+// A window that one huge page maps is told by its first entry.
+TEST_F(CostTest, HugePagesCostOneEntryEach) {
+  if (const std::string reason = WhyNoPagemapScan(Pass()); !reason.empty()) GTEST_SKIP() << reason;
+  if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
+  constexpr size_t kHugePages = 64;
+  const size_t window = HugePageBytes() / PageBytes();
+  workload().Map(0, "t", kHugePages * window, "huge");
+  const std::string pages = std::to_string(kHugePages * window);
+  const int child = Fork();
+  for (const int member : {0, child}) Idle(member);
+  // Two members, two reads of each page's entry: before and after the kernel said that it is a huge page.
+  AddedBy(
+      {.pages = 8 * kHugePages, .calls = 4 * kHugePages},
+      [&] {
+        Do("write 0 t 0 " + pages);
+        ASSERT_EQ(Pass().At("cow_huge_page_bytes{backing=anon,mapped=pmd}"),
+                  static_cast<double>(kHugePages * HugePageBytes()));
+      },
+      [&] { Do("dontneed 0 t 0 " + pages); });
 }
 
 }  // namespace
