@@ -2,8 +2,6 @@
 // standard output, "ok …" or "error REASON", when it is done. The end of standard input ends the program.
 #pragma once
 
-#include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <iostream>

@@ -1,11 +1,11 @@
 // What reads. Commands (commands.h); times are CPU time of this process in nanoseconds unless said otherwise:
 //
-//   family ADDRESS BYTES PID…       the processes that are read, and their heap
-//   read READER                     once (readers.h); answers the time
-//   loop READER MILLISECONDS        back to back for so long; answers how often it was read
-//   scrape PORT CLIENTS MILLISECONDS  so many clients at once; answers "SCRAPES BODY-BYTES P50 P99 MAX", the last three
-//   in
-//                                   nanoseconds of the clock on the wall
+//   family ADDRESS BYTES PID…  the processes that are read, and their heap
+//   read READER                once (readers.h); answers the time
+//   loop READER MILLISECONDS   back to back for so long; answers how often it was read
+//   scrape PORT CLIENTS MILLISECONDS
+//                              so many clients at once; answers "SCRAPES BODY-BYTES P50 P99 MAX", the last three in
+//                              nanoseconds of the clock on the wall
 #include <chrono>
 #include <cstdint>
 #include <exception>

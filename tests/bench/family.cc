@@ -5,16 +5,13 @@
 //
 // Answers "ok ADDRESS BYTES PID…" when all are there, the parent first. `huge` asks for transparent huge pages, `small`
 // for none. Commands (commands.h):
-//   write COUNT           the last member writes to so many pages, evenly over the heap, others at each call as long as
-//                         there are others
-//   latency MILLISECONDS  the parent maps 64 KiB, touches them and unmaps them, over and over, and answers "COUNT P50
-//   P99
-//                         MAX" in nanoseconds. It has a CPU of its own, the last one that it may use, and is served
-//                         before others there: what it waits for is the lock, not the CPU
-#include <sched.h>
+//   write COUNT           the last member writes to so many pages, evenly over the heap, others at each call as long
+//                         as there are others
+//   latency MILLISECONDS  the parent maps 64 KiB, writes to the first page and unmaps them, over and over; answers
+//                         "COUNT P50 P99 MAX STALLED" in nanoseconds, where STALLED is the sum of all that took more
+//                         than a millisecond: one that waits long is one of few, so percentiles hide it
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,6 +22,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <iostream>
+#include <numeric>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -114,31 +114,18 @@ class Family {
   std::array<int, 2> from_writer_{};
 };
 
-void TakeLastCpu() {
-  cpu_set_t allowed;
-  Check(sched_getaffinity(0, sizeof(allowed), &allowed) == 0, "sched_getaffinity");
-  size_t last = CPU_SETSIZE - 1;
-  while (!CPU_ISSET(last, &allowed)) --last;
-  cpu_set_t only;
-  CPU_ZERO(&only);
-  CPU_SET(last, &only);
-  Check(sched_setaffinity(0, sizeof(only), &only) == 0, "sched_setaffinity");
-  Check(setpriority(PRIO_PROCESS, 0, -20) == 0, "setpriority");
-}
-
 std::string MeasureLatency(std::chrono::milliseconds duration) {
   using Clock = std::chrono::steady_clock;
   constexpr size_t kBytes = size_t{64} << 10;
-  constexpr size_t kPageBytes = 4096;
+  constexpr uint32_t kStallNanoseconds = 1'000'000;
   static std::vector<uint32_t> nanoseconds;
   nanoseconds.clear();
-  TakeLastCpu();
   const Clock::time_point end = Clock::now() + duration;
   for (Clock::time_point begin = Clock::now(); begin < end;) {
     auto* memory =
         static_cast<volatile char*>(mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     Check(memory != MAP_FAILED, "mmap");
-    for (size_t offset = 0; offset < kBytes; offset += kPageBytes) memory[offset] = 1;
+    memory[0] = 1;
     Check(munmap(const_cast<char*>(memory), kBytes) == 0, "munmap");
     const Clock::time_point now = Clock::now();
     const auto took = std::chrono::duration_cast<std::chrono::nanoseconds>(now - begin).count();
@@ -147,10 +134,13 @@ std::string MeasureLatency(std::chrono::milliseconds duration) {
   }
   std::sort(nanoseconds.begin(), nanoseconds.end());
   const size_t count = nanoseconds.size();
+  const auto long_ones = std::upper_bound(nanoseconds.begin(), nanoseconds.end(), kStallNanoseconds);
+  const auto stalled = std::accumulate(long_ones, nanoseconds.end(), uint64_t{0});
   std::string text = std::to_string(count);
   for (const size_t rank : {count / 2, count * 99 / 100, count - 1}) {
     text.append(" ").append(std::to_string(nanoseconds[rank]));
   }
+  text.append(" ").append(std::to_string(stalled));
   return text;
 }
 

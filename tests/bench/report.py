@@ -213,9 +213,10 @@ class Report:
     @staticmethod
     def _latency_of(point):
         """Medians of the rounds, and their largest value."""
-        of_rounds = {name: [of_round[name] for of_round in point["rounds"]] for name in ("p50", "p99", "max", "reads")}
-        return {"p50": statistics.median(of_rounds["p50"]), "p99": statistics.median(of_rounds["p99"]),
-                "max": max(of_rounds["max"]), "reads": sum(of_rounds["reads"])}
+        rounds = point["rounds"]
+        return {"p50": statistics.median(of["p50"] for of in rounds), "p99": statistics.median(of["p99"] for of in rounds),
+                "max": max(of["max"] for of in rounds), "reads": sum(of["reads"] for of in rounds),
+                "stalled": sum(of["stalled"] for of in rounds) / sum(of["milliseconds"] for of in rounds) / MS}
 
     def _latency(self):
         if "left_out" in self.results.get("latency", []):
@@ -227,8 +228,9 @@ class Report:
                 of = self._latency_of(point)
                 rows.append([WATCHERS[watcher], f"1 + {children}", *(f"{number(of[name] / US)} µs" for name in
                                                                    ("p50", "p99", "max")),
-                             number(of["p99"] / unwatched["p99"]), str(of["reads"] or "")])
-        head = ["read back to back by", "processes", "p50", "p99", "max", "p99, of unwatched", "reads of all"]
+                             number(of["p99"] / unwatched["p99"]), f"{of['stalled']:.1%}", str(of["reads"] or "")])
+        head = ["a process of " f"{self.results['latency_mib']} MiB is read by", "processes", "p50", "p99", "max",
+                "p99, of unwatched", "time in waits over 1 ms", "reads"]
         return table(head, rows) if rows else ""
 
     def _scrape(self):
@@ -289,6 +291,6 @@ class Report:
                        [self._latency_of(point)[name] / US for name in ("p50", "p99", "max")])
                       for watcher, point in points.items()]
             mib = self.results["latency_mib"]
-            title = f"mmap + touch + munmap of 64 KiB in a process of {mib} MiB with {children} child, while it is read"
+            title = f"mmap, write, munmap in a process of {mib} MiB with {children} child, read back to back"
             pictures["latency.svg"] = plots.ranges(title, ranges, ("p50", "p99", "max"), "µs")
         return pictures

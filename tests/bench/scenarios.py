@@ -221,18 +221,22 @@ class Scenarios:
 
     def latency(self):
         """What mmap, touch and munmap take in a process while others read it back to back."""
-        if len(os.sched_getaffinity(0)) < 2:
+        *cpus, last_cpu = sorted(os.sched_getaffinity(0))
+        if not cpus:
             return {"left_out": "needs a CPU for the target and one for those who read it"}
         points = []
         with support.Test() as context:
             readers = context.start(programs.Readers())
             process_exporter = context.start(programs.ProcessExporter(context.directory))
-            programs.keep_off_last_cpu(readers.pid)
-            programs.keep_off_last_cpu(process_exporter.pid)
+            # What the target waits for is the lock, not its CPU; nor does a reader wait for its own with the lock held.
+            programs.serve_first(readers.pid, cpus)
+            programs.serve_first(process_exporter.pid, cpus)
             for children in self.sizes.latency_children:
                 with support.Test() as of_family:
                     family = of_family.start(programs.Family(1 + children, self.sizes.latency_mib))
-                    readers.set_family(family)
+                    programs.serve_first(family.pids[0], [last_cpu])
+                    # The bare loops read the target alone; passes and process-exporter all that there is.
+                    readers.set_processes(family.heap_address, family.heap_bytes, family.pids[:1])
                     points += self._latencies(family, readers, process_exporter, children)
         return points
 
@@ -251,18 +255,19 @@ class Scenarios:
         milliseconds = self.sizes.latency_milliseconds
         reads = 0
         if watcher == "nobody":
-            count, p50, p99, most = family.do(f"latency {milliseconds}")
+            measured = family.do(f"latency {milliseconds}")
         elif watcher == "process_exporter":
             with _ScrapesBackToBack(process_exporter) as scrapes:
-                count, p50, p99, most = family.do(f"latency {milliseconds}")
+                measured = family.do(f"latency {milliseconds}")
             reads = scrapes.count
         else:
             readers.read(watcher)  # the first pass is another one
             readers.begin(f"loop {watcher} {milliseconds + int(2 * SETTLE_SECONDS * 1000)}")
             time.sleep(SETTLE_SECONDS)
-            count, p50, p99, most = family.do(f"latency {milliseconds}")
+            measured = family.do(f"latency {milliseconds}")
             reads = readers.answer()[0]
-        return {"count": count, "p50": p50, "p99": p99, "max": most, "reads": reads}
+        of_round = dict(zip(("count", "p50", "p99", "max", "stalled"), measured))
+        return {**of_round, "milliseconds": milliseconds, "reads": reads}
 
     # ---- Scrapes
 
