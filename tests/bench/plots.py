@@ -2,11 +2,12 @@
 
 import math
 from html import escape
+from xml.etree import ElementTree
 
 WIDTH = 860
 ROW = 30
 COLORS = ("#c0392b", "#1f6feb", "#57606a", "#1a7f37", "#8250df", "#bc4c00")
-TEXT = 'font-family="sans-serif" font-size="13" fill="#1f2328"'
+TEXT = 'font-family="sans-serif" fill="#1f2328"'
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -38,8 +39,9 @@ class Axis:
         return [(exponent, self.place(10.0 ** exponent)) for exponent in range(self.first, self.last + 1)]
 
 
-def text(x, y, content, anchor="start", extra=""):
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {TEXT} {extra}>{escape(content)}</text>'
+def text(x, y, content, anchor="start", size=13, weight="normal"):
+    return (f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {TEXT} font-size="{size}" font-weight="{weight}">'
+            f"{escape(content)}</text>")
 
 
 def line(x1, y1, x2, y2, color="#d0d7de", width=1):
@@ -51,19 +53,21 @@ def circle(x, y, color, radius=4.5):
 
 
 def picture(title, height, parts):
-    body = "\n".join([text(16, 26, title, extra='font-weight="bold"'), *parts])
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">\n'
-            f"<title>{escape(title)}</title>\n"
-            f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>\n{body}\n</svg>\n')
+    body = "\n".join([text(16, 26, title, weight="bold"), *parts])
+    svg = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">\n'
+           f"<title>{escape(title)}</title>\n"
+           f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>\n{body}\n</svg>\n')
+    ElementTree.fromstring(svg)  # throws if it is not well-formed: no browser would show it
+    return svg
 
 
-def rows(title, names, values, unit, draw):
+def rows(title, names, values, unit, draw, legend=()):
     """One row for each name, on an axis that runs to the right; draw(axis, row, y) gives the row's parts."""
-    left = 16 + 7.0 * max(len(name) for name in names)
+    left = 16 + 7.4 * max(len(name) for name in names)
     axis = Axis(values, left, WIDTH - 90)
     top = 48
     bottom = top + ROW * len(names)
-    parts = []
+    parts = [*legend]
     for exponent, x in axis.ticks():
         parts += [line(x, top, x, bottom), text(x, bottom + 18, f"{tick_text(exponent)} {unit}", "middle")]
     for row, name in enumerate(names):
@@ -85,34 +89,37 @@ def bars(title, values, unit):
 
 
 def ranges(title, values, marks, unit):
-    """`values`: pairs of name and one value for each of `marks`."""
-    def draw(axis, row, y):
-        places = [axis.place(value) for value in values[row][1]]
-        return [line(places[0], y, places[-1], y, COLORS[2], 2),
-                *(circle(place, y, color) for place, color in zip(places, (COLORS[3], COLORS[1], COLORS[0])))]
+    """`values`: name, one value for each of `marks`, and a note, each."""
+    colors = (COLORS[3], COLORS[1], COLORS[0])
 
-    drawn = rows(title, [name for name, _ in values], [value for _, of in values for value in of], unit, draw)
+    def draw(axis, row, y):
+        _, of_row, note = values[row]
+        places = [axis.place(value) for value in of_row]
+        return [line(places[0], y, places[-1], y, COLORS[2], 2),
+                *(circle(place, y, color) for place, color in zip(places, colors)), text(places[-1] + 9, y + 4, note)]
+
     legend = []
-    for place, (mark, color) in enumerate(zip(marks, (COLORS[3], COLORS[1], COLORS[0]))):
-        legend += [circle(WIDTH - 68, 60 + 20 * place, color), text(WIDTH - 58, 64 + 20 * place, mark)]
-    return drawn.replace("</svg>", "\n".join(legend) + "\n</svg>")
+    for place, (mark, color) in enumerate(zip(marks, colors)):
+        legend += [circle(WIDTH - 220 + 70 * place, 22, color), text(WIDTH - 210 + 70 * place, 26, mark)]
+    return rows(title, [name for name, _, _ in values], [value for _, of_row, _ in values for value in of_row], unit, draw,
+                legend)
 
 
 def lines(title, series, x_unit, y_unit):
     """`series`: name to pairs (x, y)."""
-    right, top, bottom = WIDTH - 300, 48, 400
-    across = Axis([x for points in series.values() for x, _ in points], 76, right)
+    left, right, top, bottom = 92, WIDTH - 260, 48, 400
+    across = Axis([x for points in series.values() for x, _ in points], left, right)
     up = Axis([y for points in series.values() for _, y in points], bottom, top)
-    parts = [text((76 + right) / 2, bottom + 40, x_unit, "middle")]
+    parts = [text((left + right) / 2, bottom + 40, x_unit, "middle")]
     for exponent, x in across.ticks():
         parts += [line(x, top, x, bottom), text(x, bottom + 18, tick_text(exponent), "middle")]
     for exponent, y in up.ticks():
-        parts += [line(76, y, right, y), text(70, y + 4, f"{tick_text(exponent)} {y_unit}", "end")]
+        parts += [line(left, y, right, y), text(left - 6, y + 4, f"{tick_text(exponent)} {y_unit}", "end")]
     for number, (name, points) in enumerate(series.items()):
         color = COLORS[number % len(COLORS)]
         way = " ".join(f"{across.place(x):.1f},{up.place(y):.1f}" for x, y in points)
         parts.append(f'<polyline points="{way}" fill="none" stroke="{color}" stroke-width="2"/>')
         parts += [circle(across.place(x), up.place(y), color, 3) for x, y in points]
         parts += [circle(right + 24, top + 12 + 24 * number, color),
-                  text(right + 36, top + 16 + 24 * number, name, extra='font-size="12"')]
+                  text(right + 36, top + 16 + 24 * number, name, size=12)]
     return picture(title, bottom + 56, parts)

@@ -18,6 +18,14 @@ READERS = {
     "rollup": "bare loop over `smaps_rollup`",
     "bare": "bare loop over pagemap: the floor",
 }
+SHORT = {
+    "process_exporter": "process-exporter",
+    "full": "our pass: everything",
+    "changed": "our pass: {pages} pages written",
+    "changed_page": "our pass: one page written",
+    "unchanged": "our pass: nothing changed",
+    "bare": "the floor",
+}
 WATCHERS = {
     "nobody": "nobody",
     "full": "our passes that read everything",
@@ -59,6 +67,13 @@ def fit(points):
     return slope, intercept, 1 - rest / total if total else 1.0
 
 
+def quartiles(values):
+    if len(values) < 2:
+        return ""
+    low, _, high = statistics.quantiles(values)
+    return f"{low:.2f} to {high:.2f}"
+
+
 def table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
@@ -86,7 +101,8 @@ class Report:
         machine = self.results["machine"]
         return (f"Measured {machine['date']} on Linux {machine['kernel']} {machine['architecture']}, {machine['cpu']}, "
                 f"{machine['cpus']} CPUs, {machine['memory_bytes'] / scenarios.GIB:.0f} GiB of memory; "
-                f"{machine['processes']} other processes, load {machine['load']:.1f} at the start. Times are CPU time, "
+                f"{machine['processes']} other processes at the start, load {machine['load']:.1f} then and {self.results['load_at_end']:.1f} at "
+                "the end. Times are CPU time, "
                 "medians of interleaved rounds; ratios are medians of each round's ratio.\n")
 
     # ---- The figures to reach
@@ -191,14 +207,13 @@ class Report:
         if "sparse" not in self.results:
             return ""
         sparse = self.results["sparse"]
-        rows = [[self._name(reader), f"{number(self._added_by_sparse(reader) / MS)} ms"]
-                for reader in ("full", "unchanged", "process_exporter")]
-        rows.append([self._name("bare") + " (1 TiB)", f"{number(statistics.median(sparse['bare']) / MS)} ms"])
-        return table(["1 TiB without access and 1 TiB without swap space", "CPU that it adds"], rows)
-
-    def _added_by_sparse(self, reader):
-        sparse = self.results["sparse"]
-        return median(sparse["sparse"], reader) - median(sparse["plain"], reader)
+        rows = []
+        for reader in ("full", "unchanged", "process_exporter"):
+            added = [(one - two) / MS for one, two in zip(sparse["sparse"]["samples"][reader],
+                                                          sparse["plain"]["samples"][reader])]
+            rows.append([self._name(reader), f"{statistics.median(added):.2f} ms", quartiles(added)])
+        rows.append([self._name("bare") + " (1 TiB)", f"{number(statistics.median(sparse['bare']) / MS)} ms", ""])
+        return table(["1 TiB without access and 1 TiB without swap space", "CPU that it adds", "quartiles"], rows)
 
     # ---- The target, and scrapes
 
@@ -282,15 +297,17 @@ class Report:
             title = f"CPU of a pass or scrape, {point['members']} processes of {point['mib']} MiB on one heap"
             pictures["cpu.svg"] = plots.bars(title, bars, "ms")
         if self._page_points("full"):
-            lines = {self._name(reader).replace("`", ""): [(x, y / MS) for x, y in sorted(self._page_points(reader))]
-                     for reader in ("process_exporter", "full", "bare", "changed", "unchanged")}
+            lines = {name.format(pages=self.results["spread_writes"]):
+                     [(x, y / MS) for x, y in sorted(self._page_points(reader))] for reader, name in SHORT.items()}
             pictures["growth.svg"] = plots.lines("CPU by mapped pages of a family (4 KiB)", lines, "mapped pages", "ms")
         if self._latency_points():
             children, points = self._latency_points()[0]
-            ranges = [(WATCHERS[watcher].replace("`", ""),
-                       [self._latency_of(point)[name] / US for name in ("p50", "p99", "max")])
-                      for watcher, point in points.items()]
+            ranges = []
+            for watcher, point in points.items():
+                of = self._latency_of(point)
+                ranges.append((WATCHERS[watcher].replace("`", ""), [of[name] / US for name in ("p50", "p99", "max")],
+                               f"{of['stalled']:.0%}"))
             mib = self.results["latency_mib"]
-            title = f"mmap, write, munmap in a process of {mib} MiB with {children} child, read back to back"
+            title = f"mmap, write, munmap in {mib} MiB, 1 + {children} processes (% of time in waits over 1 ms)"
             pictures["latency.svg"] = plots.ranges(title, ranges, ("p50", "p99", "max"), "µs")
         return pictures

@@ -19,7 +19,7 @@ SETTLE_SECONDS = 0.2
 class Sizes:
     """The full form; Quick is the short one, which only shows that all of it works."""
     main = (33, 1024)  # members and MiB that the figures to reach are about
-    main_rounds = 11
+    main_rounds = 15
     spread_writes = 300  # pages that one member writes before a pass
     changes = (1, 10, 100, 1000, 10000)
     changes_rounds = 3
@@ -28,7 +28,8 @@ class Sizes:
     grid_rounds = 3
     idle = (0, 500, 1000, 1500, 2000)
     idle_rounds = 5
-    sparse_rounds = 9
+    sparse_rounds = 7
+    sparse_samples = 3
     latency_mib = 4096
     latency_children = (1, 32)
     latency_milliseconds = 2500
@@ -50,6 +51,7 @@ class Quick(Sizes):
     idle = (0, 20, 40)
     idle_rounds = 1
     sparse_rounds = 1
+    sparse_samples = 1
     latency_mib = 16
     latency_children = (1, 3)
     latency_milliseconds = 100
@@ -202,7 +204,7 @@ class Scenarios:
                     workload = context.start(support.Workload())
                     if name == "sparse":
                         result["bare"] += self._reserve(workload, bare=not result["bare"])
-                    for reader, samples in self._host_samples(1).items():
+                    for reader, samples in self._host_samples(self.sizes.sparse_samples).items():
                         point["samples"].setdefault(reader, []).extend(samples)
         return result
 
