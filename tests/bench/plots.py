@@ -101,8 +101,8 @@ def ranges(title, values, marks, unit):
     legend = []
     for place, (mark, color) in enumerate(zip(marks, colors)):
         legend += [circle(WIDTH - 220 + 70 * place, 22, color), text(WIDTH - 210 + 70 * place, 26, mark)]
-    return rows(title, [name for name, _, _ in values], [value for _, of_row, _ in values for value in of_row], unit, draw,
-                legend)
+    all_values = [value for _, of_row, _ in values for value in of_row]
+    return rows(title, [name for name, _, _ in values], all_values, unit, draw, legend)
 
 
 def lines(title, series, x_unit, y_unit):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,14 +16,20 @@ import support  # noqa: E402
 PROCESS_EXPORTER = "prometheus-process-exporter"
 
 
+def process_exporter_version():
+    run = subprocess.run([PROCESS_EXPORTER, "-version"], capture_output=True, text=True, check=True)
+    found = re.search(r"revision: ([^\s)]+)", run.stdout + run.stderr)
+    return "process-exporter " + (found.group(1) if found else "of unknown version")
+
+
 def cpu_nanoseconds(pid):
     """CPU time of a process, with that of its threads that have ended (clock_getcpuclockid(3))."""
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
 def serve_first(pid, cpus):
-    """The process has these CPUs only, and comes there before all others: also before those of other sessions, which the
-    kernel weighs as one (sched(7), autogroup)."""
+    """The process has these CPUs only, and comes there before all others: also before those of other sessions, which
+    the kernel weighs as one (sched(7), autogroup)."""
     for thread in os.listdir(f"/proc/{pid}/task"):
         os.sched_setaffinity(int(thread), cpus)
         os.setpriority(os.PRIO_PROCESS, int(thread), -20)
@@ -96,7 +103,8 @@ class ProcessExporter(support.Process):
         self.url = f"http://127.0.0.1:{port}/metrics"
         self.port = port
         super().__init__([PROCESS_EXPORTER, "-gather-smaps", f"-config.path={config}",
-                          f"-web.listen-address=127.0.0.1:{port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                          f"-web.listen-address=127.0.0.1:{port}"],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         support.wait_for(self.listens, 60, "process-exporter listens")
 
     def listens(self):

@@ -1,5 +1,5 @@
-"""What is measured. Each scenario returns plain lists and dictionaries, which results.json keeps: CPU and clock times in
-nanoseconds, one by one."""
+"""What is measured. Each scenario returns plain lists and dictionaries, which results.json keeps: CPU and clock times
+in nanoseconds, one by one."""
 
 import os
 import threading
@@ -72,7 +72,7 @@ def machine():
     return {"kernel": os.uname().release, "architecture": os.uname().machine, "cpu": model, "cpus": os.cpu_count(),
             "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             "processes": sum(name.isdigit() for name in os.listdir("/proc")), "load": os.getloadavg()[0],
-            "date": time.strftime("%Y-%m-%d", time.gmtime())}
+            "date": time.strftime("%Y-%m-%d", time.gmtime()), "process_exporter": programs.process_exporter_version()}
 
 
 class Scenarios:
@@ -162,8 +162,8 @@ class Scenarios:
         with support.Test() as context:
             exporter = context.start(
                 support.Exporter("--scan.interval=1s", "--scan.max-cpu=0", "--scan.full-every=0s"))
-            support.wait_for(lambda: exporter.scrape().value("cow_scan_passes_total", kind="full") >= 4, 120, "four passes",
-                             pause=0.5)
+            passes = "cow_scan_passes_total"
+            support.wait_for(lambda: exporter.scrape().value(passes, kind="full") >= 4, 120, "four passes", pause=0.5)
             with open(f"/proc/{exporter.pid}/status", encoding="ascii") as status:
                 return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) * 1024
 
@@ -283,7 +283,7 @@ class Scenarios:
             for clients in self.sizes.clients:
                 self.say(f"scrapes by {clients} clients")
                 points.append(self._scrapes("cow_exporter", exporter.pid, exporter.address.rsplit(":", 1)[1], clients))
-            points.append(self._scrapes("process_exporter", self.process_exporter.pid, self.process_exporter.port, 1))
+            points.append(self._scrapes("process-exporter", self.process_exporter.pid, self.process_exporter.port, 1))
         return points
 
     @staticmethod
