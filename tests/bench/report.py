@@ -39,9 +39,8 @@ PAGES = {"small": "4 KiB", "huge": "2 MiB"}
 
 def number(value):
     """Three digits that matter."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+    size = abs(value)
+    return f"{value:,.{0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 else 3}f}"
 
 
 def median(point, reader):
@@ -111,6 +110,8 @@ class Report:
     # ---- The figures to reach
 
     def _figures(self):
+        if self.results["quick"]:
+            return "This is the short form: its sizes are too small for the figures to mean anything.\n"
         rows = [*self._cpu_figures(), *self._latency_figures(), *self._other_figures()]
         if not rows:
             return ""
