@@ -1,0 +1,52 @@
+// What reads the family, each by its own way; all are told in CPU time of this process, so that other work on the
+// machine matters little.
+//
+//   full         a pass of the exporter's engine that reads everything, every other process of the host included
+//   incremental  a pass that reads what has changed since the one before
+//   bare         reads the pagemap entries of the family's heap window by window and looks at none: the floor
+//   rollup       smaps_rollup of each member: what other exporters read
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "collectors/engine.h"
+#include "collectors/procfs/pagemap.h"
+#include "collectors/procfs/system.h"
+
+namespace cow::bench {
+
+// CPU time of this process.
+std::chrono::nanoseconds CpuTime();
+
+class Readers {
+ public:
+  Readers();
+
+  // What `bare` and `rollup` read from now on. Engines are forgotten: their next passes are first passes.
+  void SetFamily(uint64_t address, uint64_t bytes, std::vector<pid_t> pids);
+
+  // Once; throws std::runtime_error on an unknown name and where reading fails.
+  void Read(std::string_view reader);
+
+ private:
+  void Pass(std::unique_ptr<collectors::Engine>& engine, std::chrono::milliseconds full_every);
+  void ReadPagemaps();
+  void ReadRollups() const;
+
+  procfs::PageGeometry geometry_;
+  uint64_t address_ = 0;
+  uint64_t bytes_ = 0;
+  std::vector<pid_t> pids_;
+  std::vector<procfs::Pagemap> pagemaps_;
+  std::vector<uint64_t> entries_;
+  std::unique_ptr<collectors::Engine> full_;
+  std::unique_ptr<collectors::Engine> incremental_;
+};
+
+}  // namespace cow::bench

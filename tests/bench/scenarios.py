@@ -1,0 +1,323 @@
+"""What is measured. Each scenario returns plain lists and dictionaries, which results.json keeps: CPU and clock times
+in nanoseconds, one by one."""
+
+import os
+import threading
+import time
+
+import programs
+from programs import support
+
+PAGE = 4096
+HUGE_PAGE = 2 << 20
+GIB = 1 << 30
+MARGIN = GIB  # of memory, that stays free
+
+SETTLE_SECONDS = 0.2
+
+
+class Sizes:
+    """The full form; Quick is the short one, which only shows that all of it works."""
+    main = (33, 1024)  # members and MiB that the figures to reach are about
+    main_rounds = 15
+    spread_writes = 300  # pages that one member writes before a pass
+    changes = (1, 10, 100, 1000, 10000)
+    changes_rounds = 3
+    grid_members = (1, 8, 32, 128)
+    grid_mib = (64, 512, 4096)
+    grid_rounds = 3
+    idle = (0, 500, 1000, 1500, 2000)
+    idle_rounds = 5
+    sparse_rounds = 7
+    sparse_samples = 3
+    latency_mib = 4096
+    latency_children = (1, 32)
+    latency_milliseconds = 2500
+    latency_rounds = 3
+    groups = 200
+    clients = (1, 8, 40)
+    scrape_milliseconds = 3000
+
+
+class Quick(Sizes):
+    main = (3, 8)
+    main_rounds = 2
+    spread_writes = 30
+    changes = (1, 10, 100)
+    changes_rounds = 1
+    grid_members = (1, 3)
+    grid_mib = (4, 8)
+    grid_rounds = 1
+    idle = (0, 20, 40)
+    idle_rounds = 1
+    sparse_rounds = 1
+    sparse_samples = 1
+    latency_mib = 16
+    latency_children = (1, 3)
+    latency_milliseconds = 100
+    latency_rounds = 1
+    groups = 20
+    clients = (1, 4)
+    scrape_milliseconds = 200
+
+
+def available_bytes():
+    with open("/proc/meminfo", encoding="ascii") as meminfo:
+        return next(int(line.split()[1]) for line in meminfo if line.startswith("MemAvailable:")) * 1024
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="ascii") as cpuinfo:
+        model = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "unknown")
+    return {"kernel": os.uname().release, "architecture": os.uname().machine, "cpu": model, "cpus": os.cpu_count(),
+            "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            "processes": sum(name.isdigit() for name in os.listdir("/proc")), "load": os.getloadavg()[0],
+            "date": time.strftime("%Y-%m-%d", time.gmtime()), "process_exporter": programs.process_exporter_version()}
+
+
+class Scenarios:
+    def __init__(self, context, sizes, say):
+        """`say` is told what goes on."""
+        self.context = context
+        self.sizes = sizes
+        self.say = say
+        self.readers = context.start(programs.Readers())
+        self.process_exporter = context.start(programs.ProcessExporter(context.directory))
+
+    # ---- CPU
+
+    def cpu(self):
+        """The workload that the figures to reach are about; what changes cost; the program's memory."""
+        members, mib = self.sizes.main
+        self.say("the rest of the host")
+        rest = {"samples": self._host_samples(self.sizes.main_rounds)}
+        self.say(f"{members} × {mib} MiB")
+        with support.Test() as context:
+            family = context.start(programs.Family(members, mib))
+            point = self._measure(family, members, mib, "small", self.sizes.main_rounds, rollup=True)
+            changes = self._changes(family)
+            return {"rest": rest, "point": point, "changes": changes, "peak_bytes": self._peak_bytes()}
+
+    def grid(self):
+        """All sizes, with small and with huge pages."""
+        points = []
+        for pages in ("small", "huge"):
+            for mib in self.sizes.grid_mib:
+                for members in self.sizes.grid_members:
+                    self.say(f"{members} × {mib} MiB, {pages} pages")
+                    points.append(self._grid_point(members, mib, pages))
+        return points
+
+    def _grid_point(self, members, mib, pages):
+        heap = mib << 20
+        tables = members * heap // 512 if pages == "small" else members * heap // HUGE_PAGE * 8
+        needed = heap + tables + MARGIN
+        if needed > available_bytes():
+            return {"members": members, "mib": mib, "pages": pages,
+                    "left_out": f"needs {needed / GIB:.1f} GiB of memory, {available_bytes() / GIB:.1f} GiB are free"}
+        with support.Test() as context:
+            family = context.start(programs.Family(members, mib, pages))
+            return self._measure(family, members, mib, pages, self.sizes.grid_rounds)
+
+    def _measure(self, family, members, mib, pages, rounds, rollup=False):
+        """Each reader once a round, in turn, so that what else the machine does hits all of them alike."""
+        point = {"members": members, "mib": mib, "pages": pages, "samples": {}}
+        if pages == "huge":
+            point["huge_share"] = family.huge_share()
+        self.readers.set_family(family)
+        self._sample(point, "first", lambda: self.readers.read("full"))
+        self.readers.read("incremental")
+        family.write(1)
+        self.readers.read("incremental")
+        self.process_exporter.scrape()
+        for _ in range(rounds):
+            self._sample(point, "bare", lambda: self.readers.read("bare"))
+            self._sample(point, "full", lambda: self.readers.read("full"))
+            self._sample(point, "process_exporter", self.process_exporter.read)
+            if rollup:
+                self._sample(point, "rollup", lambda: self.readers.read("rollup"))
+            self._changed(point, "changed", family, self.sizes.spread_writes)
+            self._sample(point, "unchanged", lambda: self.readers.read("incremental"))
+            self._changed(point, "changed_page", family, 1)
+        return point
+
+    def _changed(self, point, name, family, pages):
+        family.write(pages)
+        self._sample(point, name, lambda: self.readers.read("incremental"))
+
+    @staticmethod
+    def _sample(point, name, read):
+        point["samples"].setdefault(name, []).append(read())
+
+    def _changes(self, family):
+        """A pass by how many pages of one member were written before it."""
+        points = [{"changed": changed, "samples": {}} for changed in self.sizes.changes]
+        for _ in range(self.sizes.changes_rounds):
+            for point in points:
+                self._changed(point, "incremental", family, point["changed"])
+        return points
+
+    def _peak_bytes(self):
+        """Peak resident memory of the real program, which reads everything each second."""
+        with support.Test() as context:
+            exporter = context.start(
+                support.Exporter("--scan.interval=1s", "--scan.max-cpu=0", "--scan.full-every=0s"))
+            passes = "cow_scan_passes_total"
+            support.wait_for(lambda: exporter.scrape().value(passes, kind="full") >= 4, 120, "four passes", pause=0.5)
+            with open(f"/proc/{exporter.pid}/status", encoding="ascii") as status:
+                return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) * 1024
+
+    # ---- Many processes, much address space
+
+    def idle(self):
+        """Passes beside so many more processes that only sleep."""
+        points = []
+        for count in self.sizes.idle:
+            self.say(f"{count} idle processes")
+            with support.Test() as context:
+                context.start(programs.Sleepers(count))
+                time.sleep(SETTLE_SECONDS)
+                points.append({"processes": count, "samples": self._host_samples(self.sizes.idle_rounds)})
+        return points
+
+    def _host_samples(self, rounds):
+        point = {"samples": {}}
+        self.readers.set_processes(0, 0, ())
+        for _ in range(2):  # the second finds what the first one changed
+            self.readers.read("full")
+            self.readers.read("incremental")
+            self.process_exporter.scrape()
+        for _ in range(rounds):
+            self._sample(point, "full", lambda: self.readers.read("full"))
+            self._sample(point, "unchanged", lambda: self.readers.read("incremental"))
+            self._sample(point, "process_exporter", self.process_exporter.read)
+        return point["samples"]
+
+    def sparse(self):
+        """A process with 1 TiB without access and 1 TiB without swap space, 16 pages of it written, and one without, in
+        turn."""
+        result = {"plain": {"samples": {}}, "sparse": {"samples": {}}, "bare": []}
+        for number in range(self.sizes.sparse_rounds):
+            self.say(f"1 TiB, round {number + 1}")
+            for name, point in (("plain", result["plain"]), ("sparse", result["sparse"])):
+                with support.Test() as context:
+                    workload = context.start(support.Workload())
+                    if name == "sparse":
+                        result["bare"] += self._reserve(workload, bare=not result["bare"])
+                    for reader, samples in self._host_samples(self.sizes.sparse_samples).items():
+                        point["samples"].setdefault(reader, []).extend(samples)
+        return result
+
+    def _reserve(self, workload, bare):
+        """What the bare loop takes over it, if that is asked for."""
+        pages = (1 << 40) // PAGE
+        workload.do(f"map 0 none {pages} none")
+        address = int(workload.do(f"map 0 sparse {pages} noreserve"), 16)
+        workload.do(f"write 0 sparse 0 16 {pages // 16}")
+        if not bare:
+            return []
+        self.readers.set_processes(address, pages * PAGE, [workload.pid])
+        return [self.readers.read("bare")]
+
+    # ---- The target
+
+    def latency(self):
+        """What mmap, touch and munmap take in a process while others read it back to back."""
+        *cpus, last_cpu = sorted(os.sched_getaffinity(0))
+        if not cpus:
+            return {"left_out": "needs a CPU for the target and one for those who read it"}
+        points = []
+        with support.Test() as context:
+            readers = context.start(programs.Readers())
+            process_exporter = context.start(programs.ProcessExporter(context.directory))
+            # What the target waits for is the lock, not its CPU; nor does a reader wait for its own with the lock held.
+            programs.serve_first(readers.pid, cpus)
+            programs.serve_first(process_exporter.pid, cpus)
+            for children in self.sizes.latency_children:
+                with support.Test() as of_family:
+                    family = of_family.start(programs.Family(1 + children, self.sizes.latency_mib))
+                    programs.serve_first(family.pids[0], [last_cpu])
+                    # The bare loops read the target alone; passes and process-exporter all that there is.
+                    readers.set_processes(family.heap_address, family.heap_bytes, family.pids[:1])
+                    points += self._latencies(family, readers, process_exporter, children)
+        return points
+
+    def _latencies(self, family, readers, process_exporter, children):
+        watchers = ["nobody", "full", "incremental", "bare"]
+        if children == self.sizes.latency_children[0]:
+            watchers += ["rollup", "process_exporter"]
+        points = [{"children": children, "watcher": watcher, "rounds": []} for watcher in watchers]
+        for number in range(self.sizes.latency_rounds):
+            self.say(f"latency of a parent of {children}, round {number + 1}")
+            for point in points:
+                point["rounds"].append(self._latency(family, readers, process_exporter, point["watcher"]))
+        return points
+
+    def _latency(self, family, readers, process_exporter, watcher):
+        milliseconds = self.sizes.latency_milliseconds
+        reads = 0
+        if watcher == "nobody":
+            measured = family.do(f"latency {milliseconds}")
+        elif watcher == "process_exporter":
+            with _ScrapesBackToBack(process_exporter) as scrapes:
+                measured = family.do(f"latency {milliseconds}")
+            reads = scrapes.count
+        else:
+            readers.read(watcher)  # the first pass is another one
+            readers.begin(f"loop {watcher} {milliseconds + int(2 * SETTLE_SECONDS * 1000)}")
+            time.sleep(SETTLE_SECONDS)
+            measured = family.do(f"latency {milliseconds}")
+            reads = readers.answer()[0]
+        of_round = dict(zip(("count", "p50", "p99", "max", "stalled"), measured))
+        return {**of_round, "milliseconds": milliseconds, "reads": reads}
+
+    # ---- Scrapes
+
+    def scrape(self):
+        """The program's own scrapes with so many groups, by so many clients at once; and process-exporter's."""
+        points = []
+        with support.Test() as context:
+            context.start(programs.Sleepers(names=[f"service{number:03}" for number in range(self.sizes.groups)]))
+            exporter = context.start(support.Exporter())
+            support.wait_for(lambda: self._groups(exporter) >= self.sizes.groups, 30, "all groups", pause=0.5)
+            for clients in self.sizes.clients:
+                self.say(f"scrapes by {clients} clients")
+                points.append(self._scrapes("cow_exporter", exporter.pid, exporter.address.rsplit(":", 1)[1], clients))
+            points.append(self._scrapes("process-exporter", self.process_exporter.pid, self.process_exporter.port, 1))
+        return points
+
+    @staticmethod
+    def _groups(exporter):
+        return sum(name == "cow_processes" for name, _ in exporter.scrape().values)
+
+    def _scrapes(self, program, pid, port, clients):
+        milliseconds = self.sizes.scrape_milliseconds
+        before = programs.cpu_nanoseconds(pid)
+        count, body_bytes, p50, p99, most = self.readers.do(f"scrape {port} {clients} {milliseconds}")
+        return {"program": program, "clients": clients, "scrapes": count, "body_bytes": body_bytes, "p50": p50,
+                "p99": p99, "max": most, "milliseconds": milliseconds, "groups": self.sizes.groups,
+                "cpu": programs.cpu_nanoseconds(pid) - before}
+
+
+class _ScrapesBackToBack:
+    """Scrapes in a thread as long as it is entered."""
+
+    def __init__(self, exporter):
+        self.count = 0
+        self._exporter = exporter
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        while not self._end.is_set():
+            self._exporter.scrape()
+            self.count += 1
+
+    def __enter__(self):
+        self._thread.start()
+        time.sleep(SETTLE_SECONDS)
+        return self
+
+    def __exit__(self, *exception):
+        self._end.set()
+        self._thread.join()
