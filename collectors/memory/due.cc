@@ -42,7 +42,7 @@ bool IsDue(const Host& host, const Family& family, std::chrono::milliseconds ful
 bool AllAreDue(const Host& host, const Family& family, std::chrono::milliseconds full_every) {
   // A single process is not compared with anybody: what is read of it is little, or all there is to know.
   if (full_every.count() == 0 || !host.capabilities.frames || family.members.size() < 2) return true;
-  if (HostChanged(family.host, host.vmstat)) return true;
+  if (HostChanged(family.host, host.vmstat) || family.ledger.has_unmatched()) return true;
   // A page in swap counts as unresolved by what its relatives have at its address.
   const bool swapped = std::any_of(family.members.begin(), family.members.end(), [](const auto& member) {
     return member->process->status.swap_bytes.value_or(0) != 0;

@@ -466,7 +466,7 @@ void FamilyScanner::ShowMember(Family& family, uint64_t window, size_t reading) 
     if (!walk_.all && mapping.IsAnonymous()) return;
     Segment segment{&mapping, first, pages, {}};
     const bool whole = pages == pages_;
-    const bool as_first = !shown_.empty() && fresh && whole && segments_.front().pages == pages_ &&
+    const bool as_first = shown_entries_ != nullptr && fresh && whole && segments_.front().pages == pages_ &&
                           segments_.front().mapping->IsAnonymous() == mapping.IsAnonymous() &&
                           std::memcmp(shown_entries_, part.entries, pages_ * sizeof(uint64_t)) == 0;
     if (as_known) {
@@ -499,7 +499,7 @@ void FamilyScanner::ShowMember(Family& family, uint64_t window, size_t reading) 
       });
     }
   }
-  if (shown_.empty()) shown_entries_ = part.entries;
+  if (shown_.empty() && fresh) shown_entries_ = part.entries;
   shown_.push_back(shown);
 }
 
@@ -508,6 +508,7 @@ void FamilyScanner::Show(Family& family, uint64_t window, ScanObserver& observer
   shown_.clear();
   first_segment_.clear();
   shown_slots_.clear();
+  shown_entries_ = nullptr;
   for (size_t r = 0; r < readings_.size(); ++r) {
     Part& part = parts_[part_of_reading_[r]];
     const Slot slot = part.reader.member().slot;

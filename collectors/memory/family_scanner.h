@@ -127,7 +127,7 @@ class FamilyScanner {
   std::vector<MemberWindow> shown_;
   std::vector<SegmentTally> tallies_;
   std::vector<Slot> shown_slots_;
-  const uint64_t* shown_entries_ = nullptr;  // of the first one shown
+  const uint64_t* shown_entries_ = nullptr;  // of the first one shown, if they were read
   bool window_unsettled_ = false;
   std::vector<SmapsReading> smaps_;
 };

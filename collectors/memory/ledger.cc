@@ -18,7 +18,6 @@ void Ledger::BeginPass(std::span<const Slot> standing_for) { moved_.BeginPass(st
 
 void Ledger::Depart(Slot slot) {
   if (!IsDeparting(slot)) departing_.push_back(slot);
-  moved_.Depart(slot);
 }
 
 bool Ledger::IsDeparting(Slot slot) const {

@@ -96,6 +96,8 @@ class Ledger {
   // Nothing is recorded as shared.
   bool empty() const { return records_.empty() && moved_.empty(); }
   bool IsDeparting(Slot slot) const;
+  // The last pass found pages that somebody shares who is not known: the partner may be one who joins.
+  bool has_unmatched() const { return moved_.has_unmatched(); }
 
   // Bytes of heap that the records take, without what the allocator adds.
   size_t MemoryBytes() const;

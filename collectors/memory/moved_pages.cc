@@ -60,7 +60,6 @@ std::vector<uint64_t> WindowsWithFrames(const WindowRecords& records) {
 }  // namespace
 
 void MovedPages::BeginPass(std::span<const Slot> standing_for) {
-  standing_for_.assign(standing_for.begin(), standing_for.end());
   orphans_.clear();
   for (MovedPage& moved : moved_) {
     moved.recalled = std::find(standing_for.begin(), standing_for.end(), moved.slot) != standing_for.end();
@@ -143,27 +142,15 @@ void MovedPages::Finish(const FrameFacts& facts, std::span<const Slot> departing
   JudgeRecorded(facts, departing, judgement, groups);
   Unmatched unmatched = MatchOrphans(facts, judgement, groups);
   if (!unmatched.empty()) MatchRecords(unmatched, records, groups, sharing);
-  std::unordered_map<Slot, uint64_t> found;
   for (const auto& [frame, orphans] : unmatched) {
     if (orphans.size() > 1) {
       AddOrphans(groups[frame], orphans);
     } else {
-      ++found[orphans.front().slot];
+      ++sharing.unmatched_pages;
     }
   }
-  CountUnmatched(std::move(found), sharing);
+  has_unmatched_ = sharing.unmatched_pages != 0;
   Record(groups, sharing);
-}
-
-// Of members that were not read, those that were found when they were.
-void MovedPages::CountUnmatched(std::unordered_map<Slot, uint64_t> found, MovedSharing& sharing) {
-  for (const Slot slot : standing_for_) {
-    const auto known = unmatched_.find(slot);
-    found.erase(slot);
-    if (known != unmatched_.end()) found.insert(*known);
-  }
-  unmatched_ = std::move(found);
-  for (const auto& [slot, pages] : unmatched_) sharing.unmatched_pages += pages;
 }
 
 // What became of the pages that were matched before.

@@ -51,7 +51,6 @@ class MovedPages {
   // A pass begins: nothing is known yet about any page but those of members that are not read, because nothing of
   // theirs has changed.
   void BeginPass(std::span<const Slot> standing_for);
-  void Depart(Slot slot) { unmatched_.erase(slot); }
   // Recorded pages of one window, by page and slot.
   std::span<const MovedPage> In(uint64_t window) const;
   // Takes what a window's readings say of recorded pages.
@@ -67,6 +66,8 @@ class MovedPages {
   std::vector<uint64_t> Frames() const;
   void AddWindows(std::vector<uint64_t>& windows) const;
   bool empty() const { return moved_.empty(); }
+  // The last pass found pages whose partners are nobody's that is known.
+  bool has_unmatched() const { return has_unmatched_; }
   size_t MemoryBytes() const;
 
   // Judges recorded pages, then matches orphans by frame with them, with each other and with what `records` hold, which
@@ -84,14 +85,12 @@ class MovedPages {
   Unmatched MatchOrphans(const FrameFacts& facts, Judgement& judgement, Groups& groups);
   void MatchRecords(Unmatched& unmatched, WindowRecords& records, Groups& groups, MovedSharing& sharing) const;
   void Record(const Groups& groups, MovedSharing& sharing);
-  void CountUnmatched(std::unordered_map<Slot, uint64_t> found, MovedSharing& sharing);
 
   size_t pages_;
   uint64_t zero_frame_;
-  std::vector<MovedPage> moved_;                  // sorted by (page, slot)
-  std::vector<OrphanPage> orphans_;               // of this pass
-  std::vector<Slot> standing_for_;                // in this pass
-  std::unordered_map<Slot, uint64_t> unmatched_;  // pages that had no partner when their member was read last
+  std::vector<MovedPage> moved_;     // sorted by (page, slot)
+  std::vector<OrphanPage> orphans_;  // of this pass
+  bool has_unmatched_ = false;       // in the last pass
 };
 
 }  // namespace cow::memory

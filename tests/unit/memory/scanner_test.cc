@@ -514,7 +514,8 @@ TEST_F(ScannerTest, FamilyIsDueWhenSomethingMoved) {
   };
   const auto read = [this] {
     Sums sums;
-    EXPECT_TRUE(scanner_->ScanFamily(*families_->families().front(), PassOptions{.full_every = std::chrono::hours(1)}, sums));
+    EXPECT_TRUE(
+        scanner_->ScanFamily(*families_->families().front(), PassOptions{.full_every = std::chrono::hours(1)}, sums));
     families_->Settle(*families_->families().front(), [](const Family&, const Member&) {});
   };
   read();
