@@ -647,6 +647,9 @@ void Engine::Impl::PublishSelf(MetricWriter& writer) const {
   writer.Begin("cow_scan_windows_read_again_total", "Windows read again because their verdict was new.",
                MetricType::Counter);
   writer.Add({}, static_cast<double>(counters.windows_read_again));
+  writer.Begin("cow_scan_unchanged_windows_total",
+               "Windows that were not compared, because they read as at the look before.", MetricType::Counter);
+  writer.Add({}, static_cast<double>(counters.windows_unchanged));
   writer.Begin("cow_scan_unstable_pages_total",
                "Pages that kept changing under the reads and were left for the next pass.", MetricType::Counter);
   writer.Add({}, static_cast<double>(counters.unstable_pages));
@@ -665,6 +668,8 @@ void Engine::Impl::PublishSelf(MetricWriter& writer) const {
   }
   writer.Begin("cow_ledger_bytes", "Memory of the records of shared pages.", MetricType::Gauge);
   writer.Add({}, static_cast<double>(families_.MemoryBytes()));
+  writer.Begin("cow_scan_looks_bytes", "Memory of what each process showed at its latest look.", MetricType::Gauge);
+  writer.Add({}, static_cast<double>(families_.LooksBytes()));
   writer.Begin("cow_groups_overflowed", "Groups beyond the limit, added up in group _other.", MetricType::Gauge);
   writer.Add({}, static_cast<double>(groups_.overflowed()));
   writer.Begin("cow_scrape_collector_duration_seconds", "Time the collector took in the last pass.", MetricType::Gauge);

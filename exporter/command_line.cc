@@ -128,7 +128,7 @@ void AddFlags(CLI::App& app, CommandLine& result) {
            &config::ParseScanInterval, result.scan_interval);
   AddValue(app, "--scan.max-cpu", "SHARE", "Share of one CPU for scanning, 0: no limit (default: 0.1)",
            &config::ParseMaxCpu, result.scan_max_cpu);
-  AddValue(app, "--scan.full-every", "DURATION", "Read everything at least this often (default: 10m)",
+  AddValue(app, "--scan.full-every", "DURATION", "Read each process at least this often (default: 10m)",
            &config::ParseFullEvery, result.scan_full_every);
 
   AddValue(app, "--log.level", "LEVEL", "debug, info, warn or error (default: info)", &ParseLogLevel, result.log_level);

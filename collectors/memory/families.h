@@ -123,7 +123,8 @@ class Families {
   // After a completed pass over a family: forgets members that are settled. They are handed to `on_end`.
   void Settle(Family& family, const std::function<void(const Family&, const Member&)>& on_end);
 
-  size_t MemoryBytes() const;
+  size_t MemoryBytes() const;  // of the ledgers
+  size_t LooksBytes() const;
 
  private:
   struct Candidate {
