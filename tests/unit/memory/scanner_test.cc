@@ -558,5 +558,158 @@ TEST_F(ScannerTest, FamilyIsDueWhenSomethingMoved) {
   EXPECT_TRUE(due(std::chrono::hours(1)));
 }
 
+// Members whose signals did not move are not read.
+class IncrementalScanTest : public ScannerTest {
+ protected:
+  static constexpr uint64_t kPageBytes = test::kFixturePageBytes;
+  static constexpr auto kFullEvery = std::chrono::hours(1);
+
+  // A root and three children that share eight pages, seen by two passes.
+  void StartFamily() {
+    host_.tree().WriteFile("proc/vmstat", "pswpin 0\npswpout 0\npgmigrate_success 0\n");
+    host_.Add(100).MapPages(kHeap, 8, 1000, "[heap]");
+    for (const pid_t child : {101, 102, 103}) host_.Fork(100, child);
+    Start();
+    Scan();
+    Scan();
+    EXPECT_EQ(Scan().pages_read, 0U);
+  }
+
+  struct Result {
+    Sums sums;
+    uint64_t pages_read = 0;
+    uint64_t reads = 0;
+  };
+  Result Scan() {
+    host_.Sync();
+    EXPECT_TRUE(table_->Update());
+    families_->Update(*table_, scanner_->probe());
+    scanner_->BeginPass();
+    const PassOptions options{.full_every = kFullEvery};
+    const ScanCounters before = scanner_->counters();
+    Result result;
+    for (const auto& family : families_->families()) {
+      if (!scanner_->IsDue(*family, options)) continue;
+      EXPECT_TRUE(scanner_->ScanFamily(*family, options, result.sums));
+      families_->Settle(*family, [](const Family&, const Member&) {});
+    }
+    result.pages_read = scanner_->counters().pagemap_pages - before.pagemap_pages;
+    result.reads = scanner_->counters().pagemap_reads - before.pagemap_reads;
+    return result;
+  }
+  void Touch(pid_t pid) { ++host_.At(pid).minor_faults; }
+};
+
+TEST_F(IncrementalScanTest, UnchangedWindowsAreNotShown) {
+  StartFamily();
+  Touch(102);
+  const Result result = Scan();
+  EXPECT_EQ(result.pages_read, 8U) << "the one whose signals moved, and nobody else";
+  EXPECT_TRUE(result.sums.windows.empty());
+  EXPECT_EQ(result.sums.unchanged, std::vector<uint64_t>{kHeap >> 21});
+  EXPECT_EQ(result.sums.families, 1);
+}
+
+TEST_F(IncrementalScanTest, OneOtherHolderIsAskedForThePage) {
+  StartFamily();
+  host_.At(102).SetPage(kHeap + 3 * kPageBytes, 2000);
+  Touch(102);
+  const Result result = Scan();
+  EXPECT_EQ(result.sums.breaks, 1U);
+  EXPECT_EQ(result.sums.exposure, 8 * 3 - 1);
+  EXPECT_EQ(result.sums.all.anon, 32U) << "members that were not read are shown as they were";
+  EXPECT_EQ(result.sums.by_pid.at(101).anon_shared, 8U);
+  EXPECT_EQ(result.sums.by_pid.at(102).anon_shared, 7U);
+  EXPECT_EQ(result.pages_read, 8U + 1U);
+  EXPECT_EQ(result.reads, 2U);
+}
+
+TEST_F(IncrementalScanTest, FramesThatMovedTogetherAreNoBreaks) {
+  StartFamily();
+  for (const pid_t pid : {100, 101, 102, 103}) host_.At(pid).SetPage(kHeap, 3000);
+  host_.forked_frames.insert(3000);
+  host_.At(102).SetPage(kHeap + kPageBytes, 2000);
+  Touch(102);
+  const Result result = Scan();
+  EXPECT_EQ(result.sums.breaks, 1U);
+  EXPECT_EQ(result.sums.unshared, 0U);
+  EXPECT_EQ(result.sums.exposure, 8 * 3 - 1);
+  EXPECT_GE(result.pages_read, 8U * 4U) << "what is remembered was not so: everybody is read";
+  // And from then on they are known.
+  host_.At(103).SetPage(kHeap, 2001);
+  Touch(103);
+  EXPECT_EQ(Scan().sums.breaks, 1U);
+}
+
+// A partner's page changed without any signal of the partner: the page that is left to one is mapped once.
+TEST_F(IncrementalScanTest, PageMappedOnceIsNotTakenForShared) {
+  StartFamily();
+  for (const pid_t pid : {100, 101, 103}) {
+    host_.At(pid).SetPage(kHeap, 5000 + static_cast<uint64_t>(pid));
+  }
+  host_.At(102).SetPage(kHeap + kPageBytes, 2000);
+  Touch(102);
+  const Result result = Scan();
+  EXPECT_EQ(result.sums.breaks, 3U + 1U);
+  EXPECT_EQ(result.sums.exposure, 6 * 3 + 2);
+}
+
+TEST_F(IncrementalScanTest, ExitTellsOfThoseWhoStay) {
+  StartFamily();
+  host_.At(101).SetPage(kHeap, 2000);
+  Touch(101);
+  Scan();
+  host_.Exit(103);
+  Result result = Scan();
+  EXPECT_EQ(result.sums.unshared, 0U);
+  EXPECT_EQ(result.sums.exposure, 7 * 2 + 1);
+  EXPECT_EQ(result.sums.all.anon, 24U);
+  EXPECT_EQ(result.pages_read, 0U) << "others still share all of it";
+  host_.Exit(102);
+  result = Scan();
+  EXPECT_EQ(result.sums.unshared, 1U);
+  EXPECT_EQ(result.sums.exposure, 7);
+}
+
+TEST_F(IncrementalScanTest, NewcomerIsComparedWithItsParent) {
+  StartFamily();
+  host_.At(101).MapPages(kFar, 4, 4000, "");
+  Touch(101);
+  Scan();
+  host_.Fork(101, 104, 300);
+  host_.At(104).SetPage(kFar, 4100);
+  host_.At(104).SetPage(kHeap, 4101);
+  const Result result = Scan();
+  EXPECT_EQ(result.sums.breaks, 2U);
+  EXPECT_EQ(result.sums.exposure, 8 * 4 - 1 + 3);
+  EXPECT_EQ(result.sums.unmatched, 0U);
+}
+
+// The pages that a member which is not read is remembered by are not all it has: its sums are no other's.
+TEST_F(IncrementalScanTest, SumsOfAMemberAreItsOwn) {
+  StartFamily();
+  host_.At(100).MapPages(kHeap + 8 * kPageBytes, 4, 6000, "");
+  Touch(100);
+  Scan();
+  host_.At(101).Drop(kHeap + 7 * kPageBytes);
+  Touch(101);
+  Scan();
+  host_.At(103).SetPage(kHeap + 6 * kPageBytes, 2000);
+  Touch(103);
+  const Result result = Scan();
+  EXPECT_EQ(result.sums.by_pid.at(100).anon, 12U);
+  EXPECT_EQ(result.sums.by_pid.at(101).anon, 7U);
+  EXPECT_EQ(result.sums.by_pid.at(102).anon, 8U);
+  EXPECT_EQ(result.sums.by_pid.at(103).anon, 8U);
+  EXPECT_EQ(result.sums.breaks, 1U);
+}
+
+TEST_F(IncrementalScanTest, EverybodyIsReadWhereTheHostSwapped) {
+  StartFamily();
+  host_.tree().WriteFile("proc/vmstat", "pswpin 0\npswpout 7\npgmigrate_success 0\n");
+  EXPECT_EQ(Scan().pages_read, 32U);
+  EXPECT_EQ(Scan().pages_read, 0U);
+}
+
 }  // namespace
 }  // namespace cow::memory
