@@ -121,10 +121,10 @@ size_t Looks::MemoryBytes() const {
   constexpr size_t kTreeNode = 4 * sizeof(void*);
   size_t bytes = windows_.bucket_count() * sizeof(void*);
   for (const auto& [window, looks] : windows_) {
-    bytes += kListNode + sizeof(looks) + looks.capacity() * sizeof(Look);
+    bytes += kListNode + sizeof(std::vector<Look>) + looks.capacity() * sizeof(Look);
   }
   for (const auto& [tallies, uses] : shared_) {
-    bytes += kTreeNode + sizeof(tallies) + sizeof(uses) + tallies.capacity() * sizeof(SegmentTally);
+    bytes += kTreeNode + sizeof(Shared::value_type) + tallies.capacity() * sizeof(SegmentTally);
   }
   return bytes;
 }

@@ -1,8 +1,8 @@
 // What the entries of one mapping within one window add up to.
 #pragma once
 
-#include <compare>
 #include <cstdint>
+#include <tuple>
 
 namespace cow::memory {
 
@@ -19,7 +19,14 @@ struct SegmentTally {
   uint32_t huge_pmd = 0;  // base pages mapped by a PMD, the zero page's not in it
 
   uint64_t Present() const { return uint64_t{anon} + zero_base + zero_huge + cache_once + cache_more; }
-  auto operator<=>(const SegmentTally&) const = default;
+  bool operator==(const SegmentTally&) const = default;
+  bool operator<(const SegmentTally& other) const {
+    const auto all = [](const SegmentTally& t) {
+      return std::tie(t.anon, t.anon_shared, t.anon_multiple, t.zero_base, t.zero_huge, t.cache_once, t.cache_more,
+                      t.swapped, t.huge_pmd);
+    };
+    return all(*this) < all(other);
+  }
 };
 
 }  // namespace cow::memory
