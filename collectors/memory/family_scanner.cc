@@ -253,14 +253,18 @@ uint64_t FamilyScanner::Fingerprint(Part& part, uint64_t window) {
 // Everybody who was read shows what he showed at the look before, and nobody left.
 bool FamilyScanner::IsUnchanged(const Family& family, uint64_t window) const {
   if (!walk_.keep_looks || walk_.show_all || walk_.ksm_in_use || walk_.swapped_in) return false;
+  const std::span<const Looks::Look> looks = family.looks.At(window);
+  size_t known = 0;
+  for (const Looks::Look& look : looks) known += look.known ? 1U : 0U;
   size_t here = 0;
   for (const Part& part : parts_) {
-    const uint64_t fingerprint = family.looks.Fingerprint(window, part.reader.member().slot);
-    if (part.maps_window && fingerprint != part.fingerprint) return false;
-    const bool stands = !part.due && part.reader.alive() && family.looks.Has(window, part.reader.member().slot);
+    const Slot slot = part.reader.member().slot;
+    const bool has_look = slot < looks.size() && looks[slot].known;
+    if (part.maps_window && (!has_look || looks[slot].fingerprint != part.fingerprint)) return false;
+    const bool stands = !part.due && part.reader.alive() && has_look;
     if (part.maps_window || stands) ++here;
   }
-  return here == family.looks.Count(window) && !family.ledger.IsRestless(window);
+  return here == known && !family.ledger.IsRestless(window);
 }
 
 // Calls visit(mapping, first page within the window, pages) for the member's mappings there, in ascending order.

@@ -49,19 +49,25 @@ uint64_t MixFingerprint(uint64_t fingerprint, uint64_t number) {
   return mixed == 0 ? 1 : mixed;
 }
 
-uint64_t Looks::Fingerprint(uint64_t window, Slot slot) const {
+std::span<const Looks::Look> Looks::At(uint64_t window) const {
   const auto found = windows_.find(window);
-  return found == windows_.end() || found->second.size() <= slot ? 0 : found->second[slot].fingerprint;
+  return found == windows_.end() ? std::span<const Look>() : std::span<const Look>(found->second);
+}
+
+uint64_t Looks::Fingerprint(uint64_t window, Slot slot) const {
+  const std::span<const Look> looks = At(window);
+  return slot < looks.size() ? looks[slot].fingerprint : 0;
 }
 
 bool Looks::Has(uint64_t window, Slot slot) const {
-  const auto found = windows_.find(window);
-  return found != windows_.end() && slot < found->second.size() && found->second[slot].known;
+  const std::span<const Look> looks = At(window);
+  return slot < looks.size() && looks[slot].known;
 }
 
 std::span<const SegmentTally> Looks::Tallies(uint64_t window, Slot slot) const {
-  if (!Has(window, slot)) return {};
-  return windows_.find(window)->second[slot].tallies->first;
+  const std::span<const Look> looks = At(window);
+  if (slot >= looks.size() || !looks[slot].known) return {};
+  return looks[slot].tallies->first;
 }
 
 void Looks::Store(uint64_t window, Slot slot, uint64_t fingerprint, std::span<const SegmentTally> tallies) {
@@ -98,10 +104,8 @@ void Looks::Retain(uint64_t window, std::span<const Slot> slots) {
 }
 
 size_t Looks::Count(uint64_t window) const {
-  const auto found = windows_.find(window);
-  if (found == windows_.end()) return 0;
-  return static_cast<size_t>(
-      std::count_if(found->second.begin(), found->second.end(), [](const Look& look) { return look.known; }));
+  const std::span<const Look> looks = At(window);
+  return static_cast<size_t>(std::count_if(looks.begin(), looks.end(), [](const Look& look) { return look.known; }));
 }
 
 void Looks::Clear() {

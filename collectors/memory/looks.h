@@ -23,6 +23,14 @@ uint64_t MixFingerprint(uint64_t fingerprint, uint64_t number);
 
 class Looks {
  public:
+  // Few lists of tallies stand for most looks: they are kept once.
+  using Shared = std::map<std::vector<SegmentTally>, uint64_t>;  // how many looks have it
+  struct Look {
+    uint64_t fingerprint = 0;  // 0: to be looked at again whatever it shows
+    Shared::iterator tallies;
+    bool known = false;
+  };
+
   Looks() = default;
   Looks(const Looks&) = delete;
   Looks& operator=(const Looks&) = delete;
@@ -39,6 +47,8 @@ class Looks {
   void Retain(uint64_t window, std::span<const Slot> slots);
   void Clear();
 
+  // All looks of a window, by slot. Valid until the next call of Store or Retain.
+  std::span<const Look> At(uint64_t window) const;
   // How many members' looks stand for the window.
   size_t Count(uint64_t window) const;
 
@@ -48,14 +58,6 @@ class Looks {
   size_t MemoryBytes() const;
 
  private:
-  // Few lists of tallies stand for most looks: they are kept once.
-  using Shared = std::map<std::vector<SegmentTally>, uint64_t>;  // how many looks have it
-  struct Look {
-    uint64_t fingerprint = 0;
-    Shared::iterator tallies;
-    bool known = false;
-  };
-
   void Drop(Look& look);
 
   std::unordered_map<uint64_t, std::vector<Look>> windows_;  // by slot
