@@ -26,6 +26,7 @@
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/process_list.h"
 #include "collectors/procfs/system.h"
+#include "collectors/scan_order.h"
 #include "collectors/worker_threads.h"
 
 namespace cow::collectors {
@@ -84,6 +85,17 @@ struct CgroupOfPath {
   uint64_t used = 0;  // pass that asked for it last
 };
 
+// Of the members since they were read: what their page tables would show. Of those that were not, all there were.
+uint64_t FaultsSinceRead(const Family& family) {
+  uint64_t faults = 0;
+  for (const auto& member : family.members) {
+    const procfs::Stat& stat = member->process->stat;
+    const uint64_t before = member->read_at ? member->read_at->minor_faults + member->read_at->major_faults : 0;
+    faults += stat.minor_faults + stat.major_faults - before;
+  }
+  return faults;
+}
+
 // What the engine keeps of a family.
 struct FamilyState {
   std::string group_name;           // the one asked for; where there was no room for it, `group` is the overflow's
@@ -97,6 +109,7 @@ struct FamilyState {
   std::vector<int64_t> pass_cells;                    // of the last completed pass
   WindowCells lonely;                                 // a process without relatives: its windows in one
   WindowCells lonely_pending;                         // of the pass under way
+  uint64_t resident_pages = 0;                        // of the members, by the kernel's sums, at the pass under way
   uint64_t unread_pages = 0;
   std::array<uint64_t, kUnreadReasons.size()> unread{};
   std::array<bool, memory::kModes> modes{};
@@ -226,6 +239,7 @@ class Engine::Impl {
     std::optional<SystemTime> oldest_read;
     std::optional<SystemTime> oldest_child;
     std::vector<const FamilyState*> members;
+    bool has_unseen = false;  // a family that no pass was completed over
 
     bool Has(memory::Mode mode) const { return modes.at(static_cast<size_t>(mode)); }
     bool HasUnreadable() const { return Has(memory::Mode::kNoPagemap) || Has(memory::Mode::kNone); }
@@ -263,7 +277,7 @@ class Engine::Impl {
   void DescribeRoot(const memory::Process& root, FamilyState& state) const;
   const std::optional<procfs::CgroupMemory>& MemoryOfCgroup(const std::string& path, const procfs::Cgroups& cgroups);
   void ShowPass(const Family& family);
-  // Of the families: those to be scanned in this pass. The others are as they were.
+  // Those to be scanned in this pass, in this order. The others are as they were.
   std::vector<Family*> TakeDue(const memory::PassOptions& options);
   // False if the pass was abandoned.
   bool ScanAll(const std::vector<Family*>& due, const memory::PassOptions& options);
@@ -373,6 +387,10 @@ void Engine::Impl::Assign(const Family& family, SteadyClock::time_point now) {
   FamilyState& state = states_[family.id];
   state.pass = pass_;
   state.ledger_bytes = family.ledger.MemoryBytes();
+  state.resident_pages = 0;
+  for (const auto& member : family.members) {
+    state.resident_pages += member->process->ResidentBytes() / geometry_.page_bytes;
+  }
   if (state.window_sum.empty()) {
     state.window_sum.assign(gauges_, 0);
     state.family_cells.assign(gauges_, 0);
@@ -449,15 +467,23 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
 };
 
 std::vector<Family*> Engine::Impl::TakeDue(const memory::PassOptions& options) {
-  std::vector<Family*> due;
+  std::vector<std::pair<Staleness, Family*>> stale;
   for (const auto& family : families_.families()) {
-    if (family->members.empty() || scanner_.IsDue(*family, options)) {
-      due.push_back(family.get());
+    FamilyState& state = states_.at(family->id);
+    const SystemTime now = std::chrono::system_clock::now();
+    if (!family->members.empty() && !scanner_.IsDue(*family, options)) {
+      skipped_members_ += family->members.size();
+      state.verified_at = now;
       continue;
     }
-    skipped_members_ += family->members.size();
-    states_[family->id].verified_at = std::chrono::system_clock::now();
+    Staleness staleness{std::nullopt, FaultsSinceRead(*family), state.resident_pages, family->id};
+    if (state.completed) staleness.age = now - std::max(state.read_at, state.verified_at);
+    stale.emplace_back(staleness, family.get());
   }
+  std::sort(stale.begin(), stale.end(), [](const auto& a, const auto& b) { return ReadBefore(a.first, b.first); });
+  std::vector<Family*> due;
+  due.reserve(stale.size());
+  for (const auto& [staleness, family] : stale) due.push_back(family);
   return due;
 }
 
@@ -585,7 +611,15 @@ void Engine::Impl::AddFamily(const FamilyState& state, SystemTime horizon, Group
     if (read_at >= horizon) group.covered_pages += pages;
     if (!group.oldest_read || read_at < *group.oldest_read) group.oldest_read = read_at;
   };
-  for (const auto& [number, cells] : state.windows) rest(cells.read_at, cells.present_pages);
+  uint64_t seen = 0;
+  for (const auto& [number, cells] : state.windows) {
+    rest(cells.read_at, cells.present_pages);
+    seen += cells.present_pages;
+  }
+  if (!state.completed && state.pass == pass_ && state.resident_pages != 0) {
+    group.has_unseen = true;
+    group.known_pages += state.resident_pages - std::min(state.resident_pages, seen);
+  }
   uint64_t unread = 0;
   for (const uint64_t count : state.unread) unread += count;
   const bool lonely = state.completed && state.windows.empty() && state.members > unread;
@@ -695,7 +729,7 @@ void Engine::Impl::PublishKnowledge(const std::map<std::string, GroupState>& gro
   writer.Begin("cow_scan_coverage_ratio", "Share of the group's resident pages that the last values rest on.",
                MetricType::Gauge);
   for (const auto& [name, state] : groups) {
-    if (state.members.empty()) continue;
+    if (state.members.empty() && !state.has_unseen) continue;
     const auto known = static_cast<double>(state.known_pages);
     writer.AddFor(name, {}, known == 0 ? 1 : static_cast<double>(state.covered_pages) / known);
   }
