@@ -247,10 +247,4 @@ void Families::Settle(Family& family, const std::function<void(const Family&, co
   }
 }
 
-size_t Families::MemoryBytes() const {
-  size_t bytes = 0;
-  for (const auto& family : families_) bytes += family->ledger.MemoryBytes();
-  return bytes;
-}
-
 }  // namespace cow::memory

@@ -45,11 +45,11 @@ class Watching : public PassControl {
 
 // All values that do not depend on when something is read.
 std::map<std::string, double> ValuesOf(const Engine& engine) {
-  static const std::set<std::string> kOfTime = {"cow_scan_timestamp_seconds", "cow_scrape_collector_duration_seconds",
+  static const std::set<std::string> of_time = {"cow_scan_timestamp_seconds", "cow_scrape_collector_duration_seconds",
                                                 "cow_scan_rests_total"};
   std::map<std::string, double> values;
   for (const prometheus::MetricFamily& family : engine.Collect()) {
-    if (kOfTime.contains(family.name)) continue;
+    if (of_time.contains(family.name)) continue;
     for (const prometheus::ClientMetric& metric : family.metric) {
       std::string series = family.name;
       for (const auto& label : metric.label) series.append(",").append(label.name).append("=").append(label.value);

@@ -17,6 +17,7 @@ using std::chrono::seconds;
 std::vector<uint64_t> Order(std::vector<Staleness> families) {
   std::sort(families.begin(), families.end(), &ReadBefore);
   std::vector<uint64_t> ids;
+  ids.reserve(families.size());
   for (const Staleness& each : families) ids.push_back(each.family);
   return ids;
 }
