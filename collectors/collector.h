@@ -5,7 +5,8 @@
 // sum of each window's latest reading and counters outlive the processes. Adding a collector is one file that
 // implements this interface and one line in registry.cc.
 //
-// All calls come from the scanning thread. A collector that throws loses its own metrics for that pass, nobody else's.
+// Calls come from whichever thread scans, one at a time. A collector that throws loses its own metrics for that pass,
+// nobody else's.
 #pragma once
 
 #include <prometheus/metric_family.h>

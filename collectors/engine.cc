@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <limits>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <stdexcept>
@@ -24,6 +26,8 @@
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/process_list.h"
 #include "collectors/procfs/system.h"
+#include "collectors/scan_order.h"
+#include "collectors/worker_threads.h"
 
 namespace cow::collectors {
 namespace {
@@ -81,6 +85,17 @@ struct CgroupOfPath {
   uint64_t used = 0;  // pass that asked for it last
 };
 
+// Of the members since they were read: what their page tables would show. Of those that were not, all there were.
+uint64_t FaultsSinceRead(const Family& family) {
+  uint64_t faults = 0;
+  for (const auto& member : family.members) {
+    const procfs::Stat& stat = member->process->stat;
+    const uint64_t before = member->read_at ? member->read_at->minor_faults + member->read_at->major_faults : 0;
+    faults += stat.minor_faults + stat.major_faults - before;
+  }
+  return faults;
+}
+
 // What the engine keeps of a family.
 struct FamilyState {
   std::string group_name;           // the one asked for; where there was no room for it, `group` is the overflow's
@@ -94,6 +109,7 @@ struct FamilyState {
   std::vector<int64_t> pass_cells;                    // of the last completed pass
   WindowCells lonely;                                 // a process without relatives: its windows in one
   WindowCells lonely_pending;                         // of the pass under way
+  uint64_t resident_pages = 0;                        // of the members, by the kernel's sums, at the pass under way
   uint64_t unread_pages = 0;
   std::array<uint64_t, kUnreadReasons.size()> unread{};
   std::array<bool, memory::kModes> modes{};
@@ -109,19 +125,23 @@ struct FamilyState {
   procfs::CgroupNames names;
   std::string cgroup_path;
   std::optional<procfs::CgroupMemory> cgroup_memory;
+  size_t ledger_bytes = 0;
+  size_t looks_bytes = 0;  // at the end of the last pass over it
   uint64_t pass = 0;
 };
 
 }  // namespace
 
-class Engine::Impl : private memory::ScanObserver {
+class Engine::Impl {
  public:
   Impl(procfs::Root root, EngineOptions options, std::span<const Registration> registry)
       : root_(std::move(root)),
         options_(std::move(options)),
         geometry_(ReadGeometry(root_)),
         table_(root_, options_.max_processes, KeptFiles()),
-        scanner_(root_, geometry_),
+        scanner_(root_, geometry_, options_.threads),
+        workers_(scanner_.threads()),
+        scan_counters_(scanner_.threads()),
         families_(geometry_, scanner_.zero_frame(), options_.ledger_bytes),
         groups_(options_.max_groups, 0) {
     for (const std::string& name : options_.collectors) {
@@ -165,18 +185,9 @@ class Engine::Impl : private memory::ScanObserver {
     if (table_.over_limit() + nameless > 0) groups_.Find(Groups::kOverflow, begin);
     if (const auto denied = table_.unreadable().find(ErrorKind::kDenied); denied != table_.unreadable().end())
       notices_.NoteNameless(Groups::kOverflow, denied->second);
-    uint64_t skipped = 0;
     for (const auto& family : families_.families()) Assign(*family, begin);
-    for (const auto& family : families_.families()) {
-      if (!family->members.empty() && !scanner_.IsDue(*family, pass_options)) {
-        skipped += family->members.size();
-        states_[family->id].verified_at = std::chrono::system_clock::now();
-        continue;
-      }
-      if (!scanner_.ScanFamily(*family, pass_options, *this)) return false;
-      skipped += skipped_members_;
-      families_.Settle(*family, [this](const Family& owner, const Member& member) { OnEnd(owner, member); });
-    }
+    skipped_members_ = 0;
+    if (!ScanAll(TakeDue(pass_options), pass_options)) return false;
     for (const auto& family : families_.families()) {
       if (!control_->Continue()) return false;
       ShowPass(*family);
@@ -195,13 +206,14 @@ class Engine::Impl : private memory::ScanObserver {
     }
     std::erase_if(cgroups_, [this](const auto& item) { return item.second.used != pass_; });
     groups_.EndPass(begin, SteadyClock::now());
-    skipped_processes_ = skipped;
-    ++(skipped == 0 ? full_passes_ : incremental_passes_);
+    skipped_processes_ = skipped_members_;
+    ++(skipped_members_ == 0 ? full_passes_ : incremental_passes_);
     return true;
   }
 
   std::vector<prometheus::MetricFamily> Collect() const;
   std::vector<ModeNotice> TakeNotices() { return notices_.Take(); }
+  std::chrono::nanoseconds HelperCpuTime() const { return workers_.CpuTime(); }
 
   bool NewForks() {
     if (!fork_watch_) {
@@ -212,6 +224,8 @@ class Engine::Impl : private memory::ScanObserver {
   }
 
  private:
+  class ScanThread;
+
   // The sums of one group over its families.
   struct GroupState {
     std::vector<int64_t> gauges;
@@ -226,6 +240,7 @@ class Engine::Impl : private memory::ScanObserver {
     std::optional<SystemTime> oldest_read;
     std::optional<SystemTime> oldest_child;
     std::vector<const FamilyState*> members;
+    bool has_unseen = false;  // a family that no pass was completed over
 
     bool Has(memory::Mode mode) const { return modes.at(static_cast<size_t>(mode)); }
     bool HasUnreadable() const { return Has(memory::Mode::kNoPagemap) || Has(memory::Mode::kNone); }
@@ -263,11 +278,14 @@ class Engine::Impl : private memory::ScanObserver {
   void DescribeRoot(const memory::Process& root, FamilyState& state) const;
   const std::optional<procfs::CgroupMemory>& MemoryOfCgroup(const std::string& path, const procfs::Cgroups& cgroups);
   void ShowPass(const Family& family);
-  void OnWindow(const WindowView& view) override;
-  void OnUnchanged(const Family& family, uint64_t window) override;
-  void OnFamily(const FamilyView& view) override;
+  // Those to be scanned in this pass, in this order. The others are as they were.
+  std::vector<Family*> TakeDue(const memory::PassOptions& options);
+  // False if the pass was abandoned.
+  bool ScanAll(const std::vector<Family*>& due, const memory::PassOptions& options);
+  void OnWindow(const WindowView& view);
+  void OnUnchanged(const Family& family, uint64_t window);
+  void OnFamily(const FamilyView& view);
   void OnEnd(const Family& family, const Member& member);
-  bool Continue() override { return control_->Continue(); }
   void ReadHostSaved();
   SystemTime StartOf(const memory::Process& process) const;  // the boot time must be known
   std::map<std::string, GroupState> SumGroups() const;
@@ -283,6 +301,11 @@ class Engine::Impl : private memory::ScanObserver {
   memory::ProcessTable table_;
   std::optional<ForkWatch> fork_watch_;  // of those who ask
   memory::Scanner scanner_;
+  WorkerThreads workers_;
+  // While more than one thread scans, held for all that follows and for every call of a collector or of control_.
+  std::mutex mutex_;
+  std::vector<memory::ScanCounters> scan_counters_;  // by thread, as of its last window
+  bool abandoned_ = false;                           // the pass under way
   memory::Needs needs_;
   memory::Families families_;
   Groups groups_;
@@ -298,7 +321,7 @@ class Engine::Impl : private memory::ScanObserver {
   uint64_t full_passes_ = 0;
   uint64_t incremental_passes_ = 0;
   uint64_t skipped_processes_ = 0;  // in the last completed pass
-  uint64_t skipped_members_ = 0;    // of the family scanned last
+  uint64_t skipped_members_ = 0;    // in the pass under way
   SystemTime pass_begin_;
   std::unordered_map<std::string, CgroupOfPath> cgroups_;
   std::optional<double> host_saved_;  // bytes
@@ -364,6 +387,11 @@ const std::optional<procfs::CgroupMemory>& Engine::Impl::MemoryOfCgroup(const st
 void Engine::Impl::Assign(const Family& family, SteadyClock::time_point now) {
   FamilyState& state = states_[family.id];
   state.pass = pass_;
+  state.ledger_bytes = family.ledger.MemoryBytes();
+  state.resident_pages = 0;
+  for (const auto& member : family.members) {
+    state.resident_pages += member->process->ResidentBytes() / geometry_.page_bytes;
+  }
   if (state.window_sum.empty()) {
     state.window_sum.assign(gauges_, 0);
     state.family_cells.assign(gauges_, 0);
@@ -383,6 +411,95 @@ void Engine::Impl::Assign(const Family& family, SteadyClock::time_point now) {
     state.cgroup_memory = MemoryOfCgroup(state.cgroup_path, root.cgroups);
   }
   state.group = &groups_.Find(state.group_name, now)->second;
+}
+
+// One thread's scanning: what it finds goes to the engine under the lock, which it needs only where it is not the only
+// one.
+class Engine::Impl::ScanThread : public memory::ScanObserver {
+ public:
+  ScanThread(Impl& engine, size_t thread) : engine_(engine), thread_(thread) {}
+
+  // False if the pass was abandoned.
+  bool Scan(Family& family, const memory::PassOptions& options) {
+    state_ = &engine_.states_.at(family.id);
+    family_ = &family;
+    if (!engine_.scanner_.ScanFamily(family, options, *this, thread_)) return false;
+    const auto lock = Lock();
+    engine_.families_.Settle(family,
+                             [this](const Family& owner, const Member& member) { engine_.OnEnd(owner, member); });
+    TellProgress();
+    state_->looks_bytes = family.looks.MemoryBytes();
+    return true;
+  }
+
+  void OnWindow(const WindowView& view) override {
+    const auto lock = Lock();
+    engine_.OnWindow(view);
+  }
+  void OnUnchanged(const Family& family, uint64_t window) override {
+    const auto lock = Lock();
+    engine_.OnUnchanged(family, window);
+  }
+  void OnFamily(const FamilyView& view) override {
+    const auto lock = Lock();
+    engine_.OnFamily(view);
+  }
+  bool Continue() override {
+    const auto lock = Lock();
+    TellProgress();
+    if (!engine_.abandoned_) engine_.abandoned_ = !engine_.control_->Continue();
+    return !engine_.abandoned_;
+  }
+
+ private:
+  std::unique_lock<std::mutex> Lock() {
+    if (engine_.workers_.threads() == 1) return {};
+    return std::unique_lock(engine_.mutex_);
+  }
+  // What Collect asks of those that scan.
+  void TellProgress() {
+    engine_.scan_counters_[thread_] = engine_.scanner_.counters(thread_);
+    state_->ledger_bytes = family_->ledger.MemoryBytes();
+  }
+
+  Impl& engine_;
+  const size_t thread_;
+  const Family* family_ = nullptr;
+  FamilyState* state_ = nullptr;
+};
+
+std::vector<Family*> Engine::Impl::TakeDue(const memory::PassOptions& options) {
+  std::vector<std::pair<Staleness, Family*>> stale;
+  for (const auto& family : families_.families()) {
+    FamilyState& state = states_.at(family->id);
+    const SystemTime now = std::chrono::system_clock::now();
+    if (!family->members.empty() && !scanner_.IsDue(*family, options)) {
+      skipped_members_ += family->members.size();
+      state.verified_at = now;
+      continue;
+    }
+    Staleness staleness{std::nullopt, FaultsSinceRead(*family), state.resident_pages, family->id};
+    if (state.completed) staleness.age = now - std::max(state.read_at, state.verified_at);
+    stale.emplace_back(staleness, family.get());
+  }
+  std::sort(stale.begin(), stale.end(), [](const auto& a, const auto& b) { return ReadBefore(a.first, b.first); });
+  std::vector<Family*> due;
+  due.reserve(stale.size());
+  for (const auto& [staleness, family] : stale) due.push_back(family);
+  return due;
+}
+
+bool Engine::Impl::ScanAll(const std::vector<Family*>& due, const memory::PassOptions& options) {
+  for (size_t thread = 0; thread < scan_counters_.size(); ++thread) scan_counters_[thread] = scanner_.counters(thread);
+  abandoned_ = false;
+  std::atomic<size_t> next = 0;
+  workers_.Run(due.size(), [&](size_t thread) {
+    ScanThread scan(*this, thread);
+    for (size_t i = next++; i < due.size(); i = next++) {
+      if (!scan.Scan(*due[i], options)) return;
+    }
+  });
+  return !abandoned_;
 }
 
 void Engine::Impl::ShowPass(const Family& family) {
@@ -434,7 +551,7 @@ void Engine::Impl::OnUnchanged(const Family& family, uint64_t window) {
 }
 
 void Engine::Impl::OnFamily(const FamilyView& view) {
-  skipped_members_ = view.skipped;
+  skipped_members_ += view.skipped;
   FamilyState& state = states_[view.family->id];
   const Family& family = *view.family;
   ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnFamily(view, tally); });
@@ -496,7 +613,15 @@ void Engine::Impl::AddFamily(const FamilyState& state, SystemTime horizon, Group
     if (read_at >= horizon) group.covered_pages += pages;
     if (!group.oldest_read || read_at < *group.oldest_read) group.oldest_read = read_at;
   };
-  for (const auto& [number, cells] : state.windows) rest(cells.read_at, cells.present_pages);
+  uint64_t seen = 0;
+  for (const auto& [number, cells] : state.windows) {
+    rest(cells.read_at, cells.present_pages);
+    seen += cells.present_pages;
+  }
+  if (!state.completed && state.pass == pass_ && state.resident_pages != 0) {
+    group.has_unseen = true;
+    group.known_pages += state.resident_pages - std::min(state.resident_pages, seen);
+  }
   uint64_t unread = 0;
   for (const uint64_t count : state.unread) unread += count;
   const bool lonely = state.completed && state.windows.empty() && state.members > unread;
@@ -606,7 +731,7 @@ void Engine::Impl::PublishKnowledge(const std::map<std::string, GroupState>& gro
   writer.Begin("cow_scan_coverage_ratio", "Share of the group's resident pages that the last values rest on.",
                MetricType::Gauge);
   for (const auto& [name, state] : groups) {
-    if (state.members.empty()) continue;
+    if (state.members.empty() && !state.has_unseen) continue;
     const auto known = static_cast<double>(state.known_pages);
     writer.AddFor(name, {}, known == 0 ? 1 : static_cast<double>(state.covered_pages) / known);
   }
@@ -624,7 +749,14 @@ void Engine::Impl::PublishKnowledge(const std::map<std::string, GroupState>& gro
 }
 
 void Engine::Impl::PublishSelf(MetricWriter& writer) const {
-  const memory::ScanCounters counters = scanner_.counters();
+  memory::ScanCounters counters;
+  for (const memory::ScanCounters& of_thread : scan_counters_) counters.Add(of_thread);
+  size_t ledger_bytes = 0;
+  size_t looks_bytes = 0;
+  for (const auto& [id, state] : states_) {
+    ledger_bytes += state.pass == pass_ ? state.ledger_bytes : 0;
+    looks_bytes += state.pass == pass_ ? state.looks_bytes : 0;
+  }
   const memory::Capabilities& can = scanner_.capabilities();
   if (host_saved_) {
     writer.Begin(
@@ -667,9 +799,9 @@ void Engine::Impl::PublishSelf(MetricWriter& writer) const {
     writer.Add({}, static_cast<double>(fork_watch_->overruns()));
   }
   writer.Begin("cow_ledger_bytes", "Memory of the records of shared pages.", MetricType::Gauge);
-  writer.Add({}, static_cast<double>(families_.MemoryBytes()));
+  writer.Add({}, static_cast<double>(ledger_bytes));
   writer.Begin("cow_scan_looks_bytes", "Memory of what each process showed at its latest look.", MetricType::Gauge);
-  writer.Add({}, static_cast<double>(families_.LooksBytes()));
+  writer.Add({}, static_cast<double>(looks_bytes));
   writer.Begin("cow_groups_overflowed", "Groups beyond the limit, added up in group _other.", MetricType::Gauge);
   writer.Add({}, static_cast<double>(groups_.overflowed()));
   writer.Begin("cow_scrape_collector_duration_seconds", "Time the collector took in the last pass.", MetricType::Gauge);
@@ -733,6 +865,7 @@ Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registr
     : impl_(std::make_unique<Impl>(std::move(root), std::move(options), registry)) {}
 Engine::~Engine() = default;
 bool Engine::RunPass(PassControl& control) { return impl_->RunPass(control); }
+std::chrono::nanoseconds Engine::HelperCpuTime() const { return impl_->HelperCpuTime(); }
 bool Engine::NewForks() { return impl_->NewForks(); }
 std::vector<prometheus::MetricFamily> Engine::Collect() const { return impl_->Collect(); }
 std::vector<ModeNotice> Engine::TakeNotices() { return impl_->TakeNotices(); }

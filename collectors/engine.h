@@ -3,7 +3,8 @@
 //
 // Thread rule: RunPass and Collect are called by one thread, the scanning one. Collect may also be called from within
 // PassControl::Continue, where the state is consistent: gauges then sum each window's latest reading. What is shared
-// with other threads is the result of Collect, which is a value.
+// with other threads is the result of Collect, which is a value. Where families are scanned by several threads, these
+// are the engine's own: collectors and PassControl are called by any of them, one at a time.
 #pragma once
 
 #include <prometheus/metric_family.h>
@@ -42,6 +43,8 @@ struct EngineOptions {
   std::chrono::milliseconds interval{0};
   // A family is read at least this often, also if nothing of it seems to have changed. 0: in every pass.
   std::chrono::milliseconds full_every{0};
+  // Families are scanned in parallel by so many, the calling one among them. What is counted does not depend on it.
+  size_t threads = 1;
 };
 
 // That some processes can't be seen in full, and why: for the log.
@@ -57,8 +60,8 @@ struct ModeNotice {
 class PassControl {
  public:
   virtual ~PassControl() = default;
-  // May sleep (CPU budget) and may call Engine::Collect. False abandons the pass at once; counters keep what was
-  // counted.
+  // May sleep (CPU budget) and may call Engine::Collect: meanwhile all that scan wait at the end of their window. False
+  // abandons the pass at once; counters keep what was counted. By any scanning thread, one at a time.
   virtual bool Continue() = 0;
 };
 
@@ -87,6 +90,9 @@ class Engine {
   // collectors' duration and success, capabilities). Label values are valid UTF-8, families are unique by name and
   // never empty.
   std::vector<prometheus::MetricFamily> Collect() const;
+
+  // CPU time so far of the threads that scan besides the calling one. Any thread.
+  std::chrono::nanoseconds HelperCpuTime() const;
 
   // What has to be told since the call before; each group and mode once. Of the scanning thread.
   std::vector<ModeNotice> TakeNotices();

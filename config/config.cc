@@ -221,12 +221,6 @@ class Checker {
   YAML::Mark last_key_;
 };
 
-Parsed<size_t> ParseThreads(std::string_view text) {
-  if (text == "1") return size_t{1};
-  return tl::unexpected(Quoted(text) +
-                        " is not supported: this version scans with one thread, the accepted value is 1");
-}
-
 Parsed<uint64_t> ParseSampleAbove(std::string_view text) {
   auto bytes = ParseSize(text);
   if (!bytes || *bytes == 0) return bytes;
@@ -253,7 +247,7 @@ void ReadDocument(const YAML::Node& document, const std::vector<KnownCollector>&
       checker.Value("interval", kDuration, &ParseScanInterval, scan.interval),
       checker.Value("max_cpu", "a number from 0 to 1", &ParseMaxCpu, scan.max_cpu),
       checker.Value("full_every", kDuration, &ParseFullEvery, scan.full_every),
-      checker.Value("threads", "a whole number", &ParseThreads, scan.threads),
+      checker.Count("threads", 1, kMaxScanThreads, scan.threads),
       checker.Value("sample_above", kSize, &ParseSampleAbove, scan.sample_above_bytes)};
 
   LimitsConfig& limits = config.limits;
@@ -381,6 +375,13 @@ Parsed<double> ParseMaxCpu(std::string_view text) {
 Parsed<milliseconds> ParseFullEvery(std::string_view text) {
   return ParseDuration(text).and_then([text](milliseconds value) {
     return InRange(value, text, milliseconds{0}, kMaxFullEvery, "it must be at most 30d");
+  });
+}
+
+Parsed<size_t> ParseScanThreads(std::string_view text) {
+  return ParseInteger(text).and_then([text](uint64_t value) -> Parsed<size_t> {
+    if (value >= 1 && value <= kMaxScanThreads) return value;
+    return tl::unexpected(Quoted(text) + " is out of range: it must be from 1 to " + std::to_string(kMaxScanThreads));
   });
 }
 

@@ -19,6 +19,8 @@
 
 namespace cow::config {
 
+inline constexpr size_t kMaxScanThreads = 64;
+
 struct ScanConfig {
   std::chrono::milliseconds interval = std::chrono::seconds{10};    // 0: a pass at each scrape
   double max_cpu = 0.1;                                             // share of one CPU, 0: no limit
@@ -82,5 +84,6 @@ LoadResult LoadConfig(const std::string& path, const std::vector<KnownCollector>
 Parsed<std::chrono::milliseconds> ParseScanInterval(std::string_view text);
 Parsed<double> ParseMaxCpu(std::string_view text);
 Parsed<std::chrono::milliseconds> ParseFullEvery(std::string_view text);
+Parsed<size_t> ParseScanThreads(std::string_view text);
 
 }  // namespace cow::config

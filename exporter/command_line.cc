@@ -130,6 +130,8 @@ void AddFlags(CLI::App& app, CommandLine& result) {
            &config::ParseMaxCpu, result.scan_max_cpu);
   AddValue(app, "--scan.full-every", "DURATION", "Read each process at least this often (default: 10m)",
            &config::ParseFullEvery, result.scan_full_every);
+  AddValue(app, "--scan.threads", "N", "Threads that scan families in parallel, 1 to 64 (default: 1)",
+           &config::ParseScanThreads, result.scan_threads);
 
   AddValue(app, "--log.level", "LEVEL", "debug, info, warn or error (default: info)", &ParseLogLevel, result.log_level);
   AddValue(app, "--log.format", "FORMAT", "logfmt or json (default: logfmt)", &ParseLogFormat, result.log_format);

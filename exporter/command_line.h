@@ -34,6 +34,7 @@ struct CommandLine {
   std::optional<std::chrono::milliseconds> scan_interval;
   std::optional<double> scan_max_cpu;
   std::optional<std::chrono::milliseconds> scan_full_every;
+  std::optional<size_t> scan_threads;
   std::map<std::string, bool> collectors;  // those that were switched on or off
   bool disable_default_collectors = false;
   LogLevel log_level = LogLevel::kInfo;

@@ -30,7 +30,7 @@ bool RunOnce(PassRunner& runner, const SelfMetrics& self_metrics, std::FILE* out
   LogNotices(runner, log);
   ScanStatistics statistics;
   statistics.last_duration = ScanLoop::Clock::now() - start;
-  statistics.cpu = ThreadCpuTime();
+  statistics.cpu = ThreadCpuTime() + runner.HelperCpuTime();
   std::vector<prometheus::MetricFamily> families = runner.Collect();
   self_metrics.Append(statistics, families);
   const RenderedText rendered = RenderText(std::move(families));

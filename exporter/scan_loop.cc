@@ -1,5 +1,7 @@
 #include "exporter/scan_loop.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <ctime>
 #include <exception>
@@ -21,13 +23,15 @@ nanoseconds BudgetOf(const ScanLoopOptions& options) {
   return std::chrono::duration_cast<nanoseconds>(options.interval * options.max_cpu);
 }
 
-}  // namespace
-
-nanoseconds ThreadCpuTime() {
+nanoseconds ReadClock(clockid_t clock) {
   timespec time{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  clock_gettime(clock, &time);
   return std::chrono::seconds(time.tv_sec) + nanoseconds(time.tv_nsec);
 }
+
+}  // namespace
+
+nanoseconds ThreadCpuTime() { return ReadClock(CLOCK_THREAD_CPUTIME_ID); }
 
 class ScanLoop::Control final : public collectors::PassControl {
  public:
@@ -51,6 +55,7 @@ ScanLoop::~ScanLoop() { Stop(); }
 void ScanLoop::Start() {
   Publish();
   thread_ = std::jthread([this] {
+    pthread_getcpuclockid(pthread_self(), &scan_clock_);  // fails for no thread that lives
     if (Periodic()) {
       RunPeriodically();
     } else {
@@ -110,7 +115,7 @@ bool ScanLoop::WatchForForks() {
 // The budget must do for this pass and for the one on the tick.
 bool ScanLoop::MayPassEarly() const {
   if (!passed_once_ || Clock::now() < pass_end_ + options_.early_distance) return false;
-  return !budget_.Limited() || budget_.Remaining(ThreadCpuTime()) >= 2 * pass_cpu_;
+  return !budget_.Limited() || budget_.Remaining(CpuTime()) >= 2 * pass_cpu_;
 }
 
 void ScanLoop::RunOnDemand() {
@@ -128,7 +133,7 @@ void ScanLoop::RunOnDemand() {
 
 void ScanLoop::RunPass() {
   const Clock::time_point start = Clock::now();
-  const nanoseconds start_cpu = ThreadCpuTime();
+  const nanoseconds start_cpu = CpuTime();
   Control control(*this);
   bool completed = false;
   try {
@@ -141,7 +146,7 @@ void ScanLoop::RunPass() {
     log_.Error("pass failed", {{"error", error.what()}});
   }
   pass_end_ = Clock::now();
-  pass_cpu_ = ThreadCpuTime() - start_cpu;
+  pass_cpu_ = CpuTime() - start_cpu;
   if (completed) {
     passed_once_ = true;
   } else if (!stop_.stop_requested()) {
@@ -149,8 +154,10 @@ void ScanLoop::RunPass() {
   }
 }
 
+nanoseconds ScanLoop::CpuTime() const { return ReadClock(scan_clock_) + runner_->HelperCpuTime(); }
+
 void ScanLoop::PublishPass() {
-  statistics_.cpu = ThreadCpuTime();
+  statistics_.cpu = CpuTime();
   Publish();
 }
 
@@ -171,10 +178,11 @@ bool ScanLoop::ContinuePass() {
   const Clock::time_point now = Clock::now();
   if (now < interval_end_) {
     if (!budget_.Limited() || now < next_budget_check_) return true;
-    const nanoseconds remaining = budget_.Remaining(ThreadCpuTime());
+    const nanoseconds remaining = budget_.Remaining(CpuTime());
     if (remaining.count() > 0) {
-      // Not before all of this time was spent computing can the budget be used up.
-      next_budget_check_ = now + std::max<nanoseconds>(remaining, kMinBudgetCheck);
+      // Not before all threads have spent this time computing can the budget be used up.
+      const nanoseconds each = remaining / std::max<int64_t>(static_cast<int64_t>(options_.threads), 1);
+      next_budget_check_ = now + std::max<nanoseconds>(each, kMinBudgetCheck);
       return true;
     }
     if (!WaitUntil(interval_end_)) return false;
@@ -194,7 +202,7 @@ void ScanLoop::OpenNextInterval() {
   const Clock::time_point now = Clock::now();
   const int64_t count = std::max<int64_t>((now - interval_end_) / options_.interval + 1, 1);
   interval_end_ += count * options_.interval;
-  budget_.Open(count, ThreadCpuTime());
+  budget_.Open(count, CpuTime());
   next_budget_check_ = now;
 }
 

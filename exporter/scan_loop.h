@@ -5,8 +5,9 @@
 // forked, a pass starts early, as often as its distance and the budget allow. Without an interval, each scrape asks for
 // a pass that starts after it arrived; all that arrive while one runs share the next.
 //
-// CPU seconds are those of the scanning thread (CLOCK_THREAD_CPUTIME_ID). Start and Stop are for one thread, the rest
-// for any. Nothing throws after Start: what a pass throws is logged, and that pass counts as not completed.
+// CPU seconds are those of the scanning thread and of those that help it (CLOCK_THREAD_CPUTIME_ID). Start and Stop are
+// for one thread, the rest for any. Nothing throws after Start: what a pass throws is logged, and that pass counts as
+// not completed.
 #pragma once
 
 #include <prometheus/metric_family.h>
@@ -14,7 +15,9 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -34,16 +37,17 @@ namespace cow::exporter {
 
 struct ScanLoopOptions {
   std::chrono::nanoseconds interval{0};  // 0: a pass at each scrape, without a budget
-  double max_cpu = 0;                    // share of one CPU, 0: no limit
+  double max_cpu = 0;                    // share of one CPU for all that scan, 0: no limit
   // Time between two looks for new forks; more where a look takes more than a hundredth of it.
   std::chrono::nanoseconds look_every = std::chrono::milliseconds(200);
   // No pass starts early within this time of the end of another.
   std::chrono::nanoseconds early_distance = std::chrono::milliseconds(500);
+  size_t threads = 1;  // that scan
 };
 
 struct ScanStatistics {
   std::optional<std::chrono::duration<double>> last_duration;  // wall time of the last completed pass
-  std::chrono::duration<double> cpu{0};                        // of the scanning thread so far
+  std::chrono::duration<double> cpu{0};                        // of all that scan, so far
   std::optional<uint64_t> early_passes;                        // that did not wait for their tick; none without ticks
 };
 
@@ -84,6 +88,8 @@ class ScanLoop {
   void PublishPass();
   void Publish();
   bool ContinuePass();
+  // Of all that scan, so far.
+  std::chrono::nanoseconds CpuTime() const;
   // Until the next tick, with passes that start early. False if stopped before.
   bool WatchForForks();
   bool MayPassEarly() const;
@@ -98,7 +104,8 @@ class ScanLoop {
   SnapshotStore snapshots_;
   std::atomic<bool> passed_once_ = false;
 
-  // Of the scanning thread.
+  // Of the scanning thread; during a pass of the one that is in Continue.
+  clockid_t scan_clock_ = 0;  // of the scanning thread's CPU time
   CpuBudget budget_;
   Clock::time_point interval_end_;
   Clock::time_point next_budget_check_;

@@ -84,7 +84,9 @@ Settings MakeSettings(const CommandLine& command_line, const config::Config& con
   settings.engine.ledger_bytes = config.limits.ledger_bytes;
   settings.engine.full_every = command_line.scan_full_every.value_or(config.scan.full_every);
   settings.engine.interval = command_line.scan_interval.value_or(config.scan.interval);
+  settings.engine.threads = command_line.scan_threads.value_or(config.scan.threads);
   settings.scan.interval = settings.engine.interval;
+  settings.scan.threads = settings.engine.threads;
   settings.scan.max_cpu = command_line.scan_max_cpu.value_or(config.scan.max_cpu);
   return settings;
 }

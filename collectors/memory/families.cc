@@ -247,16 +247,4 @@ void Families::Settle(Family& family, const std::function<void(const Family&, co
   }
 }
 
-size_t Families::LooksBytes() const {
-  size_t bytes = 0;
-  for (const auto& family : families_) bytes += family->looks.MemoryBytes();
-  return bytes;
-}
-
-size_t Families::MemoryBytes() const {
-  size_t bytes = 0;
-  for (const auto& family : families_) bytes += family->ledger.MemoryBytes();
-  return bytes;
-}
-
 }  // namespace cow::memory

@@ -123,9 +123,6 @@ class Families {
   // After a completed pass over a family: forgets members that are settled. They are handed to `on_end`.
   void Settle(Family& family, const std::function<void(const Family&, const Member&)>& on_end);
 
-  size_t MemoryBytes() const;  // of the ledgers
-  size_t LooksBytes() const;
-
  private:
   struct Candidate {
     uint64_t next_probe = 0;  // pass at which an unrelated pair is compared again

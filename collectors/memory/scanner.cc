@@ -58,9 +58,15 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t thread
   relatives_ = std::make_unique<Relatives>(host_.root, geometry, host_.zero_frame, frames, counters_);
 }
 
+ScanCounters Scanner::counters(size_t thread) const {
+  ScanCounters sum = scanners_[thread]->counters();
+  if (thread == 0) sum.Add(counters_);
+  return sum;
+}
+
 ScanCounters Scanner::counters() const {
-  ScanCounters sum = counters_;
-  for (const auto& scanner : scanners_) sum.Add(scanner->counters());
+  ScanCounters sum;
+  for (size_t thread = 0; thread < threads(); ++thread) sum.Add(counters(thread));
   return sum;
 }
 

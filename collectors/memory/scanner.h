@@ -26,10 +26,13 @@ class Scanner {
  public:
   Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t threads = 1);
 
+  size_t threads() const { return scanners_.size(); }
   const Capabilities& capabilities() const { return host_.capabilities; }
   const procfs::PageGeometry& geometry() const { return host_.geometry; }
   uint64_t zero_frame() const { return host_.zero_frame; }
-  ScanCounters counters() const;
+  // Of one thread's scanning: for that thread, or between passes. The first one's with those of looking for relatives.
+  ScanCounters counters(size_t thread) const;
+  ScanCounters counters() const;  // of all, between passes
   FrameProbe& probe() { return *relatives_; }
 
   // Between passes, of one thread.

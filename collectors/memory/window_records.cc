@@ -4,6 +4,14 @@
 
 namespace cow::memory {
 
+bool LedgerBudget::TryTake(uint64_t bytes) {
+  uint64_t used = used_bytes.load();
+  do {
+    if (used + bytes > limit_bytes) return false;
+  } while (!used_bytes.compare_exchange_weak(used, used + bytes));
+  return true;
+}
+
 WindowRecords::~WindowRecords() {
   if (budget_ != nullptr) budget_->used_bytes -= bytes_;
 }
@@ -17,11 +25,11 @@ void WindowRecords::Put(uint64_t window, const WindowRecord& record) {
   Forget(window);
   if (!record.HoldsAnything()) return;
   PackedWindow packed(record, pages_, !record.frames.empty());
-  const auto fits = [this](uint64_t bytes) {
-    return budget_ == nullptr || budget_->used_bytes + bytes <= budget_->limit_bytes;
-  };
-  if (!fits(kWindowBytes + packed.HeapBytes())) packed = PackedWindow(record, pages_, false);
-  Charge(kWindowBytes + packed.HeapBytes());
+  if (budget_ != nullptr && !budget_->TryTake(kWindowBytes + packed.HeapBytes())) {
+    packed = PackedWindow(record, pages_, false);
+    budget_->used_bytes += kWindowBytes + packed.HeapBytes();
+  }
+  bytes_ += kWindowBytes + packed.HeapBytes();
   windows_.emplace(window, std::move(packed));
 }
 
@@ -32,11 +40,6 @@ void WindowRecords::Forget(uint64_t window) {
   bytes_ -= bytes;
   if (budget_ != nullptr) budget_->used_bytes -= bytes;
   windows_.erase(found);
-}
-
-void WindowRecords::Charge(uint64_t bytes) {
-  bytes_ += bytes;
-  if (budget_ != nullptr) budget_->used_bytes += bytes;
 }
 
 }  // namespace cow::memory

@@ -1,8 +1,9 @@
 // The records of all windows of one family, and the memory that they may take.
 //
-// Not thread-safe.
+// Not thread-safe, but for the budget, which families that are scanned at a time share.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -15,9 +16,14 @@ namespace cow::memory {
 // What the records of all families may take together. Over the limit a window keeps one was-shared bit per member and
 // page and drops its frames: breaks stay countable, but where no two holders have a frame in common any more, the
 // kernel's marks must tell who has the original, or the side is unknown.
+//
+// Any thread may take and return; the limit is set before.
 struct LedgerBudget {
   uint64_t limit_bytes = ~uint64_t{0};
-  uint64_t used_bytes = 0;
+  std::atomic<uint64_t> used_bytes = 0;
+
+  // False, and nothing is taken, where it would be beyond the limit.
+  bool TryTake(uint64_t bytes);
 };
 
 class WindowRecords {
@@ -44,7 +50,6 @@ class WindowRecords {
   uint64_t MemoryBytes() const { return bytes_; }
 
  private:
-  void Charge(uint64_t bytes);
   void Forget(uint64_t window);
 
   size_t pages_;

@@ -11,6 +11,7 @@
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -725,6 +726,93 @@ TEST_F(EngineTest, CollectWithinAPassIsConsistent) {
   });
   ASSERT_TRUE(engine_->RunPass(control));
   EXPECT_EQ(exposures, std::set<double>{12});
+}
+
+// A pass that has to wait for its budget: what was not read yet is what has changed least.
+TEST_F(EngineTest, WhatIsLeftForLaterMattersLeastAndIsNotCovered) {
+  constexpr auto kInterval = std::chrono::milliseconds(20);
+  struct Look {
+    std::map<std::string, std::optional<double>> coverage;
+    std::map<std::string, std::optional<double>> read_at;
+  };
+  class Looking : public PassControl {
+   public:
+    explicit Looking(std::function<void()> look) : look_(std::move(look)) {}
+    bool Continue() override {
+      look_();
+      return true;
+    }
+
+   private:
+    std::function<void()> look_;
+  };
+  const auto add = [this](pid_t pid, const std::string& name) {
+    test::FixtureProcess& process = host_.Add(pid);
+    process.layout = 0x400000 + 0x100000 * static_cast<uint64_t>(pid);
+    process.comm = name;
+    process.MapPages(kHeap, 8, 1000 * static_cast<uint64_t>(pid), "[heap]");
+    host_.Fork(pid, pid + 1);
+  };
+  add(100, "cold");
+  add(200, "hot");
+  EngineOptions options;
+  options.interval = kInterval;
+  options.collectors = {"sharing"};  // which asks for nothing but windows
+  Start(options);
+  Pass();
+  add(300, "new");
+  host_.At(201).SetPage(kHeap, 2000);
+  host_.At(201).minor_faults += 100000;
+  host_.Sync();
+  std::this_thread::sleep_for(2 * kInterval);
+
+  std::vector<Look> looks;
+  Looking control([&] {
+    families_ = engine_->Collect();
+    Look& look = looks.emplace_back();
+    for (const char* group : {"cold", "hot", "new"}) {
+      look.coverage[group] = Value("cow_scan_coverage_ratio", {{"group", group}});
+      look.read_at[group] = Value("cow_scan_timestamp_seconds", {{"group", group}});
+    }
+  });
+  ASSERT_TRUE(engine_->RunPass(control));
+  using Coverage = std::map<std::string, std::optional<double>>;
+  ASSERT_GE(looks.size(), 3U);  // before the window of each, and at the end
+  EXPECT_EQ(looks[0].coverage, (Coverage{{"cold", 0}, {"hot", 0}, {"new", 0}}));
+  EXPECT_EQ(looks[1].coverage, (Coverage{{"cold", 0}, {"hot", 0}, {"new", 1}}));
+  EXPECT_EQ(looks[2].coverage, (Coverage{{"cold", 0}, {"hot", 1}, {"new", 1}}));
+  EXPECT_FALSE(looks[0].read_at["new"].has_value());
+  EXPECT_EQ(looks[2].read_at["cold"], looks[0].read_at["cold"]);
+  EXPECT_GE(looks[2].read_at["hot"].value_or(0) - looks[2].read_at["cold"].value_or(0),
+            std::chrono::duration<double>(2 * kInterval).count());
+  families_ = engine_->Collect();
+  for (const char* group : {"cold", "hot", "new"}) {
+    EXPECT_EQ(Value("cow_scan_coverage_ratio", {{"group", group}}), 1) << group;
+  }
+}
+
+// What no pass has seen is not left out of what there is to be seen.
+TEST_F(EngineTest, FamilyThatWasNeverReadIsNotCovered) {
+  class Abandon : public PassControl {
+   public:
+    bool Continue() override { return false; }
+  };
+  AddPair();
+  Start();
+  Pass();
+  EXPECT_EQ(App("cow_scan_coverage_ratio"), 1);
+  test::FixtureProcess& other = host_.Add(200);
+  other.layout = 0x800000;
+  other.MapPages(kHeap, 8, 5000, "[heap]");
+  host_.Sync();
+  Abandon control;
+  EXPECT_FALSE(engine_->RunPass(control));
+  families_ = engine_->Collect();
+  EXPECT_EQ(App("cow_scan_coverage_ratio"), 0);
+  EXPECT_EQ(App("cow_processes"), 2);
+  Pass();
+  EXPECT_EQ(App("cow_scan_coverage_ratio"), 1);
+  EXPECT_EQ(App("cow_processes"), 3);
 }
 
 TEST_F(EngineTest, ListThatCannotBeReadFailsThePass) {

@@ -62,7 +62,7 @@ TEST(ConfigTest, ReferenceShowsEveryDefault) {
 
 TEST(ConfigTest, ReadsEveryKey) {
   const LoadResult result = ParseConfig(R"(
-scan: {interval: 0s, max_cpu: 0.5, full_every: 1h30m, threads: 1, sample_above: 0B}
+scan: {interval: 0s, max_cpu: 0.5, full_every: 1h30m, threads: 8, sample_above: 0B}
 limits:
   max_groups: 1
   max_processes: 2
@@ -76,6 +76,7 @@ collectors: {cow: false, thp: true, smaps: {max_rss: 512MiB}}
   EXPECT_EQ(config.scan.interval, milliseconds{0});
   EXPECT_EQ(config.scan.max_cpu, 0.5);
   EXPECT_EQ(config.scan.full_every, milliseconds{5'400'000});
+  EXPECT_EQ(config.scan.threads, 8U);
   EXPECT_EQ(config.limits.max_groups, 1U);
   EXPECT_EQ(config.limits.max_processes, 2U);
   EXPECT_EQ(config.limits.label_value_length, 3U);
@@ -93,7 +94,7 @@ TEST(ConfigTest, ReportsAllErrorsAtOnceInOrder) {
   intervall: 10s
   max_cpu: "0.1"
   full_every: 10x
-  threads: 2
+  threads: 65
   sample_above: 1GiB
 limits:
   max_groups: 0
@@ -110,7 +111,7 @@ outher: 1
           R"(f.yml:2:3: scan: unknown key "intervall"; did you mean "interval"?)",
           R"(f.yml:3:12: scan.max_cpu: expected a number from 0 to 1, got the text "0.1")",
           R"(f.yml:4:15: scan.full_every: bad duration "10x": unknown unit "x" (known: y, w, d, h, m, s, ms))",
-          R"(f.yml:5:12: scan.threads: "2" is not supported: this version scans with one thread, the accepted value is 1)",
+          R"(f.yml:5:12: scan.threads: "65" is out of range: it must be from 1 to 64)",
           R"(f.yml:6:17: scan.sample_above: "1GiB" is not supported: this version does not sample, the accepted value is 0B)",
           R"(f.yml:8:15: limits.max_groups: "0" is out of range: it must be from 1 to 100000)",
           R"(f.yml:9:3: limits: duplicate key "max_groups", first given in line 8)",
@@ -133,6 +134,8 @@ TEST(ConfigTest, Ranges) {
   EXPECT_EQ(Errors("scan: {max_cpu: -0.1}").size(), 1U);
   EXPECT_EQ(Errors("scan: {max_cpu: .nan}").size(), 1U);
   EXPECT_EQ(Errors("scan: {full_every: 31d}").size(), 1U);
+  EXPECT_EQ(Errors("scan: {threads: 0}").size(), 1U);
+  EXPECT_EQ(Errors("scan: {threads: 64}"), Strings());
   EXPECT_EQ(Errors("limits: {ledger_bytes: 2TiB}").size(), 1U);
   EXPECT_EQ(Errors("limits: {max_processes: 99999999999999999999}").size(), 1U);
 }

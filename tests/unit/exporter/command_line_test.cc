@@ -41,20 +41,37 @@ TEST(CommandLineTest, Defaults) {
   EXPECT_FALSE(line.scan_interval);
   EXPECT_FALSE(line.scan_max_cpu);
   EXPECT_FALSE(line.scan_full_every);
+  EXPECT_FALSE(line.scan_threads);
   EXPECT_TRUE(line.collectors.empty());
   EXPECT_EQ(line.log_level, LogLevel::kInfo);
   EXPECT_EQ(line.log_format, LogFormat::kLogfmt);
 }
 
 TEST(CommandLineTest, BothFormsOfValues) {
-  const CommandLine line =
-      Good({"--scan.interval=0", "--scan.max-cpu", "0.5", "--scan.full-every=1h", "--web.listen-address", "127.0.0.1:0",
-            "--web.listen-address=unix:/run/c.sock", "--web.listen-address=[::1]:1", "--web.telemetry-path=/m",
-            "--web.max-requests=3", "--web.disable-exporter-metrics", "--path.procfs=/host/proc", "--path.sysfs", "/s",
-            "--log.level=debug", "--log.format", "json", "--config.file=c.yml", "--once"});
+  const CommandLine line = Good({"--scan.interval=0",
+                                 "--scan.max-cpu",
+                                 "0.5",
+                                 "--scan.full-every=1h",
+                                 "--web.listen-address",
+                                 "127.0.0.1:0",
+                                 "--web.listen-address=unix:/run/c.sock",
+                                 "--web.listen-address=[::1]:1",
+                                 "--web.telemetry-path=/m",
+                                 "--web.max-requests=3",
+                                 "--web.disable-exporter-metrics",
+                                 "--path.procfs=/host/proc",
+                                 "--path.sysfs",
+                                 "/s",
+                                 "--log.level=debug",
+                                 "--log.format",
+                                 "json",
+                                 "--config.file=c.yml",
+                                 "--scan.threads=8",
+                                 "--once"});
   EXPECT_EQ(line.scan_interval, milliseconds{0});
   EXPECT_EQ(line.scan_max_cpu, 0.5);
   EXPECT_EQ(line.scan_full_every, milliseconds{3'600'000});
+  EXPECT_EQ(line.scan_threads, 8U);
   ASSERT_EQ(line.listen_addresses.size(), 3U);
   EXPECT_EQ(line.listen_addresses[0].host, "127.0.0.1");
   EXPECT_EQ(line.listen_addresses[1].path, "/run/c.sock");
@@ -89,6 +106,9 @@ TEST(CommandLineTest, WrongUsageIsTwo) {
       {"--scan.interval=1s", "--scan.interval=2s"},
       {"--scan.max-cpu=nan"},
       {"--scan.max-cpu=2"},
+      {"--scan.threads=0"},
+      {"--scan.threads=65"},
+      {"--scan.threads=two"},
       {"--web.max-requests=0"},
       {"--web.max-requests=x"},
       {"--web.telemetry-path=metrics"},

@@ -4,6 +4,7 @@
 #include <prometheus/metric_family.h>
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -21,7 +22,11 @@ class FakeRunner final : public PassRunner {
       Pass pass, NewForksAnswer new_forks = [] { return false; })
       : pass_(std::move(pass)), new_forks_(std::move(new_forks)) {}
 
+  // What helping threads have used, as the pass says.
+  std::atomic<std::chrono::nanoseconds> helper_cpu = std::chrono::nanoseconds{0};
+
   bool NewForks() override { return new_forks_(); }
+  [[nodiscard]] std::chrono::nanoseconds HelperCpuTime() const override { return helper_cpu; }
 
   bool RunPass(collectors::PassControl& control) override {
     const bool completed = pass_(control);

@@ -154,6 +154,33 @@ TEST_F(ScanLoopTest, KeepsItsBudgetAndPublishesEachInterval) {
   EXPECT_GT(cpu_seconds_, allowed * 0.1);
 }
 
+// A step costs the calling thread next to nothing, and those that help it much.
+TEST_F(ScanLoopTest, BudgetIsForAllThreads) {
+  constexpr milliseconds kInterval{100};
+  constexpr double kMaxCpu = 0.2;
+  std::atomic<int> steps = 0;
+  FakeRunner* runner = nullptr;
+  auto owned = std::make_unique<FakeRunner>([&](auto& control) {
+    while (control.Continue()) {
+      ++steps;
+      runner->helper_cpu = runner->helper_cpu.load() + milliseconds{5};
+      std::this_thread::sleep_for(milliseconds{1});
+    }
+    return false;
+  });
+  runner = owned.get();
+  ScanLoopOptions options;
+  options.interval = kInterval;
+  options.max_cpu = kMaxCpu;
+  options.threads = 4;
+  Start(options, std::move(owned));
+  ASSERT_TRUE(Eventually([&] { return published_ >= 8; }));
+  loop_->Stop();
+  // 20 ms in an interval are four steps.
+  EXPECT_LE(steps, 4 * (published_ + 2));
+  EXPECT_GE(cpu_seconds_, 0.005 * (steps - 5));
+}
+
 TEST_F(ScanLoopTest, NoLimitNeverWaits) {
   ScanLoop& loop = Start(std::chrono::hours{1}, 0, [](auto& control) {
     const auto end = ThreadCpuTime() + milliseconds{50};

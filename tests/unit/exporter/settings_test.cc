@@ -63,18 +63,24 @@ TEST(SettingsTest, ScanFlagsOverrideKeys) {
   config::Config config;
   config.scan.interval = std::chrono::seconds{3};
   config.scan.max_cpu = 0.2;
+  config.scan.threads = 3;
   config.limits.max_groups = 7;
   config.limits.ledger_bytes = 4096;
   EXPECT_EQ(MakeSettings(line, config, {}).scan.interval, std::chrono::seconds{3});
   EXPECT_EQ(MakeSettings(line, config, {}).engine.interval, std::chrono::seconds{3});
   EXPECT_EQ(MakeSettings(line, config, {}).engine.ledger_bytes, 4096U);
   EXPECT_EQ(MakeSettings(line, config, {}).engine.full_every, std::chrono::minutes{10});
+  EXPECT_EQ(MakeSettings(line, config, {}).engine.threads, 3U);
+  EXPECT_EQ(MakeSettings(line, config, {}).scan.threads, 3U);
+  line.scan_threads = 4;
   line.scan_full_every = std::chrono::minutes{1};
   line.scan_interval = std::chrono::seconds{0};
   line.scan_max_cpu = 0;
   const Settings settings = MakeSettings(line, config, {});
   EXPECT_EQ(settings.scan.interval, std::chrono::seconds{0});
   EXPECT_EQ(settings.scan.max_cpu, 0);
+  EXPECT_EQ(settings.engine.threads, 4U);
+  EXPECT_EQ(settings.scan.threads, 4U);
   EXPECT_EQ(settings.engine.full_every, std::chrono::minutes{1});
   EXPECT_EQ(settings.engine.max_groups, 7U);
 }

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -171,6 +173,33 @@ TEST_F(WindowRecordsTest, BudgetIsKeptExactly) {
   EXPECT_EQ(budget_.used_bytes, records_.MemoryBytes());
   for (uint64_t window = 0; window < 16; ++window) records_.Put(window, WindowRecord(kPages));
   EXPECT_EQ(budget_.used_bytes, 0U);
+}
+
+// Families that are scanned at a time share the budget.
+TEST(LedgerBudgetTest, IsKeptByAllThreads) {
+  LedgerBudget budget;
+  budget.limit_bytes = 50000;
+  constexpr size_t kThreads = 4;
+  constexpr uint64_t kWindows = 16;
+  // Bits are kept over the limit.
+  const uint64_t most = budget.limit_bytes + kThreads * kWindows * (WindowRecords::kWindowBytes + kSlotBitmapBytes);
+  std::array<bool, kThreads> was_over{};
+  {
+    std::vector<std::jthread> threads;
+    for (size_t thread = 0; thread < kThreads; ++thread) {
+      threads.emplace_back([&budget, &over = was_over.at(thread), thread, most] {
+        WindowRecords records(kPages, &budget);
+        for (uint64_t round = 0; round < 300; ++round) {
+          records.Put(round % kWindows, Shared(1 + 1000 * round, round % 3 + thread % 2));
+          over = over || budget.used_bytes > most;
+        }
+        for (uint64_t window = 0; window < kWindows; ++window) records.Put(window, WindowRecord(kPages));
+        EXPECT_TRUE(records.empty());
+      });
+    }
+  }
+  EXPECT_EQ(budget.used_bytes, 0U);
+  EXPECT_EQ(was_over, (std::array<bool, kThreads>{}));
 }
 
 }  // namespace
