@@ -31,6 +31,15 @@ bool SwappedIn(const Host& host, const Family& family) {
   });
 }
 
+FamilyView BeginView(const Host& host, const Family& family) {
+  FamilyView view;
+  view.family = &family;
+  view.geometry = host.geometry;
+  view.scan_known = host.capabilities.pagemap_scan;
+  view.frames_known = host.capabilities.frames;
+  return view;
+}
+
 // The part of the mappings that says how a window's entries are counted.
 uint64_t KindNumber(const Mapping& mapping) {
   return static_cast<uint64_t>(mapping.kind) << 3U | (mapping.hugetlb ? 4U : 0U) | (mapping.vma.shared ? 2U : 0U) |
@@ -61,11 +70,7 @@ bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserve
   }
   Prepare(family, options);
   if (!WalkWindows(family, observer)) return false;
-  FamilyView view;
-  view.family = &family;
-  view.geometry = host_.geometry;
-  view.scan_known = host_.capabilities.pagemap_scan;
-  view.frames_known = host_.capabilities.frames;
+  FamilyView view = BeginView(host_, family);
   for (Part& part : parts_) {
     if (part.reader.alive() && (!walk_.all || !host_.capabilities.frames)) {
       if (!walk_.all) SampleLonely(part);
@@ -91,11 +96,7 @@ bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserve
 void FamilyScanner::ShowEnded(Family& family, ScanObserver& observer) {
   const MovedSharing nothing;
   judgement_.Clear();
-  FamilyView view;
-  view.family = &family;
-  view.geometry = host_.geometry;
-  view.scan_known = host_.capabilities.pagemap_scan;
-  view.frames_known = host_.capabilities.frames;
+  FamilyView view = BeginView(host_, family);
   view.moved = &nothing;
   view.judgement = &judgement_;
   view.read_at = std::chrono::system_clock::now();
@@ -254,8 +255,6 @@ uint64_t FamilyScanner::Fingerprint(Part& part, uint64_t window) {
 bool FamilyScanner::IsUnchanged(const Family& family, uint64_t window) const {
   if (!walk_.keep_looks || walk_.show_all || walk_.ksm_in_use || walk_.swapped_in) return false;
   const std::span<const Looks::Look> looks = family.looks.At(window);
-  size_t known = 0;
-  for (const Looks::Look& look : looks) known += look.known ? 1U : 0U;
   size_t here = 0;
   for (const Part& part : parts_) {
     const Slot slot = part.reader.member().slot;
@@ -264,7 +263,7 @@ bool FamilyScanner::IsUnchanged(const Family& family, uint64_t window) const {
     const bool stands = !part.due && part.reader.alive() && has_look;
     if (part.maps_window || stands) ++here;
   }
-  return here == known && !family.ledger.IsRestless(window);
+  return here == family.looks.Count(window) && !family.ledger.IsRestless(window);
 }
 
 // Calls visit(mapping, first page within the window, pages) for the member's mappings there, in ascending order.
@@ -305,12 +304,6 @@ void FamilyScanner::Recall(const Family& family, uint64_t window) {
 // Reads what a verdict would take on trust. False if nothing was in doubt.
 bool FamilyScanner::Confirm(uint64_t window) {
   if (examination_.doubts.empty()) return false;
-  const auto read_all = [&](size_t index) {
-    Part& part = parts_[index];
-    part.entries = entries_.data() + index * pages_;
-    part.huge_pages = part.reader.ReadWholeWindow(window, {part.entries, pages_});
-    part.read = true;
-  };
   bool as_remembered = true;
   for (const Doubt& doubt : examination_.doubts) {
     const size_t index = part_of_reading_[doubt.reading];
@@ -331,7 +324,11 @@ bool FamilyScanner::Confirm(uint64_t window) {
   }
   if (as_remembered) return true;
   for (size_t i = 0; i < parts_.size(); ++i) {
-    if (!parts_[i].read && parts_[i].reader.alive()) read_all(i);
+    Part& part = parts_[i];
+    if (part.read || !part.reader.alive()) continue;
+    part.entries = entries_.data() + i * pages_;
+    part.huge_pages = part.reader.ReadWholeWindow(window, {part.entries, pages_});
+    part.read = true;
   }
   return true;
 }

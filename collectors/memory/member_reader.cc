@@ -29,6 +29,15 @@ constexpr uint64_t kSparseSlicePages = 4096;
 
 constexpr uint64_t kUninteresting = procfs::kPagemapSoftDirty | procfs::kPagemapUffdWriteProtected;
 
+// What huge pages map of the window at `start`, the huge zero page marked as such. False where that can't be read.
+bool ScanHugePages(const Host& host, const procfs::Pagemap& pagemap, uint64_t start,
+                   std::vector<procfs::ScanRegion>& regions, uint64_t& calls) {
+  regions.clear();
+  const uint64_t bytes = host.geometry.huge_page_bytes;
+  const procfs::ScanRequest request{start, start + bytes, procfs::kScanHuge, procfs::kScanHuge | procfs::kScanZeroPage};
+  return host.scan.Scan(pagemap, request, bytes, regions, calls, [] {}).has_value();
+}
+
 }  // namespace
 
 void ScanCounters::Add(const ScanCounters& other) {
@@ -132,11 +141,9 @@ bool MemberReader::ReadHugePage(uint64_t window, std::span<uint64_t> entries) {
   if (!ReadPages(window * pages_, before)) return false;
   const uint64_t frame = FrameOf(before.front());
   if (!IsPresent(before.front()) || frame == kNoFrame || frame % pages_ != 0) return false;
-  regions_.clear();
   const uint64_t start = window * host_->geometry.huge_page_bytes;
   const uint64_t end = start + host_->geometry.huge_page_bytes;
-  const procfs::ScanRequest request{start, end, procfs::kScanHuge, procfs::kScanHuge | procfs::kScanZeroPage};
-  const auto scanned = host_->scan.Scan(*pagemap_, request, end - start, regions_, counters_->scan_calls, [] {});
+  const bool scanned = ScanHugePages(*host_, *pagemap_, start, regions_, counters_->scan_calls);
   if (!scanned || regions_.size() != 1 || regions_.front().start != start || regions_.front().end != end ||
       (regions_.front().categories & procfs::kScanZeroPage) != 0) {
     return false;
@@ -148,12 +155,8 @@ bool MemberReader::ReadHugePage(uint64_t window, std::span<uint64_t> entries) {
 
 uint64_t MemberReader::CountHugePages(uint64_t window, std::span<const uint64_t> entries) {
   if (!host_->capabilities.pagemap_scan || !IsHugeRun(entries)) return 0;
-  regions_.clear();
   const uint64_t start = window * host_->geometry.huge_page_bytes;
-  const procfs::ScanRequest request{start, start + host_->geometry.huge_page_bytes, procfs::kScanHuge,
-                                    procfs::kScanHuge | procfs::kScanZeroPage};
-  if (!host_->scan.Scan(*pagemap_, request, host_->geometry.huge_page_bytes, regions_, counters_->scan_calls, [] {}))
-    return 0;
+  if (!ScanHugePages(*host_, *pagemap_, start, regions_, counters_->scan_calls)) return 0;
   uint64_t bytes = 0;
   for (const procfs::ScanRegion& region : regions_) {
     if ((region.categories & procfs::kScanZeroPage) == 0) bytes += region.end - region.start;

@@ -701,18 +701,20 @@ TEST_F(EngineTest, AbandonedPassKeepsTheLastValues) {
   EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 1);
 }
 
-TEST_F(EngineTest, CollectWithinAPassIsConsistent) {
-  class Collecting : public PassControl {
-   public:
-    explicit Collecting(std::function<void()> collect) : collect_(std::move(collect)) {}
-    bool Continue() override {
-      collect_();
-      return true;
-    }
+// Goes on with the pass, and does something each time that it is asked.
+class DoingControl : public PassControl {
+ public:
+  explicit DoingControl(std::function<void()> act) : act_(std::move(act)) {}
+  bool Continue() override {
+    act_();
+    return true;
+  }
 
-   private:
-    std::function<void()> collect_;
-  };
+ private:
+  std::function<void()> act_;
+};
+
+TEST_F(EngineTest, CollectWithinAPassIsConsistent) {
   AddPair();
   host_.At(100).MapPages(kAnon, 4, 1100);
   host_.At(101).MapPages(kAnon, 4, 1100);
@@ -720,7 +722,7 @@ TEST_F(EngineTest, CollectWithinAPassIsConsistent) {
   Pass();
   EXPECT_EQ(AppPages("cow_exposure_bytes"), 12);
   std::set<double> exposures;
-  Collecting control([&] {
+  DoingControl control([&] {
     families_ = engine_->Collect();
     exposures.insert(AppPages("cow_exposure_bytes").value_or(-1));
   });
@@ -734,17 +736,6 @@ TEST_F(EngineTest, WhatIsLeftForLaterMattersLeastAndIsNotCovered) {
   struct Look {
     std::map<std::string, std::optional<double>> coverage;
     std::map<std::string, std::optional<double>> read_at;
-  };
-  class Looking : public PassControl {
-   public:
-    explicit Looking(std::function<void()> look) : look_(std::move(look)) {}
-    bool Continue() override {
-      look_();
-      return true;
-    }
-
-   private:
-    std::function<void()> look_;
   };
   const auto add = [this](pid_t pid, const std::string& name) {
     test::FixtureProcess& process = host_.Add(pid);
@@ -767,7 +758,7 @@ TEST_F(EngineTest, WhatIsLeftForLaterMattersLeastAndIsNotCovered) {
   std::this_thread::sleep_for(2 * kInterval);
 
   std::vector<Look> looks;
-  Looking control([&] {
+  DoingControl control([&] {
     families_ = engine_->Collect();
     Look& look = looks.emplace_back();
     for (const char* group : {"cold", "hot", "new"}) {
