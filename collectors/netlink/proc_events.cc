@@ -7,12 +7,13 @@
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <array>
 #include <cstring>
 #include <string>
 #include <utility>
+
+#include "collectors/procfs/own_pids.h"
 
 namespace cow::netlink {
 namespace {
@@ -159,11 +160,7 @@ Result<ProcMessage> DecodeProcMessage(std::span<const std::byte> bytes) {
 }
 
 Result<std::unique_ptr<ProcEvents>> OpenProcEvents(const procfs::Root& root, int room_bytes) {
-  const auto self = procfs::ReadLink(root, root.ProcPath("self"));
-  if (!self) return tl::unexpected(self.error());
-  if (*self != std::to_string(getpid())) {
-    return tl::unexpected(Error{ErrorKind::kIo, root.ProcPath("self"), 0, "not this process: pids mean others here"});
-  }
+  if (const auto own = procfs::RequireOwnPids(root); !own) return tl::unexpected(own.error());
   Socket socket(nl_socket_alloc());
   if (!socket) return tl::unexpected(FromNetlink(-NLE_NOMEM));
   if (const int code = nl_connect(socket.get(), NETLINK_CONNECTOR); code != 0) return tl::unexpected(FromNetlink(code));

@@ -20,6 +20,8 @@
 #include <string>
 #include <utility>
 
+#include "collectors/procfs/own_pids.h"
+
 namespace cow::netlink {
 namespace {
 
@@ -298,11 +300,7 @@ Result<TaskEnd> DecodeTaskEnd(std::span<const std::byte> bytes) {
 }
 
 Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root, int room_bytes) {
-  const auto self = procfs::ReadLink(root, root.ProcPath("self"));
-  if (!self) return tl::unexpected(self.error());
-  if (*self != std::to_string(getpid())) {
-    return tl::unexpected(Error{ErrorKind::kIo, root.ProcPath("self"), 0, "not this process: pids mean others here"});
-  }
+  if (const auto own = procfs::RequireOwnPids(root); !own) return tl::unexpected(own.error());
   auto questions = Connect();
   if (!questions) return tl::unexpected(questions.error());
   auto reports = Connect();

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "collectors/procfs/own_pids.h"
 #include "collectors/procfs/text.h"
 
 namespace cow::procfs {
@@ -12,14 +13,10 @@ namespace {
 
 constexpr size_t kFirstTextBytes = 4096;
 
-bool IsOwn(const Root& root) {
-  const auto self = ReadLink(root, root.ProcPath("self"));
-  return self && *self == std::to_string(getpid());
-}
-
 }  // namespace
 
-ForkCounter::ForkCounter(const Root& root) : root_(root), is_loadavg_(IsOwn(root)), text_(kFirstTextBytes, '\0') {
+ForkCounter::ForkCounter(const Root& root)
+    : root_(root), is_loadavg_(RequireOwnPids(root).has_value()), text_(kFirstTextBytes, '\0') {
   path_ = root_.ProcPath(is_loadavg_ ? "loadavg" : "stat");
 }
 
