@@ -4,10 +4,12 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <limits>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -26,6 +28,7 @@
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/process_list.h"
 #include "collectors/procfs/system.h"
+#include "collectors/sample_estimate.h"
 #include "collectors/scan_order.h"
 #include "collectors/worker_threads.h"
 
@@ -96,6 +99,11 @@ uint64_t FaultsSinceRead(const Family& family) {
   return faults;
 }
 
+uint64_t RandomSeed() {
+  std::random_device random;
+  return uint64_t{random()} << 32U | random();
+}
+
 // What the engine keeps of a family.
 struct FamilyState {
   std::string group_name;           // the one asked for; where there was no room for it, `group` is the overflow's
@@ -109,6 +117,8 @@ struct FamilyState {
   std::vector<int64_t> pass_cells;                    // of the last completed pass
   WindowCells lonely;                                 // a process without relatives: its windows in one
   WindowCells lonely_pending;                         // of the pass under way
+  SampleEstimate sampled;                             // of families of which a sample is read: window_sum's, and pages
+  uint64_t unwalked_pages = 0;                        // of the last completed pass
   uint64_t resident_pages = 0;                        // of the members, by the kernel's sums, at the pass under way
   uint64_t unread_pages = 0;
   std::array<uint64_t, kUnreadReasons.size()> unread{};
@@ -141,6 +151,7 @@ class Engine::Impl {
         table_(root_, options_.max_processes, KeptFiles()),
         scanner_(root_, geometry_, options_.threads),
         workers_(scanner_.threads()),
+        sample_seed_(options_.sample_seed ? *options_.sample_seed : RandomSeed()),
         scan_counters_(scanner_.threads()),
         families_(geometry_, scanner_.zero_frame(), options_.ledger_bytes),
         groups_(options_.max_groups, 0) {
@@ -171,7 +182,7 @@ class Engine::Impl {
     ++pass_;
     pass_begin_ = std::chrono::system_clock::now();
     groups_.BeginPass();
-    memory::PassOptions pass_options{options_.full_every, false};
+    memory::PassOptions pass_options{options_.full_every, false, options_.sample_above_bytes, sample_seed_};
     for (Slot& slot : slots_) {
       if (slot.failed) pass_options.show_all = true;  // it has sums missing
       slot.spent = {};
@@ -187,6 +198,7 @@ class Engine::Impl {
       notices_.NoteNameless(Groups::kOverflow, denied->second);
     for (const auto& family : families_.families()) Assign(*family, begin);
     skipped_members_ = 0;
+    all_is_read_ = true;
     if (!ScanAll(TakeDue(pass_options), pass_options)) return false;
     for (const auto& family : families_.families()) {
       if (!control_->Continue()) return false;
@@ -207,7 +219,7 @@ class Engine::Impl {
     std::erase_if(cgroups_, [this](const auto& item) { return item.second.used != pass_; });
     groups_.EndPass(begin, SteadyClock::now());
     skipped_processes_ = skipped_members_;
-    ++(skipped_members_ == 0 ? full_passes_ : incremental_passes_);
+    ++(skipped_members_ == 0 && all_is_read_ ? full_passes_ : incremental_passes_);
     return true;
   }
 
@@ -229,6 +241,7 @@ class Engine::Impl {
   // The sums of one group over its families.
   struct GroupState {
     std::vector<int64_t> gauges;
+    std::vector<double> variances;  // of those that are estimates
     const Group* group = nullptr;
     size_t processes = 0;
     size_t families = 0;
@@ -284,6 +297,8 @@ class Engine::Impl {
   bool ScanAll(const std::vector<Family*>& due, const memory::PassOptions& options);
   void OnWindow(const WindowView& view);
   void OnUnchanged(const Family& family, uint64_t window);
+  void OnNotDrawn(const Family& family, uint64_t window);
+  void FinishSample(const FamilyView& view, FamilyState& state) const;
   void OnFamily(const FamilyView& view);
   void OnEnd(const Family& family, const Member& member);
   void ReadHostSaved();
@@ -302,6 +317,7 @@ class Engine::Impl {
   std::optional<ForkWatch> fork_watch_;  // of those who ask
   memory::Scanner scanner_;
   WorkerThreads workers_;
+  uint64_t sample_seed_;
   // While more than one thread scans, held for all that follows and for every call of a collector or of control_.
   std::mutex mutex_;
   std::vector<memory::ScanCounters> scan_counters_;  // by thread, as of its last window
@@ -322,6 +338,7 @@ class Engine::Impl {
   uint64_t incremental_passes_ = 0;
   uint64_t skipped_processes_ = 0;  // in the last completed pass
   uint64_t skipped_members_ = 0;    // in the pass under way
+  bool all_is_read_ = true;         // in it: no family was sampled
   SystemTime pass_begin_;
   std::unordered_map<std::string, CgroupOfPath> cgroups_;
   std::optional<double> host_saved_;  // bytes
@@ -423,6 +440,7 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
   bool Scan(Family& family, const memory::PassOptions& options) {
     state_ = &engine_.states_.at(family.id);
     family_ = &family;
+    state_->sampled.Begin();
     if (!engine_.scanner_.ScanFamily(family, options, *this, thread_)) return false;
     const auto lock = Lock();
     engine_.families_.Settle(family,
@@ -439,6 +457,10 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
   void OnUnchanged(const Family& family, uint64_t window) override {
     const auto lock = Lock();
     engine_.OnUnchanged(family, window);
+  }
+  void OnNotDrawn(const Family& family, uint64_t window) override {
+    const auto lock = Lock();
+    engine_.OnNotDrawn(family, window);
   }
   void OnFamily(const FamilyView& view) override {
     const auto lock = Lock();
@@ -522,7 +544,7 @@ void Engine::Impl::OnWindow(const WindowView& view) {
     for (const memory::Segment& segment : member.segments) present += segment.tally.Present();
   }
   const bool lonely = view.family->members.size() == 1;
-  if (lonely) {
+  if (lonely && !view.sampled) {
     WindowCells& cells = state.lonely_pending;
     if (cells.pass != pass_) {
       cells = {std::vector<int32_t>(gauges_, 0), 0, view.read_at, pass_};
@@ -533,6 +555,13 @@ void Engine::Impl::OnWindow(const WindowView& view) {
   }
   WindowCells& cells = state.windows[view.window];
   cells.gauges.resize(gauges_, 0);
+  if (view.stratum != memory::kCertain) {
+    std::vector<int64_t> before(cells.gauges.begin(), cells.gauges.end());
+    std::vector<int64_t> now(scratch_);
+    before.push_back(cells.present_pages);
+    now.push_back(static_cast<int64_t>(present));
+    state.sampled.Add(view.stratum, now, before);
+  }
   for (size_t i = 0; i < gauges_; ++i) {
     state.window_sum[i] += scratch_[i] - cells.gauges[i];
     cells.gauges[i] = static_cast<int32_t>(scratch_[i]);
@@ -550,6 +579,23 @@ void Engine::Impl::OnUnchanged(const Family& family, uint64_t window) {
   known->second.pass = pass_;
 }
 
+void Engine::Impl::OnNotDrawn(const Family& family, uint64_t window) {
+  std::unordered_map<uint64_t, WindowCells>& windows = states_[family.id].windows;
+  const auto known = windows.find(window);
+  if (known != windows.end()) known->second.pass = pass_;
+}
+
+void Engine::Impl::FinishSample(const FamilyView& view, FamilyState& state) const {
+  if (!view.sampled) {
+    state.sampled.Clear();
+    return;
+  }
+  std::vector<int64_t> known = state.window_sum;
+  known.push_back(0);
+  for (const auto& [number, cells] : state.windows) known.back() += cells.present_pages;
+  state.sampled.Finish(view.strata, known);
+}
+
 void Engine::Impl::OnFamily(const FamilyView& view) {
   skipped_members_ += view.skipped;
   FamilyState& state = states_[view.family->id];
@@ -562,6 +608,9 @@ void Engine::Impl::OnFamily(const FamilyView& view) {
     for (size_t i = 0; i < gauges_; ++i) state.window_sum[i] -= item.second.gauges[i];
     return true;
   });
+  FinishSample(view, state);
+  state.unwalked_pages = 0;
+  all_is_read_ = all_is_read_ && view.strata.empty();
   const bool lonely = family.members.size() == 1 && state.windows.empty();
   if (lonely && state.lonely_pending.pass == pass_) {
     state.lonely = std::move(state.lonely_pending);
@@ -570,7 +619,11 @@ void Engine::Impl::OnFamily(const FamilyView& view) {
   }
   state.lonely_pending = WindowCells();
   const uint64_t unwalked = view.unwalked.anon_bytes + view.unwalked.hugetlb_bytes + view.unwalked.swap_bytes;
-  if (lonely) state.lonely.present_pages += static_cast<uint32_t>(unwalked / geometry_.page_bytes);
+  if (lonely) {
+    state.lonely.present_pages += static_cast<uint32_t>(unwalked / geometry_.page_bytes);
+  } else {
+    state.unwalked_pages = unwalked / geometry_.page_bytes;
+  }
 
   state.unread.fill(0);
   state.unread_pages = 0;
@@ -604,7 +657,9 @@ void Engine::Impl::OnEnd(const Family& family, const Member& member) {
 
 void Engine::Impl::AddFamily(const FamilyState& state, SystemTime horizon, GroupState& group) const {
   for (size_t i = 0; i < gauges_; ++i) {
-    group.gauges[i] += state.window_sum[i] + state.family_cells[i] + state.pass_cells[i];
+    group.gauges[i] += state.sampled.empty() ? state.window_sum[i] : state.sampled.totals()[i];
+    group.gauges[i] += state.family_cells[i] + state.pass_cells[i];
+    if (!state.sampled.empty()) group.variances[i] += state.sampled.variances()[i];
     if (!state.lonely.gauges.empty()) group.gauges[i] += state.lonely.gauges[i];
   }
   const auto rest = [&](SystemTime read_at, uint64_t pages) {
@@ -617,6 +672,11 @@ void Engine::Impl::AddFamily(const FamilyState& state, SystemTime horizon, Group
   for (const auto& [number, cells] : state.windows) {
     rest(cells.read_at, cells.present_pages);
     seen += cells.present_pages;
+  }
+  if (!state.sampled.empty()) {
+    const auto estimated = static_cast<uint64_t>(state.sampled.totals().back());
+    group.known_pages += estimated - std::min(estimated, seen);
+    rest(state.read_at, state.unwalked_pages);
   }
   if (!state.completed && state.pass == pass_ && state.resident_pages != 0) {
     group.has_unseen = true;
@@ -645,6 +705,7 @@ std::map<std::string, Engine::Impl::GroupState> Engine::Impl::SumGroups() const 
     GroupState& state = sums[name];
     state.group = &group;
     state.gauges.assign(gauges_, 0);
+    state.variances.assign(gauges_, 0);
   }
   const SystemTime horizon = std::min(pass_begin_, std::chrono::system_clock::now() - options_.interval);
   for (const auto& [id, state] : states_) {
@@ -734,6 +795,16 @@ void Engine::Impl::PublishKnowledge(const std::map<std::string, GroupState>& gro
     if (state.members.empty() && !state.has_unseen) continue;
     const auto known = static_cast<double>(state.known_pages);
     writer.AddFor(name, {}, known == 0 ? 1 : static_cast<double>(state.covered_pages) / known);
+  }
+  if (options_.sample_above_bytes != 0 && options_.full_every.count() != 0) {
+    writer.Begin("cow_sampled_standard_error_bytes",
+                 "Standard error of the group's gauges, the largest of all: nonzero where a process is sampled.",
+                 MetricType::Gauge);
+    for (const auto& [name, state] : groups) {
+      const double variance =
+          state.variances.empty() ? 0 : *std::max_element(state.variances.begin(), state.variances.end());
+      writer.AddFor(name, {}, std::sqrt(variance) * static_cast<double>(geometry_.page_bytes));
+    }
   }
   writer.Begin("cow_scan_timestamp_seconds", "When the oldest part of the last values was read.", MetricType::Gauge);
   for (const auto& [name, state] : groups) {

@@ -221,12 +221,6 @@ class Checker {
   YAML::Mark last_key_;
 };
 
-Parsed<uint64_t> ParseSampleAbove(std::string_view text) {
-  auto bytes = ParseSize(text);
-  if (!bytes || *bytes == 0) return bytes;
-  return tl::unexpected(Quoted(text) + " is not supported: this version does not sample, the accepted value is 0B");
-}
-
 Parsed<uint64_t> ParseLedgerBytes(std::string_view text) {
   constexpr uint64_t kMaxLedgerBytes = uint64_t{1} << 40U;
   auto bytes = ParseSize(text);
@@ -248,7 +242,7 @@ void ReadDocument(const YAML::Node& document, const std::vector<KnownCollector>&
       checker.Value("max_cpu", "a number from 0 to 1", &ParseMaxCpu, scan.max_cpu),
       checker.Value("full_every", kDuration, &ParseFullEvery, scan.full_every),
       checker.Count("threads", 1, kMaxScanThreads, scan.threads),
-      checker.Value("sample_above", kSize, &ParseSampleAbove, scan.sample_above_bytes)};
+      checker.Value("sample_above", kSize, &ParseSize, scan.sample_above_bytes)};
 
   LimitsConfig& limits = config.limits;
   const std::vector<Checker::Key> limits_keys = {

@@ -83,6 +83,7 @@ Settings MakeSettings(const CommandLine& command_line, const config::Config& con
   settings.engine.label_value_length = config.limits.label_value_length;
   settings.engine.ledger_bytes = config.limits.ledger_bytes;
   settings.engine.full_every = command_line.scan_full_every.value_or(config.scan.full_every);
+  settings.engine.sample_above_bytes = config.scan.sample_above_bytes;
   settings.engine.interval = command_line.scan_interval.value_or(config.scan.interval);
   settings.engine.threads = command_line.scan_threads.value_or(config.scan.threads);
   settings.scan.interval = settings.engine.interval;

@@ -25,6 +25,7 @@
 #include "collectors/memory/looks.h"
 #include "collectors/memory/mapping.h"
 #include "collectors/memory/process_table.h"
+#include "collectors/memory/sampling.h"
 #include "collectors/procfs/pagemap.h"
 #include "collectors/procfs/system.h"
 #include "collectors/procfs/vmstat.h"
@@ -75,6 +76,7 @@ struct Member {
   std::optional<ChangeSignals> read_at;  // as they were at the last completed pass that read it; empty: to be read
   std::optional<std::chrono::steady_clock::time_point> full_due;  // when it is read whatever the signals say
   uint64_t life_break_pages = 0;                                  // broken between it and its parent since it joined
+  uint64_t joined_sample = 0;  // the sampled pass that saw it first; 0: it was seen whole, or is older
 };
 
 struct Family {
@@ -86,6 +88,7 @@ struct Family {
   std::vector<std::unique_ptr<Member>> ended;    // until the ledger has settled them
   Ledger ledger;
   Looks looks;
+  Sampling sampling;                   // of a family too large to be read whole
   bool membership_changed = true;      // since its last completed pass
   std::optional<procfs::Vmstat> host;  // the host's counters at its last completed pass
   uint64_t forks = 0;                  // members that joined by fork since the exporter's first look

@@ -88,8 +88,11 @@ bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserve
   view.moved = &moved;
   view.judgement = &judgement_;
   view.read_at = std::chrono::system_clock::now();
+  view.sampled = walk_.sampled;
+  view.strata = family.sampling.strata();
   PassCompleted(family, options);
   observer.OnFamily(view);
+  if (family.sampling.IsWhole()) family.sampling.Clear();
   return true;
 }
 
@@ -132,7 +135,8 @@ bool FamilyScanner::OpenMember(Member& member, std::vector<procfs::Pagemap>& bor
 void FamilyScanner::Prepare(Family& family, const PassOptions& options) {
   walk_ = Walk();
   walk_.all = MustWalk(host_, family);
-  walk_.everybody = !walk_.all || options.show_all || AllAreDue(host_, family, options.full_every);
+  walk_.sampled = IsSampled(family, options.full_every, options.sample_above_bytes);
+  walk_.everybody = !walk_.all || walk_.sampled || options.show_all || AllAreDue(host_, family, options.full_every);
   walk_.swapped_in = SwappedIn(host_, family);
   walk_.ksm_in_use = UsesKsm(host_, family);
   walk_.show_all = options.show_all;
@@ -165,9 +169,50 @@ void FamilyScanner::Prepare(Family& family, const PassOptions& options) {
       member->mode = Mode::kNone;
     }
   }
+  if (walk_.sampled) {
+    DrawSample(family, options);
+  } else {
+    family.sampling.Clear();
+  }
   if (entries_.size() < parts_.size() * pages_) {
     entries_.resize(parts_.size() * pages_);
     remembered_.resize(parts_.size() * pages_);
+  }
+}
+
+// Of the windows that somebody maps. Where anonymous memory is not walked, its sums are the kernel's less what is seen
+// of it in other mappings: windows of these are read for certain.
+void FamilyScanner::DrawSample(Family& family, const PassOptions& options) {
+  std::vector<uint64_t> mapped;
+  uint64_t largest = 1;
+  for (const Part& part : parts_) {
+    part.reader.AddWindows(mapped);
+    largest = std::max(largest, part.reader.member().process->SizeBytes());
+  }
+  std::sort(mapped.begin(), mapped.end());
+  mapped.erase(std::unique(mapped.begin(), mapped.end()), mapped.end());
+  std::vector<PlannedWindow> windows;
+  windows.reserve(mapped.size());
+  for (const uint64_t window : mapped) {
+    bool certain = false;
+    for (Part& part : parts_) {
+      if (walk_.all) break;
+      ForEachMapping(part, window, [&certain](const Mapping& mapping, uint32_t /*first*/, uint32_t /*pages*/) {
+        certain = certain || !mapping.vma.shared || mapping.hugetlb;
+      });
+    }
+    windows.push_back({window, certain});
+  }
+  for (Part& part : parts_) part.next_mapping = 0;
+  SampleRequest request;
+  const bool all = options.show_all || options.sample_above_bytes == 0 || options.full_every.count() == 0;
+  if (!all) request.share = static_cast<double>(options.sample_above_bytes) / static_cast<double>(largest);
+  request.now = Clock::now();
+  request.full_every = options.full_every;
+  request.seed = options.sample_seed ^ family.id;
+  family.sampling.Draw(windows, request);
+  for (const auto& member : family.members) {
+    if (member->first_look) member->joined_sample = family.sampling.pass();
   }
 }
 
@@ -185,9 +230,9 @@ bool FamilyScanner::WalkWindows(Family& family, ScanObserver& observer) {
   if (walk_.all) {
     std::vector<Slot> standing_for;
     for (const Part& part : parts_) {
-      if (!part.due) standing_for.push_back(part.reader.member().slot);
+      if (!part.due || walk_.sampled) standing_for.push_back(part.reader.member().slot);
     }
-    family.ledger.BeginPass(standing_for);
+    family.ledger.BeginPass(standing_for, walk_.sampled);
   }
   const std::vector<uint64_t> known = walk_.all ? KnownWindows(family) : std::vector<uint64_t>();
   size_t next_known = 0;
@@ -195,6 +240,12 @@ bool FamilyScanner::WalkWindows(Family& family, ScanObserver& observer) {
     uint64_t window = next_known < known.size() ? known[next_known] : ~uint64_t{0};
     for (const Part& part : parts_) window = std::min(window, part.reader.NextWindow().value_or(~uint64_t{0}));
     if (window == ~uint64_t{0}) return true;
+    if (walk_.sampled && family.sampling.StratumOf(window) == kNotDrawn) {
+      observer.OnNotDrawn(family, window);
+      if (next_known < known.size() && known[next_known] == window) ++next_known;
+      for (Part& part : parts_) part.reader.Pass(window);
+      continue;
+    }
     if (!observer.Continue()) return false;
     ReadDue(window);
     if (IsUnchanged(family, window)) {
@@ -206,6 +257,7 @@ bool FamilyScanner::WalkWindows(Family& family, ScanObserver& observer) {
       Account(family);
       Show(family, window, observer);
     }
+    if (walk_.sampled) family.sampling.WasRead(window, Clock::now());
     if (next_known < known.size() && known[next_known] == window) ++next_known;
     for (Part& part : parts_) part.reader.Pass(window);
   }
@@ -341,7 +393,9 @@ void FamilyScanner::BuildReadings(const Family& family, uint64_t window) {
     if (!part.reader.alive()) continue;
     const Member& member = part.reader.member();
     const Mapping* mapping = FindMapping(*member.mappings, window * host_.geometry.huge_page_bytes);
-    readings_.push_back({member.slot, part.entries, member.first_look, member.parent, &member == family.root(),
+    const bool first_look =
+        member.first_look || (walk_.sampled && family.sampling.IsFirstLook(window, member.joined_sample));
+    readings_.push_back({member.slot, part.entries, first_look, member.parent, &member == family.root(),
                          mapping != nullptr && mapping->hugetlb, part.read ? nullptr : part.recalled.data()});
     part_of_reading_.push_back(i);
   }
@@ -407,6 +461,26 @@ void FamilyScanner::SettleWindow(Family& family, uint64_t window) {
   if (AnyMigrating()) window_unsettled_ = true;
   walk_.unsettled = walk_.unsettled || window_unsettled_;
   family.ledger.Settle(window, readings_, facts_, examination_, judgement_, sharing_);
+  if (walk_.sampled) DescribeOrphans(family, window);
+}
+
+// Pages that somebody else maps too, though nobody at their address: the partner may be in a window that was not drawn.
+// They count as shared, of which nobody knows by how many.
+void FamilyScanner::DescribeOrphans(const Family& family, uint64_t window) {
+  const std::span<const OrphanPage> orphans = family.ledger.WindowOrphans();
+  if (orphans.empty()) return;
+  std::vector<uint64_t> frames;
+  for (const OrphanPage& orphan : orphans) frames.push_back(orphan.frame);
+  FrameFacts facts;
+  frames_.Read(frames, true, facts);
+  for (const OrphanPage& orphan : orphans) {
+    if (facts.IsKsm(orphan.frame) || facts.MapCount(orphan.frame).value_or(2) <= 1) continue;
+    for (size_t r = 0; r < readings_.size(); ++r) {
+      if (readings_[r].slot != orphan.slot) continue;
+      SetBit(sharing_.members[r].shared, orphan.page - window * pages_);
+      ++sharing_.unresolved_pages;
+    }
+  }
 }
 
 void FamilyScanner::Account(const Family& family) {
@@ -539,6 +613,8 @@ void FamilyScanner::Show(Family& family, uint64_t window, ScanObserver& observer
   view.sharing = &sharing_;
   view.judgement = &judgement_;
   view.frames_known = host_.capabilities.frames;
+  view.sampled = walk_.sampled;
+  view.stratum = walk_.sampled ? family.sampling.StratumOf(window) : kCertain;
   observer.OnWindow(view);
 }
 
@@ -592,8 +668,7 @@ bool FamilyScanner::ReadSmaps(const Family& family, ScanObserver& observer) {
     const Process& process = *member->process;
     const bool denied = member->mode == Mode::kNone;
     if (!denied && !host_.needs.smaps_rollup_max_bytes) continue;
-    // Swapped pages are walked as resident ones are.
-    const uint64_t bytes = process.ResidentBytes() + process.status.swap_bytes.value_or(0);
+    const uint64_t bytes = process.SizeBytes();
     if (bytes > host_.needs.smaps_rollup_max_bytes.value_or(kMaxSmapsBytes)) {
       reading.state = SmapsReading::State::kTooLarge;
       continue;
@@ -624,7 +699,7 @@ void FamilyScanner::FinishLedger(Family& family, MovedSharing& moved) {
   if (!frames.empty()) frames_.Read(frames, true, facts_);
   family.ledger.FinishPass(facts_, judgement_, moved);
   Account(family);
-  if (moved.unmatched_pages == 0) family.members.front()->shares_unseen = false;
+  if (moved.unmatched_pages == 0 && !walk_.sampled) family.members.front()->shares_unseen = false;
 }
 
 void FamilyScanner::PassCompleted(Family& family, const PassOptions& options) const {

@@ -27,6 +27,10 @@ struct PassOptions {
   std::chrono::milliseconds full_every{0};
   // The observer lacks what it was shown before: everything is read and shown again.
   bool show_all = false;
+  // A family with a process larger than this, resident and swapped, is sampled, unless everything is read in every
+  // pass: as many of its windows are drawn as a process of this size has. 0: never.
+  uint64_t sample_above_bytes = 0;
+  uint64_t sample_seed = 0;
 };
 
 class FamilyScanner {
@@ -68,12 +72,14 @@ class FamilyScanner {
     bool unsettled = false;   // pages were on their way, or kept changing under the reads: to be looked at again
     bool show_all = false;
     bool keep_looks = false;  // what is seen is kept for the next pass
+    bool sampled = false;     // only the windows that were drawn are read
   };
 
   void ShowEnded(Family& family, ScanObserver& observer);
   bool OpenMember(Member& member, std::vector<procfs::Pagemap>& borrowed, const procfs::Pagemap*& pagemap);
   void Prepare(Family& family, const PassOptions& options);
   bool WalkWindows(Family& family, ScanObserver& observer);
+  void DrawSample(Family& family, const PassOptions& options);
   std::vector<uint64_t> KnownWindows(const Family& family) const;
   void ReadDue(uint64_t window);
   bool IsUnchanged(const Family& family, uint64_t window) const;
@@ -83,6 +89,7 @@ class FamilyScanner {
   bool Confirm(uint64_t window);
   void BuildReadings(const Family& family, uint64_t window);
   void SettleWindow(Family& family, uint64_t window);
+  void DescribeOrphans(const Family& family, uint64_t window);
   bool WitnessesAgree(uint64_t window, std::span<uint64_t> unstable);
   bool AnyMigrating() const;
   // Adds breaks to the lives of the members they concern.

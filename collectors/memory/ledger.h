@@ -58,8 +58,8 @@ class Ledger {
   Ledger& operator=(const Ledger&) = delete;
 
   // A pass begins: nothing is known yet about pages at moved addresses but of those members that the records stand for
-  // because nothing of theirs has changed.
-  void BeginPass(std::span<const Slot> standing_for = {});
+  // because nothing of theirs has changed. `sampled`: not all windows are read.
+  void BeginPass(std::span<const Slot> standing_for = {}, bool sampled = false);
 
   // A member ended (exit or exec). Its pages are settled window by window in the pass that follows.
   void Depart(Slot slot);
@@ -79,6 +79,10 @@ class Ledger {
   void Settle(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
               const Examination& examination, Judgement& judgement, WindowSharing& sharing);
 
+  // Pages of the window settled last that are mapped more than once, as far as their entries tell, but by nobody else
+  // at their address.
+  std::span<const OrphanPage> WindowOrphans() const { return moved_.orphans().subspan(first_orphan_); }
+
   // Windows where somebody may hold pages whom no reading shows (it ended, or unmapped them): they must be visited.
   std::vector<uint64_t> Windows() const;
 
@@ -90,7 +94,8 @@ class Ledger {
   std::vector<uint64_t> OrphanFrames() const;
 
   // Matches orphans by frame over the whole family. `facts` answers OrphanFrames with flags and map counts. Departed
-  // members' slots are free afterwards, unless one of their pages could not be settled.
+  // members' slots are free afterwards, unless one of their pages could not be settled. In a sampled pass no new
+  // partners are looked for: most windows that may have them were not read.
   void FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved);
 
   // Nothing is recorded as shared.
@@ -117,6 +122,7 @@ class Ledger {
   uint64_t zero_frame_;
   WindowRecords records_;
   MovedPages moved_;
+  size_t first_orphan_ = 0;  // of the window settled last
   std::vector<Slot> departing_;
 };
 

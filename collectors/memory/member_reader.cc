@@ -81,6 +81,13 @@ bool MemberReader::Maps(uint64_t window) const {
   return alive_ && next_range_ < ranges_.size() && ranges_[next_range_].first < (window + 1) * pages_;
 }
 
+void MemberReader::AddWindows(std::vector<uint64_t>& windows) const {
+  for (size_t i = next_range_; i < ranges_.size() && alive_; ++i) {
+    const uint64_t end = (ranges_[i].last + pages_ - 1) / pages_;
+    for (uint64_t window = ranges_[i].first / pages_; window < end; ++window) windows.push_back(window);
+  }
+}
+
 void MemberReader::Rest(size_t pages) {
   if (pages_since_rest_ + pages <= pages_) {
     pages_since_rest_ += pages;
@@ -220,8 +227,7 @@ void MemberReader::Plan(bool walk_all) {
   for (const Mapping& mapping : mappings) {
     if (walk_all || !mapping.IsAnonymous()) total += mapping.vma.SizeBytes() / host_->geometry.page_bytes;
   }
-  const Process& process = *member_->process;
-  const uint64_t resident = host_->geometry.PageOf(process.ResidentBytes() + process.status.swap_bytes.value_or(0));
+  const uint64_t resident = host_->geometry.PageOf(member_->process->SizeBytes());
   const bool sparse = total > kSparseFactor * resident + kSparseSlackPages;
   std::vector<bool> empty(mappings.size(), false);
   if (sparse && !host_->capabilities.pagemap_scan) empty = EmptyByScreening();

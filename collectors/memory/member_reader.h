@@ -47,6 +47,8 @@ class MemberReader {
   void Plan(bool walk_all);
   // The first window that is still to be read.
   std::optional<uint64_t> NextWindow() const;
+  // All that are still to be read, ascending, some of them twice.
+  void AddWindows(std::vector<uint64_t>& windows) const;
   // Ranges up to the end of the window are done with.
   void Pass(uint64_t window);
   // The plan has pages in the window.

@@ -59,7 +59,8 @@ std::vector<uint64_t> WindowsWithFrames(const WindowRecords& records) {
 
 }  // namespace
 
-void MovedPages::BeginPass(std::span<const Slot> standing_for) {
+void MovedPages::BeginPass(std::span<const Slot> standing_for, bool sampled) {
+  sampled_ = sampled;
   orphans_.clear();
   for (MovedPage& moved : moved_) {
     moved.recalled = std::find(standing_for.begin(), standing_for.end(), moved.slot) != standing_for.end();
@@ -196,6 +197,7 @@ MovedPages::Unmatched MovedPages::MatchOrphans(const FrameFacts& facts, Judgemen
       }
       continue;
     }
+    if (sampled_) continue;
     const auto known = groups.find(frame);
     if (known != groups.end()) {
       AddOrphans(known->second, orphans);

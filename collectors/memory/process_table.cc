@@ -41,6 +41,8 @@ uint64_t Process::ResidentBytes() const {
   return status.rss_anon_bytes.value_or(0) + status.rss_file_bytes.value_or(0) + status.rss_shmem_bytes.value_or(0);
 }
 
+uint64_t Process::SizeBytes() const { return ResidentBytes() + status.swap_bytes.value_or(0); }
+
 ProcessTable::ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files)
     : root_(std::move(root)), max_processes_(max_processes), files_(root_, max_kept_files) {}
 

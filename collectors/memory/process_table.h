@@ -64,6 +64,8 @@ struct Process {
   bool IsChildOf(const Process& other) const;
   uint64_t RssAnonBytes() const { return status.rss_anon_bytes.value_or(0); }
   uint64_t ResidentBytes() const;
+  // Resident and swapped: swapped pages are walked as resident ones are.
+  uint64_t SizeBytes() const;
 };
 
 class ProcessTable {

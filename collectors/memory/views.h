@@ -12,6 +12,7 @@
 #include "collectors/memory/families.h"
 #include "collectors/memory/ledger.h"
 #include "collectors/memory/mapping.h"
+#include "collectors/memory/sampling.h"
 #include "collectors/memory/segment_tally.h"
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/smaps.h"
@@ -42,6 +43,8 @@ struct WindowView {
   const WindowSharing* sharing = nullptr;
   const Judgement* judgement = nullptr;
   bool frames_known = true;
+  bool sampled = false;         // the pass reads a sample of the family's windows
+  uint32_t stratum = kCertain;  // of the sample
 };
 
 // What was not walked page by page, because no one can share it; from status, in bytes.
@@ -88,6 +91,8 @@ struct FamilyView {
   bool scan_known = true;    // PAGEMAP_SCAN is there: huge_pmd is a count; else it is unknown
   std::span<const SmapsReading> smaps;  // of the members in their order
   size_t skipped = 0;                   // members that were not read, because nothing of theirs had changed
+  bool sampled = false;                 // the windows read were a sample; empty `strata`: all of them
+  std::span<const Stratum> strata;
 };
 
 // A family at the end of a pass, read in it or not.
@@ -105,6 +110,8 @@ class ScanObserver {
   virtual void OnWindow(const WindowView& view) = 0;
   // A window that was shown before is still as it was.
   virtual void OnUnchanged(const Family& family, uint64_t window) = 0;
+  // A window that somebody maps was not read, because it is not in the pass' sample.
+  virtual void OnNotDrawn(const Family& /*family*/, uint64_t /*window*/) {}
   virtual void OnFamily(const FamilyView& view) = 0;
   // Asked between two windows; false abandons the pass.
   virtual bool Continue() = 0;

@@ -62,7 +62,7 @@ TEST(ConfigTest, ReferenceShowsEveryDefault) {
 
 TEST(ConfigTest, ReadsEveryKey) {
   const LoadResult result = ParseConfig(R"(
-scan: {interval: 0s, max_cpu: 0.5, full_every: 1h30m, threads: 8, sample_above: 0B}
+scan: {interval: 0s, max_cpu: 0.5, full_every: 1h30m, threads: 8, sample_above: 64GiB}
 limits:
   max_groups: 1
   max_processes: 2
@@ -77,6 +77,7 @@ collectors: {cow: false, thp: true, smaps: {max_rss: 512MiB}}
   EXPECT_EQ(config.scan.max_cpu, 0.5);
   EXPECT_EQ(config.scan.full_every, milliseconds{5'400'000});
   EXPECT_EQ(config.scan.threads, 8U);
+  EXPECT_EQ(config.scan.sample_above_bytes, uint64_t{64} << 30U);
   EXPECT_EQ(config.limits.max_groups, 1U);
   EXPECT_EQ(config.limits.max_processes, 2U);
   EXPECT_EQ(config.limits.label_value_length, 3U);
@@ -95,7 +96,7 @@ TEST(ConfigTest, ReportsAllErrorsAtOnceInOrder) {
   max_cpu: "0.1"
   full_every: 10x
   threads: 65
-  sample_above: 1GiB
+  sample_above: 1Gi
 limits:
   max_groups: 0
   max_groups: 5
@@ -112,7 +113,7 @@ outher: 1
           R"(f.yml:3:12: scan.max_cpu: expected a number from 0 to 1, got the text "0.1")",
           R"(f.yml:4:15: scan.full_every: bad duration "10x": unknown unit "x" (known: y, w, d, h, m, s, ms))",
           R"(f.yml:5:12: scan.threads: "65" is out of range: it must be from 1 to 64)",
-          R"(f.yml:6:17: scan.sample_above: "1GiB" is not supported: this version does not sample, the accepted value is 0B)",
+          R"(f.yml:6:17: scan.sample_above: bad size "1Gi": unknown unit "Gi" (known: B, KiB, MiB, GiB, TiB, kB, MB, GB, TB))",
           R"(f.yml:8:15: limits.max_groups: "0" is out of range: it must be from 1 to 100000)",
           R"(f.yml:9:3: limits: duplicate key "max_groups", first given in line 8)",
           R"(f.yml:10:23: limits.label_value_length: bad number "-1": expected a whole number)",
