@@ -32,6 +32,7 @@ namespace cow::collectors {
 struct Tally {
   std::span<int64_t> gauges;
   std::span<uint64_t> counters;
+  std::string_view group = {};  // whose they are
 };
 
 // The sums of one group, for publishing.

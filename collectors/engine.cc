@@ -108,6 +108,7 @@ uint64_t RandomSeed() {
 struct FamilyState {
   std::string group_name;           // the one asked for; where there was no room for it, `group` is the overflow's
   Group* group = nullptr;           // of the pass under way
+  std::string_view exported_as;     // its name
   std::pair<pid_t, uint64_t> root;  // pid and start time of the root that named the group
   uint64_t described = 0;           // since_pass of the root when it was described
   std::string root_comm;
@@ -281,7 +282,8 @@ class Engine::Impl {
     std::fill(scratch_.begin(), scratch_.end(), 0);
     for (Slot& slot : slots_) {
       const Tally tally{std::span(scratch_).subspan(slot.first_gauge, slot.collector->gauges()),
-                        std::span(state.group->counters).subspan(slot.first_counter, slot.collector->counters())};
+                        std::span(state.group->counters).subspan(slot.first_counter, slot.collector->counters()),
+                        state.exported_as};
       Guard(slot, [&] { call(*slot.collector, tally); });
     }
   }
@@ -427,7 +429,9 @@ void Engine::Impl::Assign(const Family& family, SteadyClock::time_point now) {
     state.described = root.since_pass;
     state.cgroup_memory = MemoryOfCgroup(state.cgroup_path, root.cgroups);
   }
-  state.group = &groups_.Find(state.group_name, now)->second;
+  const auto group = groups_.Find(state.group_name, now);
+  state.group = &group->second;
+  state.exported_as = group->first;
 }
 
 // One thread's scanning: what it finds goes to the engine under the lock, which it needs only where it is not the only

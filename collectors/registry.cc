@@ -14,6 +14,8 @@ constexpr std::array kRegistry{
     Registration{"delayacct", "the kernel's own count of copied pages (taskstats)", false, &MakeDelayacct},
     Registration{"faults", "minor faults of present and past members", true, &MakeFaults},
     Registration{"ksm", "memory merged by KSM", false, &MakeKsm},
+    Registration{"process", "single processes: those with the most exposure, private memory or breaks", false,
+                 &MakeProcess},
     Registration{"sharing", "resident, shared, exposed and distinct memory", true, &MakeSharing},
     Registration{"smaps", "the kernel's own sums of each process (smaps_rollup)", false, &MakeSmaps,
                  &MakeSmapsOfDenied},

@@ -11,6 +11,7 @@ std::unique_ptr<Collector> MakeCow(const CollectorContext& context);
 std::unique_ptr<Collector> MakeDelayacct(const CollectorContext& context);
 std::unique_ptr<Collector> MakeFaults(const CollectorContext& context);
 std::unique_ptr<Collector> MakeKsm(const CollectorContext& context);
+std::unique_ptr<Collector> MakeProcess(const CollectorContext& context);
 std::unique_ptr<Collector> MakeSharing(const CollectorContext& context);
 std::unique_ptr<Collector> MakeSmaps(const CollectorContext& context);
 std::unique_ptr<Collector> MakeSmapsOfDenied(const CollectorContext& context);

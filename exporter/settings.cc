@@ -2,6 +2,7 @@
 
 #include <array>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <tl/expected.hpp>
 
@@ -16,13 +17,42 @@ Applied ApplySmapsMaxRss(std::string_view text, collectors::CollectorOptions& op
   return config::ParseSize(text).map([&options](uint64_t bytes) { options.smaps.max_rss_bytes = bytes; });
 }
 
+Applied ApplyProcessTop(std::string_view text, collectors::CollectorOptions& options) {
+  const auto top = config::ParseInteger(text);
+  if (!top) return tl::unexpected(top.error());
+  if (*top == 0 || *top > collectors::ProcessOptions::kMostTop) {
+    return tl::unexpected(config::Quoted(text) + " is out of range: it must be from 1 to " +
+                          std::to_string(collectors::ProcessOptions::kMostTop));
+  }
+  options.process.top = *top;
+  return {};
+}
+
+Applied ApplyProcessBy(std::string_view text, collectors::CollectorOptions& options) {
+  using By = collectors::ProcessOptions::By;
+  constexpr std::array<std::pair<std::string_view, By>, 3> kNames{
+      {{"exposure", By::kExposure}, {"private", By::kPrivate}, {"breaks", By::kBreaks}}};
+  for (const auto& [name, by] : kNames) {
+    if (text != name) continue;
+    options.process.by = by;
+    return {};
+  }
+  return tl::unexpected("bad order " + config::Quoted(text) + " (known: exposure, private, breaks)");
+}
+
+Applied ApplyProcessHold(std::string_view text, collectors::CollectorOptions& options) {
+  return config::ParseDuration(text).map([&options](std::chrono::milliseconds hold) { options.process.hold = hold; });
+}
+
 // The options that collectors take in the configuration.
 struct Option {
   std::string_view collector;
   std::string_view name;
   Applied (*apply)(std::string_view text, collectors::CollectorOptions& options);
 };
-constexpr std::array kOptions{Option{"smaps", "max_rss", &ApplySmapsMaxRss}};
+constexpr std::array kOptions{Option{"process", "top", &ApplyProcessTop}, Option{"process", "by", &ApplyProcessBy},
+                              Option{"process", "hold", &ApplyProcessHold},
+                              Option{"smaps", "max_rss", &ApplySmapsMaxRss}};
 
 std::optional<std::string> ProblemOf(const Option& option, std::string_view text) {
   collectors::CollectorOptions unused;

@@ -87,6 +87,8 @@ bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserve
   if (walk_.all) FinishLedger(family, moved);
   view.moved = &moved;
   view.judgement = &judgement_;
+  if (host_.needs.member_sums) AddUpMembers(family);
+  view.member_sums = member_sums_;
   view.read_at = std::chrono::system_clock::now();
   view.sampled = walk_.sampled;
   view.strata = family.sampling.strata();
@@ -564,6 +566,7 @@ void FamilyScanner::ShowMember(Family& family, uint64_t window, size_t reading) 
   MemberWindow shown;
   shown.member = &member;
   shown.ksm_pages = sharing_.members[reading].ksm_pages;
+  part.walked_ksm_pages += shown.ksm_pages;
   if (fresh) {
     const bool was_huge = member.huge_windows.erase(window) != 0;
     if (part.huge_pages == pages_) {
@@ -684,6 +687,31 @@ bool FamilyScanner::ReadSmaps(const Family& family, ScanObserver& observer) {
     if (denied) member->mode = Mode::kNoPagemap;
   }
   return true;
+}
+
+// At the end of a pass, where the records and the latest looks are of now. What is not walked is told by the kernel.
+void FamilyScanner::AddUpMembers(const Family& family) {
+  std::vector<uint64_t> anon;
+  std::vector<uint64_t> shared;
+  family.looks.AddAnonPages(anon);
+  if (walk_.all) family.ledger.AddSharedPages(shared);
+  const auto of_slot = [](const std::vector<uint64_t>& pages, Slot slot) {
+    return slot < pages.size() ? pages[slot] : 0;
+  };
+  member_sums_.assign(family.members.size(), {});
+  for (size_t i = 0; i < family.members.size(); ++i) {
+    const Member& member = *family.members[i];
+    const procfs::Status& status = member.process->status;
+    MemberSums& sums = member_sums_[i];
+    sums.shared_pages = of_slot(shared, member.slot);
+    sums.anon_pages = host_.geometry.PageOf(status.rss_anon_bytes.value_or(0) + status.hugetlb_bytes.value_or(0));
+    if (walk_.keep_looks) sums.anon_pages = of_slot(anon, member.slot);
+    for (const Part& part : parts_) {
+      if (&part.reader.member() != &member) continue;
+      sums.ksm_pages = part.walked_ksm_pages;
+      if (walk_.all && !walk_.keep_looks) sums.anon_pages = part.walked_anon_pages + part.walked_hugetlb_pages;
+    }
+  }
 }
 
 void FamilyScanner::FinishLedger(Family& family, MovedSharing& moved) {

@@ -55,6 +55,7 @@ class FamilyScanner {
     uint64_t walked_anon_pages = 0;
     uint64_t walked_swap_pages = 0;
     uint64_t walked_hugetlb_pages = 0;
+    uint64_t walked_ksm_pages = 0;
     // Of the current window:
     uint64_t* entries = nullptr;
     uint64_t huge_pages = 0;
@@ -104,6 +105,7 @@ class FamilyScanner {
   void CountUnwalked(const Part& part, Unwalked& unwalked) const;
   // False if the observer abandoned the pass.
   bool ReadSmaps(const Family& family, ScanObserver& observer);
+  void AddUpMembers(const Family& family);
   void FinishLedger(Family& family, MovedSharing& moved);
   void PassCompleted(Family& family, const PassOptions& options) const;
 
@@ -137,6 +139,7 @@ class FamilyScanner {
   const uint64_t* shown_entries_ = nullptr;  // of the first one shown, if they were read
   bool window_unsettled_ = false;
   std::vector<SmapsReading> smaps_;
+  std::vector<MemberSums> member_sums_;
 };
 
 }  // namespace cow::memory

@@ -231,6 +231,22 @@ void Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedShar
   });
 }
 
+void Ledger::AddSharedPages(std::vector<uint64_t>& pages) const {
+  std::vector<uint64_t> recorded(words_);
+  const auto add = [&pages](Slot slot, uint64_t count) {
+    if (slot >= pages.size()) pages.resize(slot + 1);
+    pages[slot] += count;
+  };
+  for (const auto& [window, record] : records_.all()) {
+    record.CopyRecorded(recorded);
+    for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) add(slot, CountBits(record.Held(slot, recorded)));
+    for (const WindowRecord::Extra& extra : record.extras()) {
+      for (const Slot slot : extra.holders) add(slot, 1);
+    }
+  }
+  moved_.AddSharedPages(add);
+}
+
 size_t Ledger::MemoryBytes() const { return records_.MemoryBytes() + moved_.MemoryBytes(); }
 
 }  // namespace cow::memory

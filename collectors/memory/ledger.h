@@ -98,6 +98,9 @@ class Ledger {
   // partners are looked for: most windows that may have them were not read.
   void FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved);
 
+  // Adds, at each slot's place, the pages that it shares with another member; `pages` grows as needed.
+  void AddSharedPages(std::vector<uint64_t>& pages) const;
+
   // Nothing is recorded as shared.
   bool empty() const { return records_.empty() && moved_.empty(); }
   bool IsDeparting(Slot slot) const;

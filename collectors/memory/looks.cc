@@ -113,6 +113,16 @@ void Looks::Clear() {
   shared_.clear();
 }
 
+void Looks::AddAnonPages(std::vector<uint64_t>& pages) const {
+  for (const auto& [window, looks] : windows_) {
+    if (looks.size() > pages.size()) pages.resize(looks.size());
+    for (size_t slot = 0; slot < looks.size(); ++slot) {
+      if (!looks[slot].known) continue;
+      for (const SegmentTally& tally : looks[slot].tallies->first) pages[slot] += tally.anon;
+    }
+  }
+}
+
 std::vector<uint64_t> Looks::Windows() const {
   std::vector<uint64_t> windows;
   windows.reserve(windows_.size());

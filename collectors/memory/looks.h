@@ -52,6 +52,8 @@ class Looks {
   // How many members' looks stand for the window.
   size_t Count(uint64_t window) const;
 
+  // Adds, at each slot's place, the anonymous pages of all its looks; `pages` grows as needed.
+  void AddAnonPages(std::vector<uint64_t>& pages) const;
   // Windows that a member maps, unordered.
   std::vector<uint64_t> Windows() const;
   // Bytes of heap that all this takes.

@@ -132,6 +132,14 @@ void MovedPages::AddWindows(std::vector<uint64_t>& windows) const {
   for (const MovedPage& moved : moved_) windows.push_back(moved.page / pages_);
 }
 
+void MovedPages::AddSharedPages(const std::function<void(Slot, uint64_t)>& add) const {
+  std::unordered_map<uint64_t, uint64_t> holders;  // in RAM, by frame
+  for (const MovedPage& moved : moved_) holders[moved.frame] += moved.now != 0 ? 1 : 0;
+  for (const MovedPage& moved : moved_) {
+    if (moved.now != 0 && holders[moved.frame] > 1) add(moved.slot, 1);
+  }
+}
+
 size_t MovedPages::MemoryBytes() const {
   return moved_.capacity() * sizeof(MovedPage) + orphans_.capacity() * sizeof(OrphanPage);
 }

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <unordered_map>
@@ -65,6 +66,8 @@ class MovedPages {
   // The frames that Finish asks `facts` for, sorted.
   std::vector<uint64_t> Frames() const;
   void AddWindows(std::vector<uint64_t>& windows) const;
+  // Calls add(slot, 1) for each recorded page that is in RAM, and not alone there. Between passes.
+  void AddSharedPages(const std::function<void(Slot, uint64_t)>& add) const;
   bool empty() const { return moved_.empty(); }
   // The last pass found pages whose partners are nobody's that is known.
   bool has_unmatched() const { return has_unmatched_; }

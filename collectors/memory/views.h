@@ -61,14 +61,23 @@ struct Unwalked {
 struct Needs {
   // smaps_rollup of members that are no larger than this, resident and swapped; empty: of none.
   std::optional<uint64_t> smaps_rollup_max_bytes;
-  bool ksm_stat = false;  // of every member, in every pass
+  bool ksm_stat = false;     // of every member, in every pass
+  bool member_sums = false;  // of every member of a family that is read
 
   void Add(const Needs& other) {
     if (!smaps_rollup_max_bytes || smaps_rollup_max_bytes < other.smaps_rollup_max_bytes) {
       smaps_rollup_max_bytes = other.smaps_rollup_max_bytes;
     }
     ksm_stat = ksm_stat || other.ksm_stat;
+    member_sums = member_sums || other.member_sums;
   }
+};
+
+// One member's anonymous memory over all its windows, in base pages.
+struct MemberSums {
+  uint64_t anon_pages = 0;    // present; the zero page is not in it
+  uint64_t shared_pages = 0;  // of those: shared with another member
+  uint64_t ksm_pages = 0;     // of those: merged by KSM
 };
 
 // What smaps_rollup says of one member. It is also read where the page table is denied.
@@ -89,9 +98,10 @@ struct FamilyView {
   std::array<bool, kModes> modes{};  // in use by its members
   bool frames_known = true;  // false: zero pages could not be told from others in the windows, only in `unwalked`
   bool scan_known = true;    // PAGEMAP_SCAN is there: huge_pmd is a count; else it is unknown
-  std::span<const SmapsReading> smaps;  // of the members in their order
-  size_t skipped = 0;                   // members that were not read, because nothing of theirs had changed
-  bool sampled = false;                 // the windows read were a sample; empty `strata`: all of them
+  std::span<const SmapsReading> smaps;      // of the members in their order
+  std::span<const MemberSums> member_sums;  // of the members in their order; empty if nobody needs them
+  size_t skipped = 0;                       // members that were not read, because nothing of theirs had changed
+  bool sampled = false;                     // the windows read were a sample; empty `strata`: all of them
   std::span<const Stratum> strata;
 };
 

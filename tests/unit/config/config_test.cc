@@ -21,8 +21,9 @@ std::optional<std::string> ProblemOfSize(std::string_view text) {
 
 const std::vector<KnownCollector>& Known() {
   static const std::vector<KnownCollector> known = {
-      {"sharing", {}}, {"cow", {}}, {"zero_page", {}}, {"thp", {}},
-      {"faults", {}},  {"ksm", {}}, {"delayacct", {}}, {"smaps", {{"max_rss", &ProblemOfSize}}}};
+      {"sharing", {}},   {"cow", {}},     {"zero_page", {}},
+      {"thp", {}},       {"faults", {}},  {"ksm", {}},
+      {"delayacct", {}}, {"process", {}}, {"smaps", {{"max_rss", &ProblemOfSize}}}};
   return known;
 }
 

@@ -13,7 +13,7 @@ using Strings = std::vector<std::string>;
 
 const std::vector<collectors::CollectorInfo>& Available() {
   static const std::vector<collectors::CollectorInfo> available = {
-      {"cow", "", true}, {"faults", "", true}, {"ksm", "", false}, {"smaps", "", false}};
+      {"cow", "", true}, {"faults", "", true}, {"ksm", "", false}, {"process", "", false}, {"smaps", "", false}};
   return available;
 }
 
@@ -50,6 +50,19 @@ TEST(SettingsTest, CollectorOptionsAreChecked) {
   EXPECT_EQ(settings.engine.collector_options.smaps.max_rss_bytes, uint64_t{1} << 30U);
   EXPECT_EQ(settings.engine.collectors, (Strings{"cow", "faults", "smaps"}));
   EXPECT_EQ(MakeSettings({}, {}, Available()).engine.collector_options.smaps.max_rss_bytes, uint64_t{512} << 20U);
+
+  const config::LoadResult process = load("collectors: {process: {top: 3, by: breaks, hold: 5m}}");
+  ASSERT_TRUE(process.errors.empty()) << process.errors.front().ToString();
+  const collectors::ProcessOptions options =
+      MakeSettings(CommandLine(), process.config, Available()).engine.collector_options.process;
+  EXPECT_EQ(options.top, 3U);
+  EXPECT_EQ(options.by, collectors::ProcessOptions::By::kBreaks);
+  EXPECT_EQ(options.hold, std::chrono::minutes(5));
+  const config::LoadResult wrong = load("collectors: {process: {top: 0, by: size, hold: long}}");
+  ASSERT_EQ(wrong.errors.size(), 3U);
+  EXPECT_EQ(wrong.errors.at(0).message, R"(collectors.process.top: "0" is out of range: it must be from 1 to 1000)");
+  EXPECT_EQ(wrong.errors.at(1).message,
+            R"(collectors.process.by: bad order "size" (known: exposure, private, breaks))");
 
   const config::LoadResult bad = load("collectors: {smaps: {max_rss: much}, ksm: {max_rss: 1B}}");
   ASSERT_EQ(bad.errors.size(), 2U);

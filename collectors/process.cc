@@ -1,0 +1,161 @@
+// Collector `process`: single processes, the ones with the most only, for who wants to know which of a group's it is. A
+// process that falls behind stays for a while, so that its series does not come and go with each pass; how many there
+// are at a time is bounded all the same. All sums are of base pages.
+#include <prometheus/metric_family.h>
+#include <sys/types.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "collectors/label.h"
+#include "collectors/registry.h"
+
+namespace cow::collectors {
+namespace {
+
+using memory::Slot;
+using memory::Verdict;
+using prometheus::MetricType;
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+// With those that are held, so many times as many as asked for are published at most.
+constexpr size_t kMostHeld = 4;
+// The kernel's names have 15 bytes.
+constexpr size_t kCommBytes = 64;
+
+struct Watched {
+  pid_t pid = 0;
+  std::string comm;
+  std::string group;
+  uint64_t exposure_pages = 0;
+  uint64_t private_pages = 0;
+  uint64_t breaks = 0;
+  bool living = false;
+  SteadyTime held_until;
+};
+
+class TopProcesses : public Collector {
+ public:
+  TopProcesses(procfs::PageGeometry geometry, const ProcessOptions& options) : Collector(geometry), options_(options) {}
+
+  memory::Needs needs() const override {
+    memory::Needs needs;
+    needs.member_sums = true;
+    return needs;
+  }
+
+  void OnWindow(const memory::WindowView& view, const Tally& /*tally*/) override {
+    AddBreaks(*view.family, *view.judgement);
+  }
+
+  void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
+    const memory::Family& family = *view.family;
+    AddBreaks(family, *view.judgement);
+    for (auto each = watched_.lower_bound({family.id, 0}); each != watched_.end() && each->first.first == family.id;
+         ++each) {
+      each->second.living = false;
+    }
+    for (size_t i = 0; i < family.members.size() && i < view.member_sums.size(); ++i) {
+      const memory::Member& member = *family.members[i];
+      if (member.unread || !view.frames_known) continue;
+      Watched& watched = watched_[{family.id, member.slot}];
+      watched.pid = member.process->pid;
+      watched.comm = LabelValue(member.process->stat.comm, kCommBytes);
+      watched.group = tally.group;
+      const memory::MemberSums& sums = view.member_sums[i];
+      watched.exposure_pages = sums.shared_pages;
+      watched.private_pages = sums.anon_pages - std::min(sums.anon_pages, sums.shared_pages + sums.ksm_pages);
+      watched.living = true;
+    }
+  }
+
+  void OnEnd(const memory::Family& family, const memory::Member& member, const Tally& /*tally*/) override {
+    watched_.erase({family.id, member.slot});
+  }
+
+  void OnFamilyGone(uint64_t family_id) override {
+    watched_.erase(watched_.lower_bound({family_id, 0}), watched_.lower_bound({family_id + 1, 0}));
+  }
+
+  void OnPassEnd() override {
+    const SteadyTime now = std::chrono::steady_clock::now();
+    std::vector<Watched*> ranked;
+    for (auto& [key, watched] : watched_) {
+      if (watched.living && Rank(watched) != 0) ranked.push_back(&watched);
+    }
+    std::sort(ranked.begin(), ranked.end(), [this](const Watched* a, const Watched* b) {
+      return std::pair(Rank(*b), a->pid) < std::pair(Rank(*a), b->pid);
+    });
+    for (size_t i = 0; i < std::min(ranked.size(), options_.top); ++i) ranked[i]->held_until = now + options_.hold;
+    published_.clear();
+    for (size_t i = 0; i < ranked.size(); ++i) {
+      if (i < options_.top || ranked[i]->held_until > now) published_.push_back(*ranked[i]);
+    }
+    // Of those that are only held, the ones that fell behind last.
+    if (published_.size() > options_.top) {
+      std::stable_sort(published_.begin() + static_cast<std::ptrdiff_t>(options_.top), published_.end(),
+                       [](const Watched& a, const Watched& b) { return a.held_until > b.held_until; });
+    }
+    if (published_.size() > kMostHeld * options_.top) published_.resize(kMostHeld * options_.top);
+  }
+
+  void Publish(std::span<const GroupSums> /*groups*/, MetricWriter& writer) const override {
+    writer.Begin(
+        "cow_process_exposure_bytes",
+        "Anonymous memory that the process shares with relatives: what it would copy if it wrote to all of it. "
+        "Of the processes with the most only.",
+        MetricType::Gauge);
+    for (const Watched& watched : published_) Add(writer, watched, Bytes(watched.exposure_pages));
+    writer.Begin("cow_process_private_bytes",
+                 "Anonymous memory that the process shares with nobody: what would be freed if it ended. Of the "
+                 "processes with the most only.",
+                 MetricType::Gauge);
+    for (const Watched& watched : published_) Add(writer, watched, Bytes(watched.private_pages));
+    writer.Begin(
+        "cow_process_breaks_total",
+        "Pages that were shared by fork and that the process replaced by its own, since the exporter knows it. "
+        "Of the processes with the most only.",
+        MetricType::Counter);
+    for (const Watched& watched : published_) Add(writer, watched, static_cast<double>(watched.breaks));
+  }
+
+ private:
+  uint64_t Rank(const Watched& watched) const {
+    switch (options_.by) {
+      case ProcessOptions::By::kPrivate:
+        return watched.private_pages;
+      case ProcessOptions::By::kBreaks:
+        return watched.breaks;
+      case ProcessOptions::By::kExposure:
+        break;
+    }
+    return watched.exposure_pages;
+  }
+
+  void AddBreaks(const memory::Family& family, const memory::Judgement& judgement) {
+    for (const Verdict& verdict : judgement.verdicts) {
+      if (verdict.kind != Verdict::Kind::kBreak || !verdict.side_known) continue;
+      watched_[{family.id, verdict.slot}].breaks += verdict.pages;
+    }
+  }
+
+  static void Add(MetricWriter& writer, const Watched& watched, double value) {
+    writer.AddFor(watched.group, {{"pid", std::to_string(watched.pid)}, {"comm", watched.comm}}, value);
+  }
+
+  ProcessOptions options_;
+  std::map<std::pair<uint64_t, Slot>, Watched> watched_;  // by family and slot: every process that was read
+  std::vector<Watched> published_;                        // as of the last completed pass
+};
+
+}  // namespace
+
+std::unique_ptr<Collector> MakeProcess(const CollectorContext& context) {
+  return std::make_unique<TopProcesses>(context.geometry, context.options.process);
+}
+
+}  // namespace cow::collectors

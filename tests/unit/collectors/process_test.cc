@@ -1,0 +1,152 @@
+// The collector process, on a fake host.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <tuple>
+
+#include "collectors/engine.h"
+#include "tests/support/fixture_process.h"
+
+namespace cow::collectors {
+namespace {
+
+constexpr uint64_t kHeap = 0x10000000;
+constexpr double kPage = 4096;
+
+class NoControl : public PassControl {
+ public:
+  bool Continue() override { return true; }
+};
+
+class ProcessTest : public testing::Test {
+ protected:
+  // A family for each number, of two, with so many pages in the heap.
+  void AddFamily(pid_t pid, uint64_t pages) {
+    host_.Add(pid).MapPages(kHeap, pages, static_cast<uint64_t>(pid) * 100, "[heap]");
+    host_.Exec(pid, 0x900000 + static_cast<uint64_t>(pid) * 0x100);
+    host_.At(pid).MapPages(kHeap, pages, static_cast<uint64_t>(pid) * 100, "[heap]");
+    host_.Fork(pid, pid + 1);
+  }
+  void Start(const ProcessOptions& process) {
+    EngineOptions options;
+    options.collectors = {"process"};
+    options.full_every = std::chrono::hours(1);
+    options.collector_options.process = process;
+    host_.Sync();
+    engine_ = std::make_unique<Engine>(host_.Root(), std::move(options));
+  }
+  void Pass() {
+    host_.Sync();
+    NoControl control;
+    ASSERT_TRUE(engine_->RunPass(control));
+    values_.clear();
+    for (const prometheus::MetricFamily& family : engine_->Collect()) {
+      for (const prometheus::ClientMetric& metric : family.metric) {
+        std::map<std::string, std::string> labels;
+        for (const auto& label : metric.label) labels[label.name] = label.value;
+        if (!labels.contains("pid")) continue;
+        EXPECT_EQ(labels.at("comm"), "app");
+        EXPECT_EQ(labels.at("group"), "app");
+        const bool counter = family.type == prometheus::MetricType::Counter;
+        values_[family.name][std::stoi(labels.at("pid"))] = counter ? metric.counter.value : metric.gauge.value;
+      }
+    }
+  }
+  std::set<pid_t> Published() {
+    std::set<pid_t> pids;
+    for (const auto& [pid, value] : values_["cow_process_exposure_bytes"]) pids.insert(pid);
+    return pids;
+  }
+  double Pages(const std::string& name, pid_t pid) { return values_.at(name).at(pid) / kPage; }
+
+  test::FixtureHost host_;
+  std::unique_ptr<Engine> engine_;
+  std::map<std::string, std::map<pid_t, double>> values_;
+};
+
+TEST_F(ProcessTest, SharedPrivateAndBrokenOfEach) {
+  AddFamily(100, 8);
+  Start({});
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{100, 101}));
+  EXPECT_EQ(Pages("cow_process_exposure_bytes", 101), 8);
+  EXPECT_EQ(Pages("cow_process_private_bytes", 101), 0);
+  host_.At(101).SetPage(kHeap, 90000);
+  host_.At(101).SetPage(kHeap + 4096, 90001);
+  host_.At(100).SetPage(kHeap + 8192, 90002);
+  Pass();
+  EXPECT_EQ(Pages("cow_process_exposure_bytes", 100), 5);
+  EXPECT_EQ(Pages("cow_process_exposure_bytes", 101), 5);
+  EXPECT_EQ(Pages("cow_process_private_bytes", 100), 3);
+  EXPECT_EQ(Pages("cow_process_private_bytes", 101), 3);
+  EXPECT_EQ(values_["cow_process_breaks_total"][100], 1);
+  EXPECT_EQ(values_["cow_process_breaks_total"][101], 2);
+  // What nothing has changed of stays.
+  Pass();
+  EXPECT_EQ(values_["cow_process_breaks_total"][101], 2);
+  host_.Exit(101);
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{})) << "nothing is shared any more";
+}
+
+TEST_F(ProcessTest, TopOnesByTheOrderAskedFor) {
+  for (pid_t i = 1; i <= 5; ++i) AddFamily(i * 100, static_cast<uint64_t>(i) * 4);
+  ProcessOptions options;
+  options.top = 2;
+  Start(options);
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{500, 501}));
+
+  options.by = ProcessOptions::By::kPrivate;
+  Start(options);
+  for (uint64_t page = 0; page < 3; ++page) host_.At(201).SetPage(kHeap + page * 4096, 90000 + page);
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{200, 201}));
+
+  options.by = ProcessOptions::By::kBreaks;
+  Start(options);
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{})) << "none since the exporter looks";
+  host_.At(301).SetPage(kHeap, 95000);
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{301}));
+}
+
+TEST_F(ProcessTest, HeldForAWhileAndBounded) {
+  for (pid_t i = 1; i <= 6; ++i) AddFamily(i * 100, 32);
+  ProcessOptions options;
+  options.top = 1;
+  options.by = ProcessOptions::By::kBreaks;
+  Start(options);
+  Pass();
+  uint64_t frame = 90000;
+  uint64_t breaks = 0;
+  // Each family's child overtakes those before.
+  for (pid_t i = 1; i <= 6; ++i) {
+    ++breaks;
+    for (uint64_t page = 0; page < breaks; ++page) host_.At(i * 100 + 1).SetPage(kHeap + page * 4096, frame++);
+    Pass();
+    EXPECT_TRUE(Published().contains(i * 100 + 1)) << i;
+    EXPECT_LE(Published().size(), 4U) << "four times as many as asked for";
+  }
+  EXPECT_TRUE(Published().contains(501)) << "fell behind last";
+  EXPECT_FALSE(Published().contains(101)) << "fell behind first";
+
+  options.top = 2;
+  options.hold = std::chrono::milliseconds(0);
+  Start(options);
+  Pass();
+  for (const pid_t child : {201, 301, 401}) {
+    host_.At(child).SetPage(kHeap + 31 * 4096, frame++);
+    if (child > 201) host_.At(child).SetPage(kHeap + 30 * 4096, frame++);
+  }
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{301, 401}));
+}
+
+}  // namespace
+}  // namespace cow::collectors
