@@ -301,28 +301,38 @@ void FamilyScanner::Recall(const Family& family, uint64_t window) {
   }
 }
 
-// Reads what a verdict would take on trust. False if nothing was in doubt.
-bool FamilyScanner::Confirm(uint64_t window) {
-  if (examination_.doubts.empty()) return false;
-  bool as_remembered = true;
+// Reads what a verdict would take on trust. True if every entry reads as it is remembered: the examination holds.
+bool FamilyScanner::ReadDoubts(uint64_t window) {
+  bool same_entries = true;
+  bool same_frames = true;
   for (const Doubt& doubt : examination_.doubts) {
     const size_t index = part_of_reading_[doubt.reading];
     Part& part = parts_[index];
     const size_t pages = doubt.last - doubt.first + 1;
     const std::span<uint64_t> confirmed(again_.data(), pages);
-    if (!part.reader.ReadPages(window * pages_ + doubt.first, confirmed)) continue;
+    if (!part.reader.ReadPages(window * pages_ + doubt.first, confirmed)) {
+      same_entries = false;  // it ended
+      continue;
+    }
+    for (size_t page = doubt.first; page <= doubt.last; ++page) ClearBit(part.recalled, page);
+    if (std::equal(confirmed.begin(), confirmed.end(), part.entries + doubt.first)) continue;
+    same_entries = false;
     uint64_t* own = entries_.data() + index * pages_;
     if (part.entries != own) std::copy_n(part.entries, pages_, own);
     part.entries = own;
     for (size_t i = 0; i < pages; ++i) {
-      const size_t page = doubt.first + i;
-      const uint64_t remembered = AnonFrame(own[page], host_.zero_frame);
-      if (remembered != kNoFrame && remembered != AnonFrame(confirmed[i], host_.zero_frame)) as_remembered = false;
-      own[page] = confirmed[i];
-      ClearBit(part.recalled, page);
+      uint64_t& entry = own[doubt.first + i];
+      const uint64_t remembered = AnonFrame(entry, host_.zero_frame);
+      if (remembered != kNoFrame && remembered != AnonFrame(confirmed[i], host_.zero_frame)) same_frames = false;
+      entry = confirmed[i];
     }
   }
-  if (as_remembered) return true;
+  if (!same_frames) ReadUnread(window);
+  return same_entries;
+}
+
+// The whole window of everybody who is not read yet.
+void FamilyScanner::ReadUnread(uint64_t window) {
   for (size_t i = 0; i < parts_.size(); ++i) {
     Part& part = parts_[i];
     if (part.read || !part.reader.alive()) continue;
@@ -330,7 +340,21 @@ bool FamilyScanner::Confirm(uint64_t window) {
     part.huge_pages = part.reader.ReadWholeWindow(window, {part.entries, pages_});
     part.read = true;
   }
-  return true;
+}
+
+// Compares the window with its record, until nothing that a verdict rests on is taken on trust.
+void FamilyScanner::Examine(const Family& family, uint64_t window) {
+  const Circumstances circumstances{walk_.ksm_in_use, walk_.swapped_in};
+  BuildReadings(family, window);
+  family.ledger.Examine(window, readings_, circumstances, examination_);
+  while (!examination_.doubts.empty()) {
+    if (ReadDoubts(window)) {
+      family.ledger.DoubtReadings(window, readings_, examination_);
+    } else {
+      BuildReadings(family, window);
+      family.ledger.Examine(window, readings_, circumstances, examination_);
+    }
+  }
 }
 
 void FamilyScanner::BuildReadings(const Family& family, uint64_t window) {
@@ -386,10 +410,7 @@ void FamilyScanner::SettleWindow(Family& family, uint64_t window) {
   std::vector<uint64_t> unstable((pages_ + 63) / 64);
   for (int attempt = 1;; ++attempt) {
     Recall(family, window);
-    do {
-      BuildReadings(family, window);
-      family.ledger.Examine(window, readings_, {walk_.ksm_in_use, walk_.swapped_in}, examination_);
-    } while (Confirm(window));
+    Examine(family, window);
     facts_.Clear();
     if (!examination_.questions.empty()) frames_.Read(examination_.questions, false, facts_);
     if (examination_.witnesses.empty()) break;

@@ -80,7 +80,9 @@ class FamilyScanner {
   void TakeFingerprints(uint64_t window);
   uint64_t Fingerprint(Part& part, uint64_t window);
   void Recall(const Family& family, uint64_t window);
-  bool Confirm(uint64_t window);
+  bool ReadDoubts(uint64_t window);
+  void ReadUnread(uint64_t window);
+  void Examine(const Family& family, uint64_t window);
   void BuildReadings(const Family& family, uint64_t window);
   void SettleWindow(Family& family, uint64_t window);
   bool WitnessesAgree(uint64_t window, std::span<uint64_t> unstable);

@@ -55,12 +55,7 @@ void Ledger::Recall(uint64_t window, Slot slot, std::span<uint64_t> entries) con
 bool Ledger::RemembersAlike(uint64_t window, Slot a, Slot b) const {
   const PackedWindow* record = records_.Find(window);
   if (record == nullptr || !record->has_frames()) return true;
-  if (!record->extras().empty()) return false;
-  std::vector<uint64_t> recorded(words_);
-  record->CopyRecorded(recorded);
-  const std::span<const uint64_t> left = record->Held(a, recorded);
-  const std::span<const uint64_t> right = record->Held(b, recorded);
-  return std::equal(left.begin(), left.end(), right.begin(), right.end());
+  return record->extras().empty() && record->HoldAlike(a, b);
 }
 
 bool Ledger::IsRestless(uint64_t window) const {
@@ -75,6 +70,10 @@ void Ledger::Examine(uint64_t window, std::span<const Reading> readings, const C
                      Examination& examination) const {
   WindowExaminer(pages_, readings, records_.Find(window), moved_.In(window), departing_, examination)
       .Examine(circumstances, zero_frame_);
+  DoubtReadings(window, readings, examination);
+}
+
+void Ledger::DoubtReadings(uint64_t window, std::span<const Reading> readings, Examination& examination) const {
   FindDoubts(records_.Find(window), readings, pages_, examination);
 }
 

@@ -74,6 +74,8 @@ class Ledger {
   // `readings`: every living member, also those without a page in the window.
   void Examine(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,
                Examination& examination) const;
+  // The same examination's doubts anew, after pages of some readings were read and are as they were recalled.
+  void DoubtReadings(uint64_t window, std::span<const Reading> readings, Examination& examination) const;
 
   // Decides. `facts` answers the questions asked (all of them, or some are unknown).
   void Settle(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,

@@ -79,7 +79,17 @@ std::span<const uint64_t> PackedWindow::PartOf(size_t index) const {
 }
 
 std::span<const uint64_t> PackedWindow::Held(Slot slot, std::span<const uint64_t> recorded) const {
-  if (HoldsAll(slot)) return recorded;
+  return HoldsAll(slot) ? recorded : HeldInPart(slot);
+}
+
+bool PackedWindow::HoldAlike(Slot a, Slot b) const {
+  if (HoldsAll(a) || HoldsAll(b)) return HoldsAll(a) && HoldsAll(b);
+  const std::span<const uint64_t> left = HeldInPart(a);
+  const std::span<const uint64_t> right = HeldInPart(b);
+  return std::equal(left.begin(), left.end(), right.begin(), right.end());
+}
+
+std::span<const uint64_t> PackedWindow::HeldInPart(Slot slot) const {
   const auto found = std::lower_bound(partial_.begin(), partial_.end(), slot);
   if (found == partial_.end() || *found != slot) return {};
   return PartOf(static_cast<size_t>(found - partial_.begin()));
