@@ -137,6 +137,7 @@ void Ledger::SettleBulk(WindowRecord& record, std::span<const Reading> readings,
                         std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement) {
   const Examination& e = examination;
   const std::vector<uint64_t> leaving = TakeDepartures(record, judged);
+  const bool any_leaves = AnyBit(leaving);
   for (size_t w = 0; w < words_; ++w) {
     for (uint64_t rest = e.pairs[w] & ~e.grouped[w] & ~judged[w]; rest != 0; rest &= rest - 1) {
       const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
@@ -145,9 +146,12 @@ void Ledger::SettleBulk(WindowRecord& record, std::span<const Reading> readings,
   }
   for (uint32_t r = 0; r < readings.size(); ++r) {
     const std::span<uint64_t> held = record.Held(readings[r].slot);
-    std::vector<uint64_t> alone(words_);  // pages that lost a member by its end and have this holder left
     for (size_t w = 0; w < words_; ++w) {
       held[w] |= e.members[r].current[w] & (e.pairs[w] | e.grouped[w]) & ~judged[w];
+    }
+    if (!any_leaves) continue;
+    std::vector<uint64_t> alone(words_);  // pages that lost a member by its end and have this holder left
+    for (size_t w = 0; w < words_; ++w) {
       alone[w] = held[w] & leaving[w] & ~e.pairs[w];
       held[w] &= ~alone[w];
     }
