@@ -401,7 +401,7 @@ void FamilyScanner::SettleWindow(Family& family, uint64_t window) {
   facts_.Clear();
   if (!walk_.all) {
     BuildReadings(family, window);
-    sharing_.members.assign(readings_.size(), {std::vector<uint64_t>((pages_ + 63) / 64, 0), 0, false});
+    sharing_.members.assign(readings_.size(), {std::vector<uint64_t>((pages_ + 63) / 64, 0), 0, 0, false});
     sharing_.exposure_pages = 0;
     sharing_.unresolved_pages = 0;
     return;
@@ -508,7 +508,9 @@ void FamilyScanner::ShowMember(Family& family, uint64_t window, size_t reading) 
     }
     ++number;
     if (fresh) segment.tally.huge_pmd = whole && !mapping.hugetlb ? static_cast<uint32_t>(part.huge_pages) : 0;
-    segment.tally.anon_shared = static_cast<uint32_t>(CountBits(sharing_.members[reading].shared, first, pages));
+    const WindowSharing::Member& sharing = sharing_.members[reading];
+    segment.tally.anon_shared =
+        static_cast<uint32_t>(whole ? sharing.shared_pages : CountBits(sharing.shared, first, pages));
     tallies_.push_back(segment.tally);
     const SegmentTally& tally = segment.tally;
     part.walked_anon_pages += mapping.hugetlb ? 0 : tally.anon;

@@ -198,6 +198,7 @@ void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading>
   for (uint32_t r = 0; r < readings.size(); ++r) {
     WindowSharing::Member& member = sharing.members[r];
     member.ksm_pages = 0;
+    member.shared_pages = 0;
     const std::span<const uint64_t> held =
         record == nullptr ? std::span<const uint64_t>() : record->Held(readings[r].slot, recorded);
     if (held.empty()) {
@@ -206,7 +207,8 @@ void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading>
     }
     member.shared.assign(held.begin(), held.end());
     for (size_t w = 0; w < words_; ++w) groups[w] |= held[w];
-    sharing.exposure_pages += held.data() == recorded.data() ? recorded_pages : CountBits(held);
+    member.shared_pages = held.data() == recorded.data() ? recorded_pages : CountBits(held);
+    sharing.exposure_pages += member.shared_pages;
   }
   sharing.exposure_pages -= CountBits(groups);
   if (record == nullptr || record->extras().empty()) return;
@@ -214,7 +216,10 @@ void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading>
   for (const WindowRecord::Extra& extra : record->extras()) {
     for (const Slot slot : extra.holders) {
       const uint32_t reading = index.Find(slot);
-      if (reading != kNoReading) SetBit(sharing.members[reading].shared, extra.page);
+      if (reading == kNoReading) continue;
+      WindowSharing::Member& member = sharing.members[reading];
+      if (!TestBit(member.shared, extra.page)) ++member.shared_pages;
+      SetBit(member.shared, extra.page);
     }
     sharing.exposure_pages += extra.holders.size() - 1;
   }

@@ -41,6 +41,7 @@ namespace cow::memory {
 struct WindowSharing {
   struct Member {
     std::vector<uint64_t> shared;  // bitmap: shares this page with another member at the same address
+    uint64_t shared_pages = 0;     // how many
     uint64_t ksm_pages = 0;        // merged by KSM (counted where KSM is in use), not in `shared`
     bool has_orphans = false;      // pages whose partner is looked for at the end of the pass
   };

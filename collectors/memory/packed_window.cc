@@ -26,7 +26,7 @@ std::vector<uint64_t> PackedWindow::FindRecorded(const WindowRecord& record) con
   std::vector<uint64_t> recorded(Words());
   if (has_frames_) {
     for (size_t page = 0; page < pages_; ++page) {
-      if (record.frames[page] != kNoFrame) SetBit(recorded, page);
+      recorded[page / 64] |= uint64_t{record.frames[page] != kNoFrame} << (page % 64);
     }
   } else {
     for (size_t i = 0; i < record.held.size(); ++i) recorded[i % recorded.size()] |= record.held[i];
