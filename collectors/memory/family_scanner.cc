@@ -266,14 +266,26 @@ bool FamilyScanner::IsUnchanged(const Family& family, uint64_t window) const {
   return here == family.looks.Count(window) && !family.ledger.IsRestless(window);
 }
 
+void FamilyScanner::SkipPassedMappings(Part& part, uint64_t window) const {
+  const uint64_t begin = window * host_.geometry.huge_page_bytes;
+  const std::vector<Mapping>& mappings = *part.reader.member().mappings;
+  while (part.next_mapping < mappings.size() && mappings[part.next_mapping].vma.end <= begin) ++part.next_mapping;
+}
+
+bool FamilyScanner::BeginsWithHugetlb(Part& part, uint64_t window) const {
+  SkipPassedMappings(part, window);
+  const std::vector<Mapping>& mappings = *part.reader.member().mappings;
+  return part.next_mapping < mappings.size() && mappings[part.next_mapping].hugetlb &&
+         mappings[part.next_mapping].vma.start <= window * host_.geometry.huge_page_bytes;
+}
+
 // Calls visit(mapping, first page within the window, pages) for the member's mappings there, in ascending order.
 template <class Visit>
 void FamilyScanner::ForEachMapping(Part& part, uint64_t window, Visit&& visit) const {
   const uint64_t begin = window * pages_;
   const uint64_t end = begin + pages_;
   const std::vector<Mapping>& mappings = *part.reader.member().mappings;
-  const auto past = [&](const Mapping& mapping) { return host_.geometry.PageOf(mapping.vma.end) <= begin; };
-  while (part.next_mapping < mappings.size() && past(mappings[part.next_mapping])) ++part.next_mapping;
+  SkipPassedMappings(part, window);
   for (size_t m = part.next_mapping; m < mappings.size(); ++m) {
     const uint64_t first = std::max(begin, host_.geometry.PageOf(mappings[m].vma.start));
     const uint64_t last = std::min(end, host_.geometry.PageOf(mappings[m].vma.end));
@@ -361,12 +373,11 @@ void FamilyScanner::BuildReadings(const Family& family, uint64_t window) {
   readings_.clear();
   part_of_reading_.clear();
   for (uint32_t i = 0; i < parts_.size(); ++i) {
-    const Part& part = parts_[i];
+    Part& part = parts_[i];
     if (!part.reader.alive()) continue;
     const Member& member = part.reader.member();
-    const Mapping* mapping = FindMapping(*member.mappings, window * host_.geometry.huge_page_bytes);
     readings_.push_back({member.slot, part.entries, member.first_look, member.parent, &member == family.root(),
-                         mapping != nullptr && mapping->hugetlb, part.read ? nullptr : part.recalled.data()});
+                         BeginsWithHugetlb(part, window), part.read ? nullptr : part.recalled.data()});
     part_of_reading_.push_back(i);
   }
 }
@@ -389,6 +400,7 @@ bool FamilyScanner::WitnessesAgree(uint64_t window, std::span<uint64_t> unstable
 
 // Pages are away, and not in swap.
 bool FamilyScanner::AnyMigrating() const {
+  if (!examination_.any_away) return false;
   bool any = false;
   for (size_t r = 0; r < readings_.size(); ++r) {
     ForEachBit(examination_.members[r].away,

@@ -91,6 +91,8 @@ class FamilyScanner {
   void Account(const Family& family);
   void Show(Family& family, uint64_t window, ScanObserver& observer);
   void ShowMember(Family& family, uint64_t window, size_t reading);
+  void SkipPassedMappings(Part& part, uint64_t window) const;
+  bool BeginsWithHugetlb(Part& part, uint64_t window) const;
   template <class Visit>
   void ForEachMapping(Part& part, uint64_t window, Visit&& visit) const;
   SegmentTally TallySegment(const Mapping& mapping, std::span<const uint64_t> entries) const;

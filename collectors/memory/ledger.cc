@@ -42,9 +42,11 @@ void Ledger::Recall(uint64_t window, Slot slot, std::span<uint64_t> entries) con
   record->CopyRecorded(recorded);
   const std::span<const uint64_t> held = record->Held(slot, recorded);
   if (!held.empty()) {
-    std::vector<uint64_t> frames(pages_);
-    record->CopyFrames(frames);
-    ForEachBit(held, [&](size_t page) { entries[page] = procfs::kPagemapPresent | frames[page]; });
+    record->CopyFrames(entries);
+    for (size_t page = 0; page < pages_; ++page) {
+      const uint64_t all_if_held = uint64_t{0} - ((held[page / 64] >> (page % 64)) & 1);
+      entries[page] = (entries[page] | procfs::kPagemapPresent) & all_if_held;
+    }
   }
   for (const WindowRecord::Extra& extra : record->extras()) {
     const bool holds = std::find(extra.holders.begin(), extra.holders.end(), slot) != extra.holders.end();

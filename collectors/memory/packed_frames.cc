@@ -6,17 +6,17 @@
 namespace cow::memory {
 
 PackedFrames::PackedFrames(std::span<const uint64_t> frames, std::span<const uint64_t> recorded) {
+  constexpr uint64_t kFar = uint64_t{1} << 63;  // farther than any frame is
   const size_t count = CountBits(recorded);
   const bool every_page = count == frames.size();
-  const auto for_each = [&](auto&& visit) {
+  const auto for_each_page = [&](auto&& visit) {
     if (!every_page) ForEachBit(recorded, visit);
-    for (size_t page = 0; every_page && page < frames.size(); ++page) visit(page);
+    for (size_t page = 0; every_page && page < count; ++page) visit(page);
   };
-  uint64_t any = 0;
   size_t runs = 0;
-  constexpr uint64_t kFar = uint64_t{1} << 63;  // farther than any frame is
-  uint64_t distance = kFar;                     // of a run's frames from their pages, modulo 2^64
-  for_each([&](size_t page) {
+  uint64_t any = 0;
+  uint64_t distance = kFar;  // of a run's frames from their pages, modulo 2^64
+  for_each_page([&](size_t page) {
     any |= frames[page];
     runs += frames[page] - page != distance ? 1U : 0U;
     distance = frames[page] - page;
@@ -24,8 +24,14 @@ PackedFrames::PackedFrames(std::span<const uint64_t> frames, std::span<const uin
   wide_ = any > std::numeric_limits<uint32_t>::max();
   runs_ = runs * (1 + WordsPerFrame()) < count * WordsPerFrame();
   words_.reserve(runs_ ? runs * (1 + WordsPerFrame()) : count * WordsPerFrame());
+  if (every_page && !runs_ && !wide_) {  // the usual case: each page is recorded
+    words_.resize(count);
+    std::transform(frames.begin(), frames.end(), words_.begin(),
+                   [](uint64_t frame) { return static_cast<uint32_t>(frame); });
+    return;
+  }
   distance = kFar;
-  for_each([&](size_t page) {
+  for_each_page([&](size_t page) {
     if (runs_ && frames[page] - page == distance) return;
     distance = frames[page] - page;
     if (runs_) words_.push_back(static_cast<uint32_t>(page));

@@ -37,6 +37,7 @@ std::vector<uint64_t> PackedWindow::FindRecorded(const WindowRecord& record) con
 void PackedWindow::PackHolders(const WindowRecord& record, std::span<const uint64_t> recorded) {
   std::vector<Slot> whole;
   std::vector<Slot> partial;
+  whole.reserve(record.SlotsEnd());
   for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
     const std::span<const uint64_t> held = record.Held(slot);
     if (!AnyBit(held)) continue;
@@ -125,6 +126,7 @@ WindowRecord PackedWindow::Open() const {
   }
   std::vector<uint64_t> recorded(Words());
   CopyRecorded(recorded);
+  record.held.reserve(SlotsEnd() * Words());
   for (Slot slot = 0; slot < SlotsEnd(); ++slot) {
     const std::span<const uint64_t> held = Held(slot, recorded);
     if (!held.empty()) std::copy(held.begin(), held.end(), record.Held(slot).begin());
