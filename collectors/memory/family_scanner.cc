@@ -212,6 +212,7 @@ bool FamilyScanner::WalkWindows(Family& family, ScanObserver& observer) {
 }
 
 void FamilyScanner::ReadDue(uint64_t window) {
+  const Part* first = nullptr;
   for (size_t i = 0; i < parts_.size(); ++i) {
     Part& part = parts_[i];
     part.entries = zero_window_.data();
@@ -219,26 +220,28 @@ void FamilyScanner::ReadDue(uint64_t window) {
     part.read = part.due;
     part.maps_window = part.due && part.reader.Maps(window);
     if (!part.maps_window) continue;
-    part.entries = entries_.data() + i * pages_;
+    uint64_t* own = entries_.data() + i * pages_;
+    // Most read as the first does: these all go through one buffer, which stays in the nearest cache.
+    part.entries = first == nullptr ? own : again_.data();
     part.huge_pages = part.reader.ReadWindow(window, {part.entries, pages_});
-    if (!part.reader.alive()) part.maps_window = false;
+    part.maps_window = part.reader.alive();
+    if (first != nullptr && std::memcmp(first->entries, part.entries, pages_ * sizeof(uint64_t)) == 0) {
+      part.entries = first->entries;
+    } else if (first != nullptr) {
+      part.entries = std::copy_n(part.entries, pages_, own) - pages_;
+    }
+    if (!part.maps_window) continue;
+    if (walk_.keep_looks) TakeFingerprint(part, first, window);
+    if (first == nullptr) first = &part;
   }
-  if (walk_.keep_looks) TakeFingerprints(window);
 }
 
-void FamilyScanner::TakeFingerprints(uint64_t window) {
-  const Part* first = nullptr;
-  uint64_t of_first = 0;
-  for (Part& part : parts_) {
-    if (!part.maps_window) continue;
-    const bool as_first = first != nullptr && std::memcmp(first->entries, part.entries, pages_ * sizeof(uint64_t)) == 0;
-    part.fingerprint = as_first ? of_first : FingerprintOf({part.entries, pages_});
-    if (first == nullptr) {
-      first = &part;
-      of_first = part.fingerprint;
-    }
-    part.fingerprint = Fingerprint(part, window);
-  }
+// `first`: the window's first part, whose entries this one shares if they are the same.
+void FamilyScanner::TakeFingerprint(Part& part, const Part* first, uint64_t window) {
+  const bool as_first = first != nullptr && part.entries == first->entries;
+  if (!as_first) part.entries_fingerprint = FingerprintOf({part.entries, pages_});
+  part.fingerprint = as_first ? first->entries_fingerprint : part.entries_fingerprint;
+  part.fingerprint = Fingerprint(part, window);
 }
 
 // Of all that the window's tallies depend on; `part` has that of its entries.

@@ -55,8 +55,9 @@ class FamilyScanner {
     uint64_t* entries = nullptr;
     uint64_t huge_pages = 0;
     bool maps_window = false;
-    bool read = false;               // all its entries were read; else some are what the ledger remembers
-    std::vector<uint64_t> recalled;  // bitmap: those that were not
+    bool read = false;                 // all its entries were read; else some are what the ledger remembers
+    std::vector<uint64_t> recalled;    // bitmap: those that were not
+    uint64_t entries_fingerprint = 0;  // where the entries are not the first part's
     uint64_t fingerprint = 0;
   };
   // How the current family is walked.
@@ -77,7 +78,7 @@ class FamilyScanner {
   std::vector<uint64_t> KnownWindows(const Family& family) const;
   void ReadDue(uint64_t window);
   bool IsUnchanged(const Family& family, uint64_t window) const;
-  void TakeFingerprints(uint64_t window);
+  void TakeFingerprint(Part& part, const Part* first, uint64_t window);
   uint64_t Fingerprint(Part& part, uint64_t window);
   void Recall(const Family& family, uint64_t window);
   bool ReadDoubts(uint64_t window);
