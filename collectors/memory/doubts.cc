@@ -25,6 +25,9 @@ class DoubtFinder {
     for (uint32_t r = 0; r < readings_.size(); ++r) {
       if (readings_[r].first_look && !readings_[r].is_root) DoubtRelativesOf(r);
     }
+    for (size_t w = 0; w < words_; ++w) {
+      if ((of_everybody_[w] | of_holders_[w] | e_.attention[w]) != 0) words_in_question_.push_back(w);
+    }
     for (uint32_t r = 0; r < readings_.size(); ++r) {
       if (readings_[r].recalled != nullptr) Collect(r);
     }
@@ -44,18 +47,20 @@ class DoubtFinder {
 
   // Mapped once, it can't be what they share.
   void DoubtFramesOfOne() {
+    for (uint32_t r = 0; r < readings_.size(); ++r) {
+      const Examination::Member& member = e_.members[r];
+      for (size_t w = 0; w < words_; ++w) {
+        const uint64_t read = ~readings_[r].RecalledWord(w);
+        if (read != 0) of_holders_[w] |= member.current[w] & ~member.maybe_shared[w] & read;
+      }
+    }
+    if (!AnyBit(of_holders_)) return;
     std::vector<uint64_t> recalled_holders(words_, 0);
     for (uint32_t r = 0; r < readings_.size(); ++r) {
       const std::span<const uint64_t> held = Held(r);
       for (size_t w = 0; w < held.size(); ++w) recalled_holders[w] |= held[w] & readings_[r].RecalledWord(w);
     }
-    for (uint32_t r = 0; r < readings_.size(); ++r) {
-      const Examination::Member& member = e_.members[r];
-      for (size_t w = 0; w < words_; ++w) {
-        const uint64_t read = ~readings_[r].RecalledWord(w);
-        of_holders_[w] |= member.current[w] & ~member.maybe_shared[w] & read & recalled_holders[w];
-      }
-    }
+    for (size_t w = 0; w < words_; ++w) of_holders_[w] &= recalled_holders[w];
   }
 
   // What a newcomer has and its parent has not is compared with all that the others have of their own.
@@ -83,7 +88,7 @@ class DoubtFinder {
   void Collect(uint32_t reading) {
     Doubt doubt{reading, ~uint32_t{0}, 0};
     const std::span<const uint64_t> held = Held(reading);
-    for (size_t w = 0; w < words_; ++w) {
+    for (const size_t w : words_in_question_) {
       const uint64_t holds = held.empty() ? 0 : held[w];
       const uint64_t recalled = readings_[reading].RecalledWord(w);
       const uint64_t asked = (of_everybody_[w] | (of_holders_[w] & holds)) & recalled;
@@ -103,8 +108,9 @@ class DoubtFinder {
   size_t pages_;
   size_t words_;
   Examination& e_;
-  std::vector<uint64_t> of_holders_;    // bitmap: pages that every recalled holder is asked for
-  std::vector<uint64_t> of_everybody_;  // bitmap: pages that everybody recalled is asked for
+  std::vector<uint64_t> of_holders_;       // bitmap: pages that every recalled holder is asked for
+  std::vector<uint64_t> of_everybody_;     // bitmap: pages that everybody recalled is asked for
+  std::vector<size_t> words_in_question_;  // of the bitmaps: the others have no page that anybody is asked for
 };
 
 }  // namespace

@@ -24,25 +24,34 @@ struct Storage {
   std::span<uint64_t> current;
 };
 
-// Splits raw entries into frames and bitmaps.
+// Leaves the markers out.
+uint64_t AwayOf(std::span<const uint64_t> entries, uint64_t swapped) {
+  for (uint64_t rest = swapped; rest != 0; rest &= rest - 1) {
+    if (!IsAway(entries[static_cast<size_t>(std::countr_zero(rest))])) swapped &= ~(rest & (~rest + 1));
+  }
+  return swapped;
+}
+
+// Splits raw entries into frames and bitmaps. The bits of a word come in at its top, without a branch.
 void Decode(std::span<const uint64_t> entries, uint64_t zero_frame, Storage& member) {
+  constexpr uint64_t kTop = uint64_t{1} << 63;
   for (size_t w = 0; w < member.anon.size(); ++w) {
+    const std::span<const uint64_t> of_word = entries.subspan(w * 64, std::min<size_t>(64, entries.size() - w * 64));
+    const std::span<uint64_t> frames = member.frames.subspan(w * 64, of_word.size());
     uint64_t anon = 0;
-    uint64_t maybe_shared = 0;
-    uint64_t away = 0;
-    const size_t end = std::min<size_t>(64, entries.size() - w * 64);
-    for (size_t b = 0; b < end; ++b) {
-      const uint64_t entry = entries[w * 64 + b];
-      const uint64_t frame = AnonFrame(entry, zero_frame);
-      const uint64_t is_anon = frame != kNoFrame ? 1 : 0;
-      member.frames[w * 64 + b] = frame;
-      anon |= is_anon << b;
-      maybe_shared |= (is_anon & (IsMappedOnce(entry) ? 0U : 1U)) << b;
-      away |= (IsAway(entry) ? uint64_t{1} : 0) << b;
+    uint64_t once = 0;
+    uint64_t swapped = 0;
+    for (size_t b = 0; b < of_word.size(); ++b) {
+      const uint64_t entry = of_word[b];
+      frames[b] = AnonFrame(entry, zero_frame);
+      anon = (anon >> 1) | (frames[b] == kNoFrame ? 0 : kTop);
+      once = (once >> 1) | (IsMappedOnce(entry) ? kTop : 0);
+      swapped = (swapped >> 1) | (IsSwapEntry(entry) ? kTop : 0);
     }
-    member.anon[w] = anon;
-    member.maybe_shared[w] = maybe_shared;
-    member.away[w] = away;
+    const size_t unused = 64 - of_word.size();
+    member.anon[w] = anon >> unused;
+    member.maybe_shared[w] = (anon & ~once) >> unused;
+    member.away[w] = AwayOf(of_word, swapped >> unused);
   }
 }
 
@@ -277,11 +286,13 @@ void WindowExaminer::FindUnseenHolders() {
   for (const WindowRecord::Extra& extra : record_->extras()) SetBit(e_.attention, extra.page);
   const SlotIndex index(readings_);
   for (Slot slot = 0; slot < record_->SlotsEnd(); ++slot) {
+    const bool was_read = index.Find(slot) != kNoReading;
+    if (was_read && departing_.empty()) continue;
     const std::span<const uint64_t> held = Held(slot);
     if (held.empty()) continue;
     if (std::find(departing_.begin(), departing_.end(), slot) != departing_.end()) {
       FindDeparture(held);
-    } else if (index.Find(slot) == kNoReading) {
+    } else if (!was_read) {
       for (size_t w = 0; w < words_; ++w) e_.attention[w] |= held[w];
     }
   }

@@ -266,6 +266,7 @@ bool FamilyScanner::WalkWindows(Family& family, ScanObserver& observer) {
 }
 
 void FamilyScanner::ReadDue(uint64_t window) {
+  const Part* first = nullptr;
   for (size_t i = 0; i < parts_.size(); ++i) {
     Part& part = parts_[i];
     part.entries = zero_window_.data();
@@ -273,26 +274,28 @@ void FamilyScanner::ReadDue(uint64_t window) {
     part.read = part.due;
     part.maps_window = part.due && part.reader.Maps(window);
     if (!part.maps_window) continue;
-    part.entries = entries_.data() + i * pages_;
+    uint64_t* own = entries_.data() + i * pages_;
+    // Most read as the first does: these all go through one buffer, which stays in the nearest cache.
+    part.entries = first == nullptr ? own : again_.data();
     part.huge_pages = part.reader.ReadWindow(window, {part.entries, pages_});
-    if (!part.reader.alive()) part.maps_window = false;
+    part.maps_window = part.reader.alive();
+    if (first != nullptr && std::memcmp(first->entries, part.entries, pages_ * sizeof(uint64_t)) == 0) {
+      part.entries = first->entries;
+    } else if (first != nullptr) {
+      part.entries = std::copy_n(part.entries, pages_, own) - pages_;
+    }
+    if (!part.maps_window) continue;
+    if (walk_.keep_looks) TakeFingerprint(part, first, window);
+    if (first == nullptr) first = &part;
   }
-  if (walk_.keep_looks) TakeFingerprints(window);
 }
 
-void FamilyScanner::TakeFingerprints(uint64_t window) {
-  const Part* first = nullptr;
-  uint64_t of_first = 0;
-  for (Part& part : parts_) {
-    if (!part.maps_window) continue;
-    const bool as_first = first != nullptr && std::memcmp(first->entries, part.entries, pages_ * sizeof(uint64_t)) == 0;
-    part.fingerprint = as_first ? of_first : FingerprintOf({part.entries, pages_});
-    if (first == nullptr) {
-      first = &part;
-      of_first = part.fingerprint;
-    }
-    part.fingerprint = Fingerprint(part, window);
-  }
+// `first`: the window's first part, whose entries this one shares if they are the same.
+void FamilyScanner::TakeFingerprint(Part& part, const Part* first, uint64_t window) {
+  const bool as_first = first != nullptr && part.entries == first->entries;
+  if (!as_first) part.entries_fingerprint = FingerprintOf({part.entries, pages_});
+  part.fingerprint = as_first ? first->entries_fingerprint : part.entries_fingerprint;
+  part.fingerprint = Fingerprint(part, window);
 }
 
 // Of all that the window's tallies depend on; `part` has that of its entries.
@@ -320,14 +323,26 @@ bool FamilyScanner::IsUnchanged(const Family& family, uint64_t window) const {
   return here == family.looks.Count(window) && !family.ledger.IsRestless(window);
 }
 
+void FamilyScanner::SkipPassedMappings(Part& part, uint64_t window) const {
+  const uint64_t begin = window * host_.geometry.huge_page_bytes;
+  const std::vector<Mapping>& mappings = *part.reader.member().mappings;
+  while (part.next_mapping < mappings.size() && mappings[part.next_mapping].vma.end <= begin) ++part.next_mapping;
+}
+
+bool FamilyScanner::BeginsWithHugetlb(Part& part, uint64_t window) const {
+  SkipPassedMappings(part, window);
+  const std::vector<Mapping>& mappings = *part.reader.member().mappings;
+  return part.next_mapping < mappings.size() && mappings[part.next_mapping].hugetlb &&
+         mappings[part.next_mapping].vma.start <= window * host_.geometry.huge_page_bytes;
+}
+
 // Calls visit(mapping, first page within the window, pages) for the member's mappings there, in ascending order.
 template <class Visit>
 void FamilyScanner::ForEachMapping(Part& part, uint64_t window, Visit&& visit) const {
   const uint64_t begin = window * pages_;
   const uint64_t end = begin + pages_;
   const std::vector<Mapping>& mappings = *part.reader.member().mappings;
-  const auto past = [&](const Mapping& mapping) { return host_.geometry.PageOf(mapping.vma.end) <= begin; };
-  while (part.next_mapping < mappings.size() && past(mappings[part.next_mapping])) ++part.next_mapping;
+  SkipPassedMappings(part, window);
   for (size_t m = part.next_mapping; m < mappings.size(); ++m) {
     const uint64_t first = std::max(begin, host_.geometry.PageOf(mappings[m].vma.start));
     const uint64_t last = std::min(end, host_.geometry.PageOf(mappings[m].vma.end));
@@ -355,28 +370,38 @@ void FamilyScanner::Recall(const Family& family, uint64_t window) {
   }
 }
 
-// Reads what a verdict would take on trust. False if nothing was in doubt.
-bool FamilyScanner::Confirm(uint64_t window) {
-  if (examination_.doubts.empty()) return false;
-  bool as_remembered = true;
+// Reads what a verdict would take on trust. True if every entry reads as it is remembered: the examination holds.
+bool FamilyScanner::ReadDoubts(uint64_t window) {
+  bool same_entries = true;
+  bool same_frames = true;
   for (const Doubt& doubt : examination_.doubts) {
     const size_t index = part_of_reading_[doubt.reading];
     Part& part = parts_[index];
     const size_t pages = doubt.last - doubt.first + 1;
     const std::span<uint64_t> confirmed(again_.data(), pages);
-    if (!part.reader.ReadPages(window * pages_ + doubt.first, confirmed)) continue;
+    if (!part.reader.ReadPages(window * pages_ + doubt.first, confirmed)) {
+      same_entries = false;  // it ended
+      continue;
+    }
+    for (size_t page = doubt.first; page <= doubt.last; ++page) ClearBit(part.recalled, page);
+    if (std::equal(confirmed.begin(), confirmed.end(), part.entries + doubt.first)) continue;
+    same_entries = false;
     uint64_t* own = entries_.data() + index * pages_;
     if (part.entries != own) std::copy_n(part.entries, pages_, own);
     part.entries = own;
     for (size_t i = 0; i < pages; ++i) {
-      const size_t page = doubt.first + i;
-      const uint64_t remembered = AnonFrame(own[page], host_.zero_frame);
-      if (remembered != kNoFrame && remembered != AnonFrame(confirmed[i], host_.zero_frame)) as_remembered = false;
-      own[page] = confirmed[i];
-      ClearBit(part.recalled, page);
+      uint64_t& entry = own[doubt.first + i];
+      const uint64_t remembered = AnonFrame(entry, host_.zero_frame);
+      if (remembered != kNoFrame && remembered != AnonFrame(confirmed[i], host_.zero_frame)) same_frames = false;
+      entry = confirmed[i];
     }
   }
-  if (as_remembered) return true;
+  if (!same_frames) ReadUnread(window);
+  return same_entries;
+}
+
+// The whole window of everybody who is not read yet.
+void FamilyScanner::ReadUnread(uint64_t window) {
   for (size_t i = 0; i < parts_.size(); ++i) {
     Part& part = parts_[i];
     if (part.read || !part.reader.alive()) continue;
@@ -384,21 +409,34 @@ bool FamilyScanner::Confirm(uint64_t window) {
     part.huge_pages = part.reader.ReadWholeWindow(window, {part.entries, pages_});
     part.read = true;
   }
-  return true;
+}
+
+// Compares the window with its record, until nothing that a verdict rests on is taken on trust.
+void FamilyScanner::Examine(const Family& family, uint64_t window) {
+  const Circumstances circumstances{walk_.ksm_in_use, walk_.swapped_in};
+  BuildReadings(family, window);
+  family.ledger.Examine(window, readings_, circumstances, examination_);
+  while (!examination_.doubts.empty()) {
+    if (ReadDoubts(window)) {
+      family.ledger.DoubtReadings(window, readings_, examination_);
+    } else {
+      BuildReadings(family, window);
+      family.ledger.Examine(window, readings_, circumstances, examination_);
+    }
+  }
 }
 
 void FamilyScanner::BuildReadings(const Family& family, uint64_t window) {
   readings_.clear();
   part_of_reading_.clear();
   for (uint32_t i = 0; i < parts_.size(); ++i) {
-    const Part& part = parts_[i];
+    Part& part = parts_[i];
     if (!part.reader.alive()) continue;
     const Member& member = part.reader.member();
-    const Mapping* mapping = FindMapping(*member.mappings, window * host_.geometry.huge_page_bytes);
     const bool first_look =
         member.first_look || (walk_.sampled && family.sampling.IsFirstLook(window, member.joined_sample));
     readings_.push_back({member.slot, part.entries, first_look, member.parent, &member == family.root(),
-                         mapping != nullptr && mapping->hugetlb, part.read ? nullptr : part.recalled.data()});
+                         BeginsWithHugetlb(part, window), part.read ? nullptr : part.recalled.data()});
     part_of_reading_.push_back(i);
   }
 }
@@ -421,6 +459,7 @@ bool FamilyScanner::WitnessesAgree(uint64_t window, std::span<uint64_t> unstable
 
 // Pages are away, and not in swap.
 bool FamilyScanner::AnyMigrating() const {
+  if (!examination_.any_away) return false;
   bool any = false;
   for (size_t r = 0; r < readings_.size(); ++r) {
     ForEachBit(examination_.members[r].away,
@@ -433,7 +472,7 @@ void FamilyScanner::SettleWindow(Family& family, uint64_t window) {
   facts_.Clear();
   if (!walk_.all) {
     BuildReadings(family, window);
-    sharing_.members.assign(readings_.size(), {std::vector<uint64_t>((pages_ + 63) / 64, 0), 0, false});
+    sharing_.members.assign(readings_.size(), {std::vector<uint64_t>((pages_ + 63) / 64, 0), 0, 0, false});
     sharing_.exposure_pages = 0;
     sharing_.unresolved_pages = 0;
     return;
@@ -442,10 +481,7 @@ void FamilyScanner::SettleWindow(Family& family, uint64_t window) {
   std::vector<uint64_t> unstable((pages_ + 63) / 64);
   for (int attempt = 1;; ++attempt) {
     Recall(family, window);
-    do {
-      BuildReadings(family, window);
-      family.ledger.Examine(window, readings_, {walk_.ksm_in_use, walk_.swapped_in}, examination_);
-    } while (Confirm(window));
+    Examine(family, window);
     facts_.Clear();
     if (!examination_.questions.empty()) frames_.Read(examination_.questions, false, facts_);
     if (examination_.witnesses.empty()) break;
@@ -480,6 +516,7 @@ void FamilyScanner::DescribeOrphans(const Family& family, uint64_t window) {
     for (size_t r = 0; r < readings_.size(); ++r) {
       if (readings_[r].slot != orphan.slot) continue;
       SetBit(sharing_.members[r].shared, orphan.page - window * pages_);
+      ++sharing_.members[r].shared_pages;
       ++sharing_.unresolved_pages;
     }
   }
@@ -499,27 +536,35 @@ void FamilyScanner::Account(const Family& family) {
 }
 
 SegmentTally FamilyScanner::TallySegment(const Mapping& mapping, std::span<const uint64_t> entries) const {
-  SegmentTally tally;
-  const uint64_t zero_frame = host_.zero_frame;
-  uint32_t file_more = 0;
-  for (const uint64_t entry : entries) {
-    const auto present = static_cast<uint32_t>(entry >> 63);
-    const auto file = static_cast<uint32_t>((entry >> 61) & 1);
-    const auto once = static_cast<uint32_t>((entry >> 56) & 1);
-    const uint32_t zero = FrameOf(entry) == zero_frame && zero_frame != kNoFrame ? 1 : 0;
-    const uint32_t anon = present & ~file & 1 & ~zero;
-    tally.anon += anon;
-    tally.anon_multiple += anon & ~once;
-    tally.zero_base += present & ~file & zero;
-    tally.cache_once += present & file & once;
-    file_more += present & file & ~once & 1;
+  // No frame has the mask's number.
+  const uint64_t zero_frame = host_.zero_frame == kNoFrame ? procfs::kPagemapFrameMask : host_.zero_frame;
+  uint64_t anon = 0;
+  uint64_t anon_multiple = 0;
+  uint64_t zero_base = 0;
+  uint64_t cache_once = 0;
+  uint64_t file_more = 0;
+  for (const uint64_t entry : entries) {  // shifts and sums only, which every processor does for several at once
+    const uint64_t present = entry >> 63;
+    const uint64_t file = present & (entry >> 61);
+    const uint64_t once = (entry >> 56) & 1;
+    const uint64_t zero = (present & ~file) & ((FrameOf(entry ^ zero_frame) - 1) >> 63);
+    anon += present - file - zero;
+    anon_multiple += (present - file - zero) & ~once;
+    zero_base += zero;
+    cache_once += file & once;
+    file_more += file & ~once;
   }
+  SegmentTally tally;
+  tally.anon = static_cast<uint32_t>(anon);
+  tally.anon_multiple = static_cast<uint32_t>(anon_multiple);
+  tally.zero_base = static_cast<uint32_t>(zero_base);
+  tally.cache_once = static_cast<uint32_t>(cache_once);
   if (mapping.IsAnonymous()) {
     // Only the huge zero page is marked as a file's in anonymous memory.
-    tally.zero_huge = file_more + tally.cache_once;
+    tally.zero_huge = static_cast<uint32_t>(file_more + cache_once);
     tally.cache_once = 0;
   } else {
-    tally.cache_more = file_more;
+    tally.cache_more = static_cast<uint32_t>(file_more);
   }
   if (tally.Present() != entries.size()) {
     for (const uint64_t entry : entries) tally.swapped += IsSwapEntry(entry) && procfs::IsRealSwap(entry) ? 1U : 0U;
@@ -555,7 +600,9 @@ void FamilyScanner::ShowMember(Family& family, uint64_t window, size_t reading) 
     }
     ++number;
     if (fresh) segment.tally.huge_pmd = whole && !mapping.hugetlb ? static_cast<uint32_t>(part.huge_pages) : 0;
-    segment.tally.anon_shared = static_cast<uint32_t>(CountBits(sharing_.members[reading].shared, first, pages));
+    const WindowSharing::Member& sharing = sharing_.members[reading];
+    segment.tally.anon_shared =
+        static_cast<uint32_t>(whole ? sharing.shared_pages : CountBits(sharing.shared, first, pages));
     tallies_.push_back(segment.tally);
     const SegmentTally& tally = segment.tally;
     part.walked_anon_pages += mapping.hugetlb ? 0 : tally.anon;

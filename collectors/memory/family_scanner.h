@@ -60,8 +60,9 @@ class FamilyScanner {
     uint64_t* entries = nullptr;
     uint64_t huge_pages = 0;
     bool maps_window = false;
-    bool read = false;               // all its entries were read; else some are what the ledger remembers
-    std::vector<uint64_t> recalled;  // bitmap: those that were not
+    bool read = false;                 // all its entries were read; else some are what the ledger remembers
+    std::vector<uint64_t> recalled;    // bitmap: those that were not
+    uint64_t entries_fingerprint = 0;  // where the entries are not the first part's
     uint64_t fingerprint = 0;
   };
   // How the current family is walked.
@@ -84,10 +85,12 @@ class FamilyScanner {
   std::vector<uint64_t> KnownWindows(const Family& family) const;
   void ReadDue(uint64_t window);
   bool IsUnchanged(const Family& family, uint64_t window) const;
-  void TakeFingerprints(uint64_t window);
+  void TakeFingerprint(Part& part, const Part* first, uint64_t window);
   uint64_t Fingerprint(Part& part, uint64_t window);
   void Recall(const Family& family, uint64_t window);
-  bool Confirm(uint64_t window);
+  bool ReadDoubts(uint64_t window);
+  void ReadUnread(uint64_t window);
+  void Examine(const Family& family, uint64_t window);
   void BuildReadings(const Family& family, uint64_t window);
   void SettleWindow(Family& family, uint64_t window);
   void DescribeOrphans(const Family& family, uint64_t window);
@@ -97,6 +100,8 @@ class FamilyScanner {
   void Account(const Family& family);
   void Show(Family& family, uint64_t window, ScanObserver& observer);
   void ShowMember(Family& family, uint64_t window, size_t reading);
+  void SkipPassedMappings(Part& part, uint64_t window) const;
+  bool BeginsWithHugetlb(Part& part, uint64_t window) const;
   template <class Visit>
   void ForEachMapping(Part& part, uint64_t window, Visit&& visit) const;
   SegmentTally TallySegment(const Mapping& mapping, std::span<const uint64_t> entries) const;

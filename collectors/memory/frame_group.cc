@@ -51,6 +51,7 @@ class GroupJudge {
   using State = FrameHolder::State;
 
   void SortHolders() {
+    same_.reserve(group_.holders.size());
     for (const FrameHolder& holder : group_.holders) {
       switch (holder.state) {
         case State::kSame:

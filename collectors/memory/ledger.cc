@@ -45,9 +45,11 @@ void Ledger::Recall(uint64_t window, Slot slot, std::span<uint64_t> entries) con
   record->CopyRecorded(recorded);
   const std::span<const uint64_t> held = record->Held(slot, recorded);
   if (!held.empty()) {
-    std::vector<uint64_t> frames(pages_);
-    record->CopyFrames(frames);
-    ForEachBit(held, [&](size_t page) { entries[page] = procfs::kPagemapPresent | frames[page]; });
+    record->CopyFrames(entries);
+    for (size_t page = 0; page < pages_; ++page) {
+      const uint64_t all_if_held = uint64_t{0} - ((held[page / 64] >> (page % 64)) & 1);
+      entries[page] = (entries[page] | procfs::kPagemapPresent) & all_if_held;
+    }
   }
   for (const WindowRecord::Extra& extra : record->extras()) {
     const bool holds = std::find(extra.holders.begin(), extra.holders.end(), slot) != extra.holders.end();
@@ -58,12 +60,7 @@ void Ledger::Recall(uint64_t window, Slot slot, std::span<uint64_t> entries) con
 bool Ledger::RemembersAlike(uint64_t window, Slot a, Slot b) const {
   const PackedWindow* record = records_.Find(window);
   if (record == nullptr || !record->has_frames()) return true;
-  if (!record->extras().empty()) return false;
-  std::vector<uint64_t> recorded(words_);
-  record->CopyRecorded(recorded);
-  const std::span<const uint64_t> left = record->Held(a, recorded);
-  const std::span<const uint64_t> right = record->Held(b, recorded);
-  return std::equal(left.begin(), left.end(), right.begin(), right.end());
+  return record->extras().empty() && record->HoldAlike(a, b);
 }
 
 bool Ledger::IsRestless(uint64_t window) const {
@@ -78,6 +75,10 @@ void Ledger::Examine(uint64_t window, std::span<const Reading> readings, const C
                      Examination& examination) const {
   WindowExaminer(pages_, readings, records_.Find(window), moved_.In(window), departing_, examination)
       .Examine(circumstances, zero_frame_);
+  DoubtReadings(window, readings, examination);
+}
+
+void Ledger::DoubtReadings(uint64_t window, std::span<const Reading> readings, Examination& examination) const {
   FindDoubts(records_.Find(window), readings, pages_, examination);
 }
 
@@ -141,6 +142,7 @@ void Ledger::SettleBulk(WindowRecord& record, std::span<const Reading> readings,
                         std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement) {
   const Examination& e = examination;
   const std::vector<uint64_t> leaving = TakeDepartures(record, judged);
+  const bool any_leaves = AnyBit(leaving);
   for (size_t w = 0; w < words_; ++w) {
     for (uint64_t rest = e.pairs[w] & ~e.grouped[w] & ~judged[w]; rest != 0; rest &= rest - 1) {
       const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
@@ -149,9 +151,12 @@ void Ledger::SettleBulk(WindowRecord& record, std::span<const Reading> readings,
   }
   for (uint32_t r = 0; r < readings.size(); ++r) {
     const std::span<uint64_t> held = record.Held(readings[r].slot);
-    std::vector<uint64_t> alone(words_);  // pages that lost a member by its end and have this holder left
     for (size_t w = 0; w < words_; ++w) {
       held[w] |= e.members[r].current[w] & (e.pairs[w] | e.grouped[w]) & ~judged[w];
+    }
+    if (!any_leaves) continue;
+    std::vector<uint64_t> alone(words_);  // pages that lost a member by its end and have this holder left
+    for (size_t w = 0; w < words_; ++w) {
       alone[w] = held[w] & leaving[w] & ~e.pairs[w];
       held[w] &= ~alone[w];
     }
@@ -198,6 +203,7 @@ void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading>
   for (uint32_t r = 0; r < readings.size(); ++r) {
     WindowSharing::Member& member = sharing.members[r];
     member.ksm_pages = 0;
+    member.shared_pages = 0;
     const std::span<const uint64_t> held =
         record == nullptr ? std::span<const uint64_t>() : record->Held(readings[r].slot, recorded);
     if (held.empty()) {
@@ -206,7 +212,8 @@ void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading>
     }
     member.shared.assign(held.begin(), held.end());
     for (size_t w = 0; w < words_; ++w) groups[w] |= held[w];
-    sharing.exposure_pages += held.data() == recorded.data() ? recorded_pages : CountBits(held);
+    member.shared_pages = held.data() == recorded.data() ? recorded_pages : CountBits(held);
+    sharing.exposure_pages += member.shared_pages;
   }
   sharing.exposure_pages -= CountBits(groups);
   if (record == nullptr || record->extras().empty()) return;
@@ -214,7 +221,10 @@ void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading>
   for (const WindowRecord::Extra& extra : record->extras()) {
     for (const Slot slot : extra.holders) {
       const uint32_t reading = index.Find(slot);
-      if (reading != kNoReading) SetBit(sharing.members[reading].shared, extra.page);
+      if (reading == kNoReading) continue;
+      WindowSharing::Member& member = sharing.members[reading];
+      if (!TestBit(member.shared, extra.page)) ++member.shared_pages;
+      SetBit(member.shared, extra.page);
     }
     sharing.exposure_pages += extra.holders.size() - 1;
   }

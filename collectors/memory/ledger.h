@@ -41,6 +41,7 @@ namespace cow::memory {
 struct WindowSharing {
   struct Member {
     std::vector<uint64_t> shared;  // bitmap: shares this page with another member at the same address
+    uint64_t shared_pages = 0;     // how many
     uint64_t ksm_pages = 0;        // merged by KSM (counted where KSM is in use), not in `shared`
     bool has_orphans = false;      // pages whose partner is looked for at the end of the pass
   };
@@ -74,6 +75,8 @@ class Ledger {
   // `readings`: every living member, also those without a page in the window.
   void Examine(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,
                Examination& examination) const;
+  // The same examination's doubts anew, after pages of some readings were read and are as they were recalled.
+  void DoubtReadings(uint64_t window, std::span<const Reading> readings, Examination& examination) const;
 
   // Decides. `facts` answers the questions asked (all of them, or some are unknown).
   void Settle(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,

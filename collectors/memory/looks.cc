@@ -94,9 +94,13 @@ void Looks::Drop(Look& look) {
 void Looks::Retain(uint64_t window, std::span<const Slot> slots) {
   const auto found = windows_.find(window);
   if (found == windows_.end()) return;
-  for (Slot slot = 0; slot < found->second.size(); ++slot) {
+  std::vector<bool> stays(found->second.size());
+  for (const Slot slot : slots) {
+    if (slot < stays.size()) stays[slot] = true;
+  }
+  for (Slot slot = 0; slot < stays.size(); ++slot) {
     Look& look = found->second[slot];
-    if (!look.known || std::find(slots.begin(), slots.end(), slot) != slots.end()) continue;
+    if (!look.known || stays[slot]) continue;
     Drop(look);
     look.fingerprint = 0;
   }

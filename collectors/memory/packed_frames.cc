@@ -6,25 +6,37 @@
 namespace cow::memory {
 
 PackedFrames::PackedFrames(std::span<const uint64_t> frames, std::span<const uint64_t> recorded) {
-  size_t count = 0;
-  std::vector<uint32_t> run_starts;
-  uint64_t distance = 0;  // of a run's frames from their pages, modulo 2^64
-  ForEachBit(recorded, [&](size_t page) {
-    wide_ = wide_ || frames[page] > std::numeric_limits<uint32_t>::max();
-    if (count++ == 0 || frames[page] - page != distance) run_starts.push_back(static_cast<uint32_t>(page));
+  constexpr uint64_t kFar = uint64_t{1} << 63;  // farther than any frame is
+  const size_t count = CountBits(recorded);
+  const bool every_page = count == frames.size();
+  const auto for_each_page = [&](auto&& visit) {
+    if (!every_page) ForEachBit(recorded, visit);
+    for (size_t page = 0; every_page && page < count; ++page) visit(page);
+  };
+  size_t runs = 0;
+  uint64_t any = 0;
+  uint64_t distance = kFar;  // of a run's frames from their pages, modulo 2^64
+  for_each_page([&](size_t page) {
+    any |= frames[page];
+    runs += frames[page] - page != distance ? 1U : 0U;
     distance = frames[page] - page;
   });
-  runs_ = run_starts.size() * (1 + WordsPerFrame()) < count * WordsPerFrame();
-  if (runs_) {
-    words_.reserve(run_starts.size() * (1 + WordsPerFrame()));
-    for (const uint32_t page : run_starts) {
-      words_.push_back(page);
-      Add(frames[page]);
-    }
-  } else {
-    words_.reserve(count * WordsPerFrame());
-    ForEachBit(recorded, [&](size_t page) { Add(frames[page]); });
+  wide_ = any > std::numeric_limits<uint32_t>::max();
+  runs_ = runs * (1 + WordsPerFrame()) < count * WordsPerFrame();
+  words_.reserve(runs_ ? runs * (1 + WordsPerFrame()) : count * WordsPerFrame());
+  if (every_page && !runs_ && !wide_) {  // the usual case: each page is recorded
+    words_.resize(count);
+    std::transform(frames.begin(), frames.end(), words_.begin(),
+                   [](uint64_t frame) { return static_cast<uint32_t>(frame); });
+    return;
   }
+  distance = kFar;
+  for_each_page([&](size_t page) {
+    if (runs_ && frames[page] - page == distance) return;
+    distance = frames[page] - page;
+    if (runs_) words_.push_back(static_cast<uint32_t>(page));
+    Add(frames[page]);
+  });
 }
 
 void PackedFrames::Add(uint64_t frame) {

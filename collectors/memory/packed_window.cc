@@ -26,7 +26,7 @@ std::vector<uint64_t> PackedWindow::FindRecorded(const WindowRecord& record) con
   std::vector<uint64_t> recorded(Words());
   if (has_frames_) {
     for (size_t page = 0; page < pages_; ++page) {
-      if (record.frames[page] != kNoFrame) SetBit(recorded, page);
+      recorded[page / 64] |= uint64_t{record.frames[page] != kNoFrame} << (page % 64);
     }
   } else {
     for (size_t i = 0; i < record.held.size(); ++i) recorded[i % recorded.size()] |= record.held[i];
@@ -37,6 +37,7 @@ std::vector<uint64_t> PackedWindow::FindRecorded(const WindowRecord& record) con
 void PackedWindow::PackHolders(const WindowRecord& record, std::span<const uint64_t> recorded) {
   std::vector<Slot> whole;
   std::vector<Slot> partial;
+  whole.reserve(record.SlotsEnd());
   for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
     const std::span<const uint64_t> held = record.Held(slot);
     if (!AnyBit(held)) continue;
@@ -79,7 +80,17 @@ std::span<const uint64_t> PackedWindow::PartOf(size_t index) const {
 }
 
 std::span<const uint64_t> PackedWindow::Held(Slot slot, std::span<const uint64_t> recorded) const {
-  if (HoldsAll(slot)) return recorded;
+  return HoldsAll(slot) ? recorded : HeldInPart(slot);
+}
+
+bool PackedWindow::HoldAlike(Slot a, Slot b) const {
+  if (HoldsAll(a) || HoldsAll(b)) return HoldsAll(a) && HoldsAll(b);
+  const std::span<const uint64_t> left = HeldInPart(a);
+  const std::span<const uint64_t> right = HeldInPart(b);
+  return std::equal(left.begin(), left.end(), right.begin(), right.end());
+}
+
+std::span<const uint64_t> PackedWindow::HeldInPart(Slot slot) const {
   const auto found = std::lower_bound(partial_.begin(), partial_.end(), slot);
   if (found == partial_.end() || *found != slot) return {};
   return PartOf(static_cast<size_t>(found - partial_.begin()));
@@ -115,6 +126,7 @@ WindowRecord PackedWindow::Open() const {
   }
   std::vector<uint64_t> recorded(Words());
   CopyRecorded(recorded);
+  record.held.reserve(SlotsEnd() * Words());
   for (Slot slot = 0; slot < SlotsEnd(); ++slot) {
     const std::span<const uint64_t> held = Held(slot, recorded);
     if (!held.empty()) std::copy(held.begin(), held.end(), record.Held(slot).begin());

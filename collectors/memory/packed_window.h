@@ -30,6 +30,8 @@ class PackedWindow {
   // The bitmap of a slot's pages; empty where it holds none. `recorded` as CopyRecorded gives it, and returned itself
   // for a slot that holds all of them.
   std::span<const uint64_t> Held(Slot slot, std::span<const uint64_t> recorded) const;
+  // Both hold the same pages, extras aside.
+  bool HoldAlike(Slot a, Slot b) const;
   // No slot from here on holds anything but extras.
   Slot SlotsEnd() const;
   std::span<const WindowRecord::Extra> extras() const;
@@ -55,6 +57,8 @@ class PackedWindow {
   std::span<const uint64_t> Recorded() const { return {bitmaps_.data(), recorded_words_}; }
   std::span<const uint64_t> Whole() const { return {bitmaps_.data() + recorded_words_, whole_words_}; }
   std::span<const uint64_t> PartOf(size_t index) const;
+  // The bitmap of a slot that holds some of the recorded pages; empty for others.
+  std::span<const uint64_t> HeldInPart(Slot slot) const;
   std::vector<uint64_t> FindRecorded(const WindowRecord& record) const;
   void PackHolders(const WindowRecord& record, std::span<const uint64_t> recorded);
 

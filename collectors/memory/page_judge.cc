@@ -19,6 +19,7 @@ bool HoldsSlot(const FrameGroup& group, Slot slot) {
 
 PageJudge::PageJudge(const ExaminedWindow& window, WindowRecord& record, MovedPages& moved, Judgement& judgement)
     : window_(window), record_(record), moved_(moved), judgement_(judgement), index_(window.readings) {
+  huge_.reserve(window.readings.size());
   for (const Reading& reading : window.readings) {
     huge_.push_back(!reading.hugetlb && IsHugeRun(std::span(reading.entries, record.frames.size())));
   }
@@ -70,6 +71,7 @@ void PageJudge::AddHolder(uint64_t frame, Slot slot, bool was_away) {
   auto group = std::find_if(groups_.begin(), groups_.end(), [&](const FrameGroup& g) { return g.frame == frame; });
   if (group == groups_.end()) {
     group = groups_.insert(groups_.end(), FrameGroup{frame, {}, window_.examination.swapped_in});
+    group->holders.reserve(window_.readings.size());
   }
   group->holders.push_back(Describe(slot, frame, was_away));
 }
@@ -94,6 +96,7 @@ void PageJudge::Settle(const FrameGroup& group, std::vector<FrameGroup>& kept) {
   const GroupOutcome outcome = JudgeGroup(group, window_.facts);
   for (const FrameHolder* breaker : outcome.broke) {
     std::vector<Slot> heirs;
+    heirs.reserve(group.holders.size());
     for (const FrameHolder& holder : group.holders) {
       if (holder.slot != breaker->slot && holder.state != State::kDropped) heirs.push_back(holder.slot);
     }
@@ -114,6 +117,7 @@ void PageJudge::Settle(const FrameGroup& group, std::vector<FrameGroup>& kept) {
   }
   if (outcome.stay.size() + outcome.away.size() < 2) return;
   FrameGroup next{outcome.frame, {}};
+  next.holders.reserve(outcome.stay.size() + outcome.away.size());
   for (const FrameHolder* holder : outcome.stay) next.holders.push_back(*holder);
   for (const FrameHolder* holder : outcome.away) {
     next.holders.push_back(*holder);

@@ -33,6 +33,7 @@ inline constexpr uint32_t kNoReading = ~uint32_t{0};
 class SlotIndex {
  public:
   explicit SlotIndex(std::span<const Reading> readings) {
+    index_.reserve(readings.size());
     for (uint32_t i = 0; i < readings.size(); ++i) {
       if (readings[i].slot >= index_.size()) index_.resize(readings[i].slot + 1, kNoReading);
       index_[readings[i].slot] = i;

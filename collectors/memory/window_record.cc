@@ -13,6 +13,7 @@ bool WindowRecord::HoldsAnything() const { return !extras.empty() || !away.empty
 
 std::vector<Slot> WindowRecord::TakePage(size_t page) {
   std::vector<Slot> holders;
+  holders.reserve(SlotsEnd());
   for (Slot slot = 0; slot < SlotsEnd(); ++slot) {
     const std::span<uint64_t> bits = Held(slot);
     if (!TestBit(bits, page)) continue;
