@@ -14,6 +14,7 @@
 #include "collectors/procfs/root.h"
 #include "config/config.h"
 #include "exporter/command_line.h"
+#include "exporter/explain/command.h"
 #include "exporter/log.h"
 #include "exporter/once.h"
 #include "exporter/scan_loop.h"
@@ -74,6 +75,8 @@ int Run(std::span<const char* const> arguments) {
     return early->code;
   }
   const auto& command_line = std::get<CommandLine>(parsed);
+
+  if (command_line.explain) return RunExplain(*command_line.explain, stdout, stderr);
 
   config::LoadResult loaded;
   if (!command_line.config_file.empty()) {
