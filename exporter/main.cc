@@ -14,6 +14,7 @@
 #include "collectors/procfs/root.h"
 #include "config/config.h"
 #include "exporter/command_line.h"
+#include "exporter/explain/api.h"
 #include "exporter/explain/command.h"
 #include "exporter/log.h"
 #include "exporter/once.h"
@@ -54,7 +55,13 @@ void Serve(const CommandLine& command_line, const Settings& settings, const Self
   options.telemetry_path = command_line.telemetry_path;
   options.max_requests = command_line.max_requests;
   options.version = kVersion;
-  Server server(options, {[&loop](auto deadline) { return loop.Scrape(deadline); }, [&loop] { return loop.Ready(); }},
+  options.enable_api = command_line.enable_api;
+  Api api(
+      procfs::Root(command_line.procfs, command_line.sysfs), [&loop] { return loop.Latest(); },
+      [&loop](auto cpu) { loop.Charge(cpu); });
+  Server server(options,
+                {[&loop](auto deadline) { return loop.Scrape(deadline); }, [&loop] { return loop.Ready(); },
+                 [&api](const ApiRequest& request) { return api.Answer(request); }},
                 log);
   log.Info("starting", {{"version", kVersion}});
   loop.Start();
@@ -64,6 +71,7 @@ void Serve(const CommandLine& command_line, const Settings& settings, const Self
   sigwait(&end_signals, &signal);
   log.Info("ending", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"}});
   loop.Stop();
+  api.Stop();
   server.Stop();
 }
 

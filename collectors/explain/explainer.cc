@@ -152,7 +152,8 @@ tl::expected<Portrait, Failure> Explainer::Read(pid_t pid, memory::Family& famil
     std::erase_if(portrait.mappings, [&address](const MappingPortrait& each) {
       return *address < each.mapping.vma.start || each.mapping.vma.end <= *address;
     });
-    if (portrait.mappings.empty()) return Fail(Kind::kOther, "no mapping of " + Process(pid) + " holds this address");
+    if (portrait.mappings.empty())
+      return Fail(Kind::kNoMapping, "no mapping of " + Process(pid) + " holds this address");
   }
   return portrait;
 }

@@ -29,7 +29,7 @@ namespace cow::explain {
 
 // Why there is no portrait.
 struct Failure {
-  enum class Kind { kNoProcess, kNoMemory, kThread, kDenied, kEnded, kStopped, kOther };
+  enum class Kind { kNoProcess, kNoMemory, kThread, kDenied, kEnded, kNoMapping, kStopped, kOther };
   Kind kind = Kind::kOther;
   std::string message;  // for a person: a sentence without a full stop
 };

@@ -17,8 +17,8 @@ PageState JudgeOwn(const PageEvidence& evidence) {
   if (evidence.copied) return PageState::kCopied;
   if (evidence.original) return PageState::kOriginal;
   if (evidence.private_file) return PageState::kFileCopied;
-  if (!evidence.exclusive.value_or(true)) return PageState::kUnshared;
-  return evidence.differs ? PageState::kUnattributed : PageState::kPrivate;
+  if (evidence.differs) return PageState::kUnattributed;
+  return evidence.exclusive.value_or(true) ? PageState::kPrivate : PageState::kUnshared;
 }
 
 }  // namespace

@@ -2,14 +2,16 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
 #include <chrono>
-#include <limits>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "config/units.h"
+#include "exporter/explain/arguments.h"
 
 namespace cow::exporter {
 namespace {
@@ -17,6 +19,7 @@ namespace {
 using config::Parsed;
 using config::Quoted;
 
+constexpr const char* kDefaultPause = "2";
 constexpr const char* kStates =
     "States of pages:\n"
     "  shared        another process maps the same page, from fork: a write copies it\n"
@@ -24,7 +27,9 @@ constexpr const char* kStates =
     "                file mapping that was written to\n"
     "  original      was shared at a fork, and this process kept the page while others copied it; or a page of a\n"
     "                private file mapping that is still the file's\n"
-    "  unshared      was shared at a fork, until the others ended or gave theirs up; nothing was copied\n"
+    "  unshared      was shared at a fork, and nobody else maps it any more: the others ended, gave theirs up, or "
+    "moved\n"
+    "                it before they wrote\n"
     "  unattributed  its own, and a relative has another page there: copied, or never shared, nothing tells which\n"
     "  private       its own, and nothing shows that it ever was shared; huge: the same, mapped by a huge page\n"
     "  zero          the zero page, costs nothing\n"
@@ -34,26 +39,6 @@ constexpr const char* kStates =
     "  unresolved    on its way, neither present nor in swap\n"
     "  unknown       shared or the zero page (before Linux 6.7, without frame numbers)\n"
     "  guard         a guard region's; absent: nothing there\n";
-
-Parsed<pid_t> ParsePid(std::string_view text) {
-  const auto pid = config::ParseInteger(text);
-  if (!pid || *pid == 0 || *pid > static_cast<uint64_t>(std::numeric_limits<pid_t>::max())) {
-    return tl::unexpected("bad process id " + Quoted(text));
-  }
-  return static_cast<pid_t>(*pid);
-}
-
-// As in maps, with or without 0x.
-Parsed<uint64_t> ParseAddress(std::string_view text) {
-  std::string_view digits = text;
-  if (digits.starts_with("0x")) digits.remove_prefix(2);
-  uint64_t address = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), address, 16);
-  if (error != std::errc() || end != digits.data() + digits.size()) {
-    return tl::unexpected("bad address " + Quoted(text) + ": expected hexadecimal digits");
-  }
-  return address;
-}
 
 // Seconds, or a duration.
 Parsed<std::chrono::milliseconds> ParsePause(std::string_view text) {
@@ -103,11 +88,11 @@ void AddExplainCommand(CLI::App& app, std::optional<ExplainOptions>& result) {
       ->type_name("ADDRESS")
       ->needs("--pages");
   const auto watch = std::make_shared<std::string>();
-  command->add_flag("--watch{2}", *watch,
-                    "Look again and again, this many seconds apart (default: 2): --watch=SECONDS");
+  command->add_flag("--watch", *watch, "Look again and again, this many seconds apart (default: 2): --watch=SECONDS");
   command->add_option("--path.procfs", options->procfs, "Where procfs is mounted (default: /proc)")->type_name("DIR");
   command->add_option("--path.sysfs", options->sysfs, "Where sysfs is mounted (default: /sys)")->type_name("DIR");
   command->callback([options, watch, &result] {
+    if (*watch == "true") *watch = kDefaultPause;  // CLI11's word for a flag without a value
     if (!watch->empty()) Into("--watch", &ParsePause, options->watch)(*watch);
     result = *options;
   });

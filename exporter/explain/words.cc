@@ -89,7 +89,7 @@ std::string OfSingle(const Portrait& portrait) {
   }
   std::string text = "No other process shares its anonymous memory";
   if (const uint64_t left = sums.Of(PageState::kUnshared); left > 0) {
-    text += "; " + Pages(portrait, left) + " of it was shared by fork, until the others ended or gave theirs up";
+    text += "; " + Pages(portrait, left) + " of it was shared by fork once";
   }
   return text + ".";
 }
