@@ -40,7 +40,7 @@ struct ServerCallbacks {
   std::function<std::shared_ptr<const Snapshot>(std::optional<std::chrono::steady_clock::time_point> deadline)> scrape;
   std::function<bool()> ready;
   // Answers /api/v1/…; by many threads. Empty: there is no such thing.
-  std::function<ApiReply(const ApiRequest& request)> api;
+  std::function<ApiReply(const ApiRequest& request)> api = {};
 };
 
 class Server {
