@@ -297,16 +297,16 @@ class Renderer {
   }
 
   void Run(const PageRun& run) {
-    std::string text = "  " + Hex(run.start) + " " + Right(std::to_string(run.pages), 9);
+    std::string text = Hex(run.start) + " " + Right(std::to_string(run.pages), 9);
     if (width_ >= 60) text += Right(HumanBytes(run.pages * portrait_.page_bytes), kColumn + 1);
     text.append("  ").append(PageStateName(run.state, run.huge));
     const bool says_huge = run.state == PageState::kPrivate;
     if (run.huge && !says_huge) text += " (huge)";
     for (size_t i = 0; i < run.shared_with.size(); ++i) {
-      text.append(i == 0 ? " with " : ",").append(std::to_string(run.shared_with[i]));
+      text.append(i == 0 ? " with " : ", ").append(std::to_string(run.shared_with[i]));
     }
     if (run.state == PageState::kShared && run.shared_with.empty()) text += " with whom can't be told";
-    out_ += text + "\n";
+    Paragraph(text, "  ", "    ");
   }
 
   const Portrait& portrait_;

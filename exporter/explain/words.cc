@@ -139,7 +139,8 @@ std::string HumanBytes(uint64_t bytes) {
     ++unit;
   }
   std::array<char, 32> text{};
-  const bool decimal = unit > 0 && value < 9.95 && value != std::floor(value);
+  const double tenths = std::round(value * 10) / 10;
+  const bool decimal = unit > 0 && tenths < 10 && tenths != std::floor(tenths);
   std::snprintf(text.data(), text.size(), decimal ? "%.1f %s" : "%.0f %s", value, kUnits.at(unit));
   return text.data();
 }
