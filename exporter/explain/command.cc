@@ -7,9 +7,9 @@
 #include <clocale>
 #include <csignal>
 #include <cstdlib>
-#include <cstring>
 #include <ctime>
 #include <string_view>
+#include <system_error>
 
 #include "collectors/explain/explainer.h"
 #include "config/units.h"
@@ -104,7 +104,7 @@ int RunExplain(const ExplainOptions& options, std::FILE* out, std::FILE* problem
     if (separates) text += "\n";
     if (!Write(out, text)) {
       if (errno == EPIPE && options.watch) return 0;
-      Write(problem, std::string("cow_exporter: writing failed: ").append(std::strerror(errno)).append("\n"));
+      Write(problem, std::string("cow_exporter: writing failed: ").append(std::generic_category().message(errno)).append("\n"));
       return 1;
     }
     if (!options.watch || EndsWithin(signals, *options.watch)) return 0;

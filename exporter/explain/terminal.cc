@@ -243,7 +243,7 @@ class Renderer {
     const size_t cells = IsTable() ? label_ - 3 : std::min<size_t>(width_ - 4, kMaxLabel);
     uint64_t all = 0;
     for (const Part& part : parts) all += part.pages;
-    if (all == 0) return std::string(IsTable() ? "  " : "    ");
+    if (all == 0) return IsTable() ? "  " : "    ";
     std::array<size_t, 3> lengths{};
     size_t used = 0;
     for (size_t i = 0; i < parts.size(); ++i) {
