@@ -104,7 +104,8 @@ int RunExplain(const ExplainOptions& options, std::FILE* out, std::FILE* problem
     if (separates) text += "\n";
     if (!Write(out, text)) {
       if (errno == EPIPE && options.watch) return 0;
-      Write(problem, std::string("cow_exporter: writing failed: ").append(std::generic_category().message(errno)).append("\n"));
+      Write(problem,
+            std::string("cow_exporter: writing failed: ").append(std::generic_category().message(errno)).append("\n"));
       return 1;
     }
     if (!options.watch || EndsWithin(signals, *options.watch)) return 0;
