@@ -146,6 +146,7 @@ tl::expected<Portrait, Failure> Explainer::Read(pid_t pid, memory::Family& famil
   if (!scanner_.ScanFamily(family, pass, builder)) return Fail(Kind::kStopped, "stopped before all was read");
   if (member.unread) return FailToRead(pid, *member.unread);
   Portrait portrait = builder.Take();
+  portrait.asked = pid;
   portrait.unstable_pages = scanner_.counters().unstable_pages - unstable_before;
   const auto& address = options.pages.address;
   if (address) {

@@ -68,7 +68,8 @@ struct MappingPortrait {
 };
 
 struct Portrait {
-  pid_t pid = 0;
+  pid_t pid = 0;    // of the process that the mappings are of
+  pid_t asked = 0;  // the one asked for: another only where that has the same memory (vfork, CLONE_VM)
   size_t page_bytes = 0;
   std::vector<MemberPortrait> members;    // the root first, then by age
   std::vector<MappingPortrait> mappings;  // of the process asked for, by address

@@ -178,6 +178,10 @@ std::string SinceLastLook(const Portrait& portrait) {
 
 std::vector<std::string> Limits(const Portrait& portrait) {
   std::vector<std::string> limits;
+  if (portrait.asked != 0 && portrait.asked != portrait.pid) {
+    limits.push_back("Process " + std::to_string(portrait.asked) + " has the same memory as " +
+                     std::to_string(portrait.pid) + " (vfork or CLONE_VM), which stands for both.");
+  }
   if (!portrait.frames_known) {
     limits.emplace_back(
         "Frame numbers are hidden from this user: who shares a page, who broke one and what would be saved takes "

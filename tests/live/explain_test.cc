@@ -309,6 +309,15 @@ TEST_F(ExplainTest, EveryPageAgreesWithThePageTables) {
   }
 }
 
+TEST_F(ExplainTest, AProcessInTheSameMemoryIsShownByItsOwner) {
+  MapWritten("a", 10);
+  const pid_t other = std::stoi(workload_.Do("share 0"));
+  const Portrait portrait = Explained(explainer_, other);
+  EXPECT_EQ(portrait.pid, Pid(kRoot));
+  EXPECT_EQ(portrait.asked, other);
+  EXPECT_EQ(RunsAt(portrait, workload_.Address(kRoot, "a"), 10), "private 10");
+}
+
 TEST_F(ExplainTest, OnlyTheMappingAskedFor) {
   const uintptr_t address = MapWritten("a", 10);
   explain::LookOptions options;

@@ -273,6 +273,15 @@ TEST(ExplainWords, SomeCouldNotBeRead) {
   EXPECT_EQ(Limits(portrait)[0], "Process 102 could not be read: denied.");
 }
 
+TEST(ExplainWords, OneThatHasTheMemoryOfAnother) {
+  Portrait portrait = Pair();
+  portrait.asked = portrait.pid;
+  EXPECT_TRUE(Limits(portrait).empty());
+  portrait.asked = 105;
+  ASSERT_EQ(Limits(portrait).size(), 1U);
+  EXPECT_EQ(Limits(portrait)[0], "Process 105 has the same memory as 100 (vfork or CLONE_VM), which stands for both.");
+}
+
 TEST(ExplainWords, OneProcess) {
   Portrait portrait = Single();
   EXPECT_EQ(Sentence(portrait), "No other process shares its anonymous memory.");
