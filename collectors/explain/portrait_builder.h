@@ -103,7 +103,6 @@ class PortraitBuilder final : public memory::ScanObserver {
   std::map<memory::Slot, SlotFindings> findings_;
   std::map<memory::Slot, pid_t> pids_;
   std::vector<Orphan> orphans_;
-  size_t next_mapping_ = 0;  // of the process asked for, while windows ascend
   // Of the current window.
   std::vector<uint64_t> differs_;  // bitmap
   memory::FrameFacts facts_;
