@@ -46,6 +46,13 @@ struct GroupSums {
   bool some_unreadable = false;  // some process' page table could not be read
 };
 
+// What a collector knows of one family's anonymous memory, in base pages.
+struct FamilyMemory {
+  int64_t shared_pages = 0;
+  int64_t private_pages = 0;
+  int64_t exposure_pages = 0;
+};
+
 // Builds families of gauges and counters; a family without a series is not published.
 class MetricWriter {
  public:
@@ -94,6 +101,9 @@ class Collector {
   virtual void OnFamilyGone(uint64_t /*family_id*/) {}
   // A pass over all families was completed.
   virtual void OnPassEnd() {}
+
+  // The same sums of a single family, by the gauges of its latest readings.
+  virtual std::optional<FamilyMemory> DescribeFamily(std::span<const int64_t> /*gauges*/) const { return std::nullopt; }
 
   virtual void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const = 0;
 

@@ -225,6 +225,7 @@ class Engine::Impl {
   }
 
   std::vector<prometheus::MetricFamily> Collect() const;
+  std::vector<FamilySummary> Families() const;
   std::vector<ModeNotice> TakeNotices() { return notices_.Take(); }
   std::chrono::nanoseconds HelperCpuTime() const { return workers_.CpuTime(); }
 
@@ -935,6 +936,36 @@ std::vector<prometheus::MetricFamily> Engine::Impl::Collect() const {
   return families;
 }
 
+std::vector<FamilySummary> Engine::Impl::Families() const {
+  std::vector<FamilySummary> summaries;
+  const auto bytes = [this](int64_t pages) {
+    return static_cast<uint64_t>(std::max<int64_t>(pages, 0)) * geometry_.page_bytes;
+  };
+  for (const auto& [id, state] : states_) {
+    if (state.processes < 2) continue;
+    FamilySummary summary{state.root.first, state.root_comm, state.group_name, state.processes, {}, {}, {}};
+    GroupState sums;
+    sums.gauges.assign(gauges_, 0);
+    AddFamily(state, SystemTime(), sums);
+    const auto in_mode = [&state](memory::Mode mode) { return state.modes.at(static_cast<size_t>(mode)); };
+    const bool readable =
+        in_mode(memory::Mode::kFull) || in_mode(memory::Mode::kNoKpage) || in_mode(memory::Mode::kNoFrames);
+    for (const Slot& slot : slots_) {
+      if (!readable || slot.stand_in || slot.failed || slot.last_failed) continue;
+      const std::span<const int64_t> gauges(sums.gauges);
+      const auto memory = slot.collector->DescribeFamily(gauges.subspan(slot.first_gauge, slot.collector->gauges()));
+      if (!memory) continue;
+      summary.shared_bytes = bytes(memory->shared_pages);
+      summary.private_bytes = bytes(memory->private_pages);
+      if (!in_mode(memory::Mode::kNoFrames)) summary.exposure_bytes = bytes(memory->exposure_pages);
+    }
+    summaries.push_back(std::move(summary));
+  }
+  std::stable_sort(summaries.begin(), summaries.end(),
+                   [](const auto& a, const auto& b) { return a.exposure_bytes > b.exposure_bytes; });
+  return summaries;
+}
+
 Engine::Engine(procfs::Root root, EngineOptions options) : Engine(std::move(root), std::move(options), Registry()) {}
 Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registration> registry)
     : impl_(std::make_unique<Impl>(std::move(root), std::move(options), registry)) {}
@@ -943,6 +974,7 @@ bool Engine::RunPass(PassControl& control) { return impl_->RunPass(control); }
 std::chrono::nanoseconds Engine::HelperCpuTime() const { return impl_->HelperCpuTime(); }
 bool Engine::NewForks() { return impl_->NewForks(); }
 std::vector<prometheus::MetricFamily> Engine::Collect() const { return impl_->Collect(); }
+std::vector<FamilySummary> Engine::Families() const { return impl_->Families(); }
 std::vector<ModeNotice> Engine::TakeNotices() { return impl_->TakeNotices(); }
 
 }  // namespace cow::collectors

@@ -52,6 +52,18 @@ struct EngineOptions {
   size_t threads = 1;
 };
 
+// A family of two processes or more, by its latest readings.
+struct FamilySummary {
+  pid_t root = 0;
+  std::string comm;  // of the root: any bytes
+  std::string group;
+  size_t processes = 0;
+  // Of its anonymous memory; empty where the collector `sharing` is off, or no page table could be read.
+  std::optional<uint64_t> shared_bytes;
+  std::optional<uint64_t> private_bytes;
+  std::optional<uint64_t> exposure_bytes;  // empty also where frames are hidden
+};
+
 // That some processes can't be seen in full, and why: for the log.
 struct ModeNotice {
   std::string mode;   // as in cow_group_mode
@@ -95,6 +107,9 @@ class Engine {
   // collectors' duration and success, capabilities). Label values are valid UTF-8, families are unique by name and
   // never empty.
   std::vector<prometheus::MetricFamily> Collect() const;
+
+  // Families of two processes or more, largest exposure first. Thread rule as Collect's.
+  std::vector<FamilySummary> Families() const;
 
   // CPU time so far of the threads that scan besides the calling one. Any thread.
   std::chrono::nanoseconds HelperCpuTime() const;

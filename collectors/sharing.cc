@@ -73,6 +73,10 @@ class Sharing : public Collector {
     }
   }
 
+  std::optional<FamilyMemory> DescribeFamily(std::span<const int64_t> gauges) const override {
+    return FamilyMemory{gauges[kSharedAnon], gauges[Private(kAnon)] + gauges[Private(kHugetlb)], gauges[kExposure]};
+  }
+
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
     writer.Begin(
         "cow_resident_bytes",

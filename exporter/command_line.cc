@@ -9,6 +9,7 @@
 
 #include "config/config.h"
 #include "config/units.h"
+#include "exporter/explain/command_line.h"
 
 namespace cow::exporter {
 namespace {
@@ -121,6 +122,9 @@ void AddFlags(CLI::App& app, CommandLine& result) {
          "Leave out process_*; the metrics of scanning and scraping stay")
       ->disable_flag_override();
 
+  AddFlag(app, "--web.enable-api", "Answer /api/v1 on TCP too: it shows address layouts (default: unix sockets only)",
+          result.enable_api);
+
   AddValue(app, "--path.procfs", "DIR", "Where procfs is mounted (default: /proc)", &ParsePath, result.procfs);
   AddValue(app, "--path.sysfs", "DIR", "Where sysfs is mounted (default: /sys)", &ParsePath, result.sysfs);
 
@@ -154,6 +158,7 @@ std::variant<CommandLine, EarlyExit> ParseCommandLine(std::span<const char* cons
   app.get_formatter()->column_width(40);
   AddFlags(app, result);
   AddCollectors(app, collectors, result);
+  AddExplainCommand(app, result.explain);
   try {
     app.parse(static_cast<int>(arguments.size()), arguments.data());
   } catch (const CLI::ParseError& error) {
@@ -161,6 +166,9 @@ std::variant<CommandLine, EarlyExit> ParseCommandLine(std::span<const char* cons
     std::ostringstream problem;
     const bool good = app.exit(error, out, problem) == 0;
     return EarlyExit{good ? 0 : kExitWrongUsage, good ? out.str() : problem.str()};
+  }
+  if (result.explain && HasOptions(app)) {
+    return EarlyExit{kExitWrongUsage, "explain takes the flags that follow it, and none before\n"};
   }
   if (result.check_config && result.once) {
     return EarlyExit{kExitWrongUsage, "--config.check and --once exclude each other\n"};

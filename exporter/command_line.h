@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "collectors/engine.h"
+#include "exporter/explain/command.h"
 #include "exporter/listen_address.h"
 #include "exporter/log.h"
 
@@ -29,6 +30,7 @@ struct CommandLine {
   std::string telemetry_path;
   size_t max_requests = 0;
   bool process_metrics = true;
+  bool enable_api = false;  // /api/v1 also by TCP
   std::string procfs;
   std::string sysfs;
   std::optional<std::chrono::milliseconds> scan_interval;
@@ -37,6 +39,7 @@ struct CommandLine {
   std::optional<size_t> scan_threads;
   std::map<std::string, bool> collectors;  // those that were switched on or off
   bool disable_default_collectors = false;
+  std::optional<ExplainOptions> explain;  // the command, if it is not to serve
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kLogfmt;
 };

@@ -14,6 +14,8 @@
 #include "collectors/procfs/root.h"
 #include "config/config.h"
 #include "exporter/command_line.h"
+#include "exporter/explain/api.h"
+#include "exporter/explain/command.h"
 #include "exporter/log.h"
 #include "exporter/once.h"
 #include "exporter/scan_loop.h"
@@ -53,7 +55,13 @@ void Serve(const CommandLine& command_line, const Settings& settings, const Self
   options.telemetry_path = command_line.telemetry_path;
   options.max_requests = command_line.max_requests;
   options.version = kVersion;
-  Server server(options, {[&loop](auto deadline) { return loop.Scrape(deadline); }, [&loop] { return loop.Ready(); }},
+  options.enable_api = command_line.enable_api;
+  Api api(
+      procfs::Root(command_line.procfs, command_line.sysfs), [&loop] { return loop.Latest(); },
+      [&loop](auto cpu) { loop.Charge(cpu); });
+  Server server(options,
+                {[&loop](auto deadline) { return loop.Scrape(deadline); }, [&loop] { return loop.Ready(); },
+                 [&api](const ApiRequest& request) { return api.Answer(request); }},
                 log);
   log.Info("starting", {{"version", kVersion}});
   loop.Start();
@@ -63,6 +71,7 @@ void Serve(const CommandLine& command_line, const Settings& settings, const Self
   sigwait(&end_signals, &signal);
   log.Info("ending", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"}});
   loop.Stop();
+  api.Stop();
   server.Stop();
 }
 
@@ -74,6 +83,8 @@ int Run(std::span<const char* const> arguments) {
     return early->code;
   }
   const auto& command_line = std::get<CommandLine>(parsed);
+
+  if (command_line.explain) return RunExplain(*command_line.explain, stdout, stderr);
 
   config::LoadResult loaded;
   if (!command_line.config_file.empty()) {

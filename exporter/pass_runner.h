@@ -23,6 +23,8 @@ class PassRunner {
   // True if the pass was completed.
   virtual bool RunPass(collectors::PassControl& control) = 0;
   [[nodiscard]] virtual std::vector<prometheus::MetricFamily> Collect() const = 0;
+  // Thread rule as Collect's.
+  [[nodiscard]] virtual std::vector<collectors::FamilySummary> Families() const { return {}; }
   // Whether a pass now would be the early first look at a fork.
   virtual bool NewForks() { return false; }
   // CPU time so far of the threads that scan besides the calling one. Any thread.
@@ -41,6 +43,7 @@ class EngineRunner final : public PassRunner {
 
   bool RunPass(collectors::PassControl& control) override { return engine_.RunPass(control); }
   [[nodiscard]] std::vector<prometheus::MetricFamily> Collect() const override { return engine_.Collect(); }
+  [[nodiscard]] std::vector<collectors::FamilySummary> Families() const override { return engine_.Families(); }
   bool NewForks() override { return engine_.NewForks(); }
   [[nodiscard]] std::chrono::nanoseconds HelperCpuTime() const override { return engine_.HelperCpuTime(); }
   std::vector<collectors::ModeNotice> TakeNotices() override { return engine_.TakeNotices(); }

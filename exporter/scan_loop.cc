@@ -154,7 +154,9 @@ void ScanLoop::RunPass() {
   }
 }
 
-nanoseconds ScanLoop::CpuTime() const { return ReadClock(scan_clock_) + runner_->HelperCpuTime(); }
+nanoseconds ScanLoop::CpuTime() const {
+  return ReadClock(scan_clock_) + runner_->HelperCpuTime() + nanoseconds(charged_.load());
+}
 
 void ScanLoop::PublishPass() {
   statistics_.cpu = CpuTime();
@@ -168,8 +170,8 @@ void ScanLoop::Publish() {
   for (const std::string& problem : rendered.problems) {
     if (reported_problems_.insert(problem).second) log_.Error("metrics left out", {{"problem", problem}});
   }
-  snapshots_.Publish(
-      std::make_shared<const Snapshot>(Snapshot{std::chrono::system_clock::now(), std::move(rendered.text)}));
+  snapshots_.Publish(std::make_shared<const Snapshot>(
+      Snapshot{std::chrono::system_clock::now(), std::move(rendered.text), runner_->Families()}));
 }
 
 bool ScanLoop::ContinuePass() {

@@ -71,6 +71,11 @@ class ScanLoop {
   // Ends a pass at its next step and wakes everyone who waits in Scrape.
   void Stop();
 
+  // The latest snapshot, whatever the interval.
+  [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const { return snapshots_.Latest(); }
+  // CPU time that was spent on scanning outside of the loop: taken off its budget.
+  void Charge(std::chrono::nanoseconds cpu) { charged_ += cpu.count(); }
+
   // Whether the values of a whole pass are there; always at interval 0, where a scrape makes them.
   [[nodiscard]] bool Ready() const { return !Periodic() || passed_once_.load(); }
 
@@ -103,6 +108,7 @@ class ScanLoop {
   Log& log_;
   SnapshotStore snapshots_;
   std::atomic<bool> passed_once_ = false;
+  std::atomic<int64_t> charged_ = 0;  // nanoseconds
 
   // Of the scanning thread; during a pass of the one that is in Continue.
   clockid_t scan_clock_ = 0;  // of the scanning thread's CPU time

@@ -1,6 +1,7 @@
 #include "exporter/server.h"
 
 #include <microhttpd.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
@@ -27,6 +28,7 @@ constexpr size_t kMaxBodyBytes = 65536;  // of a request that needs none
 
 constexpr const char* kTextPlain = "text/plain; charset=utf-8";
 constexpr const char* kTextFormat = "text/plain; version=0.0.4; charset=utf-8";
+constexpr const char* kJson = "application/json";
 constexpr const char* kHtml = "text/html; charset=utf-8";
 
 struct Header {
@@ -95,6 +97,14 @@ std::optional<Clock::time_point> ScrapeDeadline(MHD_Connection* connection) {
 // A connection's silence is counted from its last byte; time spent in a pass is not silence.
 void SetTimeout(MHD_Connection* connection, std::chrono::seconds timeout) {
   MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, static_cast<unsigned>(timeout.count()));
+}
+
+bool IsUnixSocket(MHD_Connection* connection) {
+  const MHD_ConnectionInfo* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+  sockaddr_storage address{};
+  socklen_t length = sizeof(address);
+  return info != nullptr && getsockname(info->connect_fd, reinterpret_cast<sockaddr*>(&address), &length) == 0 &&
+         address.ss_family == AF_UNIX;
 }
 
 }  // namespace
@@ -183,7 +193,9 @@ bool Server::Handle(MHD_Connection* connection, const std::string& path, const s
   const bool is_readiness = path == "/-/ready";
   const bool is_read = method == MHD_HTTP_METHOD_GET || method == MHD_HTTP_METHOD_HEAD;
 
-  const bool is_known = is_telemetry || is_landing || is_health || is_readiness;
+  const bool is_api = callbacks_.api && (path == kApiFamilies || path == kApiExplain);
+
+  const bool is_known = is_telemetry || is_landing || is_health || is_readiness || is_api;
   if (!is_read) {  // its body is not read, so the connection can't go on
     return is_known ? Reply(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed\n", kTextPlain,
                             {{MHD_HTTP_HEADER_ALLOW, "GET, HEAD"}, {MHD_HTTP_HEADER_CONNECTION, "close"}})
@@ -196,12 +208,27 @@ bool Server::Handle(MHD_Connection* connection, const std::string& path, const s
                  {{"Content-Security-Policy",
                    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}});
   }
+  if (is_api) return HandleApi(connection, path);
   if (is_health) return Reply(connection, MHD_HTTP_OK, "healthy\n", kTextPlain);
   if (is_readiness) {
     return callbacks_.ready() ? Reply(connection, MHD_HTTP_OK, "ready\n", kTextPlain)
                               : Reply(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "no pass yet\n", kTextPlain);
   }
   return HandleTelemetry(connection, request);
+}
+
+bool Server::HandleApi(MHD_Connection* connection, const std::string& path) {
+  if (!options_.enable_api && !IsUnixSocket(connection)) {
+    return Reply(connection, MHD_HTTP_FORBIDDEN, "only on unix sockets, or with --web.enable-api\n", kTextPlain);
+  }
+  const auto argument = [connection](const char* name) -> std::optional<std::string> {
+    const char* value = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, name);
+    return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+  };
+  SetTimeout(connection, std::chrono::seconds{0});
+  const ApiReply reply = callbacks_.api({path, argument("pid"), argument("pages"), argument("mapping")});
+  SetTimeout(connection, options_.connection_timeout);
+  return Reply(connection, reply.status, reply.body, kJson, {{MHD_HTTP_HEADER_CACHE_CONTROL, "no-store"}});
 }
 
 bool Server::HandleTelemetry(MHD_Connection* connection, Request& request) {

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "exporter/explain/api.h"
 #include "exporter/listen_socket.h"
 #include "exporter/log.h"
 #include "exporter/snapshot.h"
@@ -27,6 +28,7 @@ namespace cow::exporter {
 struct ServerOptions {
   std::string telemetry_path = "/metrics";  // nothing in it that HTML or a URI would have to escape
   size_t max_requests = 40;
+  bool enable_api = false;  // else /api/v1 is answered on unix sockets only
   std::string version;
   unsigned max_connections = 512;  // per listening socket
   unsigned max_connections_per_address = 128;
@@ -37,6 +39,8 @@ struct ServerCallbacks {
   // The snapshot to serve; `deadline` is when the client will want it at the latest. Never null. May block.
   std::function<std::shared_ptr<const Snapshot>(std::optional<std::chrono::steady_clock::time_point> deadline)> scrape;
   std::function<bool()> ready;
+  // Answers /api/v1/…; by many threads. Empty: there is no such thing.
+  std::function<ApiReply(const ApiRequest& request)> api = {};
 };
 
 class Server {
@@ -61,6 +65,7 @@ class Server {
   };
 
   bool Handle(MHD_Connection* connection, const std::string& path, const std::string& method, Request& request);
+  bool HandleApi(MHD_Connection* connection, const std::string& path);
   bool HandleTelemetry(MHD_Connection* connection, Request& request);
 
   const ServerOptions options_;

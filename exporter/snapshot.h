@@ -6,12 +6,16 @@
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
+
+#include "collectors/engine.h"
 
 namespace cow::exporter {
 
 struct Snapshot {
   std::chrono::system_clock::time_point time;
   std::string text;  // all metric families in Prometheus text format 0.0.4
+  std::vector<collectors::FamilySummary> families = {};
 };
 
 // Holds the latest snapshot. Any thread.

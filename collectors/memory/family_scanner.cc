@@ -660,6 +660,7 @@ void FamilyScanner::Show(Family& family, uint64_t window, ScanObserver& observer
   view.geometry = host_.geometry;
   view.read_at = std::chrono::system_clock::now();
   view.members = shown_;
+  view.readings = readings_;
   view.sharing = &sharing_;
   view.judgement = &judgement_;
   view.frames_known = host_.capabilities.frames;

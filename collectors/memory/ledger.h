@@ -96,6 +96,9 @@ class Ledger {
   // Frames of pages that are mapped more than once but found no partner at their address, and of those matched before.
   std::vector<uint64_t> OrphanFrames() const;
 
+  // After a pass: what is shared between different addresses, those of its pages that are in the window.
+  std::span<const MovedPage> MovedIn(uint64_t window) const { return moved_.In(window); }
+
   // Matches orphans by frame over the whole family. `facts` answers OrphanFrames with flags and map counts. Departed
   // members' slots are free afterwards, unless one of their pages could not be settled. In a sampled pass no new
   // partners are looked for: most windows that may have them were not read.

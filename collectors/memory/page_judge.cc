@@ -176,6 +176,11 @@ struct PageJudge::Relations {
   bool forked = false;            // the kernel's mark says that the page comes from a fork
 };
 
+bool PageJudge::HasChildren(Slot slot) const {
+  return std::any_of(window_.readings.begin(), window_.readings.end(),
+                     [slot](const Reading& other) { return other.parent == slot; });
+}
+
 PageJudge::Relations PageJudge::RelationsOf(uint32_t reading, const std::vector<FrameGroup>& kept) const {
   Relations relations;
   const Slot slot = window_.readings[reading].slot;
@@ -191,7 +196,9 @@ PageJudge::Relations PageJudge::RelationsOf(uint32_t reading, const std::vector<
     }
   }
   relations.descendants_only = group != kept.end() && !relations.origin;
-  relations.forked = !window_.facts.IsExclusive(FrameNow(reading)).value_or(true) && !relations.descendants_only;
+  // Its own forks mark a page of its own as well, also where those who shared it have left it since.
+  const bool maybe_by_own_fork = !relations.origin && HasChildren(slot);
+  relations.forked = !window_.facts.IsExclusive(FrameNow(reading)).value_or(true) && !maybe_by_own_fork;
   return relations;
 }
 
@@ -209,7 +216,7 @@ void PageJudge::CompareWithParent(uint32_t reading, uint32_t parent, const Relat
   const Slot slot = window_.readings[reading].slot;
   const Slot parent_slot = window_.readings[parent].slot;
   const uint64_t frame = FrameNow(reading);
-  const bool marks_known = window_.facts.IsExclusive(frame).has_value();
+  const bool exclusive = window_.facts.IsExclusive(frame).value_or(false);
   const bool parent_forked = !window_.facts.IsExclusive(FrameNow(parent)).value_or(true);
   if (relations.forked) {
     // A parent that shared it with the one seen before is in the record, and judged by it. Another never had it: the
@@ -217,7 +224,7 @@ void PageJudge::CompareWithParent(uint32_t reading, uint32_t parent, const Relat
     if (!relations.origin_was_seen && !Counted(parent_slot, frame)) {
       judgement_.AddBreak(parent_slot, PageNumber(), false, relations.holders);
     }
-  } else if (marks_known && parent_forked && !relations.descendants_only) {
+  } else if (exclusive && parent_forked && !relations.descendants_only) {
     judgement_.AddBreak(slot, PageNumber(), false, std::span(&parent_slot, 1));
   } else if (!relations.origin) {
     judgement_.AddUnattributed(slot, PageNumber());

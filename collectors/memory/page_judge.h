@@ -40,6 +40,7 @@ class PageJudge {
   uint64_t PageNumber() const { return window_.first_page + page_; }
   uint64_t FrameNow(uint32_t reading) const;
   bool IsChildOf(uint32_t reading, Slot parent) const { return window_.readings[reading].parent == parent; }
+  bool HasChildren(Slot slot) const;
   bool IsUnseenChild(uint32_t reading) const {
     return window_.readings[reading].first_look && !window_.readings[reading].is_root;
   }

@@ -34,6 +34,8 @@ class Scanner {
   ScanCounters counters(size_t thread) const;
   ScanCounters counters() const;  // of all, between passes
   FrameProbe& probe() { return *relatives_; }
+  // The first thread's: for it, or between passes.
+  FrameReader& frames() { return scanners_.front()->frames(); }
 
   // Between passes, of one thread.
   void SetNeeds(const Needs& needs) { host_.needs = needs; }

@@ -40,6 +40,7 @@ struct WindowView {
   procfs::PageGeometry geometry;
   std::chrono::system_clock::time_point read_at;
   std::span<const MemberWindow> members;  // those that map something here
+  std::span<const Reading> readings;      // of all members that could be read, parallel to sharing->members
   const WindowSharing* sharing = nullptr;
   const Judgement* judgement = nullptr;
   bool frames_known = true;

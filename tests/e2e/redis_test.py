@@ -6,6 +6,7 @@ Private_Dirty has what the child allocated itself. Writing rests while the three
 """
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -105,7 +106,21 @@ def test(context):
     check_close(breaks, dirty, TOLERANCE, "bytes broken, to the child's Private_Dirty")
     check_close(breaks, int(info["current_cow_size"]), TOLERANCE, "bytes broken, to current_cow_size")
     check_close(samples.value("cow_exposure_bytes", group=GROUP), exposed - breaks, TOLERANCE, "exposure now")
+    hold_explained(redis.pid, child, dirty)
     return samples
+
+
+def hold_explained(parent, child, dirty):
+    """`explain` sees at its first look what the exporter has seen happen."""
+    def explain(*arguments):
+        return subprocess.run([support.binary("COW_EXPORTER"), "explain", *map(str, arguments)], capture_output=True,
+                              text=True, check=True, env={**os.environ, "LANG": "C.UTF-8", "COLUMNS": "100"}).stdout
+
+    print(explain(parent))
+    said = json.loads(explain(child, "--json"))
+    saving = next(member for member in said["family"] if member["pid"] == child)
+    check_close(said["broken_bytes"], dirty, TOLERANCE, "bytes broken as explained, to the child's Private_Dirty")
+    check_close(saving["private_bytes"], dirty, TOLERANCE, "the child's private bytes as explained, to Private_Dirty")
 
 
 def main(arguments):

@@ -4,6 +4,7 @@
 #include <string>
 #include <thread>
 
+#include "tests/live/explained.h"
 #include "tests/live/host.h"
 #include "tests/live/live.h"
 
@@ -98,6 +99,24 @@ TEST_F(MergingTest, EqualPrivatePagesMergeAndPart) {
   EXPECT_EQ(Change(before, end).UnsharedPages(), 0);
   EXPECT_EQ(Change(before, end).Pages(kUnattributed), 0);
   EXPECT_EQ(Change(before, end).Pages(kExposure), -20);
+}
+
+TEST_F(MergingTest, ExplainedAsMerged) {
+  constexpr size_t kPages = 300;
+  const int child = ForkOver("a", 100);
+  for (const int id : {0, child}) {
+    workload().Map(id, "m", kPages);
+    Write(id, "m", 0, kPages);
+  }
+  const MergingHost ksm;
+  for (const int id : {0, child}) Advise(id, "m", kMergeable, kPages);
+  ASSERT_TRUE(AwaitMerged(ksm, child, 2 * kPages));
+  explain::Explainer explainer{procfs::Root()};
+  const explain::Portrait portrait = Explained(explainer, workload().Pid(child));
+  EXPECT_EQ(RunsAt(portrait, workload().Address(child, "m"), kPages), "merged 300");
+  EXPECT_EQ(RunsAt(portrait, workload().Address(child, "a"), 100),
+            "shared(" + std::to_string(workload().Pid()) + ") 100");
+  for (const int id : {0, child}) Advise(id, "m", kUnmergeable, kPages);
 }
 
 // What fork shares and KSM merges is KSM's from then on: no break, no exposure; taken apart it is everybody's own.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/live/explained.h"
 #include "tests/live/host.h"
 #include "tests/live/live.h"
 
@@ -110,6 +111,16 @@ TEST_F(SwapTest, OutAndIn) {
   const Sample after = Pass();
   EXPECT_EQ(Change(back, after).Pages(kAnonBreaks), 50);
   ExpectKernelsAccount(after, child);
+}
+
+TEST_F(SwapTest, ExplainedWithWhomItIsSharedThere) {
+  constexpr size_t kPages = 300;
+  const int child = ForkOver("a", kPages);
+  ASSERT_TRUE(SwapOut("a", kPages, child)) << "the kernel did not reclaim";
+  explain::Explainer explainer{procfs::Root()};
+  const explain::Portrait portrait = Explained(explainer, workload().Pid(child));
+  EXPECT_EQ(RunsAt(portrait, workload().Address(child, "a"), kPages),
+            "swapped(" + std::to_string(workload().Pid()) + ") 300");
 }
 
 // A write to a page in swap brings it in and copies it. When its partner's is back too, the frames differ and neither

@@ -135,6 +135,55 @@ TEST(CommandLineTest, WrongUsageIsTwo) {
   }
 }
 
+TEST(CommandLineTest, Explain) {
+  EXPECT_FALSE(Good({}).explain);
+  EXPECT_FALSE(Good({}).enable_api);
+  EXPECT_TRUE(Good({"--web.enable-api"}).enable_api);
+  const auto plain = Good({"explain", "12"}).explain;
+  ASSERT_TRUE(plain);
+  EXPECT_EQ(plain->pid, 12);
+  EXPECT_FALSE(plain->json || plain->pages || plain->mapping || plain->watch);
+  EXPECT_EQ(plain->procfs, "/proc");
+  const auto full =
+      Good({"explain", "--pages", "--mapping=0x7f00", "--json", "--watch=0.5", "--path.procfs=/p", "3"}).explain;
+  ASSERT_TRUE(full);
+  EXPECT_TRUE(full->json && full->pages);
+  EXPECT_EQ(full->mapping, 0x7f00U);
+  EXPECT_EQ(full->watch, milliseconds{500});
+  EXPECT_EQ(full->procfs, "/p");
+  EXPECT_EQ(Good({"explain", "--watch", "3"}).explain->watch, milliseconds{2000});
+  EXPECT_EQ(Good({"explain", "3", "--watch=1m"}).explain->watch, milliseconds{60000});
+  EXPECT_EQ(Good({"explain", "3", "--pages", "--mapping", "7f2c57000000"}).explain->mapping, 0x7f2c57000000U);
+}
+
+TEST(CommandLineTest, ExplainWrongUsage) {
+  const std::vector<std::vector<const char*>> cases = {
+      {"explain"},
+      {"explain", "0"},
+      {"explain", "-1"},
+      {"explain", "12x"},
+      {"explain", "99999999999"},
+      {"explain", "1", "2"},
+      {"explain", "1", "--mapping=7f00"},
+      {"explain", "1", "--pages", "--mapping=x"},
+      {"explain", "1", "--watch=0"},
+      {"explain", "1", "--watch=-3"},
+      {"explain", "1", "--watch=soon"},
+      {"explain", "1", "--json=no"},
+      {"--once", "explain", "1"},
+      {"explain", "1", "--once"},
+  };
+  for (const auto& arguments : cases) {
+    const auto parsed = Parse(arguments);
+    const auto* problem = std::get_if<EarlyExit>(&parsed);
+    ASSERT_NE(problem, nullptr) << arguments.back();
+    EXPECT_EQ(problem->code, 2) << arguments.back();
+  }
+  const auto help = std::get<EarlyExit>(Parse({"explain", "--help"}));
+  EXPECT_EQ(help.code, 0);
+  EXPECT_NE(help.text.find("unattributed"), std::string::npos);
+}
+
 TEST(CommandLineTest, HelpAndVersion) {
   const auto help = std::get<EarlyExit>(Parse({"--help"}));
   EXPECT_EQ(help.code, 0);

@@ -317,6 +317,20 @@ TEST_F(LedgerTest, FirstLookInfersTheParentsBreak) {
   ExpectSettled(0);
 }
 
+// The member copied, forked, and that child copied in turn: its page has the mark of a fork though its parent's never
+// was the same, or the parent copied. Nothing tells which.
+TEST_F(LedgerTest, FirstLookTakesNoMarkOfAMembersOwnForkForItsParents) {
+  driver_->Add(0);
+  driver_->Add(1, 0, true);
+  driver_->Add(2, 1, true);
+  for (const Slot slot : {0U, 1U, 2U}) driver_->Map(slot, kPage, 100 + slot);
+  driver_->MarkExclusive(100, false);
+  driver_->MarkExclusive(101, false);
+  driver_->MarkExclusive(102, true);
+  EXPECT_EQ(driver_->Pass().verdicts, (Words{"1 unattributed 5", "2 broke 5, inferred, kept by 1"}));
+  ExpectSettled(0);
+}
+
 TEST_F(LedgerTest, FirstLookCountsTheParentsBreakOnceForAllHeirs) {
   driver_->Add(0);
   driver_->Map(0, kPage, 100);

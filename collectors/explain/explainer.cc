@@ -1,0 +1,203 @@
+#include "collectors/explain/explainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <map>
+#include <stdexcept>
+#include <utility>
+
+#include "collectors/procfs/stat.h"
+#include "collectors/procfs/status.h"
+#include "collectors/procfs/system.h"
+
+namespace cow::explain {
+namespace {
+
+using Kind = Failure::Kind;
+
+// Between the looks of a family's history, what has not changed is read this often all the same.
+constexpr std::chrono::minutes kFullEvery{10};
+
+procfs::PageGeometry Geometry(const procfs::Root& root) {
+  const auto geometry = procfs::ReadPageGeometry(root);
+  if (!geometry) throw std::runtime_error(geometry.error().ToString());
+  return *geometry;
+}
+
+tl::unexpected<Failure> Fail(Kind kind, std::string message) {
+  return tl::unexpected(Failure{kind, std::move(message)});
+}
+
+std::string Process(pid_t pid) { return "process " + std::to_string(pid); }
+
+tl::unexpected<Failure> FailToRead(pid_t pid, const procfs::Error& error) {
+  switch (error.kind) {
+    case procfs::ErrorKind::kGone:
+      return Fail(Kind::kEnded, Process(pid) + " ended while it was read");
+    case procfs::ErrorKind::kDenied:
+      return Fail(Kind::kDenied, "reading the page table of " + Process(pid) +
+                                     " is denied: it takes its own user, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH (" +
+                                     error.ToString() + ")");
+    default:
+      return Fail(Kind::kOther, Process(pid) + " can't be read: " + error.ToString());
+  }
+}
+
+// The family that `pid` is of, and the member whose memory it has.
+std::pair<memory::Family*, memory::Member*> FindMember(const memory::Families& families, pid_t pid) {
+  for (const auto& family : families.families()) {
+    for (const auto& member : family->members) {
+      if (member->process->pid == pid) return {family.get(), member.get()};
+    }
+    for (const auto& alias : family->aliases) {
+      if (alias->pid == pid && !family->members.empty()) return {family.get(), family->members.front().get()};
+    }
+  }
+  return {nullptr, nullptr};
+}
+
+// Counts the breaks that a pass sees.
+class BreakCounter final : public memory::ScanObserver {
+ public:
+  void OnWindow(const memory::WindowView& view) override { Count(*view.family, *view.judgement); }
+  void OnUnchanged(const memory::Family& /*family*/, uint64_t /*window*/) override {}
+  void OnFamily(const memory::FamilyView& view) override { Count(*view.family, *view.judgement); }
+  bool Continue() override { return true; }
+
+  const Breaks& breaks() const { return breaks_; }
+  uint64_t By(pid_t pid) const {
+    const auto found = by_pid_.find(pid);
+    return found == by_pid_.end() ? 0 : found->second;
+  }
+
+ private:
+  void Count(const memory::Family& family, const memory::Judgement& judgement) {
+    for (const memory::Verdict& verdict : judgement.verdicts) {
+      if (verdict.kind != memory::Verdict::Kind::kBreak) continue;
+      breaks_.pages += verdict.pages;
+      const memory::Member* breaker = family.FindSlot(verdict.slot);
+      if (!verdict.side_known || breaker == nullptr) {
+        breaks_.of_unknown_side += verdict.pages;
+      } else {
+        by_pid_[breaker->process->pid] += verdict.pages;
+      }
+    }
+  }
+
+  Breaks breaks_;
+  std::map<pid_t, uint64_t> by_pid_;
+};
+
+}  // namespace
+
+Explainer::Explainer(procfs::Root root)
+    : root_(std::move(root)),
+      scanner_(root_, Geometry(root_)),
+      table_(root_, std::numeric_limits<size_t>::max(), /*max_kept_files=*/0) {
+  procfs::RaiseDescriptorLimit();
+}
+
+tl::expected<void, Failure> Explainer::CheckProcess(pid_t pid) const {
+  const auto stat = procfs::ReadStat(root_, pid);
+  if (!stat) {
+    if (stat.error().kind == procfs::ErrorKind::kGone) return Fail(Kind::kNoProcess, "there is no " + Process(pid));
+    return FailToRead(pid, stat.error());
+  }
+  if (stat->IsKernelThread()) {
+    return Fail(Kind::kNoMemory, Process(pid) + " is a thread of the kernel and has no memory of its own");
+  }
+  if (stat->HasNoMemory() && stat->num_threads < 2) {
+    return Fail(Kind::kNoMemory, Process(pid) + " has ended and is not reaped yet (a zombie): its memory is gone");
+  }
+  const auto status = procfs::ReadStatus(root_, pid);
+  if (status && status->tgid != pid) {
+    return Fail(Kind::kThread, std::to_string(pid) + " is a thread of " + Process(status->tgid) + ": ask for that");
+  }
+  return {};
+}
+
+tl::expected<Portrait, Failure> Explainer::Look(pid_t pid, const LookOptions& options) {
+  if (auto good = CheckProcess(pid); !good) return tl::unexpected(good.error());
+  if (auto listed = table_.Update(); !listed) return Fail(Kind::kOther, listed.error().ToString());
+  scanner_.BeginPass();
+  memory::Families families(scanner_.geometry(), scanner_.zero_frame());
+  families.Update(table_, scanner_.probe());
+  const auto [family, member] = FindMember(families, pid);
+  if (member == nullptr) {
+    if (const auto stat = procfs::ReadStat(root_, pid); !stat) return FailToRead(pid, stat.error());
+    return Fail(Kind::kOther, Process(pid) + " can't be read");
+  }
+  auto portrait = Read(pid, *family, *member, options);
+  if (portrait && options.keep_history) LookForBreaks(pid, *portrait);
+  return portrait;
+}
+
+tl::expected<Portrait, Failure> Explainer::Read(pid_t pid, memory::Family& family, memory::Member& member,
+                                                const LookOptions& options) {
+  // What the marks tell is asked of everybody, and a process without relatives is walked as the others are.
+  for (const auto& each : family.members) each->first_look = true;
+  if (family.members.size() == 1) member.shares_unseen = true;
+  const PortraitBuilder::Scanned scanned = ScanHidden(family);
+  PortraitBuilder builder(scanner_, member, options.pages, scanned, options.may_go_on);
+  const uint64_t unstable_before = scanner_.counters().unstable_pages;
+  memory::PassOptions pass;
+  pass.show_all = true;
+  if (!scanner_.ScanFamily(family, pass, builder)) return Fail(Kind::kStopped, "stopped before all was read");
+  if (member.unread) return FailToRead(pid, *member.unread);
+  Portrait portrait = builder.Take();
+  portrait.asked = pid;
+  portrait.unstable_pages = scanner_.counters().unstable_pages - unstable_before;
+  const auto& address = options.pages.address;
+  if (address) {
+    std::erase_if(portrait.mappings, [&address](const MappingPortrait& each) {
+      return *address < each.mapping.vma.start || each.mapping.vma.end <= *address;
+    });
+    if (portrait.mappings.empty())
+      return Fail(Kind::kNoMapping, "no mapping of " + Process(pid) + " holds this address");
+  }
+  return portrait;
+}
+
+PortraitBuilder::Scanned Explainer::ScanHidden(const memory::Family& family) const {
+  PortraitBuilder::Scanned scanned;
+  if (scanner_.capabilities().frames || !scanner_.capabilities().pagemap_scan) return scanned;
+  const procfs::PagemapScan scan = procfs::PagemapScan::Probe(root_, scanner_.geometry());
+  for (const auto& member : family.members) {
+    const uint64_t resident = member->process->ResidentBytes();
+    auto pages = ScannedPages::Read(root_, member->process->memory, scan, resident);
+    if (pages) scanned.emplace(member->slot, std::move(*pages));  // else the walk meets the same error and tells of it
+  }
+  return scanned;
+}
+
+void Explainer::LookForBreaks(pid_t pid, Portrait& portrait) {
+  if (!scanner_.capabilities().frames) return;
+  if (!history_) history_.emplace(scanner_.geometry(), scanner_.zero_frame());
+  history_->Update(table_, scanner_.probe());
+  const auto [family, member] = FindMember(*history_, pid);
+  const bool is_first = std::exchange(history_of_, pid) != pid;
+  if (member == nullptr) return;
+  BreakCounter counter;
+  memory::PassOptions pass;
+  pass.full_every = kFullEvery;
+  scanner_.ScanFamily(*family, pass, counter);
+  SettleHistory();
+  if (is_first) return;
+  portrait.since_last_look = counter.breaks();
+  for (MemberPortrait& each : portrait.members) each.broken_since_last_look = counter.By(each.pid);
+}
+
+// Members of other families are never read: those that ended have nothing to be settled.
+void Explainer::SettleHistory() {
+  for (const auto& family : history_->families()) {
+    if (!family->ended.empty() && family->ledger.empty()) {
+      memory::Judgement judgement;
+      memory::MovedSharing moved;
+      family->ledger.FinishPass(memory::FrameFacts(), judgement, moved);
+    }
+    history_->Settle(*family, [](const memory::Family&, const memory::Member&) {});
+  }
+}
+
+}  // namespace cow::explain

@@ -1,0 +1,65 @@
+// Looks at the family of one process, once or again and again: lists the processes, finds the relatives, reads their
+// page tables by the scanner's rules, and gives a portrait.
+//
+// A look is always a first one, so that all that the kernel's marks tell of earlier breaks is in it. Looking again, a
+// second account of the same family is kept beside, which sees the breaks between two looks; it reads only what
+// changed.
+//
+// Costs a read of every process' stat and status (24 µs each), then of the family's page tables. One thread at a time.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tl/expected.hpp>
+
+#include "collectors/explain/portrait.h"
+#include "collectors/explain/portrait_builder.h"
+#include "collectors/memory/families.h"
+#include "collectors/memory/process_table.h"
+#include "collectors/memory/scanner.h"
+#include "collectors/procfs/root.h"
+
+namespace cow::explain {
+
+// Why there is no portrait.
+struct Failure {
+  enum class Kind { kNoProcess, kNoMemory, kThread, kDenied, kEnded, kNoMapping, kStopped, kOther };
+  Kind kind = Kind::kOther;
+  std::string message;  // for a person: a sentence without a full stop
+};
+
+struct LookOptions {
+  PageQuestion pages;
+  bool keep_history = false;                              // tell the next look what was broken in between
+  std::function<bool()> may_go_on = [] { return true; };  // asked between two windows
+};
+
+class Explainer {
+ public:
+  // Probes the kernel and this process' rights. Throws std::runtime_error where `root` is no procfs.
+  explicit Explainer(procfs::Root root);
+
+  tl::expected<Portrait, Failure> Look(pid_t pid, const LookOptions& options);
+
+ private:
+  tl::expected<void, Failure> CheckProcess(pid_t pid) const;
+  tl::expected<Portrait, Failure> Read(pid_t pid, memory::Family& family, memory::Member& member,
+                                       const LookOptions& options);
+  PortraitBuilder::Scanned ScanHidden(const memory::Family& family) const;
+  void LookForBreaks(pid_t pid, Portrait& portrait);
+  void SettleHistory();
+
+  procfs::Root root_;
+  memory::Scanner scanner_;
+  memory::ProcessTable table_;
+  std::optional<memory::Families> history_;
+  pid_t history_of_ = 0;  // whose family the last look was at; 0: none was
+};
+
+}  // namespace cow::explain

@@ -1,0 +1,49 @@
+#include "collectors/explain/page_state.h"
+
+#include <array>
+
+#include "collectors/memory/page.h"
+
+namespace cow::explain {
+namespace {
+
+PageState JudgeNotPresent(uint64_t entry) {
+  if ((entry & procfs::kPagemapGuard) != 0) return PageState::kGuard;
+  if (!memory::IsSwapEntry(entry) || procfs::IsMarker(entry)) return PageState::kAbsent;
+  return procfs::IsRealSwap(entry) ? PageState::kSwapped : PageState::kUnresolved;
+}
+
+PageState JudgeOwn(const PageEvidence& evidence) {
+  if (evidence.copied) return PageState::kCopied;
+  if (evidence.original) return PageState::kOriginal;
+  if (evidence.private_file) return PageState::kFileCopied;
+  if (evidence.differs) return PageState::kUnattributed;
+  return evidence.exclusive.value_or(true) ? PageState::kPrivate : PageState::kUnshared;
+}
+
+}  // namespace
+
+std::string_view PageStateName(PageState state, bool huge) {
+  constexpr std::array<std::string_view, kPageStates> kNames{
+      "absent", "shared", "copied", "original", "unshared", "unattributed", "private",    "unknown",
+      "zero",   "merged", "copied", "original", "file",     "swapped",      "unresolved", "guard"};
+  if (huge && state == PageState::kPrivate) return "huge";
+  return kNames[static_cast<size_t>(state)];
+}
+
+PageState JudgePage(const PageEvidence& evidence) {
+  const uint64_t entry = evidence.entry;
+  if (!memory::IsPresent(entry)) return JudgeNotPresent(entry);
+  if (!evidence.private_mapping) return PageState::kFile;
+  const bool is_file = (entry & procfs::kPagemapFile) != 0;
+  // Where no file is mapped, only the huge zero page looks like one.
+  if (is_file) return evidence.private_file ? PageState::kFileOriginal : PageState::kZero;
+  if (evidence.is_zero_page) return PageState::kZero;
+  if (evidence.merged) return PageState::kMerged;
+  if (!evidence.frames_known && !memory::IsMappedOnce(entry)) {
+    return evidence.zero_known ? PageState::kShared : PageState::kUnknown;
+  }
+  return evidence.shared ? PageState::kShared : JudgeOwn(evidence);
+}
+
+}  // namespace cow::explain

@@ -1,0 +1,93 @@
+// A family as it was at one look: its members, the mappings of the process that was asked for and, if wanted, what each
+// of its pages is. Plain values in base pages and addresses; knows no output.
+#pragma once
+
+#include <sys/types.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "collectors/explain/page_state.h"
+#include "collectors/memory/mapping.h"
+
+namespace cow::explain {
+
+// Base pages by state.
+struct PageSums {
+  std::array<uint64_t, kPageStates> pages{};
+  uint64_t huge = 0;  // mapped by huge pages, of any state; the huge zero page is not in it
+
+  uint64_t Of(PageState state) const { return pages[static_cast<size_t>(state)]; }
+  void Add(PageState state, uint64_t count = 1) { pages[static_cast<size_t>(state)] += count; }
+  void Add(const PageSums& other);
+  // Present: the zero page and the page cache's pages too.
+  uint64_t Resident() const;
+  // Anonymous pages of its own: copied, original, unshared, unattributed, private, and copied file pages.
+  uint64_t Private() const;
+  // Of those neither copied from a relative nor left by one.
+  uint64_t Fresh() const;
+};
+
+// Pages that follow each other and are alike.
+struct PageRun {
+  uint64_t start = 0;  // address
+  uint64_t pages = 0;
+  PageState state = PageState::kAbsent;
+  bool huge = false;               // mapped by huge pages
+  std::vector<pid_t> shared_with;  // ascending; empty also where it can't be told with whom
+
+  bool ContinuesWith(const PageRun& next, size_t page_bytes) const;
+};
+
+// Breaks that were seen between two looks, in pages.
+struct Breaks {
+  uint64_t pages = 0;
+  uint64_t of_unknown_side = 0;  // of those: by one of several members
+};
+
+struct MemberPortrait {
+  pid_t pid = 0;
+  pid_t parent = 0;           // the member that forked it; 0 where that is none
+  std::string name;           // comm: any bytes
+  bool unread = false;        // its page table could not be read: the sums are empty
+  std::string unread_reason;  // why
+  PageSums sums;
+  uint64_t broken_pages = 0;            // it copied because it wrote, as the marks tell; shared anew or not
+  uint64_t broken_since_last_look = 0;  // seen, by it; what could be any of several is in the family's only
+};
+
+struct MappingPortrait {
+  memory::Mapping mapping;
+  PageSums sums;
+  uint64_t exposure_pages = 0;  // what the family grows by if every page that this process shares here is written
+  std::vector<PageRun> runs;    // without holes between them
+};
+
+struct Portrait {
+  pid_t pid = 0;    // of the process that the mappings are of
+  pid_t asked = 0;  // the one asked for: another only where that has the same memory (vfork, CLONE_VM)
+  size_t page_bytes = 0;
+  std::vector<MemberPortrait> members;    // the root first, then by age
+  std::vector<MappingPortrait> mappings;  // of the process asked for, by address
+  bool has_pages = false;                 // the mappings have runs
+
+  uint64_t exposure_pages = 0;      // Σ over the family's frames (holders − 1)
+  uint64_t unattributed_pages = 0;  // differ between members, and nothing tells who copied, if anybody did
+  uint64_t unseen_pages = 0;        // shared with processes that can't be seen
+  std::array<uint64_t, memory::kMappingKinds> broken_by_kind{};
+  std::optional<Breaks> since_last_look;  // empty at a first look
+
+  bool frames_known = true;     // else: who shares, and who broke, is unknown
+  bool marks_known = true;      // else: what was broken before this look is unknown
+  bool zero_known = true;       // the zero page is told from shared memory
+  uint64_t unstable_pages = 0;  // kept changing while they were read: theirs may be another state
+
+  const MemberPortrait* Find(pid_t of) const;
+  uint64_t BrokenPages() const;
+};
+
+}  // namespace cow::explain

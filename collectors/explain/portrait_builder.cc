@@ -1,0 +1,346 @@
+#include "collectors/explain/portrait_builder.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "collectors/memory/page.h"
+
+namespace cow::explain {
+namespace {
+
+using memory::AnonFrame;
+using memory::kNoFrame;
+using memory::Reading;
+using memory::Slot;
+using memory::Verdict;
+
+// The first of the mappings that ends beyond an address.
+size_t FirstMapping(const std::vector<memory::Mapping>& mappings, uint64_t address) {
+  const auto found = std::partition_point(mappings.begin(), mappings.end(),
+                                          [address](const auto& mapping) { return mapping.vma.end <= address; });
+  return static_cast<size_t>(found - mappings.begin());
+}
+
+}  // namespace
+
+PortraitBuilder::PortraitBuilder(memory::Scanner& scanner, const memory::Member& asked, PageQuestion question,
+                                 const Scanned& scanned, std::function<bool()> may_go_on)
+    : scanner_(scanner),
+      asked_(asked),
+      question_(question),
+      scanned_(scanned),
+      may_go_on_(std::move(may_go_on)),
+      pages_(scanner.geometry().PagesPerWindow()),
+      page_bytes_(scanner.geometry().page_bytes) {
+  const memory::Capabilities& can = scanner.capabilities();
+  portrait_.pid = asked.process->pid;
+  portrait_.page_bytes = page_bytes_;
+  portrait_.has_pages = question.wanted;
+  portrait_.frames_known = can.frames;
+  portrait_.marks_known = can.exclusive_marks;
+  portrait_.zero_known = can.frames || can.pagemap_scan;
+}
+
+bool PortraitBuilder::Wanted(const memory::Mapping& mapping) const {
+  if (!question_.wanted) return false;
+  return !question_.address || (mapping.vma.start <= *question_.address && *question_.address < mapping.vma.end);
+}
+
+void PortraitBuilder::BeginMappings() {
+  if (!portrait_.mappings.empty() || !asked_.mappings) return;
+  for (const memory::Mapping& mapping : *asked_.mappings) portrait_.mappings.push_back({mapping, {}, 0, {}});
+}
+
+void PortraitBuilder::OnWindow(const memory::WindowView& view) {
+  BeginMappings();
+  const size_t words = (pages_ + 63) / 64;
+  differs_.assign(words, 0);
+  for (const auto& member : view.family->members) {
+    pids_[member->slot] = member->process->pid;
+    SlotFindings& findings = findings_[member->slot];
+    findings.copied.assign(words, 0);
+    findings.original.assign(words, 0);
+  }
+  TakeVerdicts(*view.judgement, view.window * pages_);
+  for (const Verdict& verdict : view.judgement->verdicts) CountBreak(*view.family, verdict);
+  portrait_.exposure_pages += view.sharing->exposure_pages;
+  AskMarks(view);
+  for (size_t r = 0; r < view.readings.size(); ++r) AddMember(view, r);
+}
+
+void PortraitBuilder::TakeVerdicts(const memory::Judgement& judgement, uint64_t first_page) {
+  for (const Verdict& verdict : judgement.verdicts) {
+    const size_t page = verdict.page - first_page;
+    if (verdict.kind == Verdict::Kind::kUnattributed) {
+      memory::SetBit(differs_, page);
+      ++portrait_.unattributed_pages;
+    }
+    if (verdict.kind != Verdict::Kind::kBreak) continue;
+    memory::SetBit(findings_[verdict.slot].copied, page);
+    for (uint32_t i = verdict.heirs_begin; i < verdict.heirs_end; ++i) {
+      memory::SetBit(findings_[judgement.heirs[i]].original, page);
+    }
+  }
+}
+
+void PortraitBuilder::CountBreak(const memory::Family& family, const Verdict& verdict) {
+  if (verdict.kind != Verdict::Kind::kBreak) return;
+  findings_[verdict.slot].broken_pages += verdict.pages;
+  const memory::MappingKind kind = KindOfVerdict(family, verdict, scanner_.geometry());
+  portrait_.broken_by_kind[static_cast<size_t>(kind)] += verdict.pages;
+}
+
+// Of pages that no relative maps at this address.
+void PortraitBuilder::AskMarks(const memory::WindowView& view) {
+  facts_.Clear();
+  if (!scanner_.capabilities().kpageflags || !view.frames_known) return;
+  std::vector<uint64_t> frames;
+  for (size_t r = 0; r < view.readings.size(); ++r) {
+    for (size_t page = 0; page < pages_; ++page) {
+      const uint64_t frame = AnonFrame(view.readings[r].entries[page], scanner_.zero_frame());
+      if (frame != kNoFrame && !memory::TestBit(view.sharing->members[r].shared, page)) frames.push_back(frame);
+    }
+  }
+  if (!frames.empty()) scanner_.frames().Read(frames, false, facts_);
+}
+
+bool PortraitBuilder::IsZeroPage(Slot slot, uint64_t entry, uint64_t page) const {
+  if (portrait_.frames_known) return memory::FrameOf(entry) == scanner_.zero_frame();
+  const auto scanned = scanned_.find(slot);
+  return scanned != scanned_.end() && (scanned->second.Categories(page * page_bytes_) & procfs::kScanZeroPage) != 0;
+}
+
+// Where frames are hidden: pages that are each mapped once are different ones.
+bool PortraitBuilder::OwnPageElsewhere(const memory::WindowView& view, size_t reading, size_t page) const {
+  constexpr uint64_t kBits = procfs::kPagemapPresent | procfs::kPagemapFile | procfs::kPagemapMappedOnce;
+  constexpr uint64_t kOwn = procfs::kPagemapPresent | procfs::kPagemapMappedOnce;
+  for (size_t r = 0; r < view.readings.size(); ++r) {
+    if (r != reading && (view.readings[r].entries[page] & kBits) == kOwn) return true;
+  }
+  return false;
+}
+
+PageEvidence PortraitBuilder::Evidence(const memory::WindowView& view, size_t reading, const memory::Mapping& mapping,
+                                       size_t page) const {
+  const Reading& of = view.readings[reading];
+  const SlotFindings& findings = findings_.at(of.slot);
+  PageEvidence evidence;
+  evidence.entry = of.entries[page];
+  evidence.frames_known = portrait_.frames_known;
+  evidence.zero_known = portrait_.zero_known;
+  evidence.is_zero_page = IsZeroPage(of.slot, evidence.entry, view.window * pages_ + page);
+  evidence.private_mapping =
+      mapping.IsPrivate() && (mapping.IsAnonymous() || mapping.IsPrivateFile() || mapping.hugetlb);
+  evidence.private_file = mapping.IsPrivateFile() || (mapping.hugetlb && !mapping.IsAnonymous());
+  evidence.shared = memory::TestBit(view.sharing->members[reading].shared, page);
+  evidence.copied = memory::TestBit(findings.copied, page);
+  evidence.original = memory::TestBit(findings.original, page);
+  evidence.differs = portrait_.frames_known ? memory::TestBit(differs_, page) : OwnPageElsewhere(view, reading, page);
+  const uint64_t frame = AnonFrame(evidence.entry, scanner_.zero_frame());
+  if (frame == kNoFrame) return evidence;
+  evidence.merged = facts_.IsKsm(frame);
+  // Of a large folio that is mapped page by page, the mark is not the single page's.
+  constexpr uint64_t kCompound = procfs::kFrameCompoundHead | procfs::kFrameCompoundTail;
+  const memory::Member* member = view.family->FindSlot(of.slot);
+  const bool of_the_page = (facts_.Flags(frame).value_or(0) & kCompound) == 0 ||
+                           (member != nullptr && member->huge_windows.contains(view.window));
+  if (of_the_page) evidence.exclusive = facts_.IsExclusive(frame);
+  return evidence;
+}
+
+std::vector<pid_t> PortraitBuilder::Partners(const memory::WindowView& view, size_t reading, size_t page) const {
+  std::vector<pid_t> pids;
+  const uint64_t entry = view.readings[reading].entries[page];
+  const uint64_t zero_frame = scanner_.zero_frame();
+  const uint64_t frame = AnonFrame(entry, zero_frame);
+  for (size_t r = 0; r < view.readings.size(); ++r) {
+    const uint64_t other = view.readings[r].entries[page];
+    const bool same = frame != kNoFrame ? AnonFrame(other, zero_frame) == frame : other == entry;
+    if (r != reading && same) pids.push_back(pids_.at(view.readings[r].slot));
+  }
+  std::sort(pids.begin(), pids.end());
+  return pids;
+}
+
+void PortraitBuilder::AddMember(const memory::WindowView& view, size_t reading) {
+  const Reading& of = view.readings[reading];
+  const memory::Member* member = view.family->FindSlot(of.slot);
+  if (member == nullptr || !member->mappings) return;
+  SlotFindings& findings = findings_[of.slot];
+  const bool is_asked = member == &asked_;
+  const bool is_huge = member->huge_windows.contains(view.window);
+  const std::vector<memory::Mapping>& mappings = *member->mappings;
+  const uint64_t begin = view.window * pages_;
+  for (size_t m = FirstMapping(mappings, begin * page_bytes_); m < mappings.size(); ++m) {
+    const uint64_t first = std::max(begin, mappings[m].vma.start / page_bytes_);
+    const uint64_t last = std::min(begin + pages_, mappings[m].vma.end / page_bytes_);
+    if (first >= begin + pages_) break;
+    for (uint64_t number = first; number < last; ++number) {
+      const size_t page = number - begin;
+      const PageEvidence evidence = Evidence(view, reading, mappings[m], page);
+      const PageState state = JudgePage(evidence);
+      const uint64_t frame = AnonFrame(evidence.entry, scanner_.zero_frame());
+      const bool is_own =
+          frame != kNoFrame && state != PageState::kShared && state != PageState::kMerged && state != PageState::kFile;
+      bool huge = is_huge;
+      if (!portrait_.frames_known) {
+        const auto scanned = scanned_.find(of.slot);
+        huge = scanned != scanned_.end() && (scanned->second.Categories(number * page_bytes_) & procfs::kScanHuge) != 0;
+      }
+      const bool is_zero = state == PageState::kZero;
+      if (huge && !is_zero) ++findings.sums.huge;
+      if (is_asked) {
+        const bool huge_zero = is_zero && (evidence.entry & procfs::kPagemapFile) != 0;
+        AddAsked(view, reading, m, page, state, is_zero ? huge_zero : huge);
+      }
+      if (is_own && !memory::IsMappedOnce(evidence.entry)) {
+        orphans_.push_back({frame, number, of.slot, state, m});
+      } else {
+        findings.sums.Add(state);
+        if (is_asked) portrait_.mappings[m].sums.Add(state);
+      }
+    }
+  }
+}
+
+void PortraitBuilder::AddAsked(const memory::WindowView& view, size_t reading, size_t mapping, size_t page,
+                               PageState state, bool huge) {
+  MappingPortrait& portrait = portrait_.mappings[mapping];
+  if (huge && state != PageState::kZero) ++portrait.sums.huge;
+  const bool wanted = Wanted(portrait.mapping);
+  const bool has_partners = (state == PageState::kShared && portrait_.frames_known) || state == PageState::kSwapped;
+  if (!wanted && state != PageState::kShared) return;
+  std::vector<pid_t> partners;
+  if (has_partners) partners = Partners(view, reading, page);
+  if (state == PageState::kShared) portrait.exposure_pages += partners.size();
+  if (wanted) AddRun(portrait, {(view.window * pages_ + page) * page_bytes_, 1, state, huge, std::move(partners)});
+}
+
+// Fills up with absent pages what lies between: windows that nobody has anything in are not read.
+void PortraitBuilder::AddRun(MappingPortrait& mapping, PageRun run) const {
+  std::vector<PageRun>& runs = mapping.runs;
+  const uint64_t end = runs.empty() ? mapping.mapping.vma.start : runs.back().start + runs.back().pages * page_bytes_;
+  if (end < run.start) AddRun(mapping, {end, (run.start - end) / page_bytes_, PageState::kAbsent, false, {}});
+  if (!runs.empty() && runs.back().ContinuesWith(run, page_bytes_)) {
+    runs.back().pages += run.pages;
+  } else if (run.pages > 0) {
+    runs.push_back(std::move(run));
+  }
+}
+
+void PortraitBuilder::FillHoles() {
+  for (MappingPortrait& mapping : portrait_.mappings) {
+    if (Wanted(mapping.mapping)) AddRun(mapping, {mapping.mapping.vma.end, 0, PageState::kGuard, false, {}});
+    const uint64_t all = mapping.mapping.vma.SizeBytes() / page_bytes_;
+    uint64_t seen = 0;
+    for (const uint64_t pages : mapping.sums.pages) seen += pages;
+    mapping.sums.Add(PageState::kAbsent, all - std::min(all, seen));
+  }
+}
+
+void PortraitBuilder::OnFamily(const memory::FamilyView& view) {
+  BeginMappings();
+  for (const Verdict& verdict : view.judgement->verdicts) CountBreak(*view.family, verdict);
+  ResolveOrphans(FindMoved(*view.family));
+  FillHoles();
+  // What the windows took for shared at one address may have a partner elsewhere: the end of the pass has it less.
+  portrait_.exposure_pages += static_cast<uint64_t>(view.moved->exposure_pages);
+  portrait_.unseen_pages = view.moved->unmatched_pages;
+  for (const auto& member : view.family->members) {
+    MemberPortrait& portrait = portrait_.members.emplace_back();
+    portrait.pid = member->process->pid;
+    portrait.name = member->process->stat.comm;
+    const memory::Member* parent = view.family->FindSlot(member->parent);
+    if (parent != nullptr) portrait.parent = parent->process->pid;
+    portrait.unread = member->unread.has_value();
+    if (member->unread) portrait.unread_reason = procfs::ErrorKindName(member->unread->kind);
+    portrait.sums = findings_[member->slot].sums;
+    portrait.broken_pages = findings_[member->slot].broken_pages;
+  }
+}
+
+PortraitBuilder::HoldersOfFrame PortraitBuilder::FindMoved(const memory::Family& family) const {
+  HoldersOfFrame holders;
+  for (const uint64_t window : family.ledger.Windows()) {
+    for (const memory::MovedPage& page : family.ledger.MovedIn(window)) holders[page.frame].push_back(page);
+  }
+  std::erase_if(holders, [](const auto& item) { return item.second.size() < 2; });
+  return holders;
+}
+
+std::vector<pid_t> PortraitBuilder::PidsOf(std::span<const memory::MovedPage> holders) const {
+  std::vector<pid_t> pids;
+  for (const memory::MovedPage& holder : holders) {
+    if (holder.slot != asked_.slot) pids.push_back(pids_.at(holder.slot));
+  }
+  std::sort(pids.begin(), pids.end());
+  pids.erase(std::unique(pids.begin(), pids.end()), pids.end());
+  return pids;
+}
+
+void PortraitBuilder::ResolveOrphans(const HoldersOfFrame& moved) {
+  std::vector<uint64_t> frames;
+  for (const Orphan& orphan : orphans_) {
+    if (!moved.contains(orphan.frame)) frames.push_back(orphan.frame);
+  }
+  facts_.Clear();
+  if (!frames.empty()) scanner_.frames().Read(frames, true, facts_);
+  std::vector<Correction> corrections;
+  for (const Orphan& orphan : orphans_) {
+    // Where it can't be asked how many map it, bit 56 says that there may be others.
+    const bool shared = moved.contains(orphan.frame) || facts_.MapCount(orphan.frame).value_or(2) > 1;
+    const PageState state = shared ? PageState::kShared : orphan.otherwise;
+    findings_[orphan.slot].sums.Add(state);
+    if (orphan.slot != asked_.slot) continue;
+    portrait_.mappings[orphan.mapping].sums.Add(state);
+    if (shared && !moved.contains(orphan.frame)) corrections.push_back({orphan.page * page_bytes_, state, {}});
+  }
+  const std::vector<memory::Mapping> none;
+  const std::vector<memory::Mapping>& mappings = asked_.mappings ? *asked_.mappings : none;
+  for (const auto& [frame, holders] : moved) {
+    const std::vector<pid_t> pids = PidsOf(holders);
+    for (const memory::MovedPage& holder : holders) {
+      if (holder.slot != asked_.slot) continue;
+      const uint64_t address = holder.page * page_bytes_;
+      corrections.push_back({address, PageState::kShared, pids});
+      const size_t mapping = FirstMapping(mappings, address);
+      if (mapping >= portrait_.mappings.size()) continue;
+      // Those at its own address were counted there.
+      const auto at_address = std::count_if(holders.begin(), holders.end(), [&holder](const memory::MovedPage& other) {
+        return other.page == holder.page;
+      });
+      portrait_.mappings[mapping].exposure_pages += holders.size() - static_cast<size_t>(at_address);
+    }
+  }
+  Correct(std::move(corrections));
+}
+
+void PortraitBuilder::Correct(std::vector<Correction> corrections) {
+  std::sort(corrections.begin(), corrections.end(),
+            [](const Correction& a, const Correction& b) { return a.address < b.address; });
+  for (MappingPortrait& mapping : portrait_.mappings) {
+    if (!Wanted(mapping.mapping)) continue;
+    const auto before = [](uint64_t end) { return [end](const Correction& each) { return each.address < end; }; };
+    const auto first = std::partition_point(corrections.begin(), corrections.end(), before(mapping.mapping.vma.start));
+    const auto last = std::partition_point(first, corrections.end(), before(mapping.mapping.vma.end));
+    if (first != last) CorrectMapping(mapping, {first, last});
+  }
+}
+
+void PortraitBuilder::CorrectMapping(MappingPortrait& mapping, std::span<const Correction> corrections) const {
+  const std::vector<PageRun> runs = std::exchange(mapping.runs, {});
+  size_t next = 0;
+  for (const PageRun& run : runs) {
+    const uint64_t end = run.start + run.pages * page_bytes_;
+    uint64_t done = run.start;
+    for (; next < corrections.size() && corrections[next].address < end; ++next) {
+      const Correction& correction = corrections[next];
+      AddRun(mapping, {done, (correction.address - done) / page_bytes_, run.state, run.huge, run.shared_with});
+      AddRun(mapping, {correction.address, 1, correction.state, run.huge, correction.shared_with});
+      done = correction.address + page_bytes_;
+    }
+    AddRun(mapping, {done, (end - done) / page_bytes_, run.state, run.huge, run.shared_with});
+  }
+}
+
+}  // namespace cow::explain

@@ -1,0 +1,111 @@
+// Adds up one pass over a family to a portrait of it. The pass is a first look: what was broken before it is told by
+// the kernel's marks, as the ledger judges them.
+//
+// Lives for one pass; the thread that scans calls it, and takes the portrait when the pass is complete.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "collectors/explain/portrait.h"
+#include "collectors/explain/scanned_pages.h"
+#include "collectors/memory/families.h"
+#include "collectors/memory/frame_facts.h"
+#include "collectors/memory/scanner.h"
+#include "collectors/memory/views.h"
+
+namespace cow::explain {
+
+// Which pages are wanted one by one.
+struct PageQuestion {
+  bool wanted = false;
+  std::optional<uint64_t> address;  // only those of the mapping that holds it
+};
+
+class PortraitBuilder final : public memory::ScanObserver {
+ public:
+  using Scanned = std::map<memory::Slot, ScannedPages>;
+
+  // All outlive it. `scanned`: of members whose frames are hidden. `may_go_on` is asked between two windows.
+  PortraitBuilder(memory::Scanner& scanner, const memory::Member& asked, PageQuestion question, const Scanned& scanned,
+                  std::function<bool()> may_go_on);
+
+  void OnWindow(const memory::WindowView& view) override;
+  void OnUnchanged(const memory::Family& /*family*/, uint64_t /*window*/) override {}
+  void OnFamily(const memory::FamilyView& view) override;
+  bool Continue() override { return may_go_on_(); }
+
+  Portrait Take() { return std::move(portrait_); }
+
+ private:
+  struct SlotFindings {
+    PageSums sums;
+    uint64_t broken_pages = 0;
+    // Bitmaps of the current window.
+    std::vector<uint64_t> copied;
+    std::vector<uint64_t> original;
+  };
+  // Without a partner at its address, although the kernel may count another: known at the end of the pass.
+  struct Orphan {
+    uint64_t frame = 0;
+    uint64_t page = 0;
+    memory::Slot slot = 0;
+    PageState otherwise = PageState::kPrivate;  // if it is shared with nobody
+    uint64_t mapping = 0;                       // of the process asked for: its index
+  };
+  // What the end of the pass told of a page of the process asked for.
+  struct Correction {
+    uint64_t address = 0;
+    PageState state = PageState::kShared;
+    std::vector<pid_t> shared_with;
+  };
+  using HoldersOfFrame = std::unordered_map<uint64_t, std::vector<memory::MovedPage>>;
+
+  void BeginMappings();
+  void TakeVerdicts(const memory::Judgement& judgement, uint64_t first_page);
+  void CountBreak(const memory::Family& family, const memory::Verdict& verdict);
+  void AskMarks(const memory::WindowView& view);
+  void AddMember(const memory::WindowView& view, size_t reading);
+  PageEvidence Evidence(const memory::WindowView& view, size_t reading, const memory::Mapping& mapping,
+                        size_t page) const;
+  bool IsZeroPage(memory::Slot slot, uint64_t entry, uint64_t page) const;
+  bool OwnPageElsewhere(const memory::WindowView& view, size_t reading, size_t page) const;
+  std::vector<pid_t> Partners(const memory::WindowView& view, size_t reading, size_t page) const;
+  void AddAsked(const memory::WindowView& view, size_t reading, size_t mapping, size_t page, PageState state,
+                bool huge);
+  void AddRun(MappingPortrait& mapping, PageRun run) const;
+  void FillHoles();
+  HoldersOfFrame FindMoved(const memory::Family& family) const;
+  void ResolveOrphans(const HoldersOfFrame& moved);
+  void Correct(std::vector<Correction> corrections);
+  void CorrectMapping(MappingPortrait& mapping, std::span<const Correction> corrections) const;
+  std::vector<pid_t> PidsOf(std::span<const memory::MovedPage> holders) const;
+  bool Wanted(const memory::Mapping& mapping) const;
+
+  memory::Scanner& scanner_;
+  const memory::Member& asked_;
+  const PageQuestion question_;
+  const Scanned& scanned_;
+  const std::function<bool()> may_go_on_;
+  const size_t pages_;
+  const size_t page_bytes_;
+
+  Portrait portrait_;
+  std::map<memory::Slot, SlotFindings> findings_;
+  std::map<memory::Slot, pid_t> pids_;
+  std::vector<Orphan> orphans_;
+  // Of the current window.
+  std::vector<uint64_t> differs_;  // bitmap
+  memory::FrameFacts facts_;
+};
+
+}  // namespace cow::explain

@@ -1,0 +1,29 @@
+// What PAGEMAP_SCAN tells of a process whose frames are hidden: its zero pages, and what huge pages map.
+//
+// Needs no more than the pagemap does. Not thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "collectors/memory/member_reader.h"
+#include "collectors/procfs/pagemap_scan.h"
+#include "collectors/procfs/result.h"
+#include "collectors/procfs/root.h"
+
+namespace cow::explain {
+
+class ScannedPages {
+ public:
+  // Walks the private mappings of `task` in slices, with a rest after each.
+  static procfs::Result<ScannedPages> Read(const procfs::Root& root, procfs::TaskId task,
+                                           const procfs::PagemapScan& scan, uint64_t resident_bytes);
+
+  // Categories (kScanZeroPage, kScanHuge) of the page at `address`.
+  uint64_t Categories(uint64_t address) const;
+
+ private:
+  std::vector<procfs::ScanRegion> regions_;  // ascending
+};
+
+}  // namespace cow::explain

@@ -1,0 +1,93 @@
+#include "exporter/explain/api.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "exporter/explain/arguments.h"
+#include "exporter/explain/json.h"
+#include "exporter/scan_loop.h"
+
+namespace cow::exporter {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Kind = explain::Failure::Kind;
+
+constexpr unsigned kBadRequest = 400;
+constexpr unsigned kForbidden = 403;
+constexpr unsigned kNotFound = 404;
+constexpr unsigned kUnprocessable = 422;
+constexpr unsigned kInternalError = 500;
+constexpr unsigned kUnavailable = 503;
+
+std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
+
+ApiReply Problem(unsigned status, const std::string& message) { return {status, Dump({{"error", message}})}; }
+
+unsigned StatusOf(Kind kind) {
+  switch (kind) {
+    case Kind::kNoProcess:
+    case Kind::kEnded:
+      return kNotFound;
+    case Kind::kDenied:
+      return kForbidden;
+    case Kind::kNoMemory:
+    case Kind::kThread:
+    case Kind::kNoMapping:
+      return kUnprocessable;
+    case Kind::kStopped:
+      return kUnavailable;
+    default:
+      return kInternalError;
+  }
+}
+
+Json Optional(const std::optional<uint64_t>& bytes) { return bytes ? Json(*bytes) : Json(); }
+
+}  // namespace
+
+Api::Api(procfs::Root root, std::function<std::shared_ptr<const Snapshot>()> latest,
+         std::function<void(std::chrono::nanoseconds)> charge)
+    : root_(std::move(root)), latest_(std::move(latest)), charge_(std::move(charge)) {}
+
+ApiReply Api::Answer(const ApiRequest& request) { return request.path == kApiFamilies ? Families() : Explain(request); }
+
+ApiReply Api::Families() const {
+  const std::shared_ptr<const Snapshot> snapshot = latest_();
+  Json families = Json::array();
+  for (const collectors::FamilySummary& family : snapshot->families) {
+    families.push_back({{"pid", family.root},
+                        {"comm", family.comm},
+                        {"group", family.group},
+                        {"processes", family.processes},
+                        {"shared_bytes", Optional(family.shared_bytes)},
+                        {"private_bytes", Optional(family.private_bytes)},
+                        {"exposure_bytes", Optional(family.exposure_bytes)}});
+  }
+  return {200, Dump({{"families", std::move(families)}})};
+}
+
+ApiReply Api::Explain(const ApiRequest& request) {
+  if (!request.pid) return Problem(kBadRequest, "expected ?pid=");
+  const auto pid = ParsePid(*request.pid);
+  if (!pid) return Problem(kBadRequest, pid.error());
+  explain::LookOptions look;
+  look.pages.wanted = request.pages.has_value();
+  if (request.mapping) {
+    const auto address = ParseAddress(*request.mapping);
+    if (!address) return Problem(kBadRequest, address.error());
+    look.pages.address = *address;
+  }
+  look.may_go_on = [this] { return !stopped_.load(); };
+
+  const std::unique_lock lock(one_at_a_time_, std::try_to_lock);
+  if (!lock.owns_lock()) return Problem(kUnavailable, "one at a time: another process is being explained");
+  const std::chrono::nanoseconds before = ThreadCpuTime();
+  if (explainer_ == nullptr) explainer_ = std::make_unique<explain::Explainer>(root_);
+  const auto portrait = explainer_->Look(*pid, look);
+  charge_(ThreadCpuTime() - before);
+  if (!portrait) return Problem(StatusOf(portrait.error().kind), portrait.error().message);
+  return {200, PortraitJson(*portrait, false)};
+}
+
+}  // namespace cow::exporter

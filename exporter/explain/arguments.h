@@ -1,0 +1,18 @@
+// How a process and an address are written, on the command line and in a URI. Pure.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string_view>
+
+#include "config/units.h"
+
+namespace cow::exporter {
+
+config::Parsed<pid_t> ParsePid(std::string_view text);
+
+// Hexadecimal as in maps, with or without 0x.
+config::Parsed<uint64_t> ParseAddress(std::string_view text);
+
+}  // namespace cow::exporter

@@ -1,0 +1,115 @@
+#include "exporter/explain/command.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <clocale>
+#include <csignal>
+#include <cstdlib>
+#include <ctime>
+#include <string_view>
+#include <system_error>
+
+#include "collectors/explain/explainer.h"
+#include "config/units.h"
+#include "exporter/explain/json.h"
+#include "exporter/explain/terminal.h"
+
+namespace cow::exporter {
+namespace {
+
+constexpr size_t kDefaultWidth = 80;
+constexpr size_t kMaxWidth = 500;
+
+// The program's only thread asks.
+std::string_view Environment(const char* name) {
+  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
+  return value == nullptr ? "" : value;
+}
+
+size_t Width(int descriptor) {
+  winsize size{};
+  if (ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  const auto columns = config::ParseInteger(Environment("COLUMNS"));
+  return columns && *columns > 0 && *columns <= kMaxWidth ? *columns : kDefaultWidth;
+}
+
+bool IsUtf8() {
+  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+    const std::string_view value = Environment(name);
+    if (value.empty()) continue;  // the next one counts
+    return value.find("UTF-8") != std::string_view::npos || value.find("utf8") != std::string_view::npos;
+  }
+  return false;
+}
+
+TerminalStyle StyleOf(int descriptor) {
+  const bool is_terminal = isatty(descriptor) == 1;
+  const bool wants_colour = Environment("NO_COLOR").empty() && Environment("TERM") != "dumb";
+  return {Width(descriptor), is_terminal && wants_colour, IsUtf8()};
+}
+
+// False if nobody reads it.
+bool Write(std::FILE* out, const std::string& text) {
+  return std::fwrite(text.data(), 1, text.size(), out) == text.size() && std::fflush(out) == 0;
+}
+
+// One of the signals that end the program came, or comes until the time is over.
+bool EndsWithin(const sigset_t& signals, std::chrono::milliseconds time) {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(time);
+  const timespec timeout{seconds.count(), std::chrono::nanoseconds(time - seconds).count()};
+  int signal = 0;
+  do {
+    signal = sigtimedwait(&signals, nullptr, &timeout);
+  } while (signal < 0 && errno == EINTR);
+  return signal > 0;
+}
+
+std::string Render(const explain::Portrait& portrait, const ExplainOptions& options, std::FILE* out) {
+  if (options.json) return PortraitJson(portrait, !options.watch);
+  return RenderPortrait(portrait, StyleOf(fileno(out)));
+}
+
+}  // namespace
+
+int RunExplain(const ExplainOptions& options, std::FILE* out, std::FILE* problem) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  bool stopped = false;
+  explain::LookOptions look;
+  look.pages = {options.pages, options.mapping};
+  look.keep_history = options.watch.has_value();
+  look.may_go_on = [&] {
+    stopped = stopped || EndsWithin(signals, std::chrono::milliseconds(0));
+    return !stopped;
+  };
+  explain::Explainer explainer(procfs::Root(options.procfs, options.sysfs));
+  while (true) {
+    const auto portrait = explainer.Look(options.pid, look);
+    if (!portrait && portrait.error().kind == explain::Failure::Kind::kStopped) return options.watch ? 0 : 1;
+    if (!portrait) {
+      Write(problem, "cow_exporter: " + portrait.error().message + "\n");
+      return 1;
+    }
+    const bool clears = options.watch && !options.json && isatty(fileno(out)) == 1;
+    const bool separates = options.watch && !options.json && !clears;
+    std::string text = Render(*portrait, options, out);
+    if (clears) text.insert(0, "\x1b[H\x1b[2J");
+    if (separates) text += "\n";
+    if (!Write(out, text)) {
+      if (errno == EPIPE && options.watch) return 0;
+      Write(problem,
+            std::string("cow_exporter: writing failed: ").append(std::generic_category().message(errno)).append("\n"));
+      return 1;
+    }
+    if (!options.watch || EndsWithin(signals, *options.watch)) return 0;
+  }
+}
+
+}  // namespace cow::exporter

@@ -1,0 +1,263 @@
+"""`explain` as people run it: on a terminal and in a pipe, as root and as another user, over HTTP, on processes that are
+there, that are not, and that end meanwhile.
+"""
+
+import http.client
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import support
+from support import check
+
+NOBODY = 65534
+PAGES = 600
+COPIED = 100
+FILE_PAGES = 50
+AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all",
+             "--bounding-set=-all"]
+
+
+class Pair(support.Workload):
+    """Two members that share PAGES pages but for COPIED of the child's."""
+
+    def __init__(self, wrapper=()):
+        super().__init__(wrapper)
+        self.address = int(self.do(f"map 0 a {PAGES} nohuge").split()[0], 16)
+        self.do(f"write 0 a 0 {PAGES}")
+        number, self.child = map(int, self.do("fork 0").split())
+        self.do(f"write {number} a 0 {COPIED}")
+        self.root = int(self.do("pid 0"))
+
+
+def run(*arguments, wrapper=(), program=None, code=0, **environment):
+    environment = {"PATH": os.environ["PATH"], "LANG": "C", **environment}
+    done = subprocess.run([*wrapper, program or support.binary("COW_EXPORTER"), "explain", *map(str, arguments)],
+                          capture_output=True, text=True, check=False, env=environment, stdin=subprocess.DEVNULL)
+    check(done.returncode == code, f"explain {arguments}: exit code {done.returncode}: {done.stderr}{done.stdout}")
+    return done
+
+
+def states(text, address):
+    """Pages by state of the mapping at `address`, from JSON."""
+    found = json.loads(text)
+    mapping = next(each for each in found["mappings"] if int(each["start"], 16) <= address < int(each["end"], 16))
+    return [(each["state"], each["pages"], each.get("shared_with")) for each in mapping["runs"]]
+
+
+def test_texts(pair):
+    text = run(pair.child).stdout
+    check("\x1b" not in text, "colour in a pipe")
+    check(text.isascii(), "more than ASCII without a UTF-8 locale")
+    check(max(map(len, text.splitlines())) <= 80, "wider than 80 columns")
+    check("would be copied if the child wrote all it shares" in text, text)
+    narrow = run(pair.child, COLUMNS="44").stdout
+    check(max(map(len, narrow.splitlines())) <= 44, "COLUMNS is not held")
+    check("└" in run(pair.child, LANG="C.UTF-8").stdout, "no lines in a UTF-8 locale")
+    pages = run(pair.child, "--pages", "--mapping", hex(pair.address)).stdout
+    check(re.search(rf"\b{COPIED}\s+400 KiB\s+copied$", pages, re.MULTILINE), pages)
+    check(re.search(rf"\b{PAGES - COPIED}\s.*shared with {pair.root}$", pages, re.MULTILINE), pages)
+
+
+def test_json(pair):
+    found = states(run(pair.child, "--json", "--pages").stdout, pair.address)
+    check(found == [("copied", COPIED, None), ("shared", PAGES - COPIED, [pair.root])], str(found))
+    found = states(run(pair.root, "--json", "--pages", "--mapping", f"{pair.address:x}").stdout, pair.address)
+    check(found == [("original", COPIED, None), ("shared", PAGES - COPIED, [pair.child])], str(found))
+    family = json.loads(run(pair.root, "--json").stdout)
+    check([each["pid"] for each in family["family"]] == [pair.root, pair.child], str(family["family"]))
+    check(family["family"][1]["parent"] == pair.root, "the child's parent")
+    check(all("runs" not in each for each in family["mappings"]), "runs without --pages")
+
+
+def on_terminal(columns, *arguments, seconds=0.0, **environment):
+    """What a terminal of that width is sent; after `seconds` the program is interrupted."""
+    leader, follower = pty.openpty()
+    subprocess.run(["stty", "cols", str(columns)], stdin=follower, check=True)
+    process = support.Process([support.binary("COW_EXPORTER"), "explain", *map(str, arguments)], stdin=follower,
+                              stdout=follower, stderr=follower, env={**os.environ, "TERM": "xterm", **environment})
+    os.close(follower)
+    if seconds:
+        threading.Timer(seconds, process.send_signal, [signal.SIGINT]).start()
+    text = b""
+    while select.select([leader], [], [], 30)[0]:
+        try:
+            text += os.read(leader, 65536)
+        except OSError:  # the program has ended
+            break
+    check(process.wait() == 0, f"exit code {process.returncode}: {text}")
+    os.close(leader)
+    return text.decode()
+
+
+def test_terminal(pair):
+    plain = re.compile(r"\x1b\[[0-9;]*m")
+    text = on_terminal(60, pair.child)
+    check("\x1b[" in text, "no colour on a terminal")
+    check(max(len(line) for line in plain.sub("", text).splitlines()) <= 60, "wider than the terminal")
+    check("\x1b" not in on_terminal(60, pair.child, NO_COLOR="1"), "colour though NO_COLOR is set")
+    watched = on_terminal(100, pair.child, "--watch=0.3", seconds=1.5)
+    check(watched.count("\x1b[H\x1b[2J") >= 2, "--watch does not clear the screen between looks")
+    check("Since the last look nothing was broken." in watched, watched)
+
+
+def test_watch(pair):
+    process = support.Process([support.binary("COW_EXPORTER"), "explain", str(pair.child), "--watch=0.2", "--json"],
+                              stdout=subprocess.PIPE)
+    first = json.loads(process.stdout.readline())
+    check("broken_since_last_look_bytes" not in first, "a first look has no history")
+    pair.do("write 1 a 200 30")
+    broken = 0
+    for _ in range(5):
+        broken += json.loads(process.stdout.readline())["broken_since_last_look_bytes"]
+    check(broken >= 30 * 4096 and broken <= 40 * 4096, f"{broken} bytes broken between the looks")
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    check(process.wait(5) == 0 and time.monotonic() - start < 1, "SIGTERM does not end a watch in time")
+
+
+def test_errors(pair):
+    for pid, words in [(2, "thread of the kernel"), (4194303, "no process")]:
+        done = run(pid, code=1)
+        check(words in done.stderr and not done.stdout, f"{pid}: {done.stderr}")
+    check("no mapping" in run(pair.child, "--pages", "--mapping", "1", code=1).stderr, "an address in no mapping")
+    for arguments in [(), ("x",), ("-1",), (0,), (1, 2), (1, "--mapping=1"), (1, "--watch=0"), (1, "--watch=x"),
+                      (1, "--pages", "--mapping", "q"), (1, "--nonsense")]:
+        check(run(*arguments, code=2).stderr, f"{arguments}: no message")
+    check("unattributed" in run("--help").stdout, "no states in --help")
+    done = run("--path.procfs=/nonexistent", pair.child, code=1)
+    check(done.stderr.count("\n") == 1, done.stderr)
+    ended = Pair()
+    process = support.Process([support.binary("COW_EXPORTER"), "explain", str(ended.child), "--watch=0.2"],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    ended.end()
+    process.stdout.read()
+    check(process.wait(5) == 1, "a watch goes on without its process")
+    check(re.search("no process|has ended|ended while", process.stderr.read()), "a watch does not say that it ended")
+
+
+def test_other_user(context):
+    """One's own processes without root."""
+    program = context.path("cow_exporter")
+    workload = context.path("cow_workload")
+    shutil.copy(support.binary("COW_EXPORTER"), program)
+    shutil.copy(support.binary("COW_WORKLOAD"), workload)
+    os.chmod(context.directory, 0o755)
+    file = context.path("file")
+    with open(file, "wb") as out:
+        out.write(b"x" * 4096 * FILE_PAGES)
+    own = context.start(support.Process([*AS_NOBODY, workload], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+    own.do = lambda command: support.Workload.do(own, command)
+    address = int(own.do(f"map 0 a {PAGES} nohuge").split()[0], 16)
+    own.do(f"write 0 a 0 {PAGES - 100}")
+    own.do(f"read 0 a {PAGES - 100} 100")
+    file_address = int(own.do(f"mapfile 0 f {file} {FILE_PAGES} private").split()[0], 16)
+    own.do(f"read 0 f 0 {FILE_PAGES}")
+    own.do("write 0 f 10 5")
+    number, child = map(int, own.do("fork 0").split())
+    own.do(f"write {number} a 0 {COPIED}")
+    root = int(own.do("pid 0"))
+
+    def explain(pid, *arguments, code=0):
+        return run(pid, *arguments, wrapper=AS_NOBODY, program=program, code=code)
+
+    text = explain(child).stdout
+    check(text.count("CAP_SYS_ADMIN") == 1, f"what needs more is not said once: {text}")
+    found = states(explain(child, "--json", "--pages").stdout, address)
+    scan = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 7)
+    # Each has pages of its own where they differ; who copied them is what frames would tell.
+    expected = [("unattributed", COPIED, None), ("shared", PAGES - 100 - COPIED, []), ("zero", 100, None)]
+    if scan:
+        check(found == expected, str(found))
+    found = states(explain(root, "--json", "--pages").stdout, file_address)
+    check([(state, pages) for state, pages, _ in found] == [("original", 10), ("shared", 5), ("original", 35)], str(found))
+    own.do(f"write {number} f 10 5")
+    found = states(explain(child, "--json", "--pages").stdout, file_address)
+    check(("copied", 5, None) in found, str(found))
+    denied = explain(os.getpid(), code=1)
+    check("denied" in denied.stderr and "CAP_SYS_PTRACE" in denied.stderr, denied.stderr)
+
+
+def get(address, path):
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=30) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def get_unix(path, target):
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(path)
+    connection.request("GET", target)
+    response = connection.getresponse()
+    return response.status, response.read().decode()
+
+
+def test_http(context, pair):
+    path = context.path("api.sock")
+    closed = context.start(support.Exporter(f"--web.listen-address=unix:{path}", "--scan.interval=0s"))
+    # It listens twice: the first line that it logs may be either's.
+    closed_address = support.wait_for(
+        lambda: next(iter(re.findall(r"listening address=(127\S+)", "".join(closed.log))), None), 5, "the TCP address")
+    support.wait_for(lambda: os.path.exists(path), 5, "the unix socket")
+    check(get(closed_address, f"/api/v1/explain?pid={pair.child}")[0] == 403, "address layouts by TCP")
+    check(get(closed_address, "/api/v1/families")[0] == 403, "families by TCP")
+    get(closed_address, "/metrics")
+    status, body = get_unix(path, f"/api/v1/explain?pid={pair.child}")
+    check(status == 200 and json.loads(body)["pid"] == pair.child, f"by the unix socket: {status} {body}")
+    status, body = get_unix(path, "/api/v1/families")
+    families = {each["pid"]: each for each in json.loads(body)["families"]}
+    check(status == 200 and pair.root in families, f"families: {status} {body}")
+    family = families[pair.root]
+    check(family["processes"] == 2 and family["exposure_bytes"] >= (PAGES - COPIED) * 4096, str(family))
+    check(family["comm"] == "cow_workload" and family["group"] == "cow_workload", str(family))
+
+    opened = context.start(support.Exporter("--web.enable-api"))
+    before = opened.scrape().value("cow_scan_cpu_seconds_total")
+    status, body = get(opened.address, f"/api/v1/explain?pid={pair.child}&pages=1&mapping={pair.address:x}")
+    check(status == 200 and states(body, pair.address)[0] == ("copied", COPIED, None), f"{status} {body}")
+    for target, expected in [("/api/v1/explain", 400), ("/api/v1/explain?pid=x", 400), ("/api/v1/explain?pid=2", 422),
+                             ("/api/v1/explain?pid=4194303", 404), ("/api/v1/explain/", 404), ("/api/v1/", 404)]:
+        status, body = get(opened.address, target)
+        check(status == expected, f"{target}: {status} {body}")
+
+    codes = []
+    askers = [threading.Thread(target=lambda: codes.append(get(opened.address, f"/api/v1/explain?pid={pair.root}")[0]))
+              for _ in range(20)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    check(set(codes) <= {200, 503} and 200 in codes and 503 in codes, f"twenty at a time: {codes}")
+    support.wait_for(lambda: opened.scrape().value("cow_scan_cpu_seconds_total") > before, 15,
+                     "the explanations' CPU time")
+
+
+def test(context):
+    support.need("setpriv", "stty")
+    support.need_frames()
+    pair = context.start(Pair())
+    test_texts(pair)
+    test_json(pair)
+    test_terminal(pair)
+    test_errors(pair)
+    test_other_user(context)
+    test_http(context, pair)
+    test_watch(pair)
+
+
+if __name__ == "__main__":
+    support.main(test)
