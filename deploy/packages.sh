@@ -5,7 +5,7 @@
 # shellcheck disable=SC2034  # used by those who source this
 build_packages=(
   build-essential cmake ninja-build pkg-config
-  libexpected-dev libmicrohttpd-dev libyaml-cpp-dev prometheus-cpp-dev libcli11-dev libspdlog-dev libnl-genl-3-dev
+  libexpected-dev libmicrohttpd-dev libyaml-cpp-dev prometheus-cpp-dev libcli11-dev libspdlog-dev libnl-genl-3-dev libre2-dev
 )
 
 readonly policy=/usr/sbin/policy-rc.d
