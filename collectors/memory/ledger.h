@@ -98,6 +98,9 @@ class Ledger {
   // partners are looked for: most windows that may have them were not read.
   void FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved);
 
+  // Forgets everything; members that departed are settled by it.
+  void Clear();
+
   // Nothing is recorded as shared.
   bool empty() const { return records_.empty() && moved_.empty(); }
   bool IsDeparting(Slot slot) const;

@@ -129,9 +129,8 @@ TEST(ConfigGroupsTest, WrongShapes) {
   EXPECT_EQ(Errors("defaultgroup: drop"),
             (Strings{R"(f.yml:1:1: unknown key "defaultgroup"; did you mean "default_group"?)"}));
   EXPECT_EQ(Errors("process_names: []").size(), 1U);
-  EXPECT_EQ(
-      Errors("default_group: '{{.ExeFull}}'"),
-      (Strings{R"(f.yml:1:16: default_group: unknown variable ".ExeFull"; did you mean ".ExeBase"?)"}));
+  EXPECT_EQ(Errors("default_group: '{{.ExeFull}}'"),
+            (Strings{R"(f.yml:1:16: default_group: unknown variable ".ExeFull"; did you mean ".ExeBase"?)"}));
   EXPECT_EQ(Errors("default_group: '{{.PID}}-{{.StartTime}}'"),
             (Strings{R"(f.yml:1:16: default_group: unknown variable ".PID"; valid here: .Comm, .ExeBase, .Username, )"
                      R"(.Unit, .ContainerID, .PodUID, .Matches.NAME)"}));
