@@ -284,8 +284,9 @@ class FixtureHost {
     const std::string pid = std::to_string(process.pid);
     std::string status = "Name:\t" + process.comm + "\nTgid:\t" + pid + "\nPid:\t" + pid;
     status += "\nPPid:\t" + std::to_string(process.ppid) + "\n";
-    const std::string uid = "\t" + std::to_string(process.uid);
-    status += "Uid:" + uid + uid + uid + uid + "\n";
+    status += "Uid:";
+    for (int i = 0; i < 4; ++i) status.append("\t").append(std::to_string(process.uid));
+    status += "\n";
     const auto kilobytes = [&status](const char* field, uint64_t pages) {
       status.append(field).append(":\t").append(std::to_string(pages * 4)).append(" kB\n");
     };
