@@ -16,6 +16,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "collectors/cell_layout.h"
 #include "collectors/collector.h"
 #include "collectors/fork_watch.h"
 #include "collectors/group_rules.h"
@@ -389,13 +390,7 @@ std::vector<Slot> Engine::Impl::MakeSlots(const EngineOptions& options) const {
 }
 
 void Engine::Impl::Install(std::vector<Slot> slots) {
-  struct Move {
-    size_t from = 0;
-    size_t to = 0;
-    size_t count = 0;
-  };
-  std::vector<Move> moves;
-  const size_t gauges_before = gauges_;
+  std::vector<CellMove> moves;
   gauges_ = 0;
   needs_ = {};
   for (Slot& slot : slots) {
@@ -422,19 +417,14 @@ void Engine::Impl::Install(std::vector<Slot> slots) {
   groups_.GrowTo(counters_);
   left_out_.counters.resize(counters_, 0);
   scratch_.assign(gauges_, 0);
-  const auto lay_out = [&](auto& cells) {
-    std::decay_t<decltype(cells)> laid_out(gauges_, 0);
-    if (cells.size() == gauges_before) {
-      for (const Move& move : moves) std::copy_n(&cells[move.from], move.count, &laid_out[move.to]);
-    }
-    cells = std::move(laid_out);
-  };
+  const auto lay_out = [&](auto& cells) { cells = LaidOut(cells, gauges_, moves); };
   for (auto& [id, state] : states_) {
     for (auto& [number, window] : state.windows) lay_out(window.gauges);
     lay_out(state.window_sum);
     lay_out(state.family_cells);
     lay_out(state.pass_cells);
     if (!state.lonely.gauges.empty()) lay_out(state.lonely.gauges);
+    state.sampled.LayOut(gauges_, moves);
     state.lonely_pending = WindowCells();
   }
 }
@@ -562,6 +552,8 @@ void Engine::Impl::Leave(Family& family, FamilyState& state) {
   state.windows.clear();
   for (auto* cells : {&state.window_sum, &state.family_cells, &state.pass_cells}) cells->assign(gauges_, 0);
   state.lonely = WindowCells();
+  state.sampled.Clear();
+  state.unwalked_pages = 0;
   state.completed = false;
   state.looks_bytes = 0;
 }
