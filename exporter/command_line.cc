@@ -25,7 +25,8 @@ Parsed<std::string> ParseTelemetryPath(std::string_view text) {
   if (!clean || text.size() < 2 || text.front() != '/') {
     return tl::unexpected("bad path " + Quoted(text) + ": expected / and then letters, digits, or any of /-._~");
   }
-  if (text == "/-/healthy" || text == "/-/ready") return tl::unexpected("the path " + Quoted(text) + " is taken");
+  if (text == "/-/healthy" || text == "/-/ready" || text == "/-/reload" || text == "/config")
+    return tl::unexpected("the path " + Quoted(text) + " is taken");
   return std::string(text);
 }
 
@@ -120,6 +121,8 @@ void AddFlags(CLI::App& app, CommandLine& result) {
          "--web.disable-exporter-metrics", [&result] { result.process_metrics = false; },
          "Leave out process_*; the metrics of scanning and scraping stay")
       ->disable_flag_override();
+
+  AddFlag(app, "--web.enable-lifecycle", "Reload the configuration when /-/reload is posted to", result.lifecycle);
 
   AddValue(app, "--path.procfs", "DIR", "Where procfs is mounted (default: /proc)", &ParsePath, result.procfs);
   AddValue(app, "--path.sysfs", "DIR", "Where sysfs is mounted (default: /sys)", &ParsePath, result.sysfs);

@@ -29,6 +29,7 @@ struct CommandLine {
   std::string telemetry_path;
   size_t max_requests = 0;
   bool process_metrics = true;
+  bool lifecycle = false;  // reload by HTTP
   std::string procfs;
   std::string sysfs;
   std::optional<std::chrono::milliseconds> scan_interval;

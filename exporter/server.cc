@@ -183,7 +183,9 @@ bool Server::Handle(MHD_Connection* connection, const std::string& path, const s
   const bool is_readiness = path == "/-/ready";
   const bool is_read = method == MHD_HTTP_METHOD_GET || method == MHD_HTTP_METHOD_HEAD;
 
-  const bool is_known = is_telemetry || is_landing || is_health || is_readiness;
+  if (path == "/-/reload") return HandleReload(connection, method);
+  const bool is_config = path == "/config" && callbacks_.config;
+  const bool is_known = is_config || is_telemetry || is_landing || is_health || is_readiness;
   if (!is_read) {  // its body is not read, so the connection can't go on
     return is_known ? Reply(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed\n", kTextPlain,
                             {{MHD_HTTP_HEADER_ALLOW, "GET, HEAD"}, {MHD_HTTP_HEADER_CONNECTION, "close"}})
@@ -196,12 +198,29 @@ bool Server::Handle(MHD_Connection* connection, const std::string& path, const s
                  {{"Content-Security-Policy",
                    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}});
   }
+  if (is_config) return Reply(connection, MHD_HTTP_OK, callbacks_.config(), kTextPlain);
   if (is_health) return Reply(connection, MHD_HTTP_OK, "healthy\n", kTextPlain);
   if (is_readiness) {
     return callbacks_.ready() ? Reply(connection, MHD_HTTP_OK, "ready\n", kTextPlain)
                               : Reply(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "no pass yet\n", kTextPlain);
   }
   return HandleTelemetry(connection, request);
+}
+
+// Of a body nothing is read, so the connection can't go on.
+bool Server::HandleReload(MHD_Connection* connection, const std::string& method) {
+  const auto reply = [connection](unsigned status, const std::string& text) {
+    return Reply(connection, status, text, kTextPlain, {{MHD_HTTP_HEADER_CONNECTION, "close"}});
+  };
+  if (method != MHD_HTTP_METHOD_POST && method != MHD_HTTP_METHOD_PUT) {
+    return Reply(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed\n", kTextPlain,
+                 {{MHD_HTTP_HEADER_ALLOW, "POST, PUT"}, {MHD_HTTP_HEADER_CONNECTION, "close"}});
+  }
+  if (!callbacks_.reload) return reply(MHD_HTTP_FORBIDDEN, "reloading needs --web.enable-lifecycle\n");
+  SetTimeout(connection, std::chrono::seconds{0});
+  const std::optional<std::string> problem = callbacks_.reload();
+  SetTimeout(connection, options_.connection_timeout);
+  return problem ? reply(MHD_HTTP_INTERNAL_SERVER_ERROR, *problem) : reply(MHD_HTTP_OK, "reloaded\n");
 }
 
 bool Server::HandleTelemetry(MHD_Connection* connection, Request& request) {

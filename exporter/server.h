@@ -37,6 +37,9 @@ struct ServerCallbacks {
   // The snapshot to serve; `deadline` is when the client will want it at the latest. Never null. May block.
   std::function<std::shared_ptr<const Snapshot>(std::optional<std::chrono::steady_clock::time_point> deadline)> scrape;
   std::function<bool()> ready;
+  // Reads the configuration again; empty when it is in force, else why not. Null: not enabled.
+  std::function<std::optional<std::string>()> reload = {};
+  std::function<std::string()> config = {};  // what is in force, as YAML
 };
 
 class Server {
@@ -61,6 +64,7 @@ class Server {
   };
 
   bool Handle(MHD_Connection* connection, const std::string& path, const std::string& method, Request& request);
+  bool HandleReload(MHD_Connection* connection, const std::string& method);
   bool HandleTelemetry(MHD_Connection* connection, Request& request);
 
   const ServerOptions options_;
