@@ -281,6 +281,7 @@ bool ScanLoop::WaitUntil(Clock::time_point end) {
 }
 
 void ScanLoop::OpenNextInterval() {
+  if (!Periodic()) return;  // any more
   const Clock::time_point now = Clock::now();
   const int64_t count = std::max<int64_t>((now - interval_end_) / options_.interval + 1, 1);
   interval_end_ += count * options_.interval;

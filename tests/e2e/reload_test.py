@@ -116,7 +116,7 @@ def check_bad_files(watch, exporter, path):
     errors = body.splitlines()
     check(status == 500, f"a bad file: {status}")
     places = [error[len(path):].split(" ")[0] for error in errors]
-    check(places == [":2:8:", ":2:33:", ":4:47:", ":5:17:"], f"errors: {errors}")
+    check(places == [":2:8:", ":2:33:", ":4:51:", ":5:17:"], f"errors: {errors}")
     samples = watch.scrape()
     check(samples.value(SUCCESSFUL) == 0 and samples.value(TIMESTAMP) == before, "the metrics of a failed reload")
     check(request(exporter, "GET", "/config")[2] == in_force, "a bad file came into force")
