@@ -20,9 +20,10 @@ template <class T>
 std::vector<T> LaidOut(const std::vector<T>& cells, size_t count, std::span<const CellMove> moves) {
   std::vector<T> laid_out(count, T{});
   if (cells.empty()) return laid_out;
-  for (const CellMove& move : moves)
-    std::copy_n(cells.begin() + static_cast<std::ptrdiff_t>(move.from), move.count,
-                laid_out.begin() + static_cast<std::ptrdiff_t>(move.to));
+  for (const CellMove& move : moves) {
+    const auto from = cells.begin() + static_cast<std::ptrdiff_t>(move.from);
+    std::copy_n(from, move.count, laid_out.begin() + static_cast<std::ptrdiff_t>(move.to));
+  }
   return laid_out;
 }
 
