@@ -34,6 +34,7 @@ Parsed<NamePart> ParseVariable(std::string_view name) {
     return NamePart{NameVariable::kMatch, std::string(name.substr(kMatches.size()))};
   }
   std::vector<std::string> valid;
+  valid.reserve(kVariables.size() + 1);
   for (const auto& [known, variable] : kVariables) valid.emplace_back(known);
   valid.push_back(std::string(kMatches) + "NAME");
   return tl::unexpected("unknown variable " + Quoted(name) + "; " + Hint(name, valid));
