@@ -19,7 +19,7 @@ Reloader::Reloader(const CommandLine& command_line, std::vector<collectors::Coll
 
 std::optional<std::string> Reloader::Reload() {
   const std::lock_guard reloading(reloading_);
-  const std::optional<std::string> problem = Apply();
+  std::optional<std::string> problem = Apply();
   self_metrics_.NoteReload(!problem, std::chrono::system_clock::now());
   loop_.Refresh();
   if (problem) {
