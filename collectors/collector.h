@@ -83,7 +83,10 @@ class Collector {
   virtual size_t gauges() const { return 0; }
   virtual size_t counters() const { return 0; }
 
-  // What it is to be shown besides the windows. Asked once.
+  // New options, between two passes.
+  virtual void SetOptions(const CollectorOptions& /*options*/) {}
+
+  // What it is to be shown besides the windows. Asked when it is made and after each SetOptions.
   virtual memory::Needs needs() const { return {}; }
   // Whether the kernel and the exporter's rights allow what it does, where that is in question: published as
   // cow_exporter_capability with its name.
@@ -122,6 +125,8 @@ struct CollectorContext {
   procfs::Root root;
   procfs::PageGeometry geometry;
   CollectorOptions options;
+  // It is made while the exporter runs: what there is at its first pass was there before, and is not counted.
+  bool later = false;
 };
 
 // One line of the registry.

@@ -16,8 +16,10 @@
 #include <unordered_map>
 #include <utility>
 
+#include "collectors/cell_layout.h"
 #include "collectors/collector.h"
 #include "collectors/fork_watch.h"
+#include "collectors/group_rules.h"
 #include "collectors/groups.h"
 #include "collectors/label.h"
 #include "collectors/memory/families.h"
@@ -25,6 +27,7 @@
 #include "collectors/memory/scanner.h"
 #include "collectors/mode_notices.h"
 #include "collectors/procfs/cgroup.h"
+#include "collectors/procfs/cmdline.h"
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/process_list.h"
 #include "collectors/procfs/system.h"
@@ -64,7 +67,8 @@ size_t KeptFiles() {
 struct Slot {
   std::string_view name;
   bool stand_in = false;  // of a collector that is not enabled
-  std::unique_ptr<Collector> collector;
+  std::shared_ptr<Collector> collector;
+  bool awaits_pass = false;  // made while others had been at work: its sums are not whole yet
   size_t first_gauge = 0;
   size_t first_counter = 0;
   SteadyClock::duration spent{};       // in the current pass
@@ -107,6 +111,8 @@ uint64_t RandomSeed() {
 // What the engine keeps of a family.
 struct FamilyState {
   std::string group_name;           // the one asked for; where there was no room for it, `group` is the overflow's
+  bool judged = false;              // by the rules in force
+  bool left_out = false;            // by the rules: neither scanned nor exported
   Group* group = nullptr;           // of the pass under way
   std::string_view exported_as;     // its name
   std::pair<pid_t, uint64_t> root;  // pid and start time of the root that named the group
@@ -155,22 +161,10 @@ class Engine::Impl {
         sample_seed_(options_.sample_seed ? *options_.sample_seed : RandomSeed()),
         scan_counters_(scanner_.threads()),
         families_(geometry_, scanner_.zero_frame(), options_.ledger_bytes),
-        groups_(options_.max_groups, 0) {
-    for (const std::string& name : options_.collectors) {
-      const auto entry =
-          std::find_if(registry.begin(), registry.end(), [&name](const Registration& r) { return r.name == name; });
-      if (entry == registry.end()) throw std::invalid_argument("unknown collector: " + name);
-      AddSlot(entry->name, false, entry->make({root_, geometry_, options_.collector_options}));
-    }
-    for (const Registration& entry : registry) {
-      const bool enabled =
-          std::find(options_.collectors.begin(), options_.collectors.end(), entry.name) != options_.collectors.end();
-      if (enabled || entry.make_stand_in == nullptr) continue;
-      AddSlot(entry.name, true, entry.make_stand_in({root_, geometry_, options_.collector_options}));
-    }
-    scanner_.SetNeeds(needs_);
-    groups_ = Groups(options_.max_groups, counters_);
-    scratch_.assign(gauges_, 0);
+        rules_(options_.groups),
+        groups_(options_.max_groups, 0),
+        registry_(registry) {
+    Install(MakeSlots(options_));
     if (const auto boot_time = procfs::ReadBootTimeSeconds(root_)) boot_time_ = *boot_time;
     ticks_ = static_cast<double>(procfs::ReadClockTicksPerSecond(root_));
     if (const auto listed = procfs::ListProcesses(root_); !listed) throw std::runtime_error(listed.error().ToString());
@@ -183,7 +177,7 @@ class Engine::Impl {
     ++pass_;
     pass_begin_ = std::chrono::system_clock::now();
     groups_.BeginPass();
-    memory::PassOptions pass_options{options_.full_every, false, options_.sample_above_bytes, sample_seed_};
+    memory::PassOptions pass_options{options_.full_every, show_all_, options_.sample_above_bytes, sample_seed_};
     for (Slot& slot : slots_) {
       if (slot.failed) pass_options.show_all = true;  // it has sums missing
       slot.spent = {};
@@ -197,6 +191,9 @@ class Engine::Impl {
     if (table_.over_limit() + nameless > 0) groups_.Find(Groups::kOverflow, begin);
     if (const auto denied = table_.unreadable().find(ErrorKind::kDenied); denied != table_.unreadable().end())
       notices_.NoteNameless(Groups::kOverflow, denied->second);
+    for (const std::string& name : rules_.fixed_names()) {
+      groups_.Find(LabelValue(name, options_.label_value_length), begin);
+    }
     for (const auto& family : families_.families()) Assign(*family, begin);
     skipped_members_ = 0;
     all_is_read_ = true;
@@ -216,7 +213,9 @@ class Engine::Impl {
       Guard(slot, [&] { slot.collector->OnPassEnd(); });
       slot.last_spent = slot.spent;
       slot.last_failed = slot.failed;
+      slot.awaits_pass = false;
     }
+    show_all_ = false;
     std::erase_if(cgroups_, [this](const auto& item) { return item.second.used != pass_; });
     groups_.EndPass(begin, SteadyClock::now());
     skipped_processes_ = skipped_members_;
@@ -224,6 +223,7 @@ class Engine::Impl {
     return true;
   }
 
+  void Reconfigure(EngineOptions options);
   std::vector<prometheus::MetricFamily> Collect() const;
   std::vector<FamilySummary> Families() const;
   std::vector<ModeNotice> TakeNotices() { return notices_.Take(); }
@@ -289,8 +289,14 @@ class Engine::Impl {
     }
   }
 
-  void AddSlot(std::string_view name, bool stand_in, std::unique_ptr<Collector> collector);
+  // What the options ask for; a collector that is there already is taken over, with what it remembers.
+  std::vector<Slot> MakeSlots(const EngineOptions& options) const;
+  std::shared_ptr<Collector> FindOrMake(const Registration& entry, bool stand_in, const EngineOptions& options) const;
+  // Lays the slots out, and with them the cells that there are.
+  void Install(std::vector<Slot> slots);
   void Assign(const Family& family, SteadyClock::time_point now);
+  void Judge(const memory::Process& root, FamilyState& state);
+  void Leave(Family& family, FamilyState& state);
   void DescribeRoot(const memory::Process& root, FamilyState& state) const;
   const std::optional<procfs::CgroupMemory>& MemoryOfCgroup(const std::string& path, const procfs::Cgroups& cgroups);
   void ShowPass(const Family& family);
@@ -327,11 +333,17 @@ class Engine::Impl {
   bool abandoned_ = false;                           // the pass under way
   memory::Needs needs_;
   memory::Families families_;
+  GroupRules rules_;
+  std::map<std::string, uint64_t> unread_keys_;  // judgements in which a rule asked for it in vain
   Groups groups_;
+  Group left_out_;  // where collectors count what is nobody's
   ModeNotices notices_;
+  std::span<const Registration> registry_;
   std::vector<Slot> slots_;
+  std::map<std::pair<std::string_view, bool>, size_t> first_counters_;  // of slots that there are or were
+  bool show_all_ = false;                                               // some collector has to be shown everything
   size_t gauges_ = 0;
-  size_t counters_ = 0;
+  size_t counters_ = 0;  // only grows: what was counted stays where it is
   std::vector<int64_t> scratch_;
   std::map<uint64_t, FamilyState> states_;  // by family
   std::optional<uint64_t> boot_time_;       // seconds since the epoch; hidden where procfs shows processes only
@@ -348,17 +360,106 @@ class Engine::Impl {
   PassControl* control_ = nullptr;
 };
 
-void Engine::Impl::AddSlot(std::string_view name, bool stand_in, std::unique_ptr<Collector> collector) {
-  Slot slot;
-  slot.name = name;
-  slot.stand_in = stand_in;
-  slot.collector = std::move(collector);
-  needs_.Add(slot.collector->needs());
-  slot.first_gauge = gauges_;
-  slot.first_counter = counters_;
-  gauges_ += slot.collector->gauges();
-  counters_ += slot.collector->counters();
-  slots_.push_back(std::move(slot));
+std::shared_ptr<Collector> Engine::Impl::FindOrMake(const Registration& entry, bool stand_in,
+                                                    const EngineOptions& options) const {
+  for (const Slot& slot : slots_) {
+    if (slot.name == entry.name && slot.stand_in == stand_in) return slot.collector;
+  }
+  const CollectorContext context{root_, geometry_, options.collector_options, pass_ != 0};
+  return stand_in ? entry.make_stand_in(context) : entry.make(context);
+}
+
+std::vector<Slot> Engine::Impl::MakeSlots(const EngineOptions& options) const {
+  std::vector<Slot> slots;
+  const auto add = [&](const Registration& entry, bool stand_in) {
+    Slot slot;
+    slot.name = entry.name;
+    slot.stand_in = stand_in;
+    slot.collector = FindOrMake(entry, stand_in, options);
+    slots.push_back(std::move(slot));
+  };
+  for (const std::string& name : options.collectors) {
+    const auto entry =
+        std::find_if(registry_.begin(), registry_.end(), [&name](const Registration& r) { return r.name == name; });
+    if (entry == registry_.end()) throw std::invalid_argument("unknown collector: " + name);
+    add(*entry, false);
+  }
+  for (const Registration& entry : registry_) {
+    const bool enabled =
+        std::find(options.collectors.begin(), options.collectors.end(), entry.name) != options.collectors.end();
+    if (!enabled && entry.make_stand_in != nullptr) add(entry, true);
+  }
+  return slots;
+}
+
+void Engine::Impl::Install(std::vector<Slot> slots) {
+  std::vector<CellMove> moves;
+  gauges_ = 0;
+  needs_ = {};
+  for (Slot& slot : slots) {
+    slot.first_gauge = gauges_;
+    gauges_ += slot.collector->gauges();
+    const auto [first, is_new] = first_counters_.try_emplace(std::pair(slot.name, slot.stand_in), counters_);
+    slot.first_counter = first->second;
+    if (is_new) counters_ += slot.collector->counters();
+    needs_.Add(slot.collector->needs());
+    const auto before = std::find_if(slots_.begin(), slots_.end(),
+                                     [&slot](const Slot& old) { return old.collector == slot.collector; });
+    if (before == slots_.end()) {
+      slot.awaits_pass = pass_ != 0;
+      continue;
+    }
+    moves.push_back({before->first_gauge, slot.first_gauge, slot.collector->gauges()});
+    slot.awaits_pass = before->awaits_pass;
+    slot.failed = before->failed;
+    slot.last_spent = before->last_spent;
+    slot.last_failed = before->last_failed;
+  }
+  slots_ = std::move(slots);
+  scanner_.SetNeeds(needs_);
+  groups_.GrowTo(counters_);
+  left_out_.counters.resize(counters_, 0);
+  scratch_.assign(gauges_, 0);
+  const auto lay_out = [&](auto& cells) { cells = LaidOut(cells, gauges_, moves); };
+  for (auto& [id, state] : states_) {
+    for (auto& [number, window] : state.windows) lay_out(window.gauges);
+    lay_out(state.window_sum);
+    lay_out(state.family_cells);
+    lay_out(state.pass_cells);
+    if (!state.lonely.gauges.empty()) lay_out(state.lonely.gauges);
+    state.sampled.LayOut(gauges_, moves);
+    state.lonely_pending = WindowCells();
+  }
+}
+
+void Engine::Impl::Reconfigure(EngineOptions options) {
+  std::vector<Slot> slots = MakeSlots(options);
+  std::optional<GroupRules> rules;
+  if (options.groups != options_.groups) rules.emplace(options.groups);
+  scanner_.GrowTo(options.threads);
+  workers_.GrowTo(options.threads);
+  // From here on nothing fails.
+  scan_counters_.resize(scanner_.threads());
+  const bool other_options = options.collector_options != options_.collector_options;
+  const bool other_collectors = options.collectors != options_.collectors;
+  if (other_options) {
+    for (Slot& slot : slots) slot.collector->SetOptions(options.collector_options);
+  }
+  if (other_options || other_collectors) {
+    Install(std::move(slots));
+    show_all_ = true;
+  }
+  const bool judge_again = rules || options.label_value_length != options_.label_value_length;
+  if (rules) rules_ = std::move(*rules);
+  for (auto& [id, state] : states_) {
+    if (judge_again) state.judged = false;
+    // Their labels are cut anew.
+    if (options.label_value_length != options_.label_value_length) state.described = 0;
+  }
+  if (options.max_groups != options_.max_groups) groups_.SetLimit(options.max_groups);
+  table_.SetMaxProcesses(options.max_processes);
+  families_.SetLedgerLimit(options.ledger_bytes);
+  options_ = std::move(options);
 }
 
 void Engine::Impl::ReadHostSaved() {
@@ -420,19 +521,51 @@ void Engine::Impl::Assign(const Family& family, SteadyClock::time_point now) {
   if (!family.members.empty()) {
     const memory::Process& root = *family.members.front()->process;
     const std::pair identity(root.pid, root.start_ticks);
-    const bool renamed = identity == state.root && root.stat.comm != state.root_comm;
-    if (state.group_name.empty() || renamed) {
-      state.group_name = LabelValue(root.stat.comm, options_.label_value_length);
-    }
+    const bool other_program =
+        identity == state.root && (root.stat.comm != state.root_comm || root.since_pass != state.described);
+    if (!state.judged || other_program) Judge(root, state);
     if (identity != state.root || root.since_pass != state.described) DescribeRoot(root, state);
     state.root = identity;
     state.root_comm = root.stat.comm;
     state.described = root.since_pass;
-    state.cgroup_memory = MemoryOfCgroup(state.cgroup_path, root.cgroups);
+    if (!state.left_out) state.cgroup_memory = MemoryOfCgroup(state.cgroup_path, root.cgroups);
+  }
+  if (state.left_out) {
+    state.group = &left_out_;
+    state.exported_as = {};
+    return;
   }
   const auto group = groups_.Find(state.group_name, now);
   state.group = &group->second;
   state.exported_as = group->first;
+}
+
+void Engine::Impl::Judge(const memory::Process& root, FamilyState& state) {
+  const auto read_command_line = [this, &root]() -> std::optional<std::string> {
+    auto text = procfs::ReadCommandLine(root_, root.memory);
+    return text ? std::optional(std::move(*text)) : std::nullopt;
+  };
+  const std::string path = root.cgroups.NamingPath();
+  const GroupVerdict verdict = rules_.Judge(
+      {root.stat.comm, root.exe, root.status.effective_uid, path, procfs::ParseCgroupPath(path), read_command_line});
+  state.judged = true;
+  state.left_out = !verdict.name;
+  if (verdict.name) state.group_name = LabelValue(*verdict.name, options_.label_value_length);
+  if (verdict.unread_key.empty()) return;
+  ++unread_keys_[verdict.unread_key];
+  notices_.NoteUnreadKey(state.group_name, root.pid, verdict.unread_key);
+}
+
+// Nothing is kept of what it showed before it was left out.
+void Engine::Impl::Leave(Family& family, FamilyState& state) {
+  families_.Leave(family);
+  state.windows.clear();
+  for (auto* cells : {&state.window_sum, &state.family_cells, &state.pass_cells}) cells->assign(gauges_, 0);
+  state.lonely = WindowCells();
+  state.sampled.Clear();
+  state.unwalked_pages = 0;
+  state.completed = false;
+  state.looks_bytes = 0;
 }
 
 // One thread's scanning: what it finds goes to the engine under the lock, which it needs only where it is not the only
@@ -499,6 +632,10 @@ std::vector<Family*> Engine::Impl::TakeDue(const memory::PassOptions& options) {
   std::vector<std::pair<Staleness, Family*>> stale;
   for (const auto& family : families_.families()) {
     FamilyState& state = states_.at(family->id);
+    if (state.left_out) {
+      Leave(*family, state);
+      continue;
+    }
     const SystemTime now = std::chrono::system_clock::now();
     if (!family->members.empty() && !scanner_.IsDue(*family, options)) {
       skipped_members_ += family->members.size();
@@ -520,7 +657,7 @@ bool Engine::Impl::ScanAll(const std::vector<Family*>& due, const memory::PassOp
   for (size_t thread = 0; thread < scan_counters_.size(); ++thread) scan_counters_[thread] = scanner_.counters(thread);
   abandoned_ = false;
   std::atomic<size_t> next = 0;
-  workers_.Run(due.size(), [&](size_t thread) {
+  workers_.Run(std::min(due.size(), options_.threads), [&](size_t thread) {
     ScanThread scan(*this, thread);
     for (size_t i = next++; i < due.size(); i = next++) {
       if (!scan.Scan(*due[i], options)) return;
@@ -530,12 +667,12 @@ bool Engine::Impl::ScanAll(const std::vector<Family*>& due, const memory::PassOp
 }
 
 void Engine::Impl::ShowPass(const Family& family) {
+  FamilyState& state = states_[family.id];
   std::vector<procfs::Result<procfs::KsmStat>> ksm;
-  if (needs_.ksm_stat) {
+  if (needs_.ksm_stat && !state.left_out) {
     ksm.reserve(family.members.size());
     for (const auto& member : family.members) ksm.push_back(procfs::ReadKsmStat(root_, member->process->pid));
   }
-  FamilyState& state = states_[family.id];
   const memory::PassView view{&family, ksm};
   ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnPass(view, tally); });
   state.pass_cells = scratch_;
@@ -714,6 +851,7 @@ std::map<std::string, Engine::Impl::GroupState> Engine::Impl::SumGroups() const 
   }
   const SystemTime horizon = std::min(pass_begin_, std::chrono::system_clock::now() - options_.interval);
   for (const auto& [id, state] : states_) {
+    if (state.left_out) continue;
     auto found = sums.find(state.group_name);
     if (found == sums.end()) found = sums.find(Groups::kOverflow);
     if (found != sums.end()) AddFamily(state, horizon, found->second);
@@ -880,6 +1018,12 @@ void Engine::Impl::PublishSelf(MetricWriter& writer) const {
   writer.Add({}, static_cast<double>(looks_bytes));
   writer.Begin("cow_groups_overflowed", "Groups beyond the limit, added up in group _other.", MetricType::Gauge);
   writer.Add({}, static_cast<double>(groups_.overflowed()));
+  if (!unread_keys_.empty()) {
+    writer.Begin("cow_group_keys_unread_total",
+                 "Times that a rule of groups asked for what could not be read of a process: it did not match then.",
+                 MetricType::Counter);
+    for (const auto& [key, count] : unread_keys_) writer.Add({{"key", key}}, static_cast<double>(count));
+  }
   writer.Begin("cow_scrape_collector_duration_seconds", "Time the collector took in the last pass.", MetricType::Gauge);
   for (const Slot& slot : slots_) {
     if (slot.stand_in) continue;
@@ -913,7 +1057,7 @@ std::vector<prometheus::MetricFamily> Engine::Impl::Collect() const {
   PublishInfo(groups, writer);
   PublishKnowledge(groups, writer);
   for (const Slot& slot : slots_) {
-    if (slot.failed || slot.last_failed) continue;
+    if (slot.failed || slot.last_failed || slot.awaits_pass) continue;
     std::vector<GroupSums> sums;
     for (const auto& [name, state] : groups) {
       const std::span<const int64_t> gauges(state.gauges);
@@ -971,6 +1115,7 @@ Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registr
     : impl_(std::make_unique<Impl>(std::move(root), std::move(options), registry)) {}
 Engine::~Engine() = default;
 bool Engine::RunPass(PassControl& control) { return impl_->RunPass(control); }
+void Engine::Reconfigure(EngineOptions options) { impl_->Reconfigure(std::move(options)); }
 std::chrono::nanoseconds Engine::HelperCpuTime() const { return impl_->HelperCpuTime(); }
 bool Engine::NewForks() { return impl_->NewForks(); }
 std::vector<prometheus::MetricFamily> Engine::Collect() const { return impl_->Collect(); }

@@ -20,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "collectors/group_rules.h"
 #include "collectors/options.h"
 #include "collectors/procfs/root.h"
 
@@ -50,6 +51,7 @@ struct EngineOptions {
   std::optional<uint64_t> sample_seed;
   // Families are scanned in parallel by so many, the calling one among them. What is counted does not depend on it.
   size_t threads = 1;
+  GroupOptions groups;
 };
 
 // A family of two processes or more, by its latest readings.
@@ -66,7 +68,7 @@ struct FamilySummary {
 
 // That some processes can't be seen in full, and why: for the log.
 struct ModeNotice {
-  std::string mode;   // as in cow_group_mode
+  std::string mode;   // as in cow_group_mode; empty: a rule of groups could not be asked
   size_t groups = 0;  // that are concerned, told for the first time
   std::string group;  // one of them
   pid_t pid = 0;      // one of its processes; 0 where none is known
@@ -89,7 +91,7 @@ class Engine {
   // Probes the kernel and this process' rights below `root`. Throws std::invalid_argument on bad options and
   // std::runtime_error where `root` is no procfs at all; nothing throws after construction.
   Engine(procfs::Root root, EngineOptions options);
-  // The same with collectors of another table than the program's.
+  // The same with collectors of another table than the program's, which outlives the last call of Reconfigure.
   Engine(procfs::Root root, EngineOptions options, std::span<const Registration> registry);
   ~Engine();
   Engine(const Engine&) = delete;
@@ -98,6 +100,13 @@ class Engine {
   // Lists processes, scans the families, updates every collector. True if the pass was completed, false if `control`
   // ended it or the process list could not be read.
   bool RunPass(PassControl& control);
+
+  // Between two passes, also after one that was abandoned: what is other in `options` counts from the next pass on. All
+  // that is known of processes, families and groups stays: families keep their records and are judged by new rules,
+  // counters go on where they were, those of a collector that is switched off and on again too. Metrics of a collector
+  // that is new are there after its first pass. Throws std::invalid_argument on bad options, and then nothing is
+  // changed.
+  void Reconfigure(EngineOptions options);
 
   // Whether a process that was forked by a known one since the last pass is there to stay: a pass now gives it an early
   // first look. Meant to be asked a few times a second; the first call opens the kernel's fork events, where there are.
@@ -111,7 +120,7 @@ class Engine {
   // Families of two processes or more, largest exposure first. Thread rule as Collect's.
   std::vector<FamilySummary> Families() const;
 
-  // CPU time so far of the threads that scan besides the calling one. Any thread.
+  // CPU time so far of the threads that scan besides the calling one. Any thread, but not during Reconfigure.
   std::chrono::nanoseconds HelperCpuTime() const;
 
   // What has to be told since the call before; each group and mode once. Of the scanning thread.

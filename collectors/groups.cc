@@ -18,10 +18,26 @@ std::map<std::string, Group>::iterator Groups::Find(const std::string& name,
       found = groups_.emplace(name, Group()).first;
       found->second.counters.assign(counters_, 0);
     }
+    found->second.number = next_number_++;
   }
   found->second.exported = true;
   found->second.last_seen = now;
   return found;
+}
+
+void Groups::SetLimit(size_t max_groups) {
+  max_groups_ = max_groups;
+  std::vector<Group*> exported;
+  for (auto& [name, group] : groups_) {
+    if (group.exported && name != kOverflow) exported.push_back(&group);
+  }
+  std::sort(exported.begin(), exported.end(), [](const Group* a, const Group* b) { return a->number < b->number; });
+  for (size_t i = max_groups; i < exported.size(); ++i) exported[i]->exported = false;
+}
+
+void Groups::GrowTo(size_t counters) {
+  counters_ = std::max(counters_, counters);
+  for (auto& [name, group] : groups_) group.counters.resize(counters_, 0);
 }
 
 void Groups::EndPass(std::chrono::steady_clock::time_point pass_begin, std::chrono::steady_clock::time_point now) {

@@ -1,9 +1,9 @@
 // The groups: who is in which, and the counters that outlive processes.
 //
-// A family belongs, whole, to the group of its root's name; it keeps it when the root exits, and is judged anew when
-// the root execs or renames itself. Groups beyond the limit are added up in "_other", first seen first served. A group
-// that ended is exported for five more minutes; its counters are kept for as many ended groups as the limit allows, in
-// case it comes back. Not thread-safe.
+// A family belongs, whole, to the group that the rules find by its root; it keeps it when the root exits, and is judged
+// anew when the root execs or renames itself, and by new rules. Groups beyond the limit are added up in "_other", first
+// seen first served. A group that ended is exported for five more minutes; its counters are kept for as many ended
+// groups as the limit allows, in case it comes back. Not thread-safe.
 #pragma once
 
 #include <chrono>
@@ -17,6 +17,7 @@ namespace cow::collectors {
 
 struct Group {
   std::vector<uint64_t> counters;
+  uint64_t number = 0;  // in the order in which groups began to be exported
   std::chrono::steady_clock::time_point last_seen;
   bool exported = true;
 };
@@ -30,6 +31,11 @@ class Groups {
 
   // The group of that name, or the overflow group where there is no room for another.
   std::map<std::string, Group>::iterator Find(const std::string& name, std::chrono::steady_clock::time_point now);
+
+  // The limit from now on: of the groups that are exported the first ones stay, the others end without grace.
+  void SetLimit(size_t max_groups);
+  // Every group has so many counters at least; new ones are 0.
+  void GrowTo(size_t counters);
 
   // After a pass: groups not found since `pass_begin` end their grace, long ended ones are forgotten beyond the limit.
   void EndPass(std::chrono::steady_clock::time_point pass_begin, std::chrono::steady_clock::time_point now);
@@ -45,6 +51,7 @@ class Groups {
   std::map<std::string, Group> groups_;
   std::map<std::string, int> turned_away_;
   size_t overflowed_ = 0;
+  uint64_t next_number_ = 0;
 };
 
 }  // namespace cow::collectors

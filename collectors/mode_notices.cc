@@ -51,8 +51,13 @@ void ModeNotices::Add(const std::string& group, Mode mode, pid_t pid, std::strin
   notice->second.reason = std::move(reason);
 }
 
+void ModeNotices::NoteUnreadKey(const std::string& group, pid_t pid, const std::string& key) {
+  if (!told_keys_.insert(key).second) return;
+  fresh_keys_.push_back({"", 1, group, pid, "a rule of groups asks for " + key + ", which can't be read: no match"});
+}
+
 std::vector<ModeNotice> ModeNotices::Take() {
-  std::vector<ModeNotice> notices;
+  std::vector<ModeNotice> notices = std::exchange(fresh_keys_, {});
   for (auto& [mode, notice] : fresh_) notices.push_back(std::move(notice));
   fresh_.clear();
   return notices;

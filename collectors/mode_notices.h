@@ -25,6 +25,8 @@ class ModeNotices {
   void Note(const std::string& group, const memory::Family& family);
   // Processes of which not even a name is known, because stat itself is denied.
   void NoteNameless(const std::string& group, size_t processes);
+  // A rule asked for a key of a group's root that can't be read, so it does not match.
+  void NoteUnreadKey(const std::string& group, pid_t pid, const std::string& key);
   // What is new since the call before.
   std::vector<ModeNotice> Take();
 
@@ -33,6 +35,8 @@ class ModeNotices {
 
   std::set<std::pair<std::string, memory::Mode>> told_;
   std::map<memory::Mode, ModeNotice> fresh_;
+  std::set<std::string> told_keys_;
+  std::vector<ModeNotice> fresh_keys_;
 };
 
 }  // namespace cow::collectors

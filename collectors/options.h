@@ -11,6 +11,8 @@ struct SmapsOptions {
   // Processes larger than this, resident and swapped together, are not asked for their smaps_rollup: the kernel holds
   // their mmap lock while it answers.
   uint64_t max_rss_bytes = uint64_t{512} << 20U;
+
+  bool operator==(const SmapsOptions&) const = default;
 };
 
 struct ProcessOptions {
@@ -21,11 +23,15 @@ struct ProcessOptions {
   size_t top = 10;                                         // so many are published, those with the most
   By by = By::kExposure;                                   // of this
   std::chrono::milliseconds hold = std::chrono::hours(1);  // after it was among them for the last time
+
+  bool operator==(const ProcessOptions&) const = default;
 };
 
 struct CollectorOptions {
   SmapsOptions smaps;
   ProcessOptions process;
+
+  bool operator==(const CollectorOptions&) const = default;
 };
 
 }  // namespace cow::collectors

@@ -42,6 +42,8 @@ class TopProcesses : public Collector {
  public:
   TopProcesses(procfs::PageGeometry geometry, const ProcessOptions& options) : Collector(geometry), options_(options) {}
 
+  void SetOptions(const CollectorOptions& options) override { options_ = options.process; }
+
   memory::Needs needs() const override {
     memory::Needs needs;
     needs.member_sums = true;
@@ -70,6 +72,14 @@ class TopProcesses : public Collector {
       watched.exposure_pages = sums.shared_pages;
       watched.private_pages = sums.anon_pages - std::min(sums.anon_pages, sums.shared_pages + sums.ksm_pages);
       watched.living = true;
+    }
+  }
+
+  void OnPass(const memory::PassView& view, const Tally& tally) override {
+    const uint64_t family = view.family->id;
+    if (tally.group.empty()) return OnFamilyGone(family);  // left out of what is exported
+    for (auto each = watched_.lower_bound({family, 0}); each != watched_.end() && each->first.first == family; ++each) {
+      each->second.group = tally.group;
     }
   }
 

@@ -46,4 +46,16 @@ void SampleEstimate::Clear() {
   variances_.clear();
 }
 
+void SampleEstimate::LayOut(size_t values, std::span<const CellMove> moves) {
+  strata_.clear();
+  if (empty()) return;
+  const auto lay_out = [&](auto& of_all) {
+    auto laid_out = LaidOut(of_all, values, moves);
+    laid_out.push_back(of_all.back());
+    of_all = std::move(laid_out);
+  };
+  lay_out(totals_);
+  lay_out(variances_);
+}
+
 }  // namespace cow::collectors

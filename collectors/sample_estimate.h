@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "collectors/cell_layout.h"
 #include "collectors/memory/sampling.h"
 
 namespace cow::collectors {
@@ -24,6 +25,8 @@ class SampleEstimate {
   // The pass is complete; `known`: the sums over all windows of what is known of each now.
   void Finish(std::span<const memory::Stratum> strata, std::span<const int64_t> known);
   void Clear();
+  // Between two passes: the values but for the last one are laid out anew.
+  void LayOut(size_t values, std::span<const CellMove> moves);
 
   // No pass was completed.
   bool empty() const { return totals_.empty(); }

@@ -52,6 +52,9 @@ class Smaps : public Collector {
   Smaps(procfs::PageGeometry geometry, std::optional<uint64_t> max_rss_bytes)
       : Collector(geometry), max_rss_bytes_(max_rss_bytes) {}
 
+  void SetOptions(const CollectorOptions& options) override {
+    if (max_rss_bytes_) max_rss_bytes_ = options.smaps.max_rss_bytes;
+  }
   size_t gauges() const override { return kGauges; }
   memory::Needs needs() const override {
     memory::Needs needs;

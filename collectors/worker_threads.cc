@@ -8,8 +8,10 @@
 
 namespace cow::collectors {
 
-WorkerThreads::WorkerThreads(size_t threads) {
-  for (size_t thread = 1; thread < threads; ++thread) {
+WorkerThreads::WorkerThreads(size_t threads) { GrowTo(threads); }
+
+void WorkerThreads::GrowTo(size_t threads) {
+  for (size_t thread = this->threads(); thread < threads; ++thread) {
     helpers_.emplace_back([this, thread](const std::stop_token& stop) { Help(stop, thread); });
     clockid_t clock{};
     const int error = pthread_getcpuclockid(helpers_.back().native_handle(), &clock);

@@ -1,7 +1,7 @@
 // Threads that do one thing together: the calling one and, where more are asked for, others that are kept for this
 // object's life and sleep between two calls.
 //
-// Run is for one thread, CpuTime for any.
+// Run is for one thread, CpuTime for any while GrowTo is not called.
 #pragma once
 
 #include <ctime>
@@ -26,6 +26,9 @@ class WorkerThreads {
   ~WorkerThreads();
   WorkerThreads(const WorkerThreads&) = delete;
   WorkerThreads& operator=(const WorkerThreads&) = delete;
+
+  // Makes it so many at least. Between two calls of Run, of that thread; throws as the constructor.
+  void GrowTo(size_t threads);
 
   size_t threads() const { return helpers_.size() + 1; }
 

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "config/name_template.h"
 #include "config/units.h"
 
 namespace cow::config {
@@ -41,10 +42,25 @@ struct CollectorConfig {
   std::map<std::string, std::string> options;  // as written, and found good by KnownOption::problem
 };
 
+// Who belongs to a group: the keys are ANDed, entries of a list ORed, those of `cmdline` ANDed. An empty list asks for
+// nothing. All of it was found good: regular expressions compile, matches in the name are captured by `cmdline`.
+struct GroupConfig {
+  NameTemplate name;
+  std::vector<std::string> comm;          // whole names
+  std::vector<std::string> exe;           // absolute paths or base names
+  std::vector<std::string> cmdline;       // RE2
+  std::vector<std::string> user;          // names or numbers
+  std::vector<std::string> cgroup;        // RE2
+  std::vector<std::string> unit;          // whole names
+  std::vector<std::string> container_id;  // prefixes
+};
+
 struct Config {
   ScanConfig scan;
   LimitsConfig limits;
-  std::map<std::string, CollectorConfig> collectors;  // only those that the file names
+  std::map<std::string, CollectorConfig> collectors;               // only those that the file names
+  std::vector<GroupConfig> groups;                                 // the first that matches counts
+  std::optional<NameTemplate> default_group = DefaultGroupName();  // of all others; empty: they are left out
 };
 
 // An option of a collector.

@@ -124,6 +124,25 @@ Parsed<uint64_t> ParseSize(std::string_view text) {
   return *bytes;
 }
 
+std::string FormatDuration(std::chrono::milliseconds duration) {
+  constexpr size_t kHours = 3;  // larger units are no clearer
+  auto rest = static_cast<uint64_t>(duration.count());
+  std::string text;
+  for (size_t i = kHours; i < kDurationUnits.size(); ++i) {
+    const Unit& unit = kDurationUnits.at(i);
+    if (rest >= unit.factor) text.append(std::to_string(rest / unit.factor)).append(unit.name);
+    rest %= unit.factor;
+  }
+  return text.empty() ? "0s" : text;
+}
+
+std::string FormatSize(uint64_t bytes) {
+  constexpr size_t kTebibytes = 4;
+  size_t unit = bytes == 0 ? 0 : kTebibytes;
+  while (bytes % kSizeUnits.at(unit).factor != 0) --unit;
+  return std::to_string(bytes / kSizeUnits.at(unit).factor).append(kSizeUnits.at(unit).name);
+}
+
 Parsed<double> ParseNumber(std::string_view text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);

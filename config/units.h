@@ -21,6 +21,10 @@ Parsed<std::chrono::milliseconds> ParseDuration(std::string_view text);
 // Bytes: a whole number with B, KiB, MiB, GiB, TiB (powers of 1024) or kB, MB, GB, TB (powers of 1000); or a bare `0`.
 Parsed<uint64_t> ParseSize(std::string_view text);
 
+// What the parsers above read, as short as it is exact: "1h30m", "0s"; "256MiB", "1000B".
+std::string FormatDuration(std::chrono::milliseconds duration);  // not negative
+std::string FormatSize(uint64_t bytes);
+
 // A decimal number. Infinity and NaN are none.
 Parsed<double> ParseNumber(std::string_view text);
 

@@ -26,7 +26,8 @@ Parsed<std::string> ParseTelemetryPath(std::string_view text) {
   if (!clean || text.size() < 2 || text.front() != '/') {
     return tl::unexpected("bad path " + Quoted(text) + ": expected / and then letters, digits, or any of /-._~");
   }
-  if (text == "/-/healthy" || text == "/-/ready") return tl::unexpected("the path " + Quoted(text) + " is taken");
+  if (text == "/-/healthy" || text == "/-/ready" || text == "/-/reload" || text == "/config")
+    return tl::unexpected("the path " + Quoted(text) + " is taken");
   return std::string(text);
 }
 
@@ -124,6 +125,7 @@ void AddFlags(CLI::App& app, CommandLine& result) {
 
   AddFlag(app, "--web.enable-api", "Answer /api/v1 on TCP too: it shows address layouts (default: unix sockets only)",
           result.enable_api);
+  AddFlag(app, "--web.enable-lifecycle", "Reload the configuration when /-/reload is posted to", result.lifecycle);
 
   AddValue(app, "--path.procfs", "DIR", "Where procfs is mounted (default: /proc)", &ParsePath, result.procfs);
   AddValue(app, "--path.sysfs", "DIR", "Where sysfs is mounted (default: /sys)", &ParsePath, result.sysfs);

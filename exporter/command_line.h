@@ -31,6 +31,7 @@ struct CommandLine {
   size_t max_requests = 0;
   bool process_metrics = true;
   bool enable_api = false;  // /api/v1 also by TCP
+  bool lifecycle = false;   // reload by HTTP
   std::string procfs;
   std::string sysfs;
   std::optional<std::chrono::milliseconds> scan_interval;

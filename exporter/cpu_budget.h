@@ -17,6 +17,13 @@ class CpuBudget {
 
   [[nodiscard]] bool Limited() const { return per_interval_.count() > 0; }
 
+  // Another share from now on; what was used of the interval under way stays used.
+  void Change(std::chrono::nanoseconds per_interval, std::chrono::nanoseconds cpu_now) {
+    const std::chrono::nanoseconds most = cpu_now + per_interval;
+    end_ = Limited() ? std::min(end_ + (per_interval - per_interval_), most) : most;
+    per_interval_ = per_interval;
+  }
+
   // `count` intervals have begun since the last call.
   void Open(int64_t count, std::chrono::nanoseconds cpu_now) {
     end_ = std::min(end_ + count * per_interval_, cpu_now + per_interval_);

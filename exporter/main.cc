@@ -18,6 +18,7 @@
 #include "exporter/explain/command.h"
 #include "exporter/log.h"
 #include "exporter/once.h"
+#include "exporter/reload.h"
 #include "exporter/scan_loop.h"
 #include "exporter/self_metrics.h"
 #include "exporter/server.h"
@@ -31,18 +32,20 @@ constexpr const char* kVersion = COW_EXPORTER_VERSION;
 // Text for a person who looks at a terminal; nothing can be done if it is not taken.
 void Print(std::FILE* out, const std::string& text) { std::fwrite(text.data(), 1, text.size(), out); }
 
-// Blocks the signals that end the program, in this thread and those it starts.
-sigset_t BlockEndSignals() {
+// Blocks the signals that end the program or have it reload, in this thread and those it starts.
+sigset_t BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return signals;
 }
 
-void Serve(const CommandLine& command_line, const Settings& settings, const SelfMetrics& self_metrics, Log& log) {
-  const sigset_t end_signals = BlockEndSignals();
+void Serve(const CommandLine& command_line, const Settings& settings,
+           const std::vector<collectors::CollectorInfo>& available, SelfMetrics& self_metrics, Log& log) {
+  const sigset_t signals = BlockSignals();
   std::vector<ListenSocket> sockets;
   for (const ListenAddress& address : command_line.listen_addresses) sockets.emplace_back(address);
 
@@ -51,6 +54,7 @@ void Serve(const CommandLine& command_line, const Settings& settings, const Self
       settings.scan,
       [&self_metrics](const ScanStatistics& statistics, auto& families) { self_metrics.Append(statistics, families); },
       log);
+  Reloader reloader(command_line, available, settings, loop, self_metrics, log);
   ServerOptions options;
   options.telemetry_path = command_line.telemetry_path;
   options.max_requests = command_line.max_requests;
@@ -59,16 +63,19 @@ void Serve(const CommandLine& command_line, const Settings& settings, const Self
   Api api(
       procfs::Root(command_line.procfs, command_line.sysfs), [&loop] { return loop.Latest(); },
       [&loop](auto cpu) { loop.Charge(cpu); });
-  Server server(options,
-                {[&loop](auto deadline) { return loop.Scrape(deadline); }, [&loop] { return loop.Ready(); },
-                 [&api](const ApiRequest& request) { return api.Answer(request); }},
-                log);
+  ServerCallbacks callbacks;
+  callbacks.scrape = [&loop](auto deadline) { return loop.Scrape(deadline); };
+  callbacks.ready = [&loop] { return loop.Ready(); };
+  if (command_line.lifecycle) callbacks.reload = [&reloader] { return reloader.Reload(); };
+  callbacks.config = [&reloader] { return reloader.Yaml(); };
+  callbacks.api = [&api](const ApiRequest& request) { return api.Answer(request); };
+  Server server(options, std::move(callbacks), log);
   log.Info("starting", {{"version", kVersion}});
   loop.Start();
   for (ListenSocket& socket : sockets) server.Listen(std::move(socket));
 
   int signal = 0;
-  sigwait(&end_signals, &signal);
+  while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) reloader.Reload();
   log.Info("ending", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"}});
   loop.Stop();
   api.Stop();
@@ -95,7 +102,7 @@ int Run(std::span<const char* const> arguments) {
   if (command_line.check_config) return 0;
 
   const Settings settings = MakeSettings(command_line, loaded.config, available);
-  const SelfMetrics self_metrics(kVersion, command_line.process_metrics, std::chrono::system_clock::now());
+  SelfMetrics self_metrics(kVersion, command_line.process_metrics, std::chrono::system_clock::now());
   Log log = Log::ToStderr(command_line.log_level, command_line.log_format);
   std::signal(SIGPIPE, SIG_IGN);
   try {
@@ -103,7 +110,7 @@ int Run(std::span<const char* const> arguments) {
       EngineRunner runner(procfs::Root(command_line.procfs, command_line.sysfs), settings.engine);
       return RunOnce(runner, self_metrics, stdout, log) ? 0 : kExitFailed;
     }
-    Serve(command_line, settings, self_metrics, log);
+    Serve(command_line, settings, available, self_metrics, log);
     return 0;
   } catch (const std::exception& error) {
     log.Error("cannot go on", {{"error", error.what()}});

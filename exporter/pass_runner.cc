@@ -6,6 +6,11 @@ namespace cow::exporter {
 
 void LogNotices(PassRunner& runner, Log& log) {
   for (const collectors::ModeNotice& notice : runner.TakeNotices()) {
+    if (notice.mode.empty()) {
+      log.Warn("a group could not be told",
+               {{"group", notice.group}, {"pid", std::to_string(notice.pid)}, {"reason", notice.reason}});
+      continue;
+    }
     log.Warn("processes are not seen in full", {{"mode", notice.mode},
                                                 {"groups", std::to_string(notice.groups)},
                                                 {"group", notice.group},

@@ -27,6 +27,8 @@ class PassRunner {
   [[nodiscard]] virtual std::vector<collectors::FamilySummary> Families() const { return {}; }
   // Whether a pass now would be the early first look at a fork.
   virtual bool NewForks() { return false; }
+  // As Engine's, between two passes.
+  virtual void Reconfigure(const collectors::EngineOptions& /*options*/) {}
   // CPU time so far of the threads that scan besides the calling one. Any thread.
   [[nodiscard]] virtual std::chrono::nanoseconds HelperCpuTime() const { return std::chrono::nanoseconds{0}; }
   // What has to be told since the call before.
@@ -45,6 +47,7 @@ class EngineRunner final : public PassRunner {
   [[nodiscard]] std::vector<prometheus::MetricFamily> Collect() const override { return engine_.Collect(); }
   [[nodiscard]] std::vector<collectors::FamilySummary> Families() const override { return engine_.Families(); }
   bool NewForks() override { return engine_.NewForks(); }
+  void Reconfigure(const collectors::EngineOptions& options) override { engine_.Reconfigure(options); }
   [[nodiscard]] std::chrono::nanoseconds HelperCpuTime() const override { return engine_.HelperCpuTime(); }
   std::vector<collectors::ModeNotice> TakeNotices() override { return engine_.TakeNotices(); }
 

@@ -45,9 +45,10 @@ class ScanLoop::Control final : public collectors::PassControl {
 ScanLoop::ScanLoop(std::unique_ptr<PassRunner> runner, ScanLoopOptions options, AddSelfMetrics add_self_metrics,
                    Log& log)
     : runner_(std::move(runner)),
-      options_(options),
       add_self_metrics_(std::move(add_self_metrics)),
       log_(log),
+      periodic_(options.interval.count() > 0),
+      options_(options),
       budget_(BudgetOf(options), nanoseconds{0}) {}
 
 ScanLoop::~ScanLoop() { Stop(); }
@@ -56,10 +57,14 @@ void ScanLoop::Start() {
   Publish();
   thread_ = std::jthread([this] {
     pthread_getcpuclockid(pthread_self(), &scan_clock_);  // fails for no thread that lives
-    if (Periodic()) {
-      RunPeriodically();
-    } else {
-      RunOnDemand();
+    interval_end_ = Clock::now() + options_.interval;
+    if (Periodic()) statistics_.early_passes = 0;
+    while (!stop_.stop_requested()) {
+      if (Periodic()) {
+        RunPeriodically();
+      } else {
+        RunOnDemand();
+      }
     }
   });
 }
@@ -85,14 +90,66 @@ std::shared_ptr<const Snapshot> ScanLoop::Scrape(std::optional<Clock::time_point
   return snapshots_.Latest();
 }
 
+std::optional<std::string> ScanLoop::Reconfigure(collectors::EngineOptions engine, ScanLoopOptions scan) {
+  const auto request = std::make_shared<Request>();
+  request->engine = std::move(engine);
+  request->scan = scan;
+  Ask(request);
+  const std::lock_guard lock(mutex_);
+  return request->done ? request->error : "the program is ending";
+}
+
+void ScanLoop::Refresh() { Ask(std::make_shared<Request>()); }
+
+void ScanLoop::Ask(const std::shared_ptr<Request>& request) {
+  std::unique_lock lock(mutex_);
+  requests_.push_back(request);
+  requested_ = true;
+  changed_.notify_all();
+  changed_.wait(lock, stop_.get_token(), [&request] { return request->done; });
+}
+
+bool ScanLoop::ServeRequests(bool with_options) {
+  std::unique_lock lock(mutex_);
+  while (!requests_.empty()) {
+    const std::shared_ptr<Request> request = requests_.front();
+    if (request->engine && !with_options) return false;
+    lock.unlock();
+    if (request->engine) Apply(*request);
+    PublishPass();
+    lock.lock();
+    requests_.pop_front();
+    request->done = true;
+    changed_.notify_all();
+  }
+  requested_ = false;
+  return true;
+}
+
+void ScanLoop::Apply(Request& request) {
+  try {
+    runner_->Reconfigure(*request.engine);
+  } catch (const std::exception& error) {
+    request.error = error.what();
+    return;
+  }
+  const Clock::time_point now = Clock::now();
+  const Clock::time_point tick = now + request.scan.interval;
+  interval_end_ = Periodic() ? std::min(interval_end_, tick) : tick;
+  options_ = request.scan;
+  ++options_changes_;
+  periodic_ = options_.interval.count() > 0;
+  if (Periodic() && !statistics_.early_passes) statistics_.early_passes = 0;
+  budget_.Change(BudgetOf(options_), CpuTime());
+  next_budget_check_ = now;
+}
+
 void ScanLoop::RunPeriodically() {
-  interval_end_ = Clock::now() + options_.interval;
-  statistics_.early_passes = 0;
-  while (!stop_.stop_requested()) {
+  while (!stop_.stop_requested() && Periodic()) {
     RunPass();
     if (Clock::now() >= interval_end_) OpenNextInterval();  // it missed its tick
-    if (!WatchForForks()) return;
-    OpenNextInterval();
+    if (!Periodic() || !WatchForForks()) return;
+    if (Clock::now() >= interval_end_) OpenNextInterval();
   }
 }
 
@@ -100,6 +157,11 @@ bool ScanLoop::WatchForForks() {
   bool wanted = false;  // a pass is, but may not start yet
   while (Clock::now() < interval_end_) {
     if (!WaitUntil(std::min(std::max(next_look_, Clock::now()), interval_end_))) return false;
+    if (requested_) {
+      const auto before = options_changes_;
+      ServeRequests(true);
+      if (options_changes_ != before) return true;
+    }
     if (Clock::now() >= interval_end_) break;
     const nanoseconds cpu = ThreadCpuTime();
     wanted = runner_->NewForks() || wanted;
@@ -120,18 +182,37 @@ bool ScanLoop::MayPassEarly() const {
 
 void ScanLoop::RunOnDemand() {
   std::unique_lock lock(mutex_);
-  while (changed_.wait(lock, stop_.get_token(), [this] { return passes_wanted_ > passes_started_; }) &&
+  const auto wanted = [this] { return passes_wanted_ > passes_started_; };
+  while (!Periodic() && changed_.wait(lock, stop_.get_token(), [&] { return wanted() || requested_; }) &&
          !stop_.stop_requested()) {
-    ++passes_started_;
+    const bool pass = wanted();
     lock.unlock();
-    RunPass();
+    if (pass) {
+      RunPass();
+    } else {
+      ServeRequests(true);
+    }
     lock.lock();
-    passes_finished_ = passes_started_;
-    changed_.notify_all();
   }
 }
 
 void ScanLoop::RunPass() {
+  {
+    const std::lock_guard lock(mutex_);
+    ++passes_started_;
+  }
+  bool completed = false;
+  do {  // new options end a pass
+    ServeRequests(true);
+    completed = TryPass();
+  } while (!completed && requested_ && !stop_.stop_requested());
+  if (!completed && !stop_.stop_requested()) log_.Warn("pass not completed");
+  const std::lock_guard lock(mutex_);
+  passes_finished_ = passes_started_;
+  changed_.notify_all();
+}
+
+bool ScanLoop::TryPass() {
   const Clock::time_point start = Clock::now();
   const nanoseconds start_cpu = CpuTime();
   Control control(*this);
@@ -147,11 +228,8 @@ void ScanLoop::RunPass() {
   }
   pass_end_ = Clock::now();
   pass_cpu_ = CpuTime() - start_cpu;
-  if (completed) {
-    passed_once_ = true;
-  } else if (!stop_.stop_requested()) {
-    log_.Warn("pass not completed");
-  }
+  if (completed) passed_once_ = true;
+  return completed;
 }
 
 nanoseconds ScanLoop::CpuTime() const {
@@ -176,6 +254,7 @@ void ScanLoop::Publish() {
 
 bool ScanLoop::ContinuePass() {
   if (stop_.stop_requested()) return false;
+  if (requested_ && !ServeRequests(false)) return false;
   if (!Periodic()) return true;
   const Clock::time_point now = Clock::now();
   if (now < interval_end_) {
@@ -187,7 +266,10 @@ bool ScanLoop::ContinuePass() {
       next_budget_check_ = now + std::max<nanoseconds>(each, kMinBudgetCheck);
       return true;
     }
-    if (!WaitUntil(interval_end_)) return false;
+    while (Clock::now() < interval_end_) {
+      if (!WaitUntil(interval_end_)) return false;
+      if (requested_ && !ServeRequests(false)) return false;
+    }
   }
   OpenNextInterval();
   PublishPass();
@@ -196,11 +278,12 @@ bool ScanLoop::ContinuePass() {
 
 bool ScanLoop::WaitUntil(Clock::time_point end) {
   std::unique_lock lock(mutex_);
-  changed_.wait_until(lock, stop_.get_token(), end, [] { return false; });
+  changed_.wait_until(lock, stop_.get_token(), end, [this] { return requested_.load(); });
   return !stop_.stop_requested();
 }
 
 void ScanLoop::OpenNextInterval() {
+  if (!Periodic()) return;  // any more
   const Clock::time_point now = Clock::now();
   const int64_t count = std::max<int64_t>((now - interval_end_) / options_.interval + 1, 1);
   interval_end_ += count * options_.interval;

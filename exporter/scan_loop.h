@@ -3,7 +3,8 @@
 // With an interval, passes start on its ticks and never overlap; a pass that spans intervals publishes at each one's
 // end, and the next pass starts at the first tick after it. Between ticks it looks for new forks; where a known process
 // forked, a pass starts early, as often as its distance and the budget allow. Without an interval, each scrape asks for
-// a pass that starts after it arrived; all that arrive while one runs share the next.
+// a pass that starts after it arrived; all that arrive while one runs share the next. New options end a pass at its
+// next step; it then begins anew.
 //
 // CPU seconds are those of the scanning thread and of those that help it (CLOCK_THREAD_CPUTIME_ID). Start and Stop are
 // for one thread, the rest for any. Nothing throws after Start: what a pass throws is logged, and that pass counts as
@@ -18,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -79,6 +81,12 @@ class ScanLoop {
   // Whether the values of a whole pass are there; always at interval 0, where a scrape makes them.
   [[nodiscard]] bool Ready() const { return !Periodic() || passed_once_.load(); }
 
+  // Other options from now on, as Engine::Reconfigure; returns when they are in force. A pass under way is abandoned
+  // and begun anew. Returns why they can't be, and then nothing is changed; also if Stop comes first.
+  std::optional<std::string> Reconfigure(collectors::EngineOptions engine, ScanLoopOptions scan);
+  // Publishes the latest values anew, with what AddSelfMetrics adds now, and returns then.
+  void Refresh();
+
   // The latest snapshot; at interval 0 that of a pass which started after this call, unless `deadline` or Stop come
   // first.
   std::shared_ptr<const Snapshot> Scrape(std::optional<Clock::time_point> deadline);
@@ -86,31 +94,48 @@ class ScanLoop {
  private:
   class Control;
 
-  [[nodiscard]] bool Periodic() const { return options_.interval.count() > 0; }
+  // What another thread wants of the scanning one.
+  struct Request {
+    std::optional<collectors::EngineOptions> engine;  // empty: only to publish anew
+    ScanLoopOptions scan;
+    bool done = false;
+    std::optional<std::string> error;
+  };
+
+  [[nodiscard]] bool Periodic() const { return periodic_; }
+  void Ask(const std::shared_ptr<Request>& request);
+  // Does what is asked for, without new options only what can be done within a pass. False if something is left.
+  bool ServeRequests(bool with_options);
+  void Apply(Request& request);
   void RunPeriodically();
   void RunOnDemand();
   void RunPass();
+  // False if it was not completed.
+  bool TryPass();
   void PublishPass();
   void Publish();
   bool ContinuePass();
   // Of all that scan, so far.
   std::chrono::nanoseconds CpuTime() const;
-  // Until the next tick, with passes that start early. False if stopped before.
+  // Until the next tick or new options, with passes that start early. False if stopped before.
   bool WatchForForks();
   bool MayPassEarly() const;
-  // False if stopped before.
+  // Or until something is asked for. False if stopped before.
   bool WaitUntil(Clock::time_point end);
   void OpenNextInterval();
 
   const std::unique_ptr<PassRunner> runner_;
-  const ScanLoopOptions options_;
   const AddSelfMetrics add_self_metrics_;
   Log& log_;
   SnapshotStore snapshots_;
   std::atomic<bool> passed_once_ = false;
   std::atomic<int64_t> charged_ = 0;  // nanoseconds
+  std::atomic<bool> periodic_;
+  std::atomic<bool> requested_ = false;  // requests_ is not empty
 
   // Of the scanning thread; during a pass of the one that is in Continue.
+  ScanLoopOptions options_;
+  uint64_t options_changes_ = 0;
   clockid_t scan_clock_ = 0;  // of the scanning thread's CPU time
   CpuBudget budget_;
   Clock::time_point interval_end_;
@@ -126,6 +151,7 @@ class ScanLoop {
   uint64_t passes_wanted_ = 0;           // number of the pass that the last scrape waits for
   uint64_t passes_started_ = 0;
   uint64_t passes_finished_ = 0;
+  std::deque<std::shared_ptr<Request>> requests_;
 
   std::stop_source stop_;
   std::jthread thread_;

@@ -89,6 +89,11 @@ SelfMetrics::SelfMetrics(std::string version, bool with_process_metrics,
                          std::chrono::system_clock::time_point configured_at)
     : version_(std::move(version)), with_process_metrics_(with_process_metrics), configured_at_(configured_at) {}
 
+void SelfMetrics::NoteReload(bool successful, std::chrono::system_clock::time_point now) {
+  reload_successful_ = successful;
+  if (successful) configured_at_ = now;
+}
+
 void SelfMetrics::Append(const ScanStatistics& scan, std::vector<MetricFamily>& families) const {
   if (scan.last_duration) {
     Add(families, MetricType::Gauge, "cow_scan_duration_seconds",
@@ -104,10 +109,10 @@ void SelfMetrics::Append(const ScanStatistics& scan, std::vector<MetricFamily>& 
   Add(families, MetricType::Gauge, "cow_exporter_build_info", "Constant 1; the version is in the label.", 1,
       {{"version", version_}});
   Add(families, MetricType::Gauge, "cow_exporter_config_last_reload_successful",
-      "Whether the last reading of the configuration succeeded.", 1);
+      "Whether the last reading of the configuration succeeded.", reload_successful_ ? 1 : 0);
   Add(families, MetricType::Gauge, "cow_exporter_config_last_reload_success_timestamp_seconds",
       "When the configuration in force was read, since the epoch.",
-      std::chrono::duration<double>(configured_at_.time_since_epoch()).count());
+      std::chrono::duration<double>(configured_at_.load().time_since_epoch()).count());
   if (with_process_metrics_) AddProcess(families);
 }
 

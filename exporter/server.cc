@@ -193,9 +193,10 @@ bool Server::Handle(MHD_Connection* connection, const std::string& path, const s
   const bool is_readiness = path == "/-/ready";
   const bool is_read = method == MHD_HTTP_METHOD_GET || method == MHD_HTTP_METHOD_HEAD;
 
+  if (path == "/-/reload") return HandleReload(connection, method);
   const bool is_api = callbacks_.api && (path == kApiFamilies || path == kApiExplain);
-
-  const bool is_known = is_telemetry || is_landing || is_health || is_readiness || is_api;
+  const bool is_config = path == "/config" && callbacks_.config;
+  const bool is_known = is_config || is_telemetry || is_landing || is_health || is_readiness || is_api;
   if (!is_read) {  // its body is not read, so the connection can't go on
     return is_known ? Reply(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed\n", kTextPlain,
                             {{MHD_HTTP_HEADER_ALLOW, "GET, HEAD"}, {MHD_HTTP_HEADER_CONNECTION, "close"}})
@@ -209,6 +210,7 @@ bool Server::Handle(MHD_Connection* connection, const std::string& path, const s
                    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}});
   }
   if (is_api) return HandleApi(connection, path);
+  if (is_config) return Reply(connection, MHD_HTTP_OK, callbacks_.config(), kTextPlain);
   if (is_health) return Reply(connection, MHD_HTTP_OK, "healthy\n", kTextPlain);
   if (is_readiness) {
     return callbacks_.ready() ? Reply(connection, MHD_HTTP_OK, "ready\n", kTextPlain)
@@ -229,6 +231,22 @@ bool Server::HandleApi(MHD_Connection* connection, const std::string& path) {
   const ApiReply reply = callbacks_.api({path, argument("pid"), argument("pages"), argument("mapping")});
   SetTimeout(connection, options_.connection_timeout);
   return Reply(connection, reply.status, reply.body, kJson, {{MHD_HTTP_HEADER_CACHE_CONTROL, "no-store"}});
+}
+
+// Of a body nothing is read, so the connection can't go on.
+bool Server::HandleReload(MHD_Connection* connection, const std::string& method) {
+  const auto reply = [connection](unsigned status, const std::string& text) {
+    return Reply(connection, status, text, kTextPlain, {{MHD_HTTP_HEADER_CONNECTION, "close"}});
+  };
+  if (method != MHD_HTTP_METHOD_POST && method != MHD_HTTP_METHOD_PUT) {
+    return Reply(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed\n", kTextPlain,
+                 {{MHD_HTTP_HEADER_ALLOW, "POST, PUT"}, {MHD_HTTP_HEADER_CONNECTION, "close"}});
+  }
+  if (!callbacks_.reload) return reply(MHD_HTTP_FORBIDDEN, "reloading needs --web.enable-lifecycle\n");
+  SetTimeout(connection, std::chrono::seconds{0});
+  const std::optional<std::string> problem = callbacks_.reload();
+  SetTimeout(connection, options_.connection_timeout);
+  return problem ? reply(MHD_HTTP_INTERNAL_SERVER_ERROR, *problem) : reply(MHD_HTTP_OK, "reloaded\n");
 }
 
 bool Server::HandleTelemetry(MHD_Connection* connection, Request& request) {

@@ -41,6 +41,9 @@ struct ServerCallbacks {
   std::function<bool()> ready;
   // Answers /api/v1/…; by many threads. Empty: there is no such thing.
   std::function<ApiReply(const ApiRequest& request)> api = {};
+  // Reads the configuration again; empty when it is in force, else why not. Null: not enabled.
+  std::function<std::optional<std::string>()> reload = {};
+  std::function<std::string()> config = {};  // what is in force, as YAML
 };
 
 class Server {
@@ -66,6 +69,7 @@ class Server {
 
   bool Handle(MHD_Connection* connection, const std::string& path, const std::string& method, Request& request);
   bool HandleApi(MHD_Connection* connection, const std::string& path);
+  bool HandleReload(MHD_Connection* connection, const std::string& method);
   bool HandleTelemetry(MHD_Connection* connection, Request& request);
 
   const ServerOptions options_;

@@ -1,5 +1,6 @@
 #include "exporter/settings.h"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <string>
@@ -86,6 +87,46 @@ std::vector<std::string> EnabledCollectors(const CommandLine& command_line, cons
   return enabled;
 }
 
+collectors::GroupNamePart::Kind KindOf(const config::NamePart& part) {
+  using Kind = collectors::GroupNamePart::Kind;
+  if (!part.variable) return Kind::kText;
+  switch (*part.variable) {
+    case config::NameVariable::kComm:
+      return Kind::kComm;
+    case config::NameVariable::kExeBase:
+      return Kind::kExeBase;
+    case config::NameVariable::kUsername:
+      return Kind::kUsername;
+    case config::NameVariable::kUnit:
+      return Kind::kUnit;
+    case config::NameVariable::kContainerId:
+      return Kind::kContainerId;
+    case config::NameVariable::kPodUid:
+      return Kind::kPodUid;
+    case config::NameVariable::kMatch:
+      return Kind::kMatch;
+  }
+  return Kind::kText;
+}
+
+collectors::GroupName GroupNameOf(const config::NameTemplate& name) {
+  collectors::GroupName parts;
+  parts.reserve(name.parts.size());
+  for (const config::NamePart& part : name.parts) parts.push_back({KindOf(part), part.text});
+  return parts;
+}
+
+collectors::GroupOptions GroupOptionsOf(const config::Config& config) {
+  collectors::GroupOptions options;
+  for (const config::GroupConfig& group : config.groups) {
+    options.rules.push_back({GroupNameOf(group.name), group.comm, group.exe, group.cmdline, group.user, group.cgroup,
+                             group.unit, group.container_id});
+  }
+  options.default_name.reset();
+  if (config.default_group) options.default_name = GroupNameOf(*config.default_group);
+  return options;
+}
+
 }  // namespace
 
 std::vector<config::KnownCollector> KnownCollectors(const std::vector<collectors::CollectorInfo>& available) {
@@ -106,19 +147,31 @@ std::vector<config::KnownCollector> KnownCollectors(const std::vector<collectors
 Settings MakeSettings(const CommandLine& command_line, const config::Config& config,
                       const std::vector<collectors::CollectorInfo>& available) {
   Settings settings;
+  settings.config = config;
+  config::ScanConfig& scan = settings.config.scan;
+  scan.interval = command_line.scan_interval.value_or(scan.interval);
+  scan.max_cpu = command_line.scan_max_cpu.value_or(scan.max_cpu);
+  scan.full_every = command_line.scan_full_every.value_or(scan.full_every);
+  scan.threads = command_line.scan_threads.value_or(scan.threads);
   settings.engine.collectors = EnabledCollectors(command_line, config, available);
+  for (const collectors::CollectorInfo& info : available) {
+    const std::vector<std::string>& enabled = settings.engine.collectors;
+    settings.config.collectors[std::string(info.name)].enabled =
+        std::find(enabled.begin(), enabled.end(), info.name) != enabled.end();
+  }
   settings.engine.collector_options = CollectorOptionsOf(config);
   settings.engine.max_groups = config.limits.max_groups;
   settings.engine.max_processes = config.limits.max_processes;
   settings.engine.label_value_length = config.limits.label_value_length;
   settings.engine.ledger_bytes = config.limits.ledger_bytes;
-  settings.engine.full_every = command_line.scan_full_every.value_or(config.scan.full_every);
-  settings.engine.sample_above_bytes = config.scan.sample_above_bytes;
-  settings.engine.interval = command_line.scan_interval.value_or(config.scan.interval);
-  settings.engine.threads = command_line.scan_threads.value_or(config.scan.threads);
-  settings.scan.interval = settings.engine.interval;
-  settings.scan.threads = settings.engine.threads;
-  settings.scan.max_cpu = command_line.scan_max_cpu.value_or(config.scan.max_cpu);
+  settings.engine.full_every = scan.full_every;
+  settings.engine.sample_above_bytes = scan.sample_above_bytes;
+  settings.engine.interval = scan.interval;
+  settings.engine.threads = scan.threads;
+  settings.engine.groups = GroupOptionsOf(config);
+  settings.scan.interval = scan.interval;
+  settings.scan.threads = scan.threads;
+  settings.scan.max_cpu = scan.max_cpu;
   return settings;
 }
 

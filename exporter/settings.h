@@ -12,6 +12,7 @@
 namespace cow::exporter {
 
 struct Settings {
+  config::Config config;  // with the flags in it, and every collector
   collectors::EngineOptions engine;
   ScanLoopOptions scan;
 };

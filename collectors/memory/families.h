@@ -126,6 +126,13 @@ class Families {
   // After a completed pass over a family: forgets members that are settled. They are handed to `on_end`.
   void Settle(Family& family, const std::function<void(const Family&, const Member&)>& on_end);
 
+  // Between passes, for a family that is not scanned: forgets what was recorded of its pages, and members that ended.
+  // It stays a family; if it is scanned one day, its pages are compared from then on.
+  void Leave(Family& family);
+
+  // What the records of all families may take from now on; what is over it goes as records are made anew.
+  void SetLedgerLimit(uint64_t bytes) { budget_.limit_bytes = bytes; }
+
  private:
   struct Candidate {
     uint64_t next_probe = 0;  // pass at which an unrelated pair is compared again

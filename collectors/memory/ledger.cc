@@ -23,6 +23,12 @@ void Ledger::Depart(Slot slot) {
   if (!IsDeparting(slot)) departing_.push_back(slot);
 }
 
+void Ledger::Clear() {
+  records_.Clear();
+  moved_ = MovedPages(pages_, zero_frame_);
+  departing_.clear();
+}
+
 bool Ledger::IsDeparting(Slot slot) const {
   return std::find(departing_.begin(), departing_.end(), slot) != departing_.end();
 }

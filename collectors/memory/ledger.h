@@ -107,6 +107,9 @@ class Ledger {
   // Adds, at each slot's place, the pages that it shares with another member; `pages` grows as needed.
   void AddSharedPages(std::vector<uint64_t>& pages) const;
 
+  // Forgets everything; members that departed are settled by it.
+  void Clear();
+
   // Nothing is recorded as shared.
   bool empty() const { return records_.empty() && moved_.empty(); }
   bool IsDeparting(Slot slot) const;

@@ -82,6 +82,9 @@ class ProcessTable {
   // Errors of one process cost that process only.
   procfs::Result<void> Update();
 
+  // Those that are known stay, also beyond it.
+  void SetMaxProcesses(size_t max_processes) { max_processes_ = max_processes; }
+
   const Processes& processes() const { return processes_; }
   uint64_t pass() const { return pass_; }
   // Grows with every process that comes, goes, or execs.

@@ -35,12 +35,10 @@ MappingKind KindOfVerdict(const Family& family, const Verdict& verdict, const pr
 }
 
 Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t threads)
-    : host_{std::move(root), geometry, {}, procfs::PagemapScan(), kNoFrame, {}, std::nullopt, false} {
+    : host_{std::move(root), geometry, {}, procfs::PagemapScan(), kNoFrame, {}, std::nullopt, false},
+      marks_(MarksOfKernel(host_.root)) {
   host_.scan = procfs::PagemapScan::Probe(host_.root, geometry);
-  const ExclusiveMarks marks = MarksOfKernel(host_.root);
-  for (size_t i = 0; i < std::max<size_t>(threads, 1); ++i) {
-    scanners_.push_back(std::make_unique<FamilyScanner>(host_, marks));
-  }
+  GrowTo(std::max<size_t>(threads, 1));
   FrameReader& frames = scanners_.front()->frames();
   host_.zero_frame = procfs::FindZeroPageFrame(host_.root, geometry).value_or(kNoFrame);
   // Where the root is another system's tree, this process' own page tells nothing of it.
@@ -51,11 +49,15 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t thread
   can.frames = host_.zero_frame != kNoFrame;
   can.kpageflags = frames.has_flags();
   can.kpagecount = frames.has_counts();
-  can.exclusive_marks = marks != ExclusiveMarks::kNone && can.kpageflags;
+  can.exclusive_marks = marks_ != ExclusiveMarks::kNone && can.kpageflags;
   can.pagemap_scan =
       host_.scan.Supports(procfs::kScanPresent | procfs::kScanSwapped | procfs::kScanZeroPage | procfs::kScanHuge);
   can.sees_every_process = procfs::SeesEveryProcess(host_.root);
   relatives_ = std::make_unique<Relatives>(host_.root, geometry, host_.zero_frame, frames, counters_);
+}
+
+void Scanner::GrowTo(size_t threads) {
+  while (scanners_.size() < threads) scanners_.push_back(std::make_unique<FamilyScanner>(host_, marks_));
 }
 
 ScanCounters Scanner::counters(size_t thread) const {

@@ -39,6 +39,8 @@ class Scanner {
 
   // Between passes, of one thread.
   void SetNeeds(const Needs& needs) { host_.needs = needs; }
+  // Makes it so many threads at least.
+  void GrowTo(size_t threads);
   // Reads the host's own counters: called once before the families of a pass.
   void BeginPass();
 
@@ -52,6 +54,7 @@ class Scanner {
 
  private:
   Host host_;
+  ExclusiveMarks marks_;
   ScanCounters counters_;  // of looking for relatives
   std::vector<std::unique_ptr<FamilyScanner>> scanners_;
   std::unique_ptr<Relatives> relatives_;

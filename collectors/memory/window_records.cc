@@ -33,6 +33,10 @@ void WindowRecords::Put(uint64_t window, const WindowRecord& record) {
   windows_.emplace(window, std::move(packed));
 }
 
+void WindowRecords::Clear() {
+  while (!windows_.empty()) Forget(windows_.begin()->first);
+}
+
 void WindowRecords::Forget(uint64_t window) {
   const auto found = windows_.find(window);
   if (found == windows_.end()) return;

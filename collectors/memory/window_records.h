@@ -46,6 +46,7 @@ class WindowRecords {
   void Put(uint64_t window, const WindowRecord& record);
 
   bool empty() const { return windows_.empty(); }
+  void Clear();
   // Bytes of heap, without what the allocator adds.
   uint64_t MemoryBytes() const { return bytes_; }
 

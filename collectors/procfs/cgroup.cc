@@ -190,15 +190,18 @@ CgroupNames ParseCgroupPath(std::string_view cgroup_path) {
   CutSuffix(cgroup_path, kDeleted);
   std::string_view slice;
   bool in_kubepods = false;
+  std::string_view parent;
   while (!cgroup_path.empty()) {
     const std::string_view component = text::CutAt(cgroup_path, '/');
+    // Below it podman's cgroupfs driver has pods by their bare id.
+    const bool is_pod = std::exchange(parent, component) == "libpod_parent" && ContainerIdOf(component) == component;
     if (IsUnit(component)) names.unit = component;
     if (IsSlice(component)) slice = component;
     // Colons: containerd with systemd's names but not its driver writes SLICE:cri-containerd:ID as one component.
     for (std::string_view parts = component; !parts.empty();) {
       const std::string_view part = text::CutAt(parts, ':');
       in_kubepods = in_kubepods || part.find("kubepods") != std::string_view::npos;
-      if (const std::string_view id = ContainerIdOf(part); !id.empty()) names.container_id = id;
+      if (const std::string_view id = ContainerIdOf(part); !id.empty() && !is_pod) names.container_id = id;
       if (std::string uid = PodUidOf(part); in_kubepods && !uid.empty()) names.pod_uid = std::move(uid);
     }
   }

@@ -47,6 +47,8 @@ struct FixtureProcess {
   uint64_t start_ticks = 100;
   std::string comm = "app";
   std::string exe = "/usr/bin/app";
+  std::string command_line = "/usr/bin/app";  // arguments end in NUL, but for the last one here
+  uint32_t uid = 0;
   std::string cgroup = "0::/\n";
   std::string personality = "00000000\n";
   char state = 'S';
@@ -281,7 +283,10 @@ class FixtureHost {
     }
     const std::string pid = std::to_string(process.pid);
     std::string status = "Name:\t" + process.comm + "\nTgid:\t" + pid + "\nPid:\t" + pid;
-    status += "\nPPid:\t" + std::to_string(process.ppid) + "\nUid:\t0\t0\t0\t0\n";
+    status += "\nPPid:\t" + std::to_string(process.ppid) + "\n";
+    status += "Uid:";
+    for (int i = 0; i < 4; ++i) status.append("\t").append(std::to_string(process.uid));
+    status += "\n";
     const auto kilobytes = [&status](const char* field, uint64_t pages) {
       status.append(field).append(":\t").append(std::to_string(pages * 4)).append(" kB\n");
     };
@@ -293,6 +298,7 @@ class FixtureHost {
     const std::string sizes = std::to_string(anon + file) + " " + std::to_string(file);
     tree_.WriteFile(file_of_memory("statm"), "1000 " + sizes + " 1 0 1 0\n");
     tree_.WriteFile(Path(process.pid, "cgroup"), process.cgroup);
+    tree_.WriteFile(file_of_memory("cmdline"), process.command_line + '\0');
     tree_.WriteFile(file_of_memory("personality"), process.personality);
     tree_.WriteFile(file_of_memory("ksm_merging_pages"), std::to_string(process.ksm_pages) + "\n");
     tree_.WriteFile(file_of_memory("mountinfo"), Mountinfo());

@@ -98,5 +98,27 @@ TEST_F(GroupsTest, LongestEndedGroupsAreForgotten) {
   EXPECT_TRUE(Exported("d"));
 }
 
+TEST_F(GroupsTest, LowerLimitEndsTheLatest) {
+  Pass(0, std::string("b"), std::string("a"), std::string("_other"));
+  groups_.Find("a", At(0))->second.counters[0] = 4;
+  groups_.SetLimit(1);
+  EXPECT_TRUE(Exported("b"));
+  EXPECT_FALSE(Exported("a"));
+  EXPECT_TRUE(Exported("_other"));
+  groups_.BeginPass();
+  EXPECT_EQ(groups_.Find("a", At(1))->first, Groups::kOverflow);
+  groups_.SetLimit(2);
+  EXPECT_EQ(groups_.Find("a", At(1))->second.counters[0], 4U);
+}
+
+TEST_F(GroupsTest, NewCountersBeginAtZero) {
+  groups_.Find("a", At(0))->second.counters = {1, 2, 3};
+  groups_.GrowTo(5);
+  EXPECT_EQ(groups_.Find("a", At(0))->second.counters, (std::vector<uint64_t>{1, 2, 3, 0, 0}));
+  EXPECT_EQ(groups_.Find("b", At(0))->second.counters.size(), 5U);
+  groups_.GrowTo(2);
+  EXPECT_EQ(groups_.Find("a", At(0))->second.counters.size(), 5U);
+}
+
 }  // namespace
 }  // namespace cow::collectors

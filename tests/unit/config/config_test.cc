@@ -59,6 +59,9 @@ TEST(ConfigTest, ReferenceShowsEveryDefault) {
   EXPECT_EQ(reference.limits.max_processes, defaults.limits.max_processes);
   EXPECT_EQ(reference.limits.label_value_length, defaults.limits.label_value_length);
   EXPECT_EQ(reference.limits.ledger_bytes, defaults.limits.ledger_bytes);
+  EXPECT_TRUE(reference.groups.empty());
+  ASSERT_TRUE(reference.default_group);
+  EXPECT_EQ(reference.default_group->text, defaults.default_group->text);
 }
 
 TEST(ConfigTest, ReadsEveryKey) {
@@ -122,7 +125,7 @@ outher: 1
           R"(f.yml:13:9: collectors.cow: unknown option "top"; none is valid here)",
           R"(f.yml:14:3: collectors: unknown collector "shairng"; did you mean "sharing"?)",
           R"(f.yml:15:8: collectors.thp: expected true, false or a map of options, got "yes")",
-          R"(f.yml:16:1: unknown key "outher"; valid here: scan, limits, collectors)",
+          R"(f.yml:16:1: unknown key "outher"; valid here: scan, limits, collectors, groups, default_group)",
       }));
 }
 

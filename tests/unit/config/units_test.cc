@@ -13,6 +13,21 @@ namespace {
 
 using std::chrono::milliseconds;
 
+TEST(UnitsTest, FormatsAreReadAgain) {
+  const auto duration = [](int64_t count) { return FormatDuration(std::chrono::milliseconds(count)); };
+  EXPECT_EQ(duration(0), "0s");
+  EXPECT_EQ(duration(10'000), "10s");
+  EXPECT_EQ(duration(600'000), "10m");
+  EXPECT_EQ(duration(5'400'001), "1h30m1ms");
+  EXPECT_EQ(duration(86'400'000), "24h");
+  EXPECT_EQ(ParseDuration(duration(123'456'789))->count(), 123'456'789);
+  EXPECT_EQ(FormatSize(0), "0B");
+  EXPECT_EQ(FormatSize(1000), "1000B");
+  EXPECT_EQ(FormatSize(uint64_t{256} << 20U), "256MiB");
+  EXPECT_EQ(FormatSize(uint64_t{1025} << 30U), "1025GiB");
+  EXPECT_EQ(ParseSize(FormatSize(~uint64_t{0})), ~uint64_t{0});
+}
+
 TEST(ParseDurationTest, TakesPrometheusForm) {
   const std::vector<std::pair<std::string, int64_t>> cases = {
       {"0", 0},        {"0s", 0},         {"10s", 10'000},     {"500ms", 500},         {"1h30m", 5'400'000},

@@ -29,6 +29,18 @@ TEST(CpuBudgetTest, WhatWasTakenTooMuchIsPaidBack) {
   EXPECT_EQ(budget.Remaining(nanoseconds{250}), nanoseconds{100});
 }
 
+TEST(CpuBudgetTest, AnotherShareKeepsWhatWasUsed) {
+  CpuBudget budget(nanoseconds{100}, nanoseconds{0});
+  budget.Change(nanoseconds{300}, nanoseconds{80});
+  EXPECT_EQ(budget.Remaining(nanoseconds{80}), nanoseconds{220});
+  budget.Change(nanoseconds{50}, nanoseconds{80});
+  EXPECT_EQ(budget.Remaining(nanoseconds{80}), nanoseconds{-30});
+  budget.Change(nanoseconds{0}, nanoseconds{80});
+  EXPECT_FALSE(budget.Limited());
+  budget.Change(nanoseconds{40}, nanoseconds{90});
+  EXPECT_EQ(budget.Remaining(nanoseconds{90}), nanoseconds{40});
+}
+
 TEST(CpuBudgetTest, ZeroIsNoLimit) { EXPECT_FALSE(CpuBudget(nanoseconds{0}, nanoseconds{0}).Limited()); }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -24,6 +25,13 @@ class FakeRunner final : public PassRunner {
 
   // What helping threads have used, as the pass says.
   std::atomic<std::chrono::nanoseconds> helper_cpu = std::chrono::nanoseconds{0};
+
+  // Options that were given; max_groups 0 is a bad one.
+  std::atomic<int> reconfigured = 0;
+  void Reconfigure(const collectors::EngineOptions& options) override {
+    if (options.max_groups == 0) throw std::invalid_argument("bad options");
+    ++reconfigured;
+  }
 
   bool NewForks() override { return new_forks_(); }
   [[nodiscard]] std::chrono::nanoseconds HelperCpuTime() const override { return helper_cpu; }

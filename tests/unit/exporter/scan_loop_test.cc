@@ -110,6 +110,104 @@ TEST_F(ScanLoopTest, PassesStartOnTicks) {
   }
 }
 
+TEST_F(ScanLoopTest, NewOptionsEndAPassThatBeginsAnew) {
+  std::atomic<int> begun = 0;
+  std::atomic<bool> endless = true;
+  auto runner = std::make_unique<FakeRunner>([&](auto& control) {
+    ++begun;
+    while (endless) {
+      if (!control.Continue()) return false;
+    }
+    return true;
+  });
+  const FakeRunner& fake = *runner;
+  // It waits for its budget, for an hour.
+  ScanLoop& loop = Start(ScanLoopOptions{std::chrono::hours{1}, 1e-9}, std::move(runner));
+  ASSERT_TRUE(Eventually([&] { return begun == 1; }));
+  const auto start = Clock::now();
+  EXPECT_EQ(loop.Reconfigure({}, ScanLoopOptions{milliseconds{20}, 0}), std::nullopt);
+  EXPECT_LT(Clock::now() - start, kPatience);
+  EXPECT_EQ(fake.reconfigured, 1);
+  ASSERT_TRUE(Eventually([&] { return begun == 2; }));
+  EXPECT_FALSE(loop.Ready());
+  endless = false;
+  EXPECT_TRUE(Eventually([&] { return loop.Ready() && begun >= 5; }));
+}
+
+TEST_F(ScanLoopTest, BadOptionsChangeNothing) {
+  ScanLoop& loop = Start(milliseconds{10}, 0, [](auto& /*control*/) { return true; });
+  collectors::EngineOptions bad;
+  bad.max_groups = 0;
+  EXPECT_EQ(loop.Reconfigure(bad, ScanLoopOptions{std::chrono::hours{1}, 0}), "bad options");
+  EXPECT_TRUE(Eventually([&] { return HasPasses(loop, 20); }));
+}
+
+TEST_F(ScanLoopTest, OptionsBetweenPassesStartOne) {
+  std::atomic<int> begun = 0;
+  ScanLoop& loop = Start(std::chrono::hours{1}, 0, [&](auto& /*control*/) {
+    ++begun;
+    return true;
+  });
+  ASSERT_TRUE(Eventually([&] { return begun == 1; }));
+  EXPECT_EQ(loop.Reconfigure({}, ScanLoopOptions{std::chrono::hours{2}, 0}), std::nullopt);
+  EXPECT_TRUE(Eventually([&] { return begun == 2; }));
+}
+
+TEST_F(ScanLoopTest, FromTicksToScrapesAndBack) {
+  std::atomic<int> begun = 0;
+  ScanLoop& loop = Start(milliseconds{5}, 0, [&](auto& control) {
+    ++begun;
+    return control.Continue();
+  });
+  std::atomic<bool> end = false;
+  std::thread scrapes([&] {
+    while (!end) loop.Scrape(std::nullopt);
+  });
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(loop.Reconfigure({}, ScanLoopOptions{milliseconds{i % 2 == 0 ? 0 : 5}, 0}), std::nullopt);
+    loop.Refresh();
+  }
+  EXPECT_EQ(loop.Reconfigure({}, ScanLoopOptions{milliseconds{0}, 0}), std::nullopt);
+  end = true;
+  scrapes.join();
+  const int before = begun;
+  std::this_thread::sleep_for(milliseconds{50});
+  EXPECT_LE(begun, before + 1);
+  loop.Scrape(std::nullopt);
+  EXPECT_GT(begun, before);
+}
+
+TEST_F(ScanLoopTest, RefreshPublishesAlsoWithinAPass) {
+  std::atomic<bool> running = false;
+  ScanLoop& loop = Start(std::chrono::hours{1}, 1e-9, [&](auto& control) {
+    running = true;
+    while (control.Continue()) {
+    }
+    return false;
+  });
+  ASSERT_TRUE(Eventually([&] { return running.load(); }));
+  const int before = published_;
+  loop.Refresh();
+  EXPECT_GT(published_, before);
+}
+
+TEST_F(ScanLoopTest, StopReleasesWhoWaitsForOptions) {
+  std::promise<void> go;
+  auto gate = go.get_future().share();
+  std::atomic<bool> running = false;
+  ScanLoop& loop = Start(milliseconds{10}, 0, [&, gate](auto& /*control*/) {
+    running = true;
+    gate.wait();
+    return true;
+  });
+  ASSERT_TRUE(Eventually([&] { return running.load(); }));
+  auto waiting = std::async(std::launch::async, [&] { return loop.Reconfigure({}, ScanLoopOptions{}); });
+  auto stopping = std::async(std::launch::async, [&] { loop.Stop(); });
+  EXPECT_EQ(waiting.get(), "the program is ending");
+  go.set_value();
+  stopping.get();
+}
+
 TEST_F(ScanLoopTest, StopEndsAPassInItsMiddle) {
   std::atomic<bool> running = false;
   ScanLoop& loop = Start(milliseconds{1000}, 0, [&running](auto& control) {

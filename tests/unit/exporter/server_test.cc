@@ -112,10 +112,13 @@ class ServerTest : public testing::Test {
     options.version = "1.2.3";
     server_ = std::make_unique<Server>(
         options,
-        ServerCallbacks{[this](Deadline deadline) { return scrape_(deadline); }, [this] { return ready_.load(); }},
+        ServerCallbacks{[this](Deadline deadline) { return scrape_(deadline); }, [this] { return ready_.load(); },
+                        reload_, [] { return std::string("scan: {}\n"); }},
         log_);
     return Listen(address);
   }
+
+  std::function<std::optional<std::string>()> reload_;
 
   std::string Listen(const std::string& address) {
     ListenSocket socket(ParseListenAddress(address).value());
@@ -165,6 +168,30 @@ TEST_F(ServerTest, HealthAndReadiness) {
   EXPECT_EQ(Ask(address, "GET /-/ready").status, 503);
   ready_ = true;
   EXPECT_EQ(Ask(address, "GET /-/ready").status, 200);
+}
+
+TEST_F(ServerTest, Reload) {
+  std::string address = Start("127.0.0.1:0");
+  EXPECT_EQ(Ask(address, "POST /-/reload").status, 403);
+  std::optional<std::string> problem;
+  reload_ = [&problem] { return problem; };
+  address = Start("127.0.0.1:0");
+  EXPECT_EQ(Ask(address, "POST /-/reload").status, 200);
+  EXPECT_EQ(Ask(address, "PUT /-/reload").status, 200);
+  problem = "f.yml:1:2: bad\n";
+  const Answer bad = Ask(address, "POST /-/reload");
+  EXPECT_EQ(bad.status, 500);
+  EXPECT_EQ(bad.body, *problem);
+  const Answer get = Ask(address, "GET /-/reload");
+  EXPECT_EQ(get.status, 405);
+  EXPECT_TRUE(HasHeader(get, "Allow: POST, PUT"));
+  EXPECT_EQ(Ask(address, "POST /-/reload/").status, 404);
+}
+
+TEST_F(ServerTest, Config) {
+  const std::string address = Start("127.0.0.1:0");
+  EXPECT_EQ(Ask(address, "GET /config").body, "scan: {}\n");
+  EXPECT_EQ(Ask(address, "POST /config").status, 405);
 }
 
 TEST_F(ServerTest, LandingPage) {

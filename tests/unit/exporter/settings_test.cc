@@ -98,6 +98,58 @@ TEST(SettingsTest, ScanFlagsOverrideKeys) {
   EXPECT_EQ(settings.engine.max_groups, 7U);
 }
 
+TEST(SettingsTest, GroupsAreHandedOver) {
+  const config::LoadResult loaded = config::ParseConfig(R"(
+groups:
+  - name: "a-{{.Comm}}{{.ExeBase}}{{.Username}}{{.Unit}}{{.ContainerID}}{{.PodUID}}{{.Matches.m}}"
+    comm: [c]
+    exe: [e]
+    cmdline: ['(?P<m>l)']
+    user: [u]
+    cgroup: [g]
+    unit: [n]
+    container_id: [d]
+default_group: drop
+)",
+                                                        "f.yml", {});
+  ASSERT_TRUE(loaded.errors.empty());
+  const collectors::GroupOptions groups = MakeSettings({}, loaded.config, {}).engine.groups;
+  ASSERT_EQ(groups.rules.size(), 1U);
+  using Kind = collectors::GroupNamePart::Kind;
+  const collectors::GroupRule expected{{{Kind::kText, "a-"},
+                                        {Kind::kComm, ""},
+                                        {Kind::kExeBase, ""},
+                                        {Kind::kUsername, ""},
+                                        {Kind::kUnit, ""},
+                                        {Kind::kContainerId, ""},
+                                        {Kind::kPodUid, ""},
+                                        {Kind::kMatch, "m"}},
+                                       {"c"},
+                                       {"e"},
+                                       {"(?P<m>l)"},
+                                       {"u"},
+                                       {"g"},
+                                       {"n"},
+                                       {"d"}};
+  EXPECT_EQ(groups.rules.front(), expected);
+  EXPECT_FALSE(groups.default_name);
+  EXPECT_EQ(MakeSettings({}, {}, {}).engine.groups, collectors::GroupOptions());
+}
+
+TEST(SettingsTest, WhatIsInForceHasTheFlags) {
+  CommandLine line;
+  line.scan_interval = std::chrono::seconds{3};
+  line.collectors["ksm"] = true;
+  line.collectors["cow"] = false;
+  const config::Config config = MakeSettings(line, {}, Available()).config;
+  EXPECT_EQ(config.scan.interval, std::chrono::seconds{3});
+  ASSERT_EQ(config.collectors.size(), 4U);
+  EXPECT_TRUE(config.collectors.at("ksm").enabled);
+  EXPECT_FALSE(config.collectors.at("cow").enabled);
+  EXPECT_TRUE(config.collectors.at("faults").enabled);
+  EXPECT_FALSE(config.collectors.at("smaps").enabled);
+}
+
 TEST(SettingsTest, ReferenceNamesEveryCollectorWithItsDefault) {
   const auto available = collectors::AvailableCollectors();
   const config::LoadResult reference = config::LoadConfig(COW_REFERENCE_CONFIG, KnownCollectors(available));

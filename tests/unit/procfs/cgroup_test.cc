@@ -178,5 +178,88 @@ TEST(CgroupPathTest, NamesOfEveryRuntime) {
   }
 }
 
+// As the kernel writes it where version 1 has a hierarchy for each controller and systemd's own, all of one path.
+std::string Version1(const std::string& path) {
+  std::string text;
+  int hierarchy = 12;
+  for (const char* controllers : {"blkio", "cpu,cpuacct", "memory", "pids", "devices", "name=systemd"}) {
+    text.append(std::to_string(hierarchy--)).append(":").append(controllers).append(":").append(path).append("\n");
+  }
+  return text;
+}
+
+struct RuntimeCase {
+  std::string text;  // of PID/cgroup
+  CgroupNames names;
+};
+
+TEST(CgroupPathTest, TreesOfEveryRuntime) {
+  const std::string user = "/user.slice/user-1000.slice/user@1000.service";
+  const std::string docker = "docker-" + Id() + ".scope";
+  const std::string podman = "libpod-" + Id() + ".scope";
+  const std::string crio = "crio-" + Id() + ".scope";
+  const std::string containerd = "cri-containerd-" + Id() + ".scope";
+  const std::string pod = "kubepods-burstable-pod" + UnderscoredUid() + ".slice";
+  const std::string pods = "/kubepods.slice/kubepods-burstable.slice/" + pod + "/";
+  const std::string pods_of_cgroupfs = "/kubepods/burstable/pod" + Uid() + "/";
+  const std::string node = "docker-" + OtherId() + ".scope";  // a node of kind is a container itself
+  const std::vector<RuntimeCase> cases{
+      // docker: cgroupfs and systemd driver, rootless, in docker
+      {Version1("/docker/" + Id()), {"", Id(), ""}},
+      {Version1("/system.slice/" + docker), {docker, Id(), ""}},
+      {"0::/docker/" + Id() + "\n", {"", Id(), ""}},
+      {"0::/system.slice/" + docker + "\n", {docker, Id(), ""}},
+      {"0::" + user + "/user.slice/" + docker + "\n", {docker, Id(), ""}},
+      {"0::/system.slice/" + node + "/docker/" + Id() + "\n", {node, Id(), ""}},
+      // hybrid: version 2 is mounted, version 1 has the controllers
+      {Version1("/system.slice/" + docker) + "0::/system.slice/" + docker + "\n", {docker, Id(), ""}},
+      {Version1("/docker/" + Id()) + "0::/\n", {"", Id(), ""}},
+      // podman
+      {Version1("/libpod_parent/libpod-" + Id()), {"", Id(), ""}},
+      {Version1("/machine.slice/" + podman), {podman, Id(), ""}},
+      {"0::/machine.slice/" + podman + "/container\n", {podman, Id(), ""}},
+      {"0::" + user + "/user.slice/" + podman + "/container\n", {podman, Id(), ""}},
+      {"0::/machine.slice/machine-libpod_pod_" + OtherId() + ".slice/" + podman + "/container\n", {podman, Id(), ""}},
+      {"0::/libpod_parent/" + OtherId() + "/libpod-" + Id() + "\n", {"", Id(), ""}},
+      {"0::/libpod_parent/" + OtherId() + "/libpod-conmon-" + Id() + "\n", {"", "", ""}},
+      // containerd alone: ctr, nerdctl
+      {"0::/default/" + Id() + "\n", {"", Id(), ""}},
+      {"0::/system.slice/nerdctl-" + Id() + ".scope\n", {"nerdctl-" + Id() + ".scope", Id(), ""}},
+      // Kubernetes with containerd
+      {Version1(pods_of_cgroupfs + Id()), {"", Id(), Uid()}},
+      {Version1(pods + containerd), {containerd, Id(), Uid()}},
+      {"0::" + pods_of_cgroupfs + Id() + "\n", {"", Id(), Uid()}},
+      {"0::" + pods + containerd + "\n", {containerd, Id(), Uid()}},
+      {"0::" + pods + containerd + "/init.scope\n", {"init.scope", Id(), Uid()}},
+      {"0::/system.slice/containerd.service/" + pod + ":cri-containerd:" + Id() + "\n",
+       {"containerd.service", Id(), Uid()}},
+      // Kubernetes with CRI-O
+      {Version1(pods_of_cgroupfs + "crio-" + Id()), {"", Id(), Uid()}},
+      {Version1(pods + crio), {crio, Id(), Uid()}},
+      {"0::" + pods_of_cgroupfs + "crio-" + Id() + "\n", {"", Id(), Uid()}},
+      {"0::" + pods + crio + "/container\n", {crio, Id(), Uid()}},
+      // Kubernetes in docker (kind), seen from its host
+      {"0::/system.slice/" + node + "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-" +
+           pod + "/" + containerd + "\n",
+       {containerd, Id(), Uid()}},
+      {Version1("/docker/" + OtherId() + "/kubelet" + pods_of_cgroupfs + Id()), {"", Id(), Uid()}},
+      // none
+      {"0::/system.slice/redis-server.service\n", {"redis-server.service", "", ""}},
+      {Version1("/system.slice/redis-server.service"), {"redis-server.service", "", ""}},
+      {"0::/\n", {"", "", ""}},
+      {"", {"", "", ""}},
+  };
+  const test::FixtureTree tree;
+  for (const RuntimeCase& c : cases) {
+    tree.WriteFile("42/cgroup", c.text);
+    const auto cgroups = ReadCgroups(Root(tree.path()), 42);
+    ASSERT_TRUE(cgroups) << cgroups.error().ToString();
+    const CgroupNames names = ParseCgroupPath(cgroups->NamingPath());
+    EXPECT_EQ(names.unit, c.names.unit) << c.text;
+    EXPECT_EQ(names.container_id, c.names.container_id) << c.text;
+    EXPECT_EQ(names.pod_uid, c.names.pod_uid) << c.text;
+  }
+}
+
 }  // namespace
 }  // namespace cow::procfs

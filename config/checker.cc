@@ -1,0 +1,135 @@
+#include "config/checker.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "config/hint.h"
+
+namespace cow::config {
+namespace {
+
+std::string Child(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
+
+std::string Prefix(const std::string& path) { return path.empty() ? "" : path + ": "; }
+
+}  // namespace
+
+std::string Describe(const YAML::Node& node) {
+  switch (node.Type()) {
+    case YAML::NodeType::Scalar:
+      return Quoted(node.Scalar());
+    case YAML::NodeType::Sequence:
+      return "a list";
+    case YAML::NodeType::Map:
+      return "a map";
+    default:
+      return "nothing";
+  }
+}
+
+bool IsQuotedScalar(const YAML::Node& node) { return node.Tag() == "!"; }
+
+void Checker::Add(const YAML::Node& value, std::string message) {
+  Add(value.IsNull() ? last_key_ : value.Mark(), std::move(message));
+}
+
+void Checker::Add(const YAML::Mark& mark, std::string message) {
+  const bool known = !mark.is_null();
+  errors_.push_back({file_, known ? mark.line + 1 : 1, known ? mark.column + 1 : 1, std::move(message)});
+}
+
+void Checker::ReadMap(const YAML::Node& node, const std::string& path, const std::vector<Key>& keys,
+                      const std::string& what) {
+  if (node.IsNull()) return;
+  if (!node.IsMap()) {
+    Add(node, (path.empty() ? "the file" : path) + ": expected a map of keys, got " + Describe(node));
+    return;
+  }
+  std::map<std::string, YAML::Mark> seen;
+  for (const auto& entry : node) {
+    const YAML::Node& key = entry.first;
+    if (!key.IsScalar()) {
+      Add(key.Mark(), Prefix(path) + "a key must be a plain name, got " + Describe(key));
+      continue;
+    }
+    const std::string& name = key.Scalar();
+    const auto [first, is_new] = seen.emplace(name, key.Mark());
+    if (!is_new) {
+      Add(key.Mark(), Prefix(path) + "duplicate key " + Quoted(name) + ", first given in line " +
+                          std::to_string(first->second.line + 1));
+      continue;
+    }
+    const auto found = std::find_if(keys.begin(), keys.end(), [&](const Key& k) { return k.name == name; });
+    if (found == keys.end()) {
+      std::vector<std::string> valid;
+      valid.reserve(keys.size());
+      for (const Key& k : keys) valid.push_back(k.name);
+      Add(key.Mark(), Prefix(path) + "unknown " + what + " " + Quoted(name) + "; " + Hint(name, valid));
+      continue;
+    }
+    last_key_ = key.Mark();
+    found->read(entry.second, Child(path, name));
+  }
+}
+
+void Checker::ReadList(const YAML::Node& node, const std::string& path, const std::string& what,
+                       const std::function<void(const YAML::Node& entry, const std::string& path)>& read) {
+  if (node.IsNull()) return;
+  if (!node.IsSequence()) {
+    Add(node, path + ": expected a list of " + what + ", got " + Describe(node));
+    return;
+  }
+  size_t number = 0;
+  for (const auto& entry : node) read(entry, path + "[" + std::to_string(number++) + "]");
+}
+
+Checker::Key Checker::Count(std::string name, size_t low, size_t high, size_t& target) {
+  return {std::move(name), [this, low, high, &target](const YAML::Node& value, const std::string& path) {
+            if (!value.IsScalar() || IsQuotedScalar(value)) {
+              Add(value, path + ": expected a whole number, got " +
+                             (value.IsScalar() ? "the text " + Describe(value) : Describe(value)));
+              return;
+            }
+            const auto parsed = ParseInteger(value.Scalar());
+            if (!parsed) {
+              Add(value, path + ": " + parsed.error());
+            } else if (*parsed < low || *parsed > high) {
+              Add(value, path + ": " + Describe(value) + " is out of range: it must be from " + std::to_string(low) +
+                             " to " + std::to_string(high));
+            } else {
+              target = *parsed;
+            }
+          }};
+}
+
+Checker::Key Checker::Collector(const KnownCollector& known, std::map<std::string, CollectorConfig>& target) {
+  return {known.name, [this, &known, &target](const YAML::Node& value, const std::string& path) {
+            if (value.IsMap()) {
+              CollectorConfig& collector = target[known.name];
+              std::vector<Key> options;
+              for (const KnownOption& option : known.options) options.push_back(Option(option, collector.options));
+              ReadMap(value, path, options, "option");
+              return;
+            }
+            const std::string text = value.IsScalar() && !IsQuotedScalar(value) ? value.Scalar() : "";
+            if (text != "true" && text != "false") {
+              Add(value, path + ": expected true, false or a map of options, got " + Describe(value));
+              return;
+            }
+            target[known.name].enabled = text == "true";
+          }};
+}
+
+Checker::Key Checker::Option(const KnownOption& known, std::map<std::string, std::string>& target) {
+  return {known.name, [this, &known, &target](const YAML::Node& value, const std::string& path) {
+            if (!value.IsScalar()) {
+              Add(value, path + ": expected a single value, got " + Describe(value));
+            } else if (const auto problem = known.problem(value.Scalar())) {
+              Add(value, path + ": " + *problem);
+            } else {
+              target[known.name] = value.Scalar();
+            }
+          }};
+}
+
+}  // namespace cow::config

@@ -1,0 +1,78 @@
+// Walks the nodes of one YAML document into plain values and collects what is wrong, each with its place. Not
+// thread-safe.
+#pragma once
+
+#include <yaml-cpp/yaml.h>
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "config/config.h"
+
+namespace cow::config {
+
+// The node in a few words: for errors.
+std::string Describe(const YAML::Node& node);
+
+// Written in quotes: a text, whatever it looks like.
+bool IsQuotedScalar(const YAML::Node& node);
+
+class Checker {
+ public:
+  Checker(const std::string& file, std::vector<ConfigError>& errors) : file_(file), errors_(errors) {}
+
+  struct Key {
+    std::string name;
+    std::function<void(const YAML::Node& value, const std::string& path)> read;
+  };
+
+  // At a value; one that is missing has no place of its own, so its key's counts.
+  void Add(const YAML::Node& value, std::string message);
+  void Add(const YAML::Mark& mark, std::string message);
+
+  // A map whose keys are all among `keys`, each at most once. An empty section is one with defaults.
+  void ReadMap(const YAML::Node& node, const std::string& path, const std::vector<Key>& keys,
+               const std::string& what = "key");
+
+  // Each entry of a list, which may be empty. `what`: what it is a list of, for errors.
+  void ReadList(const YAML::Node& node, const std::string& path, const std::string& what,
+                const std::function<void(const YAML::Node& entry, const std::string& path)>& read);
+
+  // A key whose value `parse` understands.
+  template <class Parse, class T>
+  Key Value(std::string name, const char* expected, Parse parse, T& target) {
+    return {std::move(name), [this, expected, parse, &target](const YAML::Node& value, const std::string& path) {
+              constexpr bool kIsNumber = std::is_same_v<decltype(parse), decltype(&ParseMaxCpu)>;
+              if (!value.IsScalar() || (kIsNumber && IsQuotedScalar(value))) {
+                Add(value, path + ": expected " + expected + ", got " +
+                               (value.IsScalar() ? "the text " + Describe(value) : Describe(value)));
+                return;
+              }
+              const auto parsed = parse(value.Scalar());
+              if (parsed) {
+                target = *parsed;
+              } else {
+                Add(value, path + ": " + parsed.error());
+              }
+            }};
+  }
+
+  // A whole number from `low` to `high`.
+  Key Count(std::string name, size_t low, size_t high, size_t& target);
+
+  Key Collector(const KnownCollector& known, std::map<std::string, CollectorConfig>& target);
+
+ private:
+  Key Option(const KnownOption& known, std::map<std::string, std::string>& target);
+
+  const std::string& file_;
+  std::vector<ConfigError>& errors_;
+  YAML::Mark last_key_;
+};
+
+}  // namespace cow::config

@@ -1,0 +1,179 @@
+#include "config/groups.h"
+
+#include <re2/re2.h>
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "config/hint.h"
+
+namespace cow::config {
+namespace {
+
+constexpr size_t kMaxCommBytes = 15;  // the kernel cuts the rest
+
+using Names = std::vector<std::string>;
+// What is wrong with an entry of a list; empty if nothing is.
+using Problem = std::optional<std::string>;
+
+Problem ProblemOfComm(const std::string& comm) {
+  if (comm.size() <= kMaxCommBytes) return std::nullopt;
+  return Quoted(comm) + " can't match, a process' name has at most 15 bytes; did you mean " +
+         Quoted(comm.substr(0, kMaxCommBytes)) + "?";
+}
+
+Problem ProblemOfExe(const std::string& exe) {
+  const bool is_path = exe.find('/') != std::string::npos;
+  if (!is_path || (exe.front() == '/' && exe.back() != '/')) return std::nullopt;
+  return Quoted(exe) + " can't match: expected an absolute path or a base name";
+}
+
+Problem ProblemOfContainerId(const std::string& id) {
+  constexpr size_t kMaxDigits = 64;
+  const bool is_hexadecimal =
+      std::all_of(id.begin(), id.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+  if (is_hexadecimal && id.size() <= kMaxDigits) return std::nullopt;
+  return Quoted(id) + " can't match: expected up to 64 digits of 0-9a-f";
+}
+
+Problem NoProblem(const std::string& /*text*/) { return std::nullopt; }
+
+// Reads the entries of one list at a time.
+class EntryReader {
+ public:
+  EntryReader(Checker& checker, GroupConfig& group) : checker_(checker), group_(group) {}
+
+  void Read(const YAML::Node& entry, const std::string& path) {
+    checker_.ReadMap(
+        entry, path,
+        {NameKey(), List("comm", "names", &ProblemOfComm, group_.comm),
+         List("exe", "paths or base names", &ProblemOfExe, group_.exe),
+         Expressions("cmdline", group_.cmdline, &captured_), List("user", "names or numbers", &NoProblem, group_.user),
+         Expressions("cgroup", group_.cgroup, nullptr), List("unit", "names of units", &NoProblem, group_.unit),
+         List("container_id", "prefixes", &ProblemOfContainerId, group_.container_id)},
+        "key");
+    if (entry.IsNull() || (entry.IsMap() && AsksNothing())) {
+      checker_.Add(entry.Mark(),
+                   path +
+                       ": nothing to match by: expected at least one of comm, exe, cmdline, user, cgroup, unit, "
+                       "container_id (default_group names all others)");
+    }
+    if (name_mark_ && captures_known_) CheckMatches(path);
+  }
+
+ private:
+  bool AsksNothing() const { return asked_ == 0; }
+
+  Checker::Key NameKey() {
+    return {"name", [this](const YAML::Node& value, const std::string& path) {
+              if (!value.IsScalar()) {
+                checker_.Add(value,
+                             path + ": expected a name such as \"redis-{{.Matches.port}}\", got " + Describe(value));
+                return;
+              }
+              auto name = ParseNameTemplate(value.Scalar());
+              if (!name) {
+                checker_.Add(value, path + ": " + name.error());
+                return;
+              }
+              group_.name = std::move(*name);
+              name_mark_ = value.Mark();
+            }};
+  }
+
+  template <class Check>
+  Checker::Key List(std::string name, std::string what, Check problem, Names& target) {
+    return {std::move(name),
+            [this, what = std::move(what), problem, &target](const YAML::Node& value, const std::string& path) {
+              if (!value.IsNull() && !(value.IsSequence() && value.size() == 0)) ++asked_;
+              checker_.ReadList(value, path, what, [&](const YAML::Node& entry, const std::string& entry_path) {
+                ReadEntry(entry, entry_path, problem, target);
+              });
+            }};
+  }
+
+  template <class Check>
+  void ReadEntry(const YAML::Node& entry, const std::string& path, const Check& problem, Names& target) {
+    if (!entry.IsScalar() || entry.Scalar().empty()) {
+      checker_.Add(entry, path + ": expected a text, got " + Describe(entry));
+    } else if (const Problem found = problem(entry.Scalar())) {
+      checker_.Add(entry, path + ": " + *found);
+    } else {
+      target.push_back(entry.Scalar());
+    }
+  }
+
+  Checker::Key Expressions(std::string name, Names& target, Names* captured) {
+    const auto problem = [this, captured](const std::string& text) -> Problem {
+      const re2::RE2 expression(text, re2::RE2::Quiet);
+      if (!expression.ok()) {
+        if (captured != nullptr) captures_known_ = false;
+        return "bad regular expression " + Quoted(text) + ": " + expression.error();
+      }
+      if (captured == nullptr) return std::nullopt;
+      for (const auto& [group, number] : expression.NamedCapturingGroups()) captured->push_back(group);
+      return std::nullopt;
+    };
+    return List(std::move(name), "regular expressions", problem, target);
+  }
+
+  void CheckMatches(const std::string& path) {
+    for (const NamePart& part : group_.name.parts) {
+      if (part.variable != NameVariable::kMatch) continue;
+      if (std::find(captured_.begin(), captured_.end(), part.text) != captured_.end()) continue;
+      const std::string hint =
+          captured_.empty() ? "none has a capture group, which is written (?P<NAME>...)" : Hint(part.text, captured_);
+      checker_.Add(*name_mark_, path + ".name: no cmdline of this entry captures " + Quoted(part.text) + "; " + hint);
+    }
+  }
+
+  Checker& checker_;
+  GroupConfig& group_;
+  std::optional<YAML::Mark> name_mark_;
+  Names captured_;  // by the regular expressions of cmdline
+  bool captures_known_ = true;
+  size_t asked_ = 0;  // keys to match by
+};
+
+}  // namespace
+
+Checker::Key GroupsKey(Checker& checker, std::vector<GroupConfig>& target) {
+  return {"groups", [&checker, &target](const YAML::Node& value, const std::string& path) {
+            checker.ReadList(value, path, "maps", [&](const YAML::Node& entry, const std::string& entry_path) {
+              GroupConfig group;
+              group.name = DefaultEntryName();
+              EntryReader(checker, group).Read(entry, entry_path);
+              target.push_back(std::move(group));
+            });
+          }};
+}
+
+Checker::Key DefaultGroupKey(Checker& checker, std::optional<NameTemplate>& target) {
+  return {"default_group", [&checker, &target](const YAML::Node& value, const std::string& path) {
+            if (!value.IsScalar()) {
+              checker.Add(value, path + ": expected a name such as \"{{.Comm}}\", or drop, got " + Describe(value));
+              return;
+            }
+            if (value.Scalar() == "drop") {
+              target.reset();
+              return;
+            }
+            auto name = ParseNameTemplate(value.Scalar());
+            if (!name) {
+              checker.Add(value, path + ": " + name.error());
+              return;
+            }
+            const bool has_match = std::any_of(name->parts.begin(), name->parts.end(), [](const NamePart& part) {
+              return part.variable == NameVariable::kMatch;
+            });
+            if (has_match) {
+              checker.Add(value, path + ": there is no cmdline that .Matches could be taken from");
+            } else {
+              target = std::move(*name);
+            }
+          }};
+}
+
+}  // namespace cow::config

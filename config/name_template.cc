@@ -1,0 +1,71 @@
+#include "config/name_template.h"
+
+#include <array>
+#include <utility>
+
+#include "config/hint.h"
+
+namespace cow::config {
+namespace {
+
+constexpr std::string_view kOpen = "{{";
+constexpr std::string_view kClose = "}}";
+constexpr std::string_view kMatches = ".Matches.";
+
+constexpr std::array<std::pair<std::string_view, NameVariable>, 6> kVariables{
+    {{".Comm", NameVariable::kComm},
+     {".ExeBase", NameVariable::kExeBase},
+     {".Username", NameVariable::kUsername},
+     {".Unit", NameVariable::kUnit},
+     {".ContainerID", NameVariable::kContainerId},
+     {".PodUID", NameVariable::kPodUid}}};
+
+std::string_view TrimSpaces(std::string_view text) {
+  while (text.starts_with(' ')) text.remove_prefix(1);
+  while (text.ends_with(' ')) text.remove_suffix(1);
+  return text;
+}
+
+Parsed<NamePart> ParseVariable(std::string_view name) {
+  for (const auto& [known, variable] : kVariables) {
+    if (name == known) return NamePart{variable, ""};
+  }
+  if (name.starts_with(kMatches) && name.size() > kMatches.size()) {
+    return NamePart{NameVariable::kMatch, std::string(name.substr(kMatches.size()))};
+  }
+  std::vector<std::string> valid;
+  valid.reserve(kVariables.size() + 1);
+  for (const auto& [known, variable] : kVariables) valid.emplace_back(known);
+  valid.push_back(std::string(kMatches) + "NAME");
+  return tl::unexpected("unknown variable " + Quoted(name) + "; " + Hint(name, valid));
+}
+
+NameTemplate OfOneVariable(std::string text, NameVariable variable) {
+  return {std::move(text), {NamePart{variable, ""}}};
+}
+
+}  // namespace
+
+Parsed<NameTemplate> ParseNameTemplate(std::string_view text) {
+  NameTemplate result;
+  result.text = text;
+  if (text.empty()) return tl::unexpected(std::string("a name can't be empty"));
+  while (!text.empty()) {
+    const size_t open = text.find(kOpen);
+    if (open != 0) result.parts.push_back({std::nullopt, std::string(text.substr(0, open))});
+    if (open == std::string_view::npos) break;
+    text.remove_prefix(open + kOpen.size());
+    const size_t close = text.find(kClose);
+    if (close == std::string_view::npos) return tl::unexpected("no }} behind the {{ in " + Quoted(result.text));
+    auto part = ParseVariable(TrimSpaces(text.substr(0, close)));
+    if (!part) return tl::unexpected(part.error());
+    result.parts.push_back(std::move(*part));
+    text.remove_prefix(close + kClose.size());
+  }
+  return result;
+}
+
+NameTemplate DefaultGroupName() { return OfOneVariable("{{.Comm}}", NameVariable::kComm); }
+NameTemplate DefaultEntryName() { return OfOneVariable("{{.ExeBase}}", NameVariable::kExeBase); }
+
+}  // namespace cow::config

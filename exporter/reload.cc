@@ -1,0 +1,61 @@
+#include "exporter/reload.h"
+
+#include <chrono>
+#include <utility>
+
+#include "config/config.h"
+#include "config/to_yaml.h"
+
+namespace cow::exporter {
+
+Reloader::Reloader(const CommandLine& command_line, std::vector<collectors::CollectorInfo> available,
+                   const Settings& in_force, ScanLoop& loop, SelfMetrics& self_metrics, Log& log)
+    : command_line_(command_line),
+      available_(std::move(available)),
+      loop_(loop),
+      self_metrics_(self_metrics),
+      log_(log),
+      yaml_(config::ToYaml(in_force.config)) {}
+
+std::optional<std::string> Reloader::Reload() {
+  const std::lock_guard reloading(reloading_);
+  std::optional<std::string> problem = Apply();
+  self_metrics_.NoteReload(!problem, std::chrono::system_clock::now());
+  loop_.Refresh();
+  if (problem) {
+    log_.Error("configuration not reloaded, the one before stays in force", {{"file", command_line_.config_file}});
+  } else {
+    log_.Info("configuration reloaded", {{"file", command_line_.config_file}});
+  }
+  return problem;
+}
+
+std::optional<std::string> Reloader::Apply() {
+  config::LoadResult loaded;
+  if (!command_line_.config_file.empty()) {
+    loaded = config::LoadConfig(command_line_.config_file, KnownCollectors(available_));
+  }
+  std::string problems;
+  for (const config::ConfigError& error : loaded.errors) {
+    log_.Error("bad configuration", {{"error", error.ToString()}});
+    problems += error.ToString() + "\n";
+  }
+  if (!problems.empty()) return problems;
+  const Settings settings = MakeSettings(command_line_, loaded.config, available_);
+  std::string yaml = config::ToYaml(settings.config);
+  if (yaml == Yaml()) return std::nullopt;
+  if (const auto problem = loop_.Reconfigure(settings.engine, settings.scan)) {
+    log_.Error("bad configuration", {{"error", *problem}});
+    return *problem + "\n";
+  }
+  const std::lock_guard lock(mutex_);
+  yaml_ = std::move(yaml);
+  return std::nullopt;
+}
+
+std::string Reloader::Yaml() const {
+  const std::lock_guard lock(mutex_);
+  return yaml_;
+}
+
+}  // namespace cow::exporter

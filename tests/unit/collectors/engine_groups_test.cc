@@ -1,0 +1,369 @@
+// Groups by rules, and new options between passes, on a made-up host.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "collectors/collector.h"
+#include "collectors/engine.h"
+#include "tests/support/fixture_process.h"
+
+namespace cow::collectors {
+namespace {
+
+using Kind = GroupNamePart::Kind;
+using Labels = std::map<std::string, std::string>;
+
+constexpr uint64_t kHeap = 0x10000000;
+constexpr double kPage = 4096;
+
+GroupName Fixed(std::string name) { return {{Kind::kText, std::move(name)}}; }
+
+class Control : public PassControl {
+ public:
+  explicit Control(bool go_on = true) : go_on_(go_on) {}
+  bool Continue() override { return go_on_; }
+
+ private:
+  bool go_on_;
+};
+
+class EngineGroupsTest : public testing::Test {
+ protected:
+  EngineGroupsTest() {
+    options_.collectors = {"cow", "faults", "sharing"};
+    options_.full_every = std::chrono::hours(1);
+    host_.tree().WriteFile("proc/vmstat", "pswpin 0\npswpout 0\nthp_collapse_alloc 0\n");
+  }
+
+  void Start() {
+    host_.Sync();
+    engine_ = std::make_unique<Engine>(host_.Root(), options_);
+  }
+  void Pass() {
+    host_.Sync();
+    Control control;
+    ASSERT_TRUE(engine_->RunPass(control));
+    families_ = engine_->Collect();
+  }
+  void AbandonPass() {
+    host_.Sync();
+    Control control(false);
+    ASSERT_FALSE(engine_->RunPass(control));
+  }
+  void Reconfigure() { engine_->Reconfigure(options_); }
+
+  std::optional<double> Value(const std::string& name, const Labels& labels) const {
+    for (const prometheus::MetricFamily& family : families_) {
+      if (family.name != name) continue;
+      for (const prometheus::ClientMetric& metric : family.metric) {
+        Labels found;
+        for (const auto& label : metric.label) found[label.name] = label.value;
+        if (found != labels) continue;
+        return family.type == prometheus::MetricType::Counter ? metric.counter.value : metric.gauge.value;
+      }
+    }
+    return std::nullopt;
+  }
+  std::optional<double> Processes(const std::string& group) const { return Value("cow_processes", {{"group", group}}); }
+  std::optional<double> Faults(const std::string& group) const {
+    return Value("cow_minor_faults_total", {{"group", group}});
+  }
+  std::optional<double> ChildBreaks(const std::string& group) const {
+    return Value("cow_breaks_total", {{"group", group}, {"side", "child"}});
+  }
+  std::optional<double> ExposurePages(const std::string& group) const {
+    const auto bytes = Value("cow_exposure_bytes", {{"group", group}});
+    return bytes ? std::optional(*bytes / kPage) : std::nullopt;
+  }
+  GroupRule& AddRule(GroupName name) {
+    options_.groups.rules.emplace_back().name = std::move(name);
+    return options_.groups.rules.back();
+  }
+  // A parent with eight pages of heap, shared with a child that is there from the start.
+  void AddPair() {
+    host_.Add(100).MapPages(kHeap, 8, 1000, "[heap]");
+    host_.Fork(100, 101);
+  }
+  void BreakOne(uint64_t page, uint64_t frame) {
+    host_.At(101).SetPage(kHeap + page * static_cast<uint64_t>(kPage), frame);
+    ++host_.At(101).minor_faults;
+  }
+
+  test::FixtureHost host_;
+  EngineOptions options_;
+  std::unique_ptr<Engine> engine_;
+  std::vector<prometheus::MetricFamily> families_;
+};
+
+TEST_F(EngineGroupsTest, RulesAreAskedOfTheRoot) {
+  AddPair();
+  host_.At(100).command_line = std::string("app\0--port\0007001\0\0\0", 18);
+  host_.At(100).uid = 4242;
+  host_.At(100).cgroup = "0::/system.slice/app.service\n";
+  host_.At(101).comm = "worker";
+  GroupRule& rule = AddRule(
+      {{Kind::kMatch, "port"}, {Kind::kText, "/"}, {Kind::kUsername, ""}, {Kind::kText, "/"}, {Kind::kUnit, ""}});
+  rule.comm = {"app"};
+  rule.exe = {"/usr/bin/app"};
+  rule.cmdline = {R"(^app --port (?P<port>\d+)$)"};
+  rule.user = {"4242"};
+  rule.cgroup = {"^/system"};
+  rule.unit = {"app.service"};
+  Start();
+  Pass();
+  EXPECT_EQ(Processes("7001/4242/app.service"), 2);
+  EXPECT_EQ(Processes("app"), std::nullopt);
+}
+
+TEST_F(EngineGroupsTest, JudgedAgainAfterExecAndRename) {
+  host_.Add(100).MapPages(kHeap, 1, 1000);
+  AddRule(Fixed("second")).exe = {"second"};
+  AddRule(Fixed("renamed")).comm = {"other"};
+  Start();
+  Pass();
+  EXPECT_EQ(Processes("app"), 1);
+  EXPECT_EQ(Processes("second"), 0);
+  host_.Exec(100, 0x900000).exe = "/bin/second";
+  Pass();
+  EXPECT_EQ(Processes("second"), 1);
+  EXPECT_EQ(Processes("app"), 0);
+  host_.At(100).comm = "other";
+  host_.At(100).exe = "/bin/third";  // not read again: it is the same program
+  Pass();
+  EXPECT_EQ(Processes("second"), 1);
+}
+
+TEST_F(EngineGroupsTest, GroupWithoutProcessIsExported) {
+  AddPair();
+  AddRule(Fixed("none")).comm = {"nothing"};
+  AddRule({{Kind::kText, "x-"}, {Kind::kComm, ""}}).comm = {"nothing"};
+  Start();
+  Pass();
+  EXPECT_EQ(Processes("none"), 0);
+  EXPECT_EQ(ChildBreaks("none"), 0);
+  EXPECT_EQ(
+      Value("cow_group_info", {{"group", "none"}, {"unit", ""}, {"container_id", ""}, {"pod_uid", ""}, {"exe", ""}}),
+      1);
+  EXPECT_EQ(Processes("x-nothing"), std::nullopt);
+}
+
+TEST_F(EngineGroupsTest, DroppedFamiliesAreNotReadNorExported) {
+  AddPair();
+  host_.Add(200).MapPages(kHeap, 4, 2000);
+  host_.At(200).comm = "kept";
+  host_.At(200).layout = 0x800000;
+  options_.groups.default_name.reset();
+  AddRule(Fixed("kept")).comm = {"kept"};
+  Start();
+  Pass();
+  EXPECT_EQ(Processes("kept"), 1);
+  EXPECT_EQ(Processes("app"), std::nullopt);
+  EXPECT_EQ(ExposurePages("kept"), 0);
+  const auto pages = Value("cow_scan_pages_total", {});
+  EXPECT_EQ(Value("cow_ledger_bytes", {}), 0);
+  BreakOne(0, 3000);
+  Pass();
+  EXPECT_EQ(Value("cow_scan_pages_total", {}), pages);
+  host_.Fork(100, 102, 300);
+  Pass();
+  host_.Exit(102);
+  Pass();
+  // Taken in again: what it did meanwhile is nobody's, what it does from now on is counted.
+  options_.groups.default_name = Fixed("rest");
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Processes("rest"), 2);
+  EXPECT_EQ(ExposurePages("rest"), 7);
+  EXPECT_EQ(ChildBreaks("rest"), 0);
+  EXPECT_EQ(Faults("rest"), 0);
+  BreakOne(1, 3001);
+  Pass();
+  EXPECT_EQ(ChildBreaks("rest"), 1);
+  EXPECT_EQ(Faults("rest"), 1);
+  // And left out again: its records go, its group is exported as it was.
+  EXPECT_GT(Value("cow_ledger_bytes", {}), 0);
+  options_.groups.default_name.reset();
+  Reconfigure();
+  Pass();
+  Pass();
+  EXPECT_EQ(Value("cow_ledger_bytes", {}), 0);
+  EXPECT_EQ(Processes("rest"), 0);
+  EXPECT_EQ(ExposurePages("rest"), 0);
+  EXPECT_EQ(ChildBreaks("rest"), 1);
+}
+
+TEST_F(EngineGroupsTest, NewRulesMoveFamiliesAndNoCount) {
+  AddPair();
+  Start();
+  Pass();
+  BreakOne(0, 3000);
+  Pass();
+  EXPECT_EQ(ChildBreaks("app"), 1);
+  AddRule(Fixed("named")).comm = {"app"};
+  Reconfigure();
+  BreakOne(1, 3001);
+  Pass();
+  EXPECT_EQ(ChildBreaks("app"), 1);
+  EXPECT_EQ(ChildBreaks("named"), 1);
+  EXPECT_EQ(Faults("app"), 1);
+  EXPECT_EQ(Faults("named"), 1);
+  EXPECT_EQ(Processes("app"), 0);
+  EXPECT_EQ(Processes("named"), 2);
+  EXPECT_EQ(ExposurePages("app"), 0);
+  EXPECT_EQ(ExposurePages("named"), 6);
+  options_.groups.rules.clear();
+  Reconfigure();
+  BreakOne(2, 3002);
+  Pass();
+  EXPECT_EQ(ChildBreaks("app"), 2);
+  EXPECT_EQ(ChildBreaks("named"), 1);
+}
+
+TEST_F(EngineGroupsTest, NewRulesAfterAnAbandonedPass) {
+  AddPair();
+  Start();
+  Pass();
+  BreakOne(0, 3000);
+  AbandonPass();
+  AddRule(Fixed("named")).comm = {"app"};
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(ChildBreaks("app"), 0);
+  EXPECT_EQ(ChildBreaks("named"), 1);
+  EXPECT_EQ(ExposurePages("named"), 7);
+}
+
+TEST_F(EngineGroupsTest, CollectorsSwitchedOffAndOnGoOn) {
+  AddPair();
+  Start();
+  Pass();
+  host_.Fork(100, 102, 300);
+  BreakOne(0, 3000);
+  Pass();
+  EXPECT_EQ(ChildBreaks("app"), 1);
+  EXPECT_EQ(Faults("app"), 1);
+  EXPECT_EQ(Value("cow_forks_total", {{"group", "app"}}), 1);
+  const auto exposure = ExposurePages("app");
+  options_.collectors = {"sharing"};
+  Reconfigure();
+  families_ = engine_->Collect();
+  EXPECT_EQ(ExposurePages("app"), exposure);
+  EXPECT_EQ(ChildBreaks("app"), std::nullopt);
+  EXPECT_EQ(Faults("app"), std::nullopt);
+  BreakOne(1, 3001);
+  Pass();
+  options_.collectors = {"faults", "thp", "cow", "sharing"};
+  Reconfigure();
+  families_ = engine_->Collect();
+  EXPECT_EQ(ExposurePages("app"), *exposure - 1);
+  EXPECT_EQ(ChildBreaks("app"), std::nullopt);  // its sums are not whole before a pass
+  AbandonPass();
+  families_ = engine_->Collect();
+  EXPECT_EQ(ChildBreaks("app"), std::nullopt);
+  Pass();
+  EXPECT_EQ(ChildBreaks("app"), 1);  // what happened while it was off is not counted
+  EXPECT_EQ(Faults("app"), 1);
+  EXPECT_EQ(Value("cow_forks_total", {{"group", "app"}}), 1);
+  EXPECT_EQ(Value("cow_unresolved_bytes", {{"group", "app"}}), 0);
+  EXPECT_EQ(ExposurePages("app"), *exposure - 1);
+  BreakOne(2, 3002);
+  host_.Fork(100, 103, 400);
+  Pass();
+  EXPECT_EQ(ChildBreaks("app"), 2);
+  EXPECT_EQ(Faults("app"), 2);
+  EXPECT_EQ(Value("cow_forks_total", {{"group", "app"}}), 2);
+}
+
+TEST_F(EngineGroupsTest, NewCollectorIsShownWhatHasNotChanged) {
+  AddPair();
+  options_.collectors = {"cow"};
+  Start();
+  Pass();
+  options_.collectors = {"sharing", "cow"};
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(ExposurePages("app"), 8);
+  EXPECT_EQ(Value("cow_footprint_bytes", {{"group", "app"}}), 8 * kPage);
+}
+
+TEST_F(EngineGroupsTest, BadOptionsChangeNothing) {
+  AddPair();
+  Start();
+  Pass();
+  EngineOptions bad = options_;
+  bad.collectors = {"nonsense"};
+  EXPECT_THROW(engine_->Reconfigure(bad), std::invalid_argument);
+  bad = options_;
+  bad.groups.rules.emplace_back().cmdline = {"("};
+  EXPECT_THROW(engine_->Reconfigure(bad), std::invalid_argument);
+  BreakOne(0, 3000);
+  Pass();
+  EXPECT_EQ(ChildBreaks("app"), 1);
+}
+
+TEST_F(EngineGroupsTest, LimitsChange) {
+  AddPair();
+  for (pid_t pid = 200; pid < 203; ++pid) {
+    test::FixtureProcess& process = host_.Add(pid);
+    process.comm = "p" + std::to_string(pid);
+    process.layout = 0x1000000 * static_cast<uint64_t>(pid);
+  }
+  options_.threads = 1;
+  Start();
+  Pass();
+  EXPECT_EQ(Processes("p202"), 1);
+  options_.max_groups = 2;
+  options_.label_value_length = 3;
+  options_.threads = 3;
+  options_.max_processes = 5;
+  options_.ledger_bytes = 0;
+  Reconfigure();
+  BreakOne(0, 3000);
+  host_.Add(300).layout = 0x7000000;
+  Pass();
+  EXPECT_EQ(Processes("app"), 2);
+  EXPECT_EQ(Processes("p202"), std::nullopt);
+  EXPECT_EQ(Value("cow_unread_processes", {{"group", "_other"}, {"reason", "budget"}}), 1);
+  EXPECT_EQ(ChildBreaks("app"), 1);
+  options_.threads = 1;
+  options_.max_groups = 10;
+  options_.max_processes = 100;
+  Reconfigure();
+  BreakOne(1, 3001);
+  Pass();
+  EXPECT_EQ(ChildBreaks("app"), 2);
+  EXPECT_EQ(Processes("app"), 3);
+  EXPECT_EQ(Processes("p20"), 3);
+  EXPECT_GE(engine_->HelperCpuTime().count(), 0);
+}
+
+TEST_F(EngineGroupsTest, WhatCantBeReadIsToldOnce) {
+  AddPair();
+  AddRule(Fixed("a")).cmdline = {"x"};
+  Start();
+  host_.tree().Remove("proc/100/cmdline");
+  host_.tree().MakeDirectory("proc/100/cmdline");
+  Control control;
+  ASSERT_TRUE(engine_->RunPass(control));
+  families_ = engine_->Collect();
+  EXPECT_EQ(Processes("app"), 2);
+  EXPECT_EQ(Value("cow_group_keys_unread_total", {{"key", "cmdline"}}), 1);
+  const std::vector<ModeNotice> notices = engine_->TakeNotices();
+  const auto told = std::find_if(notices.begin(), notices.end(), [](const ModeNotice& n) { return n.mode.empty(); });
+  ASSERT_NE(told, notices.end());
+  EXPECT_EQ(told->group, "app");
+  EXPECT_EQ(told->pid, 100);
+  Reconfigure();
+  EXPECT_TRUE(engine_->TakeNotices().empty());
+}
+
+}  // namespace
+}  // namespace cow::collectors
