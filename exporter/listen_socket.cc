@@ -95,6 +95,7 @@ ListenSocket::~ListenSocket() {
 ListenSocket::ListenSocket(ListenSocket&& other) noexcept
     : fd_(other.Release()),
       address_(std::move(other.address_)),
+      is_unix_(other.is_unix_),
       path_(std::exchange(other.path_, {})),
       device_(other.device_),
       inode_(other.inode_) {}
@@ -102,6 +103,7 @@ ListenSocket::ListenSocket(ListenSocket&& other) noexcept
 int ListenSocket::Release() { return std::exchange(fd_, -1); }
 
 void ListenSocket::ListenUnix(const std::string& path) {
+  is_unix_ = true;
   RemoveStaleSocket(path, address_);
   fd_ = OpenSocket(AF_UNIX);
   const sockaddr_un address = UnixAddress(path);

@@ -27,6 +27,7 @@ class ListenSocket {
   int Release();
   // As bound: with the chosen port.
   [[nodiscard]] const std::string& Address() const { return address_; }
+  [[nodiscard]] bool IsUnix() const { return is_unix_; }
 
  private:
   void ListenUnix(const std::string& path);
@@ -34,7 +35,8 @@ class ListenSocket {
 
   int fd_ = -1;
   std::string address_;
-  std::string path_;  // empty: not a unix socket
+  bool is_unix_ = false;
+  std::string path_;  // of the file that was made here; empty: none
   dev_t device_ = 0;
   ino_t inode_ = 0;
 };

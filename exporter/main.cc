@@ -53,8 +53,14 @@ void Serve(const CommandLine& command_line, const Settings& settings, const Self
   options.telemetry_path = command_line.telemetry_path;
   options.max_requests = command_line.max_requests;
   options.version = kVersion;
-  Server server(options, {[&loop](auto deadline) { return loop.Scrape(deadline); }, [&loop] { return loop.Ready(); }},
-                log);
+  for (const collectors::CollectorInfo& info : collectors::AvailableCollectors()) {
+    options.collectors.push_back(info.name);
+  }
+  ServerCallbacks callbacks;
+  callbacks.scrape = [&loop](auto deadline) { return loop.Scrape(deadline); };
+  callbacks.latest = [&loop] { return loop.Latest(); };
+  callbacks.ready = [&loop] { return loop.Ready(); };
+  Server server(std::move(options), std::move(callbacks), log);
   log.Info("starting", {{"version", kVersion}});
   loop.Start();
   for (ListenSocket& socket : sockets) server.Listen(std::move(socket));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <ctime>
 #include <exception>
+#include <string_view>
 #include <utility>
 
 #include "exporter/text_format.h"
@@ -162,14 +163,18 @@ void ScanLoop::PublishPass() {
 }
 
 void ScanLoop::Publish() {
-  std::vector<prometheus::MetricFamily> families = runner_->Collect();
-  add_self_metrics_(statistics_, families);
-  RenderedText rendered = RenderText(std::move(families));
-  for (const std::string& problem : rendered.problems) {
+  std::vector<collectors::CollectedFamilies> collected = runner_->Collect();
+  std::vector<std::string_view> names;
+  for (const collectors::CollectedFamilies& made : collected) {
+    if (!made.collector.empty()) names.push_back(made.collector);
+  }
+  add_self_metrics_(statistics_, collected.emplace_back().families);
+  PreparedFamilies prepared = PrepareFamilies(std::move(collected));
+  for (const std::string& problem : prepared.problems) {
     if (reported_problems_.insert(problem).second) log_.Error("metrics left out", {{"problem", problem}});
   }
-  snapshots_.Publish(
-      std::make_shared<const Snapshot>(Snapshot{std::chrono::system_clock::now(), std::move(rendered.text)}));
+  snapshots_.Publish(std::make_shared<const Snapshot>(std::chrono::system_clock::now(), std::move(prepared.families),
+                                                      std::move(names)));
 }
 
 bool ScanLoop::ContinuePass() {

@@ -74,6 +74,9 @@ class ScanLoop {
   // Whether the values of a whole pass are there; always at interval 0, where a scrape makes them.
   [[nodiscard]] bool Ready() const { return !Periodic() || passed_once_.load(); }
 
+  // The latest snapshot, as it is.
+  [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const { return snapshots_.Latest(); }
+
   // The latest snapshot; at interval 0 that of a pass which started after this call, unless `deadline` or Stop come
   // first.
   std::shared_ptr<const Snapshot> Scrape(std::optional<Clock::time_point> deadline);

@@ -1,8 +1,8 @@
-// The HTTP server: the telemetry path, a landing page, health and readiness. libmicrohttpd, one thread per connection,
-// with a limit of connections and a timeout for silent ones, so that no client can hold up another.
+// The HTTP server: a table of paths with their methods and handlers. libmicrohttpd, one thread per connection, with a
+// limit of connections and timeouts for clients that are silent or slow, so that none can hold up another.
 //
-// Paths match byte by byte as they were sent. GET and HEAD are answered; another method on a known path is 405, an
-// unknown path is 404. More than `max_requests` telemetry requests at a time are answered 503.
+// Paths match byte by byte as they were sent. GET includes HEAD; another method on a known path is 405, an unknown path
+// is 404. More than `max_requests` telemetry requests whose answers are being made at a time are answered 503.
 //
 // Listen and Stop are for one thread. The callbacks are called by many, at the same time.
 #pragma once
@@ -13,8 +13,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "exporter/connection_watch.h"
+#include "exporter/http_message.h"
 #include "exporter/listen_socket.h"
 #include "exporter/log.h"
 #include "exporter/snapshot.h"
@@ -28,14 +31,18 @@ struct ServerOptions {
   std::string telemetry_path = "/metrics";  // nothing in it that HTML or a URI would have to escape
   size_t max_requests = 40;
   std::string version;
-  unsigned max_connections = 512;  // per listening socket
+  std::vector<std::string_view> collectors;  // all there are, by name
+  unsigned max_connections = 512;            // per listening socket
   unsigned max_connections_per_address = 128;
-  std::chrono::seconds connection_timeout{30};
+  std::chrono::seconds silence_timeout{30};
+  ConnectionWatch::Limits limits;
 };
 
 struct ServerCallbacks {
   // The snapshot to serve; `deadline` is when the client will want it at the latest. Never null. May block.
   std::function<std::shared_ptr<const Snapshot>(std::optional<std::chrono::steady_clock::time_point> deadline)> scrape;
+  // The latest snapshot, at once. Never null.
+  std::function<std::shared_ptr<const Snapshot>()> latest;
   std::function<bool()> ready;
 };
 
@@ -54,21 +61,31 @@ class Server {
 
  private:
   struct Request;
+  struct Connection;
   struct Callbacks;  // what libmicrohttpd calls
   struct Listener {
+    Server& server;
     ListenSocket socket;
     MHD_Daemon* daemon;
   };
+  struct Route {
+    std::string path;
+    std::vector<std::string_view> methods;  // for the header Allow
+    std::function<HttpResponse(const HttpRequest&)> handle;
+  };
 
-  bool Handle(MHD_Connection* connection, const std::string& path, const std::string& method, Request& request);
-  bool HandleTelemetry(MHD_Connection* connection, Request& request);
+  [[nodiscard]] std::vector<Route> MakeRoutes();
+  [[nodiscard]] const Route* FindRoute(std::string_view path) const;
+  [[nodiscard]] HttpResponse Handle(const HttpRequest& request) const;
+  HttpResponse HandleTelemetry(const HttpRequest& request);
 
   const ServerOptions options_;
   const ServerCallbacks callbacks_;
-  const std::string landing_page_;
   Log& log_;
+  const std::vector<Route> routes_;
   std::atomic<size_t> telemetry_requests_ = 0;
-  std::vector<Listener> listeners_;
+  ConnectionWatch watch_;
+  std::vector<std::unique_ptr<Listener>> listeners_;
 };
 
 }  // namespace cow::exporter

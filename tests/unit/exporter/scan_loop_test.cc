@@ -61,7 +61,9 @@ class ScanLoopTest : public testing::Test {
 };
 
 bool HasPasses(ScanLoop& loop, int count) {
-  return loop.Scrape(std::nullopt)->text.find("\nfake_passes " + std::to_string(count) + "\n") != std::string::npos;
+  return loop.Scrape(std::nullopt)
+             ->Text(TextFormat::kPrometheus)
+             .find("\nfake_passes " + std::to_string(count) + "\n") != std::string::npos;
 }
 
 TEST_F(ScanLoopTest, ReadyAfterTheFirstPass) {
@@ -323,11 +325,14 @@ TEST_F(ScanLoopTest, OnDemandServesTheLatestAtTheDeadline) {
     gate.wait();
     return true;
   });
-  EXPECT_NE(loop.Scrape(Clock::now() + milliseconds{20})->text.find("\nfake_passes 0\n"), std::string::npos);
-  EXPECT_NE(loop.Scrape(Clock::now() - milliseconds{20})->text.find("\nfake_passes 0\n"), std::string::npos);
+  EXPECT_NE(loop.Scrape(Clock::now() + milliseconds{20})->Text(TextFormat::kPrometheus).find("\nfake_passes 0\n"),
+            std::string::npos);
+  EXPECT_NE(loop.Scrape(Clock::now() - milliseconds{20})->Text(TextFormat::kPrometheus).find("\nfake_passes 0\n"),
+            std::string::npos);
   go.set_value();
   EXPECT_TRUE(Eventually([&] {
-    return loop.Scrape(Clock::now() - milliseconds{1})->text.find("\nfake_passes 0\n") == std::string::npos;
+    return loop.Scrape(Clock::now() - milliseconds{1})->Text(TextFormat::kPrometheus).find("\nfake_passes 0\n") ==
+           std::string::npos;
   }));
 }
 
