@@ -112,6 +112,11 @@ void AddFlags(CLI::App& app, CommandLine& result) {
       ->expected(1)
       ->allow_extra_args(false)
       ->take_all();
+  AddFlag(app, "--web.systemd-socket", "Listen on the sockets that systemd passes, instead of on addresses",
+          result.systemd_socket);
+  AddValue(app, "--web.config.file", "FILE",
+           "TLS, client certificates, users and headers, in the format of Prometheus' exporter-toolkit", &ParsePath,
+           result.web_config_file);
   AddValue(app, "--web.telemetry-path", "PATH", "Path of the metrics (default: /metrics)", &ParseTelemetryPath,
            result.telemetry_path);
   AddValue(app, "--web.max-requests", "N", "Metrics requests served at a time, more are answered 503 (default: 40)",
@@ -164,6 +169,9 @@ std::variant<CommandLine, EarlyExit> ParseCommandLine(std::span<const char* cons
   }
   if (result.check_config && result.once) {
     return EarlyExit{kExitWrongUsage, "--config.check and --once exclude each other\n"};
+  }
+  if (result.systemd_socket && !result.listen_addresses.empty()) {
+    return EarlyExit{kExitWrongUsage, "--web.systemd-socket and --web.listen-address exclude each other\n"};
   }
   if (result.listen_addresses.empty()) result.listen_addresses.push_back({"", 10066, ""});
   return result;

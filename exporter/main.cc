@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -20,6 +21,7 @@
 #include "exporter/self_metrics.h"
 #include "exporter/server.h"
 #include "exporter/settings.h"
+#include "exporter/web_access.h"
 
 namespace cow::exporter {
 namespace {
@@ -39,10 +41,17 @@ sigset_t BlockEndSignals() {
   return signals;
 }
 
-void Serve(const CommandLine& command_line, const Settings& settings, const SelfMetrics& self_metrics, Log& log) {
-  const sigset_t end_signals = BlockEndSignals();
+std::vector<ListenSocket> OpenSockets(const CommandLine& command_line) {
+  if (command_line.systemd_socket) return SocketsOfSystemd();
   std::vector<ListenSocket> sockets;
   for (const ListenAddress& address : command_line.listen_addresses) sockets.emplace_back(address);
+  return sockets;
+}
+
+void Serve(const CommandLine& command_line, const Settings& settings, const SelfMetrics& self_metrics,
+           WebAccess* access, Log& log) {
+  const sigset_t end_signals = BlockEndSignals();
+  std::vector<ListenSocket> sockets = OpenSockets(command_line);
 
   ScanLoop loop(
       std::make_unique<EngineRunner>(procfs::Root(command_line.procfs, command_line.sysfs), settings.engine),
@@ -60,7 +69,7 @@ void Serve(const CommandLine& command_line, const Settings& settings, const Self
   callbacks.scrape = [&loop](auto deadline) { return loop.Scrape(deadline); };
   callbacks.latest = [&loop] { return loop.Latest(); };
   callbacks.ready = [&loop] { return loop.Ready(); };
-  Server server(std::move(options), std::move(callbacks), log);
+  Server server(std::move(options), std::move(callbacks), log, access);
   log.Info("starting", {{"version", kVersion}});
   loop.Start();
   for (ListenSocket& socket : sockets) server.Listen(std::move(socket));
@@ -86,19 +95,26 @@ int Run(std::span<const char* const> arguments) {
     loaded = config::LoadConfig(command_line.config_file, KnownCollectors(available));
   }
   for (const config::ConfigError& error : loaded.errors) Print(stderr, error.ToString() + "\n");
+  Log log = Log::ToStderr(command_line.log_level, command_line.log_format);
+  std::optional<WebAccess> access;
+  try {
+    if (!command_line.web_config_file.empty()) access.emplace(command_line.web_config_file, log);
+  } catch (const WebAccessError& error) {
+    Print(stderr, std::string(error.what()) + "\n");
+    return kExitFailed;
+  }
   if (!loaded.errors.empty()) return kExitFailed;
   if (command_line.check_config) return 0;
 
   const Settings settings = MakeSettings(command_line, loaded.config, available);
   const SelfMetrics self_metrics(kVersion, command_line.process_metrics, std::chrono::system_clock::now());
-  Log log = Log::ToStderr(command_line.log_level, command_line.log_format);
   std::signal(SIGPIPE, SIG_IGN);
   try {
     if (command_line.once) {
       EngineRunner runner(procfs::Root(command_line.procfs, command_line.sysfs), settings.engine);
       return RunOnce(runner, self_metrics, stdout, log) ? 0 : kExitFailed;
     }
-    Serve(command_line, settings, self_metrics, log);
+    Serve(command_line, settings, self_metrics, access ? &*access : nullptr, log);
     return 0;
   } catch (const std::exception& error) {
     log.Error("cannot go on", {{"error", error.what()}});

@@ -1,5 +1,6 @@
 #include "exporter/server.h"
 
+#include <gnutls/abstract.h>  // before microhttpd.h, which then knows certificate callbacks
 #include <microhttpd.h>
 
 #include <algorithm>
@@ -45,7 +46,7 @@ HttpRequest ReadRequest(MHD_Connection* connection, const std::string& uri, cons
 }
 
 // The response shares the body and keeps it alive.
-bool Send(MHD_Connection* connection, const HttpResponse& answer) {
+bool Send(MHD_Connection* connection, const HttpResponse& answer, const HttpHeaders& common) {
   using Owner = std::shared_ptr<const std::string>;
   auto owner = std::make_unique<Owner>(answer.body);
   MHD_Response* response = MHD_create_response_from_buffer_with_free_callback_cls(
@@ -56,8 +57,12 @@ bool Send(MHD_Connection* connection, const HttpResponse& answer) {
   const auto add = [response](const char* name, const std::string& value) {
     return MHD_add_response_header(response, name, value.c_str()) == MHD_YES;
   };
-  bool good = add(MHD_HTTP_HEADER_CONTENT_TYPE, answer.content_type) && add("X-Content-Type-Options", "nosniff");
-  for (const auto& [name, value] : answer.headers) good = good && add(name.c_str(), value);
+  bool good = add(MHD_HTTP_HEADER_CONTENT_TYPE, answer.content_type);
+  for (const auto& [name, value] : common) good = good && add(name.c_str(), value);
+  for (const auto& [name, value] : answer.headers) {
+    const bool is_common = std::any_of(common.begin(), common.end(), [&](const auto& c) { return c.first == name; });
+    good = good && (is_common || add(name.c_str(), value));
+  }
   good = good && MHD_queue_response(connection, answer.status, response) == MHD_YES;
   MHD_destroy_response(response);
   return good;
@@ -74,6 +79,7 @@ struct Server::Connection {
   Connection(ConnectionWatch& watch, int fd) : entry(watch, fd) {}
 
   ConnectionWatch::Entry entry;
+  std::shared_ptr<const Tls> tls;  // of its session
 };
 
 struct Server::Request {
@@ -118,11 +124,11 @@ struct Server::Callbacks {
     ConnectionWatch::Entry& entry = ConnectionOf(connection)->entry;
     entry.Work();
     SetTimeout(connection, std::chrono::seconds{0});
-    HttpResponse response = server.Handle(ReadRequest(connection, request.uri, method, listener.socket.IsUnix()));
+    HttpResponse response = server.Respond(ReadRequest(connection, request.uri, method, listener.socket.IsUnix()));
     SetTimeout(connection, server.options_.silence_timeout);
     entry.SendAnswer();
     if (!request.reads_body) response.headers.emplace_back(MHD_HTTP_HEADER_CONNECTION, "close");
-    return Send(connection, response);
+    return Send(connection, response, server.CommonHeaders());
   }
 
   static bool Allows(const Route& route, std::string_view method) {
@@ -147,7 +153,20 @@ struct Server::Callbacks {
       return;
     }
     const int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-    *context = std::make_unique<Connection>(server.watch_, fd).release();
+    auto entry = std::make_unique<Connection>(server.watch_, fd);
+    if (server.access_ != nullptr && server.access_->IsTls()) {
+      const auto* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+      entry->tls = server.access_->Rules()->tls;
+      entry->tls->Apply(static_cast<gnutls_session_t>(info->tls_session));
+    }
+    *context = entry.release();
+  }
+
+  // libmicrohttpd wants a certificate or this at its start; each session has got another one before it is asked.
+  static int NoCertificate(gnutls_session_t /*session*/, const gnutls_cert_retr_st* /*info*/,
+                           gnutls_pcert_st** /*chain*/, unsigned* /*chain_length*/, gnutls_ocsp_data_st** /*ocsp*/,
+                           unsigned* /*ocsp_length*/, gnutls_privkey_t* /*key*/, unsigned* /*flags*/) {
+    return -1;
   }
 
   // Leaves the URI as it was sent: "%6d" is not "m", and "%00" ends nothing.
@@ -162,10 +181,11 @@ struct Server::Callbacks {
   }
 };
 
-Server::Server(ServerOptions options, ServerCallbacks callbacks, Log& log)
+Server::Server(ServerOptions options, ServerCallbacks callbacks, Log& log, WebAccess* access)
     : options_(std::move(options)),
       callbacks_(std::move(callbacks)),
       log_(log),
+      access_(access),
       routes_(MakeRoutes()),
       watch_(options_.limits) {}
 
@@ -173,14 +193,22 @@ Server::~Server() { Stop(); }
 
 void Server::Listen(ListenSocket socket) {
   auto listener = std::make_unique<Listener>(Listener{*this, std::move(socket), nullptr});
+  unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ERROR_LOG;
+  std::array<MHD_OptionItem, 2> tls_options{};
+  if (access_ != nullptr && access_->IsTls()) {
+    flags |= MHD_USE_TLS;
+    tls_options[0].option = MHD_OPTION_HTTPS_CERT_CALLBACK2;
+    tls_options[0].ptr_value = reinterpret_cast<void*>(&Callbacks::NoCertificate);
+  }
+  tls_options[access_ != nullptr && access_->IsTls() ? 1 : 0].option = MHD_OPTION_END;
   listener->daemon = MHD_start_daemon(
-      MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ERROR_LOG, 0, nullptr,
-      nullptr, &Callbacks::Access, listener.get(), MHD_OPTION_EXTERNAL_LOGGER, &Callbacks::Log, this,
+      flags, 0, nullptr, nullptr, &Callbacks::Access, listener.get(), MHD_OPTION_EXTERNAL_LOGGER, &Callbacks::Log, this,
       MHD_OPTION_LISTEN_SOCKET, listener->socket.Descriptor(), MHD_OPTION_UNESCAPE_CALLBACK, &Callbacks::Unescape, this,
       MHD_OPTION_URI_LOG_CALLBACK, &Callbacks::Begin, this, MHD_OPTION_NOTIFY_COMPLETED, &Callbacks::Completed, this,
       MHD_OPTION_NOTIFY_CONNECTION, &Callbacks::Notify, listener.get(), MHD_OPTION_CONNECTION_LIMIT,
       options_.max_connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, options_.max_connections_per_address,
-      MHD_OPTION_CONNECTION_TIMEOUT, static_cast<unsigned>(options_.silence_timeout.count()), MHD_OPTION_END);
+      MHD_OPTION_CONNECTION_TIMEOUT, static_cast<unsigned>(options_.silence_timeout.count()), MHD_OPTION_ARRAY,
+      tls_options.data(), MHD_OPTION_END);
   if (listener->daemon == nullptr) throw std::runtime_error("cannot serve on " + listener->socket.Address());
   listener->socket.Release();  // MHD_stop_daemon closes it
   log_.Info("listening", {{"address", listener->socket.Address()}});
@@ -188,6 +216,7 @@ void Server::Listen(ListenSocket socket) {
 }
 
 void Server::Stop() {
+  if (access_ != nullptr) access_->Stop();
   for (const auto& listener : listeners_) MHD_stop_daemon(listener->daemon);
   listeners_.clear();
 }
@@ -210,6 +239,21 @@ const Server::Route* Server::FindRoute(std::string_view path) const {
   const auto found =
       std::find_if(routes_.begin(), routes_.end(), [path](const Route& route) { return route.path == path; });
   return found == routes_.end() ? nullptr : &*found;
+}
+
+HttpResponse Server::Respond(const HttpRequest& request) const {
+  if (access_ != nullptr) {
+    if (const auto refusal = access_->Refusal(request)) return *refusal;
+  }
+  return Handle(request);
+}
+
+HttpHeaders Server::CommonHeaders() const {
+  std::map<std::string, std::string> headers = {{"X-Content-Type-Options", "nosniff"}};
+  if (access_ != nullptr) {
+    for (const auto& [name, value] : access_->Rules()->config.headers) headers[name] = value;
+  }
+  return {headers.begin(), headers.end()};
 }
 
 HttpResponse Server::Handle(const HttpRequest& request) const {

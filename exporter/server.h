@@ -21,6 +21,7 @@
 #include "exporter/listen_socket.h"
 #include "exporter/log.h"
 #include "exporter/snapshot.h"
+#include "exporter/web_access.h"
 
 struct MHD_Connection;
 struct MHD_Daemon;
@@ -48,8 +49,8 @@ struct ServerCallbacks {
 
 class Server {
  public:
-  // `log` outlives the server.
-  Server(ServerOptions options, ServerCallbacks callbacks, Log& log);
+  // `log` and `access` outlive the server; without `access` there is no TLS and everybody is let in.
+  Server(ServerOptions options, ServerCallbacks callbacks, Log& log, WebAccess* access = nullptr);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -76,12 +77,16 @@ class Server {
 
   [[nodiscard]] std::vector<Route> MakeRoutes();
   [[nodiscard]] const Route* FindRoute(std::string_view path) const;
+  // To whoever asks, or only to those who may.
+  [[nodiscard]] HttpResponse Respond(const HttpRequest& request) const;
   [[nodiscard]] HttpResponse Handle(const HttpRequest& request) const;
+  [[nodiscard]] HttpHeaders CommonHeaders() const;
   HttpResponse HandleTelemetry(const HttpRequest& request);
 
   const ServerOptions options_;
   const ServerCallbacks callbacks_;
   Log& log_;
+  WebAccess* const access_;
   const std::vector<Route> routes_;
   std::atomic<size_t> telemetry_requests_ = 0;
   ConnectionWatch watch_;
