@@ -20,6 +20,7 @@
 #include "exporter/scan_loop.h"
 #include "exporter/self_metrics.h"
 #include "exporter/server.h"
+#include "exporter/service_manager.h"
 #include "exporter/settings.h"
 #include "exporter/web_access.h"
 
@@ -68,14 +69,19 @@ void Serve(const CommandLine& command_line, const Settings& settings, const Self
   ServerCallbacks callbacks;
   callbacks.scrape = [&loop](auto deadline) { return loop.Scrape(deadline); };
   callbacks.latest = [&loop] { return loop.Latest(); };
+  callbacks.groups = [&loop] { return loop.Groups(); };
   callbacks.ready = [&loop] { return loop.Ready(); };
   Server server(std::move(options), std::move(callbacks), log, access);
   log.Info("starting", {{"version", kVersion}});
   loop.Start();
   for (ListenSocket& socket : sockets) server.Listen(std::move(socket));
+  ServiceManager service_manager;
+  service_manager.StartWatchdog([&loop](std::chrono::microseconds within) { return loop.GoesOn(within); });
+  service_manager.Ready();
 
   int signal = 0;
   sigwait(&end_signals, &signal);
+  service_manager.Stopping();
   log.Info("ending", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"}});
   loop.Stop();
   server.Stop();

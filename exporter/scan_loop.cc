@@ -125,7 +125,9 @@ void ScanLoop::RunOnDemand() {
          !stop_.stop_requested()) {
     ++passes_started_;
     lock.unlock();
+    last_step_ = Clock::now();
     RunPass();
+    last_step_ = kWaits;
     lock.lock();
     passes_finished_ = passes_started_;
     changed_.notify_all();
@@ -173,11 +175,13 @@ void ScanLoop::Publish() {
   for (const std::string& problem : prepared.problems) {
     if (reported_problems_.insert(problem).second) log_.Error("metrics left out", {{"problem", problem}});
   }
+  history_.Add(Clock::now(), prepared.families);
   snapshots_.Publish(std::make_shared<const Snapshot>(std::chrono::system_clock::now(), std::move(prepared.families),
                                                       std::move(names)));
 }
 
 bool ScanLoop::ContinuePass() {
+  last_step_ = Clock::now();
   if (stop_.stop_requested()) return false;
   if (!Periodic()) return true;
   const Clock::time_point now = Clock::now();
@@ -198,8 +202,10 @@ bool ScanLoop::ContinuePass() {
 }
 
 bool ScanLoop::WaitUntil(Clock::time_point end) {
+  last_step_ = kWaits;
   std::unique_lock lock(mutex_);
   changed_.wait_until(lock, stop_.get_token(), end, [] { return false; });
+  last_step_ = Clock::now();
   return !stop_.stop_requested();
 }
 

@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "exporter/cpu_budget.h"
+#include "exporter/group_history.h"
 #include "exporter/log.h"
 #include "exporter/pass_runner.h"
 #include "exporter/snapshot.h"
@@ -77,12 +78,21 @@ class ScanLoop {
   // The latest snapshot, as it is.
   [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const { return snapshots_.Latest(); }
 
+  // The groups of the latest snapshot.
+  [[nodiscard]] std::vector<GroupSummary> Groups() const { return history_.Groups(); }
+
+  // Whether the scanning thread has come to the end of a step within this time, or waits for something to do.
+  [[nodiscard]] bool GoesOn(std::chrono::nanoseconds within) const { return Clock::now() - last_step_.load() < within; }
+
   // The latest snapshot; at interval 0 that of a pass which started after this call, unless `deadline` or Stop come
   // first.
   std::shared_ptr<const Snapshot> Scrape(std::optional<Clock::time_point> deadline);
 
  private:
   class Control;
+
+  // In place of the time of the last step.
+  static constexpr Clock::time_point kWaits = Clock::time_point::max();
 
   [[nodiscard]] bool Periodic() const { return options_.interval.count() > 0; }
   void RunPeriodically();
@@ -105,7 +115,9 @@ class ScanLoop {
   const AddSelfMetrics add_self_metrics_;
   Log& log_;
   SnapshotStore snapshots_;
+  GroupHistory history_;
   std::atomic<bool> passed_once_ = false;
+  std::atomic<Clock::time_point> last_step_ = kWaits;
 
   // Of the scanning thread; during a pass of the one that is in Continue.
   clockid_t scan_clock_ = 0;  // of the scanning thread's CPU time

@@ -12,7 +12,6 @@
 #include <stdexcept>
 #include <utility>
 
-#include "exporter/landing_page.h"
 #include "exporter/metrics_page.h"
 
 namespace cow::exporter {
@@ -59,9 +58,10 @@ bool Send(MHD_Connection* connection, const HttpResponse& answer, const HttpHead
   };
   bool good = add(MHD_HTTP_HEADER_CONTENT_TYPE, answer.content_type);
   for (const auto& [name, value] : common) good = good && add(name.c_str(), value);
-  for (const auto& [name, value] : answer.headers) {
-    const bool is_common = std::any_of(common.begin(), common.end(), [&](const auto& c) { return c.first == name; });
-    good = good && (is_common || add(name.c_str(), value));
+  for (const auto& header : answer.headers) {
+    const bool is_common =
+        std::any_of(common.begin(), common.end(), [&](const auto& other) { return other.first == header.first; });
+    good = good && (is_common || add(header.first.c_str(), header.second));
   }
   good = good && MHD_queue_response(connection, answer.status, response) == MHD_YES;
   MHD_destroy_response(response);
@@ -186,6 +186,8 @@ Server::Server(ServerOptions options, ServerCallbacks callbacks, Log& log, WebAc
       callbacks_(std::move(callbacks)),
       log_(log),
       access_(access),
+      landing_page_(options_.version,
+                    {{options_.telemetry_path, "Metrics"}, {"/-/healthy", "Health"}, {"/-/ready", "Readiness"}}),
       routes_(MakeRoutes()),
       watch_(options_.limits) {}
 
@@ -225,7 +227,7 @@ std::vector<Server::Route> Server::MakeRoutes() {
   const std::vector<std::string_view> read = {kGet, kHead};
   return {
       {options_.telemetry_path, read, [this](const HttpRequest& request) { return HandleTelemetry(request); }},
-      {"/", read, [this](const HttpRequest&) { return LandingPage(options_.version, options_.telemetry_path); }},
+      {"/", read, [this](const HttpRequest&) { return landing_page_.Show(callbacks_.groups()); }},
       {"/-/healthy", read, [](const HttpRequest&) { return TextResponse(MHD_HTTP_OK, "healthy\n"); }},
       {"/-/ready", read,
        [this](const HttpRequest&) {

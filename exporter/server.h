@@ -17,7 +17,9 @@
 #include <vector>
 
 #include "exporter/connection_watch.h"
+#include "exporter/group_history.h"
 #include "exporter/http_message.h"
+#include "exporter/landing_page.h"
 #include "exporter/listen_socket.h"
 #include "exporter/log.h"
 #include "exporter/snapshot.h"
@@ -45,6 +47,7 @@ struct ServerCallbacks {
   // The latest snapshot, at once. Never null.
   std::function<std::shared_ptr<const Snapshot>()> latest;
   std::function<bool()> ready;
+  std::function<std::vector<GroupSummary>()> groups;  // for the landing page
 };
 
 class Server {
@@ -87,6 +90,7 @@ class Server {
   const ServerCallbacks callbacks_;
   Log& log_;
   WebAccess* const access_;
+  const LandingPage landing_page_;
   const std::vector<Route> routes_;
   std::atomic<size_t> telemetry_requests_ = 0;
   ConnectionWatch watch_;

@@ -132,6 +132,7 @@ class ServerTest : public testing::Test {
     ServerCallbacks callbacks;
     callbacks.scrape = [this](Deadline deadline) { return scrape_(deadline); };
     callbacks.latest = [] { return MakeSnapshot(); };
+    callbacks.groups = [] { return std::vector<GroupSummary>{{"<b>&\"'", 3, 1536, 12.5}, {"quiet", 1, {}, {}}}; };
     callbacks.ready = [this] { return ready_.load(); };
     server_ = std::make_unique<Server>(options, callbacks, log_);
     return Listen(address);
