@@ -112,7 +112,7 @@ void AddFlags(CLI::App& app, CommandLine& result) {
       ->expected(1)
       ->allow_extra_args(false)
       ->take_all();
-  AddFlag(app, "--web.systemd-socket", "Listen on the sockets that systemd passes, instead of on addresses",
+  AddFlag(app, "--web.systemd-socket", "Listen on the sockets that systemd passes, and on no address",
           result.systemd_socket);
   AddValue(app, "--web.config.file", "FILE",
            "TLS, client certificates, users and headers, in the format of Prometheus' exporter-toolkit", &ParsePath,
@@ -169,9 +169,6 @@ std::variant<CommandLine, EarlyExit> ParseCommandLine(std::span<const char* cons
   }
   if (result.check_config && result.once) {
     return EarlyExit{kExitWrongUsage, "--config.check and --once exclude each other\n"};
-  }
-  if (result.systemd_socket && !result.listen_addresses.empty()) {
-    return EarlyExit{kExitWrongUsage, "--web.systemd-socket and --web.listen-address exclude each other\n"};
   }
   if (result.listen_addresses.empty()) result.listen_addresses.push_back({"", 10066, ""});
   return result;

@@ -27,12 +27,13 @@ nav { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 0 0 1.5rem; }
 nav a { padding: .25rem 0; }
 a { color: var(--link); }
 table { width: 100%; border-collapse: collapse; }
-th, td { padding: .4rem .5rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top;
+th, td { padding: .4rem .375rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top;
   font-variant-numeric: tabular-nums; white-space: nowrap; }
 th { color: var(--faint); font-size: .875rem; font-weight: 600; vertical-align: bottom; }
 th:first-child { width: 100%; padding-left: 0; text-align: left; }
 tbody th { color: inherit; font-size: 1rem; font-weight: normal; white-space: normal; overflow-wrap: anywhere; }
 th:last-child, td:last-child { padding-right: 0; }
+@media (min-width: 40rem) { th, td { padding: .4rem 1rem; } }
 .note { margin-top: 1rem; font-size: .875rem; }
 )";
 

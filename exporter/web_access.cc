@@ -60,7 +60,7 @@ std::unique_ptr<HttpResponse> WebAccess::Refusal(const HttpRequest& request) {
         TextResponse(kServiceUnavailable, "too many passwords to check\n", {{"Retry-After", "5"}}));
   }
   return std::make_unique<HttpResponse>(TextResponse(
-      kUnauthorized, "unauthorized\n", {{"WWW-Authenticate", "Basic realm=\"cow_exporter\", charset=\"UTF-8\""}}));
+      kUnauthorized, "unauthorized\n", {{"WWW-Authenticate", R"(Basic realm="cow_exporter", charset="UTF-8")"}}));
 }
 
 void WebAccess::Watch(const std::string& path) { watched_.push_back({path, MarkOf(path)}); }
