@@ -216,7 +216,10 @@ class Reader {
       if (!suite.key_exchange.empty()) exchanges.insert(suite.key_exchange);
       ciphers.emplace(suite.cipher, suite.mac);
     }
-    if (tls.min_version == TlsVersion::k13 || ciphers.empty()) return "";
+    if (ciphers.empty()) return "";
+    const bool has_k13 = std::any_of(ciphers.begin(), ciphers.end(), [](const auto& c) { return c.second == "AEAD"; });
+    if (tls.min_version == TlsVersion::k13) return has_k13 ? "" : "cipher_suites has none that TLS 1.3 knows";
+    if (tls.max_version == TlsVersion::k12 && exchanges.empty()) return "cipher_suites has none that TLS 1.2 knows";
     for (const CipherSuite& suite : KnownCipherSuites()) {
       if (!listed(suite) && exchanges.contains(suite.key_exchange) && ciphers.contains({suite.cipher, suite.mac})) {
         return "cipher_suites can't be had without " + std::string(suite.name) +

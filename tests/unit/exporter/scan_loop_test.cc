@@ -79,6 +79,28 @@ TEST_F(ScanLoopTest, ReadyAfterTheFirstPass) {
   EXPECT_TRUE(Eventually([&] { return loop.Ready(); }));
 }
 
+TEST_F(ScanLoopTest, GoesOnAsLongAsThereAreSteps) {
+  std::atomic<bool> stuck = false;
+  ScanLoop& loop = Start(milliseconds{10}, 0, [&stuck](auto& control) {
+    for (int i = 0; i < 20 && control.Continue(); ++i) std::this_thread::sleep_for(milliseconds{1});
+    while (stuck) std::this_thread::sleep_for(milliseconds{1});
+    return true;
+  });
+  EXPECT_TRUE(Eventually([&] { return loop.Ready(); }));
+  EXPECT_TRUE(loop.GoesOn(milliseconds{500}));
+  stuck = true;
+  EXPECT_TRUE(Eventually([&] { return !loop.GoesOn(milliseconds{100}); }));
+  stuck = false;
+  EXPECT_TRUE(Eventually([&] { return loop.GoesOn(milliseconds{100}); }));
+}
+
+TEST_F(ScanLoopTest, WaitingIsGoingOn) {
+  ScanLoop& loop = Start(std::chrono::hours{1}, 0, [](auto& /*control*/) { return true; });
+  EXPECT_TRUE(Eventually([&] { return loop.Ready(); }));
+  std::this_thread::sleep_for(milliseconds{50});
+  EXPECT_TRUE(Eventually([&] { return loop.GoesOn(milliseconds{1}); }));
+}
+
 TEST_F(ScanLoopTest, FailedAndThrowingPassesDoNotMakeReady) {
   std::atomic<int> passes = 0;
   ScanLoop& loop = Start(milliseconds{10}, 0, [&passes](auto& /*control*/) {
