@@ -12,6 +12,7 @@ ConnectionWatch::Entry::Entry(ConnectionWatch& watch, int fd) : watch_(watch), f
   const std::lock_guard lock(watch_.mutex_);
   deadline_ = Clock::now() + watch_.limits_.request;
   place_ = watch_.entries_.insert(watch_.entries_.end(), this);
+  watch_.changed_.notify_all();
 }
 
 ConnectionWatch::Entry::~Entry() {
@@ -40,7 +41,8 @@ void ConnectionWatch::Run(const std::stop_token& stop) {
                                 std::chrono::milliseconds{1000});
   std::unique_lock lock(mutex_);
   while (!stop.stop_requested()) {
-    stopped_.wait_for(lock, stop, round, [] { return false; });
+    changed_.wait(lock, stop, [this] { return !entries_.empty(); });
+    changed_.wait_for(lock, stop, round, [] { return false; });
     const Clock::time_point now = Clock::now();
     for (Entry* entry : entries_) {
       if (!entry->deadline_ || now < *entry->deadline_) continue;

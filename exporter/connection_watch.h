@@ -57,7 +57,7 @@ class ConnectionWatch {
 
   const Limits limits_;
   std::mutex mutex_;
-  std::condition_variable_any stopped_;
+  std::condition_variable_any changed_;  // there is a connection
   std::list<Entry*> entries_;
   std::jthread thread_;
 };
