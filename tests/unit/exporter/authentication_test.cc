@@ -72,6 +72,7 @@ TEST(PasswordCheckerTest, AWrongOneRestsTheOthersButNotWhoIsKnown) {
   const PasswordChecker::Users users = {{"a", kHashOfSecret}};
   ASSERT_EQ(checker.Check(users, {"a", "secret"}), Verdict::kGood);
   std::vector<std::future<Verdict>> guesses;
+  guesses.reserve(8);
   for (int i = 0; i < 8; ++i) {
     guesses.push_back(std::async(std::launch::async, [&] { return checker.Check(users, {"a", "wrong"}); }));
   }
