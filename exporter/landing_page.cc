@@ -104,7 +104,7 @@ std::string FormatBytes(double bytes) {
   return ThreeDigits(bytes) + " " + unit;
 }
 
-LandingPage::LandingPage(std::string version, std::vector<Link> links) : policy_(Policy()) {
+LandingPage::LandingPage(const std::string& version, const std::vector<Link>& links) : policy_(Policy()) {
   head_ =
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"

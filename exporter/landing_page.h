@@ -24,7 +24,7 @@ class LandingPage {
     std::string text;
   };
 
-  LandingPage(std::string version, std::vector<Link> links);
+  LandingPage(const std::string& version, const std::vector<Link>& links);
 
   [[nodiscard]] HttpResponse Show(const std::vector<GroupSummary>& groups) const;
 
