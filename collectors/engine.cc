@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -224,7 +225,7 @@ class Engine::Impl {
   }
 
   void Reconfigure(EngineOptions options);
-  std::vector<prometheus::MetricFamily> Collect() const;
+  std::vector<CollectedFamilies> Collect() const;
   std::vector<FamilySummary> Families() const;
   std::vector<ModeNotice> TakeNotices() { return notices_.Take(); }
   std::chrono::nanoseconds HelperCpuTime() const { return workers_.CpuTime(); }
@@ -1049,14 +1050,17 @@ void Engine::Impl::PublishSelf(MetricWriter& writer) const {
   }
 }
 
-std::vector<prometheus::MetricFamily> Engine::Impl::Collect() const {
-  std::vector<prometheus::MetricFamily> families;
-  MetricWriter writer(families);
+std::vector<CollectedFamilies> Engine::Impl::Collect() const {
+  const auto is_empty = [](const prometheus::MetricFamily& family) { return family.metric.empty(); };
+  std::vector<CollectedFamilies> collected;
+  std::vector<prometheus::MetricFamily> own;
+  MetricWriter writer(own);
   const std::map<std::string, GroupState> groups = SumGroups();
   PublishGroups(groups, writer);
   PublishInfo(groups, writer);
   PublishKnowledge(groups, writer);
   for (const Slot& slot : slots_) {
+    CollectedFamilies& made = collected.emplace_back(CollectedFamilies{slot.stand_in ? "" : slot.name, {}});
     if (slot.failed || slot.last_failed || slot.awaits_pass) continue;
     std::vector<GroupSums> sums;
     for (const auto& [name, state] : groups) {
@@ -1066,18 +1070,20 @@ std::vector<prometheus::MetricFamily> Engine::Impl::Collect() const {
                       counters.subspan(slot.first_counter, slot.collector->counters()),
                       !state.Has(memory::Mode::kNoFrames), state.Readable(), state.scan_known, state.HasUnreadable()});
     }
-    std::vector<prometheus::MetricFamily> own;
-    MetricWriter own_writer(own);
+    std::vector<prometheus::MetricFamily> families;
+    MetricWriter made_writer(families);
     try {
-      slot.collector->Publish(sums, own_writer);
+      slot.collector->Publish(sums, made_writer);
     } catch (...) {
       continue;
     }
-    families.insert(families.end(), std::make_move_iterator(own.begin()), std::make_move_iterator(own.end()));
+    std::erase_if(families, is_empty);
+    made.families = std::move(families);
   }
   PublishSelf(writer);
-  std::erase_if(families, [](const prometheus::MetricFamily& family) { return family.metric.empty(); });
-  return families;
+  std::erase_if(own, is_empty);
+  collected.push_back({"", std::move(own)});
+  return collected;
 }
 
 std::vector<FamilySummary> Engine::Impl::Families() const {
@@ -1086,10 +1092,11 @@ std::vector<FamilySummary> Engine::Impl::Families() const {
     return static_cast<uint64_t>(std::max<int64_t>(pages, 0)) * geometry_.page_bytes;
   };
   for (const auto& [id, state] : states_) {
-    if (state.processes < 2) continue;
+    if (state.processes < 2 || state.left_out) continue;
     FamilySummary summary{state.root.first, state.root_comm, state.group_name, state.processes, {}, {}, {}};
     GroupState sums;
     sums.gauges.assign(gauges_, 0);
+    sums.variances.assign(gauges_, 0);
     AddFamily(state, SystemTime(), sums);
     const auto in_mode = [&state](memory::Mode mode) { return state.modes.at(static_cast<size_t>(mode)); };
     const bool readable =
@@ -1118,8 +1125,16 @@ bool Engine::RunPass(PassControl& control) { return impl_->RunPass(control); }
 void Engine::Reconfigure(EngineOptions options) { impl_->Reconfigure(std::move(options)); }
 std::chrono::nanoseconds Engine::HelperCpuTime() const { return impl_->HelperCpuTime(); }
 bool Engine::NewForks() { return impl_->NewForks(); }
-std::vector<prometheus::MetricFamily> Engine::Collect() const { return impl_->Collect(); }
 std::vector<FamilySummary> Engine::Families() const { return impl_->Families(); }
+std::vector<CollectedFamilies> Engine::CollectByCollector() const { return impl_->Collect(); }
+std::vector<prometheus::MetricFamily> Engine::Collect() const {
+  std::vector<prometheus::MetricFamily> families;
+  for (CollectedFamilies& made : impl_->Collect()) {
+    families.insert(families.end(), std::make_move_iterator(made.families.begin()),
+                    std::make_move_iterator(made.families.end()));
+  }
+  return families;
+}
 std::vector<ModeNotice> Engine::TakeNotices() { return impl_->TakeNotices(); }
 
 }  // namespace cow::collectors

@@ -75,6 +75,12 @@ struct ModeNotice {
   std::string reason;
 };
 
+// What one collector made.
+struct CollectedFamilies {
+  std::string_view collector;  // as in the registry; empty: of the engine itself
+  std::vector<prometheus::MetricFamily> families;
+};
+
 // Asked between two windows, never while a kernel lock is held.
 class PassControl {
  public:
@@ -116,6 +122,9 @@ class Engine {
   // collectors' duration and success, capabilities). Label values are valid UTF-8, families are unique by name and
   // never empty.
   std::vector<prometheus::MetricFamily> Collect() const;
+  // The same, by who made them: an entry for each enabled collector, also for one that has nothing to tell, and one for
+  // what no collector made.
+  std::vector<CollectedFamilies> CollectByCollector() const;
 
   // Families of two processes or more, largest exposure first. Thread rule as Collect's.
   std::vector<FamilySummary> Families() const;

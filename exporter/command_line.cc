@@ -9,6 +9,7 @@
 
 #include "config/config.h"
 #include "config/units.h"
+#include "exporter/explain/api.h"
 #include "exporter/explain/command_line.h"
 
 namespace cow::exporter {
@@ -26,8 +27,10 @@ Parsed<std::string> ParseTelemetryPath(std::string_view text) {
   if (!clean || text.size() < 2 || text.front() != '/') {
     return tl::unexpected("bad path " + Quoted(text) + ": expected / and then letters, digits, or any of /-._~");
   }
-  if (text == "/-/healthy" || text == "/-/ready" || text == "/-/reload" || text == "/config")
+  if (text == "/-/healthy" || text == "/-/ready" || text == "/-/reload" || text == "/config" || text == kApiFamilies ||
+      text == kApiExplain) {
     return tl::unexpected("the path " + Quoted(text) + " is taken");
+  }
   return std::string(text);
 }
 
@@ -114,6 +117,11 @@ void AddFlags(CLI::App& app, CommandLine& result) {
       ->expected(1)
       ->allow_extra_args(false)
       ->take_all();
+  AddFlag(app, "--web.systemd-socket", "Listen on the sockets that systemd passes, and on no address",
+          result.systemd_socket);
+  AddValue(app, "--web.config.file", "FILE",
+           "TLS, client certificates, users and headers, in the format of Prometheus' exporter-toolkit", &ParsePath,
+           result.web_config_file);
   AddValue(app, "--web.telemetry-path", "PATH", "Path of the metrics (default: /metrics)", &ParseTelemetryPath,
            result.telemetry_path);
   AddValue(app, "--web.max-requests", "N", "Metrics requests served at a time, more are answered 503 (default: 40)",

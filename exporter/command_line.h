@@ -27,6 +27,8 @@ struct CommandLine {
   bool check_config = false;
   bool once = false;
   std::vector<ListenAddress> listen_addresses;  // never empty
+  bool systemd_socket = false;                  // then listen_addresses mean nothing
+  std::string web_config_file;                  // empty: none
   std::string telemetry_path;
   size_t max_requests = 0;
   bool process_metrics = true;

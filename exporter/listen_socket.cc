@@ -1,15 +1,18 @@
 #include "exporter/listen_socket.h"
 
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -18,6 +21,8 @@
 
 namespace cow::exporter {
 namespace {
+
+constexpr mode_t kUnixSocketMode = 0660;
 
 [[noreturn]] void Fail(const std::string& address, const std::string& why) {
   throw std::runtime_error("cannot listen on " + address + ": " + why);
@@ -55,6 +60,20 @@ void RemoveStaleSocket(const std::string& path, const std::string& name) {
   if (unlink(path.c_str()) != 0 && errno != ENOENT) Fail(name, Message(errno));
 }
 
+// Of a unix socket; one in the abstract namespace is shown with an @.
+std::string BoundPath(int fd) {
+  sockaddr_un address{};
+  socklen_t size = sizeof(address);
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return "";
+  const size_t length = std::min<size_t>(size, sizeof(address)) - offsetof(sockaddr_un, sun_path);
+  std::string path(static_cast<const char*>(address.sun_path), length);
+  if (!path.empty() && path.front() == '\0') {
+    path.front() = '@';
+    return path;
+  }
+  return path.substr(0, path.find('\0'));
+}
+
 std::string BoundAddress(int fd) {
   sockaddr_storage address{};
   socklen_t size = sizeof(address);
@@ -84,6 +103,14 @@ ListenSocket::ListenSocket(const ListenAddress& address)
   }
 }
 
+ListenSocket::ListenSocket(int fd) : address_(std::string("descriptor ").append(std::to_string(fd))) {
+  if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0) Fail(address_, "not a listening stream socket");
+  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+  is_unix_ = sd_is_socket(fd, AF_UNIX, SOCK_STREAM, 1) > 0;
+  address_ = is_unix_ ? std::string("unix:").append(BoundPath(fd)) : BoundAddress(fd);
+  fd_ = fd;
+}
+
 ListenSocket::~ListenSocket() {
   if (fd_ >= 0) close(fd_);
   struct stat info {};
@@ -95,6 +122,7 @@ ListenSocket::~ListenSocket() {
 ListenSocket::ListenSocket(ListenSocket&& other) noexcept
     : fd_(other.Release()),
       address_(std::move(other.address_)),
+      is_unix_(other.is_unix_),
       path_(std::exchange(other.path_, {})),
       device_(other.device_),
       inode_(other.inode_) {}
@@ -102,10 +130,13 @@ ListenSocket::ListenSocket(ListenSocket&& other) noexcept
 int ListenSocket::Release() { return std::exchange(fd_, -1); }
 
 void ListenSocket::ListenUnix(const std::string& path) {
+  is_unix_ = true;
   RemoveStaleSocket(path, address_);
   fd_ = OpenSocket(AF_UNIX);
   const sockaddr_un address = UnixAddress(path);
-  if (fd_ < 0 || bind(fd_, Generic(&address), sizeof(address)) != 0 || listen(fd_, SOMAXCONN) != 0) {
+  // The mode of the socket before it is bound is that of its file, less the umask: never more than wanted.
+  if (fd_ < 0 || fchmod(fd_, kUnixSocketMode) != 0 || bind(fd_, Generic(&address), sizeof(address)) != 0 ||
+      chmod(path.c_str(), kUnixSocketMode) != 0 || listen(fd_, SOMAXCONN) != 0) {
     Fail(address_, Message(errno));
   }
   struct stat info {};
@@ -150,6 +181,15 @@ void ListenSocket::ListenTcp(const ListenAddress& address) {
     if (error != EAFNOSUPPORT && error != EADDRNOTAVAIL) break;  // those mean: IPv6 is off
   }
   Fail(address_, error == EADDRINUSE ? "the address is in use" : Message(error));
+}
+
+std::vector<ListenSocket> SocketsOfSystemd() {
+  const int count = sd_listen_fds(1);
+  if (count < 0) throw std::runtime_error("cannot take sockets from systemd: " + Message(-count));
+  if (count == 0) throw std::runtime_error("systemd passed no sockets (LISTEN_FDS)");
+  std::vector<ListenSocket> sockets;
+  for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; ++fd) sockets.emplace_back(fd);
+  return sockets;
 }
 
 }  // namespace cow::exporter

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -22,7 +23,9 @@
 #include "exporter/scan_loop.h"
 #include "exporter/self_metrics.h"
 #include "exporter/server.h"
+#include "exporter/service_manager.h"
 #include "exporter/settings.h"
+#include "exporter/web_access.h"
 
 namespace cow::exporter {
 namespace {
@@ -43,11 +46,18 @@ sigset_t BlockSignals() {
   return signals;
 }
 
-void Serve(const CommandLine& command_line, const Settings& settings,
-           const std::vector<collectors::CollectorInfo>& available, SelfMetrics& self_metrics, Log& log) {
-  const sigset_t signals = BlockSignals();
+std::vector<ListenSocket> OpenSockets(const CommandLine& command_line) {
+  if (command_line.systemd_socket) return SocketsOfSystemd();
   std::vector<ListenSocket> sockets;
   for (const ListenAddress& address : command_line.listen_addresses) sockets.emplace_back(address);
+  return sockets;
+}
+
+void Serve(const CommandLine& command_line, const Settings& settings,
+           const std::vector<collectors::CollectorInfo>& available, SelfMetrics& self_metrics, WebAccess* access,
+           Log& log) {
+  const sigset_t signals = BlockSignals();
+  std::vector<ListenSocket> sockets = OpenSockets(command_line);
 
   ScanLoop loop(
       std::make_unique<EngineRunner>(procfs::Root(command_line.procfs, command_line.sysfs), settings.engine),
@@ -60,22 +70,35 @@ void Serve(const CommandLine& command_line, const Settings& settings,
   options.max_requests = command_line.max_requests;
   options.version = kVersion;
   options.enable_api = command_line.enable_api;
+  for (const collectors::CollectorInfo& info : available) options.collectors.push_back(info.name);
   Api api(
       procfs::Root(command_line.procfs, command_line.sysfs), [&loop] { return loop.Latest(); },
       [&loop](auto cpu) { loop.Charge(cpu); });
+  ServiceManager service_manager;
+  const auto reload = [&reloader, &service_manager] {
+    service_manager.Reloading();
+    auto problem = reloader.Reload();
+    service_manager.Ready();
+    return problem;
+  };
   ServerCallbacks callbacks;
   callbacks.scrape = [&loop](auto deadline) { return loop.Scrape(deadline); };
+  callbacks.latest = [&loop] { return loop.Latest(); };
+  callbacks.groups = [&loop] { return loop.Groups(); };
   callbacks.ready = [&loop] { return loop.Ready(); };
-  if (command_line.lifecycle) callbacks.reload = [&reloader] { return reloader.Reload(); };
+  if (command_line.lifecycle) callbacks.reload = reload;
   callbacks.config = [&reloader] { return reloader.Yaml(); };
   callbacks.api = [&api](const ApiRequest& request) { return api.Answer(request); };
-  Server server(options, std::move(callbacks), log);
+  Server server(std::move(options), std::move(callbacks), log, access);
   log.Info("starting", {{"version", kVersion}});
   loop.Start();
   for (ListenSocket& socket : sockets) server.Listen(std::move(socket));
+  service_manager.StartWatchdog([&loop](std::chrono::microseconds within) { return loop.GoesOn(within); });
+  service_manager.Ready();
 
   int signal = 0;
-  while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) reloader.Reload();
+  while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) reload();
+  service_manager.Stopping();
   log.Info("ending", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"}});
   loop.Stop();
   api.Stop();
@@ -98,19 +121,26 @@ int Run(std::span<const char* const> arguments) {
     loaded = config::LoadConfig(command_line.config_file, KnownCollectors(available));
   }
   for (const config::ConfigError& error : loaded.errors) Print(stderr, error.ToString() + "\n");
+  Log log = Log::ToStderr(command_line.log_level, command_line.log_format);
+  std::optional<WebAccess> access;
+  try {
+    if (!command_line.web_config_file.empty()) access.emplace(command_line.web_config_file, log);
+  } catch (const WebAccessError& error) {
+    Print(stderr, std::string(error.what()) + "\n");
+    return kExitFailed;
+  }
   if (!loaded.errors.empty()) return kExitFailed;
   if (command_line.check_config) return 0;
 
   const Settings settings = MakeSettings(command_line, loaded.config, available);
   SelfMetrics self_metrics(kVersion, command_line.process_metrics, std::chrono::system_clock::now());
-  Log log = Log::ToStderr(command_line.log_level, command_line.log_format);
   std::signal(SIGPIPE, SIG_IGN);
   try {
     if (command_line.once) {
       EngineRunner runner(procfs::Root(command_line.procfs, command_line.sysfs), settings.engine);
       return RunOnce(runner, self_metrics, stdout, log) ? 0 : kExitFailed;
     }
-    Serve(command_line, settings, available, self_metrics, log);
+    Serve(command_line, settings, available, self_metrics, access ? &*access : nullptr, log);
     return 0;
   } catch (const std::exception& error) {
     log.Error("cannot go on", {{"error", error.what()}});

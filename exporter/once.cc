@@ -31,10 +31,11 @@ bool RunOnce(PassRunner& runner, const SelfMetrics& self_metrics, std::FILE* out
   ScanStatistics statistics;
   statistics.last_duration = ScanLoop::Clock::now() - start;
   statistics.cpu = ThreadCpuTime() + runner.HelperCpuTime();
-  std::vector<prometheus::MetricFamily> families = runner.Collect();
-  self_metrics.Append(statistics, families);
-  const RenderedText rendered = RenderText(std::move(families));
-  for (const std::string& problem : rendered.problems) log.Error("metrics left out", {{"problem", problem}});
+  std::vector<collectors::CollectedFamilies> collected = runner.Collect();
+  self_metrics.Append(statistics, collected.emplace_back().families);
+  const PreparedFamilies prepared = PrepareFamilies(std::move(collected));
+  const RenderedText rendered = RenderText(prepared.families, TextFormat::kPrometheus);
+  for (const std::string& problem : prepared.problems) log.Error("metrics left out", {{"problem", problem}});
   if (std::fwrite(rendered.text.data(), 1, rendered.text.size(), out) != rendered.text.size() ||
       std::fflush(out) != 0) {
     log.Error("cannot write the metrics", {{"error", std::generic_category().message(errno)}});

@@ -1,8 +1,6 @@
 // What the scan loop needs of the engine, so that the loop can be tested without one.
 #pragma once
 
-#include <prometheus/metric_family.h>
-
 #include <chrono>
 #include <utility>
 #include <vector>
@@ -22,7 +20,7 @@ class PassRunner {
 
   // True if the pass was completed.
   virtual bool RunPass(collectors::PassControl& control) = 0;
-  [[nodiscard]] virtual std::vector<prometheus::MetricFamily> Collect() const = 0;
+  [[nodiscard]] virtual std::vector<collectors::CollectedFamilies> Collect() const = 0;
   // Thread rule as Collect's.
   [[nodiscard]] virtual std::vector<collectors::FamilySummary> Families() const { return {}; }
   // Whether a pass now would be the early first look at a fork.
@@ -44,7 +42,9 @@ class EngineRunner final : public PassRunner {
   EngineRunner(procfs::Root root, collectors::EngineOptions options) : engine_(std::move(root), std::move(options)) {}
 
   bool RunPass(collectors::PassControl& control) override { return engine_.RunPass(control); }
-  [[nodiscard]] std::vector<prometheus::MetricFamily> Collect() const override { return engine_.Collect(); }
+  [[nodiscard]] std::vector<collectors::CollectedFamilies> Collect() const override {
+    return engine_.CollectByCollector();
+  }
   [[nodiscard]] std::vector<collectors::FamilySummary> Families() const override { return engine_.Families(); }
   bool NewForks() override { return engine_.NewForks(); }
   void Reconfigure(const collectors::EngineOptions& options) override { engine_.Reconfigure(options); }

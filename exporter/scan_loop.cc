@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <ctime>
 #include <exception>
+#include <string_view>
 #include <utility>
 
 #include "exporter/text_format.h"
@@ -187,11 +188,13 @@ void ScanLoop::RunOnDemand() {
          !stop_.stop_requested()) {
     const bool pass = wanted();
     lock.unlock();
+    last_step_ = Clock::now();
     if (pass) {
       RunPass();
     } else {
       ServeRequests(true);
     }
+    last_step_ = kWaits;
     lock.lock();
   }
 }
@@ -242,17 +245,23 @@ void ScanLoop::PublishPass() {
 }
 
 void ScanLoop::Publish() {
-  std::vector<prometheus::MetricFamily> families = runner_->Collect();
-  add_self_metrics_(statistics_, families);
-  RenderedText rendered = RenderText(std::move(families));
-  for (const std::string& problem : rendered.problems) {
+  std::vector<collectors::CollectedFamilies> collected = runner_->Collect();
+  std::vector<std::string_view> names;
+  for (const collectors::CollectedFamilies& made : collected) {
+    if (!made.collector.empty()) names.push_back(made.collector);
+  }
+  add_self_metrics_(statistics_, collected.emplace_back().families);
+  PreparedFamilies prepared = PrepareFamilies(std::move(collected));
+  for (const std::string& problem : prepared.problems) {
     if (reported_problems_.insert(problem).second) log_.Error("metrics left out", {{"problem", problem}});
   }
-  snapshots_.Publish(std::make_shared<const Snapshot>(
-      Snapshot{std::chrono::system_clock::now(), std::move(rendered.text), runner_->Families()}));
+  history_.Add(Clock::now(), prepared.families);
+  snapshots_.Publish(std::make_shared<const Snapshot>(std::chrono::system_clock::now(), std::move(prepared.families),
+                                                      std::move(names), runner_->Families()));
 }
 
 bool ScanLoop::ContinuePass() {
+  last_step_ = Clock::now();
   if (stop_.stop_requested()) return false;
   if (requested_ && !ServeRequests(false)) return false;
   if (!Periodic()) return true;
@@ -277,8 +286,10 @@ bool ScanLoop::ContinuePass() {
 }
 
 bool ScanLoop::WaitUntil(Clock::time_point end) {
+  last_step_ = kWaits;
   std::unique_lock lock(mutex_);
   changed_.wait_until(lock, stop_.get_token(), end, [this] { return requested_.load(); });
+  last_step_ = Clock::now();
   return !stop_.stop_requested();
 }
 

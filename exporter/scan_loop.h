@@ -31,6 +31,7 @@
 #include <vector>
 
 #include "exporter/cpu_budget.h"
+#include "exporter/group_history.h"
 #include "exporter/log.h"
 #include "exporter/pass_runner.h"
 #include "exporter/snapshot.h"
@@ -73,8 +74,6 @@ class ScanLoop {
   // Ends a pass at its next step and wakes everyone who waits in Scrape.
   void Stop();
 
-  // The latest snapshot, whatever the interval.
-  [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const { return snapshots_.Latest(); }
   // CPU time that was spent on scanning outside of the loop: taken off its budget.
   void Charge(std::chrono::nanoseconds cpu) { charged_ += cpu.count(); }
 
@@ -87,12 +86,24 @@ class ScanLoop {
   // Publishes the latest values anew, with what AddSelfMetrics adds now, and returns then.
   void Refresh();
 
+  // The latest snapshot, as it is.
+  [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const { return snapshots_.Latest(); }
+
+  // The groups of the latest snapshot.
+  [[nodiscard]] std::vector<GroupSummary> Groups() const { return history_.Groups(); }
+
+  // Whether the scanning thread has come to the end of a step within this time, or waits for something to do.
+  [[nodiscard]] bool GoesOn(std::chrono::nanoseconds within) const { return Clock::now() - last_step_.load() < within; }
+
   // The latest snapshot; at interval 0 that of a pass which started after this call, unless `deadline` or Stop come
   // first.
   std::shared_ptr<const Snapshot> Scrape(std::optional<Clock::time_point> deadline);
 
  private:
   class Control;
+
+  // In place of the time of the last step.
+  static constexpr Clock::time_point kWaits = Clock::time_point::max();
 
   // What another thread wants of the scanning one.
   struct Request {
@@ -128,10 +139,12 @@ class ScanLoop {
   const AddSelfMetrics add_self_metrics_;
   Log& log_;
   SnapshotStore snapshots_;
+  GroupHistory history_;
   std::atomic<bool> passed_once_ = false;
   std::atomic<int64_t> charged_ = 0;  // nanoseconds
   std::atomic<bool> periodic_;
   std::atomic<bool> requested_ = false;  // requests_ is not empty
+  std::atomic<Clock::time_point> last_step_ = kWaits;
 
   // Of the scanning thread; during a pass of the one that is in Continue.
   ScanLoopOptions options_;

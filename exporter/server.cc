@@ -1,97 +1,72 @@
 #include "exporter/server.h"
 
+#include <gnutls/abstract.h>  // before microhttpd.h, which then knows certificate callbacks
 #include <microhttpd.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
 #include <exception>
-#include <initializer_list>
 #include <stdexcept>
-#include <string_view>
 #include <utility>
 
-#include "config/units.h"
+#include "exporter/metrics_page.h"
+#include "exporter/query.h"
 
 namespace cow::exporter {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-constexpr const char* kTimeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds";
-constexpr std::chrono::milliseconds kTimeoutReserve{500};
 constexpr size_t kMaxBodyBytes = 65536;  // of a request that needs none
+constexpr std::string_view kGet = MHD_HTTP_METHOD_GET;
+constexpr std::string_view kHead = MHD_HTTP_METHOD_HEAD;
 
-constexpr const char* kTextPlain = "text/plain; charset=utf-8";
-constexpr const char* kTextFormat = "text/plain; version=0.0.4; charset=utf-8";
-constexpr const char* kJson = "application/json";
-constexpr const char* kHtml = "text/html; charset=utf-8";
+bool IsRead(std::string_view method) { return method == kGet || method == kHead; }
 
-struct Header {
-  const char* name;
-  const char* value;
-};
-
-std::string LandingPage(const ServerOptions& options) {
-  const std::string& path = options.telemetry_path;
-  return "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta "
-         "charset=\"utf-8\"><title>cow_exporter</title></head>\n<body>\n"
-         "<h1>cow_exporter</h1>\n<p>Prometheus exporter for copy-on-write memory, version " +
-         options.version + ".</p>\n<ul>\n<li><a href=\"" + path + "\">Metrics</a></li>\n" +
-         "<li><a href=\"/-/healthy\">Health</a></li>\n<li><a href=\"/-/ready\">Readiness</a></li>\n</ul>\n"
-         "</body>\n</html>\n";
+HttpRequest ReadRequest(MHD_Connection* connection, const std::string& uri, const char* method, bool from_unix_socket) {
+  HttpRequest request;
+  const size_t question = std::min(uri.find('?'), uri.size());
+  request.method = method;
+  request.path = uri.substr(0, question);
+  request.query = uri.substr(std::min(question + 1, uri.size()));
+  request.from_unix_socket = from_unix_socket;
+  const auto add = [](void* cls, MHD_ValueKind /*kind*/, const char* name, const char* value) {
+    auto& headers = *static_cast<decltype(request.headers)*>(cls);
+    std::string key = name;
+    std::transform(key.begin(), key.end(), key.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+    std::string& all = headers[key];
+    if (!all.empty()) all += ", ";
+    all += value == nullptr ? "" : value;
+    return MHD_YES;
+  };
+  MHD_get_connection_values(connection, MHD_HEADER_KIND, add, &request.headers);
+  return request;
 }
 
-// Takes over `response`.
-bool Queue(MHD_Connection* connection, unsigned status, MHD_Response* response, std::initializer_list<Header> headers) {
-  if (response == nullptr) return false;
-  bool good = MHD_add_response_header(response, "X-Content-Type-Options", "nosniff") == MHD_YES;
-  for (const Header& header : headers) {
-    good = good && MHD_add_response_header(response, header.name, header.value) == MHD_YES;
-  }
-  good = good && MHD_queue_response(connection, status, response) == MHD_YES;
-  MHD_destroy_response(response);
-  return good;
-}
-
-bool Reply(MHD_Connection* connection, unsigned status, std::string_view body, const char* content_type,
-           std::initializer_list<Header> headers = {}) {
-  MHD_Response* response = MHD_create_response_from_buffer(body.size(), const_cast<char*>(body.data()),
-                                                           MHD_RESPMEM_MUST_COPY);  // NOLINT: it only copies from there
-  if (response == nullptr) return false;
-  if (MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type) != MHD_YES) {
-    MHD_destroy_response(response);
-    return false;
-  }
-  return Queue(connection, status, response, headers);
-}
-
-// The response shares the snapshot's text and keeps it alive.
-bool ReplySnapshot(MHD_Connection* connection, std::shared_ptr<const Snapshot> snapshot) {
-  using Owner = std::shared_ptr<const Snapshot>;
-  auto owner = std::make_unique<Owner>(std::move(snapshot));
-  const std::string& text = (*owner)->text;
+// The response shares the body and keeps it alive.
+bool Send(MHD_Connection* connection, const HttpResponse& answer, const HttpHeaders& common) {
+  using Owner = std::shared_ptr<const std::string>;
+  auto owner = std::make_unique<Owner>(answer.body);
   MHD_Response* response = MHD_create_response_from_buffer_with_free_callback_cls(
-      text.size(), const_cast<char*>(text.data()),  // NOLINT: it only reads there
+      answer.body->size(), const_cast<char*>(answer.body->data()),  // NOLINT: it only reads there
       [](void* cls) { const std::unique_ptr<Owner> end(static_cast<Owner*>(cls)); }, owner.get());
   if (response == nullptr) return false;
   owner.release();  // NOLINT(bugprone-unused-return-value): the response has it
-  return Queue(connection, MHD_HTTP_OK, response, {{MHD_HTTP_HEADER_CONTENT_TYPE, kTextFormat}});
-}
-
-// When an answer is due: at the scrape's timeout, less what it takes to get there.
-std::optional<Clock::time_point> ScrapeDeadline(MHD_Connection* connection) {
-  constexpr double kMaxSeconds = 3600;
-  const char* value = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, kTimeoutHeader);
-  if (value == nullptr) return std::nullopt;
-  const auto seconds = config::ParseNumber(value);
-  if (!seconds || *seconds <= 0) return std::nullopt;
-  const std::chrono::duration<double> timeout(std::min(*seconds, kMaxSeconds));
-  return Clock::now() + std::chrono::duration_cast<Clock::duration>(timeout) - kTimeoutReserve;
+  const auto add = [response](const char* name, const std::string& value) {
+    return MHD_add_response_header(response, name, value.c_str()) == MHD_YES;
+  };
+  bool good = add(MHD_HTTP_HEADER_CONTENT_TYPE, answer.content_type);
+  for (const auto& [name, value] : common) good = good && add(name.c_str(), value);
+  for (const auto& header : answer.headers) {
+    const bool is_common =
+        std::any_of(common.begin(), common.end(), [&](const auto& other) { return other.first == header.first; });
+    good = good && (is_common || add(header.first.c_str(), header.second));
+  }
+  good = good && MHD_queue_response(connection, answer.status, response) == MHD_YES;
+  MHD_destroy_response(response);
+  return good;
 }
 
 // A connection's silence is counted from its last byte; time spent in a pass is not silence.
@@ -99,55 +74,100 @@ void SetTimeout(MHD_Connection* connection, std::chrono::seconds timeout) {
   MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, static_cast<unsigned>(timeout.count()));
 }
 
-bool IsUnixSocket(MHD_Connection* connection) {
-  const MHD_ConnectionInfo* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-  sockaddr_storage address{};
-  socklen_t length = sizeof(address);
-  return info != nullptr && getsockname(info->connect_fd, reinterpret_cast<sockaddr*>(&address), &length) == 0 &&
-         address.ss_family == AF_UNIX;
-}
-
 }  // namespace
 
-struct Server::Request {
-  explicit Request(Server& owner) : server(owner) {}
-  ~Request() {
-    if (is_telemetry) --server.telemetry_requests_;
-  }
-  Request(const Request&) = delete;
-  Request& operator=(const Request&) = delete;
+struct Server::Connection {
+  Connection(ConnectionWatch& watch, int fd) : entry(watch, fd) {}
 
-  Server& server;
-  bool is_telemetry = false;  // counted in telemetry_requests_
+  ConnectionWatch::Entry entry;
+  std::shared_ptr<const Tls> tls;  // of its session
+};
+
+struct Server::Request {
+  explicit Request(const char* raw_uri) : uri(raw_uri) {}
+
+  std::string uri;  // as it was sent
+  bool begun = false;
+  bool reads_body = false;
   size_t body_bytes = 0;
 };
 
 struct Server::Callbacks {
-  static MHD_Result Access(void* cls, MHD_Connection* connection, const char* url, const char* method,
+  static void* Begin(void* /*cls*/, const char* uri, MHD_Connection* /*connection*/) {
+    return std::make_unique<Request>(uri).release();
+  }
+
+  static MHD_Result Access(void* cls, MHD_Connection* connection, const char* /*url*/, const char* method,
                            const char* /*version*/, const char* /*upload_data*/, size_t* upload_data_size,
                            void** con_cls) {
-    auto& server = *static_cast<Server*>(cls);
+    const auto& listener = *static_cast<Listener*>(cls);
+    Server& server = listener.server;
     try {
-      auto* request = static_cast<Request*>(*con_cls);
-      if (request == nullptr) {
-        *con_cls = request = std::make_unique<Request>(server).release();
+      auto& request = *static_cast<Request*>(*con_cls);
+      if (!std::exchange(request.begun, true)) {
         // A body must be read before the next request, but only that of a method that is going to be answered.
-        const std::string_view verb = method;
-        if (verb == MHD_HTTP_METHOD_GET || verb == MHD_HTTP_METHOD_HEAD) return MHD_YES;
+        const Route* route = server.FindRoute(std::string_view(request.uri).substr(0, request.uri.find('?')));
+        request.reads_body = IsRead(method) || (route != nullptr && Allows(*route, method));
+        if (request.reads_body) return MHD_YES;
       } else if (*upload_data_size > 0) {
-        request->body_bytes += std::exchange(*upload_data_size, 0);
-        return request->body_bytes <= kMaxBodyBytes ? MHD_YES : MHD_NO;
+        request.body_bytes += std::exchange(*upload_data_size, 0);
+        return request.body_bytes <= kMaxBodyBytes ? MHD_YES : MHD_NO;
       }
-      return server.Handle(connection, url, method, *request) ? MHD_YES : MHD_NO;
+      return Answer(listener, connection, method, request) ? MHD_YES : MHD_NO;
     } catch (const std::exception& error) {
       server.log_.Error("request failed", {{"error", error.what()}});
       return MHD_NO;  // closes the connection
     }
   }
 
-  static void Completed(void* /*cls*/, MHD_Connection* /*connection*/, void** con_cls,
+  static bool Answer(const Listener& listener, MHD_Connection* connection, const char* method, const Request& request) {
+    Server& server = listener.server;
+    ConnectionWatch::Entry& entry = ConnectionOf(connection)->entry;
+    entry.Work();
+    SetTimeout(connection, std::chrono::seconds{0});
+    HttpResponse response = server.Respond(ReadRequest(connection, request.uri, method, listener.socket.IsUnix()));
+    SetTimeout(connection, server.options_.silence_timeout);
+    entry.SendAnswer();
+    if (!request.reads_body) response.headers.emplace_back(MHD_HTTP_HEADER_CONNECTION, "close");
+    return Send(connection, response, server.CommonHeaders());
+  }
+
+  static bool Allows(const Route& route, std::string_view method) {
+    return std::find(route.methods.begin(), route.methods.end(), method) != route.methods.end();
+  }
+
+  static Connection* ConnectionOf(MHD_Connection* connection) {
+    const auto* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return static_cast<Connection*>(info->socket_context);
+  }
+
+  static void Completed(void* /*cls*/, MHD_Connection* connection, void** con_cls,
                         MHD_RequestTerminationCode /*code*/) {
     const std::unique_ptr<Request> end(static_cast<Request*>(std::exchange(*con_cls, nullptr)));
+    ConnectionOf(connection)->entry.AwaitRequest();
+  }
+
+  static void Notify(void* cls, MHD_Connection* connection, void** context, MHD_ConnectionNotificationCode code) {
+    Server& server = static_cast<Listener*>(cls)->server;
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+      const std::unique_ptr<Connection> end(static_cast<Connection*>(std::exchange(*context, nullptr)));
+      return;
+    }
+    const int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    auto entry = std::make_unique<Connection>(server.watch_, fd);
+    if (server.access_ != nullptr && server.access_->IsTls()) {
+      const auto* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+      entry->tls = server.access_->Rules()->tls;
+      entry->tls->Apply(static_cast<gnutls_session_t>(info->tls_session));
+    }
+    *context = entry.release();
+  }
+
+  // libmicrohttpd wants a certificate or this at its start; each session has got another one before it is asked.
+  static int NoCertificate(gnutls_session_t /*session*/, const gnutls_cert_retr_st* /*info*/,
+                           gnutls_pcert_st** /*chain*/, unsigned* /*chain_length*/, gnutls_ocsp_data_st** /*ocsp*/,
+                           unsigned* /*ocsp_length*/, gnutls_privkey_t* /*key*/, unsigned* /*flags*/) {
+    return -1;
   }
 
   // Leaves the URI as it was sent: "%6d" is not "m", and "%00" ends nothing.
@@ -162,104 +182,145 @@ struct Server::Callbacks {
   }
 };
 
-Server::Server(ServerOptions options, ServerCallbacks callbacks, Log& log)
-    : options_(std::move(options)), callbacks_(std::move(callbacks)), landing_page_(LandingPage(options_)), log_(log) {}
+Server::Server(ServerOptions options, ServerCallbacks callbacks, Log& log, WebAccess* access)
+    : options_(std::move(options)),
+      callbacks_(std::move(callbacks)),
+      log_(log),
+      access_(access),
+      landing_page_(options_.version,
+                    {{options_.telemetry_path, "Metrics"}, {"/-/healthy", "Health"}, {"/-/ready", "Readiness"}}),
+      routes_(MakeRoutes()),
+      watch_(options_.limits) {}
 
 Server::~Server() { Stop(); }
 
 void Server::Listen(ListenSocket socket) {
-  MHD_Daemon* daemon = MHD_start_daemon(
-      MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ERROR_LOG, 0, nullptr,
-      nullptr, &Callbacks::Access, this, MHD_OPTION_EXTERNAL_LOGGER, &Callbacks::Log, this, MHD_OPTION_LISTEN_SOCKET,
-      socket.Descriptor(), MHD_OPTION_UNESCAPE_CALLBACK, &Callbacks::Unescape, this, MHD_OPTION_NOTIFY_COMPLETED,
-      &Callbacks::Completed, this, MHD_OPTION_CONNECTION_LIMIT, options_.max_connections,
-      MHD_OPTION_PER_IP_CONNECTION_LIMIT, options_.max_connections_per_address, MHD_OPTION_CONNECTION_TIMEOUT,
-      static_cast<unsigned>(options_.connection_timeout.count()), MHD_OPTION_END);
-  if (daemon == nullptr) throw std::runtime_error("cannot serve on " + socket.Address());
-  socket.Release();  // MHD_stop_daemon closes it
-  log_.Info("listening", {{"address", socket.Address()}});
-  listeners_.push_back({std::move(socket), daemon});
+  auto listener = std::make_unique<Listener>(Listener{*this, std::move(socket), nullptr});
+  unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ERROR_LOG;
+  std::array<MHD_OptionItem, 2> tls_options{};
+  if (access_ != nullptr && access_->IsTls()) {
+    flags |= MHD_USE_TLS;
+    tls_options[0].option = MHD_OPTION_HTTPS_CERT_CALLBACK2;
+    tls_options[0].ptr_value = reinterpret_cast<void*>(&Callbacks::NoCertificate);
+  }
+  tls_options[access_ != nullptr && access_->IsTls() ? 1 : 0].option = MHD_OPTION_END;
+  listener->daemon = MHD_start_daemon(
+      flags, 0, nullptr, nullptr, &Callbacks::Access, listener.get(), MHD_OPTION_EXTERNAL_LOGGER, &Callbacks::Log, this,
+      MHD_OPTION_LISTEN_SOCKET, listener->socket.Descriptor(), MHD_OPTION_UNESCAPE_CALLBACK, &Callbacks::Unescape, this,
+      MHD_OPTION_URI_LOG_CALLBACK, &Callbacks::Begin, this, MHD_OPTION_NOTIFY_COMPLETED, &Callbacks::Completed, this,
+      MHD_OPTION_NOTIFY_CONNECTION, &Callbacks::Notify, listener.get(), MHD_OPTION_CONNECTION_LIMIT,
+      options_.max_connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, options_.max_connections_per_address,
+      MHD_OPTION_CONNECTION_TIMEOUT, static_cast<unsigned>(options_.silence_timeout.count()), MHD_OPTION_ARRAY,
+      tls_options.data(), MHD_OPTION_END);
+  if (listener->daemon == nullptr) throw std::runtime_error("cannot serve on " + listener->socket.Address());
+  listener->socket.Release();  // MHD_stop_daemon closes it
+  log_.Info("listening", {{"address", listener->socket.Address()}});
+  listeners_.push_back(std::move(listener));
 }
 
 void Server::Stop() {
-  for (const Listener& listener : listeners_) MHD_stop_daemon(listener.daemon);
+  if (access_ != nullptr) access_->Stop();
+  for (const auto& listener : listeners_) MHD_stop_daemon(listener->daemon);
   listeners_.clear();
 }
 
-bool Server::Handle(MHD_Connection* connection, const std::string& path, const std::string& method, Request& request) {
-  const bool is_telemetry = path == options_.telemetry_path;
-  const bool is_landing = path == "/";
-  const bool is_health = path == "/-/healthy";
-  const bool is_readiness = path == "/-/ready";
-  const bool is_read = method == MHD_HTTP_METHOD_GET || method == MHD_HTTP_METHOD_HEAD;
-
-  if (path == "/-/reload") return HandleReload(connection, method);
-  const bool is_api = callbacks_.api && (path == kApiFamilies || path == kApiExplain);
-  const bool is_config = path == "/config" && callbacks_.config;
-  const bool is_known = is_config || is_telemetry || is_landing || is_health || is_readiness || is_api;
-  if (!is_read) {  // its body is not read, so the connection can't go on
-    return is_known ? Reply(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed\n", kTextPlain,
-                            {{MHD_HTTP_HEADER_ALLOW, "GET, HEAD"}, {MHD_HTTP_HEADER_CONNECTION, "close"}})
-                    : Reply(connection, MHD_HTTP_NOT_FOUND, "not found\n", kTextPlain,
-                            {{MHD_HTTP_HEADER_CONNECTION, "close"}});
+std::vector<Server::Route> Server::MakeRoutes() {
+  const std::vector<std::string_view> read = {kGet, kHead};
+  std::vector<Route> routes = {
+      {options_.telemetry_path, read, [this](const HttpRequest& request) { return HandleTelemetry(request); }},
+      {"/", read, [this](const HttpRequest&) { return landing_page_.Show(callbacks_.groups()); }},
+      {"/-/healthy", read, [](const HttpRequest&) { return TextResponse(MHD_HTTP_OK, "healthy\n"); }},
+      {"/-/ready", read,
+       [this](const HttpRequest&) {
+         return callbacks_.ready() ? TextResponse(MHD_HTTP_OK, "ready\n")
+                                   : TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "no pass yet\n");
+       }},
+      {"/-/reload", {MHD_HTTP_METHOD_POST, MHD_HTTP_METHOD_PUT}, [this](const HttpRequest&) { return HandleReload(); }},
+  };
+  if (callbacks_.config) {
+    routes.push_back(
+        {"/config", read, [this](const HttpRequest&) { return TextResponse(MHD_HTTP_OK, callbacks_.config()); }});
   }
-  if (!is_known) return Reply(connection, MHD_HTTP_NOT_FOUND, "not found\n", kTextPlain);
-  if (is_landing) {
-    return Reply(connection, MHD_HTTP_OK, landing_page_, kHtml,
-                 {{"Content-Security-Policy",
-                   "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}});
+  if (callbacks_.api) {
+    for (const char* path : {kApiFamilies, kApiExplain}) {
+      routes.push_back({path, read, [this](const HttpRequest& request) { return HandleApi(request); }});
+    }
   }
-  if (is_api) return HandleApi(connection, path);
-  if (is_config) return Reply(connection, MHD_HTTP_OK, callbacks_.config(), kTextPlain);
-  if (is_health) return Reply(connection, MHD_HTTP_OK, "healthy\n", kTextPlain);
-  if (is_readiness) {
-    return callbacks_.ready() ? Reply(connection, MHD_HTTP_OK, "ready\n", kTextPlain)
-                              : Reply(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "no pass yet\n", kTextPlain);
-  }
-  return HandleTelemetry(connection, request);
+  return routes;
 }
 
-bool Server::HandleApi(MHD_Connection* connection, const std::string& path) {
-  if (!options_.enable_api && !IsUnixSocket(connection)) {
-    return Reply(connection, MHD_HTTP_FORBIDDEN, "only on unix sockets, or with --web.enable-api\n", kTextPlain);
-  }
-  const auto argument = [connection](const char* name) -> std::optional<std::string> {
-    const char* value = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, name);
-    return value == nullptr ? std::nullopt : std::optional<std::string>(value);
-  };
-  SetTimeout(connection, std::chrono::seconds{0});
-  const ApiReply reply = callbacks_.api({path, argument("pid"), argument("pages"), argument("mapping")});
-  SetTimeout(connection, options_.connection_timeout);
-  return Reply(connection, reply.status, reply.body, kJson, {{MHD_HTTP_HEADER_CACHE_CONTROL, "no-store"}});
+const Server::Route* Server::FindRoute(std::string_view path) const {
+  const auto found =
+      std::find_if(routes_.begin(), routes_.end(), [path](const Route& route) { return route.path == path; });
+  return found == routes_.end() ? nullptr : &*found;
 }
 
-// Of a body nothing is read, so the connection can't go on.
-bool Server::HandleReload(MHD_Connection* connection, const std::string& method) {
-  const auto reply = [connection](unsigned status, const std::string& text) {
-    return Reply(connection, status, text, kTextPlain, {{MHD_HTTP_HEADER_CONNECTION, "close"}});
-  };
-  if (method != MHD_HTTP_METHOD_POST && method != MHD_HTTP_METHOD_PUT) {
-    return Reply(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed\n", kTextPlain,
-                 {{MHD_HTTP_HEADER_ALLOW, "POST, PUT"}, {MHD_HTTP_HEADER_CONNECTION, "close"}});
+HttpResponse Server::Respond(const HttpRequest& request) const {
+  if (access_ != nullptr) {
+    if (const auto refusal = access_->Refusal(request)) return *refusal;
   }
-  if (!callbacks_.reload) return reply(MHD_HTTP_FORBIDDEN, "reloading needs --web.enable-lifecycle\n");
-  SetTimeout(connection, std::chrono::seconds{0});
+  return Handle(request);
+}
+
+HttpHeaders Server::CommonHeaders() const {
+  std::map<std::string, std::string> headers = {{"X-Content-Type-Options", "nosniff"}};
+  if (access_ != nullptr) {
+    for (const auto& [name, value] : access_->Rules()->config.headers) headers[name] = value;
+  }
+  return {headers.begin(), headers.end()};
+}
+
+HttpResponse Server::Handle(const HttpRequest& request) const {
+  const Route* route = FindRoute(request.path);
+  if (route == nullptr) return TextResponse(MHD_HTTP_NOT_FOUND, "not found\n");
+  if (Callbacks::Allows(*route, request.method)) return route->handle(request);
+  std::string allowed;
+  for (const std::string_view method : route->methods) allowed.append(allowed.empty() ? "" : ", ").append(method);
+  return TextResponse(MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed\n", {{MHD_HTTP_HEADER_ALLOW, allowed}});
+}
+
+HttpResponse Server::HandleTelemetry(const HttpRequest& request) {
+  struct Count {
+    explicit Count(std::atomic<size_t>& number) : requests(number), mine(++number) {}
+    ~Count() { --requests; }
+    Count(const Count&) = delete;
+    Count& operator=(const Count&) = delete;
+
+    std::atomic<size_t>& requests;
+    const size_t mine;
+  };
+  const auto filter = FilterOf(request.query, options_.collectors, callbacks_.latest()->Collectors());
+  if (!filter) return TextResponse(MHD_HTTP_BAD_REQUEST, filter.error() + "\n");
+  const Count count(telemetry_requests_);
+  if (count.mine > options_.max_requests) {
+    return TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "too many requests at a time\n");
+  }
+  return MetricsResponse(request, *filter, callbacks_.scrape(ScrapeDeadline(request)));
+}
+
+HttpResponse Server::HandleReload() const {
+  if (!callbacks_.reload) return TextResponse(MHD_HTTP_FORBIDDEN, "reloading needs --web.enable-lifecycle\n");
   const std::optional<std::string> problem = callbacks_.reload();
-  SetTimeout(connection, options_.connection_timeout);
-  return problem ? reply(MHD_HTTP_INTERNAL_SERVER_ERROR, *problem) : reply(MHD_HTTP_OK, "reloaded\n");
+  return problem ? TextResponse(MHD_HTTP_INTERNAL_SERVER_ERROR, *problem) : TextResponse(MHD_HTTP_OK, "reloaded\n");
 }
 
-bool Server::HandleTelemetry(MHD_Connection* connection, Request& request) {
-  if (++telemetry_requests_ > options_.max_requests) {
-    --telemetry_requests_;
-    return Reply(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "too many requests at a time\n", kTextPlain);
+HttpResponse Server::HandleApi(const HttpRequest& request) const {
+  if (!options_.enable_api && !request.from_unix_socket) {
+    return TextResponse(MHD_HTTP_FORBIDDEN, "only on unix sockets, or with --web.enable-api\n");
   }
-  request.is_telemetry = true;
-  const auto deadline = ScrapeDeadline(connection);
-  SetTimeout(connection, std::chrono::seconds{0});
-  std::shared_ptr<const Snapshot> snapshot = callbacks_.scrape(deadline);
-  SetTimeout(connection, options_.connection_timeout);
-  return ReplySnapshot(connection, std::move(snapshot));
+  const auto query = ParseQuery(request.query);
+  if (!query) return TextResponse(MHD_HTTP_BAD_REQUEST, query.error() + "\n");
+  const auto argument = [&query](std::string_view name) -> std::optional<std::string> {
+    for (const auto& [key, value] : *query) {
+      if (key == name) return value;
+    }
+    return std::nullopt;
+  };
+  ApiReply reply = callbacks_.api({request.path, argument("pid"), argument("pages"), argument("mapping")});
+  return {reply.status,
+          kJsonType,
+          std::make_shared<const std::string>(std::move(reply.body)),
+          {{MHD_HTTP_HEADER_CACHE_CONTROL, "no-store"}}};
 }
 
 }  // namespace cow::exporter

@@ -1,21 +1,62 @@
-// The result of a pass as scrapes see it: immutable, rendered once, swapped in whole.
+// The result of a pass as scrapes see it: immutable, swapped in whole. Each text is made when it is first asked for,
+// and then shared by all who ask.
 #pragma once
 
+#include <array>
 #include <chrono>
+#include <cstddef>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "collectors/engine.h"
+#include "exporter/query.h"
+#include "exporter/text_format.h"
 
 namespace cow::exporter {
 
-struct Snapshot {
-  std::chrono::system_clock::time_point time;
-  std::string text;  // all metric families in Prometheus text format 0.0.4
-  std::vector<collectors::FamilySummary> families = {};
+// Any thread.
+class Snapshot {
+ public:
+  Snapshot() = default;
+  // `collectors`: the enabled ones.
+  Snapshot(std::chrono::system_clock::time_point time, std::vector<PreparedFamily> families,
+           std::vector<std::string_view> collectors, std::vector<collectors::FamilySummary> process_families = {})
+      : time_(time),
+        families_(std::move(families)),
+        collectors_(std::move(collectors)),
+        process_families_(std::move(process_families)) {}
+
+  [[nodiscard]] std::chrono::system_clock::time_point Time() const { return time_; }
+  [[nodiscard]] const std::vector<PreparedFamily>& Families() const { return families_; }
+  [[nodiscard]] const std::vector<std::string_view>& Collectors() const { return collectors_; }
+  [[nodiscard]] const std::vector<collectors::FamilySummary>& ProcessFamilies() const { return process_families_; }
+
+  // All families.
+  [[nodiscard]] const std::string& Text(TextFormat format) const { return RenderedFor(format).rendered.text; }
+  // The same, compressed. May throw what Gzip throws.
+  [[nodiscard]] const std::string& GzipText(TextFormat format) const;
+  // Those that the filter wants.
+  [[nodiscard]] std::string Text(TextFormat format, const CollectorFilter& filter) const;
+
+ private:
+  struct Rendered {
+    std::once_flag once;
+    RenderedText rendered;
+    std::once_flag gzip_once;
+    std::string gzip;
+  };
+
+  Rendered& RenderedFor(TextFormat format) const;
+
+  std::chrono::system_clock::time_point time_;
+  std::vector<PreparedFamily> families_;
+  std::vector<std::string_view> collectors_;
+  std::vector<collectors::FamilySummary> process_families_;
+  mutable std::array<Rendered, 2> rendered_;  // by format
 };
 
 // Holds the latest snapshot. Any thread.

@@ -55,7 +55,7 @@ ApiReply Api::Answer(const ApiRequest& request) { return request.path == kApiFam
 ApiReply Api::Families() const {
   const std::shared_ptr<const Snapshot> snapshot = latest_();
   Json families = Json::array();
-  for (const collectors::FamilySummary& family : snapshot->families) {
+  for (const collectors::FamilySummary& family : snapshot->ProcessFamilies()) {
     families.push_back({{"pid", family.root},
                         {"comm", family.comm},
                         {"group", family.group},

@@ -1,6 +1,11 @@
 """Paths, methods and formats, as curl sees them."""
 
+import contextlib
+import os
+import socket
+import stat
 import subprocess
+import time
 
 import support
 from support import check
@@ -16,8 +21,45 @@ def request(url, *options):
     return int(lines[0].split()[1]), headers, body
 
 
+def check_addresses(context):
+    path = context.path("socket")
+    exporter = context.start(support.Exporter(f"--web.listen-address=unix:{path}", "--web.listen-address=localhost:0"))
+    support.wait_for(lambda: sum("listening address=" in line for line in exporter.log) == 3, 10, "three addresses")
+    check(stat.S_IMODE(os.stat(path).st_mode) == 0o660, "the socket's mode")
+    check(request("http://localhost/-/healthy", "--unix-socket", path)[0] == 200, "the unix socket")
+    for line in exporter.log:
+        if "listening address=" in line and "unix:" not in line:
+            check(request(f"http://{line.split('address=')[1].strip()}/-/healthy")[0] == 200, line)
+    exporter.end()
+    check(not os.path.exists(path), "the socket's file is left behind")
+
+
+def check_silent_clients(exporter):
+    host, port = exporter.address.rsplit(":", 1)
+    with contextlib.ExitStack() as stack:
+        for number in range(100):
+            client = stack.enter_context(socket.create_connection((host, int(port))))
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n"[:number])
+        start = time.monotonic()
+        check(request(exporter.url("/-/healthy"))[0] == 200, "an answer beside 100 silent clients")
+        took = time.monotonic() - start
+        print(f"an answer beside 100 silent clients took {took * 1000:.0f} ms")
+        check(took < 2, f"took {took:.1f} s")
+        # From one address there are no more than 128.
+        more = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(60)]
+        time.sleep(0.5)
+        closed = 0
+        for client in more:
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                closed += client.recv(1) == b""
+        check(closed >= 30, f"of 160 connections only {closed} were refused")
+    support.wait_for(lambda: request(exporter.url("/-/healthy"))[0] == 200, 10, "an answer after they went")
+
+
 def test(context):
     support.need("curl")
+    check_addresses(context)
     exporter = context.start(support.Exporter("--scan.interval=0s"))
 
     status, headers, body = request(exporter.url())
@@ -42,6 +84,7 @@ def test(context):
     check(request(exporter.url("/-/ready"))[0] == 200, "/-/ready at interval 0")
     status, _, _ = request(exporter.url("/metrics?name=value"))
     check(status == 200, f"/metrics with a query that means nothing here: {status}")
+    check_silent_clients(exporter)
     check(not any("level=error" in line for line in exporter.log), "errors were logged")
 
 

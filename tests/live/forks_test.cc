@@ -60,7 +60,7 @@ class ForksTest : public ::testing::Test {
   }
   std::optional<double> ValueOf(const std::string& group, const std::string& name,
                                 const std::string& more_labels = "") const {
-    const std::string text = loop_->Scrape(std::nullopt)->text;
+    const std::string text = loop_->Scrape(std::nullopt)->Text(exporter::TextFormat::kPrometheus);
     const std::string line = "\n" + name + "{group=\"" + group + "\"" + more_labels + "} ";
     const size_t at = text.find(line);
     if (at == std::string::npos) return std::nullopt;
@@ -118,7 +118,9 @@ TEST_F(ForksTest, FirstLookComesLongBeforeTheTick) {
   const auto pages = static_cast<double>(1234 + 77);
   EXPECT_EQ(Value("cow_break_bytes_total", ",mapping=\"anon\""), before + pages * static_cast<double>(PageBytes()));
   EXPECT_EQ(Value("cow_unattributed_bytes_total"), unattributed);
-  EXPECT_NE(loop_->Scrape(std::nullopt)->text.find("cow_exporter_capability{feature=\"fork_events\"} "),
+  EXPECT_NE(loop_->Scrape(std::nullopt)
+                ->Text(exporter::TextFormat::kPrometheus)
+                .find("cow_exporter_capability{feature=\"fork_events\"} "),
             std::string::npos);
 }
 

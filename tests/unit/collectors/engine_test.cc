@@ -816,6 +816,26 @@ TEST_F(EngineTest, ListThatCannotBeReadFailsThePass) {
   EXPECT_FALSE(engine_->Collect().empty());
 }
 
+TEST_F(EngineTest, SaysWhoMadeAFamily) {
+  AddPair();
+  EngineOptions options;
+  options.collectors = {"cow", "sharing"};
+  Start(std::move(options));
+  Pass();
+  std::map<std::string, std::string> makers;  // collector by family
+  std::set<std::string_view> collectors;
+  for (const CollectedFamilies& made : engine_->CollectByCollector()) {
+    collectors.insert(made.collector);
+    for (const auto& family : made.families) makers[family.name] = made.collector;
+  }
+  EXPECT_EQ(collectors, (std::set<std::string_view>{"", "cow", "sharing"}));
+  EXPECT_EQ(makers.size(), families_.size());
+  EXPECT_EQ(makers.at("cow_breaks_total"), "cow");
+  EXPECT_EQ(makers.at("cow_exposure_bytes"), "sharing");
+  EXPECT_EQ(makers.at("cow_processes"), "");
+  EXPECT_EQ(makers.at("cow_scan_pages_total"), "");
+}
+
 TEST(EngineOptionsTest, UnknownCollectorThrows) {
   test::FixtureHost host;
   host.Sync();

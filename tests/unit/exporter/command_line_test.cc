@@ -33,6 +33,8 @@ TEST(CommandLineTest, Defaults) {
   ASSERT_EQ(line.listen_addresses.size(), 1U);
   EXPECT_EQ(line.listen_addresses[0].host, "");
   EXPECT_EQ(line.listen_addresses[0].port, 10066);
+  EXPECT_FALSE(line.systemd_socket);
+  EXPECT_EQ(line.web_config_file, "");
   EXPECT_EQ(line.telemetry_path, "/metrics");
   EXPECT_EQ(line.max_requests, 40U);
   EXPECT_TRUE(line.process_metrics);
@@ -56,6 +58,8 @@ TEST(CommandLineTest, BothFormsOfValues) {
                                  "127.0.0.1:0",
                                  "--web.listen-address=unix:/run/c.sock",
                                  "--web.listen-address=[::1]:1",
+                                 "--web.systemd-socket",
+                                 "--web.config.file=/etc/web.yml",
                                  "--web.telemetry-path=/m",
                                  "--web.max-requests=3",
                                  "--web.disable-exporter-metrics",
@@ -76,6 +80,8 @@ TEST(CommandLineTest, BothFormsOfValues) {
   EXPECT_EQ(line.listen_addresses[0].host, "127.0.0.1");
   EXPECT_EQ(line.listen_addresses[1].path, "/run/c.sock");
   EXPECT_EQ(line.listen_addresses[2].host, "::1");
+  EXPECT_TRUE(line.systemd_socket);
+  EXPECT_EQ(line.web_config_file, "/etc/web.yml");
   EXPECT_EQ(line.telemetry_path, "/m");
   EXPECT_EQ(line.max_requests, 3U);
   EXPECT_FALSE(line.process_metrics);

@@ -42,10 +42,10 @@ class FakeRunner final : public PassRunner {
     return completed;
   }
 
-  [[nodiscard]] std::vector<prometheus::MetricFamily> Collect() const override {
+  [[nodiscard]] std::vector<collectors::CollectedFamilies> Collect() const override {
     prometheus::ClientMetric metric;
     metric.counter.value = completed_.load();
-    return {{"fake_passes", "Passes.", prometheus::MetricType::Counter, {metric}}};
+    return {{"fake", {{"fake_passes", "Passes.", prometheus::MetricType::Counter, {metric}}}}};
   }
 
  private:

@@ -54,6 +54,15 @@ TEST(ListenSocketTest, SaysTheChosenPortAndThatItIsInUse) {
   }
 }
 
+TEST(ListenSocketTest, TakesOverWhatListens) {
+  const ListenSocket socket = Listen("127.0.0.1:0");
+  const ListenSocket inherited(dup(socket.Descriptor()));
+  EXPECT_EQ(inherited.Address(), socket.Address());
+  EXPECT_FALSE(inherited.IsUnix());
+  EXPECT_THROW(ListenSocket(STDIN_FILENO), std::runtime_error);
+  EXPECT_THROW(ListenSocket(-1), std::runtime_error);
+}
+
 TEST(ListenSocketTest, ForeignAddressFails) { EXPECT_THROW(Listen("192.0.2.1:0"), std::runtime_error); }
 
 class UnixSocketTest : public testing::Test {
@@ -76,10 +85,22 @@ TEST_F(UnixSocketTest, IsRemovedAtTheEnd) {
     const ListenSocket socket = Listen(Address());
     EXPECT_TRUE(std::filesystem::is_socket(path_));
     EXPECT_EQ(socket.Address(), Address());
+    EXPECT_TRUE(socket.IsUnix());
+    EXPECT_EQ(std::filesystem::status(path_).permissions(), std::filesystem::perms{0660});
     EXPECT_THROW(Listen(Address()), std::runtime_error);
     EXPECT_TRUE(std::filesystem::is_socket(path_));
   }
   EXPECT_FALSE(std::filesystem::exists(path_));
+}
+
+TEST_F(UnixSocketTest, AnInheritedOneKeepsItsFile) {
+  ListenSocket first = Listen(Address());
+  {
+    const ListenSocket inherited(dup(first.Descriptor()));
+    EXPECT_EQ(inherited.Address(), Address());
+    EXPECT_TRUE(inherited.IsUnix());
+  }
+  EXPECT_TRUE(std::filesystem::is_socket(path_));
 }
 
 TEST_F(UnixSocketTest, ReplacesAStaleOne) {

@@ -61,7 +61,9 @@ class ScanLoopTest : public testing::Test {
 };
 
 bool HasPasses(ScanLoop& loop, int count) {
-  return loop.Scrape(std::nullopt)->text.find("\nfake_passes " + std::to_string(count) + "\n") != std::string::npos;
+  return loop.Scrape(std::nullopt)
+             ->Text(TextFormat::kPrometheus)
+             .find("\nfake_passes " + std::to_string(count) + "\n") != std::string::npos;
 }
 
 TEST_F(ScanLoopTest, ReadyAfterTheFirstPass) {
@@ -75,6 +77,28 @@ TEST_F(ScanLoopTest, ReadyAfterTheFirstPass) {
   EXPECT_TRUE(HasPasses(loop, 0));
   go.set_value();
   EXPECT_TRUE(Eventually([&] { return loop.Ready(); }));
+}
+
+TEST_F(ScanLoopTest, GoesOnAsLongAsThereAreSteps) {
+  std::atomic<bool> stuck = false;
+  ScanLoop& loop = Start(milliseconds{10}, 0, [&stuck](auto& control) {
+    for (int i = 0; i < 20 && control.Continue(); ++i) std::this_thread::sleep_for(milliseconds{1});
+    while (stuck) std::this_thread::sleep_for(milliseconds{1});
+    return true;
+  });
+  EXPECT_TRUE(Eventually([&] { return loop.Ready(); }));
+  EXPECT_TRUE(loop.GoesOn(milliseconds{500}));
+  stuck = true;
+  EXPECT_TRUE(Eventually([&] { return !loop.GoesOn(milliseconds{100}); }));
+  stuck = false;
+  EXPECT_TRUE(Eventually([&] { return loop.GoesOn(milliseconds{100}); }));
+}
+
+TEST_F(ScanLoopTest, WaitingIsGoingOn) {
+  ScanLoop& loop = Start(std::chrono::hours{1}, 0, [](auto& /*control*/) { return true; });
+  EXPECT_TRUE(Eventually([&] { return loop.Ready(); }));
+  std::this_thread::sleep_for(milliseconds{50});
+  EXPECT_TRUE(Eventually([&] { return loop.GoesOn(milliseconds{1}); }));
 }
 
 TEST_F(ScanLoopTest, FailedAndThrowingPassesDoNotMakeReady) {
@@ -421,11 +445,14 @@ TEST_F(ScanLoopTest, OnDemandServesTheLatestAtTheDeadline) {
     gate.wait();
     return true;
   });
-  EXPECT_NE(loop.Scrape(Clock::now() + milliseconds{20})->text.find("\nfake_passes 0\n"), std::string::npos);
-  EXPECT_NE(loop.Scrape(Clock::now() - milliseconds{20})->text.find("\nfake_passes 0\n"), std::string::npos);
+  EXPECT_NE(loop.Scrape(Clock::now() + milliseconds{20})->Text(TextFormat::kPrometheus).find("\nfake_passes 0\n"),
+            std::string::npos);
+  EXPECT_NE(loop.Scrape(Clock::now() - milliseconds{20})->Text(TextFormat::kPrometheus).find("\nfake_passes 0\n"),
+            std::string::npos);
   go.set_value();
   EXPECT_TRUE(Eventually([&] {
-    return loop.Scrape(Clock::now() - milliseconds{1})->text.find("\nfake_passes 0\n") == std::string::npos;
+    return loop.Scrape(Clock::now() - milliseconds{1})->Text(TextFormat::kPrometheus).find("\nfake_passes 0\n") ==
+           std::string::npos;
   }));
 }
 

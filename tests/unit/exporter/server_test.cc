@@ -65,6 +65,20 @@ class Client {
     ReadAll();
   }
 
+  // False if the server has closed.
+  bool SendsStill(const std::string& text) const {
+    std::array<char, 1> buffer{};
+    if (recv(fd_, buffer.data(), buffer.size(), MSG_DONTWAIT) == 0) return false;
+    return send(fd_, text.data(), text.size(), MSG_NOSIGNAL) > 0;
+  }
+
+  // What is there next; nothing if the server has closed.
+  std::string ReadSome() const {
+    std::array<char, 4096> buffer{};
+    const ssize_t count = recv(fd_, buffer.data(), buffer.size(), 0);
+    return count > 0 ? std::string(buffer.data(), static_cast<size_t>(count)) : "";
+  }
+
   // Until the server closes.
   std::string ReadAll() const {
     std::string all;
@@ -104,21 +118,27 @@ bool HasHeader(const Answer& answer, const std::string& line) {
   return answer.head.find("\r\n" + line + "\r\n") != std::string::npos;
 }
 
+constexpr size_t kLargeBytes = size_t{32} << 20U;
+constexpr const char* kText =
+    "# TYPE a gauge\na 1\n# TYPE b_bytes_total counter\nb_bytes_total 0\n# TYPE c gauge\nc 1\n";
+
 class ServerTest : public testing::Test {
  protected:
   using Deadline = std::optional<Clock::time_point>;
 
   std::string Start(const std::string& address, ServerOptions options = {}) {
     options.version = "1.2.3";
-    server_ = std::make_unique<Server>(
-        options,
-        ServerCallbacks{[this](Deadline deadline) { return scrape_(deadline); }, [this] { return ready_.load(); },
-                        reload_, [] { return std::string("scan: {}\n"); }},
-        log_);
+    options.collectors = {"cow", "ksm", "thp"};
+    ServerCallbacks callbacks;
+    callbacks.scrape = [this](Deadline deadline) { return scrape_(deadline); };
+    callbacks.latest = [] { return MakeSnapshot(); };
+    callbacks.groups = [] { return std::vector<GroupSummary>{{"<b>&\"'", 3, 1536, 12.5}, {"quiet", 1, {}, {}}}; };
+    callbacks.ready = [this] { return ready_.load(); };
+    callbacks.reload = reload_;
+    callbacks.config = [] { return std::string("scan: {}\n"); };
+    server_ = std::make_unique<Server>(options, callbacks, log_);
     return Listen(address);
   }
-
-  std::function<std::optional<std::string>()> reload_;
 
   std::string Listen(const std::string& address) {
     ListenSocket socket(ParseListenAddress(address).value());
@@ -128,7 +148,23 @@ class ServerTest : public testing::Test {
   }
 
   static std::shared_ptr<const Snapshot> MakeSnapshot() {
-    return std::make_shared<const Snapshot>(Snapshot{{}, "a 1\n"});
+    prometheus::ClientMetric metric;
+    metric.gauge.value = 1;
+    PreparedFamilies prepared =
+        PrepareFamilies({{"cow", {{"a", "", prometheus::MetricType::Gauge, {metric}}}},
+                         {"thp", {{"b_bytes_total", "", prometheus::MetricType::Counter, {metric}}}},
+                         {"", {{"c", "", prometheus::MetricType::Gauge, {metric}}}}});
+    return std::make_shared<const Snapshot>(std::chrono::system_clock::time_point{}, std::move(prepared.families),
+                                            std::vector<std::string_view>{"cow", "thp"});
+  }
+
+  // More than sockets hold on their way.
+  static std::shared_ptr<const Snapshot> MakeLargeSnapshot() {
+    prometheus::ClientMetric metric;
+    metric.label.push_back({"l", std::string(kLargeBytes, 'x')});
+    PreparedFamilies prepared = PrepareFamilies({{"cow", {{"a", "", prometheus::MetricType::Gauge, {metric}}}}});
+    return std::make_shared<const Snapshot>(std::chrono::system_clock::time_point{}, std::move(prepared.families),
+                                            std::vector<std::string_view>{"cow"});
   }
 
   Log log_{LogLevel::kDebug, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::null_sink_mt>()};
@@ -136,6 +172,7 @@ class ServerTest : public testing::Test {
   std::function<std::shared_ptr<const Snapshot>(Deadline)> scrape_ = [](Deadline /*deadline*/) {
     return MakeSnapshot();
   };
+  std::function<std::optional<std::string>()> reload_;
   std::unique_ptr<Server> server_;
 };
 
@@ -143,11 +180,50 @@ TEST_F(ServerTest, ServesMetrics) {
   const std::string address = Start("127.0.0.1:0");
   const Answer answer = Ask(address, "GET /metrics");
   EXPECT_EQ(answer.status, 200);
-  EXPECT_EQ(answer.body, "a 1\n");
+  EXPECT_EQ(answer.body, kText);
   EXPECT_TRUE(HasHeader(answer, "Content-Type: text/plain; version=0.0.4; charset=utf-8")) << answer.head;
-  EXPECT_TRUE(HasHeader(answer, "Content-Length: 4")) << answer.head;
+  EXPECT_TRUE(HasHeader(answer, "Content-Length: " + std::to_string(std::string(kText).size()))) << answer.head;
   EXPECT_TRUE(HasHeader(answer, "X-Content-Type-Options: nosniff")) << answer.head;
   EXPECT_EQ(Ask(address, "GET /metrics?x=%00&y").status, 200);
+}
+
+TEST_F(ServerTest, ServesOpenMetricsToThoseWhoWantIt) {
+  const std::string address = Start("127.0.0.1:0");
+  const Answer answer =
+      Ask(address, "GET /metrics", "Accept: application/openmetrics-text;version=1.0.0, text/plain;q=0.5\r\n");
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.body,
+            "# TYPE a gauge\na 1\n# TYPE b_bytes counter\n# UNIT b_bytes bytes\nb_bytes_total 0\n# TYPE c gauge\nc 1\n"
+            "# EOF\n");
+  EXPECT_TRUE(HasHeader(answer, "Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8"));
+  EXPECT_TRUE(HasHeader(answer, "Vary: Accept, Accept-Encoding")) << answer.head;
+  // Lines of one header are one list.
+  EXPECT_EQ(Ask(address, "GET /metrics", "Accept: text/plain;q=0.5\r\nAccept: application/openmetrics-text\r\n").body,
+            answer.body);
+}
+
+TEST_F(ServerTest, CompressesForThoseWhoWantIt) {
+  const std::string address = Start("127.0.0.1:0");
+  const Answer answer = Ask(address, "GET /metrics", "Accept-Encoding: deflate, gzip;q=0.5\r\n");
+  EXPECT_TRUE(HasHeader(answer, "Content-Encoding: gzip")) << answer.head;
+  EXPECT_EQ(answer.body.substr(0, 2), "\x1f\x8b");
+  EXPECT_EQ(Ask(address, "GET /metrics", "Accept-Encoding: gzip;q=0\r\n").body, kText);
+}
+
+TEST_F(ServerTest, FiltersByCollector) {
+  const std::string address = Start("127.0.0.1:0");
+  const std::string thp = "# TYPE b_bytes_total counter\nb_bytes_total 0\n# TYPE c gauge\nc 1\n";
+  EXPECT_EQ(Ask(address, "GET /metrics?collect[]=thp").body, thp);
+  EXPECT_EQ(Ask(address, "GET /metrics?collect%5B%5D=%74hp&collect[]=thp").body, thp);
+  EXPECT_EQ(Ask(address, "GET /metrics?exclude[]=cow").body, thp);
+  EXPECT_EQ(Ask(address, "GET /metrics?collect[]=thp&collect[]=cow").body, kText);
+  for (const std::string query : {"collect[]=nope", "exclude[]=nope", "collect[]=", "collect[]=ksm", "collect[]=%zz",
+                                  "collect[]=cow&exclude[]=thp"}) {
+    scrape_ = [](Deadline /*deadline*/) -> std::shared_ptr<const Snapshot> { throw std::runtime_error("scraped"); };
+    const Answer answer = Ask(address, "GET /metrics?" + query);
+    EXPECT_EQ(answer.status, 400) << query;
+    EXPECT_TRUE(HasHeader(answer, "Content-Type: text/plain; charset=utf-8")) << answer.head;
+  }
 }
 
 TEST_F(ServerTest, HeadIsGetWithoutBody) {
@@ -168,30 +244,6 @@ TEST_F(ServerTest, HealthAndReadiness) {
   EXPECT_EQ(Ask(address, "GET /-/ready").status, 503);
   ready_ = true;
   EXPECT_EQ(Ask(address, "GET /-/ready").status, 200);
-}
-
-TEST_F(ServerTest, Reload) {
-  std::string address = Start("127.0.0.1:0");
-  EXPECT_EQ(Ask(address, "POST /-/reload").status, 403);
-  std::optional<std::string> problem;
-  reload_ = [&problem] { return problem; };
-  address = Start("127.0.0.1:0");
-  EXPECT_EQ(Ask(address, "POST /-/reload").status, 200);
-  EXPECT_EQ(Ask(address, "PUT /-/reload").status, 200);
-  problem = "f.yml:1:2: bad\n";
-  const Answer bad = Ask(address, "POST /-/reload");
-  EXPECT_EQ(bad.status, 500);
-  EXPECT_EQ(bad.body, *problem);
-  const Answer get = Ask(address, "GET /-/reload");
-  EXPECT_EQ(get.status, 405);
-  EXPECT_TRUE(HasHeader(get, "Allow: POST, PUT"));
-  EXPECT_EQ(Ask(address, "POST /-/reload/").status, 404);
-}
-
-TEST_F(ServerTest, Config) {
-  const std::string address = Start("127.0.0.1:0");
-  EXPECT_EQ(Ask(address, "GET /config").body, "scan: {}\n");
-  EXPECT_EQ(Ask(address, "POST /config").status, 405);
 }
 
 TEST_F(ServerTest, LandingPage) {
@@ -236,7 +288,7 @@ TEST_F(ServerTest, BodiesAreNoRequests) {
   client.Send("GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(smuggled.size()) + "\r\n\r\n" +
               smuggled + "GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   const std::string all = client.ReadAll();
-  EXPECT_NE(all.find("a 1\n"), std::string::npos) << all;
+  EXPECT_NE(all.find("\na 1\n"), std::string::npos) << all;
   EXPECT_EQ(all.find("ready\n"), std::string::npos) << all;
   EXPECT_NE(all.find("healthy\n"), std::string::npos) << all;
 }
@@ -307,7 +359,7 @@ TEST_F(ServerTest, TooManyRequestsAre503) {
 
 TEST_F(ServerTest, SilentClientsHoldUpNobodyAndAreClosed) {
   ServerOptions options;
-  options.connection_timeout = std::chrono::seconds{1};
+  options.silence_timeout = std::chrono::seconds{1};
   const std::string address = Start("127.0.0.1:0", options);
   std::vector<std::unique_ptr<Client>> silent;
   for (int i = 0; i < 20; ++i) {
@@ -318,9 +370,69 @@ TEST_F(ServerTest, SilentClientsHoldUpNobodyAndAreClosed) {
   for (const auto& client : silent) client->ReadAll();  // ends, because the server closes
 }
 
+// A byte now and then is no silence.
+TEST_F(ServerTest, TricklingClientsAreClosed) {
+  ServerOptions options;
+  options.limits.request = milliseconds{500};
+  const std::string address = Start("127.0.0.1:0", options);
+  const Client client(address);
+  const auto start = Clock::now();
+  client.Send("GET /metrics HTTP/1.1\r\nHost: x\r\n");
+  while (Clock::now() - start < milliseconds{10'000} && client.SendsStill("X-A: b\r\n")) {
+    std::this_thread::sleep_for(milliseconds{20});
+  }
+  EXPECT_GE(Clock::now() - start, milliseconds{450});
+  EXPECT_LT(Clock::now() - start, milliseconds{5'000});
+  EXPECT_EQ(Ask(address, "GET /metrics").status, 200);
+}
+
+// Also between two requests, but each request has the time anew.
+TEST_F(ServerTest, EachRequestHasItsTime) {
+  ServerOptions options;
+  options.limits.request = milliseconds{600};
+  const std::string address = Start("127.0.0.1:0", options);
+  const Client client(address);
+  for (int i = 0; i < 4; ++i) {
+    client.Send("GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n");
+    EXPECT_NE(client.ReadSome().find(" 200 "), std::string::npos) << i;
+    std::this_thread::sleep_for(milliseconds{300});
+  }
+  client.ReadAll();  // ends, because the server closes
+}
+
+TEST_F(ServerTest, SlowReadersHoldUpNobodyAndAreClosed) {
+  ServerOptions options;
+  options.limits.answer = milliseconds{1000};
+  options.max_requests = 2;
+  const std::string address = Start("127.0.0.1:0", options);
+  scrape_ = [large = MakeLargeSnapshot()](Deadline /*deadline*/) { return large; };
+  std::vector<std::unique_ptr<Client>> slow;
+  for (int i = 0; i < 10; ++i) {
+    slow.push_back(std::make_unique<Client>(address));
+    slow.back()->Send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    EXPECT_NE(slow.back()->ReadSome(), "");  // so its answer has been made
+  }
+  EXPECT_EQ(Ask(address, "GET /metrics").status, 200);
+  size_t bytes = 0;
+  for (int i = 0; i < 100; ++i) {
+    std::this_thread::sleep_for(milliseconds{20});
+    bytes += slow.front()->ReadSome().size();
+  }
+  // What was under way is still there, but not all of it.
+  EXPECT_LT(bytes + slow.front()->ReadAll().size(), kLargeBytes);
+  EXPECT_LT(slow.back()->ReadAll().size(), kLargeBytes);
+}
+
+TEST_F(ServerTest, LargeRequestsAreRefused) {
+  const std::string address = Start("127.0.0.1:0");
+  const int status = Ask(address, "GET /metrics", "X-A: " + std::string(100'000, 'a') + "\r\n").status;
+  EXPECT_TRUE(status == 431 || status == 413 || status == 0) << status;
+  EXPECT_EQ(Ask(address, "GET /metrics", "X-A: " + std::string(8'000, 'a') + "\r\n").status, 200);
+}
+
 TEST_F(ServerTest, APassLongerThanTheTimeoutIsAnswered) {
   ServerOptions options;
-  options.connection_timeout = std::chrono::seconds{1};
+  options.silence_timeout = std::chrono::seconds{1};
   const std::string address = Start("127.0.0.1:0", options);
   scrape_ = [](Deadline /*deadline*/) {
     std::this_thread::sleep_for(milliseconds{2500});
@@ -368,6 +480,30 @@ TEST_F(ServerTest, Ipv6) {
   EXPECT_EQ(Ask(address, "GET /metrics").status, 200);
   const std::string any = Listen(":0");
   EXPECT_EQ(Ask("[::1]" + any.substr(any.rfind(':')), "GET /metrics").status, 200);
+}
+
+TEST_F(ServerTest, Reload) {
+  std::string address = Start("127.0.0.1:0");
+  EXPECT_EQ(Ask(address, "POST /-/reload").status, 403);
+  std::optional<std::string> problem;
+  reload_ = [&problem] { return problem; };
+  address = Start("127.0.0.1:0");
+  EXPECT_EQ(Ask(address, "POST /-/reload").status, 200);
+  EXPECT_EQ(Ask(address, "PUT /-/reload").status, 200);
+  problem = "f.yml:1:2: bad\n";
+  const Answer bad = Ask(address, "POST /-/reload");
+  EXPECT_EQ(bad.status, 500);
+  EXPECT_EQ(bad.body, *problem);
+  const Answer get = Ask(address, "GET /-/reload");
+  EXPECT_EQ(get.status, 405);
+  EXPECT_TRUE(HasHeader(get, "Allow: POST, PUT"));
+  EXPECT_EQ(Ask(address, "POST /-/reload/").status, 404);
+}
+
+TEST_F(ServerTest, Config) {
+  const std::string address = Start("127.0.0.1:0");
+  EXPECT_EQ(Ask(address, "GET /config").body, "scan: {}\n");
+  EXPECT_EQ(Ask(address, "POST /config").status, 405);
 }
 
 }  // namespace

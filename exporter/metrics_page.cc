@@ -1,0 +1,51 @@
+#include "exporter/metrics_page.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "exporter/compression.h"
+#include "exporter/negotiation.h"
+
+namespace cow::exporter {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kTimeoutReserve{500};
+
+// A text of all families stays in the snapshot, which it keeps alive.
+std::shared_ptr<const std::string> Body(const CollectorFilter& filter, TextFormat format, bool gzip,
+                                        const std::shared_ptr<const Snapshot>& snapshot) {
+  if (filter.kind == CollectorFilter::Kind::kAll) {
+    return {snapshot, gzip ? &snapshot->GzipText(format) : &snapshot->Text(format)};
+  }
+  std::string text = snapshot->Text(format, filter);
+  return std::make_shared<const std::string>(gzip ? Gzip(text) : std::move(text));
+}
+
+}  // namespace
+
+std::optional<Clock::time_point> ScrapeDeadline(const HttpRequest& request) {
+  constexpr double kMaxSeconds = 3600;
+  const auto value = request.Header("x-prometheus-scrape-timeout-seconds");
+  if (!value) return std::nullopt;
+  const auto seconds = config::ParseNumber(*value);
+  if (!seconds || *seconds <= 0) return std::nullopt;
+  const std::chrono::duration<double> timeout(std::min(*seconds, kMaxSeconds));
+  return Clock::now() + std::chrono::duration_cast<Clock::duration>(timeout) - kTimeoutReserve;
+}
+
+HttpResponse MetricsResponse(const HttpRequest& request, const CollectorFilter& filter,
+                             const std::shared_ptr<const Snapshot>& snapshot) {
+  const NegotiatedFormat format = NegotiateFormat(request.Header("accept"));
+  const bool gzip = NegotiateGzip(request.Header("accept-encoding"));
+  HttpResponse response;
+  response.content_type = format.content_type;
+  response.body = Body(filter, format.format, gzip, snapshot);
+  response.headers.emplace_back("Vary", "Accept, Accept-Encoding");
+  if (gzip) response.headers.emplace_back("Content-Encoding", "gzip");
+  return response;
+}
+
+}  // namespace cow::exporter

@@ -1,0 +1,37 @@
+// What a client asks for in the query of a URI (`collect[]=cow&exclude%5B%5D=thp`) and, from it, of which collectors it
+// wants to see the metrics. Pure, any thread.
+#pragma once
+
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "config/units.h"
+
+namespace cow::exporter {
+
+using QueryParameter = std::pair<std::string, std::string>;  // key and value, decoded
+
+// `query` is what stands behind the "?", as it was sent: pairs between "&", percent-encoded, "+" for a space. Keys may
+// be repeated. An error is one phrase: an encoding that is none.
+config::Parsed<std::vector<QueryParameter>> ParseQuery(std::string_view query);
+
+struct CollectorFilter {
+  enum class Kind { kAll, kOnly, kExcept };
+
+  Kind kind = Kind::kAll;
+  std::set<std::string, std::less<>> names;  // none if all are wanted
+
+  // What no collector made (empty) is always wanted.
+  [[nodiscard]] bool Wants(std::string_view collector) const;
+};
+
+// From `collect[]` (only these; each must be enabled) and `exclude[]` (all but these; each must exist). An error is one
+// phrase.
+config::Parsed<CollectorFilter> FilterOf(std::string_view query, std::span<const std::string_view> known,
+                                         std::span<const std::string_view> enabled);
+
+}  // namespace cow::exporter

@@ -1,0 +1,102 @@
+#include "exporter/web_access.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace cow::exporter {
+namespace {
+
+constexpr unsigned kUnauthorized = 401;
+constexpr unsigned kServiceUnavailable = 503;
+
+std::array<int64_t, 7> MarkOf(const std::string& path) {
+  struct stat info {};
+  if (stat(path.c_str(), &info) != 0) return {};
+  return {static_cast<int64_t>(info.st_dev),
+          static_cast<int64_t>(info.st_ino),
+          info.st_size,
+          info.st_mtim.tv_sec,
+          info.st_mtim.tv_nsec,
+          info.st_ctim.tv_sec,
+          info.st_ctim.tv_nsec};
+}
+
+}  // namespace
+
+WebAccess::WebAccess(std::string path, Log& log) : path_(std::move(path)), log_(log) {
+  rules_ = Load();
+  is_tls_ = rules_->tls != nullptr;
+}
+
+std::shared_ptr<const AccessRules> WebAccess::Rules() {
+  const std::lock_guard lock(mutex_);
+  if (!Changed()) return rules_;
+  try {
+    std::shared_ptr<const AccessRules> rules = Load();
+    if ((rules->tls != nullptr) != is_tls_) {
+      throw WebAccessError(path_ + ": TLS can't be switched on or off without a restart");
+    }
+    rules_ = std::move(rules);
+    log_.Info("web configuration read again", {{"file", path_}});
+  } catch (const WebAccessError& error) {
+    WatchFilesOf(rules_->config);
+    log_.Error("the web configuration before stays in force", {{"error", error.what()}});
+  }
+  return rules_;
+}
+
+std::unique_ptr<HttpResponse> WebAccess::Refusal(const HttpRequest& request) {
+  const std::shared_ptr<const AccessRules> rules = Rules();
+  if (rules->config.users.empty()) return nullptr;
+  const auto header = request.Header("authorization");
+  const auto credentials = header ? ParseBasicAuthorization(*header) : std::nullopt;
+  auto verdict = PasswordChecker::Verdict::kWrong;
+  if (credentials) verdict = passwords_.Check(rules->config.users, *credentials);
+  if (verdict == PasswordChecker::Verdict::kGood) return nullptr;
+  if (verdict == PasswordChecker::Verdict::kBusy) {
+    return std::make_unique<HttpResponse>(
+        TextResponse(kServiceUnavailable, "too many passwords to check\n", {{"Retry-After", "5"}}));
+  }
+  return std::make_unique<HttpResponse>(TextResponse(
+      kUnauthorized, "unauthorized\n", {{"WWW-Authenticate", R"(Basic realm="cow_exporter", charset="UTF-8")"}}));
+}
+
+void WebAccess::Watch(const std::string& path) { watched_.push_back({path, MarkOf(path)}); }
+
+void WebAccess::WatchFilesOf(const config::WebConfig& config) {
+  if (!config.tls) return;
+  Watch(config.tls->cert_file);
+  Watch(config.tls->key_file);
+  if (!config.tls->client_ca_file.empty()) Watch(config.tls->client_ca_file);
+}
+
+bool WebAccess::Changed() const {
+  return std::any_of(watched_.begin(), watched_.end(),
+                     [](const WatchedFile& file) { return MarkOf(file.path) != file.mark; });
+}
+
+std::shared_ptr<const AccessRules> WebAccess::Load() {
+  watched_.clear();
+  Watch(path_);
+  config::WebLoadResult loaded = config::LoadWebConfig(path_);
+  std::string errors;
+  for (const config::ConfigError& error : loaded.errors) {
+    errors.append(errors.empty() ? "" : "\n").append(error.ToString());
+  }
+  if (!errors.empty()) throw WebAccessError(errors);
+  WatchFilesOf(loaded.config);
+  auto rules = std::make_shared<AccessRules>();
+  rules->config = std::move(loaded.config);
+  if (rules->config.tls) {
+    try {
+      rules->tls = std::make_shared<const Tls>(*rules->config.tls);
+    } catch (const std::runtime_error& error) {
+      throw WebAccessError(path_ + ": " + error.what());
+    }
+  }
+  return rules;
+}
+
+}  // namespace cow::exporter

@@ -1,0 +1,185 @@
+#include "config/web_config.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+#include <vector>
+
+namespace cow::config {
+namespace {
+
+const std::string kHash = "$2y$10$abcdefghijklmnopqrstuuPC8rIIWQR0Txc4lPb.OXo6IgXvA7Bra";
+
+WebConfig Good(std::string_view text) {
+  WebLoadResult result = ParseWebConfig(text, "/etc/web.yml");
+  EXPECT_TRUE(result.errors.empty()) << (result.errors.empty() ? "" : result.errors.front().ToString());
+  return std::move(result.config);
+}
+
+std::vector<std::string> Errors(std::string_view text) {
+  std::vector<std::string> errors;
+  for (const ConfigError& error : ParseWebConfig(text, "w").errors) errors.push_back(error.ToString());
+  return errors;
+}
+
+// The first error, without the name of the file.
+std::string Error(std::string_view text) {
+  const std::vector<std::string> errors = Errors(text);
+  return errors.empty() ? "" : errors.front().substr(2);
+}
+
+TEST(WebConfigTest, NothingIsAllowedToAll) {
+  for (const char* text :
+       {"", "# comment\n", "tls_server_config:\n", "tls_server_config: {}\nbasic_auth_users: {}\n"}) {
+    const WebConfig config = Good(text);
+    EXPECT_FALSE(config.tls) << text;
+    EXPECT_TRUE(config.users.empty());
+    EXPECT_TRUE(config.headers.empty());
+  }
+}
+
+TEST(WebConfigTest, Everything) {
+  const WebConfig config = Good(R"(
+tls_server_config:
+  cert_file: cert.pem
+  key_file: /keys/key.pem
+  client_ca_file: ../ca.pem
+  client_auth_type: RequireAndVerifyClientCert
+  min_version: TLS13
+  max_version: TLS13
+  cipher_suites: [TLS_AES_128_GCM_SHA256]
+  prefer_server_cipher_suites: false
+  curve_preferences: [X25519, CurveP256]
+http_server_config:
+  http2: false
+  headers:
+    X-Frame-Options: deny
+    Strict-Transport-Security: max-age=1
+    X-XSS-Protection: ""
+basic_auth_users:
+  a: )" + kHash + "\n  'b c': '" +
+                                kHash + "'\n");
+  ASSERT_TRUE(config.tls);
+  EXPECT_EQ(config.tls->cert_file, "/etc/cert.pem");
+  EXPECT_EQ(config.tls->key_file, "/keys/key.pem");
+  EXPECT_EQ(config.tls->client_ca_file, "/etc/../ca.pem");
+  EXPECT_EQ(config.tls->client_auth, ClientAuth::kRequireVerified);
+  EXPECT_EQ(config.tls->min_version, TlsVersion::k13);
+  EXPECT_EQ(config.tls->max_version, TlsVersion::k13);
+  EXPECT_EQ(config.tls->cipher_suites, std::vector<std::string>{"TLS_AES_128_GCM_SHA256"});
+  EXPECT_FALSE(config.tls->prefer_server_cipher_suites);
+  EXPECT_EQ(config.tls->curves, (std::vector<std::string>{"X25519", "CurveP256"}));
+  EXPECT_EQ(config.headers, (std::map<std::string, std::string>{{"X-Frame-Options", "deny"},
+                                                                {"Strict-Transport-Security", "max-age=1"}}));
+  EXPECT_EQ(config.users, (std::map<std::string, std::string>{{"a", kHash}, {"b c", kHash}}));
+}
+
+TEST(WebConfigTest, PathsAreRelativeToTheFile) {
+  const std::string text = "tls_server_config: {cert_file: c, key_file: k}";
+  EXPECT_EQ(ParseWebConfig(text, "web.yml").config.tls->cert_file, "c");
+  EXPECT_EQ(ParseWebConfig(text, "a/web.yml").config.tls->cert_file, "a/c");
+}
+
+TEST(WebConfigTest, AllErrorsAtOnceWithTheirPlace) {
+  EXPECT_EQ(
+      Errors("tls_server_config:\n  cert_file: [a]\n  min_version: TLS11\n  nope: 1\nbasic_auth_users:\n  a: secret\n"
+             "more: 1\n"),
+      (std::vector<std::string>{
+          "w:2:14: tls_server_config.cert_file: expected a path, got a list",
+          "w:3:16: tls_server_config.min_version: expected one of TLS12, TLS13, got \"TLS11\"",
+          "w:4:3: tls_server_config: unknown key \"nope\"; valid here: cert_file, key_file, client_ca_file, "
+          "client_auth_type, min_version, max_version, cipher_suites, curve_preferences, "
+          "prefer_server_cipher_suites",
+          "w:6:6: basic_auth_users.\"a\": expected a bcrypt hash ($2y$, $2b$ or $2a$), as htpasswd -nB makes them",
+          "w:7:1: the file: unknown key \"more\"; valid here: tls_server_config, http_server_config, "
+          "basic_auth_users"}));
+}
+
+TEST(WebConfigTest, Refuses) {
+  EXPECT_EQ(Error("[]"), "1:1: the file: expected a map of keys, got a list");
+  EXPECT_EQ(Error("basic_auth_users: {}\nbasic_auth_users: {}"), "2:1: the file: duplicate key \"basic_auth_users\"");
+  EXPECT_EQ(Error("---\n{}\n---\n{}\n").substr(0, 22), "3:1: a second document");
+  EXPECT_NE(Error("a: [").find("not valid YAML"), std::string::npos);
+  EXPECT_EQ(Error("tls_server_config: {cert_file: a}"), "1:1: tls_server_config: key_file is missing");
+  EXPECT_EQ(Error("tls_server_config: {key_file: a}"), "1:1: tls_server_config: cert_file is missing");
+  const auto tls = [](const std::string& rest) {
+    return Error("tls_server_config: {cert_file: c, key_file: k, " + rest + "}");
+  };
+  EXPECT_EQ(tls("min_version: TLS13, max_version: TLS12"), "1:1: tls_server_config: min_version is above max_version");
+  EXPECT_EQ(tls("client_ca_file: a"), "1:1: tls_server_config: client_ca_file has no effect without client_auth_type");
+  EXPECT_EQ(tls("client_auth_type: VerifyClientCertIfGiven"),
+            "1:1: tls_server_config: client_auth_type needs client_ca_file");
+  EXPECT_NE(tls("client_auth_type: Yes").find("expected one of NoClientCert"), std::string::npos);
+  EXPECT_NE(tls("cipher_suites: [TLS_RSA_WITH_AES_128_CBC_SHA]").find("expected one of"), std::string::npos);
+  EXPECT_NE(tls("cipher_suites: TLS_AES_128_GCM_SHA256").find("expected a list"), std::string::npos);
+  EXPECT_NE(tls("curve_preferences: [P256]").find("expected one of X25519"), std::string::npos);
+  EXPECT_NE(Error("http_server_config: {headers: {Server: x}}").find("unknown header \"Server\""), std::string::npos);
+  EXPECT_NE(Error("http_server_config: {headers: {X-Frame-Options: no}}").find("expected one of deny"),
+            std::string::npos);
+  EXPECT_NE(Error("http_server_config: {headers: {X-XSS-Protection: \"a\\r\\nb\"}}").find("one line"),
+            std::string::npos);
+  EXPECT_NE(Error("http_server_config: {http2: 2}").find("expected one of true, false"), std::string::npos);
+  EXPECT_NE(Error("basic_auth_users: {\"a:b\": x}").find("colon"), std::string::npos);
+}
+
+// What GnuTLS could not keep apart is no silent grant.
+TEST(WebConfigTest, SuitesMustBeAllPairs) {
+  const auto tls = [](const std::string& suites) {
+    return Error("tls_server_config: {cert_file: c, key_file: k, cipher_suites: [" + suites + "]}");
+  };
+  EXPECT_EQ(
+      tls("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"),
+      "1:1: tls_server_config: cipher_suites can't be had without TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: each key "
+      "exchange goes with each cipher");
+  EXPECT_EQ(tls("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"), "");
+  EXPECT_EQ(tls("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256"), "");
+  EXPECT_NE(tls("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384"), "");
+  EXPECT_EQ(tls("TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA], min_version: TLS13, curve_preferences: ["),
+            "1:1: tls_server_config: cipher_suites has none that TLS 1.3 knows");
+  EXPECT_EQ(tls("TLS_AES_128_GCM_SHA256], max_version: TLS12, curve_preferences: ["),
+            "1:1: tls_server_config: cipher_suites has none that TLS 1.2 knows");
+}
+
+TEST(WebConfigTest, Hashes) {
+  const auto error = [](const std::string& hash) { return Error("basic_auth_users: {a: '" + hash + "'}"); };
+  std::string hash = kHash;
+  for (const char kind : {'a', 'b', 'y'}) {
+    hash[2] = kind;
+    EXPECT_EQ(error(hash), "");
+  }
+  EXPECT_NE(error(hash.substr(1)), "");
+  EXPECT_NE(error(hash + "x"), "");
+  EXPECT_NE(error("$1$abc$def"), "");
+  EXPECT_NE(error(""), "");
+  // The text may be a password.
+  EXPECT_EQ(error("hunter2").find("hunter2"), std::string::npos);
+  hash.replace(4, 2, "31");
+  EXPECT_NE(error(hash).find("cost is 31, it must be from 4 to 13"), std::string::npos);
+  hash.replace(4, 2, "03");
+  EXPECT_NE(error(hash), "");
+}
+
+TEST(WebConfigTest, MissingFile) {
+  const WebLoadResult result = LoadWebConfig("/nonexistent/web.yml");
+  ASSERT_EQ(result.errors.size(), 1U);
+  EXPECT_EQ(result.errors[0].ToString(), "/nonexistent/web.yml: No such file or directory");
+}
+
+TEST(WebConfigTest, AnyBytesAreTaken) {
+  std::mt19937 random(1);  // NOLINT: the same each time
+  const std::string base =
+      "tls_server_config:\n  cert_file: c\n  key_file: k\n  cipher_suites: [a]\nbasic_auth_users:\n  a: b\n";
+  for (int i = 0; i < 3'000; ++i) {
+    std::string text = base;
+    for (int change = 0; change < 4; ++change) {
+      const size_t at = random() % text.size();
+      if (random() % 2 == 0) text[at] = static_cast<char>(random());
+      if (random() % 4 == 0) text.erase(at, random() % 5);
+    }
+    for (const ConfigError& error : ParseWebConfig(text, "w").errors) EXPECT_GE(error.line, 1) << text;
+  }
+}
+
+}  // namespace
+}  // namespace cow::config

@@ -1,0 +1,59 @@
+#include "exporter/tls.h"
+
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace cow::exporter {
+namespace {
+
+using config::TlsConfig;
+using config::TlsVersion;
+
+TEST(PriorityStringTest, Default) {
+  EXPECT_EQ(PriorityString({}),
+            "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-KX-ALL:-CIPHER-ALL:-MAC-ALL:+AES-128-GCM:+AEAD:+AES-256-GCM:"
+            "+CHACHA20-POLY1305:+ECDHE-ECDSA:+ECDHE-RSA:%SERVER_PRECEDENCE");
+}
+
+TEST(PriorityStringTest, Chosen) {
+  TlsConfig config;
+  config.min_version = TlsVersion::k13;
+  config.cipher_suites = {"TLS_AES_256_GCM_SHA384"};
+  config.curves = {"CurveP384", "X25519"};
+  config.prefer_server_cipher_suites = false;
+  EXPECT_EQ(PriorityString(config),
+            "NORMAL:-VERS-ALL:+VERS-TLS1.3:-KX-ALL:-CIPHER-ALL:-MAC-ALL:+AES-256-GCM:+AEAD:-GROUP-ALL:+GROUP-SECP384R1:"
+            "+GROUP-X25519");
+}
+
+TEST(PriorityStringTest, GnutlsTakesThemAll) {
+  for (const config::CipherSuite& suite : config::KnownCipherSuites()) {
+    for (const TlsVersion version : {TlsVersion::k12, TlsVersion::k13}) {
+      if (version == TlsVersion::k13 && suite.mac != "AEAD") continue;  // TLS 1.3 has none of them
+      TlsConfig config;
+      config.min_version = version;
+      config.cipher_suites = {std::string(suite.name)};
+      config.curves = {"X25519", "CurveP256", "CurveP384", "CurveP521"};
+      gnutls_priority_t priority = nullptr;
+      EXPECT_EQ(gnutls_priority_init(&priority, PriorityString(config).c_str(), nullptr), 0) << PriorityString(config);
+      gnutls_priority_deinit(priority);
+    }
+  }
+}
+
+TEST(TlsTest, SaysWhichFile) {
+  TlsConfig config;
+  config.cert_file = "/nonexistent/cert.pem";
+  config.key_file = "/nonexistent/key.pem";
+  try {
+    const Tls tls(config);
+    FAIL();
+  } catch (const std::runtime_error& error) {
+    EXPECT_STREQ(error.what(), "tls_server_config: /nonexistent/cert.pem: No such file or directory");
+  }
+}
+
+}  // namespace
+}  // namespace cow::exporter
