@@ -98,7 +98,7 @@ TEST_F(SamplingTest, EstimatesAreWithinTheirError) {
 TEST_F(SamplingTest, ReadsNoMoreThanItsShare) {
   MapAll();
   Idle(Fork());
-  collectors::Engine whole(procfs::Root(), DefaultOptions());
+  collectors::Engine whole(procfs::Root(), DefaultOptions(std::chrono::minutes(0)));
   collectors::Engine sampled(procfs::Root(), Options(1, std::chrono::hours(1)));
   const auto reads = [this](collectors::Engine& engine) {
     const Sample before = PassOf(engine, group());
