@@ -1,28 +1,22 @@
 #include "config/config.h"
 
-#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <exception>
-#include <memory>
 #include <optional>
-#include <sstream>
-#include <system_error>
 #include <tuple>
 #include <utility>
 
 #include "config/checker.h"
 #include "config/groups.h"
+#include "config/yaml_document.h"
 
 namespace cow::config {
 namespace {
 
 using std::chrono::milliseconds;
 
-constexpr size_t kMaxFileBytes = size_t{1} << 20U;
 constexpr milliseconds kMinInterval{10};
 constexpr milliseconds kMaxInterval = std::chrono::hours{24};
 constexpr milliseconds kMaxFullEvery = std::chrono::hours{24 * 30};
@@ -80,57 +74,6 @@ void ReadDocument(const YAML::Node& document, const std::vector<KnownCollector>&
                    DefaultGroupKey(checker, config.default_group)});
 }
 
-// Takes no notice of anything but where a document begins.
-class DocumentStart final : public YAML::EventHandler {
- public:
-  [[nodiscard]] const YAML::Mark& Place() const { return place_; }
-
-  void OnDocumentStart(const YAML::Mark& mark) override { place_ = mark; }
-  void OnDocumentEnd() override {}
-  void OnNull(const YAML::Mark& /*mark*/, YAML::anchor_t /*anchor*/) override {}
-  void OnAlias(const YAML::Mark& /*mark*/, YAML::anchor_t /*anchor*/) override {}
-  void OnScalar(const YAML::Mark& /*mark*/, const std::string& /*tag*/, YAML::anchor_t /*anchor*/,
-                const std::string& /*value*/) override {}
-  void OnSequenceStart(const YAML::Mark& /*mark*/, const std::string& /*tag*/, YAML::anchor_t /*anchor*/,
-                       YAML::EmitterStyle::value /*style*/) override {}
-  void OnSequenceEnd() override {}
-  void OnMapStart(const YAML::Mark& /*mark*/, const std::string& /*tag*/, YAML::anchor_t /*anchor*/,
-                  YAML::EmitterStyle::value /*style*/) override {}
-  void OnMapEnd() override {}
-
- private:
-  YAML::Mark place_;
-};
-
-// YAML::LoadAll would do, but on some broken texts yaml-cpp 0.7 goes on delivering empty documents without end.
-std::optional<YAML::Mark> FindSecondDocument(const std::string& text) {
-  std::istringstream in(text);
-  YAML::Parser parser(in);
-  DocumentStart start;
-  if (!parser.HandleNextDocument(start) || !parser.HandleNextDocument(start)) return std::nullopt;
-  return start.Place();
-}
-
-struct FileText {
-  std::string text;
-  std::string problem;  // empty if the text was read
-};
-
-FileText ReadConfigFile(const std::string& path) {
-  const auto failure = [] { return std::generic_category().message(errno); };
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"), &std::fclose);
-  if (!file) return {"", failure()};
-  FileText result;
-  result.text.resize(kMaxFileBytes + 1);
-  result.text.resize(std::fread(result.text.data(), 1, result.text.size(), file.get()));
-  if (std::ferror(file.get()) != 0) {
-    result.problem = failure();
-  } else if (result.text.size() > kMaxFileBytes) {
-    result.problem = "larger than 1 MiB";
-  }
-  return result;
-}
-
 }  // namespace
 
 std::string ConfigError::ToString() const {
@@ -144,8 +87,10 @@ LoadResult ParseConfig(std::string_view text, const std::string& file, const std
   Checker checker(file, result.errors);
   try {
     ReadDocument(YAML::Load(std::string(text)), collectors, checker, result.config);
-    if (const auto second = FindSecondDocument(std::string(text))) {
-      checker.Add(*second, "a second document: one file holds one configuration");
+    if (const auto second = FindSecondDocument(text)) {
+      YAML::Mark place;
+      std::tie(place.line, place.column) = *second;
+      checker.Add(place, "a second document: one file holds one configuration");
     }
   } catch (const YAML::Exception& error) {
     checker.Add(error.mark, "not valid YAML: " + error.msg);
@@ -157,10 +102,10 @@ LoadResult ParseConfig(std::string_view text, const std::string& file, const std
 }
 
 LoadResult LoadConfig(const std::string& path, const std::vector<KnownCollector>& collectors) {
-  const FileText file = ReadConfigFile(path);
-  if (file.problem.empty()) return ParseConfig(file.text, path, collectors);
+  const auto text = ReadSmallFile(path);
+  if (text) return ParseConfig(*text, path, collectors);
   LoadResult result;
-  result.errors.push_back({path, 0, 0, file.problem});
+  result.errors.push_back({path, 0, 0, text.error()});
   return result;
 }
 

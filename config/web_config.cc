@@ -9,6 +9,7 @@
 #include <tuple>
 #include <utility>
 
+#include "config/hint.h"
 #include "config/yaml_document.h"
 
 namespace cow::config {
@@ -123,7 +124,7 @@ class Reader {
       if (found != keys.end()) return found->second(value);
       std::vector<std::string> names;
       for (const auto& known : keys) names.push_back(known.first);
-      AddAt(key, what + ": unknown key " + Quoted(key.Scalar()) + "; valid here: " + Join(names));
+      AddAt(key, what + ": unknown key " + Quoted(key.Scalar()) + "; " + Hint(key.Scalar(), names));
     });
   }
 
@@ -242,7 +243,7 @@ class Reader {
       if (known == kHeaders.end()) {
         std::vector<std::string> names;
         for (const auto& [name, choices] : kHeaders) names.push_back(name);
-        return AddAt(key, what + ": unknown header " + Quoted(key.Scalar()) + "; valid here: " + Join(names));
+        return AddAt(key, what + ": unknown header " + Quoted(key.Scalar()) + "; " + Hint(key.Scalar(), names));
       }
       const std::vector<std::string>& choices = known->second;
       const auto is_text = [](char c) { return c >= ' ' && c <= '~'; };

@@ -13,7 +13,7 @@
 
 #include "collectors/engine.h"
 #include "exporter/explain/command.h"
-#include "exporter/listen_address.h"
+#include "exporter/http/listen_address.h"
 #include "exporter/log.h"
 
 namespace cow::exporter {

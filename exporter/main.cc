@@ -17,15 +17,15 @@
 #include "exporter/command_line.h"
 #include "exporter/explain/api.h"
 #include "exporter/explain/command.h"
+#include "exporter/http/server.h"
+#include "exporter/http/web_access.h"
 #include "exporter/log.h"
 #include "exporter/once.h"
 #include "exporter/reload.h"
 #include "exporter/scan_loop.h"
 #include "exporter/self_metrics.h"
-#include "exporter/server.h"
 #include "exporter/service_manager.h"
 #include "exporter/settings.h"
-#include "exporter/web_access.h"
 
 namespace cow::exporter {
 namespace {

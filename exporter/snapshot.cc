@@ -1,6 +1,6 @@
 #include "exporter/snapshot.h"
 
-#include "exporter/compression.h"
+#include "exporter/http/compression.h"
 
 namespace cow::exporter {
 

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "collectors/engine.h"
-#include "exporter/query.h"
+#include "exporter/collector_filter.h"
 #include "exporter/text_format.h"
 
 namespace cow::exporter {

@@ -10,8 +10,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "exporter/listen_address.h"
-#include "exporter/listen_socket.h"
+#include "exporter/http/listen_address.h"
+#include "exporter/http/listen_socket.h"
 
 namespace cow::exporter {
 namespace {

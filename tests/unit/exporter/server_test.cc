@@ -1,4 +1,4 @@
-#include "exporter/server.h"
+#include "exporter/http/server.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>

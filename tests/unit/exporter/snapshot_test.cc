@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "exporter/compression.h"
+#include "exporter/http/compression.h"
 
 namespace cow::exporter {
 namespace {

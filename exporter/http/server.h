@@ -16,15 +16,15 @@
 #include <string_view>
 #include <vector>
 
-#include "exporter/connection_watch.h"
 #include "exporter/explain/api.h"
 #include "exporter/group_history.h"
-#include "exporter/http_message.h"
-#include "exporter/landing_page.h"
-#include "exporter/listen_socket.h"
+#include "exporter/http/connection_watch.h"
+#include "exporter/http/http_message.h"
+#include "exporter/http/landing_page.h"
+#include "exporter/http/listen_socket.h"
+#include "exporter/http/web_access.h"
 #include "exporter/log.h"
 #include "exporter/snapshot.h"
-#include "exporter/web_access.h"
 
 struct MHD_Connection;
 struct MHD_Daemon;

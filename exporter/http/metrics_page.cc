@@ -1,11 +1,11 @@
-#include "exporter/metrics_page.h"
+#include "exporter/http/metrics_page.h"
 
 #include <algorithm>
 #include <string>
 #include <utility>
 
-#include "exporter/compression.h"
-#include "exporter/negotiation.h"
+#include "exporter/http/compression.h"
+#include "exporter/http/negotiation.h"
 
 namespace cow::exporter {
 namespace {

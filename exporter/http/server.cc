@@ -1,4 +1,4 @@
-#include "exporter/server.h"
+#include "exporter/http/server.h"
 
 #include <gnutls/abstract.h>  // before microhttpd.h, which then knows certificate callbacks
 #include <microhttpd.h>
@@ -12,8 +12,8 @@
 #include <stdexcept>
 #include <utility>
 
-#include "exporter/metrics_page.h"
-#include "exporter/query.h"
+#include "exporter/http/metrics_page.h"
+#include "exporter/http/query.h"
 
 namespace cow::exporter {
 namespace {

@@ -1,4 +1,4 @@
-#include "exporter/query.h"
+#include "exporter/http/query.h"
 
 #include <algorithm>
 #include <optional>
@@ -51,11 +51,6 @@ config::Parsed<std::vector<QueryParameter>> ParseQuery(std::string_view query) {
     parameters.emplace_back(std::move(*key), std::move(*value));
   }
   return parameters;
-}
-
-bool CollectorFilter::Wants(std::string_view collector) const {
-  if (kind == Kind::kAll || collector.empty()) return true;
-  return names.contains(collector) == (kind == Kind::kOnly);
 }
 
 config::Parsed<CollectorFilter> FilterOf(std::string_view query, std::span<const std::string_view> known,

@@ -1,4 +1,4 @@
-#include "exporter/listen_address.h"
+#include "exporter/http/listen_address.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "exporter/group_history.h"
-#include "exporter/http_message.h"
+#include "exporter/http/http_message.h"
 
 namespace cow::exporter {
 

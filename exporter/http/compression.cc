@@ -1,4 +1,4 @@
-#include "exporter/compression.h"
+#include "exporter/http/compression.h"
 
 #include <zlib.h>
 

@@ -1,4 +1,4 @@
-#include "exporter/tls.h"
+#include "exporter/http/tls.h"
 
 #include <gnutls/x509.h>
 

@@ -1,4 +1,4 @@
-#include "exporter/connection_watch.h"
+#include "exporter/http/connection_watch.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>

@@ -15,10 +15,10 @@
 #include <vector>
 
 #include "config/web_config.h"
-#include "exporter/authentication.h"
-#include "exporter/http_message.h"
+#include "exporter/http/authentication.h"
+#include "exporter/http/http_message.h"
+#include "exporter/http/tls.h"
 #include "exporter/log.h"
-#include "exporter/tls.h"
 
 namespace cow::exporter {
 

@@ -1,4 +1,4 @@
-#include "exporter/listen_socket.h"
+#include "exporter/http/listen_socket.h"
 
 #include <fcntl.h>
 #include <netdb.h>

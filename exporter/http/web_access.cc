@@ -1,4 +1,4 @@
-#include "exporter/web_access.h"
+#include "exporter/http/web_access.h"
 
 #include <sys/stat.h>
 

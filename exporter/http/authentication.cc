@@ -1,4 +1,4 @@
-#include "exporter/authentication.h"
+#include "exporter/http/authentication.h"
 
 #include <crypt.h>
 #include <gnutls/crypto.h>

@@ -8,8 +8,8 @@
 #include <string_view>
 
 #include "config/units.h"
-#include "exporter/http_message.h"
-#include "exporter/query.h"
+#include "exporter/http/http_message.h"
+#include "exporter/http/query.h"
 #include "exporter/snapshot.h"
 
 namespace cow::exporter {

@@ -2,7 +2,6 @@
 // wants to see the metrics. Pure, any thread.
 #pragma once
 
-#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "config/units.h"
+#include "exporter/collector_filter.h"
 
 namespace cow::exporter {
 
@@ -18,16 +18,6 @@ using QueryParameter = std::pair<std::string, std::string>;  // key and value, d
 // `query` is what stands behind the "?", as it was sent: pairs between "&", percent-encoded, "+" for a space. Keys may
 // be repeated. An error is one phrase: an encoding that is none.
 config::Parsed<std::vector<QueryParameter>> ParseQuery(std::string_view query);
-
-struct CollectorFilter {
-  enum class Kind { kAll, kOnly, kExcept };
-
-  Kind kind = Kind::kAll;
-  std::set<std::string, std::less<>> names;  // none if all are wanted
-
-  // What no collector made (empty) is always wanted.
-  [[nodiscard]] bool Wants(std::string_view collector) const;
-};
 
 // From `collect[]` (only these; each must be enabled) and `exclude[]` (all but these; each must exist). An error is one
 // phrase.
