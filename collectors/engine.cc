@@ -1098,7 +1098,7 @@ std::vector<FamilySummary> Engine::Impl::Families() const {
     sums.gauges.assign(gauges_, 0);
     sums.variances.assign(gauges_, 0);
     AddFamily(state, SystemTime(), sums);
-    const auto in_mode = [&state](memory::Mode mode) { return state.modes.at(static_cast<size_t>(mode)); };
+    const auto in_mode = [&modes = state.modes](memory::Mode mode) { return modes.at(static_cast<size_t>(mode)); };
     const bool readable =
         in_mode(memory::Mode::kFull) || in_mode(memory::Mode::kNoKpage) || in_mode(memory::Mode::kNoFrames);
     for (const Slot& slot : slots_) {

@@ -123,6 +123,7 @@ class Reader {
           std::find_if(keys.begin(), keys.end(), [&key](const auto& known) { return known.first == key.Scalar(); });
       if (found != keys.end()) return found->second(value);
       std::vector<std::string> names;
+      names.reserve(keys.size());
       for (const auto& known : keys) names.push_back(known.first);
       AddAt(key, what + ": unknown key " + Quoted(key.Scalar()) + "; " + Hint(key.Scalar(), names));
     });
@@ -242,6 +243,7 @@ class Reader {
       const auto known = kHeaders.find(key.Scalar());
       if (known == kHeaders.end()) {
         std::vector<std::string> names;
+        names.reserve(kHeaders.size());
         for (const auto& [name, choices] : kHeaders) names.push_back(name);
         return AddAt(key, what + ": unknown header " + Quoted(key.Scalar()) + "; " + Hint(key.Scalar(), names));
       }
@@ -280,7 +282,7 @@ class Reader {
 }  // namespace
 
 const std::vector<CipherSuite>& KnownCipherSuites() {
-  static const std::vector<CipherSuite> kSuites = {
+  static const std::vector<CipherSuite> suites = {
       {"TLS_AES_128_GCM_SHA256", "", "AES-128-GCM", "AEAD"},
       {"TLS_AES_256_GCM_SHA384", "", "AES-256-GCM", "AEAD"},
       {"TLS_CHACHA20_POLY1305_SHA256", "", "CHACHA20-POLY1305", "AEAD"},
@@ -295,7 +297,7 @@ const std::vector<CipherSuite>& KnownCipherSuites() {
       {"TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA", "ECDHE-ECDSA", "AES-256-CBC", "SHA1"},
       {"TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA", "ECDHE-RSA", "AES-256-CBC", "SHA1"},
   };
-  return kSuites;
+  return suites;
 }
 
 WebLoadResult ParseWebConfig(std::string_view text, const std::string& file) {
