@@ -585,7 +585,7 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
     engine_.families_.Settle(family,
                              [this](const Family& owner, const Member& member) { engine_.OnEnd(owner, member); });
     TellProgress();
-    state_->looks_bytes = family.looks.MemoryBytes();
+    state_->looks_bytes = family.looks.MemoryBytes() + family.sampling.MemoryBytes();
     return true;
   }
 
