@@ -57,10 +57,7 @@ class TopProcesses : public Collector {
   void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
     const memory::Family& family = *view.family;
     AddBreaks(family, *view.judgement);
-    for (auto each = watched_.lower_bound({family.id, 0}); each != watched_.end() && each->first.first == family.id;
-         ++each) {
-      each->second.living = false;
-    }
+    ForEachOf(family.id, [](Watched& watched) { watched.living = false; });
     for (size_t i = 0; i < family.members.size() && i < view.member_sums.size(); ++i) {
       const memory::Member& member = *family.members[i];
       if (member.unread || !view.frames_known) continue;
@@ -78,9 +75,7 @@ class TopProcesses : public Collector {
   void OnPass(const memory::PassView& view, const Tally& tally) override {
     const uint64_t family = view.family->id;
     if (tally.group.empty()) return OnFamilyGone(family);  // left out of what is exported
-    for (auto each = watched_.lower_bound({family, 0}); each != watched_.end() && each->first.first == family; ++each) {
-      each->second.group = tally.group;
-    }
+    ForEachOf(family, [&tally](Watched& watched) { watched.group = tally.group; });
   }
 
   void OnEnd(const memory::Family& family, const memory::Member& member, const Tally& /*tally*/) override {
@@ -134,6 +129,12 @@ class TopProcesses : public Collector {
   }
 
  private:
+  template <class Call>
+  void ForEachOf(uint64_t family_id, Call&& call) {
+    const auto end = watched_.lower_bound({family_id + 1, 0});
+    for (auto each = watched_.lower_bound({family_id, 0}); each != end; ++each) call(each->second);
+  }
+
   uint64_t Rank(const Watched& watched) const {
     switch (options_.by) {
       case ProcessOptions::By::kPrivate:

@@ -1,6 +1,6 @@
 #include "exporter/snapshot.h"
 
-#include "exporter/http/compression.h"
+#include "exporter/compression.h"
 
 namespace cow::exporter {
 

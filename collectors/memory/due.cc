@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "collectors/memory/half_to_all.h"
 #include "collectors/procfs/ksm.h"
 
 namespace cow::memory {
@@ -72,9 +73,7 @@ bool RecordsCanStandFor(const Member& member) { return member.pagemap && member.
 
 SteadyTime NextFullRead(const Family& family, const Member& member, std::chrono::milliseconds full_every,
                         SteadyTime now) {
-  constexpr uint64_t kParts = 16;
-  const uint64_t part = (family.id * 5 + member.slot * uint64_t{7}) % (kParts + 1);
-  return now + full_every * static_cast<int64_t>(kParts + part) / static_cast<int64_t>(2 * kParts);
+  return now + HalfToAll(full_every, family.id * 5 + member.slot * uint64_t{7});
 }
 
 }  // namespace cow::memory

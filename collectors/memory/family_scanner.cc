@@ -244,25 +244,28 @@ bool FamilyScanner::WalkWindows(Family& family, ScanObserver& observer) {
     if (window == ~uint64_t{0}) return true;
     if (walk_.sampled && family.sampling.StratumOf(window) == kNotDrawn) {
       observer.OnNotDrawn(family, window);
-      if (next_known < known.size() && known[next_known] == window) ++next_known;
-      for (Part& part : parts_) part.reader.Pass(window);
-      continue;
+    } else if (!VisitWindow(family, window, observer)) {
+      return false;
     }
-    if (!observer.Continue()) return false;
-    ReadDue(window);
-    if (IsUnchanged(family, window)) {
-      ++counters_.windows_unchanged;
-      observer.OnUnchanged(family, window);
-    } else {
-      judgement_.Clear();
-      SettleWindow(family, window);
-      Account(family);
-      Show(family, window, observer);
-    }
-    if (walk_.sampled) family.sampling.WasRead(window, Clock::now());
     if (next_known < known.size() && known[next_known] == window) ++next_known;
     for (Part& part : parts_) part.reader.Pass(window);
   }
+}
+
+bool FamilyScanner::VisitWindow(Family& family, uint64_t window, ScanObserver& observer) {
+  if (!observer.Continue()) return false;
+  ReadDue(window);
+  if (IsUnchanged(family, window)) {
+    ++counters_.windows_unchanged;
+    observer.OnUnchanged(family, window);
+  } else {
+    judgement_.Clear();
+    SettleWindow(family, window);
+    Account(family);
+    Show(family, window, observer);
+  }
+  if (walk_.sampled) family.sampling.WasRead(window, Clock::now());
+  return true;
 }
 
 void FamilyScanner::ReadDue(uint64_t window) {
@@ -511,14 +514,13 @@ void FamilyScanner::DescribeOrphans(const Family& family, uint64_t window) {
   for (const OrphanPage& orphan : orphans) frames.push_back(orphan.frame);
   FrameFacts facts;
   frames_.Read(frames, true, facts);
+  const SlotIndex index(readings_);
   for (const OrphanPage& orphan : orphans) {
-    if (facts.IsKsm(orphan.frame) || facts.MapCount(orphan.frame).value_or(2) <= 1) continue;
-    for (size_t r = 0; r < readings_.size(); ++r) {
-      if (readings_[r].slot != orphan.slot) continue;
-      SetBit(sharing_.members[r].shared, orphan.page - window * pages_);
-      ++sharing_.members[r].shared_pages;
-      ++sharing_.unresolved_pages;
-    }
+    const uint32_t reading = index.Find(orphan.slot);
+    if (reading == kNoReading || facts.IsKsm(orphan.frame) || facts.MapCount(orphan.frame).value_or(2) <= 1) continue;
+    SetBit(sharing_.members[reading].shared, orphan.page - window * pages_);
+    ++sharing_.members[reading].shared_pages;
+    ++sharing_.unresolved_pages;
   }
 }
 

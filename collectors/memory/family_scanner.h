@@ -81,6 +81,8 @@ class FamilyScanner {
   bool OpenMember(Member& member, std::vector<procfs::Pagemap>& borrowed, const procfs::Pagemap*& pagemap);
   void Prepare(Family& family, const PassOptions& options);
   bool WalkWindows(Family& family, ScanObserver& observer);
+  // False if the observer abandoned the pass.
+  bool VisitWindow(Family& family, uint64_t window, ScanObserver& observer);
   void DrawSample(Family& family, const PassOptions& options);
   std::vector<uint64_t> KnownWindows(const Family& family) const;
   void ReadDue(uint64_t window);

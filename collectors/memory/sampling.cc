@@ -5,6 +5,8 @@
 #include <iterator>
 #include <random>
 
+#include "collectors/memory/half_to_all.h"
+
 namespace cow::memory {
 namespace {
 
@@ -34,12 +36,10 @@ void Sampling::Draw(std::span<const PlannedWindow> windows, const SampleRequest&
   std::mt19937_64 random(seed);
   DrawFrom(never_read, request.share, random);
   DrawFrom(known, request.share, random);
-  whole_ = strata_.empty();
 }
 
 void Sampling::Clear() {
   active_ = false;
-  whole_ = false;
   windows_ = {};
   strata_ = {};
 }
@@ -59,10 +59,8 @@ void Sampling::TakeOver(std::span<const PlannedWindow> windows, std::chrono::ste
 
 // The time differs by window, so that those that were read together are not all read together again.
 bool Sampling::IsOverdue(const Window& window, const SampleRequest& request) {
-  constexpr int64_t kParts = 16;
   const uint64_t mixed = window.number * 0x9e3779b97f4a7c15U >> 32U;
-  const auto part = static_cast<int64_t>(mixed % (kParts + 1));
-  return request.now - window.since >= request.full_every * (kParts + part) / (2 * kParts);
+  return request.now - window.since >= HalfToAll(request.full_every, mixed);
 }
 
 // `windows`: indexes, ascending.

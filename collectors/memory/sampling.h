@@ -54,7 +54,7 @@ class Sampling {
   uint32_t StratumOf(uint64_t window) const;
   std::span<const Stratum> strata() const { return strata_; }
   // Every window is read.
-  bool IsWhole() const { return whole_; }
+  bool IsWhole() const { return active_ && strata_.empty(); }
 
   void WasRead(uint64_t window, std::chrono::steady_clock::time_point now);
   // The window has not been read since the pass `joined`, in which it was there: what a member that was seen first in
@@ -81,7 +81,6 @@ class Sampling {
 
   uint64_t pass_ = 0;
   bool active_ = false;
-  bool whole_ = false;
   std::vector<Window> windows_;  // ascending
   std::vector<Stratum> strata_;
 };

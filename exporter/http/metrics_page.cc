@@ -4,7 +4,7 @@
 #include <string>
 #include <utility>
 
-#include "exporter/http/compression.h"
+#include "exporter/compression.h"
 #include "exporter/http/negotiation.h"
 
 namespace cow::exporter {

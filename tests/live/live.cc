@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "collectors/procfs/root.h"
+#include "tests/support/pass_control.h"
 
 namespace cow::live {
 namespace {
@@ -25,11 +26,6 @@ constexpr uint64_t kGuard = uint64_t{1} << 58;
 constexpr uint64_t kFile = uint64_t{1} << 61;
 constexpr uint64_t kSoftDirty = uint64_t{1} << 55;  // set for holes too, where the kernel has it
 constexpr uint64_t kFrameMask = (uint64_t{1} << 55) - 1;
-
-class NoLimit : public collectors::PassControl {
- public:
-  bool Continue() override { return true; }
-};
 
 std::string ProcPath(pid_t pid, std::string_view file) {
   return "/proc/" + std::to_string(pid) + "/" + std::string(file);
@@ -136,12 +132,12 @@ std::unique_ptr<testing::Workload> LiveTest::StartWorkload(const std::string& gr
 }
 
 bool LiveTest::TryPass() {
-  NoLimit control;
+  test::NoControl control;
   return engine_.RunPass(control);
 }
 
 Sample LiveTest::PassOf(collectors::Engine& engine, std::string_view group) const {
-  NoLimit control;
+  test::NoControl control;
   if (!engine.RunPass(control)) throw std::runtime_error("the pass was not completed");
   Sample sample(engine.Collect(), group);
   if (!all_is_read_) return sample;

@@ -12,6 +12,7 @@
 
 #include "collectors/engine.h"
 #include "tests/support/fixture_process.h"
+#include "tests/support/pass_control.h"
 
 namespace {
 
@@ -33,11 +34,6 @@ namespace {
 
 constexpr uint64_t kHeap = 0x10000000;
 
-class NoControl : public PassControl {
- public:
-  bool Continue() override { return true; }
-};
-
 EngineOptions Options(std::chrono::milliseconds full_every) {
   EngineOptions options;
   for (const CollectorInfo& info : AvailableCollectors()) {
@@ -48,7 +44,7 @@ EngineOptions Options(std::chrono::milliseconds full_every) {
 }
 
 uint64_t AllocationsOfAPass(Engine& engine) {
-  NoControl control;
+  test::NoControl control;
   const uint64_t before = allocations;
   EXPECT_TRUE(engine.RunPass(control));
   return allocations - before;

@@ -17,6 +17,7 @@
 
 #include "collectors/collector.h"
 #include "tests/support/fixture_process.h"
+#include "tests/support/pass_control.h"
 
 namespace cow::collectors {
 namespace {
@@ -27,11 +28,6 @@ constexpr uint64_t kHeap = 0x10000000;
 constexpr uint64_t kAnon = 0x20000000;
 constexpr uint64_t kLibrary = 0x30000000;
 constexpr double kPage = 4096;
-
-class NoControl : public PassControl {
- public:
-  bool Continue() override { return true; }
-};
 
 class EngineTest : public testing::Test {
  protected:
@@ -44,7 +40,7 @@ class EngineTest : public testing::Test {
   }
   void Pass() {
     host_.Sync();
-    NoControl control;
+    test::NoControl control;
     ASSERT_TRUE(engine_->RunPass(control));
     families_ = engine_->Collect();
   }
@@ -682,16 +678,12 @@ TEST_F(EngineTest, CollectorThatFailsCostsOnlyItsOwnMetrics) {
 }
 
 TEST_F(EngineTest, AbandonedPassKeepsTheLastValues) {
-  class Abandon : public PassControl {
-   public:
-    bool Continue() override { return false; }
-  };
   AddPair();
   Start();
   Pass();
   host_.At(101).SetPage(kHeap, 2000);
   host_.Sync();
-  Abandon control;
+  test::Abandon control;
   EXPECT_FALSE(engine_->RunPass(control));
   families_ = engine_->Collect();
   EXPECT_EQ(AppPages("cow_exposure_bytes"), 8);
@@ -784,10 +776,6 @@ TEST_F(EngineTest, WhatIsLeftForLaterMattersLeastAndIsNotCovered) {
 
 // What no pass has seen is not left out of what there is to be seen.
 TEST_F(EngineTest, FamilyThatWasNeverReadIsNotCovered) {
-  class Abandon : public PassControl {
-   public:
-    bool Continue() override { return false; }
-  };
   AddPair();
   Start();
   Pass();
@@ -796,7 +784,7 @@ TEST_F(EngineTest, FamilyThatWasNeverReadIsNotCovered) {
   other.layout = 0x800000;
   other.MapPages(kHeap, 8, 5000, "[heap]");
   host_.Sync();
-  Abandon control;
+  test::Abandon control;
   EXPECT_FALSE(engine_->RunPass(control));
   families_ = engine_->Collect();
   EXPECT_EQ(App("cow_scan_coverage_ratio"), 0);
@@ -811,7 +799,7 @@ TEST_F(EngineTest, ListThatCannotBeReadFailsThePass) {
   Start();
   Pass();
   host_.tree().Remove("proc");
-  NoControl control;
+  test::NoControl control;
   EXPECT_FALSE(engine_->RunPass(control));
   EXPECT_FALSE(engine_->Collect().empty());
 }

@@ -10,17 +10,13 @@
 
 #include "collectors/engine.h"
 #include "tests/support/fixture_process.h"
+#include "tests/support/pass_control.h"
 
 namespace cow::collectors {
 namespace {
 
 constexpr uint64_t kHeap = 0x10000000;
 constexpr double kPage = 4096;
-
-class NoControl : public PassControl {
- public:
-  bool Continue() override { return true; }
-};
 
 class ProcessTest : public testing::Test {
  protected:
@@ -41,7 +37,7 @@ class ProcessTest : public testing::Test {
   }
   void Pass() {
     host_.Sync();
-    NoControl control;
+    test::NoControl control;
     ASSERT_TRUE(engine_->RunPass(control));
     values_.clear();
     for (const prometheus::MetricFamily& family : engine_->Collect()) {

@@ -11,6 +11,7 @@
 
 #include "collectors/engine.h"
 #include "tests/support/fixture_process.h"
+#include "tests/support/pass_control.h"
 
 namespace cow::collectors {
 namespace {
@@ -20,11 +21,6 @@ using Labels = std::map<std::string, std::string>;
 constexpr uint64_t kHeap = 0x10000000;
 constexpr double kPage = 4096;
 constexpr uint64_t kPageBytes = 4096;
-
-class NoControl : public PassControl {
- public:
-  bool Continue() override { return true; }
-};
 
 class WitnessTest : public testing::Test {
  protected:
@@ -43,7 +39,7 @@ class WitnessTest : public testing::Test {
   }
   void Pass() {
     host_.Sync();
-    NoControl control;
+    test::NoControl control;
     ASSERT_TRUE(engine_->RunPass(control));
     families_ = engine_->Collect();
   }

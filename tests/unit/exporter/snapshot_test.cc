@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "exporter/http/compression.h"
+#include "exporter/compression.h"
 
 namespace cow::exporter {
 namespace {

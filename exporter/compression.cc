@@ -1,4 +1,4 @@
-#include "exporter/http/compression.h"
+#include "exporter/compression.h"
 
 #include <zlib.h>
 
