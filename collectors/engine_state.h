@@ -1,0 +1,94 @@
+// What the engine keeps from pass to pass: written while it scans, read where metrics are published. Plain structs; the
+// thread rule is the engine's.
+#pragma once
+
+#include <sys/types.h>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "collectors/collector.h"
+#include "collectors/groups.h"
+#include "collectors/memory/views.h"
+#include "collectors/procfs/cgroup.h"
+#include "collectors/sample_estimate.h"
+
+namespace cow::collectors {
+
+using SystemTime = std::chrono::system_clock::time_point;
+using SteadyClock = std::chrono::steady_clock;
+
+inline constexpr std::array<std::string_view, 4> kUnreadReasons{"denied", "gone", "budget", "malformed"};
+enum UnreadReason : size_t { kDenied, kGone, kBudget, kMalformed };
+
+// One enabled collector and its part of the cells.
+struct Slot {
+  std::string_view name;
+  bool stand_in = false;  // of a collector that is not enabled
+  std::shared_ptr<Collector> collector;
+  bool awaits_pass = false;  // made while others had been at work: its sums are not whole yet
+  size_t first_gauge = 0;
+  size_t first_counter = 0;
+  SteadyClock::duration spent{};       // in the current pass
+  bool failed = false;                 // in the current pass
+  SteadyClock::duration last_spent{};  // in the last completed pass
+  bool last_failed = false;
+};
+
+// The latest reading of one window.
+struct WindowCells {
+  std::vector<int32_t> gauges;  // base pages
+  uint32_t present_pages = 0;
+  SystemTime read_at;
+  uint64_t pass = 0;
+};
+
+// What the engine keeps of a family.
+struct FamilyState {
+  std::string group_name;           // the one asked for; where there was no room for it, `group` is the overflow's
+  bool judged = false;              // by the rules in force
+  bool left_out = false;            // by the rules: neither scanned nor exported
+  Group* group = nullptr;           // of the pass under way
+  std::string_view exported_as;     // its name
+  std::pair<pid_t, uint64_t> root;  // pid and start time of the root that named the group
+  uint64_t described = 0;           // since_pass of the root when it was described
+  std::string root_comm;
+  std::unordered_map<uint64_t, WindowCells> windows;  // of families that are walked window by window
+  std::vector<int64_t> window_sum;                    // over `windows`
+  std::vector<int64_t> family_cells;                  // of the last completed pass that read it
+  std::vector<int64_t> pass_cells;                    // of the last completed pass
+  WindowCells lonely;                                 // a process without relatives: its windows in one
+  WindowCells lonely_pending;                         // of the pass under way
+  SampleEstimate sampled;                             // of families of which a sample is read: window_sum's, and pages
+  uint64_t unwalked_pages = 0;                        // of the last completed pass
+  uint64_t resident_pages = 0;                        // of the members, by the kernel's sums, at the pass under way
+  uint64_t unread_pages = 0;
+  std::array<uint64_t, kUnreadReasons.size()> unread{};
+  std::array<bool, memory::kModes> modes{};
+  bool scan_known = true;
+  bool completed = false;  // a pass was
+  SystemTime read_at;      // end of the last completed pass
+  SystemTime verified_at;  // when nothing was found to have changed since
+  SystemTime first_start;  // of the oldest forked child
+  bool has_child = false;
+  size_t processes = 0;
+  size_t members = 0;
+  std::string exe;
+  procfs::CgroupNames names;
+  std::string cgroup_path;
+  std::optional<procfs::CgroupMemory> cgroup_memory;
+  size_t ledger_bytes = 0;
+  size_t looks_bytes = 0;  // at the end of the last pass over it
+  uint64_t pass = 0;
+};
+
+}  // namespace cow::collectors

@@ -1,0 +1,392 @@
+#include "collectors/publisher.h"
+
+#include <prometheus/metric_family.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "collectors/mode_notices.h"
+#include "collectors/procfs/result.h"
+
+namespace cow::collectors {
+namespace {
+
+using procfs::ErrorKind;
+using prometheus::MetricType;
+
+double Seconds(SystemTime time) { return std::chrono::duration<double>(time.time_since_epoch()).count(); }
+
+// The sums of one group over its families.
+struct GroupState {
+  std::vector<int64_t> gauges;
+  std::vector<double> variances;  // of those that are estimates
+  const Group* group = nullptr;
+  size_t processes = 0;
+  size_t families = 0;
+  std::array<bool, memory::kModes> modes{};
+  bool scan_known = true;
+  std::array<uint64_t, kUnreadReasons.size()> unread{};
+  uint64_t covered_pages = 0;
+  uint64_t known_pages = 0;
+  std::optional<SystemTime> oldest_read;
+  std::optional<SystemTime> oldest_child;
+  std::vector<const FamilyState*> members;
+  bool has_unseen = false;  // a family that no pass was completed over
+
+  bool Has(memory::Mode mode) const { return modes.at(static_cast<size_t>(mode)); }
+  bool HasUnreadable() const { return Has(memory::Mode::kNoPagemap) || Has(memory::Mode::kNone); }
+  // Some page table was, or there is none to be read.
+  bool Readable() const {
+    return !HasUnreadable() || Has(memory::Mode::kFull) || Has(memory::Mode::kNoKpage) || Has(memory::Mode::kNoFrames);
+  }
+};
+
+class Publisher {
+ public:
+  explicit Publisher(const EngineView& engine) : engine_(engine) {}
+
+  std::vector<CollectedFamilies> Collect() const;
+  std::vector<FamilySummary> Families() const;
+
+ private:
+  std::map<std::string, GroupState> SumGroups() const;
+  void AddFamily(const FamilyState& state, SystemTime horizon, GroupState& group) const;
+  void PublishGroups(const std::map<std::string, GroupState>& groups, MetricWriter& writer) const;
+  void PublishKnowledge(const std::map<std::string, GroupState>& groups, MetricWriter& writer) const;
+  static void PublishInfo(const std::map<std::string, GroupState>& groups, MetricWriter& writer);
+  void PublishSelf(MetricWriter& writer) const;
+
+  const EngineView& engine_;
+};
+
+void Publisher::AddFamily(const FamilyState& state, SystemTime horizon, GroupState& group) const {
+  for (size_t i = 0; i < engine_.gauges; ++i) {
+    group.gauges[i] += state.sampled.empty() ? state.window_sum[i] : state.sampled.totals()[i];
+    group.gauges[i] += state.family_cells[i] + state.pass_cells[i];
+    if (!state.sampled.empty()) group.variances[i] += state.sampled.variances()[i];
+    if (!state.lonely.gauges.empty()) group.gauges[i] += state.lonely.gauges[i];
+  }
+  const auto rest = [&](SystemTime read_at, uint64_t pages) {
+    read_at = std::max(read_at, state.verified_at);
+    group.known_pages += pages;
+    if (read_at >= horizon) group.covered_pages += pages;
+    if (!group.oldest_read || read_at < *group.oldest_read) group.oldest_read = read_at;
+  };
+  uint64_t seen = 0;
+  for (const auto& [number, cells] : state.windows) {
+    rest(cells.read_at, cells.present_pages);
+    seen += cells.present_pages;
+  }
+  if (!state.sampled.empty()) {
+    const auto estimated = static_cast<uint64_t>(state.sampled.totals().back());
+    group.known_pages += estimated - std::min(estimated, seen);
+    rest(state.read_at, state.unwalked_pages);
+  }
+  if (!state.completed && state.pass == engine_.pass && state.resident_pages != 0) {
+    group.has_unseen = true;
+    group.known_pages += state.resident_pages - std::min(state.resident_pages, seen);
+  }
+  uint64_t unread = 0;
+  for (const uint64_t count : state.unread) unread += count;
+  const bool lonely = state.completed && state.windows.empty() && state.members > unread;
+  if (lonely) rest(state.read_at, state.lonely.present_pages);
+  group.known_pages += state.unread_pages;
+  group.processes += state.processes;
+  group.families += state.members > 1 ? 1 : 0;
+  for (size_t i = 0; i < memory::kModes; ++i) group.modes.at(i) = group.modes.at(i) || state.modes.at(i);
+  group.scan_known = group.scan_known && state.scan_known;
+  for (size_t i = 0; i < kUnreadReasons.size(); ++i) group.unread.at(i) += state.unread.at(i);
+  if (state.has_child && (!group.oldest_child || state.first_start < *group.oldest_child)) {
+    group.oldest_child = state.first_start;
+  }
+  if (state.members != 0) group.members.push_back(&state);
+}
+
+std::map<std::string, GroupState> Publisher::SumGroups() const {
+  std::map<std::string, GroupState> sums;
+  for (const auto& [name, group] : engine_.groups.all()) {
+    if (!group.exported) continue;
+    GroupState& state = sums[name];
+    state.group = &group;
+    state.gauges.assign(engine_.gauges, 0);
+    state.variances.assign(engine_.gauges, 0);
+  }
+  const SystemTime horizon = std::min(engine_.pass_begin, std::chrono::system_clock::now() - engine_.options.interval);
+  for (const auto& [id, state] : engine_.states) {
+    if (state.left_out) continue;
+    auto found = sums.find(state.group_name);
+    if (found == sums.end()) found = sums.find(Groups::kOverflow);
+    if (found != sums.end()) AddFamily(state, horizon, found->second);
+  }
+  const auto other = sums.find(Groups::kOverflow);
+  if (other != sums.end()) {
+    other->second.unread.at(kBudget) += engine_.table.over_limit();
+    // One that ends while it is listed is nothing unusual; of the others nothing is known, not even a name.
+    for (const auto& [kind, count] : engine_.table.unreadable()) {
+      if (kind != ErrorKind::kGone) other->second.unread.at(kind == ErrorKind::kDenied ? kDenied : kMalformed) += count;
+    }
+  }
+  return sums;
+}
+
+void Publisher::PublishGroups(const std::map<std::string, GroupState>& groups, MetricWriter& writer) const {
+  writer.Begin("cow_processes", "Processes in the group at the last scan.", MetricType::Gauge);
+  for (const auto& [name, state] : groups) writer.AddFor(name, {}, static_cast<double>(state.processes));
+  writer.Begin("cow_families", "Families of two or more processes that descend from one another by fork.",
+               MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    if (state.Readable()) writer.AddFor(name, {}, static_cast<double>(state.families));
+  }
+  writer.Begin("cow_oldest_child_start_timestamp_seconds", "Start of the oldest living forked child.",
+               MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    if (state.oldest_child) writer.AddFor(name, {}, Seconds(*state.oldest_child));
+  }
+  // Of the roots' memory cgroup, where all roots of the group are in the same and it has a limit.
+  const auto cgroup_of = [](const GroupState& state) -> const procfs::CgroupMemory* {
+    const FamilyState* first = nullptr;
+    for (const FamilyState* family : state.members) {
+      if (first != nullptr && family->cgroup_path != first->cgroup_path) return nullptr;
+      first = family;
+    }
+    const bool limited = first != nullptr && first->cgroup_memory && first->cgroup_memory->limit_bytes;
+    return limited ? &*first->cgroup_memory : nullptr;
+  };
+  writer.Begin("cow_cgroup_memory_limit_bytes", "Memory limit of the root's cgroup, where it has one.",
+               MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    if (const auto* cgroup = cgroup_of(state)) writer.AddFor(name, {}, static_cast<double>(*cgroup->limit_bytes));
+  }
+  writer.Begin("cow_cgroup_memory_usage_bytes", "Memory charged to the root's cgroup, where it has a limit.",
+               MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    if (const auto* cgroup = cgroup_of(state)) writer.AddFor(name, {}, static_cast<double>(cgroup->usage_bytes));
+  }
+}
+
+void Publisher::PublishInfo(const std::map<std::string, GroupState>& groups, MetricWriter& writer) {
+  writer.Begin("cow_group_info", "What is known of the group; a label that differs between its families is empty.",
+               MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    const auto common = [&members = state.members](auto&& field) {
+      std::string value;
+      for (const FamilyState* family : members) {
+        if (family != members.front() && field(*family) != value) return std::string();
+        value = field(*family);
+      }
+      return value;
+    };
+    writer.AddFor(name,
+                  {{"unit", common([](const FamilyState& f) { return f.names.unit; })},
+                   {"container_id", common([](const FamilyState& f) { return f.names.container_id; })},
+                   {"pod_uid", common([](const FamilyState& f) { return f.names.pod_uid; })},
+                   {"exe", common([](const FamilyState& f) { return f.exe; })}},
+                  1);
+  }
+}
+
+void Publisher::PublishKnowledge(const std::map<std::string, GroupState>& groups, MetricWriter& writer) const {
+  writer.Begin("cow_group_mode", "How much of the page tables could be seen; 1 for the modes in use.",
+               MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    for (size_t mode = 0; mode < memory::kModes; ++mode) {
+      if (state.modes.at(mode))
+        writer.AddFor(name, {{"mode", std::string(ModeName(static_cast<memory::Mode>(mode)))}}, 1);
+    }
+  }
+  writer.Begin("cow_scan_coverage_ratio", "Share of the group's resident pages that the last values rest on.",
+               MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    if (state.members.empty() && !state.has_unseen) continue;
+    const auto known = static_cast<double>(state.known_pages);
+    writer.AddFor(name, {}, known == 0 ? 1 : static_cast<double>(state.covered_pages) / known);
+  }
+  if (engine_.options.sample_above_bytes != 0 && engine_.options.full_every.count() != 0) {
+    writer.Begin("cow_sampled_standard_error_bytes",
+                 "Standard error of the group's gauges, the largest of all: nonzero where a process is sampled.",
+                 MetricType::Gauge);
+    for (const auto& [name, state] : groups) {
+      const double variance =
+          state.variances.empty() ? 0 : *std::max_element(state.variances.begin(), state.variances.end());
+      writer.AddFor(name, {}, std::sqrt(variance) * static_cast<double>(engine_.geometry.page_bytes));
+    }
+  }
+  writer.Begin("cow_scan_timestamp_seconds", "When the oldest part of the last values was read.", MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    if (state.oldest_read) writer.AddFor(name, {}, Seconds(*state.oldest_read));
+  }
+  writer.Begin("cow_unread_processes", "Processes that are not in the sums, by reason.", MetricType::Gauge);
+  for (const auto& [name, state] : groups) {
+    for (size_t reason = 0; reason < kUnreadReasons.size(); ++reason) {
+      writer.AddFor(name, {{"reason", std::string(kUnreadReasons.at(reason))}},
+                    static_cast<double>(state.unread.at(reason)));
+    }
+  }
+}
+
+void Publisher::PublishSelf(MetricWriter& writer) const {
+  memory::ScanCounters counters;
+  for (const memory::ScanCounters& of_thread : engine_.scan_counters) counters.Add(of_thread);
+  size_t ledger_bytes = 0;
+  size_t looks_bytes = 0;
+  for (const auto& [id, state] : engine_.states) {
+    ledger_bytes += state.pass == engine_.pass ? state.ledger_bytes : 0;
+    looks_bytes += state.pass == engine_.pass ? state.looks_bytes : 0;
+  }
+  const memory::Capabilities& can = engine_.scanner.capabilities();
+  if (engine_.host_saved) {
+    writer.Begin(
+        "cow_host_saved_bytes",
+        "Anonymous memory that sharing saves on the whole host, by the kernel's own sums: RssAnon of all address "
+        "spaces less AnonPages.",
+        MetricType::Gauge);
+    writer.Add({}, *engine_.host_saved);
+  }
+  writer.Begin("cow_scan_pages_total", "Page-table entries read from pagemap.", MetricType::Counter);
+  writer.Add({}, static_cast<double>(counters.pagemap_pages));
+  writer.Begin("cow_scan_frame_words_total", "Words read from kpageflags and kpagecount.", MetricType::Counter);
+  writer.Add({}, static_cast<double>(counters.frame_words));
+  writer.Begin("cow_scan_calls_total", "System calls that read page tables, by file.", MetricType::Counter);
+  writer.Add({{"file", "pagemap"}}, static_cast<double>(counters.pagemap_reads));
+  writer.Add({{"file", "pagemap_scan"}}, static_cast<double>(counters.scan_calls));
+  writer.Add({{"file", "kpage"}}, static_cast<double>(counters.frame_reads));
+  writer.Begin("cow_scan_rests_total", "Sleeps that gave a process its rest between two windows.", MetricType::Counter);
+  writer.Add({}, static_cast<double>(counters.rests));
+  writer.Begin("cow_scan_windows_read_again_total", "Windows read again because their verdict was new.",
+               MetricType::Counter);
+  writer.Add({}, static_cast<double>(counters.windows_read_again));
+  writer.Begin("cow_scan_unchanged_windows_total",
+               "Windows that were not compared, because they read as at the look before.", MetricType::Counter);
+  writer.Add({}, static_cast<double>(counters.windows_unchanged));
+  writer.Begin("cow_scan_unstable_pages_total",
+               "Pages that kept changing under the reads and were left for the next pass.", MetricType::Counter);
+  writer.Add({}, static_cast<double>(counters.unstable_pages));
+  writer.Begin("cow_scan_passes_total", "Completed passes: full ones read everything, incremental ones what changed.",
+               MetricType::Counter);
+  writer.Add({{"kind", "full"}}, static_cast<double>(engine_.full_passes));
+  writer.Add({{"kind", "incremental"}}, static_cast<double>(engine_.incremental_passes));
+  writer.Begin("cow_scan_skipped_processes",
+               "Processes that the last pass did not read, because nothing of theirs had changed.", MetricType::Gauge);
+  writer.Add({}, static_cast<double>(engine_.skipped_processes));
+  if (engine_.fork_watch && engine_.fork_watch->has_events()) {
+    writer.Begin("cow_fork_events_overruns_total",
+                 "Times that the kernel's fork events came faster than they were taken, and processes were listed.",
+                 MetricType::Counter);
+    writer.Add({}, static_cast<double>(engine_.fork_watch->overruns()));
+  }
+  writer.Begin("cow_ledger_bytes", "Memory of the records of shared pages.", MetricType::Gauge);
+  writer.Add({}, static_cast<double>(ledger_bytes));
+  writer.Begin("cow_scan_looks_bytes", "Memory of what each process showed at its latest look.", MetricType::Gauge);
+  writer.Add({}, static_cast<double>(looks_bytes));
+  writer.Begin("cow_groups_overflowed", "Groups beyond the limit, added up in group _other.", MetricType::Gauge);
+  writer.Add({}, static_cast<double>(engine_.groups.overflowed()));
+  if (!engine_.unread_keys.empty()) {
+    writer.Begin("cow_group_keys_unread_total",
+                 "Times that a rule of groups asked for what could not be read of a process: it did not match then.",
+                 MetricType::Counter);
+    for (const auto& [key, count] : engine_.unread_keys) writer.Add({{"key", key}}, static_cast<double>(count));
+  }
+  writer.Begin("cow_scrape_collector_duration_seconds", "Time the collector took in the last pass.", MetricType::Gauge);
+  for (const Slot& slot : engine_.slots) {
+    if (slot.stand_in) continue;
+    writer.Add({{"collector", std::string(slot.name)}}, std::chrono::duration<double>(slot.last_spent).count());
+  }
+  writer.Begin("cow_scrape_collector_success", "Whether the collector succeeded in the last pass.", MetricType::Gauge);
+  for (const Slot& slot : engine_.slots) {
+    if (!slot.stand_in) writer.Add({{"collector", std::string(slot.name)}}, slot.last_failed ? 0 : 1);
+  }
+  writer.Begin("cow_exporter_capability", "What the kernel and the exporter's rights allow.", MetricType::Gauge);
+  const std::array<std::pair<const char*, bool>, 6> features{{{"all_processes", can.sees_every_process},
+                                                              {"exclusive_marks", can.exclusive_marks},
+                                                              {"frames", can.frames},
+                                                              {"kpagecount", can.kpagecount},
+                                                              {"kpageflags", can.kpageflags},
+                                                              {"pagemap_scan", can.pagemap_scan}}};
+  for (const auto& [feature, has] : features) writer.Add({{"feature", feature}}, has ? 1 : 0);
+  if (engine_.fork_watch) writer.Add({{"feature", "fork_events"}}, engine_.fork_watch->has_events() ? 1 : 0);
+  for (const Slot& slot : engine_.slots) {
+    if (const auto has = slot.collector->capability()) {
+      writer.Add({{"feature", std::string(slot.name)}}, *has ? 1 : 0);
+    }
+  }
+}
+
+std::vector<CollectedFamilies> Publisher::Collect() const {
+  const auto is_empty = [](const prometheus::MetricFamily& family) { return family.metric.empty(); };
+  std::vector<CollectedFamilies> collected;
+  std::vector<prometheus::MetricFamily> own;
+  MetricWriter writer(own);
+  const std::map<std::string, GroupState> groups = SumGroups();
+  PublishGroups(groups, writer);
+  PublishInfo(groups, writer);
+  PublishKnowledge(groups, writer);
+  for (const Slot& slot : engine_.slots) {
+    CollectedFamilies& made = collected.emplace_back(CollectedFamilies{slot.stand_in ? "" : slot.name, {}});
+    if (slot.failed || slot.last_failed || slot.awaits_pass) continue;
+    std::vector<GroupSums> sums;
+    for (const auto& [name, state] : groups) {
+      const std::span<const int64_t> gauges(state.gauges);
+      const std::span<const uint64_t> counters(state.group->counters);
+      sums.push_back({name, gauges.subspan(slot.first_gauge, slot.collector->gauges()),
+                      counters.subspan(slot.first_counter, slot.collector->counters()),
+                      !state.Has(memory::Mode::kNoFrames), state.Readable(), state.scan_known, state.HasUnreadable()});
+    }
+    std::vector<prometheus::MetricFamily> families;
+    MetricWriter made_writer(families);
+    try {
+      slot.collector->Publish(sums, made_writer);
+    } catch (...) {
+      continue;
+    }
+    std::erase_if(families, is_empty);
+    made.families = std::move(families);
+  }
+  PublishSelf(writer);
+  std::erase_if(own, is_empty);
+  collected.push_back({"", std::move(own)});
+  return collected;
+}
+
+std::vector<FamilySummary> Publisher::Families() const {
+  std::vector<FamilySummary> summaries;
+  const auto bytes = [this](int64_t pages) {
+    return static_cast<uint64_t>(std::max<int64_t>(pages, 0)) * engine_.geometry.page_bytes;
+  };
+  for (const auto& [id, state] : engine_.states) {
+    if (state.processes < 2 || state.left_out) continue;
+    FamilySummary summary{state.root.first, state.root_comm, state.group_name, state.processes, {}, {}, {}};
+    GroupState sums;
+    sums.gauges.assign(engine_.gauges, 0);
+    sums.variances.assign(engine_.gauges, 0);
+    AddFamily(state, SystemTime(), sums);
+    const auto in_mode = [&modes = state.modes](memory::Mode mode) { return modes.at(static_cast<size_t>(mode)); };
+    const bool readable =
+        in_mode(memory::Mode::kFull) || in_mode(memory::Mode::kNoKpage) || in_mode(memory::Mode::kNoFrames);
+    for (const Slot& slot : engine_.slots) {
+      if (!readable || slot.stand_in || slot.failed || slot.last_failed) continue;
+      const std::span<const int64_t> gauges(sums.gauges);
+      const auto memory = slot.collector->DescribeFamily(gauges.subspan(slot.first_gauge, slot.collector->gauges()));
+      if (!memory) continue;
+      summary.shared_bytes = bytes(memory->shared_pages);
+      summary.private_bytes = bytes(memory->private_pages);
+      if (!in_mode(memory::Mode::kNoFrames)) summary.exposure_bytes = bytes(memory->exposure_pages);
+    }
+    summaries.push_back(std::move(summary));
+  }
+  std::stable_sort(summaries.begin(), summaries.end(),
+                   [](const auto& a, const auto& b) { return a.exposure_bytes > b.exposure_bytes; });
+  return summaries;
+}
+
+}  // namespace
+
+std::vector<CollectedFamilies> CollectFamilies(const EngineView& engine) { return Publisher(engine).Collect(); }
+std::vector<FamilySummary> SummarizeFamilies(const EngineView& engine) { return Publisher(engine).Families(); }
+
+}  // namespace cow::collectors
