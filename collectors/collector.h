@@ -9,19 +9,15 @@
 // nobody else's.
 #pragma once
 
-#include <prometheus/metric_family.h>
-
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
-#include <string>
 #include <string_view>
-#include <vector>
 
 #include "collectors/memory/views.h"
+#include "collectors/metrics.h"
 #include "collectors/options.h"
 #include "collectors/procfs/root.h"
 
@@ -35,42 +31,11 @@ struct Tally {
   std::string_view group = {};  // whose they are
 };
 
-// The sums of one group, for publishing.
-struct GroupSums {
-  std::string_view group;
-  std::span<const int64_t> gauges;
-  std::span<const uint64_t> counters;
-  bool frames_known = true;      // false: some family's frames are hidden, so what needs them is not known
-  bool readable = true;          // false: no page table of the group could be read, so nothing of its state is known
-  bool scan_known = true;        // false: no PAGEMAP_SCAN, so what only it tells is not known
-  bool some_unreadable = false;  // some process' page table could not be read
-};
-
 // What a collector knows of one family's anonymous memory, in base pages.
 struct FamilyMemory {
   int64_t shared_pages = 0;
   int64_t private_pages = 0;
   int64_t exposure_pages = 0;
-};
-
-// Builds families of gauges and counters; a family without a series is not published.
-class MetricWriter {
- public:
-  using Labels = std::vector<prometheus::ClientMetric::Label>;
-
-  explicit MetricWriter(std::vector<prometheus::MetricFamily>& out) : out_(out) {}
-
-  // Opens a family; the series that follow belong to it.
-  void Begin(std::string name, std::string help, prometheus::MetricType type);
-  void Add(Labels labels, double value);
-  // One series with label `group`, and further labels.
-  void AddFor(std::string_view group, Labels labels, double value);
-  // A histogram series: `counts` per bucket, not cumulative, the last one beyond the last bound.
-  void AddHistogram(std::string_view group, std::span<const double> bounds, std::span<const uint64_t> counts,
-                    double sum);
-
- private:
-  std::vector<prometheus::MetricFamily>& out_;
 };
 
 class Collector {
@@ -108,6 +73,7 @@ class Collector {
   // The same sums of a single family, by the gauges of its latest readings.
   virtual std::optional<FamilyMemory> DescribeFamily(std::span<const int64_t> /*gauges*/) const { return std::nullopt; }
 
+  // Begins every metric of its own, whatever there is to tell.
   virtual void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const = 0;
 
  protected:

@@ -30,6 +30,81 @@ constexpr std::array<double, kBuckets> Bounds() {
 }
 constexpr std::array<double, kBuckets> kBounds = Bounds();
 
+constexpr Metric kBreaksTotal{
+    .name = "cow_breaks_total",
+    .type = MetricType::Counter,
+    .unit = "pages",
+    .help =
+        "Pages that were shared by fork and were replaced by a member's own, by the member's side: parent is the "
+        "family's root, child any other.",
+    .labels = {{{"side", kSides}}},
+    .known = Known::kFrames,
+    .source =
+        "Another frame in one member's page-table entry while a relative kept the one that both had, or the "
+        "kernel's marks of a copy. A page dropped and touched again between two looks looks the same. The side is "
+        "unknown where neither witness tells who has the original.",
+    .query = "sum by (group, side) (rate(cow_breaks_total[1m]))",
+};
+constexpr Metric kBreakBytes{
+    .name = "cow_break_bytes_total",
+    .type = MetricType::Counter,
+    .unit = "bytes",
+    .help = "Bytes of those breaks, by the kind of the breaking member's mapping.",
+    .labels = {{{"mapping", kMappings}}},
+    .known = Known::kFrames,
+    .source = "The same breaks; the kind is that of the mapping in /proc/PID/maps.",
+    .query = "topk by (group) (1, rate(cow_break_bytes_total[5m]))",
+};
+constexpr Metric kHugePageSplits{
+    .name = "cow_huge_page_splits_total",
+    .type = MetricType::Counter,
+    .unit = "pages",
+    .help = "Huge pages found split where a member wrote.",
+    .known = Known::kFramesAndScan,
+    .source = "A window that PAGEMAP_SCAN called huge at the look before and no more, with a break in it.",
+};
+constexpr Metric kUnsharedBytes{
+    .name = "cow_unshared_bytes_total",
+    .type = MetricType::Counter,
+    .unit = "bytes",
+    .help = "Memory that became private with no copy, by cause.",
+    .labels = {{{"cause", kCauses}}},
+    .known = Known::kFrames,
+    .source = "A page that kept its frame, or was collapsed into a huge page, and lost its last partner.",
+};
+constexpr Metric kUnattributedBytes{
+    .name = "cow_unattributed_bytes_total",
+    .type = MetricType::Counter,
+    .unit = "bytes",
+    .help = "Memory that differs between members but was never seen shared: copied or allocated before the first look.",
+    .known = Known::kFrames,
+    .source = "The first look at a member, where the kernel's marks don't tell.",
+};
+constexpr Metric kForksTotal{
+    .name = "cow_forks_total",
+    .type = MetricType::Counter,
+    .unit = "processes",
+    .help = "Members that appeared by fork.",
+    .known = Known::kPageTables,
+    .source = "Process lists: a child that lived and died between two scans is not in it.",
+};
+constexpr Metric kForkBreakBytes{
+    .name = "cow_fork_break_bytes",
+    .type = MetricType::Histogram,
+    .unit = "bytes",
+    .help = "Bytes broken between a child and its parent over the child's life, at its end.",
+    .known = Known::kFrames,
+    .source = "The breaks above, of both sides. Bounds are 64 KiB times powers of 8.",
+    .query = "histogram_quantile(0.9, sum by (group, le) (rate(cow_fork_break_bytes_bucket[1h])))",
+};
+constexpr Metric kUnresolvedBytes{
+    .name = "cow_unresolved_bytes",
+    .unit = "bytes",
+    .help = "Memory whose sharing can't be judged now: swapped on one side, or migrating.",
+    .known = Known::kFrames,
+    .source = "Swap and migration entries of page tables.",
+};
+
 class Cow : public Collector {
  public:
   Cow(procfs::PageGeometry geometry, bool later) : Collector(geometry), all_are_baseline_(later) {}
@@ -63,47 +138,24 @@ class Cow : public Collector {
   void OnPassEnd() override { all_are_baseline_ = false; }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
-    writer.Begin(
-        "cow_breaks_total",
-        "Pages that were shared by fork and were replaced by a member's own, by the member's side: parent is the "
-        "family's root, child any other.",
-        MetricType::Counter);
-    Labelled(groups, writer, "side", kSides, kBreaks, false);
-    writer.Begin("cow_break_bytes_total", "Bytes of those breaks, by the kind of the breaking member's mapping.",
-                 MetricType::Counter);
-    Labelled(groups, writer, "mapping", kMappings, kBreakMappings, true);
-    writer.Begin("cow_huge_page_splits_total", "Huge pages found split where a member wrote.", MetricType::Counter);
+    writer.Begin(kBreaksTotal);
+    Labelled(groups, writer, kSides, kBreaks, false);
+    writer.Begin(kBreakBytes);
+    Labelled(groups, writer, kMappings, kBreakMappings, true);
+    writer.Begin(kHugePageSplits);
+    for (const GroupSums& sums : groups) writer.AddFor(sums, {}, static_cast<double>(sums.counters[kSplits]));
+    writer.Begin(kUnsharedBytes);
+    Labelled(groups, writer, kCauses, kUnshared, true);
+    writer.Begin(kUnattributedBytes);
+    for (const GroupSums& sums : groups) writer.AddFor(sums, {}, Bytes(sums.counters[kUnattributed]));
+    writer.Begin(kForksTotal);
+    for (const GroupSums& sums : groups) writer.AddFor(sums, {}, static_cast<double>(sums.counters[kForks]));
+    writer.Begin(kForkBreakBytes);
     for (const GroupSums& sums : groups) {
-      // Without PAGEMAP_SCAN it is not known which pages are huge.
-      if (sums.readable && sums.frames_known && sums.scan_known)
-        writer.AddFor(sums.group, {}, static_cast<double>(sums.counters[kSplits]));
+      writer.AddHistogram(sums, kBounds, sums.counters.subspan(kLives, kBuckets + 1), Bytes(sums.counters[kLifePages]));
     }
-    writer.Begin("cow_unshared_bytes_total", "Memory that became private with no copy, by cause.", MetricType::Counter);
-    Labelled(groups, writer, "cause", kCauses, kUnshared, true);
-    writer.Begin(
-        "cow_unattributed_bytes_total",
-        "Memory that differs between members but was never seen shared: copied or allocated before the first look.",
-        MetricType::Counter);
-    for (const GroupSums& sums : groups) {
-      if (sums.readable && sums.frames_known) writer.AddFor(sums.group, {}, Bytes(sums.counters[kUnattributed]));
-    }
-    writer.Begin("cow_forks_total", "Members that appeared by fork.", MetricType::Counter);
-    for (const GroupSums& sums : groups) {
-      if (sums.readable) writer.AddFor(sums.group, {}, static_cast<double>(sums.counters[kForks]));
-    }
-    writer.Begin("cow_fork_break_bytes",
-                 "Bytes broken between a child and its parent over the child's life, at its end.",
-                 MetricType::Histogram);
-    for (const GroupSums& sums : groups) {
-      if (!sums.readable || !sums.frames_known) continue;
-      writer.AddHistogram(sums.group, kBounds, sums.counters.subspan(kLives, kBuckets + 1),
-                          Bytes(sums.counters[kLifePages]));
-    }
-    writer.Begin("cow_unresolved_bytes", "Memory whose sharing can't be judged now: swapped on one side, or migrating.",
-                 MetricType::Gauge);
-    for (const GroupSums& sums : groups) {
-      if (sums.readable && sums.frames_known) writer.AddFor(sums.group, {}, Bytes(sums.gauges[0]));
-    }
+    writer.Begin(kUnresolvedBytes);
+    for (const GroupSums& sums : groups) writer.AddFor(sums, {}, Bytes(sums.gauges[0]));
   }
 
  private:
@@ -141,14 +193,12 @@ class Cow : public Collector {
     }
   }
 
-  template <size_t kCount>
-  void Labelled(std::span<const GroupSums> groups, MetricWriter& writer, const char* label,
-                const std::array<std::string_view, kCount>& values, size_t first, bool bytes) const {
+  void Labelled(std::span<const GroupSums> groups, MetricWriter& writer, std::span<const std::string_view> values,
+                size_t first, bool bytes) const {
     for (const GroupSums& sums : groups) {
-      if (!sums.readable || !sums.frames_known) continue;
-      for (size_t i = 0; i < kCount; ++i) {
+      for (size_t i = 0; i < values.size(); ++i) {
         const uint64_t pages = sums.counters[first + i];
-        writer.AddFor(sums.group, {{label, std::string(values[i])}}, bytes ? Bytes(pages) : static_cast<double>(pages));
+        writer.AddFor(sums, {values[i]}, bytes ? Bytes(pages) : static_cast<double>(pages));
       }
     }
   }

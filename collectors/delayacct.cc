@@ -29,6 +29,66 @@ using netlink::TaskEnd;
 using netlink::TaskStats;
 using prometheus::MetricType;
 
+constexpr std::array<std::string_view, 2> kUncreditedReasons{"exec", "parent"};
+constexpr std::string_view kNoSource = "Without CAP_NET_ADMIN in the initial user and PID namespaces.";
+constexpr std::string_view kNoAccounting =
+    "Without CAP_NET_ADMIN in the initial user and PID namespaces, before Linux 5.19, and while kernel.task_delayacct "
+    "is 0.";
+
+constexpr Metric kUnseenForksTotal{
+    .name = "cow_unseen_forks_total",
+    .type = MetricType::Counter,
+    .unit = "processes",
+    .help = "Forked children that lived and ended between two scans, known from the kernel's record of their end.",
+    .source = "Records of taskstats at each thread's end.",
+    .absent = kNoSource,
+};
+constexpr Metric kLostRecords{
+    .name = "cow_delayacct_lost_records_total",
+    .type = MetricType::Counter,
+    .unit = "records",
+    .help = "Records of ended threads that the kernel dropped, because they came faster than they were read.",
+    .of_groups = false,
+    .source = "The netlink socket's overruns.",
+    .absent = kNoSource,
+};
+constexpr Metric kKernelCopies{
+    .name = "cow_kernel_copies_total",
+    .type = MetricType::Counter,
+    .unit = "pages",
+    .help =
+        "Pages that the kernel copied on write, by its own count (wpcopy_count): breaks, and first writes to zero "
+        "pages and to private file pages that were read before.",
+    .source = "taskstats of each process at each pass, and of each thread at its end. A page of hugetlb counts once.",
+    .absent =
+        "Without CAP_NET_ADMIN, before Linux 5.19, while kernel.task_delayacct is 0, and of a group none of whose "
+        "processes started while accounting was on.",
+    .query =
+        "rate(cow_kernel_copies_total[5m]) - on (instance, group) sum by (instance, group) "
+        "(rate(cow_breaks_total[5m]))",
+};
+constexpr Metric kUncountedProcesses{
+    .name = "cow_delayacct_uncounted_processes",
+    .unit = "processes",
+    .help =
+        "Processes of which the kernel shows no copy and that may have started before delay accounting was on: what "
+        "they copy is not counted.",
+    .source = "taskstats, and when a process was first seen.",
+    .absent = kNoAccounting,
+};
+constexpr Metric kUncreditedCopies{
+    .name = "cow_delayacct_uncredited_copies_total",
+    .type = MetricType::Counter,
+    .unit = "pages",
+    .help =
+        "Copies by processes that were never seen and are in no group: they had run another program, or it is not "
+        "known who forked them.",
+    .labels = {{{"reason", kUncreditedReasons}}},
+    .of_groups = false,
+    .source = "Records of taskstats at each thread's end.",
+    .absent = kNoAccounting,
+};
+
 class Delayacct : public Collector {
  public:
   Delayacct(procfs::PageGeometry geometry, std::unique_ptr<netlink::Taskstats> source)
@@ -75,38 +135,27 @@ class Delayacct : public Collector {
   }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
-    if (source_ == nullptr) return;
-    writer.Begin("cow_unseen_forks_total",
-                 "Forked children that lived and ended between two scans, known from the kernel's record of their end.",
-                 MetricType::Counter);
-    for (const GroupSums& sums : groups) {
-      writer.AddFor(sums.group, {}, static_cast<double>(sums.counters[kUnseenForks]));
+    writer.Begin(kUnseenForksTotal);
+    if (source_ != nullptr) {
+      for (const GroupSums& sums : groups) writer.AddFor(sums, {}, static_cast<double>(sums.counters[kUnseenForks]));
     }
-    writer.Begin("cow_delayacct_lost_records_total",
-                 "Records of ended threads that the kernel dropped, because they came faster than they were read.",
-                 MetricType::Counter);
-    writer.Add({}, static_cast<double>(source_->lost()));
-    if (!accounting_) return;
-    writer.Begin(
-        "cow_kernel_copies_total",
-        "Pages that the kernel copied on write, by its own count (wpcopy_count): breaks, and first writes to zero "
-        "pages and to private file pages that were read before.",
-        MetricType::Counter);
+    writer.Begin(kLostRecords);
+    if (source_ != nullptr) writer.Add({}, static_cast<double>(source_->lost()));
+    writer.Begin(kKernelCopies);
     for (const GroupSums& sums : groups) {
-      if (sums.counters[kAccounted] == 0) continue;
-      writer.AddFor(sums.group, {}, static_cast<double>(sums.counters[kCopies]));
+      if (accounting_ && sums.counters[kAccounted] != 0) {
+        writer.AddFor(sums, {}, static_cast<double>(sums.counters[kCopies]));
+      }
     }
-    writer.Begin("cow_delayacct_uncounted_processes",
-                 "Processes of which the kernel shows no copy and that may have started before delay accounting was "
-                 "on: what they copy is not counted.",
-                 MetricType::Gauge);
-    for (const GroupSums& sums : groups) writer.AddFor(sums.group, {}, static_cast<double>(sums.gauges[0]));
-    writer.Begin("cow_delayacct_uncredited_copies_total",
-                 "Copies by processes that were never seen and are in no group: they had run another program, or it is "
-                 "not known who forked them.",
-                 MetricType::Counter);
-    writer.Add({{"reason", "exec"}}, static_cast<double>(uncredited_exec_));
-    writer.Add({{"reason", "parent"}}, static_cast<double>(uncredited_parent_));
+    writer.Begin(kUncountedProcesses);
+    for (const GroupSums& sums : groups) {
+      if (accounting_) writer.AddFor(sums, {}, static_cast<double>(sums.gauges[0]));
+    }
+    writer.Begin(kUncreditedCopies);
+    if (accounting_) {
+      writer.Add({"exec"}, static_cast<double>(uncredited_exec_));
+      writer.Add({"parent"}, static_cast<double>(uncredited_parent_));
+    }
   }
 
  private:

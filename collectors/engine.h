@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "collectors/group_rules.h"
+#include "collectors/metrics.h"
 #include "collectors/options.h"
 #include "collectors/procfs/root.h"
 
@@ -79,6 +80,7 @@ struct ModeNotice {
 struct CollectedFamilies {
   std::string_view collector;  // as in the registry; empty: of the engine itself
   std::vector<prometheus::MetricFamily> families;
+  std::vector<const Metric*> declared{};  // all that it has, those without a series too
 };
 
 // Asked between two windows, never while a kernel lock is held.

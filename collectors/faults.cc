@@ -9,6 +9,15 @@
 namespace cow::collectors {
 namespace {
 
+constexpr Metric kMinorFaults{
+    .name = "cow_minor_faults_total",
+    .type = prometheus::MetricType::Counter,
+    .unit = "faults",
+    .help = "Minor faults of present and past members.",
+    .source = "minflt of /proc/PID/stat. Nearly every break is one, and so is each first touch of fresh memory.",
+    .query = "sum by (group) (rate(cow_breaks_total[5m])) / sum by (group) (rate(cow_minor_faults_total[5m]))",
+};
+
 class Faults : public Collector {
  public:
   Faults(procfs::PageGeometry geometry, bool later) : Collector(geometry), all_are_baseline_(later) {}
@@ -27,9 +36,8 @@ class Faults : public Collector {
   }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
-    writer.Begin("cow_minor_faults_total", "Minor faults of present and past members.",
-                 prometheus::MetricType::Counter);
-    for (const GroupSums& sums : groups) writer.AddFor(sums.group, {}, static_cast<double>(sums.counters[0]));
+    writer.Begin(kMinorFaults);
+    for (const GroupSums& sums : groups) writer.AddFor(sums, {}, static_cast<double>(sums.counters[0]));
   }
 
  private:

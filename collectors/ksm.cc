@@ -1,9 +1,8 @@
 // Collector `ksm`: memory that the kernel merged because its contents are equal, from /proc/PID/ksm_stat. It is read
 // anew in every pass: KSM merges without any signal of the process.
-#include <prometheus/metric_family.h>
-
 #include <array>
 #include <optional>
+#include <string_view>
 
 #include "collectors/registry.h"
 
@@ -11,6 +10,40 @@ namespace cow::collectors {
 namespace {
 
 using procfs::KsmStat;
+
+constexpr std::string_view kAbsent = "Where the kernel does not tell it, or not of each of the group's processes.";
+
+constexpr Metric kKsmBytes{
+    .name = "cow_ksm_bytes",
+    .unit = "bytes",
+    .help = "Memory merged by KSM, as each process maps it.",
+    .source = "ksm_merging_pages of /proc/PID/ksm_stat, or the file of that name before Linux 6.1.",
+    .absent = kAbsent,
+};
+constexpr Metric kKsmZeroPageBytes{
+    .name = "cow_ksm_zero_page_bytes",
+    .unit = "bytes",
+    .help = "Memory that KSM found to be zeros and mapped to the zero page; costs nothing.",
+    .source = "ksm_zero_pages of /proc/PID/ksm_stat.",
+    .absent = kAbsent,
+};
+constexpr Metric kKsmTrackedBytes{
+    .name = "cow_ksm_tracked_bytes",
+    .unit = "bytes",
+    .help = "Memory that KSM keeps track of: merged, or waiting for its like.",
+    .source = "ksm_rmap_items of /proc/PID/ksm_stat.",
+    .absent = kAbsent,
+};
+constexpr Metric kKsmProfitBytes{
+    .name = "cow_ksm_profit_bytes",
+    .unit = "bytes",
+    .help =
+        "What KSM saves in the group by the kernel's estimate, less what keeping track costs; below zero it costs "
+        "more.",
+    .source = "ksm_process_profit of /proc/PID/ksm_stat.",
+    .absent = kAbsent,
+    .query = "cow_ksm_profit_bytes < 0",
+};
 
 class Ksm : public Collector {
  public:
@@ -35,14 +68,10 @@ class Ksm : public Collector {
   }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
-    Gauge(groups, writer, "cow_ksm_bytes", kMerged, "Memory merged by KSM, as each process maps it.");
-    Gauge(groups, writer, "cow_ksm_zero_page_bytes", kZero,
-          "Memory that KSM found to be zeros and mapped to the zero page; costs nothing.");
-    Gauge(groups, writer, "cow_ksm_tracked_bytes", kTracked,
-          "Memory that KSM keeps track of: merged, or waiting for its like.");
-    Gauge(groups, writer, "cow_ksm_profit_bytes", kProfit,
-          "What KSM saves in the group by the kernel's estimate, less what keeping track costs; below zero it costs "
-          "more.");
+    Gauge(groups, writer, kKsmBytes, kMerged);
+    Gauge(groups, writer, kKsmZeroPageBytes, kZero);
+    Gauge(groups, writer, kKsmTrackedBytes, kTracked);
+    Gauge(groups, writer, kKsmProfitBytes, kProfit);
   }
 
  private:
@@ -63,12 +92,11 @@ class Ksm : public Collector {
   }
 
   // A sum that lacks a process is not known.
-  void Gauge(std::span<const GroupSums> groups, MetricWriter& writer, const char* name, Sum sum,
-             const char* help) const {
-    writer.Begin(name, help, prometheus::MetricType::Gauge);
+  void Gauge(std::span<const GroupSums> groups, MetricWriter& writer, const Metric& metric, Sum sum) const {
+    writer.Begin(metric);
     if (!kernel_tells_.at(sum)) return;
     for (const GroupSums& sums : groups) {
-      if (sums.gauges[Lacking(sum)] == 0) writer.AddFor(sums.group, {}, static_cast<double>(sums.gauges[sum]));
+      if (sums.gauges[Lacking(sum)] == 0) writer.AddFor(sums, {}, static_cast<double>(sums.gauges[sum]));
     }
   }
 

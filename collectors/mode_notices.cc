@@ -1,6 +1,5 @@
 #include "collectors/mode_notices.h"
 
-#include <array>
 #include <utility>
 
 namespace cow::collectors {
@@ -8,7 +7,6 @@ namespace {
 
 using memory::Mode;
 
-constexpr std::array<std::string_view, memory::kModes> kNames{"full", "no_kpage", "no_frames", "no_pagemap", "none"};
 // Names of groups come from outside and without end: beyond this many the record is begun anew, and some are told
 // again.
 constexpr size_t kMaxTold = 4096;
@@ -25,8 +23,6 @@ std::string ReasonOf(const memory::Member& member) {
 }
 
 }  // namespace
-
-std::string_view ModeName(Mode mode) { return kNames.at(static_cast<size_t>(mode)); }
 
 void ModeNotices::Note(const std::string& group, const memory::Family& family) {
   for (const auto& member : family.members) {
@@ -45,7 +41,7 @@ void ModeNotices::Add(const std::string& group, Mode mode, pid_t pid, std::strin
   const auto [notice, is_first] = fresh_.try_emplace(mode);
   ++notice->second.groups;
   if (!is_first) return;
-  notice->second.mode = ModeName(mode);
+  notice->second.mode = kModeNames.at(static_cast<size_t>(mode));
   notice->second.group = group;
   notice->second.pid = pid;
   notice->second.reason = std::move(reason);

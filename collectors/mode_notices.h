@@ -3,6 +3,7 @@
 // that hundreds of them are no flood. Not thread-safe.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <map>
 #include <set>
@@ -16,8 +17,9 @@
 
 namespace cow::collectors {
 
-// The value of label `mode`.
-std::string_view ModeName(memory::Mode mode);
+// The values of label `mode`.
+inline constexpr std::array<std::string_view, memory::kModes> kModeNames{"full", "no_kpage", "no_frames", "no_pagemap",
+                                                                         "none"};
 
 class ModeNotices {
  public:

@@ -27,6 +27,45 @@ constexpr size_t kMostHeld = 4;
 // The kernel's names have 15 bytes.
 constexpr size_t kCommBytes = 64;
 
+constexpr MetricLabel kPid{"pid", {}, "as the exporter's /proc shows it"};
+constexpr MetricLabel kComm{"comm", {}, "the process' name"};
+constexpr std::string_view kAbsent =
+    "Of all processes but the first `top` by what `by` says, which are kept for `hold`.";
+
+constexpr Metric kExposureBytes{
+    .name = "cow_process_exposure_bytes",
+    .unit = "bytes",
+    .help =
+        "Anonymous memory that the process shares with relatives: what it would copy if it wrote to all of it. "
+        "Of the processes with the most only.",
+    .labels = {{kPid, kComm}},
+    .source = "The frames of the process' page table that a relative has too.",
+    .absent = kAbsent,
+    .query = "topk(5, cow_process_exposure_bytes)",
+};
+constexpr Metric kPrivateBytes{
+    .name = "cow_process_private_bytes",
+    .unit = "bytes",
+    .help =
+        "Anonymous memory that the process shares with nobody: what would be freed if it ended. Of the processes "
+        "with the most only.",
+    .labels = {{kPid, kComm}},
+    .source = "The frames of the process' page table that nobody else has.",
+    .absent = kAbsent,
+};
+constexpr Metric kBreaksTotal{
+    .name = "cow_process_breaks_total",
+    .type = MetricType::Counter,
+    .unit = "pages",
+    .help =
+        "Pages that were shared by fork and that the process replaced by its own, since the exporter knows it. "
+        "Of the processes with the most only.",
+    .labels = {{kPid, kComm}},
+    .source = "The breaks of cow_breaks_total whose side is known.",
+    .absent = kAbsent,
+    .query = "topk(5, rate(cow_process_breaks_total[5m]))",
+};
+
 struct Watched {
   pid_t pid = 0;
   std::string comm;
@@ -109,22 +148,11 @@ class TopProcesses : public Collector {
   }
 
   void Publish(std::span<const GroupSums> /*groups*/, MetricWriter& writer) const override {
-    writer.Begin(
-        "cow_process_exposure_bytes",
-        "Anonymous memory that the process shares with relatives: what it would copy if it wrote to all of it. "
-        "Of the processes with the most only.",
-        MetricType::Gauge);
+    writer.Begin(kExposureBytes);
     for (const Watched& watched : published_) Add(writer, watched, Bytes(watched.exposure_pages));
-    writer.Begin("cow_process_private_bytes",
-                 "Anonymous memory that the process shares with nobody: what would be freed if it ended. Of the "
-                 "processes with the most only.",
-                 MetricType::Gauge);
+    writer.Begin(kPrivateBytes);
     for (const Watched& watched : published_) Add(writer, watched, Bytes(watched.private_pages));
-    writer.Begin(
-        "cow_process_breaks_total",
-        "Pages that were shared by fork and that the process replaced by its own, since the exporter knows it. "
-        "Of the processes with the most only.",
-        MetricType::Counter);
+    writer.Begin(kBreaksTotal);
     for (const Watched& watched : published_) Add(writer, watched, static_cast<double>(watched.breaks));
   }
 
@@ -155,7 +183,7 @@ class TopProcesses : public Collector {
   }
 
   static void Add(MetricWriter& writer, const Watched& watched, double value) {
-    writer.AddFor(watched.group, {{"pid", std::to_string(watched.pid)}, {"comm", watched.comm}}, value);
+    writer.AddFor(watched.group, {std::to_string(watched.pid), watched.comm}, value);
   }
 
   ProcessOptions options_;

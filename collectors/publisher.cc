@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "collectors/engine_metrics.h"
 #include "collectors/mode_notices.h"
 #include "collectors/procfs/result.h"
 
@@ -18,7 +19,6 @@ namespace cow::collectors {
 namespace {
 
 using procfs::ErrorKind;
-using prometheus::MetricType;
 
 double Seconds(SystemTime time) { return std::chrono::duration<double>(time.time_since_epoch()).count(); }
 
@@ -136,15 +136,13 @@ std::map<std::string, GroupState> Publisher::SumGroups() const {
 }
 
 void Publisher::PublishGroups(const std::map<std::string, GroupState>& groups, MetricWriter& writer) const {
-  writer.Begin("cow_processes", "Processes in the group at the last scan.", MetricType::Gauge);
+  writer.Begin(kProcesses);
   for (const auto& [name, state] : groups) writer.AddFor(name, {}, static_cast<double>(state.processes));
-  writer.Begin("cow_families", "Families of two or more processes that descend from one another by fork.",
-               MetricType::Gauge);
+  writer.Begin(kFamilies);
   for (const auto& [name, state] : groups) {
     if (state.Readable()) writer.AddFor(name, {}, static_cast<double>(state.families));
   }
-  writer.Begin("cow_oldest_child_start_timestamp_seconds", "Start of the oldest living forked child.",
-               MetricType::Gauge);
+  writer.Begin(kOldestChildStart);
   for (const auto& [name, state] : groups) {
     if (state.oldest_child) writer.AddFor(name, {}, Seconds(*state.oldest_child));
   }
@@ -158,21 +156,18 @@ void Publisher::PublishGroups(const std::map<std::string, GroupState>& groups, M
     const bool limited = first != nullptr && first->cgroup_memory && first->cgroup_memory->limit_bytes;
     return limited ? &*first->cgroup_memory : nullptr;
   };
-  writer.Begin("cow_cgroup_memory_limit_bytes", "Memory limit of the root's cgroup, where it has one.",
-               MetricType::Gauge);
+  writer.Begin(kCgroupMemoryLimit);
   for (const auto& [name, state] : groups) {
     if (const auto* cgroup = cgroup_of(state)) writer.AddFor(name, {}, static_cast<double>(*cgroup->limit_bytes));
   }
-  writer.Begin("cow_cgroup_memory_usage_bytes", "Memory charged to the root's cgroup, where it has a limit.",
-               MetricType::Gauge);
+  writer.Begin(kCgroupMemoryUsage);
   for (const auto& [name, state] : groups) {
     if (const auto* cgroup = cgroup_of(state)) writer.AddFor(name, {}, static_cast<double>(cgroup->usage_bytes));
   }
 }
 
 void Publisher::PublishInfo(const std::map<std::string, GroupState>& groups, MetricWriter& writer) {
-  writer.Begin("cow_group_info", "What is known of the group; a label that differs between its families is empty.",
-               MetricType::Gauge);
+  writer.Begin(kGroupInfo);
   for (const auto& [name, state] : groups) {
     const auto common = [&members = state.members](auto&& field) {
       std::string value;
@@ -183,49 +178,43 @@ void Publisher::PublishInfo(const std::map<std::string, GroupState>& groups, Met
       return value;
     };
     writer.AddFor(name,
-                  {{"unit", common([](const FamilyState& f) { return f.names.unit; })},
-                   {"container_id", common([](const FamilyState& f) { return f.names.container_id; })},
-                   {"pod_uid", common([](const FamilyState& f) { return f.names.pod_uid; })},
-                   {"exe", common([](const FamilyState& f) { return f.exe; })}},
+                  {common([](const FamilyState& f) { return f.names.unit; }),
+                   common([](const FamilyState& f) { return f.names.container_id; }),
+                   common([](const FamilyState& f) { return f.names.pod_uid; }),
+                   common([](const FamilyState& f) { return f.exe; })},
                   1);
   }
 }
 
 void Publisher::PublishKnowledge(const std::map<std::string, GroupState>& groups, MetricWriter& writer) const {
-  writer.Begin("cow_group_mode", "How much of the page tables could be seen; 1 for the modes in use.",
-               MetricType::Gauge);
+  writer.Begin(kGroupMode);
   for (const auto& [name, state] : groups) {
     for (size_t mode = 0; mode < memory::kModes; ++mode) {
-      if (state.modes.at(mode))
-        writer.AddFor(name, {{"mode", std::string(ModeName(static_cast<memory::Mode>(mode)))}}, 1);
+      if (state.modes.at(mode)) writer.AddFor(name, {kModeNames.at(mode)}, 1);
     }
   }
-  writer.Begin("cow_scan_coverage_ratio", "Share of the group's resident pages that the last values rest on.",
-               MetricType::Gauge);
+  writer.Begin(kScanCoverage);
   for (const auto& [name, state] : groups) {
     if (state.members.empty() && !state.has_unseen) continue;
     const auto known = static_cast<double>(state.known_pages);
     writer.AddFor(name, {}, known == 0 ? 1 : static_cast<double>(state.covered_pages) / known);
   }
+  writer.Begin(kSampledStandardError);
   if (engine_.options.sample_above_bytes != 0 && engine_.options.full_every.count() != 0) {
-    writer.Begin("cow_sampled_standard_error_bytes",
-                 "Standard error of the group's gauges, the largest of all: nonzero where a process is sampled.",
-                 MetricType::Gauge);
     for (const auto& [name, state] : groups) {
       const double variance =
           state.variances.empty() ? 0 : *std::max_element(state.variances.begin(), state.variances.end());
       writer.AddFor(name, {}, std::sqrt(variance) * static_cast<double>(engine_.geometry.page_bytes));
     }
   }
-  writer.Begin("cow_scan_timestamp_seconds", "When the oldest part of the last values was read.", MetricType::Gauge);
+  writer.Begin(kScanTimestamp);
   for (const auto& [name, state] : groups) {
     if (state.oldest_read) writer.AddFor(name, {}, Seconds(*state.oldest_read));
   }
-  writer.Begin("cow_unread_processes", "Processes that are not in the sums, by reason.", MetricType::Gauge);
+  writer.Begin(kUnreadProcesses);
   for (const auto& [name, state] : groups) {
     for (size_t reason = 0; reason < kUnreadReasons.size(); ++reason) {
-      writer.AddFor(name, {{"reason", std::string(kUnreadReasons.at(reason))}},
-                    static_cast<double>(state.unread.at(reason)));
+      writer.AddFor(name, {kUnreadReasons.at(reason)}, static_cast<double>(state.unread.at(reason)));
     }
   }
 }
@@ -240,79 +229,62 @@ void Publisher::PublishSelf(MetricWriter& writer) const {
     looks_bytes += state.pass == engine_.pass ? state.looks_bytes : 0;
   }
   const memory::Capabilities& can = engine_.scanner.capabilities();
-  if (engine_.host_saved) {
-    writer.Begin(
-        "cow_host_saved_bytes",
-        "Anonymous memory that sharing saves on the whole host, by the kernel's own sums: RssAnon of all address "
-        "spaces less AnonPages.",
-        MetricType::Gauge);
-    writer.Add({}, *engine_.host_saved);
-  }
-  writer.Begin("cow_scan_pages_total", "Page-table entries read from pagemap.", MetricType::Counter);
+  writer.Begin(kHostSaved);
+  if (engine_.host_saved) writer.Add({}, *engine_.host_saved);
+  writer.Begin(kScanPages);
   writer.Add({}, static_cast<double>(counters.pagemap_pages));
-  writer.Begin("cow_scan_frame_words_total", "Words read from kpageflags and kpagecount.", MetricType::Counter);
+  writer.Begin(kScanFrameWords);
   writer.Add({}, static_cast<double>(counters.frame_words));
-  writer.Begin("cow_scan_calls_total", "System calls that read page tables, by file.", MetricType::Counter);
-  writer.Add({{"file", "pagemap"}}, static_cast<double>(counters.pagemap_reads));
-  writer.Add({{"file", "pagemap_scan"}}, static_cast<double>(counters.scan_calls));
-  writer.Add({{"file", "kpage"}}, static_cast<double>(counters.frame_reads));
-  writer.Begin("cow_scan_rests_total", "Sleeps that gave a process its rest between two windows.", MetricType::Counter);
+  writer.Begin(kScanCalls);
+  writer.Add({"pagemap"}, static_cast<double>(counters.pagemap_reads));
+  writer.Add({"pagemap_scan"}, static_cast<double>(counters.scan_calls));
+  writer.Add({"kpage"}, static_cast<double>(counters.frame_reads));
+  writer.Begin(kScanRests);
   writer.Add({}, static_cast<double>(counters.rests));
-  writer.Begin("cow_scan_windows_read_again_total", "Windows read again because their verdict was new.",
-               MetricType::Counter);
+  writer.Begin(kScanWindowsReadAgain);
   writer.Add({}, static_cast<double>(counters.windows_read_again));
-  writer.Begin("cow_scan_unchanged_windows_total",
-               "Windows that were not compared, because they read as at the look before.", MetricType::Counter);
+  writer.Begin(kScanUnchangedWindows);
   writer.Add({}, static_cast<double>(counters.windows_unchanged));
-  writer.Begin("cow_scan_unstable_pages_total",
-               "Pages that kept changing under the reads and were left for the next pass.", MetricType::Counter);
+  writer.Begin(kScanUnstablePages);
   writer.Add({}, static_cast<double>(counters.unstable_pages));
-  writer.Begin("cow_scan_passes_total", "Completed passes: full ones read everything, incremental ones what changed.",
-               MetricType::Counter);
-  writer.Add({{"kind", "full"}}, static_cast<double>(engine_.full_passes));
-  writer.Add({{"kind", "incremental"}}, static_cast<double>(engine_.incremental_passes));
-  writer.Begin("cow_scan_skipped_processes",
-               "Processes that the last pass did not read, because nothing of theirs had changed.", MetricType::Gauge);
+  writer.Begin(kScanPasses);
+  writer.Add({"full"}, static_cast<double>(engine_.full_passes));
+  writer.Add({"incremental"}, static_cast<double>(engine_.incremental_passes));
+  writer.Begin(kScanSkippedProcesses);
   writer.Add({}, static_cast<double>(engine_.skipped_processes));
+  writer.Begin(kForkEventsOverruns);
   if (engine_.fork_watch && engine_.fork_watch->has_events()) {
-    writer.Begin("cow_fork_events_overruns_total",
-                 "Times that the kernel's fork events came faster than they were taken, and processes were listed.",
-                 MetricType::Counter);
     writer.Add({}, static_cast<double>(engine_.fork_watch->overruns()));
   }
-  writer.Begin("cow_ledger_bytes", "Memory of the records of shared pages.", MetricType::Gauge);
+  writer.Begin(kLedgerBytes);
   writer.Add({}, static_cast<double>(ledger_bytes));
-  writer.Begin("cow_scan_looks_bytes", "Memory of what each process showed at its latest look.", MetricType::Gauge);
+  writer.Begin(kScanLooksBytes);
   writer.Add({}, static_cast<double>(looks_bytes));
-  writer.Begin("cow_groups_overflowed", "Groups beyond the limit, added up in group _other.", MetricType::Gauge);
+  writer.Begin(kGroupsOverflowed);
   writer.Add({}, static_cast<double>(engine_.groups.overflowed()));
-  if (!engine_.unread_keys.empty()) {
-    writer.Begin("cow_group_keys_unread_total",
-                 "Times that a rule of groups asked for what could not be read of a process: it did not match then.",
-                 MetricType::Counter);
-    for (const auto& [key, count] : engine_.unread_keys) writer.Add({{"key", key}}, static_cast<double>(count));
-  }
-  writer.Begin("cow_scrape_collector_duration_seconds", "Time the collector took in the last pass.", MetricType::Gauge);
+  writer.Begin(kGroupKeysUnread);
+  for (const auto& [key, count] : engine_.unread_keys) writer.Add({key}, static_cast<double>(count));
+  writer.Begin(kCollectorDuration);
   for (const Slot& slot : engine_.slots) {
     if (slot.stand_in) continue;
-    writer.Add({{"collector", std::string(slot.name)}}, std::chrono::duration<double>(slot.last_spent).count());
+    writer.Add({slot.name}, std::chrono::duration<double>(slot.last_spent).count());
   }
-  writer.Begin("cow_scrape_collector_success", "Whether the collector succeeded in the last pass.", MetricType::Gauge);
+  writer.Begin(kCollectorSuccess);
   for (const Slot& slot : engine_.slots) {
-    if (!slot.stand_in) writer.Add({{"collector", std::string(slot.name)}}, slot.last_failed ? 0 : 1);
+    if (!slot.stand_in) writer.Add({slot.name}, slot.last_failed ? 0 : 1);
   }
-  writer.Begin("cow_exporter_capability", "What the kernel and the exporter's rights allow.", MetricType::Gauge);
-  const std::array<std::pair<const char*, bool>, 6> features{{{"all_processes", can.sees_every_process},
-                                                              {"exclusive_marks", can.exclusive_marks},
-                                                              {"frames", can.frames},
-                                                              {"kpagecount", can.kpagecount},
-                                                              {"kpageflags", can.kpageflags},
-                                                              {"pagemap_scan", can.pagemap_scan}}};
-  for (const auto& [feature, has] : features) writer.Add({{"feature", feature}}, has ? 1 : 0);
-  if (engine_.fork_watch) writer.Add({{"feature", "fork_events"}}, engine_.fork_watch->has_events() ? 1 : 0);
+  writer.Begin(kCapability);
+  const std::array<std::pair<std::string_view, bool>, 6> features{{{"all_processes", can.sees_every_process},
+                                                                   {"exclusive_marks", can.exclusive_marks},
+                                                                   {"frames", can.frames},
+                                                                   {"kpagecount", can.kpagecount},
+                                                                   {"kpageflags", can.kpageflags},
+                                                                   {"pagemap_scan", can.pagemap_scan}}};
+  for (const auto& [feature, has] : features) writer.Add({feature}, has ? 1 : 0);
+  if (engine_.fork_watch) writer.Add({"fork_events"}, engine_.fork_watch->has_events() ? 1 : 0);
   for (const Slot& slot : engine_.slots) {
     if (const auto has = slot.collector->capability()) {
-      writer.Add({{"feature", std::string(slot.name)}}, *has ? 1 : 0);
+      writer.Add({slot.name}, *has ? 1 : 0);
     }
   }
 }
@@ -320,14 +292,14 @@ void Publisher::PublishSelf(MetricWriter& writer) const {
 std::vector<CollectedFamilies> Publisher::Collect() const {
   const auto is_empty = [](const prometheus::MetricFamily& family) { return family.metric.empty(); };
   std::vector<CollectedFamilies> collected;
-  std::vector<prometheus::MetricFamily> own;
-  MetricWriter writer(own);
+  CollectedFamilies own;
+  MetricWriter writer(own.families, own.declared);
   const std::map<std::string, GroupState> groups = SumGroups();
   PublishGroups(groups, writer);
   PublishInfo(groups, writer);
   PublishKnowledge(groups, writer);
   for (const Slot& slot : engine_.slots) {
-    CollectedFamilies& made = collected.emplace_back(CollectedFamilies{slot.stand_in ? "" : slot.name, {}});
+    CollectedFamilies& made = collected.emplace_back(CollectedFamilies{slot.stand_in ? "" : slot.name, {}, {}});
     if (slot.failed || slot.last_failed || slot.awaits_pass) continue;
     std::vector<GroupSums> sums;
     for (const auto& [name, state] : groups) {
@@ -337,19 +309,18 @@ std::vector<CollectedFamilies> Publisher::Collect() const {
                       counters.subspan(slot.first_counter, slot.collector->counters()),
                       !state.Has(memory::Mode::kNoFrames), state.Readable(), state.scan_known, state.HasUnreadable()});
     }
-    std::vector<prometheus::MetricFamily> families;
-    MetricWriter made_writer(families);
+    MetricWriter made_writer(made.families, made.declared);
     try {
       slot.collector->Publish(sums, made_writer);
     } catch (...) {
+      made.families.clear();
       continue;
     }
-    std::erase_if(families, is_empty);
-    made.families = std::move(families);
+    std::erase_if(made.families, is_empty);
   }
   PublishSelf(writer);
-  std::erase_if(own, is_empty);
-  collected.push_back({"", std::move(own)});
+  std::erase_if(own.families, is_empty);
+  collected.push_back(std::move(own));
   return collected;
 }
 

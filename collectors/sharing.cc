@@ -9,10 +9,71 @@
 namespace cow::collectors {
 namespace {
 
-using prometheus::MetricType;
-
 constexpr std::array<std::string_view, 4> kBackings{"anon", "file", "shmem", "hugetlb"};
 enum Backing : size_t { kAnon, kFile, kShmem, kHugetlb };
+
+constexpr std::array<std::string_view, 3> kSharings{"private", "shared", "unknown"};
+constexpr std::array<std::string_view, 2> kFileStates{"copied", "original"};
+
+constexpr Metric kResidentBytes{
+    .name = "cow_resident_bytes",
+    .unit = "bytes",
+    .help =
+        "Resident memory by what backs it, as each process maps it (a page shared by three counts three times); "
+        "anon,private is the private-dirty memory. Zero pages and swap are not in it. Sharing is unknown where a "
+        "page table could not be read.",
+    .labels = {{{"backing", kBackings}, {"sharing", kSharings}}},
+    .source = "Page-table entries; of memory that is not walked, and where the sharing is unknown, /proc/PID/status.",
+    .query = R"(sum by (group) (cow_resident_bytes{backing="anon", sharing="private"}))",
+};
+constexpr Metric kSharedBytes{
+    .name = "cow_shared_bytes",
+    .unit = "bytes",
+    .help = "Anonymous memory that another process maps too, from fork; as each process maps it.",
+    .known = Known::kPageTables,
+    .source = "Frames that several members map; where frames are hidden, bit 56 of the page-table entry.",
+};
+constexpr Metric kExposureBytes{
+    .name = "cow_exposure_bytes",
+    .unit = "bytes",
+    .help =
+        "What copy-on-write saves now, and what the group grows by if every shared page is written: the sum over "
+        "physical pages of holders less one.",
+    .known = Known::kFrames,
+    .source = "Frames, also at moved addresses. Swap, KSM and the zero page are not in it.",
+    .query = "cow_exposure_bytes / on (instance) group_left node_memory_MemAvailable_bytes",
+};
+constexpr Metric kFootprintBytes{
+    .name = "cow_footprint_bytes",
+    .unit = "bytes",
+    .help = "Distinct anonymous memory; each physical page once.",
+    .known = Known::kFrames,
+    .source = "Frames: resident anonymous memory less exposure.",
+    .query = "topk(10, cow_footprint_bytes)",
+};
+constexpr Metric kPrivateFileBytes{
+    .name = "cow_private_file_bytes",
+    .unit = "bytes",
+    .help =
+        "Present pages of private file mappings: copied because the process wrote to them, or still the page "
+        "cache's own.",
+    .labels = {{{"state", kFileStates}}},
+    .known = Known::kPageTables,
+    .source = "Bit 61 of page-table entries: whether the page is still the file's.",
+};
+constexpr Metric kSwappedBytes{
+    .name = "cow_swapped_bytes",
+    .unit = "bytes",
+    .help = "Memory in swap, as each process maps it.",
+    .source = "Page-table entries; of memory that is not walked, /proc/PID/status.",
+};
+constexpr Metric kUnmatchedSharedBytes{
+    .name = "cow_unmatched_shared_bytes",
+    .unit = "bytes",
+    .help = "Anonymous memory shared with processes that can't be seen.",
+    .known = Known::kFrames,
+    .source = "Bit 56 says that another process maps the page, and no relative has its frame.",
+};
 
 class Sharing : public Collector {
  public:
@@ -78,17 +139,11 @@ class Sharing : public Collector {
   }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
-    writer.Begin(
-        "cow_resident_bytes",
-        "Resident memory by what backs it, as each process maps it (a page shared by three counts three times); "
-        "anon,private is the private-dirty memory. Zero pages and swap are not in it. Sharing is unknown where a page "
-        "table could not be read.",
-        MetricType::Gauge);
+    writer.Begin(kResidentBytes);
     for (const GroupSums& sums : groups) {
       for (size_t backing = 0; backing < kBackings.size(); ++backing) {
-        const auto add = [&](const char* sharing, size_t cell) {
-          writer.AddFor(sums.group, {{"backing", std::string(kBackings[backing])}, {"sharing", sharing}},
-                        Bytes(sums.gauges[cell]));
+        const auto add = [&](std::string_view sharing, size_t cell) {
+          writer.AddFor(sums, {kBackings[backing], sharing}, Bytes(sums.gauges[cell]));
         };
         if (sums.readable) {
           add("private", Private(backing));
@@ -97,28 +152,16 @@ class Sharing : public Collector {
         if (sums.some_unreadable) add("unknown", Unknown(backing));
       }
     }
-    Gauge(groups, writer, "cow_shared_bytes", kSharedAnon, false,
-          "Anonymous memory that another process maps too, from fork; as each process maps it.");
-    Gauge(groups, writer, "cow_exposure_bytes", kExposure, true,
-          "What copy-on-write saves now, and what the group grows by if every shared page is written: the sum over "
-          "physical "
-          "pages of holders less one.");
-    Gauge(groups, writer, "cow_footprint_bytes", kFootprint, true,
-          "Distinct anonymous memory; each physical page once.");
-    writer.Begin(
-        "cow_private_file_bytes",
-        "Present pages of private file mappings: copied because the process wrote to them, or still the page cache's "
-        "own.",
-        MetricType::Gauge);
+    Gauge(groups, writer, kSharedBytes, kSharedAnon);
+    Gauge(groups, writer, kExposureBytes, kExposure);
+    Gauge(groups, writer, kFootprintBytes, kFootprint);
+    writer.Begin(kPrivateFileBytes);
     for (const GroupSums& sums : groups) {
-      if (!sums.readable) continue;
-      writer.AddFor(sums.group, {{"state", "copied"}}, Bytes(sums.gauges[kCopied]));
-      writer.AddFor(sums.group, {{"state", "original"}}, Bytes(sums.gauges[kOriginal]));
+      writer.AddFor(sums, {"copied"}, Bytes(sums.gauges[kCopied]));
+      writer.AddFor(sums, {"original"}, Bytes(sums.gauges[kOriginal]));
     }
-    writer.Begin("cow_swapped_bytes", "Memory in swap, as each process maps it.", MetricType::Gauge);
-    for (const GroupSums& sums : groups) writer.AddFor(sums.group, {}, Bytes(sums.gauges[kSwapped]));
-    Gauge(groups, writer, "cow_unmatched_shared_bytes", kUnmatched, true,
-          "Anonymous memory shared with processes that can't be seen.");
+    Gauge(groups, writer, kSwappedBytes, kSwapped);
+    Gauge(groups, writer, kUnmatchedSharedBytes, kUnmatched);
   }
 
  private:
@@ -150,13 +193,9 @@ class Sharing : public Collector {
     return mapping.kind == memory::MappingKind::kShmem ? kShmem : kFile;
   }
 
-  void Gauge(std::span<const GroupSums> groups, MetricWriter& writer, const char* name, size_t cell, bool needs_frames,
-             const char* help) const {
-    writer.Begin(name, help, MetricType::Gauge);
-    for (const GroupSums& sums : groups) {
-      if (sums.readable && (!needs_frames || sums.frames_known))
-        writer.AddFor(sums.group, {}, Bytes(sums.gauges[cell]));
-    }
+  void Gauge(std::span<const GroupSums> groups, MetricWriter& writer, const Metric& metric, size_t cell) const {
+    writer.Begin(metric);
+    for (const GroupSums& sums : groups) writer.AddFor(sums, {}, Bytes(sums.gauges[cell]));
   }
 };
 

@@ -2,11 +2,8 @@
 // what the page tables were found to say, and a bridge to tools that show them. The kernel holds the process' mmap lock
 // while it answers, so large processes are left out and counted. While it is not enabled the sums of processes whose
 // page table is denied are published all the same: nothing else is known of their sharing.
-#include <prometheus/metric_family.h>
-
 #include <array>
 #include <optional>
-#include <string>
 #include <string_view>
 
 #include "collectors/registry.h"
@@ -16,7 +13,6 @@ namespace {
 
 using memory::SmapsReading;
 using procfs::SmapsRollup;
-using prometheus::MetricType;
 
 struct Field {
   std::string_view name;
@@ -45,6 +41,36 @@ constexpr std::array<Field, 18> kFields{{
     {"swap", &SmapsRollup::swap_bytes},
     {"swap_pss", &SmapsRollup::swap_pss_bytes},
 }};
+
+constexpr std::array<std::string_view, kFields.size()> FieldNames() {
+  std::array<std::string_view, kFields.size()> names;
+  for (size_t i = 0; i < kFields.size(); ++i) names[i] = kFields[i].name;
+  return names;
+}
+constexpr std::array kFieldNames = FieldNames();
+constexpr std::array<std::string_view, 2> kReasons{"max_rss", "unreadable"};
+
+constexpr Metric kSmapsBytes{
+    .name = "cow_smaps_bytes",
+    .unit = "bytes",
+    .help =
+        "The kernel's own sums (smaps_rollup) over the group's processes, less those of "
+        "cow_smaps_skipped_processes.",
+    .labels = {{{"field", kFieldNames}}},
+    .source = "/proc/PID/smaps_rollup, when a process is read. Fields that the kernel does not have are left out.",
+    .absent =
+        "Where no process of the group was read. While the collector is off it is published all the same for "
+        "processes whose page table is denied, up to 512 MiB resident.",
+    .query = R"(sum by (group) (cow_smaps_bytes{field="pss"}))",
+};
+constexpr Metric kSkippedProcesses{
+    .name = "cow_smaps_skipped_processes",
+    .unit = "processes",
+    .help = "Processes that are not in cow_smaps_bytes: larger than max_rss, or not readable.",
+    .labels = {{{"reason", kReasons}}},
+    .source = "The collector's own account.",
+    .absent = "While the collector is off, where every page table can be read.",
+};
 
 class Smaps : public Collector {
  public:
@@ -82,23 +108,18 @@ class Smaps : public Collector {
   }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
-    writer.Begin("cow_smaps_bytes",
-                 "The kernel's own sums (smaps_rollup) over the group's processes, less those of "
-                 "cow_smaps_skipped_processes.",
-                 MetricType::Gauge);
+    writer.Begin(kSmapsBytes);
     for (const GroupSums& sums : groups) {
       if (sums.gauges[kRead] == 0) continue;
       for (size_t i = 0; i < kFields.size(); ++i) {
-        if (!known_.at(i)) continue;
-        writer.AddFor(sums.group, {{"field", std::string(kFields.at(i).name)}}, static_cast<double>(sums.gauges[i]));
+        if (known_.at(i)) writer.AddFor(sums, {kFields.at(i).name}, static_cast<double>(sums.gauges[i]));
       }
     }
-    writer.Begin("cow_smaps_skipped_processes",
-                 "Processes that are not in cow_smaps_bytes: larger than max_rss, or not readable.", MetricType::Gauge);
+    writer.Begin(kSkippedProcesses);
     for (const GroupSums& sums : groups) {
       if (!max_rss_bytes_ && !sums.some_unreadable) continue;
-      writer.AddFor(sums.group, {{"reason", "max_rss"}}, static_cast<double>(sums.gauges[kTooLarge]));
-      writer.AddFor(sums.group, {{"reason", "unreadable"}}, static_cast<double>(sums.gauges[kUnreadable]));
+      writer.AddFor(sums, {"max_rss"}, static_cast<double>(sums.gauges[kTooLarge]));
+      writer.AddFor(sums, {"unreadable"}, static_cast<double>(sums.gauges[kUnreadable]));
     }
   }
 

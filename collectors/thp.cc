@@ -1,12 +1,23 @@
 // Collector `thp`: transparent huge pages mapped as such (by a PMD).
-#include <prometheus/metric_family.h>
-
 #include <array>
+#include <string_view>
 
 #include "collectors/registry.h"
 
 namespace cow::collectors {
 namespace {
+
+constexpr std::array<std::string_view, 3> kBackings{"anon", "file", "shmem"};
+constexpr std::array<std::string_view, 1> kMapped{"pmd"};
+
+constexpr Metric kHugePageBytes{
+    .name = "cow_huge_page_bytes",
+    .unit = "bytes",
+    .help = "Memory in transparent huge pages, as each process maps it.",
+    .labels = {{{"backing", kBackings}, {"mapped", kMapped}}},
+    .known = Known::kScan,
+    .source = "What PAGEMAP_SCAN calls huge: mapped by one entry of the level above.",
+};
 
 class Thp : public Collector {
  public:
@@ -31,13 +42,10 @@ class Thp : public Collector {
   }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
-    constexpr std::array kNames{"anon", "file", "shmem"};
-    writer.Begin("cow_huge_page_bytes", "Memory in transparent huge pages, as each process maps it.",
-                 prometheus::MetricType::Gauge);
+    writer.Begin(kHugePageBytes);
     for (const GroupSums& sums : groups) {
-      if (!sums.readable || !sums.scan_known) continue;
-      for (size_t cell = 0; cell < kNames.size(); ++cell) {
-        writer.AddFor(sums.group, {{"backing", kNames.at(cell)}, {"mapped", "pmd"}}, Bytes(sums.gauges[cell]));
+      for (size_t cell = 0; cell < kBackings.size(); ++cell) {
+        writer.AddFor(sums, {kBackings.at(cell), kMapped.front()}, Bytes(sums.gauges[cell]));
       }
     }
   }

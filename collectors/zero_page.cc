@@ -1,10 +1,24 @@
 // Collector `zero_page`: memory that reads as zeros and costs nothing, because it is mapped to the kernel's zero page.
-#include <prometheus/metric_family.h>
+#include <array>
+#include <string_view>
 
 #include "collectors/registry.h"
 
 namespace cow::collectors {
 namespace {
+
+constexpr std::array<std::string_view, 2> kSizes{"base", "huge"};
+
+constexpr Metric kZeroPageBytes{
+    .name = "cow_zero_page_bytes",
+    .unit = "bytes",
+    .help = "Memory mapped to the zero page, by the size of its pages; costs nothing.",
+    .labels = {{{"size", kSizes}}},
+    .known = Known::kFramesOrScan,
+    .source =
+        "The zero page's frame, or PAGEMAP_SCAN's own category. A drop of nothing but zero pages moves no signal "
+        "of a process: the value may be as old as scan.full_every.",
+};
 
 class ZeroPage : public Collector {
  public:
@@ -27,12 +41,10 @@ class ZeroPage : public Collector {
   }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
-    writer.Begin("cow_zero_page_bytes", "Memory mapped to the zero page, by the size of its pages; costs nothing.",
-                 prometheus::MetricType::Gauge);
+    writer.Begin(kZeroPageBytes);
     for (const GroupSums& sums : groups) {
-      if (!sums.readable || (!sums.frames_known && !sums.scan_known)) continue;
-      writer.AddFor(sums.group, {{"size", "base"}}, Bytes(sums.gauges[kBase]));
-      writer.AddFor(sums.group, {{"size", "huge"}}, Bytes(sums.gauges[kHuge]));
+      writer.AddFor(sums, {"base"}, Bytes(sums.gauges[kBase]));
+      writer.AddFor(sums, {"huge"}, Bytes(sums.gauges[kHuge]));
     }
   }
 

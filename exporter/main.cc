@@ -62,7 +62,7 @@ void Serve(const CommandLine& command_line, const Settings& settings,
   ScanLoop loop(
       std::make_unique<EngineRunner>(procfs::Root(command_line.procfs, command_line.sysfs), settings.engine),
       settings.scan,
-      [&self_metrics](const ScanStatistics& statistics, auto& families) { self_metrics.Append(statistics, families); },
+      [&self_metrics](const ScanStatistics& statistics, auto& writer) { self_metrics.Append(statistics, writer); },
       log);
   Reloader reloader(command_line, available, settings, loop, self_metrics, log);
   ServerOptions options;

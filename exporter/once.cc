@@ -32,7 +32,9 @@ bool RunOnce(PassRunner& runner, const SelfMetrics& self_metrics, std::FILE* out
   statistics.last_duration = ScanLoop::Clock::now() - start;
   statistics.cpu = ThreadCpuTime() + runner.HelperCpuTime();
   std::vector<collectors::CollectedFamilies> collected = runner.Collect();
-  self_metrics.Append(statistics, collected.emplace_back().families);
+  collectors::CollectedFamilies& own = collected.emplace_back();
+  collectors::MetricWriter writer(own.families, own.declared);
+  self_metrics.Append(statistics, writer);
   const PreparedFamilies prepared = PrepareFamilies(std::move(collected));
   const RenderedText rendered = RenderText(prepared.families, TextFormat::kPrometheus);
   for (const std::string& problem : prepared.problems) log.Error("metrics left out", {{"problem", problem}});

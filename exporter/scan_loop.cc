@@ -250,7 +250,9 @@ void ScanLoop::Publish() {
   for (const collectors::CollectedFamilies& made : collected) {
     if (!made.collector.empty()) names.push_back(made.collector);
   }
-  add_self_metrics_(statistics_, collected.emplace_back().families);
+  collectors::CollectedFamilies& own = collected.emplace_back();
+  collectors::MetricWriter writer(own.families, own.declared);
+  add_self_metrics_(statistics_, writer);
   PreparedFamilies prepared = PrepareFamilies(std::move(collected));
   for (const std::string& problem : prepared.problems) {
     if (reported_problems_.insert(problem).second) log_.Error("metrics left out", {{"problem", problem}});

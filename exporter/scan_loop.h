@@ -11,8 +11,6 @@
 // not completed.
 #pragma once
 
-#include <prometheus/metric_family.h>
-
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -30,6 +28,7 @@
 #include <thread>
 #include <vector>
 
+#include "collectors/metrics.h"
 #include "exporter/cpu_budget.h"
 #include "exporter/group_history.h"
 #include "exporter/log.h"
@@ -61,7 +60,7 @@ class ScanLoop {
  public:
   using Clock = std::chrono::steady_clock;
   // Appends the exporter's own families; called by the scanning thread and by Start.
-  using AddSelfMetrics = std::function<void(const ScanStatistics&, std::vector<prometheus::MetricFamily>&)>;
+  using AddSelfMetrics = std::function<void(const ScanStatistics&, collectors::MetricWriter&)>;
 
   // `log` outlives the loop.
   ScanLoop(std::unique_ptr<PassRunner> runner, ScanLoopOptions options, AddSelfMetrics add_self_metrics, Log& log);

@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <iterator>
 #include <optional>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -18,20 +18,101 @@
 namespace cow::exporter {
 namespace {
 
-using prometheus::ClientMetric;
-using prometheus::MetricFamily;
+using collectors::Metric;
+using collectors::MetricWriter;
 using prometheus::MetricType;
 
-void Add(std::vector<MetricFamily>& families, MetricType type, std::string name, std::string help, double value,
-         std::vector<ClientMetric::Label> labels = {}) {
-  ClientMetric metric;
-  metric.label = std::move(labels);
-  if (type == MetricType::Counter) {
-    metric.counter.value = value;
-  } else {
-    metric.gauge.value = value;
-  }
-  families.push_back({std::move(name), std::move(help), type, {std::move(metric)}});
+constexpr Metric kScanDuration{
+    .name = "cow_scan_duration_seconds",
+    .unit = "seconds",
+    .help = "Wall time of the last completed pass, waiting for its CPU budget included.",
+    .of_groups = false,
+    .absent = "Until a pass was completed.",
+};
+constexpr Metric kScanCpu{
+    .name = "cow_scan_cpu_seconds_total",
+    .type = MetricType::Counter,
+    .unit = "seconds",
+    .help = "CPU time of the threads that scan.",
+    .of_groups = false,
+    .query = "rate(cow_scan_cpu_seconds_total[5m])",
+};
+constexpr Metric kScanEarlyPasses{
+    .name = "cow_scan_early_passes_total",
+    .type = MetricType::Counter,
+    .unit = "passes",
+    .help = "Passes that did not wait for their tick, because a known process had forked.",
+    .of_groups = false,
+    .absent = "With an interval of 0, and with --once.",
+};
+constexpr Metric kBuildInfo{
+    .name = "cow_exporter_build_info",
+    .help = "Constant 1; the version is in the label.",
+    .labels = {{{"version", {}, "of the program"}}},
+    .of_groups = false,
+};
+constexpr Metric kReloadSuccessful{
+    .name = "cow_exporter_config_last_reload_successful",
+    .help = "Whether the last reading of the configuration succeeded.",
+    .of_groups = false,
+    .query = "cow_exporter_config_last_reload_successful == 0",
+};
+constexpr Metric kReloadTimestamp{
+    .name = "cow_exporter_config_last_reload_success_timestamp_seconds",
+    .unit = "seconds since the epoch",
+    .help = "When the configuration in force was read, since the epoch.",
+    .of_groups = false,
+};
+
+constexpr std::string_view kDisabled = "With --web.disable-exporter-metrics.";
+
+constexpr Metric kProcessCpu{
+    .name = "process_cpu_seconds_total",
+    .type = MetricType::Counter,
+    .unit = "seconds",
+    .help = "User and system CPU time of the exporter.",
+    .of_groups = false,
+    .absent = kDisabled,
+};
+constexpr Metric kProcessResident{
+    .name = "process_resident_memory_bytes",
+    .unit = "bytes",
+    .help = "Resident memory of the exporter.",
+    .of_groups = false,
+    .absent = kDisabled,
+};
+constexpr Metric kProcessVirtual{
+    .name = "process_virtual_memory_bytes",
+    .unit = "bytes",
+    .help = "Virtual memory of the exporter.",
+    .of_groups = false,
+    .absent = kDisabled,
+};
+constexpr Metric kProcessStart{
+    .name = "process_start_time_seconds",
+    .unit = "seconds since the epoch",
+    .help = "When the exporter started, since the epoch.",
+    .of_groups = false,
+    .absent = kDisabled,
+};
+constexpr Metric kProcessOpenFds{
+    .name = "process_open_fds",
+    .unit = "descriptors",
+    .help = "File descriptors that the exporter has open.",
+    .of_groups = false,
+    .absent = kDisabled,
+};
+constexpr Metric kProcessMaxFds{
+    .name = "process_max_fds",
+    .unit = "descriptors",
+    .help = "File descriptors that the exporter may open.",
+    .of_groups = false,
+    .absent = kDisabled,
+};
+
+void Add(MetricWriter& writer, const Metric& metric, std::optional<double> value) {
+  writer.Begin(metric);
+  if (value) writer.Add({}, *value);
 }
 
 double Seconds(const timeval& time) {
@@ -55,32 +136,31 @@ std::optional<double> OpenDescriptors(const procfs::Root& root) {
   return count;
 }
 
-void AddProcess(std::vector<MetricFamily>& families) {
-  const procfs::Root root;
+std::optional<double> CpuSeconds() {
   rusage usage{};
-  if (getrusage(RUSAGE_SELF, &usage) == 0) {
-    Add(families, MetricType::Counter, "process_cpu_seconds_total", "User and system CPU time of the exporter.",
-        Seconds(usage.ru_utime) + Seconds(usage.ru_stime));
-  }
-  if (const auto statm = procfs::ReadStatm(root, getpid())) {
-    const auto page_bytes = static_cast<double>(sysconf(_SC_PAGESIZE));
-    Add(families, MetricType::Gauge, "process_resident_memory_bytes", "Resident memory of the exporter.",
-        static_cast<double>(statm->resident_pages) * page_bytes);
-    Add(families, MetricType::Gauge, "process_virtual_memory_bytes", "Virtual memory of the exporter.",
-        static_cast<double>(statm->size_pages) * page_bytes);
-  }
-  if (const auto start = StartTimeSeconds(root)) {
-    Add(families, MetricType::Gauge, "process_start_time_seconds", "When the exporter started, since the epoch.",
-        *start);
-  }
-  if (const auto open = OpenDescriptors(root)) {
-    Add(families, MetricType::Gauge, "process_open_fds", "File descriptors that the exporter has open.", *open);
-  }
+  if (getrusage(RUSAGE_SELF, &usage) != 0) return std::nullopt;
+  return Seconds(usage.ru_utime) + Seconds(usage.ru_stime);
+}
+
+std::optional<double> MaxDescriptors() {
   rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-    Add(families, MetricType::Gauge, "process_max_fds", "File descriptors that the exporter may open.",
-        static_cast<double>(limit.rlim_cur));
-  }
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return std::nullopt;
+  return static_cast<double>(limit.rlim_cur);
+}
+
+void AddProcess(MetricWriter& writer) {
+  const procfs::Root root;
+  Add(writer, kProcessCpu, CpuSeconds());
+  const auto statm = procfs::ReadStatm(root, getpid());
+  const auto bytes = [&statm](uint64_t procfs::Statm::*pages) {
+    return statm ? std::optional(static_cast<double>((*statm).*pages) * static_cast<double>(sysconf(_SC_PAGESIZE)))
+                 : std::nullopt;
+  };
+  Add(writer, kProcessResident, bytes(&procfs::Statm::resident_pages));
+  Add(writer, kProcessVirtual, bytes(&procfs::Statm::size_pages));
+  Add(writer, kProcessStart, StartTimeSeconds(root));
+  Add(writer, kProcessOpenFds, OpenDescriptors(root));
+  Add(writer, kProcessMaxFds, MaxDescriptors());
 }
 
 }  // namespace
@@ -94,26 +174,16 @@ void SelfMetrics::NoteReload(bool successful, std::chrono::system_clock::time_po
   if (successful) configured_at_ = now;
 }
 
-void SelfMetrics::Append(const ScanStatistics& scan, std::vector<MetricFamily>& families) const {
-  if (scan.last_duration) {
-    Add(families, MetricType::Gauge, "cow_scan_duration_seconds",
-        "Wall time of the last completed pass, waiting for its CPU budget included.", scan.last_duration->count());
-  }
-  Add(families, MetricType::Counter, "cow_scan_cpu_seconds_total", "CPU time of the scanning thread.",
-      scan.cpu.count());
-  if (scan.early_passes) {
-    Add(families, MetricType::Counter, "cow_scan_early_passes_total",
-        "Passes that did not wait for their tick, because a known process had forked.",
-        static_cast<double>(*scan.early_passes));
-  }
-  Add(families, MetricType::Gauge, "cow_exporter_build_info", "Constant 1; the version is in the label.", 1,
-      {{"version", version_}});
-  Add(families, MetricType::Gauge, "cow_exporter_config_last_reload_successful",
-      "Whether the last reading of the configuration succeeded.", reload_successful_ ? 1 : 0);
-  Add(families, MetricType::Gauge, "cow_exporter_config_last_reload_success_timestamp_seconds",
-      "When the configuration in force was read, since the epoch.",
-      std::chrono::duration<double>(configured_at_.load().time_since_epoch()).count());
-  if (with_process_metrics_) AddProcess(families);
+void SelfMetrics::Append(const ScanStatistics& scan, MetricWriter& writer) const {
+  const auto& duration = scan.last_duration;
+  Add(writer, kScanDuration, duration ? std::optional(duration->count()) : std::nullopt);
+  Add(writer, kScanCpu, scan.cpu.count());
+  Add(writer, kScanEarlyPasses, scan.early_passes);
+  writer.Begin(kBuildInfo);
+  writer.Add({version_}, 1);
+  Add(writer, kReloadSuccessful, reload_successful_ ? 1 : 0);
+  Add(writer, kReloadTimestamp, std::chrono::duration<double>(configured_at_.load().time_since_epoch()).count());
+  if (with_process_metrics_) AddProcess(writer);
 }
 
 }  // namespace cow::exporter

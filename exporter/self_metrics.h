@@ -4,13 +4,11 @@
 // out. Any thread.
 #pragma once
 
-#include <prometheus/metric_family.h>
-
 #include <atomic>
 #include <chrono>
 #include <string>
-#include <vector>
 
+#include "collectors/metrics.h"
 #include "exporter/scan_loop.h"
 
 namespace cow::exporter {
@@ -23,7 +21,7 @@ class SelfMetrics {
   // The configuration was read again: whether it is in force now.
   void NoteReload(bool successful, std::chrono::system_clock::time_point now);
 
-  void Append(const ScanStatistics& scan, std::vector<prometheus::MetricFamily>& families) const;
+  void Append(const ScanStatistics& scan, collectors::MetricWriter& writer) const;
 
  private:
   std::string version_;

@@ -44,7 +44,7 @@ class ForksTest : public ::testing::Test {
     distance_ = scan.early_distance;
     loop_ = std::make_unique<exporter::ScanLoop>(
         std::make_unique<exporter::EngineRunner>(procfs::Root(), options), scan,
-        [this](const exporter::ScanStatistics& statistics, auto& /*families*/) {
+        [this](const exporter::ScanStatistics& statistics, auto& /*writer*/) {
           early_passes_ = statistics.early_passes.value_or(0);
         },
         log_);

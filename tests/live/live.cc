@@ -139,7 +139,7 @@ bool LiveTest::TryPass() {
 Sample LiveTest::PassOf(collectors::Engine& engine, std::string_view group) const {
   test::NoControl control;
   if (!engine.RunPass(control)) throw std::runtime_error("the pass was not completed");
-  Sample sample(engine.Collect(), group);
+  Sample sample(test::CollectDeclared(engine), group);
   if (!all_is_read_) return sample;
   if (sample.Has("cow_scan_coverage_ratio")) {
     EXPECT_EQ(sample.At("cow_scan_coverage_ratio"), 1);

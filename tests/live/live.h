@@ -15,6 +15,7 @@
 
 #include "collectors/engine.h"
 #include "collectors/procfs/root.h"
+#include "tests/support/declared.h"
 #include "tests/support/workload.h"
 
 namespace cow::live {
@@ -92,7 +93,7 @@ class LiveTest : public ::testing::Test {
   void AllowUnread() { all_is_read_ = false; }
   // The same where the pass may fail, in two steps: false if it was not completed.
   bool TryPass();
-  Sample Collect(std::string_view group) const { return {engine_.Collect(), group}; }
+  Sample Collect(std::string_view group) const { return {test::CollectDeclared(engine_), group}; }
   // Starts a workload in a group of this name; it is not in the baseline once a pass was made.
   static std::unique_ptr<testing::Workload> StartWorkload(const std::string& group);
 

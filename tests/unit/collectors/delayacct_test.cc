@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "collectors/memory/families.h"
+#include "tests/support/declared.h"
 
 namespace cow::collectors {
 namespace {
@@ -109,8 +110,10 @@ class DelayacctTest : public testing::Test {
     std::vector<GroupSums> sums;
     for (const auto& [name, group] : groups_) sums.push_back({name, group.gauges, group.counters});
     published_.clear();
-    MetricWriter writer(published_);
+    std::vector<const Metric*> declared;
+    MetricWriter writer(published_, declared);
     collector_->Publish(sums, writer);
+    for (const prometheus::MetricFamily& family : published_) EXPECT_EQ(test::Undeclared(family, declared), "");
   }
 
   std::optional<double> Value(const std::string& name, const std::string& label = "") const {

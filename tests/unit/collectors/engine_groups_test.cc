@@ -13,6 +13,7 @@
 
 #include "collectors/collector.h"
 #include "collectors/engine.h"
+#include "tests/support/declared.h"
 #include "tests/support/fixture_process.h"
 
 namespace cow::collectors {
@@ -51,7 +52,7 @@ class EngineGroupsTest : public testing::Test {
     host_.Sync();
     Control control;
     ASSERT_TRUE(engine_->RunPass(control));
-    families_ = engine_->Collect();
+    families_ = test::CollectDeclared(*engine_);
   }
   void AbandonPass() {
     host_.Sync();
@@ -254,7 +255,7 @@ TEST_F(EngineGroupsTest, CollectorsSwitchedOffAndOnGoOn) {
   const auto exposure = ExposurePages("app");
   options_.collectors = {"sharing"};
   Reconfigure();
-  families_ = engine_->Collect();
+  families_ = test::CollectDeclared(*engine_);
   EXPECT_EQ(ExposurePages("app"), exposure);
   EXPECT_EQ(ChildBreaks("app"), std::nullopt);
   EXPECT_EQ(Faults("app"), std::nullopt);
@@ -262,11 +263,11 @@ TEST_F(EngineGroupsTest, CollectorsSwitchedOffAndOnGoOn) {
   Pass();
   options_.collectors = {"faults", "thp", "cow", "sharing"};
   Reconfigure();
-  families_ = engine_->Collect();
+  families_ = test::CollectDeclared(*engine_);
   EXPECT_EQ(ExposurePages("app"), *exposure - 1);
   EXPECT_EQ(ChildBreaks("app"), std::nullopt);  // its sums are not whole before a pass
   AbandonPass();
-  families_ = engine_->Collect();
+  families_ = test::CollectDeclared(*engine_);
   EXPECT_EQ(ChildBreaks("app"), std::nullopt);
   Pass();
   EXPECT_EQ(ChildBreaks("app"), 1);  // what happened while it was off is not counted
@@ -353,7 +354,7 @@ TEST_F(EngineGroupsTest, WhatCantBeReadIsToldOnce) {
   host_.tree().MakeDirectory("proc/100/cmdline");
   Control control;
   ASSERT_TRUE(engine_->RunPass(control));
-  families_ = engine_->Collect();
+  families_ = test::CollectDeclared(*engine_);
   EXPECT_EQ(Processes("app"), 2);
   EXPECT_EQ(Value("cow_group_keys_unread_total", {{"key", "cmdline"}}), 1);
   const std::vector<ModeNotice> notices = engine_->TakeNotices();

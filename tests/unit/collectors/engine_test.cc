@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "collectors/collector.h"
+#include "tests/support/declared.h"
 #include "tests/support/fixture_process.h"
 #include "tests/support/pass_control.h"
 
@@ -42,7 +43,7 @@ class EngineTest : public testing::Test {
     host_.Sync();
     test::NoControl control;
     ASSERT_TRUE(engine_->RunPass(control));
-    families_ = engine_->Collect();
+    families_ = test::CollectDeclared(*engine_);
   }
 
   const prometheus::MetricFamily* Find(const std::string& name) const {
@@ -628,6 +629,8 @@ TEST_F(EngineTest, OnlyEnabledCollectorsPublish) {
   EXPECT_EQ(Find("cow_breaks_total"), nullptr);
 }
 
+constexpr Metric kFaltering{.name = "faltering", .unit = "windows", .help = "Windows."};
+
 // Counts what it is shown, and fails in the second pass.
 class Faltering : public Collector {
  public:
@@ -639,8 +642,8 @@ class Faltering : public Collector {
   }
   void OnPassEnd() override { ++passes_; }
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
-    writer.Begin("faltering", "Windows.", prometheus::MetricType::Gauge);
-    for (const GroupSums& sums : groups) writer.AddFor(sums.group, {}, static_cast<double>(sums.gauges[0]));
+    writer.Begin(kFaltering);
+    for (const GroupSums& sums : groups) writer.AddFor(sums, {}, static_cast<double>(sums.gauges[0]));
   }
 
  private:
@@ -685,7 +688,7 @@ TEST_F(EngineTest, AbandonedPassKeepsTheLastValues) {
   host_.Sync();
   test::Abandon control;
   EXPECT_FALSE(engine_->RunPass(control));
-  families_ = engine_->Collect();
+  families_ = test::CollectDeclared(*engine_);
   EXPECT_EQ(AppPages("cow_exposure_bytes"), 8);
   EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 0);
   EXPECT_EQ(Value("cow_scan_passes_total", {{"kind", "full"}}), 1);
@@ -715,7 +718,7 @@ TEST_F(EngineTest, CollectWithinAPassIsConsistent) {
   EXPECT_EQ(AppPages("cow_exposure_bytes"), 12);
   std::set<double> exposures;
   DoingControl control([&] {
-    families_ = engine_->Collect();
+    families_ = test::CollectDeclared(*engine_);
     exposures.insert(AppPages("cow_exposure_bytes").value_or(-1));
   });
   ASSERT_TRUE(engine_->RunPass(control));
@@ -751,7 +754,7 @@ TEST_F(EngineTest, WhatIsLeftForLaterMattersLeastAndIsNotCovered) {
 
   std::vector<Look> looks;
   DoingControl control([&] {
-    families_ = engine_->Collect();
+    families_ = test::CollectDeclared(*engine_);
     Look& look = looks.emplace_back();
     for (const char* group : {"cold", "hot", "new"}) {
       look.coverage[group] = Value("cow_scan_coverage_ratio", {{"group", group}});
@@ -768,7 +771,7 @@ TEST_F(EngineTest, WhatIsLeftForLaterMattersLeastAndIsNotCovered) {
   EXPECT_EQ(looks[2].read_at["cold"], looks[0].read_at["cold"]);
   EXPECT_GE(looks[2].read_at["hot"].value_or(0) - looks[2].read_at["cold"].value_or(0),
             std::chrono::duration<double>(2 * kInterval).count());
-  families_ = engine_->Collect();
+  families_ = test::CollectDeclared(*engine_);
   for (const char* group : {"cold", "hot", "new"}) {
     EXPECT_EQ(Value("cow_scan_coverage_ratio", {{"group", group}}), 1) << group;
   }
@@ -786,7 +789,7 @@ TEST_F(EngineTest, FamilyThatWasNeverReadIsNotCovered) {
   host_.Sync();
   test::Abandon control;
   EXPECT_FALSE(engine_->RunPass(control));
-  families_ = engine_->Collect();
+  families_ = test::CollectDeclared(*engine_);
   EXPECT_EQ(App("cow_scan_coverage_ratio"), 0);
   EXPECT_EQ(App("cow_processes"), 2);
   Pass();
@@ -801,7 +804,7 @@ TEST_F(EngineTest, ListThatCannotBeReadFailsThePass) {
   host_.tree().Remove("proc");
   test::NoControl control;
   EXPECT_FALSE(engine_->RunPass(control));
-  EXPECT_FALSE(engine_->Collect().empty());
+  EXPECT_FALSE(test::CollectDeclared(*engine_).empty());
 }
 
 TEST_F(EngineTest, SaysWhoMadeAFamily) {

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "collectors/engine.h"
+#include "tests/support/declared.h"
 #include "tests/support/fixture_process.h"
 #include "tests/support/pass_control.h"
 
@@ -40,7 +41,7 @@ class ProcessTest : public testing::Test {
     test::NoControl control;
     ASSERT_TRUE(engine_->RunPass(control));
     values_.clear();
-    for (const prometheus::MetricFamily& family : engine_->Collect()) {
+    for (const prometheus::MetricFamily& family : test::CollectDeclared(*engine_)) {
       for (const prometheus::ClientMetric& metric : family.metric) {
         std::map<std::string, std::string> labels;
         for (const auto& label : metric.label) labels[label.name] = label.value;

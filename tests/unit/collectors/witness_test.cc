@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "collectors/engine.h"
+#include "tests/support/declared.h"
 #include "tests/support/fixture_process.h"
 #include "tests/support/pass_control.h"
 
@@ -41,7 +42,7 @@ class WitnessTest : public testing::Test {
     host_.Sync();
     test::NoControl control;
     ASSERT_TRUE(engine_->RunPass(control));
-    families_ = engine_->Collect();
+    families_ = test::CollectDeclared(*engine_);
   }
 
   std::optional<double> App(const std::string& name, Labels labels = {}) const {

@@ -35,7 +35,7 @@ class ScanLoopTest : public testing::Test {
   ScanLoop& Start(ScanLoopOptions options, std::unique_ptr<FakeRunner> runner) {
     loop_ = std::make_unique<ScanLoop>(
         std::move(runner), options,
-        [this](const ScanStatistics& statistics, std::vector<prometheus::MetricFamily>& /*families*/) {
+        [this](const ScanStatistics& statistics, collectors::MetricWriter& /*writer*/) {
           cpu_seconds_ = statistics.cpu.count();
           early_passes_ = statistics.early_passes.value_or(kNone);
           ++published_;

@@ -1,0 +1,238 @@
+// Writes the reference of all metrics, in Markdown, from the declarations that publishing on a made-up host begins.
+#include <algorithm>
+#include <cctype>
+#include <cstddef>
+#include <exception>
+#include <iostream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "collectors/engine.h"
+#include "exporter/self_metrics.h"
+#include "tests/support/fixture_process.h"
+#include "tests/support/pass_control.h"
+
+namespace cow {
+namespace {
+
+using collectors::CollectedFamilies;
+using collectors::CollectorInfo;
+using collectors::Known;
+using collectors::Metric;
+using collectors::MetricLabel;
+
+constexpr size_t kColumns = 140;
+
+std::vector<CollectedFamilies> Declare() {
+  test::FixtureHost host;
+  host.Add(100);
+  host.Sync();
+  collectors::EngineOptions options;
+  for (const CollectorInfo& info : collectors::AvailableCollectors()) options.collectors.emplace_back(info.name);
+  collectors::Engine engine(host.Root(), options);
+  test::NoControl control;
+  if (!engine.RunPass(control)) throw std::runtime_error("the pass was not completed");
+  std::vector<CollectedFamilies> collected = engine.CollectByCollector();
+  CollectedFamilies& own = collected.emplace_back();
+  collectors::MetricWriter writer(own.families, own.declared);
+  exporter::SelfMetrics("", true, {}).Append({}, writer);
+  return collected;
+}
+
+std::vector<std::string_view> Words(std::string_view text) {
+  std::vector<std::string_view> words;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find(' '), text.size());
+    if (end != 0) words.push_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return words;
+}
+
+// Names of the kernel, of metrics and of configuration keys as code.
+std::string AsCode(std::string_view word) {
+  const size_t end = word.find_last_not_of(".,;:)") + 1;
+  const size_t begin = word.starts_with('(') ? 1 : 0;
+  const std::string_view name = word.substr(begin, end - begin);
+  const bool code = name.find('_') != std::string_view::npos || name.find('=') != std::string_view::npos ||
+                    name.find("->") != std::string_view::npos || name.starts_with('/') || name.starts_with("--") ||
+                    name.starts_with("memory.");
+  const bool marked = name.find('`') != std::string_view::npos || name.find("](") != std::string_view::npos;
+  if (!code || marked) return std::string(word);
+  return std::string(word.substr(0, begin)) + "`" + std::string(name) + "`" + std::string(word.substr(end));
+}
+
+// Writes words, in lines of the common width.
+void Write(std::string_view first, std::string_view rest_indent, std::string_view text) {
+  std::string line(first);
+  bool empty = true;
+  for (const std::string_view word : Words(text)) {
+    const std::string marked = AsCode(word);
+    if (!empty && line.size() + 1 + marked.size() > kColumns) {
+      std::cout << line << "\n";
+      line = rest_indent;
+      empty = true;
+    }
+    if (!empty) line += ' ';
+    line += marked;
+    empty = false;
+  }
+  std::cout << line << "\n";
+}
+
+std::string_view AbsentUnlessKnown(Known known) {
+  switch (known) {
+    case Known::kAlways:
+      return "";
+    case Known::kPageTables:
+      return "Where all processes of the group are in mode `no_pagemap` or `none`.";
+    case Known::kFrames:
+      return "Where a process of the group is in mode `no_frames`, or all are in `no_pagemap` or `none`.";
+    case Known::kScan:
+      return "Before Linux 6.7, and where all processes of the group are in mode `no_pagemap` or `none`.";
+    case Known::kFramesAndScan:
+      return "Before Linux 6.7, where a process of the group is in mode `no_frames`, or all are in `no_pagemap` or "
+             "`none`.";
+    case Known::kFramesOrScan:
+      return "Where all processes of the group are in mode `no_pagemap` or `none`; before Linux 6.7 also where one is "
+             "in `no_frames`.";
+  }
+  return "";
+}
+
+std::string_view TypeName(prometheus::MetricType type) {
+  switch (type) {
+    case prometheus::MetricType::Counter:
+      return "Counter";
+    case prometheus::MetricType::Histogram:
+      return "Histogram";
+    default:
+      return "Gauge";
+  }
+}
+
+// A name that says another unit than the declaration is a mistake in one of them.
+void CheckUnit(const Metric& metric) {
+  std::string_view name = metric.name;
+  constexpr std::string_view kTotal = "_total";
+  if (name.ends_with(kTotal)) name.remove_suffix(kTotal.size());
+  for (const std::string_view unit : {"bytes", "seconds", "ratio", "processes", "families"}) {
+    if (name.ends_with(std::string("_") + std::string(unit)) != metric.unit.starts_with(unit) && unit != "processes") {
+      throw std::runtime_error(std::string(metric.name) + " is declared in " + std::string(metric.unit));
+    }
+  }
+  if ((metric.type == prometheus::MetricType::Counter) != metric.name.ends_with(kTotal)) {
+    throw std::runtime_error(std::string(metric.name) + ": counters end in _total, and nothing else");
+  }
+}
+
+std::string LabelText(const MetricLabel& label) {
+  std::string text = "`" + std::string(label.name) + "`";
+  if (label.values.empty()) return text + " (" + std::string(label.meaning) + ")";
+  std::string_view separator = "=";
+  for (const std::string_view value : label.values) {
+    text += std::string(separator) + "`" + std::string(value) + "`";
+    separator = "\\|";
+  }
+  return text;
+}
+
+void WriteMetric(const Metric& metric) {
+  CheckUnit(metric);
+  std::cout << "\n### `" << metric.name << "`\n\n";
+  Write("", "", metric.help);
+  std::cout << "\n";
+  std::string kind(TypeName(metric.type));
+  if (!metric.unit.empty()) kind += ", in " + std::string(metric.unit);
+  std::string labels = metric.of_groups ? "`group`" : "";
+  for (const MetricLabel& label : metric.Labels()) labels += (labels.empty() ? "" : ", ") + LabelText(label);
+  Write("- ", "  ", kind + (labels.empty() ? ". No labels." : ". Labels: " + labels + "."));
+  if (!metric.source.empty()) Write("- Known from: ", "  ", metric.source);
+  std::string absent(AbsentUnlessKnown(metric.known));
+  if (!metric.absent.empty()) absent += (absent.empty() ? "" : " ") + std::string(metric.absent);
+  if (!absent.empty()) Write("- Absent: ", "  ", absent);
+  if (metric.query.empty()) return;
+  const std::string query = "- Example: `" + std::string(metric.query) + "`";
+  if (query.size() > kColumns) throw std::runtime_error(std::string(metric.name) + ": the example is too long");
+  std::cout << query << "\n";
+}
+
+struct Section {
+  std::string title;
+  std::string about;
+  std::vector<const Metric*> metrics;
+};
+
+std::vector<Section> Sections() {
+  const std::vector<CollectedFamilies> collected = Declare();
+  std::vector<Section> sections;
+  for (const CollectorInfo& info : collectors::AvailableCollectors()) {
+    Section& section = sections.emplace_back();
+    section.title = "Collector `" + std::string(info.name) + "`";
+    section.about = std::string(info.help) + "; " + (info.enabled_by_default ? "on" : "off") + " unless told otherwise";
+    for (const CollectedFamilies& made : collected) {
+      if (made.collector == info.name) section.metrics = made.declared;
+    }
+    if (section.metrics.empty()) throw std::runtime_error(section.title + " declares no metric");
+  }
+  Section groups{"Groups", "what they are, and how well they are known; always on", {}};
+  Section self{"The exporter", "its own cost, rights and configuration; always on", {}};
+  for (const CollectedFamilies& made : collected) {
+    if (!made.collector.empty()) continue;
+    for (const Metric* metric : made.declared) (metric->of_groups ? groups : self).metrics.push_back(metric);
+  }
+  sections.push_back(std::move(groups));
+  sections.push_back(std::move(self));
+  return sections;
+}
+
+void WriteReference() {
+  const std::vector<Section> sections = Sections();
+  std::cout
+      << "<!-- Made by tests/golden/reference_test.py --update from the declarations in the code. -->\n\n# Metrics\n\n";
+  Write(
+      "", "",
+      "Every metric that cow_exporter publishes, by the collector that makes it. Bytes are bytes of pages. What is "
+      "summed up \"as each process maps it\" counts a page once for each process that maps it; exposure and footprint "
+      "count physical pages. Counters start at 0 with a group's first scan and go on when processes exit; what was "
+      "there before the exporter is not in them. Absent means that there is no series, because the value is not "
+      "known: it is not 0.");
+  std::cout << "\n";
+  Write(
+      "", "",
+      "[How exact is it?](HOW_EXACT.md) has what the counted things can and can't know by situation, mode and kernel, "
+      "with the figures that tests saw. Modes are those of cow_group_mode.");
+  std::cout << "\n| section | | metrics |\n|---|---|---|\n";
+  for (const Section& section : sections) {
+    std::cout << "| " << section.title << " | " << section.about << " | ";
+    std::string_view separator;
+    for (const Metric* metric : section.metrics) {
+      std::cout << separator << "[`" << metric->name << "`](#" << metric->name << ")";
+      separator = ", ";
+    }
+    std::cout << " |\n";
+  }
+  for (const Section& section : sections) {
+    std::cout << "\n## " << section.title << "\n\n";
+    std::string about = section.about + ".";
+    about.front() = static_cast<char>(std::toupper(static_cast<unsigned char>(about.front())));
+    Write("", "", about);
+    for (const Metric* metric : section.metrics) WriteMetric(*metric);
+  }
+}
+
+}  // namespace
+}  // namespace cow
+
+int main() {
+  try {
+    cow::WriteReference();
+  } catch (const std::exception& error) {
+    std::cerr << error.what() << "\n";
+    return 1;
+  }
+  return std::cout.flush() ? 0 : 1;
+}

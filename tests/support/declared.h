@@ -1,0 +1,53 @@
+// Holds what an engine publishes against what is declared.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <prometheus/metric_family.h>
+
+#include <algorithm>
+#include <iterator>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "collectors/engine.h"
+#include "collectors/metrics.h"
+
+namespace cow::test {
+
+// What is wrong with a family; empty if nothing is.
+inline std::string Undeclared(const prometheus::MetricFamily& family,
+                              const std::vector<const collectors::Metric*>& declared) {
+  const auto metric = std::find_if(declared.begin(), declared.end(),
+                                   [&family](const collectors::Metric* each) { return each->name == family.name; });
+  if (metric == declared.end()) return family.name + " is not declared";
+  std::vector<collectors::MetricLabel> expected;
+  if ((*metric)->of_groups) expected.push_back({"group"});
+  std::copy((*metric)->Labels().begin(), (*metric)->Labels().end(), std::back_inserter(expected));
+  for (const prometheus::ClientMetric& series : family.metric) {
+    if (series.label.size() != expected.size()) return family.name + " has other labels than it declares";
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const auto& [name, value] = series.label[i];
+      const auto& values = expected[i].values;
+      if (name != expected[i].name) return family.name + " has a label " + name;
+      if (!values.empty() && std::find(values.begin(), values.end(), value) == values.end()) {
+        return family.name + " has " + name + "=" + value;
+      }
+    }
+  }
+  return {};
+}
+
+// Engine::Collect, and an expectation for each family.
+inline std::vector<prometheus::MetricFamily> CollectDeclared(const collectors::Engine& engine) {
+  std::vector<prometheus::MetricFamily> families;
+  for (collectors::CollectedFamilies& made : engine.CollectByCollector()) {
+    for (prometheus::MetricFamily& family : made.families) {
+      EXPECT_EQ(Undeclared(family, made.declared), "");
+      families.push_back(std::move(family));
+    }
+  }
+  return families;
+}
+
+}  // namespace cow::test
