@@ -92,8 +92,7 @@ class Report:
 
     def summary(self):
         """What the README shows of it."""
-        return self._join(self._machine(), self._figures(), self._cpu(), self._latency(), self._scrape(),
-                          self._growth())
+        return self._join(self._machine(), self._figures())
 
     @staticmethod
     def _join(*parts):
