@@ -1,0 +1,4 @@
+// The usual interface of a mixin: prometheusRules, prometheusAlerts, grafanaDashboards; knobs in _config.
+(import 'config.libsonnet') +
+(import 'rules.libsonnet') +
+(import 'alerts.libsonnet')

@@ -1,0 +1,13 @@
+// Every rendered file, by its path below deploy/. `overrides` are knobs of config.libsonnet.
+function(overrides={})
+  local mixin = (import 'mixin.libsonnet') + { _config+:: overrides };
+  local rules(object, source) =
+    '# Rendered by deploy/mixin/render from deploy/mixin/%s and config.libsonnet: change those.\n' % source +
+    std.manifestYamlDoc(object, indent_array_in_object=true, quote_keys=false);
+  {
+    'prometheus/rules/cow_exporter_rules.yml': rules(mixin.prometheusRules, 'rules.libsonnet'),
+    'prometheus/rules/cow_exporter_alerts.yml': rules(mixin.prometheusAlerts, 'alerts.libsonnet'),
+  } + {
+    ['grafana/' + name]: std.manifestJsonEx(mixin.grafanaDashboards[name], '  ')
+    for name in (if std.objectHasAll(mixin, 'grafanaDashboards') then std.objectFieldsAll(mixin.grafanaDashboards) else [])
+  }
