@@ -141,7 +141,7 @@ local valueOf(query, labels, format) =
             'info',
             c.hugePageFor,
             'Writes to shared memory split huge pages.',
-            'Group {{ $labels.group }} on {{ $labels.instance }} had {{ $value | humanize }} huge pages split by writes to ' +
+            'Group {{ $labels.group }} on {{ $labels.instance }} had {{ $value | printf `%.0f` }} huge pages split by writes to ' +
             'shared memory within ' + c.hugePageWindow + ', more than ' + '%g' % (100 * c.hugePageRatio) +
             ' % of those it has.',
             |||
@@ -160,7 +160,7 @@ local valueOf(query, labels, format) =
             c.downFor,
             'cow_exporter does not answer.',
             '{{ if $labels.instance }}Prometheus can\'t scrape cow_exporter on {{ $labels.instance }}{{ else }}Prometheus has no ' +
-            'target of cow_exporter{{ end }}: alerts on copy-on-write are blind there.',
+            'target of cow_exporter{{ end }}; alerts on copy-on-write are blind{{ if $labels.instance }} there{{ end }}.',
             |||
               up{%(cowSelector)s} == 0
               or
