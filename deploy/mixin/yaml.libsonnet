@@ -1,5 +1,5 @@
-// Rule groups as YAML for people: expressions as blocks, long texts folded, the name of a rule first. Reading it gives the same
-// object again. jsonnet's own std.manifestYamlDoc quotes every text, and takes ten times as long.
+// Rule groups as YAML for people: expressions as blocks, descriptions folded, the name of a rule first. Reading it gives the same
+// object again. jsonnet's own std.manifestYamlDoc quotes every text, and takes many times as long.
 local order = ['name', 'interval', 'record', 'alert', 'expr', 'for', 'labels', 'summary', 'description'];
 local plain = ['name', 'interval', 'record', 'alert', 'for', 'severity'];  // names and durations, which need no quotes
 local width = 120;
@@ -10,7 +10,7 @@ local fields(object) =
 
 // Lines that are joined by single blanks again, as YAML's > does.
 local fold(text) =
-  local state = std.foldl(
+  local folded = std.foldl(
     function(state, word)
       if state.line == '' then state { line: word }
       else if std.length(state.line) + std.length(word) < width then state { line+: ' ' + word }
@@ -18,7 +18,7 @@ local fold(text) =
     std.split(text, ' '),
     { lines: [], line: '' },
   );
-  state.lines + [state.line];
+  folded.lines + [folded.line];
 
 local block(lines, indent) = std.join('\n', [indent + line for line in lines]);
 
@@ -30,9 +30,9 @@ local write = {
         '\n' + std.join('\n', [self.entry(each, value[each], indent + '  ') for each in fields(value)])
       else if std.isArray(value) then '\n' + std.join('\n\n', [self.element(each, indent + '  ') for each in value])
       else if !std.isString(value) then ' ' + std.toString(value)
-      else if field == 'expr' then ' |\n' + block(std.split(std.rstripChars(value, '\n'), '\n'), indent + '  ')
+      else if field == 'expr' then ' |\n' + block([line for line in std.split(value, '\n') if line != ''], indent + '  ')
       else if std.member(plain, field) then ' ' + value
-      else if std.length(value) > 80 && std.member(value, ' ') then ' >-\n' + block(fold(value), indent + '  ')
+      else if field == 'description' then ' >-\n' + block(fold(value), indent + '  ')
       else ' ' + std.escapeStringJson(value)
     ),
   element(object, indent)::
