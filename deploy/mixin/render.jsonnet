@@ -1,4 +1,4 @@
-// Every rendered file, by its path below deploy/. `overrides` are knobs of config.libsonnet.
+// The rendered rules, by their path below deploy/. `overrides` are knobs of config.libsonnet.
 function(overrides={})
   local mixin = (import 'mixin.libsonnet') + { _config+:: overrides };
   local rules(object, source) =
@@ -7,7 +7,4 @@ function(overrides={})
   {
     'prometheus/rules/cow_exporter_rules.yml': rules(mixin.prometheusRules, 'rules.libsonnet'),
     'prometheus/rules/cow_exporter_alerts.yml': rules(mixin.prometheusAlerts, 'alerts.libsonnet'),
-  } + {
-    ['grafana/' + name]: std.manifestJsonEx(mixin.grafanaDashboards[name], '  ')
-    for name in (if std.objectHasAll(mixin, 'grafanaDashboards') then std.objectFieldsAll(mixin.grafanaDashboards) else [])
   }
