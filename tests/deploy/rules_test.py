@@ -139,11 +139,12 @@ def check_rendered(directory, what):
 def check_windows_alike(context):
     """One series is recorded once where both windows are the same."""
     directory = context.path("alike")
-    os.mkdir(directory)
+    rules = os.path.join(directory, "prometheus", "rules")
+    os.makedirs(rules)
     run("jsonnet", "--string", "--multi", directory, "--tla-code",
         "overrides={ fastWindow: '5m', slowWindow: '5m', nodeLabel: 'node', forkGroupsExcept: 'php.*' }",
-        os.path.join(MIXIN, "render_rules.jsonnet"))
-    check_rendered(directory, "windows alike")
+        os.path.join(MIXIN, "render.jsonnet"))
+    check_rendered(rules, "windows alike")
 
 
 def check_render(context):

@@ -1,4 +1,0 @@
-// The dashboards of deploy/grafana, by file name. `overrides` are knobs of config.libsonnet.
-function(overrides={})
-  local mixin = (import 'mixin.libsonnet') + { _config+:: overrides };
-  if std.objectHasAll(mixin, 'grafanaDashboards') then mixin.grafanaDashboards else {}
