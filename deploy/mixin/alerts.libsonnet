@@ -23,10 +23,11 @@ local valueOf(query, labels, format) =
     cgroupLeft: 'clamp_min(cow_cgroup_memory_limit_bytes{%(cowSelector)s} - cow_cgroup_memory_usage_bytes{%(cowSelector)s}, 0)' %
                 $._config,
     children: 'group:cow_children:present[%(forkWindow)s]' % $._config,
-    age: 'time() - cow_oldest_child_start_timestamp_seconds{%(cowSelector)s%(forkGroupMatchers)s}' % ($._config {
-      forkGroupMatchers: ', group=~"%(forkGroups)s"' % $._config +
-                         (if $._config.forkGroupsExcept == '' then '' else ', group!~"%(forkGroupsExcept)s"' % $._config),
-    }),
+    age: 'group:cow_oldest_child_age:seconds' + (
+      local matchers = (if $._config.forkGroups == '' then [] else ['group=~"%(forkGroups)s"' % $._config]) +
+                       (if $._config.forkGroupsExcept == '' then [] else ['group!~"%(forkGroupsExcept)s"' % $._config]);
+      if matchers == [] then '' else '{' + std.join(', ', matchers) + '}'
+    ),
     splits: 'increase(cow_huge_page_splits_total{%(cowSelector)s}[%(hugePageWindow)s])' % $._config,
   },
   local alert(name, severity, wait, summary, description, expr) = {
@@ -183,7 +184,7 @@ local valueOf(query, labels, format) =
             c.coverageFor,
             'Values of cow_exporter rest on old readings.',
             'Only {{ $value | humanizePercentage }} of the resident memory of group {{ $labels.group }} on ' +
-            '{{ $labels.instance }} was fresh over ' + c.coverageWindow + ': its exposure and breaks lag behind.',
+            '{{ $labels.instance }} was fresh over ' + c.coverageWindow + ': its exposure and breaks lag behind, or are not known.',
             |||
               avg_over_time(cow_scan_coverage_ratio{%(cowSelector)s}[%(coverageWindow)s]) < %(coverageRatio)g
               and
@@ -232,7 +233,7 @@ local valueOf(query, labels, format) =
               and
               quantile_over_time(0.5, cow_families{%(cowSelector)s}[%(collapseWindow)s]) > 0
               and
-              time() - cow_oldest_child_start_timestamp_seconds{%(cowSelector)s} > %(collapseSeconds)d
+              group:cow_oldest_child_age:seconds > %(collapseSeconds)d
             |||,
           ),
           alert(
@@ -252,7 +253,7 @@ local valueOf(query, labels, format) =
               group:cow_break_bytes:increase%(consumedWindow)s >= %(forkBreakBytes)d
               unless
               %(age)s
-              < %(forkAgeFactor)d * (sum_over_time(%(children)s) * %(slowSeconds)d - (%(age)s))
+              < %(forkAgeFactor)d * (sum_over_time(%(children)s) * %(slowSeconds)d - %(age)s)
               / (increase(cow_fork_break_bytes_count{%(cowSelector)s}[%(forkWindow)s]) > 0)
             |||,
           ),

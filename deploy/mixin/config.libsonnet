@@ -63,8 +63,8 @@ local MiB = 1024 * KiB;
     // is never without children for long, so it is not among them. The oldest child is older than forkAge, and where children
     // ended in forkWindow than forkAgeFactor times what they lived on average, and forkBreakBytes or more were broken within
     // consumedWindow.
-    forkGroups: '.+',  // regular expression of groups to watch
-    forkGroupsExcept: '',  // and of those not to, for example servers that start workers on demand
+    forkGroups: '',  // a regular expression of the groups that are meant; empty: all
+    forkGroupsExcept: '',  // and of those that are not, for example servers that start workers on demand
     forkWindow: '1d',
     forkIdleTime: '1h',
     forkAge: '30m',

@@ -64,6 +64,12 @@
               ||| % $._config,
             },
             {
+              record: 'group:cow_oldest_child_age:seconds',
+              expr: |||
+                time() - cow_oldest_child_start_timestamp_seconds{%(cowSelector)s}
+              ||| % $._config,
+            },
+            {
               record: 'instance:cow_exposure_bytes:sum',
               expr: |||
                 sum without (group) (cow_exposure_bytes{%(cowSelector)s})

@@ -143,7 +143,7 @@ def check_windows_alike(context):
     rules = os.path.join(directory, "prometheus", "rules")
     os.makedirs(rules)
     run("jsonnet", "--string", "--multi", directory, "--tla-code",
-        "overrides={ fastWindow: '5m', slowWindow: '5m', nodeLabel: 'node', forkGroupsExcept: 'php.*' }",
+        "overrides={ fastWindow: '5m', slowWindow: '5m', nodeLabel: 'node', forkGroups: 'redis.*', forkGroupsExcept: 'php.*' }",
         os.path.join(MIXIN, "render.jsonnet"))
     check_rendered(rules, "windows alike")
 
