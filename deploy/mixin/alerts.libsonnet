@@ -218,8 +218,8 @@ local valueOf(query, labels, format) =
             'Workers no longer share what they shared.',
             'Group {{ $labels.group }} on {{ $labels.instance }} shares {{ $value | humanizePercentage }} of its anonymous ' +
             'memory, it was ' +
-            valueOf('max_over_time(group:cow_sharing:ratio{SELF}[%s])' % c.collapseWindow, ofGroup, 'humanizePercentage') + ' at most within ' +
-            c.collapseWindow + '; its processes map ' +
+            valueOf('max_over_time(group:cow_sharing:ratio{SELF}[%s])' % c.collapseWindow, ofGroup, 'humanizePercentage') +
+            ' at most within ' + c.collapseWindow + '; its processes map ' +
             valueOf('cow_shared_bytes{SELF}', ofGroup, 'humanize1024') + 'B shared.',
             |||
               group:cow_sharing:ratio
