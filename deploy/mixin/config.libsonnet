@@ -89,5 +89,11 @@ local MiB = 1024 * KiB;
     coverageWindow: '15m',
     coverageFor: '15m',
     reloadFor: '5m',
+
+    // The dashboards. Their uids are fixed, so that links to them hold.
+    dashboardTags: ['cow_exporter'],
+    dashboardTimezone: 'browser',
+    dashboardRefresh: '30s',
+    dashboardFrom: 'now-1h',
   },
 }
