@@ -1,5 +1,5 @@
 """The committed dashboards are what their source renders, hold the rules of dashboard_rules.py, and need no other exporter for most
-of what they show. Each rule is shown to find what it is for."""
+of what they show. Each rule is shown to find what it is for. The provisioning files fit what is beside them."""
 
 import copy
 import json
@@ -9,6 +9,7 @@ import subprocess
 import dashboard_rules
 import monitored
 import support
+import yaml
 from support import check
 
 LEAST_OWN = 0.85
@@ -79,12 +80,30 @@ def broken(dashboard):
 
 def hold_rendered(context):
     support.need("jsonnet")
-    listed = subprocess.run(["jsonnet", "--multi", context.directory, monitored.DEPLOY / "mixin/dashboards.jsonnet"],
+    listed = subprocess.run(["jsonnet", "--multi", context.directory, monitored.DEPLOY / "mixin/render_dashboards.jsonnet"],
                             capture_output=True, text=True, check=True).stdout.split()
     rendered = {pathlib.Path(path).name: pathlib.Path(path).read_bytes() for path in listed}
     committed = {path.name: path.read_bytes() for path in (monitored.DEPLOY / "grafana").glob("*.json")}
     different = [name for name in rendered.keys() | committed.keys() if rendered.get(name) != committed.get(name)]
     check(not different, f"not what deploy/mixin/render makes: {different}")
+
+
+def hold_provisioning(dashboards):
+    def load(path):
+        return yaml.safe_load((monitored.DEPLOY / path).read_text(encoding="utf-8"))
+
+    sources = load("grafana/provisioning/datasources/cow_exporter.yml")
+    providers = load("grafana/provisioning/dashboards/cow_exporter.yml")
+    check(sources["apiVersion"] == providers["apiVersion"] == 1, "apiVersion is not 1")
+    [source], [provider] = sources["datasources"], providers["providers"]
+    wanted = {variable["query"] for dashboard in dashboards for variable in dashboard["templating"]["list"]
+              if variable["type"] == "datasource"}
+    check(wanted == {source["type"]}, f"the dashboards want {wanted}, the data source is {source['type']}")
+    jobs = load("prometheus/prometheus.yml")["scrape_configs"]
+    intervals = {job["scrape_interval"] for job in jobs if job["job_name"] == "cow_exporter"}
+    check(intervals == {source["jsonData"]["timeInterval"]}, f"scraped every {intervals}, Grafana is told {source['jsonData']}")
+    readme = (monitored.DEPLOY / "grafana/README.md").read_text(encoding="utf-8")
+    check(f"-t {provider['options']['path']} deploy/grafana/*.json" in readme, "README.md puts the dashboards elsewhere")
 
 
 def test(context):
@@ -94,6 +113,7 @@ def test(context):
     check(len(dashboards) == 3, f"dashboards: {list(dashboards)}")
     uids = {dashboard["uid"] for dashboard in dashboards.values()}
     check(len(uids) == 3, f"uids: {uids}")
+    hold_provisioning(dashboards.values())
     every = []
     for name, dashboard in dashboards.items():
         found = dashboard_rules.findings(dashboard, uids)

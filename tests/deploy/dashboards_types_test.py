@@ -52,10 +52,11 @@ def tools(directory):
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     (directory / "package.json").write_text(wanted, encoding="utf-8")
-    run = subprocess.run(["npm", "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"],
-                         cwd=directory, capture_output=True, text=True, timeout=100)
-    if run.returncode != 0 and UNREACHABLE.search(run.stdout + run.stderr):
-        support.skip("npm can't fetch Grafana's types: " + UNREACHABLE.search(run.stdout + run.stderr)[0])
+    run = subprocess.run(["npm", "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1",
+                          "--fetch-timeout=30000"], cwd=directory, capture_output=True, text=True, timeout=100)
+    unreachable = UNREACHABLE.search(run.stdout + run.stderr)
+    if run.returncode != 0 and unreachable:
+        support.skip(f"npm can't fetch Grafana's types: {unreachable[0]}")
     check(run.returncode == 0, f"npm install: {run.stdout}{run.stderr}")
     mark.write_text(wanted, encoding="utf-8")
 

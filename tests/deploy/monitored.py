@@ -16,6 +16,8 @@ from support import check, wait_for
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
+PICTURES = DEPLOY / "prometheus/pictures"
+PICTURE_BYTES = 100 << 10
 GROUP = "cow_demo"
 HOST = "demo-host"
 SAMPLED_HOST = "sampled-host"
@@ -27,6 +29,14 @@ scan: {interval: 1s, max_cpu: 0.5}
 collectors: {ksm: true, smaps: true, delayacct: true, process: {top: 5}}
 """
 SAMPLED = "scan: {interval: 1s, max_cpu: 0.5, sample_above: 8MiB}\n"
+# What else runs on the host is left out, however much that is.
+GROUPS = """\
+groups:
+  - {name: cow_demo, comm: [cow_demo]}
+  - {name: prometheus, comm: [prometheus]}
+default_group: drop
+"""
+DEMO = ("--heap-mib=16", "--child-pages-per-second=400")
 
 
 class Prometheus(support.Process):
@@ -57,6 +67,8 @@ class Prometheus(support.Process):
             with urllib.request.urlopen(url, timeout=10) as response:
                 return json.load(response)["data"]
         except urllib.error.HTTPError as error:
+            if error.code == 503:  # it is not ready yet
+                raise
             raise support.Failure(f"{parameters}: {error.read().decode()}") from error
 
     def value(self, expression):
@@ -111,7 +123,8 @@ def account_delays(context):
 class Host:
     """Starts it all; `limited` and `accounted` say whether there is a memory limit and the kernel's count of copies."""
 
-    def __init__(self, context, *prometheus_flags, sampled=False, demo=("--heap-mib=16", "--child-pages-per-second=400")):
+    def __init__(self, context, *prometheus_flags, sampled=False, demo=DEMO, groups=GROUPS):
+        """`groups` is added to the exporters' configuration."""
         support.need("prometheus")
         support.need_frames()
         self.context = context
@@ -120,10 +133,10 @@ class Host:
         enter = f"echo $$ >{self.cgroup}/cgroup.procs && " if self.cgroup else ""
         context.start(support.Process(["sh", "-c", f'{enter}exec "$@"', "sh", support.binary("COW_DEMO"), *demo],
                                       stdout=subprocess.DEVNULL))
-        self.exporter = self._exporter("everything", EVERYTHING)
+        self.exporter = self._exporter("everything", EVERYTHING + groups)
         targets = [("cow_exporter", HOST, self.exporter.address)]
         if sampled:
-            targets.append(("cow_exporter", SAMPLED_HOST, self._exporter("sampled", SAMPLED).address))
+            targets.append(("cow_exporter", SAMPLED_HOST, self._exporter("sampled", SAMPLED + groups).address))
         targets.append(("node_exporter", HOST, self._node_exporter()))
         self.prometheus = context.start(Prometheus(context, targets, *prometheus_flags))
 

@@ -296,15 +296,15 @@
     tagKeys: tags,
   },
 
-  // A link to one of our dashboards that takes the variables and the time range along.
+  // A link to one of our dashboards, with the time range and all variables but the group: "all" is no value for a dashboard of one.
   link(title, uid):: {
     title: title,
     type: 'link',
-    url: '/d/%s' % uid,
+    url: '/d/%s?${datasource:queryparam}&${job:queryparam}&${instance:queryparam}' % uid,
     icon: 'dashboard',
     tooltip: '',
     tags: [],
-    includeVars: true,
+    includeVars: false,
     keepTime: true,
     targetBlank: false,
     asDropdown: false,

@@ -24,8 +24,8 @@ local lib = import 'lib.libsonnet';
 
       local groupLink = {
         title: 'Show the group',
-        url: '/d/%s?${datasource:queryparam}&var-job=${__data.fields.Job}' % lib.uids.group +
-             '&var-instance=${__data.fields.Instance}&var-group=${__data.fields.Group}&${__url_time_range}',
+        url: '/d/%s?${datasource:queryparam}&var-job=${__data.fields.Job:percentencode}' % lib.uids.group +
+             '&var-instance=${__data.fields.Instance:percentencode}&var-group=${__data.fields.Group:percentencode}&${__url_time_range}',
         targetBlank: false,
       };
 

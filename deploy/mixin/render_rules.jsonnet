@@ -1,4 +1,4 @@
-// The rendered rules, by their path below deploy/. `overrides` are knobs of config.libsonnet.
+// The files of deploy/prometheus/rules. `overrides` are knobs of config.libsonnet.
 local yaml = import 'yaml.libsonnet';
 
 function(overrides={})
@@ -7,6 +7,6 @@ function(overrides={})
     '# Rendered by deploy/mixin/render from deploy/mixin/%s and config.libsonnet: change those.\n' % source +
     yaml.ruleGroups(object.groups);
   {
-    'prometheus/rules/cow_exporter_rules.yml': rules(mixin.prometheusRules, 'rules.libsonnet'),
-    'prometheus/rules/cow_exporter_alerts.yml': rules(mixin.prometheusAlerts, 'alerts.libsonnet'),
+    'cow_exporter_rules.yml': rules(mixin.prometheusRules, 'rules.libsonnet'),
+    'cow_exporter_alerts.yml': rules(mixin.prometheusAlerts, 'alerts.libsonnet'),
   }
