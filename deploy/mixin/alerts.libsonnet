@@ -12,7 +12,8 @@ local valueOf(query, labels, format) =
 {
   local c = $._config {
     explosionSeconds: duration.seconds($._config.explosionHorizon),
-    explosionCriticalSeconds: duration.seconds($._config.explosionCriticalHorizon),
+    explosionUrgentSeconds: duration.seconds($._config.explosionUrgentHorizon),
+    explosionMoreSeconds: duration.seconds($._config.explosionCriticalHorizon) - self.explosionUrgentSeconds,
     exceedsSeconds: duration.seconds($._config.exceedsHorizon),
     collapseSeconds: duration.seconds($._config.collapseChildAge),
     slowSeconds: duration.seconds($._config.slowInterval),
@@ -28,6 +29,10 @@ local valueOf(query, labels, format) =
                        (if $._config.forkGroupsExcept == '' then [] else ['group!~"%(forkGroupsExcept)s"' % $._config]);
       if matchers == [] then '' else '{' + std.join(', ', matchers) + '}'
     ),
+    // Seconds, by group: more for those that have lost a good part.
+    explosionCriticalHorizonOfGroup:
+      '%(explosionUrgentSeconds)d + %(explosionMoreSeconds)d * (group:cow_exposure_consumed:ratio%(consumedWindow)s ' % self +
+      '> bool %(explosionCriticalConsumedRatio)g)' % self,
     splits: 'increase(cow_huge_page_splits_total{%(cowSelector)s}[%(hugePageWindow)s])' % $._config,
   },
   local alert(name, severity, wait, summary, description, expr) = {
@@ -78,7 +83,8 @@ local valueOf(query, labels, format) =
               (
                 (group:cow_break_bytes:rate%(fastWindow)s > %(breakingBytesPerSecond)d) * 0
                 + ignoring (group) group_left ()
-                (instance:cow_memory_exhaustion:seconds < %(explosionCriticalSeconds)d)
+                instance:cow_memory_exhaustion:seconds
+                < %(explosionCriticalHorizonOfGroup)s
                 and ignoring (group)
                 sum without (group) (
                   cow_exposure_bytes{%(cowSelector)s} and group:cow_break_bytes:rate%(fastWindow)s > %(breakingBytesPerSecond)d
@@ -88,7 +94,8 @@ local valueOf(query, labels, format) =
               )
               or
               (
-                group:cow_cgroup_headroom_bytes / group:cow_break_bytes:rate%(fastWindow)s < %(explosionCriticalSeconds)d
+                group:cow_cgroup_headroom_bytes / group:cow_break_bytes:rate%(fastWindow)s
+                < %(explosionCriticalHorizonOfGroup)s
                 and
                 group:cow_break_bytes:rate%(fastWindow)s > %(breakingBytesPerSecond)d
                 and
@@ -160,7 +167,7 @@ local valueOf(query, labels, format) =
             'warning',
             c.downFor,
             'cow_exporter does not answer.',
-            '{{ if $labels.instance }}Prometheus can\'t scrape cow_exporter on {{ $labels.instance }}{{ else }}Prometheus has no ' +
+            "{{ if $labels.instance }}Prometheus can't scrape cow_exporter on {{ $labels.instance }}{{ else }}Prometheus has no " +
             'target of cow_exporter{{ end }}; alerts on copy-on-write are blind{{ if $labels.instance }} there{{ end }}.',
             |||
               up{%(cowSelector)s} == 0

@@ -38,9 +38,13 @@ local MiB = 1024 * KiB;
     explosionConsumedRatio: 0.2,
     explosionFor: '1m',
     // CowExplosion, critical: at the present rate the host's available memory, or what the cgroup's limit leaves, is used up
-    // within explosionCriticalHorizon, and enough is left to be broken for that: more than explosionHeadroomRatio of it. Less
-    // than 1, for others need memory too. It does not wait: a gigabyte every ten seconds leaves no time.
+    // within explosionUrgentHorizon; or within explosionCriticalHorizon, and explosionCriticalConsumedRatio of what was shared is
+    // gone already, which a BGSAVE that copies a twentieth does not reach. And enough is left to be broken for that: more than
+    // explosionHeadroomRatio of what is available. Less than 1, for others need memory too. It does not wait: a gigabyte every
+    // ten seconds leaves no time.
+    explosionUrgentHorizon: '2m',
     explosionCriticalHorizon: '5m',
+    explosionCriticalConsumedRatio: 0.1,
     explosionHeadroomRatio: 0.8,
     explosionCriticalFor: '0s',
 
