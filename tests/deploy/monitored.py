@@ -40,7 +40,7 @@ DEMO = ("--heap-mib=16", "--child-pages-per-second=400")
 
 
 class Prometheus(support.Process):
-    """Debian's, on an ephemeral port; `jobs` are lists of (job, instance, address)."""
+    """Debian's, on an ephemeral port; `targets` are (job, instance, address)."""
 
     def __init__(self, context, targets, *flags):
         jobs = {}
@@ -121,7 +121,7 @@ def account_delays(context):
 
 
 class Host:
-    """Starts it all; `limited` and `accounted` say whether there is a memory limit and the kernel's count of copies."""
+    """Starts it all; `cgroup` and `accounted` say whether there is a memory limit and the kernel's count of copies."""
 
     def __init__(self, context, *prometheus_flags, sampled=False, demo=DEMO, groups=GROUPS):
         """`groups` is added to the exporters' configuration."""
