@@ -1,5 +1,5 @@
 """Makes the pictures of the consoles that the README shows, deploy/prometheus/pictures/*.svg: a Redis that saves in the background while
-it is written to, and the demo, watched for a minute and a half; Prometheus renders the pages, Chromium lays them out, page_to_svg.js
+it is written to, and the demo, watched for two minutes; Prometheus renders the pages, Chromium lays them out, page_to_svg.js
 draws what is there. Not a test: run it after a change of the consoles, with PYTHONPATH=tests/e2e."""
 
 import html
@@ -70,7 +70,7 @@ def saving_redis(context):
 
 
 def save_and_write(context, redis):
-    """One save that lasts half a minute, with some writes all along."""
+    """A save that lasts about a minute, with some writes all along."""
     redis.do("config", "set", "rdb-key-save-delay", 150)
     redis.do("bgsave")
     writing = f"while redis-benchmark -s {redis.socket} -r {redis_test.KEYS} {WRITE}; do sleep 0.5; done"

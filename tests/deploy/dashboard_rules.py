@@ -8,8 +8,8 @@ PANELS = {"timeseries", "stat", "table", "heatmap", "bargauge"}
 # Of Grafana's units those that our values have.
 UNITS = {"bytes", "binBps", "s", "percentunit", "none", "short", "cps", "bool_yes_no"}
 GRID = 24
-OWN = re.compile(r"^(cow_|process_|scrape_|up$)")
-METRIC = re.compile(r"\b(?:cow|process|scrape|node)_\w+|\bup\b")
+OWN = re.compile(r"^(cow_|process_|scrape_|up$|ALERTS$)")
+METRIC = re.compile(r"\b(?:cow|process|scrape|node)_\w+|\b(?:up|ALERTS)\b")
 SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}")
 NEED_RATE = re.compile(r"(_total|_bucket|_sum|_count)$")
 RATE_OF = re.compile(r"\b(?:rate|irate|increase|changes)\($")

@@ -68,7 +68,7 @@ def test_variables(prometheus, dashboard):
 
 
 def test(context):
-    host = monitored.Host(context, sampled=True)
+    host = monitored.Host(context, sampled=True, alert=monitored.ALERT)
     prometheus = host.prometheus
     host.wait_for_events()
     asked, empty = 0, []

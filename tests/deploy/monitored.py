@@ -28,6 +28,14 @@ EVERYTHING = """\
 scan: {interval: 1s, max_cpu: 0.5}
 collectors: {ksm: true, smaps: true, delayacct: true, process: {top: 5}}
 """
+# Stands for the shipped alerts, which do not fire on the demo: dashboards mark those that do.
+ALERT = """\
+groups:
+  - name: demo
+    interval: 1s
+    rules:
+      - {alert: CowDemo, expr: cow_exposure_bytes > 0}
+"""
 SAMPLED = "scan: {interval: 1s, max_cpu: 0.5, sample_above: 8MiB}\n"
 # What else runs on the host is left out, however much that is.
 GROUPS = """\
@@ -40,15 +48,18 @@ DEMO = ("--heap-mib=16", "--child-pages-per-second=400")
 
 
 class Prometheus(support.Process):
-    """Debian's, on an ephemeral port; `jobs` are lists of (job, instance, address)."""
+    """Debian's, on an ephemeral port; `targets` are (job, instance, address)."""
 
-    def __init__(self, context, targets, *flags):
+    def __init__(self, context, targets, *flags, alert=None):
         jobs = {}
         for job, instance, address in targets:
             jobs.setdefault(job, []).append({"targets": [address], "labels": {"instance": instance}})
         configuration = {
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
             "scrape_configs": [{"job_name": job, "static_configs": configs} for job, configs in jobs.items()]}
+        if alert:
+            pathlib.Path(context.path("alert.yml")).write_text(alert, encoding="utf-8")
+            configuration["rule_files"] = ["alert.yml"]
         # JSON is YAML.
         pathlib.Path(context.path("prometheus.yml")).write_text(json.dumps(configuration), encoding="utf-8")
         self.port = support.free_port()
@@ -121,10 +132,10 @@ def account_delays(context):
 
 
 class Host:
-    """Starts it all; `limited` and `accounted` say whether there is a memory limit and the kernel's count of copies."""
+    """Starts it all; `cgroup` and `accounted` say whether there is a memory limit and the kernel's count of copies."""
 
-    def __init__(self, context, *prometheus_flags, sampled=False, demo=DEMO, groups=GROUPS):
-        """`groups` is added to the exporters' configuration."""
+    def __init__(self, context, *prometheus_flags, sampled=False, demo=DEMO, groups=GROUPS, alert=None):
+        """`groups` is added to the exporters' configuration, `alert` are rules for Prometheus."""
         support.need("prometheus")
         support.need_frames()
         self.context = context
@@ -138,7 +149,7 @@ class Host:
         if sampled:
             targets.append(("cow_exporter", SAMPLED_HOST, self._exporter("sampled", SAMPLED + groups).address))
         targets.append(("node_exporter", HOST, self._node_exporter()))
-        self.prometheus = context.start(Prometheus(context, targets, *prometheus_flags))
+        self.prometheus = context.start(Prometheus(context, targets, *prometheus_flags, alert=alert))
 
     def _exporter(self, name, configuration):
         path = self.context.path(f"{name}.yml")

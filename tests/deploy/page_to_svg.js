@@ -56,7 +56,9 @@
         lines.push({ words: [found[0]], left: box.left, right: box.right, top: box.top, bottom: box.bottom });
       }
     }
+    var plot = node.parentNode.closest('.rickshaw_graph');
     lines.forEach(function(one) {
+      if (plot && one.right > plot.getBoundingClientRect().right + 2) { return; }
       text(one.words.join(' '), one, style, hex(style.color), style.textAlign === 'right' ? 'end' : null);
     });
   }

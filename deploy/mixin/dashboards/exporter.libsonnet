@@ -16,6 +16,7 @@ local lib = import 'lib.libsonnet';
         'cow_exporter itself: cost of scanning, coverage, collectors, capabilities, memory of its own.',
         'several',
         links=[lib.link('Overview', lib.uids.overview), lib.link('Group', lib.uids.group)],
+        annotations=[lib.alerts(lib.of)],
         rows=[
           lib.row('Now', 4, [
             lib.wide(3, lib.stat(

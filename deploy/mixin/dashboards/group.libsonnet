@@ -29,6 +29,7 @@ local lib = import 'lib.libsonnet';
         'one',
         links=[lib.link('Overview', lib.uids.overview), lib.link('Exporter', lib.uids.exporter)],
         annotations=[
+          lib.alerts(of),
           lib.annotation(
             'Forks',
             'blue',

@@ -296,6 +296,16 @@
     tagKeys: tags,
   },
 
+  // Alerts of ours while they fire; `select` is of() or one of its kind.
+  alerts(select):: lib.annotation(
+    'Alerts',
+    'red',
+    select('ALERTS', 'alertname=~"Cow.+",alertstate="firing"'),
+    '{{alertname}}',
+    '{{group}} on {{instance}}',
+    'severity,group'
+  ),
+
   // A link to one of our dashboards, with the time range and all variables but the group: "all" is no value for a dashboard of one.
   link(title, uid):: {
     title: title,

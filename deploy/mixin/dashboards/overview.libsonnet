@@ -36,6 +36,7 @@ local lib = import 'lib.libsonnet';
         'What copy-on-write saves for each group of processes, how fast that is lost, and how long it can last.',
         'several',
         links=[lib.link('Group', lib.uids.group), lib.link('Exporter', lib.uids.exporter)],
+        annotations=[lib.alerts(lib.of)],
         rows=[
           lib.row('Now', 4, [
             lib.wide(4, lib.stat(
