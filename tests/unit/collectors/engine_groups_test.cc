@@ -92,6 +92,7 @@ class EngineGroupsTest : public testing::Test {
     host_.Add(100).MapPages(kHeap, 8, 1000, "[heap]");
     host_.Fork(100, 101);
   }
+  std::optional<double> Forks(const std::string& group) const { return Value("cow_forks_total", {{"group", group}}); }
   void BreakOne(uint64_t page, uint64_t frame) {
     host_.At(101).SetPage(kHeap + page * static_cast<uint64_t>(kPage), frame);
     ++host_.At(101).minor_faults;
@@ -343,6 +344,27 @@ TEST_F(EngineGroupsTest, LimitsChange) {
   EXPECT_EQ(Processes("app"), 3);
   EXPECT_EQ(Processes("p20"), 3);
   EXPECT_GE(engine_->HelperCpuTime().count(), 0);
+}
+
+TEST_F(EngineGroupsTest, ProcessesThatAHigherLimitLetsInAreBaseline) {
+  AddPair();
+  options_.max_processes = 1;
+  Start();
+  Pass();
+  EXPECT_EQ(Processes("app"), 1);
+  host_.Fork(100, 102, 300);
+  for (const pid_t pid : {101, 102}) host_.At(pid).minor_faults = 50;
+  Pass();
+  options_.max_processes = 10;
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Processes("app"), 3);
+  EXPECT_EQ(Faults("app"), 0);
+  EXPECT_EQ(Forks("app"), 0);
+  BreakOne(0, 3000);
+  Pass();
+  EXPECT_EQ(Faults("app"), 1);
+  EXPECT_EQ(ChildBreaks("app"), 1);
 }
 
 TEST_F(EngineGroupsTest, WhatCantBeReadIsToldOnce) {
