@@ -111,7 +111,9 @@ uint64_t RandomSeed() {
 
 // What the engine keeps of a family.
 struct FamilyState {
-  std::string group_name;           // the one asked for; where there was no room for it, `group` is the overflow's
+  std::string name;                 // by the rules
+  std::string group_name;           // cut to a label; where there was no room for it, `group` is the overflow's
+  bool labelled = false;            // `name`, and what describes the root: made labels of the length in force
   bool judged = false;              // by the rules in force
   bool left_out = false;            // by the rules: neither scanned nor exported
   Group* group = nullptr;           // of the pass under way
@@ -450,14 +452,16 @@ void Engine::Impl::Reconfigure(EngineOptions options) {
     Install(std::move(slots));
     show_all_ = true;
   }
-  const bool judge_again = rules || options.label_value_length != options_.label_value_length;
-  if (rules) rules_ = std::move(*rules);
+  const bool other_labels = options.label_value_length != options_.label_value_length;
+  // What is read whatever its signals say must not wait for as long as it would have.
+  const bool full_sooner = options.full_every < options_.full_every;
+  if (full_sooner) show_all_ = true;
   for (auto& [id, state] : states_) {
-    if (judge_again) state.judged = false;
-    // Their labels are cut anew.
-    if (options.label_value_length != options_.label_value_length) state.described = 0;
+    if (rules) state.judged = false;
+    if (other_labels) state.labelled = false;
   }
-  if (options.max_groups != options_.max_groups) groups_.SetLimit(options.max_groups);
+  if (rules) rules_ = std::move(*rules);
+  if (options.max_groups != options_.max_groups) groups_.SetLimit(options.max_groups, SteadyClock::now());
   table_.SetMaxProcesses(options.max_processes);
   families_.SetLedgerLimit(options.ledger_bytes);
   options_ = std::move(options);
@@ -481,6 +485,8 @@ SystemTime Engine::Impl::StartOf(const memory::Process& process) const {
 }
 
 void Engine::Impl::DescribeRoot(const memory::Process& root, FamilyState& state) const {
+  state.labelled = true;
+  state.group_name = LabelValue(state.name, options_.label_value_length);
   state.exe = LabelValue(root.exe, options_.label_value_length);
   const procfs::CgroupNames names = procfs::ParseCgroupPath(root.cgroups.NamingPath());
   state.names.unit = LabelValue(names.unit, options_.label_value_length);
@@ -522,10 +528,10 @@ void Engine::Impl::Assign(const Family& family, SteadyClock::time_point now) {
   if (!family.members.empty()) {
     const memory::Process& root = *family.members.front()->process;
     const std::pair identity(root.pid, root.start_ticks);
-    const bool other_program =
+    const bool is_other =
         identity == state.root && (root.stat.comm != state.root_comm || root.since_pass != state.described);
-    if (!state.judged || other_program) Judge(root, state);
-    if (identity != state.root || root.since_pass != state.described) DescribeRoot(root, state);
+    if (!state.judged || is_other) Judge(root, state);
+    if (identity != state.root || root.since_pass != state.described || !state.labelled) DescribeRoot(root, state);
     state.root = identity;
     state.root_comm = root.stat.comm;
     state.described = root.since_pass;
@@ -551,7 +557,10 @@ void Engine::Impl::Judge(const memory::Process& root, FamilyState& state) {
       {root.stat.comm, root.exe, root.status.effective_uid, path, procfs::ParseCgroupPath(path), read_command_line});
   state.judged = true;
   state.left_out = !verdict.name;
-  if (verdict.name) state.group_name = LabelValue(*verdict.name, options_.label_value_length);
+  if (verdict.name) {
+    state.name = *verdict.name;
+    state.group_name = LabelValue(state.name, options_.label_value_length);
+  }
   if (verdict.unread_key.empty()) return;
   ++unread_keys_[verdict.unread_key];
   notices_.NoteUnreadKey(state.group_name, root.pid, verdict.unread_key);
@@ -1102,7 +1111,7 @@ std::vector<FamilySummary> Engine::Impl::Families() const {
     const bool readable =
         in_mode(memory::Mode::kFull) || in_mode(memory::Mode::kNoKpage) || in_mode(memory::Mode::kNoFrames);
     for (const Slot& slot : slots_) {
-      if (!readable || slot.stand_in || slot.failed || slot.last_failed) continue;
+      if (!readable || slot.stand_in || slot.failed || slot.last_failed || slot.awaits_pass) continue;
       const std::span<const int64_t> gauges(sums.gauges);
       const auto memory = slot.collector->DescribeFamily(gauges.subspan(slot.first_gauge, slot.collector->gauges()));
       if (!memory) continue;

@@ -32,8 +32,9 @@ class Groups {
   // The group of that name, or the overflow group where there is no room for another.
   std::map<std::string, Group>::iterator Find(const std::string& name, std::chrono::steady_clock::time_point now);
 
-  // The limit from now on: of the groups that are exported the first ones stay, the others end without grace.
-  void SetLimit(size_t max_groups);
+  // The limit from now on: of the groups that are exported the first ones stay, the others end without grace and are
+  // added up in the overflow group.
+  void SetLimit(size_t max_groups, std::chrono::steady_clock::time_point now);
   // Every group has so many counters at least; new ones are 0.
   void GrowTo(size_t counters);
 

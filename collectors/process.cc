@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,7 +36,7 @@ struct Watched {
   uint64_t private_pages = 0;
   uint64_t breaks = 0;
   bool living = false;
-  SteadyTime held_until;
+  std::optional<SteadyTime> in_top_at;
 };
 
 class TopProcesses : public Collector {
@@ -95,15 +96,16 @@ class TopProcesses : public Collector {
     std::sort(ranked.begin(), ranked.end(), [this](const Watched* a, const Watched* b) {
       return std::pair(Rank(*b), a->pid) < std::pair(Rank(*a), b->pid);
     });
-    for (size_t i = 0; i < std::min(ranked.size(), options_.top); ++i) ranked[i]->held_until = now + options_.hold;
+    for (size_t i = 0; i < std::min(ranked.size(), options_.top); ++i) ranked[i]->in_top_at = now;
     published_.clear();
     for (size_t i = 0; i < ranked.size(); ++i) {
-      if (i < options_.top || ranked[i]->held_until > now) published_.push_back(*ranked[i]);
+      const std::optional<SteadyTime>& in_top_at = ranked[i]->in_top_at;
+      if (i < options_.top || (in_top_at && now - *in_top_at < options_.hold)) published_.push_back(*ranked[i]);
     }
     // Of those that are only held, the ones that fell behind last.
     if (published_.size() > options_.top) {
       std::stable_sort(published_.begin() + static_cast<std::ptrdiff_t>(options_.top), published_.end(),
-                       [](const Watched& a, const Watched& b) { return a.held_until > b.held_until; });
+                       [](const Watched& a, const Watched& b) { return a.in_top_at > b.in_top_at; });
     }
     if (published_.size() > kMostHeld * options_.top) published_.resize(kMostHeld * options_.top);
   }

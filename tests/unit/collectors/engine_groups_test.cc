@@ -290,6 +290,7 @@ TEST_F(EngineGroupsTest, NewCollectorIsShownWhatHasNotChanged) {
   Pass();
   options_.collectors = {"sharing", "cow"};
   Reconfigure();
+  EXPECT_EQ(engine_->Families().front().exposure_bytes, std::nullopt) << "not known before a pass";
   Pass();
   EXPECT_EQ(ExposurePages("app"), 8);
   EXPECT_EQ(Value("cow_footprint_bytes", {{"group", "app"}}), 8 * kPage);
@@ -365,6 +366,69 @@ TEST_F(EngineGroupsTest, ProcessesThatAHigherLimitLetsInAreBaseline) {
   Pass();
   EXPECT_EQ(Faults("app"), 1);
   EXPECT_EQ(ChildBreaks("app"), 1);
+}
+
+TEST_F(EngineGroupsTest, GroupsBeyondALowerLimitAreOtherAtOnce) {
+  AddPair();
+  host_.Add(200).comm = "second";
+  host_.At(200).layout = 0x800000;
+  Start();
+  Pass();
+  options_.max_groups = 1;
+  Reconfigure();
+  families_ = engine_->Collect();
+  EXPECT_EQ(Processes("app"), 2);
+  EXPECT_EQ(Processes("second"), std::nullopt);
+  EXPECT_EQ(Processes("_other"), 1);
+  options_.max_groups = 2;
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Processes("second"), 1);
+  EXPECT_EQ(Processes("_other"), 0);
+}
+
+// Its first root is gone: by the one that followed the family would be in another group.
+TEST_F(EngineGroupsTest, LabelsThatAreCutAnewMoveNoFamily) {
+  AddPair();
+  host_.At(100).exe = "/usr/bin/parent";
+  host_.At(101).comm = "worker";
+  Start();
+  Pass();
+  host_.Exit(100);
+  Pass();
+  EXPECT_EQ(Processes("app"), 1);
+  options_.label_value_length = 2;
+  Reconfigure();
+  families_ = engine_->Collect();
+  EXPECT_EQ(Processes("app"), 1) << "as of the last pass";
+  Pass();
+  EXPECT_EQ(Processes("ap"), 1);
+  EXPECT_EQ(Processes("wo"), std::nullopt);
+  options_.label_value_length = 100;
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Processes("app"), 1);
+  EXPECT_EQ(Value("cow_group_info",
+                  {{"group", "app"}, {"unit", ""}, {"container_id", ""}, {"pod_uid", ""}, {"exe", "/usr/bin/app"}}),
+            1);
+}
+
+TEST_F(EngineGroupsTest, EverythingIsReadAtOnceWhereItIsToBeReadMoreOften) {
+  AddPair();
+  Start();
+  Pass();
+  Pass();
+  EXPECT_EQ(Value("cow_scan_skipped_processes", {}), 2);
+  options_.full_every = std::chrono::hours(2);
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Value("cow_scan_skipped_processes", {}), 2);
+  options_.full_every = std::chrono::minutes(10);
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Value("cow_scan_skipped_processes", {}), 0);
+  Pass();
+  EXPECT_EQ(Value("cow_scan_skipped_processes", {}), 2);
 }
 
 TEST_F(EngineGroupsTest, WhatCantBeReadIsToldOnce) {

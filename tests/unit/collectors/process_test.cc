@@ -28,12 +28,11 @@ class ProcessTest : public testing::Test {
     host_.Fork(pid, pid + 1);
   }
   void Start(const ProcessOptions& process) {
-    EngineOptions options;
-    options.collectors = {"process"};
-    options.full_every = std::chrono::hours(1);
-    options.collector_options.process = process;
+    options_.collectors = {"process"};
+    options_.full_every = std::chrono::hours(1);
+    options_.collector_options.process = process;
     host_.Sync();
-    engine_ = std::make_unique<Engine>(host_.Root(), std::move(options));
+    engine_ = std::make_unique<Engine>(host_.Root(), options_);
   }
   void Pass() {
     host_.Sync();
@@ -58,8 +57,14 @@ class ProcessTest : public testing::Test {
     return pids;
   }
   double Pages(const std::string& name, pid_t pid) { return values_.at(name).at(pid) / kPage; }
+  void Break(pid_t pid, uint64_t page) {
+    host_.At(pid).SetPage(kHeap + page * 4096, next_frame_++);
+    ++host_.At(pid).minor_faults;
+  }
 
   test::FixtureHost host_;
+  EngineOptions options_;
+  uint64_t next_frame_ = 100000;
   std::unique_ptr<Engine> engine_;
   std::map<std::string, std::map<pid_t, double>> values_;
 };
@@ -142,6 +147,24 @@ TEST_F(ProcessTest, HeldForAWhileAndBounded) {
   }
   Pass();
   EXPECT_EQ(Published(), (std::set<pid_t>{301, 401}));
+}
+
+TEST_F(ProcessTest, ShorterHoldCountsForThoseWhoAreHeld) {
+  for (const pid_t pid : {100, 200}) AddFamily(pid, 8);
+  ProcessOptions options;
+  options.top = 1;
+  options.by = ProcessOptions::By::kBreaks;
+  Start(options);
+  Pass();
+  Break(101, 0);
+  Pass();
+  for (uint64_t page = 0; page < 2; ++page) Break(201, page);
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{101, 201}));
+  options_.collector_options.process.hold = std::chrono::milliseconds(0);
+  engine_->Reconfigure(options_);
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{201}));
 }
 
 }  // namespace
