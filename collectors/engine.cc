@@ -183,6 +183,7 @@ class Engine::Impl {
     memory::PassOptions pass_options{options_.full_every, show_all_, options_.sample_above_bytes, sample_seed_};
     for (Slot& slot : slots_) {
       if (slot.failed) pass_options.show_all = true;  // it has sums missing
+      if (!slot.awaits_pass && slot.collector->needs().member_sums) pass_options.count_breaks = true;
       slot.spent = {};
       slot.failed = false;
     }
@@ -285,16 +286,17 @@ class Engine::Impl {
   void ShowEach(const FamilyState& state, Call&& call) {
     std::fill(scratch_.begin(), scratch_.end(), 0);
     for (Slot& slot : slots_) {
+      Group& group = slot.awaits_pass ? left_out_ : *state.group;
       const Tally tally{std::span(scratch_).subspan(slot.first_gauge, slot.collector->gauges()),
-                        std::span(state.group->counters).subspan(slot.first_counter, slot.collector->counters()),
+                        std::span(group.counters).subspan(slot.first_counter, slot.collector->counters()),
                         state.exported_as};
       Guard(slot, [&] { call(*slot.collector, tally); });
     }
   }
 
   // What the options ask for; a collector that is there already is taken over, with what it remembers.
-  std::vector<Slot> MakeSlots(const EngineOptions& options) const;
-  std::shared_ptr<Collector> FindOrMake(const Registration& entry, bool stand_in, const EngineOptions& options) const;
+  std::vector<Slot> MakeSlots(const EngineOptions& options);
+  std::shared_ptr<Collector> FindOrMake(const Registration& entry, bool stand_in, const EngineOptions& options);
   // Lays the slots out, and with them the cells that there are.
   void Install(std::vector<Slot> slots);
   void Assign(const Family& family, SteadyClock::time_point now);
@@ -342,6 +344,8 @@ class Engine::Impl {
   Group left_out_;  // where collectors count what is nobody's
   ModeNotices notices_;
   std::span<const Registration> registry_;
+  // Of collectors that there are or were.
+  std::map<std::string_view, std::shared_ptr<std::vector<uint64_t>>> totals_;
   std::vector<Slot> slots_;
   std::map<std::pair<std::string_view, bool>, size_t> first_counters_;  // of slots that there are or were
   bool show_all_ = false;                                               // some collector has to be shown everything
@@ -364,15 +368,17 @@ class Engine::Impl {
 };
 
 std::shared_ptr<Collector> Engine::Impl::FindOrMake(const Registration& entry, bool stand_in,
-                                                    const EngineOptions& options) const {
+                                                    const EngineOptions& options) {
   for (const Slot& slot : slots_) {
     if (slot.name == entry.name && slot.stand_in == stand_in) return slot.collector;
   }
-  const CollectorContext context{root_, geometry_, options.collector_options, pass_ != 0};
-  return stand_in ? entry.make_stand_in(context) : entry.make(context);
+  CollectorContext context{root_, geometry_, options.collector_options, nullptr};
+  if (stand_in) return entry.make_stand_in(context);
+  context.totals = totals_.try_emplace(entry.name, std::make_shared<std::vector<uint64_t>>()).first->second;
+  return entry.make(context);
 }
 
-std::vector<Slot> Engine::Impl::MakeSlots(const EngineOptions& options) const {
+std::vector<Slot> Engine::Impl::MakeSlots(const EngineOptions& options) {
   std::vector<Slot> slots;
   const auto add = [&](const Registration& entry, bool stand_in) {
     Slot slot;
@@ -445,10 +451,8 @@ void Engine::Impl::Reconfigure(EngineOptions options) {
   scan_counters_.resize(scanner_.threads());
   const bool other_options = options.collector_options != options_.collector_options;
   const bool other_collectors = options.collectors != options_.collectors;
-  if (other_options) {
-    for (Slot& slot : slots) slot.collector->SetOptions(options.collector_options);
-  }
   if (other_options || other_collectors) {
+    for (Slot& slot : slots) slot.collector->SetOptions(options.collector_options);
     Install(std::move(slots));
     show_all_ = true;
   }

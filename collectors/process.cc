@@ -19,7 +19,6 @@ namespace cow::collectors {
 namespace {
 
 using memory::Slot;
-using memory::Verdict;
 using prometheus::MetricType;
 using SteadyTime = std::chrono::steady_clock::time_point;
 
@@ -51,13 +50,8 @@ class TopProcesses : public Collector {
     return needs;
   }
 
-  void OnWindow(const memory::WindowView& view, const Tally& /*tally*/) override {
-    AddBreaks(*view.family, *view.judgement);
-  }
-
   void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
     const memory::Family& family = *view.family;
-    AddBreaks(family, *view.judgement);
     ForEachOf(family.id, [](Watched& watched) { watched.living = false; });
     for (size_t i = 0; i < family.members.size() && i < view.member_sums.size(); ++i) {
       const memory::Member& member = *family.members[i];
@@ -69,6 +63,7 @@ class TopProcesses : public Collector {
       const memory::MemberSums& sums = view.member_sums[i];
       watched.exposure_pages = sums.shared_pages;
       watched.private_pages = sums.anon_pages - std::min(sums.anon_pages, sums.shared_pages + sums.ksm_pages);
+      watched.breaks = member.break_pages;
       watched.living = true;
     }
   }
@@ -122,11 +117,10 @@ class TopProcesses : public Collector {
                  "processes with the most only.",
                  MetricType::Gauge);
     for (const Watched& watched : published_) Add(writer, watched, Bytes(watched.private_pages));
-    writer.Begin(
-        "cow_process_breaks_total",
-        "Pages that were shared by fork and that the process replaced by its own, since the exporter knows it. "
-        "Of the processes with the most only.",
-        MetricType::Counter);
+    writer.Begin("cow_process_breaks_total",
+                 "Pages that were shared by fork and that the process replaced by its own, since this collector is on. "
+                 "Of the processes with the most only.",
+                 MetricType::Counter);
     for (const Watched& watched : published_) Add(writer, watched, static_cast<double>(watched.breaks));
   }
 
@@ -147,13 +141,6 @@ class TopProcesses : public Collector {
         break;
     }
     return watched.exposure_pages;
-  }
-
-  void AddBreaks(const memory::Family& family, const memory::Judgement& judgement) {
-    for (const Verdict& verdict : judgement.verdicts) {
-      if (verdict.kind != Verdict::Kind::kBreak || !verdict.side_known) continue;
-      watched_[{family.id, verdict.slot}].breaks += verdict.pages;
-    }
   }
 
   static void Add(MetricWriter& writer, const Watched& watched, double value) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -281,6 +282,66 @@ TEST_F(EngineGroupsTest, CollectorsSwitchedOffAndOnGoOn) {
   EXPECT_EQ(ChildBreaks("app"), 2);
   EXPECT_EQ(Faults("app"), 2);
   EXPECT_EQ(Value("cow_forks_total", {{"group", "app"}}), 2);
+}
+
+TEST_F(EngineGroupsTest, WhatIsFirstSeenByACollectorSwitchedOnIsBaseline) {
+  AddPair();
+  Start();
+  Pass();
+  options_.collectors = {"sharing"};
+  Reconfigure();
+  Pass();
+  BreakOne(0, 3000);
+  host_.Fork(100, 102, 300).SetPage(kHeap + 4096, 3001);
+  options_.collectors = {"cow", "faults", "sharing"};
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(ChildBreaks("app"), 0);
+  EXPECT_EQ(Faults("app"), 0);
+  EXPECT_EQ(Forks("app"), 0);
+  BreakOne(2, 3002);
+  Pass();
+  EXPECT_EQ(ChildBreaks("app"), 1);
+  EXPECT_EQ(Faults("app"), 1);
+}
+
+// Counts its passes, in no group.
+class PassCounter : public Collector {
+ public:
+  explicit PassCounter(const CollectorContext& context) : Collector(context.geometry), totals_(context.totals) {
+    totals_->resize(1, 0);
+  }
+  void OnPassEnd() override { ++totals_->front(); }
+  void Publish(std::span<const GroupSums> /*groups*/, MetricWriter& writer) const override {
+    writer.Begin("passes", "Passes.", prometheus::MetricType::Counter);
+    writer.Add({}, static_cast<double>(totals_->front()));
+  }
+
+ private:
+  std::shared_ptr<std::vector<uint64_t>> totals_;
+};
+
+TEST_F(EngineGroupsTest, TotalsOfACollectorAreKept) {
+  std::vector<Registration> registry(Registry().begin(), Registry().end());
+  for (const char* name : {"first", "second"}) {
+    registry.push_back({name, "counts passes", false, [](const CollectorContext& context) {
+                          return std::unique_ptr<Collector>(std::make_unique<PassCounter>(context));
+                        }});
+  }
+  AddPair();
+  host_.Sync();
+  options_.collectors = {"first"};
+  engine_ = std::make_unique<Engine>(host_.Root(), options_, registry);
+  for (int pass = 0; pass < 3; ++pass) Pass();
+  EXPECT_EQ(Value("passes", {}), 3);
+  options_.collectors = {"second"};
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Value("passes", {}), 1);
+  options_.collectors = {"first"};
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Value("passes", {}), 4);
 }
 
 TEST_F(EngineGroupsTest, NewCollectorIsShownWhatHasNotChanged) {

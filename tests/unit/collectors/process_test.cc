@@ -34,6 +34,10 @@ class ProcessTest : public testing::Test {
     host_.Sync();
     engine_ = std::make_unique<Engine>(host_.Root(), options_);
   }
+  void Switch(bool on) {
+    options_.collectors = {on ? "process" : "cow"};
+    engine_->Reconfigure(options_);
+  }
   void Pass() {
     host_.Sync();
     test::NoControl control;
@@ -57,6 +61,7 @@ class ProcessTest : public testing::Test {
     return pids;
   }
   double Pages(const std::string& name, pid_t pid) { return values_.at(name).at(pid) / kPage; }
+  double Breaks(pid_t pid) { return values_.at("cow_process_breaks_total").at(pid); }
   void Break(pid_t pid, uint64_t page) {
     host_.At(pid).SetPage(kHeap + page * 4096, next_frame_++);
     ++host_.At(pid).minor_faults;
@@ -165,6 +170,82 @@ TEST_F(ProcessTest, ShorterHoldCountsForThoseWhoAreHeld) {
   engine_->Reconfigure(options_);
   Pass();
   EXPECT_EQ(Published(), (std::set<pid_t>{201}));
+}
+
+TEST_F(ProcessTest, CountGoesOnWhereTheProcessIsAmongTheTopAgain) {
+  for (const pid_t pid : {100, 200}) AddFamily(pid, 8);
+  ProcessOptions options;
+  options.top = 1;
+  options.by = ProcessOptions::By::kBreaks;
+  options.hold = std::chrono::milliseconds(0);
+  Start(options);
+  Pass();
+  for (uint64_t page = 0; page < 2; ++page) Break(101, page);
+  Pass();
+  EXPECT_EQ(Breaks(101), 2);
+  for (uint64_t page = 0; page < 3; ++page) Break(201, page);
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{201}));
+  Break(101, 2);
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{101}));
+  Break(101, 3);
+  Pass();
+  EXPECT_EQ(Breaks(101), 4);
+}
+
+TEST_F(ProcessTest, CountGoesOnWhereTheCollectorIsSwitchedOnAgain) {
+  AddFamily(100, 8);
+  host_.Fork(100, 102);
+  Start({});
+  Pass();
+  Break(101, 0);
+  Break(101, 1);
+  Break(102, 2);
+  Pass();
+  const double before = Breaks(101);
+  EXPECT_EQ(before, 2);
+  EXPECT_EQ(Breaks(102), 1);
+  Switch(false);
+  Break(101, 5);
+  Pass();
+  EXPECT_TRUE(values_.empty());
+  // One ends meanwhile, and another takes its place.
+  host_.Exit(102);
+  Pass();
+  host_.Fork(100, 103, 300);
+  Pass();
+  Break(101, 6);
+  Switch(true);
+  Pass();
+  EXPECT_EQ(Breaks(101), before) << "what happened meanwhile is not counted";
+  EXPECT_EQ(Breaks(103), 0);
+  EXPECT_FALSE(values_.at("cow_process_breaks_total").contains(102));
+  Break(101, 7);
+  Break(103, 7);
+  Pass();
+  EXPECT_EQ(Breaks(101), before + 1);
+  EXPECT_EQ(Breaks(103), 1);
+}
+
+TEST_F(ProcessTest, CountGoesOnAfterPassesThatWereAbandoned) {
+  AddFamily(100, 8);
+  Start({});
+  Pass();
+  Break(101, 0);
+  Pass();
+  test::Abandon abandon;
+  Switch(false);
+  EXPECT_FALSE(engine_->RunPass(abandon));
+  Switch(true);
+  Break(101, 1);
+  host_.Sync();
+  EXPECT_FALSE(engine_->RunPass(abandon));
+  Pass();
+  EXPECT_EQ(Breaks(101), 1);
+  Break(101, 2);
+  Pass();
+  EXPECT_EQ(Breaks(101), 2);
 }
 
 }  // namespace
