@@ -29,8 +29,8 @@ namespace cow::collectors {
 
 // Where a collector adds. The engine zeroes `gauges` before each call: they are what this window or family holds now.
 // `counters` are the group's own and only grow; they stay valid until OnPassEnd has returned, or SetOptions is called.
-// In the first pass after the collector was switched on they are nobody's: what there is was there before, and is not
-// counted.
+// In the first pass that a collector is shown a family in, after the collector was switched on or the family was taken
+// in again, they are nobody's: what there is was there before, and is not counted.
 struct Tally {
   std::span<int64_t> gauges;
   std::span<uint64_t> counters;

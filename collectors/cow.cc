@@ -51,7 +51,7 @@ class Cow : public Collector {
   }
 
   void OnEnd(const memory::Family& /*family*/, const memory::Member& member, const Tally& tally) override {
-    if (!member.forked) return;
+    if (!member.forked || member.missed) return;
     const double bytes = Bytes(member.life_break_pages);
     size_t bucket = 0;
     while (bucket < kBuckets && bytes > kBounds[bucket]) ++bucket;

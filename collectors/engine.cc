@@ -116,6 +116,7 @@ struct FamilyState {
   bool labelled = false;            // `name`, and what describes the root: made labels of the length in force
   bool judged = false;              // by the rules in force
   bool left_out = false;            // by the rules: neither scanned nor exported
+  bool baseline = false;            // it was left out, and no pass was completed since: nothing is counted yet
   Group* group = nullptr;           // of the pass under way
   std::string_view exported_as;     // its name
   std::pair<pid_t, uint64_t> root;  // pid and start time of the root that named the group
@@ -286,7 +287,7 @@ class Engine::Impl {
   void ShowEach(const FamilyState& state, Call&& call) {
     std::fill(scratch_.begin(), scratch_.end(), 0);
     for (Slot& slot : slots_) {
-      Group& group = slot.awaits_pass ? left_out_ : *state.group;
+      Group& group = slot.awaits_pass || state.baseline ? left_out_ : *state.group;
       const Tally tally{std::span(scratch_).subspan(slot.first_gauge, slot.collector->gauges()),
                         std::span(group.counters).subspan(slot.first_counter, slot.collector->counters()),
                         state.exported_as};
@@ -299,7 +300,7 @@ class Engine::Impl {
   std::shared_ptr<Collector> FindOrMake(const Registration& entry, bool stand_in, const EngineOptions& options);
   // Lays the slots out, and with them the cells that there are.
   void Install(std::vector<Slot> slots);
-  void Assign(const Family& family, SteadyClock::time_point now);
+  void Assign(Family& family, SteadyClock::time_point now);
   void Judge(const memory::Process& root, FamilyState& state);
   void Leave(Family& family, FamilyState& state);
   void DescribeRoot(const memory::Process& root, FamilyState& state) const;
@@ -516,7 +517,7 @@ const std::optional<procfs::CgroupMemory>& Engine::Impl::MemoryOfCgroup(const st
 }
 
 // Puts a family into its group, before its windows are shown.
-void Engine::Impl::Assign(const Family& family, SteadyClock::time_point now) {
+void Engine::Impl::Assign(Family& family, SteadyClock::time_point now) {
   FamilyState& state = states_[family.id];
   state.pass = pass_;
   state.ledger_bytes = family.ledger.MemoryBytes();
@@ -534,7 +535,12 @@ void Engine::Impl::Assign(const Family& family, SteadyClock::time_point now) {
     const std::pair identity(root.pid, root.start_ticks);
     const bool is_other =
         identity == state.root && (root.stat.comm != state.root_comm || root.since_pass != state.described);
+    const bool was_left_out = state.left_out;
     if (!state.judged || is_other) Judge(root, state);
+    if (was_left_out && !state.left_out) {
+      Leave(family, state);
+      state.baseline = true;
+    }
     if (identity != state.root || root.since_pass != state.described || !state.labelled) DescribeRoot(root, state);
     state.root = identity;
     state.root_comm = root.stat.comm;
@@ -570,7 +576,7 @@ void Engine::Impl::Judge(const memory::Process& root, FamilyState& state) {
   notices_.NoteUnreadKey(state.group_name, root.pid, verdict.unread_key);
 }
 
-// Nothing is kept of what it showed before it was left out.
+// Nothing is kept of what it showed before.
 void Engine::Impl::Leave(Family& family, FamilyState& state) {
   families_.Leave(family);
   state.windows.clear();
@@ -690,6 +696,7 @@ void Engine::Impl::ShowPass(const Family& family) {
   const memory::PassView view{&family, ksm};
   ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnPass(view, tally); });
   state.pass_cells = scratch_;
+  state.baseline = false;
 }
 
 void Engine::Impl::OnWindow(const WindowView& view) {

@@ -256,6 +256,7 @@ void Families::Leave(Family& family) {
   for (const auto& member : family.members) {
     member->read_at.reset();
     member->joined_sample = 0;
+    member->missed = true;
     member->mappings.reset();
     member->huge_windows.clear();
   }

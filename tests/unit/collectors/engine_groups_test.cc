@@ -77,6 +77,16 @@ class EngineGroupsTest : public testing::Test {
   std::optional<double> Faults(const std::string& group) const {
     return Value("cow_minor_faults_total", {{"group", group}});
   }
+  // Children whose end was observed.
+  uint64_t Lives(const std::string& group) const {
+    for (const prometheus::MetricFamily& family : families_) {
+      if (family.name != "cow_fork_break_bytes") continue;
+      for (const prometheus::ClientMetric& metric : family.metric) {
+        if (metric.label.front().value == group) return metric.histogram.sample_count;
+      }
+    }
+    return 0;
+  }
   std::optional<double> ChildBreaks(const std::string& group) const {
     return Value("cow_breaks_total", {{"group", group}, {"side", "child"}});
   }
@@ -200,6 +210,52 @@ TEST_F(EngineGroupsTest, DroppedFamiliesAreNotReadNorExported) {
   EXPECT_EQ(Processes("rest"), 0);
   EXPECT_EQ(ExposurePages("rest"), 0);
   EXPECT_EQ(ChildBreaks("rest"), 1);
+}
+
+// What a family did while it was left out is nobody's, also what no pass has seen.
+TEST_F(EngineGroupsTest, FamilyThatIsTakenInAgainIsBaseline) {
+  AddPair();
+  Start();
+  Pass();
+  host_.Fork(100, 102, 300);
+  Pass();
+  EXPECT_EQ(Forks("app"), 1);
+  options_.groups.default_name.reset();
+  Reconfigure();
+  host_.Fork(100, 103, 400);
+  Pass();
+  host_.Fork(100, 104, 500);
+  BreakOne(0, 3000);
+  Pass();
+  host_.Exit(102);
+  Pass();
+  host_.Exit(104);
+  host_.Fork(100, 105, 600).SetPage(kHeap + 4096, 3001);
+  BreakOne(1, 3002);
+  options_.groups = GroupOptions();
+  Reconfigure();
+  AbandonPass();
+  BreakOne(2, 3003);
+  Pass();
+  EXPECT_EQ(Processes("app"), 4);
+  EXPECT_EQ(Forks("app"), 1);
+  EXPECT_EQ(ChildBreaks("app"), 0);
+  EXPECT_EQ(Faults("app"), 0);
+  for (const char* cause : {"exit", "unmap", "collapse", "unknown"}) {
+    EXPECT_EQ(Value("cow_unshared_bytes_total", {{"group", "app"}, {"cause", cause}}), 0) << cause;
+  }
+  EXPECT_EQ(Value("cow_unattributed_bytes_total", {{"group", "app"}}), 0);
+  // From now on all is counted; of a child whose life was not seen whole it is not known what it cost.
+  host_.Fork(100, 106, 700);
+  BreakOne(3, 3004);
+  host_.Exit(103);
+  Pass();
+  host_.Exit(106);
+  Pass();
+  EXPECT_EQ(Forks("app"), 2);
+  EXPECT_EQ(ChildBreaks("app"), 1);
+  EXPECT_EQ(Faults("app"), 1);
+  EXPECT_EQ(Lives("app"), 1U);
 }
 
 TEST_F(EngineGroupsTest, NewRulesMoveFamiliesAndNoCount) {

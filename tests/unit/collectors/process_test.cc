@@ -147,8 +147,8 @@ TEST_F(ProcessTest, HeldForAWhileAndBounded) {
   Start(options);
   Pass();
   for (const pid_t child : {201, 301, 401}) {
-    host_.At(child).SetPage(kHeap + 31 * 4096, frame++);
-    if (child > 201) host_.At(child).SetPage(kHeap + 30 * 4096, frame++);
+    host_.At(child).SetPage(kHeap + uint64_t{31} * 4096, frame++);
+    if (child > 201) host_.At(child).SetPage(kHeap + uint64_t{30} * 4096, frame++);
   }
   Pass();
   EXPECT_EQ(Published(), (std::set<pid_t>{301, 401}));
@@ -246,6 +246,33 @@ TEST_F(ProcessTest, CountGoesOnAfterPassesThatWereAbandoned) {
   Break(101, 2);
   Pass();
   EXPECT_EQ(Breaks(101), 2);
+}
+
+TEST_F(ProcessTest, CountGoesOnWhereTheFamilyIsTakenInAgain) {
+  AddFamily(100, 8);
+  Start({});
+  Pass();
+  Break(101, 0);
+  Pass();
+  options_.groups.default_name.reset();
+  engine_->Reconfigure(options_);
+  Pass();
+  EXPECT_TRUE(values_.empty());
+  Break(101, 1);
+  Pass();
+  Break(101, 2);
+  // Forked, and written to, between the last pass that left it out and the one that takes it in.
+  host_.Fork(100, 102, 300).SetPage(kHeap + uint64_t{3} * 4096, next_frame_++);
+  options_.groups = GroupOptions();
+  engine_->Reconfigure(options_);
+  Pass();
+  EXPECT_EQ(Breaks(101), 1);
+  EXPECT_EQ(Breaks(102), 0);
+  Break(101, 4);
+  Break(102, 4);
+  Pass();
+  EXPECT_EQ(Breaks(101), 2);
+  EXPECT_EQ(Breaks(102), 1);
 }
 
 }  // namespace
