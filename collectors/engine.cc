@@ -24,6 +24,7 @@
 #include "collectors/groups.h"
 #include "collectors/label.h"
 #include "collectors/memory/families.h"
+#include "collectors/memory/half_to_all.h"
 #include "collectors/memory/process_table.h"
 #include "collectors/memory/scanner.h"
 #include "collectors/mode_notices.h"
@@ -31,6 +32,7 @@
 #include "collectors/procfs/cmdline.h"
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/process_list.h"
+#include "collectors/procfs/status.h"
 #include "collectors/procfs/system.h"
 #include "collectors/sample_estimate.h"
 #include "collectors/scan_order.h"
@@ -122,6 +124,8 @@ struct FamilyState {
   std::pair<pid_t, uint64_t> root;  // pid and start time of the root that named the group
   uint64_t described = 0;           // since_pass of the root when it was described
   std::string root_comm;
+  uint32_t root_uid = 0;
+  SteadyClock::time_point user_due;                   // when it is asked for though nothing of the root changed
   std::unordered_map<uint64_t, WindowCells> windows;  // of families that are walked window by window
   std::vector<int64_t> window_sum;                    // over `windows`
   std::vector<int64_t> family_cells;                  // of the last completed pass that read it
@@ -301,6 +305,7 @@ class Engine::Impl {
   // Lays the slots out, and with them the cells that there are.
   void Install(std::vector<Slot> slots);
   void Assign(Family& family, SteadyClock::time_point now);
+  void ReadUser(const Family& family, FamilyState& state, SteadyClock::time_point now);
   void Judge(const memory::Process& root, FamilyState& state);
   void Leave(Family& family, FamilyState& state);
   void DescribeRoot(const memory::Process& root, FamilyState& state) const;
@@ -463,6 +468,7 @@ void Engine::Impl::Reconfigure(EngineOptions options) {
   if (full_sooner) show_all_ = true;
   for (auto& [id, state] : states_) {
     if (rules) state.judged = false;
+    if (rules || full_sooner) state.user_due = {};
     if (other_labels) state.labelled = false;
   }
   if (rules) rules_ = std::move(*rules);
@@ -516,6 +522,15 @@ const std::optional<procfs::CgroupMemory>& Engine::Impl::MemoryOfCgroup(const st
   return cgroup.memory;
 }
 
+// A change of the root's user moves no signal: what the table knows of a root that did nothing may be old.
+void Engine::Impl::ReadUser(const Family& family, FamilyState& state, SteadyClock::time_point now) {
+  memory::Process& root = *family.members.front()->process;
+  if (now < state.user_due) return;
+  state.user_due = now + memory::HalfToAll(options_.full_every, family.id);
+  if (root.since_pass == table_.pass()) return;  // it was read just now
+  if (const auto status = procfs::ReadStatus(root_, root.memory)) root.status.effective_uid = status->effective_uid;
+}
+
 // Puts a family into its group, before its windows are shown.
 void Engine::Impl::Assign(Family& family, SteadyClock::time_point now) {
   FamilyState& state = states_[family.id];
@@ -531,10 +546,12 @@ void Engine::Impl::Assign(Family& family, SteadyClock::time_point now) {
     state.pass_cells.assign(gauges_, 0);
   }
   if (!family.members.empty()) {
+    if (rules_.AskForUser()) ReadUser(family, state, now);
     const memory::Process& root = *family.members.front()->process;
     const std::pair identity(root.pid, root.start_ticks);
-    const bool is_other =
-        identity == state.root && (root.stat.comm != state.root_comm || root.since_pass != state.described);
+    const bool other_user = rules_.AskForUser() && root.status.effective_uid != state.root_uid;
+    const bool is_other = identity == state.root &&
+                          (root.stat.comm != state.root_comm || root.since_pass != state.described || other_user);
     const bool was_left_out = state.left_out;
     if (!state.judged || is_other) Judge(root, state);
     if (was_left_out && !state.left_out) {
@@ -544,6 +561,7 @@ void Engine::Impl::Assign(Family& family, SteadyClock::time_point now) {
     if (identity != state.root || root.since_pass != state.described || !state.labelled) DescribeRoot(root, state);
     state.root = identity;
     state.root_comm = root.stat.comm;
+    state.root_uid = root.status.effective_uid;
     state.described = root.since_pass;
     if (!state.left_out) state.cgroup_memory = MemoryOfCgroup(state.cgroup_path, root.cgroups);
   }

@@ -1,9 +1,9 @@
 // The groups: who is in which, and the counters that outlive processes.
 //
 // A family belongs, whole, to the group that the rules find by its root; it keeps it when the root exits, and is judged
-// anew when the root execs or renames itself, and by new rules. Groups beyond the limit are added up in "_other", first
-// seen first served. A group that ended is exported for five more minutes; its counters are kept for as many ended
-// groups as the limit allows, in case it comes back. Not thread-safe.
+// anew when the root execs, renames itself or changes its user, and by new rules. Groups beyond the limit are added up
+// in "_other", first seen first served. A group that ended is exported for five more minutes; its counters are kept for
+// as many ended groups as the limit allows, in case it comes back. Not thread-safe.
 #pragma once
 
 #include <chrono>

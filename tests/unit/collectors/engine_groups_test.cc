@@ -9,11 +9,13 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "collectors/collector.h"
 #include "collectors/engine.h"
+#include "collectors/procfs/result.h"
 #include "tests/support/fixture_process.h"
 
 namespace cow::collectors {
@@ -546,6 +548,100 @@ TEST_F(EngineGroupsTest, EverythingIsReadAtOnceWhereItIsToBeReadMoreOften) {
   EXPECT_EQ(Value("cow_scan_skipped_processes", {}), 0);
   Pass();
   EXPECT_EQ(Value("cow_scan_skipped_processes", {}), 2);
+}
+
+class UserTest : public EngineGroupsTest {
+ protected:
+  UserTest() {
+    host_.Add(100).MapPages(kHeap, 1, 1000);
+    AddRule(Fixed("service")).user = {"4242"};
+  }
+  // Nothing else of the process moves.
+  void SetUser(uint32_t uid) { host_.At(100).uid = uid; }
+};
+
+TEST_F(UserTest, AnotherUserIsJudgedAnewWhereSomethingMoved) {
+  Start();
+  Pass();
+  EXPECT_EQ(Processes("app"), 1);
+  SetUser(4242);
+  ++host_.At(100).minor_faults;
+  Pass();
+  EXPECT_EQ(Processes("service"), 1);
+  EXPECT_EQ(Processes("app"), 0);
+  EXPECT_EQ(Faults("service"), 1);
+  SetUser(0);
+  ++host_.At(100).minor_faults;
+  Pass();
+  EXPECT_EQ(Processes("service"), 0);
+  EXPECT_EQ(Processes("app"), 1);
+}
+
+TEST_F(UserTest, AnotherUserOfAnIdleRootIsSeenWithinTheTimeOfAFullReading) {
+  options_.full_every = std::chrono::milliseconds(150);
+  Start();
+  Pass();
+  SetUser(4242);
+  std::this_thread::sleep_for(options_.full_every);
+  Pass();
+  EXPECT_EQ(Processes("service"), 1);
+}
+
+TEST_F(UserTest, NewRulesAskForTheUserOfNow) {
+  options_.groups.rules.clear();
+  Start();
+  Pass();
+  SetUser(4242);
+  Pass();
+  EXPECT_EQ(Processes("app"), 1);
+  AddRule(Fixed("service")).user = {"4242"};
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Processes("service"), 1);
+}
+
+// The root is another process: the family keeps its group, whoever runs it.
+TEST_F(UserTest, SurvivorOfTheRootKeepsTheGroup) {
+  SetUser(4242);
+  host_.Fork(100, 101).uid = 33;
+  Start();
+  Pass();
+  EXPECT_EQ(Processes("service"), 2);
+  host_.Exit(100);
+  Pass();
+  EXPECT_EQ(Processes("service"), 1);
+}
+
+class StatusCounter : public procfs::Interposer {
+ public:
+  std::optional<procfs::Error> Before(procfs::Access access, const std::string& path) override {
+    if (access == procfs::Access::kOpen && path.ends_with("/status")) ++opened;
+    return std::nullopt;
+  }
+  int opened = 0;
+};
+
+TEST_F(UserTest, IdleProcessesAreNotAskedInEachPass) {
+  for (pid_t pid = 200; pid < 210; ++pid) host_.Add(pid).layout = 0x1000000 * static_cast<uint64_t>(pid);
+  host_.Sync();
+  const auto counter = std::make_shared<StatusCounter>();
+  const procfs::Root root(host_.Root().procfs(), host_.Root().sysfs(), counter);
+  engine_ = std::make_unique<Engine>(root, options_);
+  for (int pass = 0; pass < 2; ++pass) Pass();
+  const int before = counter->opened;
+  for (int pass = 0; pass < 5; ++pass) Pass();
+  EXPECT_EQ(counter->opened, before);
+  // New rules ask each root once; rules that have no use for the user do not.
+  options_.groups.rules.back().user = {"33"};
+  Reconfigure();
+  for (int pass = 0; pass < 3; ++pass) Pass();
+  EXPECT_EQ(counter->opened, before + 11);
+  options_.groups.rules.back().user.clear();
+  options_.groups.rules.back().comm = {"app"};
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(counter->opened, before + 11);
+  EXPECT_EQ(Processes("service"), 11);
 }
 
 TEST_F(EngineGroupsTest, WhatCantBeReadIsToldOnce) {
