@@ -109,9 +109,9 @@ class Engine {
 
   // Between two passes, also after one that was abandoned: what is other in `options` counts from the next pass on. All
   // that is known of processes, families and groups stays: families keep their records and are judged by new rules,
-  // counters go on where they were, those of a collector that is switched off and on again too. Metrics of a collector
-  // that is new are there after its first pass. Throws std::invalid_argument on bad options, and then nothing is
-  // changed.
+  // counters go on where they were, those of a collector that is switched off and on again too, without what happened
+  // meanwhile. Metrics of a collector that is new are there after its first pass. Throws std::invalid_argument on bad
+  // options, and then nothing is changed.
   void Reconfigure(EngineOptions options);
 
   // Whether a process that was forked by a known one since the last pass is there to stay: a pass now gives it an early
