@@ -280,8 +280,12 @@ class Engine::Impl {
     const auto begin = SteadyClock::now();
     try {
       call();
-    } catch (...) {  // one that fails costs its own metrics only
+    } catch (const std::exception& error) {  // one that fails costs its own metrics only
       slot.failed = true;
+      notices_.NoteFailure(slot.name, error.what());
+    } catch (...) {
+      slot.failed = true;
+      notices_.NoteFailure(slot.name, "unknown");
     }
     slot.spent += SteadyClock::now() - begin;
   }
