@@ -54,14 +54,19 @@ struct WindowCells {
 
 // What the engine keeps of a family.
 struct FamilyState {
-  std::string group_name;           // the one asked for; where there was no room for it, `group` is the overflow's
+  std::string name;                 // by the rules
+  std::string group_name;           // cut to a label; where there was no room for it, `group` is the overflow's
+  bool labelled = false;            // `name`, and what describes the root: made labels of the length in force
   bool judged = false;              // by the rules in force
   bool left_out = false;            // by the rules: neither scanned nor exported
+  bool baseline = false;            // it was left out, and no pass was completed since: nothing is counted yet
   Group* group = nullptr;           // of the pass under way
   std::string_view exported_as;     // its name
   std::pair<pid_t, uint64_t> root;  // pid and start time of the root that named the group
   uint64_t described = 0;           // since_pass of the root when it was described
   std::string root_comm;
+  uint32_t root_uid = 0;
+  SteadyClock::time_point user_due;                   // when it is asked for though nothing of the root changed
   std::unordered_map<uint64_t, WindowCells> windows;  // of families that are walked window by window
   std::vector<int64_t> window_sum;                    // over `windows`
   std::vector<int64_t> family_cells;                  // of the last completed pass that read it
