@@ -145,6 +145,8 @@ TEST_F(ScanLoopTest, AFailureIsToldOnceWhileItLasts) {
   EXPECT_EQ(told, expected);
 }
 
+constexpr collectors::Metric kNotAName{.name = "not a name", .help = "Of no use.", .of_groups = false};
+
 TEST_F(ScanLoopTest, ProblemsOfMetricsAreToldOnce) {
   std::ostringstream out;
   Log log(LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::ostream_sink_mt>(out));
@@ -152,8 +154,9 @@ TEST_F(ScanLoopTest, ProblemsOfMetricsAreToldOnce) {
   {
     ScanLoop loop(
         std::make_unique<FakeRunner>([](auto& /*control*/) { return true; }), ScanLoopOptions{milliseconds{10}, 0},
-        [&published](const auto& /*statistics*/, auto& families) {
-          families.push_back({"not a name", "", prometheus::MetricType::Gauge, {{}}});
+        [&published](const auto& /*statistics*/, auto& writer) {
+          writer.Begin(kNotAName);
+          writer.Add({}, 1);
           ++published;
         },
         log);
