@@ -120,8 +120,9 @@ void AddFlags(CLI::App& app, CommandLine& result) {
   AddFlag(app, "--web.systemd-socket", "Listen on the sockets that systemd passes, and on no address",
           result.systemd_socket);
   AddValue(app, "--web.config.file", "FILE",
-           "TLS, client certificates, users and headers, in the format of Prometheus' exporter-toolkit", &ParsePath,
-           result.web_config_file);
+           "TLS, client certificates, users, headers and a limit of requests, in the format of Prometheus' "
+           "exporter-toolkit",
+           &ParsePath, result.web_config_file);
   AddValue(app, "--web.telemetry-path", "PATH", "Path of the metrics (default: /metrics)", &ParseTelemetryPath,
            result.telemetry_path);
   AddValue(app, "--web.max-requests", "N", "Metrics requests served at a time, more are answered 503 (default: 40)",

@@ -43,16 +43,30 @@ TEST(PriorityStringTest, GnutlsTakesThemAll) {
   }
 }
 
+// Of a configuration that can't be used.
+std::string ErrorOf(const TlsConfig& config) {
+  try {
+    const Tls tls(config);
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(TlsTest, SaysWhichKeyOfATextIsBad) {
+  TlsConfig config;
+  config.cert = "-----BEGIN CERTIFICATE-----\n";
+  config.key = "-----BEGIN SECRET-----\n";
+  const std::string error = ErrorOf(config);
+  EXPECT_EQ(error.rfind("tls_server_config: cert with key: ", 0), 0U) << error;
+  EXPECT_EQ(error.find("SECRET"), std::string::npos);
+}
+
 TEST(TlsTest, SaysWhichFile) {
   TlsConfig config;
   config.cert_file = "/nonexistent/cert.pem";
   config.key_file = "/nonexistent/key.pem";
-  try {
-    const Tls tls(config);
-    FAIL();
-  } catch (const std::runtime_error& error) {
-    EXPECT_STREQ(error.what(), "tls_server_config: /nonexistent/cert.pem: No such file or directory");
-  }
+  EXPECT_EQ(ErrorOf(config), "tls_server_config: /nonexistent/cert.pem: No such file or directory");
 }
 
 }  // namespace
