@@ -340,7 +340,7 @@ std::vector<FamilySummary> Publisher::Families() const {
     const bool readable =
         in_mode(memory::Mode::kFull) || in_mode(memory::Mode::kNoKpage) || in_mode(memory::Mode::kNoFrames);
     for (const Slot& slot : engine_.slots) {
-      if (!readable || slot.stand_in || slot.failed || slot.last_failed) continue;
+      if (!readable || slot.stand_in || slot.failed || slot.last_failed || slot.awaits_pass) continue;
       const std::span<const int64_t> gauges(sums.gauges);
       const auto memory = slot.collector->DescribeFamily(gauges.subspan(slot.first_gauge, slot.collector->gauges()));
       if (!memory) continue;
