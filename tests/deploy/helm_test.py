@@ -100,6 +100,7 @@ MATRIX = {
     "AppArmor's profile": ({"appArmorProfile": {"type": "Localhost", "localhostProfile": "cow"}}, KUBERNETES),
     "AppArmor's profile by an annotation": ({"appArmorProfile": {"type": "Localhost", "localhostProfile": "cow"}}, "1.25.0"),
     "no word on AppArmor and seccomp": ({"appArmorProfile": None, "seccompProfile": None}, KUBERNETES),
+    "securityContext": ({"securityContext": {"readOnlyRootFilesystem": False, "capabilities": {"add": ["ALL"]}}}, KUBERNETES),
     "image by digest": ({"image": {"digest": "sha256:" + "0" * 64}}, KUBERNETES),
     "passwords": ({"webConfig": {"content": {"basic_auth_users": {"prometheus": PASSWORD}}}}, KUBERNETES),
     "others' Secret and ConfigMap": ({"webConfig": {"existingSecret": "web"}, "existingConfigMap": "cow"}, KUBERNETES),
@@ -277,10 +278,9 @@ def check_access(cases):
         expected = list(CAPABILITIES[values.get("access", "full")])
         if values.get("netlink"):
             expected.append("NET_ADMIN")
-        check(context["capabilities"] == {"drop": ["ALL"], "add": expected}, f"{case}: {context}")
-        for key, value in {"runAsUser": 0, "privileged": False, "allowPrivilegeEscalation": False,
-                           "readOnlyRootFilesystem": True}.items():
-            check(context[key] == value, f"{case}: {key} is {context[key]}")
+        wanted = {"capabilities": {"drop": ["ALL"], "add": expected}, "runAsUser": 0, "privileged": False,
+                  "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, **values.get("securityContext", {})}
+        check({key: context[key] for key in wanted} == wanted, f"{case}: {context}")
         check(pod["hostPID"] is True and pod["automountServiceAccountToken"] is False, f"{case}: {pod}")
         on_host = bool(values.get("netlink") or values.get("hostNetwork"))
         check(pod.get("hostNetwork", False) == on_host, f"{case}: hostNetwork")
@@ -308,7 +308,9 @@ def check_access(cases):
     silent = container_of(cases["no word on AppArmor and seccomp"])["securityContext"]
     check("appArmorProfile" not in silent and "seccompProfile" not in silent, f"{silent}")
     everything = container_of(cases["everything"])
-    check(everything["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}, "what is merged over the securityContext")
+    check(everything["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}, "what is put over the securityContext")
+    over = container_of(cases["securityContext"])["securityContext"]
+    check(over["readOnlyRootFilesystem"] is False and over["capabilities"] == {"add": ["ALL"]}, f"{over}")
     check(everything["image"] == "registry.example.com/team/cow:v1", everything["image"])
     check(everything["readinessProbe"]["tcpSocket"] == {"port": "metrics", "host": "::1"}, f"{everything['readinessProbe']}")
     check(container_of(cases["image by digest"])["image"] == "cow_exporter@sha256:" + "0" * 64, "image by digest")

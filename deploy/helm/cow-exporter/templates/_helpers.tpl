@@ -85,7 +85,8 @@ it is not written CAP_SYS_ADMIN, and the runtime sets no_new_privs: nothing that
 {{- if and .Values.appArmorProfile (semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version) -}}
 {{- $context = set $context "appArmorProfile" .Values.appArmorProfile -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite $context (deepCopy .Values.securityContext)) -}}
+{{- range $key, $value := .Values.securityContext }}{{ $context = set $context $key $value }}{{ end -}}
+{{- toYaml $context -}}
 {{- end -}}
 
 {{- /* The value of the annotation that securityContext.appArmorProfile replaced. */ -}}
