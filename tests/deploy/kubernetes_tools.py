@@ -133,7 +133,7 @@ class Tools:
             with open(source, "w", encoding="utf-8") as file:
                 file.write("\n".join(lines) + "\n")
             compiled = run(["node", TSC, "--noEmit", "--strict", "--skipLibCheck", "--moduleResolution", "node", "--target",
-                            "es2020", source], cwd=path)
+                            "es2020", "--lib", "es2020", source], cwd=path)
         errors = []
         for line in compiled.stdout.splitlines():
             found = re.match(r"objects\.ts\((\d+),\d+\): (.*)", line)
