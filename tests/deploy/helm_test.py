@@ -68,6 +68,7 @@ EVERYTHING = {
     "log": {"level": "warn", "format": "json"},
     "webConfig": {"content": {"tls_server_config": {"cert_file": "/etc/cow_exporter/tls/tls.crt",
                                                     "key_file": "/etc/cow_exporter/tls/tls.key"},
+                              "http_server_config": {"http2": False}, "rate_limit": {"interval": "1s", "burst": 20},
                               "basic_auth_users": {"prometheus": PASSWORD}}, "tlsSecret": "cow-tls"},
     "resources": {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "1Gi", "cpu": 1}},
     "livenessProbe": {"initialDelaySeconds": 10},
