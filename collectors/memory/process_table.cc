@@ -45,7 +45,7 @@ uint64_t Process::ResidentBytes() const {
 uint64_t Process::SizeBytes() const { return ResidentBytes() + status.swap_bytes.value_or(0); }
 
 ProcessTable::ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files)
-    : root_(std::move(root)), max_processes_(max_processes), files_(root_, max_kept_files) {}
+    : root_(std::move(root)), cgroup_namespace_(root_), max_processes_(max_processes), files_(root_, max_kept_files) {}
 
 procfs::Result<void> ProcessTable::Update() {
   const auto pids = procfs::ListProcesses(root_);
@@ -173,6 +173,7 @@ void ProcessTable::TakeStat(bool is_known, procfs::Stat&& stat, Process& process
   process.since_pass = pass_;
   process.exe = procfs::ReadLink(root_, root_.ProcPath(process.memory, "exe")).value_or("");
   process.cgroups = procfs::ReadCgroups(root_, process.pid).value_or(procfs::Cgroups());
+  cgroup_namespace_.Resolve(process.cgroups);
 }
 
 // Whether `status` may say something else than at its last reading. `kept.sizes` are then from before the reading that

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "collectors/procfs/cgroup.h"
+#include "collectors/procfs/cgroup_namespace.h"
 #include "collectors/procfs/file_descriptor.h"
 #include "collectors/procfs/process_files.h"
 #include "collectors/procfs/result.h"
@@ -119,6 +120,7 @@ class ProcessTable {
   void CloseUnlisted();
 
   procfs::Root root_;
+  procfs::CgroupNamespace cgroup_namespace_;
   size_t max_processes_;
   procfs::ProcessFiles files_;
   uint64_t pass_ = 0;

@@ -10,6 +10,7 @@
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "collectors/procfs/own_pids.h"
@@ -193,6 +195,17 @@ class KernelTaskstats final : public Taskstats {
     return {};
   }
 
+  // Listeners of any network namespace are taken, but reports go to the initial one's: the end of a thread shows
+  // whether they come here.
+  Result<void> RequireReports() {
+    constexpr int kMilliseconds = 1000;  // the report is there when the thread has ended
+    std::thread([] {}).join();
+    pollfd reports{nl_socket_get_fd(reports_.get()), POLLIN, 0};
+    if (poll(&reports, 1, kMilliseconds) > 0) return {};
+    return tl::unexpected(
+        Error{ErrorKind::kGone, kName, 0, "ends of tasks are not reported to this network namespace"});
+  }
+
   bool AccountingIsOn() override {
     const auto text = procfs::ReadTextFile(root_, root_.ProcPath("sys/kernel/task_delayacct"));
     return text && text->starts_with('1');
@@ -311,6 +324,7 @@ Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root, int r
   // Shows whether asking is allowed, and the layout.
   if (const auto copied = opened->CopiedPages(getpid()); !copied) return tl::unexpected(copied.error());
   if (const auto registered = opened->Register(room_bytes); !registered) return tl::unexpected(registered.error());
+  if (const auto reported = opened->RequireReports(); !reported) return tl::unexpected(reported.error());
   return opened;
 }
 

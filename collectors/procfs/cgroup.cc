@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <utility>
 
 #include "collectors/procfs/text.h"
@@ -24,9 +25,7 @@ const CgroupEntry* FindController(const std::vector<CgroupEntry>& entries, std::
 }
 
 const CgroupEntry* FindVersion2(const std::vector<CgroupEntry>& entries) {
-  const auto entry = std::find_if(entries.begin(), entries.end(), [](const CgroupEntry& candidate) {
-    return candidate.hierarchy == 0 && candidate.controllers.empty();
-  });
+  const auto entry = std::find_if(entries.begin(), entries.end(), std::mem_fn(&CgroupEntry::IsVersion2));
   return entry == entries.end() ? nullptr : &*entry;
 }
 
@@ -189,7 +188,8 @@ CgroupNames ParseCgroupPath(std::string_view cgroup_path) {
   CgroupNames names;
   CutSuffix(cgroup_path, kDeleted);
   std::string_view slice;
-  bool in_kubepods = false;
+  // From a cgroup namespace of kubelet's, kubepods itself is not to be seen.
+  bool in_kubepods = cgroup_path.starts_with("/../");
   std::string_view parent;
   while (!cgroup_path.empty()) {
     const std::string_view component = text::CutAt(cgroup_path, '/');

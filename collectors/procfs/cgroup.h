@@ -19,6 +19,8 @@ struct CgroupEntry {
   uint32_t hierarchy = 0;                // 0 is version 2
   std::vector<std::string> controllers;  // empty for version 2; "name=systemd" style names kept
   std::string path;
+
+  bool IsVersion2() const { return hierarchy == 0 && controllers.empty(); }
 };
 
 struct Cgroups {

@@ -19,7 +19,8 @@ MIXIN = os.path.join(DEPLOY, "mixin")
 RUNBOOKS = os.path.join(DEPLOY, "runbooks")
 
 # Of others, and who says so.
-FOREIGN = {"node_memory_MemAvailable_bytes": "node_exporter", "up": "Prometheus"}
+FOREIGN = {"node_memory_MemAvailable_bytes": "node_exporter", "up": "Prometheus", "kube_pod_info": "kube-state-metrics",
+           "kube_pod_container_info": "kube-state-metrics"}
 
 # A metric's name: followed by a selector or a window, or one of ours or node_exporter's wherever it stands.
 METRIC = re.compile(r"\b(?:(?:cow|node|process|group:cow|instance:cow)[a-zA-Z0-9_:]*\b(?!\()|[a-zA-Z_:][a-zA-Z0-9_:]*(?=[{\[]))")

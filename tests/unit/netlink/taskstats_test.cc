@@ -4,6 +4,7 @@
 #include <linux/acct.h>
 #include <linux/netlink.h>
 #include <linux/taskstats.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,7 +12,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <span>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -191,6 +194,20 @@ TEST(TaskstatsTest, ThisKernelAnswersAndReports) {
   EXPECT_EQ(end->task.executable, self->executable);
   EXPECT_GE(end->task.begin_seconds + 1, self->begin_seconds);
   EXPECT_EQ((*stats)->lost(), 0U);
+}
+
+// A listener there is taken by the kernel and never hears of anything.
+TEST(TaskstatsTest, OtherNetworkNamespaceIsRefused) {
+  if (const auto here = OpenTaskstats(procfs::Root()); !here) GTEST_SKIP() << here.error().ToString();
+  bool other = false;
+  procfs::Result<std::unique_ptr<Taskstats>> stats;
+  std::thread([&] {
+    other = unshare(CLONE_NEWNET) == 0;
+    if (other) stats = OpenTaskstats(procfs::Root());
+  }).join();
+  if (!other) GTEST_SKIP() << "no other network namespace can be made";
+  ASSERT_FALSE(stats);
+  EXPECT_EQ(stats.error().kind, ErrorKind::kGone);
 }
 
 // More than the kernel keeps is dropped by it, and counted.

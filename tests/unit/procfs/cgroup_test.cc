@@ -161,6 +161,15 @@ TEST(CgroupPathTest, NamesOfEveryRuntime) {
       {"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod" + UnderscoredUid() + ".slice/cri-containerd-" +
            Id() + ".scope",
        "cri-containerd-" + Id() + ".scope", Id(), Uid()},
+      // Kubernetes, from a cgroup namespace in another pod, of another class, of the same, and in the same pod
+      {"/../../../burstable/pod" + Uid() + "/" + Id(), "", Id(), Uid()},
+      {"/../../pod" + Uid() + "/" + Id(), "", Id(), Uid()},
+      {"/../../../kubepods-burstable.slice/kubepods-burstable-pod" + UnderscoredUid() + ".slice/cri-containerd-" +
+           Id() + ".scope",
+       "cri-containerd-" + Id() + ".scope", Id(), Uid()},
+      {"/../" + Id(), "", Id(), ""},
+      {"/../../../../system.slice/redis.service", "redis.service", "", ""},
+      {"/..", "", "", ""},
       // nothing of these
       {"/docker/" + Id().substr(1), "", "", ""},
       {"/docker/" + Id() + "0", "", "", ""},

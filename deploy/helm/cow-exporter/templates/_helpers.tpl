@@ -1,0 +1,115 @@
+{{- define "cow-exporter.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "cow-exporter.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "cow-exporter.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "cow-exporter.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride -}}
+{{- end -}}
+
+{{- define "cow-exporter.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "cow-exporter.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "cow-exporter.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "cow-exporter.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: metrics
+app.kubernetes.io/part-of: cow-exporter
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "cow-exporter.image" -}}
+{{- $image := .Values.image -}}
+{{- if $image.registry }}{{ $image.registry }}/{{ end }}{{ $image.repository -}}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default .Chart.AppVersion $image.tag }}{{ end -}}
+{{- end -}}
+
+{{- define "cow-exporter.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "cow-exporter.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "cow-exporter.configMapName" -}}
+{{- default (include "cow-exporter.fullname" .) .Values.existingConfigMap -}}
+{{- end -}}
+
+{{- define "cow-exporter.webConfigSecret" -}}
+{{- if .Values.webConfig.existingSecret -}}
+{{- .Values.webConfig.existingSecret -}}
+{{- else if .Values.webConfig.content -}}
+{{- include "cow-exporter.fullname" . }}-web
+{{- end -}}
+{{- end -}}
+
+{{- define "cow-exporter.hostNetwork" -}}
+{{- if or .Values.hostNetwork .Values.netlink }}true{{ end -}}
+{{- end -}}
+
+{{- /* Uid 0, for kpageflags and kpagecount are root's. The API takes allowPrivilegeEscalation: false beside SYS_ADMIN as long as
+it is not written CAP_SYS_ADMIN, and the runtime sets no_new_privs: nothing that the exporter could exec gains from its mode bits. */ -}}
+{{- define "cow-exporter.securityContext" -}}
+{{- $capabilities := list "SYS_PTRACE" "DAC_READ_SEARCH" -}}
+{{- if eq .Values.access "full" }}{{ $capabilities = prepend $capabilities "SYS_ADMIN" }}{{ end -}}
+{{- if .Values.netlink }}{{ $capabilities = append $capabilities "NET_ADMIN" }}{{ end -}}
+{{- $context := dict
+  "runAsUser" 0
+  "runAsGroup" 0
+  "runAsNonRoot" false
+  "privileged" false
+  "allowPrivilegeEscalation" false
+  "readOnlyRootFilesystem" true
+  "capabilities" (dict "drop" (list "ALL") "add" $capabilities)
+-}}
+{{- if .Values.seccompProfile }}{{ $context = set $context "seccompProfile" .Values.seccompProfile }}{{ end -}}
+{{- if and .Values.appArmorProfile (semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version) -}}
+{{- $context = set $context "appArmorProfile" .Values.appArmorProfile -}}
+{{- end -}}
+{{- range $key, $value := .Values.securityContext }}{{ $context = set $context $key $value }}{{ end -}}
+{{- toYaml $context -}}
+{{- end -}}
+
+{{- /* The value of the annotation that securityContext.appArmorProfile replaced. */ -}}
+{{- define "cow-exporter.appArmorAnnotation" -}}
+{{- with .Values.appArmorProfile -}}
+{{- if semverCompare "<1.30-0" $.Capabilities.KubeVersion.Version -}}
+{{- if eq .type "Unconfined" }}unconfined{{ else if eq .type "Localhost" }}localhost/{{ .localhostProfile }}{{ else }}runtime/default{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* With (dict "root" $ "path" "/-/healthy" "timing" .Values.livenessProbe) */ -}}
+{{- define "cow-exporter.probe" -}}
+{{- if include "cow-exporter.webConfigSecret" .root -}}
+tcpSocket:
+  port: metrics
+{{- else -}}
+httpGet:
+  path: {{ .path }}
+  port: metrics
+{{- end }}
+{{- if .root.Values.listenHost }}
+  host: {{ .root.Values.listenHost | trimAll "[]" | quote }}
+{{- end }}
+{{ toYaml .timing }}
+{{- end -}}
