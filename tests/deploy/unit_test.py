@@ -60,7 +60,7 @@ def prepare(context):
         file.write("tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n"
                    f"basic_auth_users: {{someone: {bcrypt_of('secret')}}}\n")
     with open(f"{directory}/config.yml", "w", encoding="utf-8") as file:
-        file.write("groups: [{name: pair, comm: [cow_pair]}]\n")
+        file.write("groups: [{name: pair, comm: [cow_pair]}]\ndefault_group: drop\n")
     return directory
 
 
@@ -107,7 +107,7 @@ def check_life(context, directory):
     told(notifications, "READY=1")
     told(notifications, "WATCHDOG=1")
     client = Client(exporter)
-    support.wait_for(lambda: support.Samples(client.get().decode()).get("cow_forks_total", group="pair") is not None, 20, "a pass")
+    support.wait_for(lambda: support.Samples(client.get().decode()).get("cow_forks_total", group="pair") is not None, 60, "a pass")
     before = support.Samples(client.get().decode()).breaks("pair")
     pair.do(f"write {child} a 0 {WRITTEN}")
 
@@ -115,7 +115,7 @@ def check_life(context, directory):
         samples = support.Samples(client.get().decode())
         return samples if samples.breaks("pair")["child"] >= before["child"] + WRITTEN else None
 
-    samples = support.wait_for(broken, 20, "the pages that were written")
+    samples = support.wait_for(broken, 60, "the pages that were written")
     check(samples.breaks("pair")["child"] - before["child"] <= WRITTEN + 16, f"{samples.breaks('pair')}")
     check(samples.value("cow_group_mode", group="pair", mode="full") == 1, "not in full mode")
     for name, labels in samples.values:
@@ -132,11 +132,11 @@ def check_life(context, directory):
                              f"https://localhost/api/v1/explain?pid={pair.do('pid 0')}"], capture_output=True, check=True)
     check(json.loads(answer.stdout).get("pid") == int(pair.do("pid 0")), f"explain: {answer.stdout[:300]}")
     with open(f"{directory}/config.yml", "a", encoding="utf-8") as file:
-        file.write("default_group: drop\n")
+        file.write("limits: {max_groups: 7}\n")
     os.kill(exporter.pid, signal.SIGHUP)
     told(notifications, "RELOADING=1")
     told(notifications, "READY=1")
-    check(b"default_group: drop" in client.get("/config"), "not reloaded")
+    check(b"max_groups: 7" in client.get("/config"), "not reloaded")
     os.kill(exporter.pid, signal.SIGTERM)
     told(notifications, "STOPPING=1")
     check(exporter.wait(20) == 0, f"ended with {exporter.returncode}: {''.join(exporter.log)}")
