@@ -4,11 +4,9 @@ capabilities, in the host's PID namespace."""
 import json
 import os
 import subprocess
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "e2e"))
-import support  # noqa: E402
-from support import check  # noqa: E402
+import support
+from support import check
 
 SOURCE = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 CAPABILITIES = "-all,+sys_admin,+sys_ptrace,+dac_read_search,+net_admin"

@@ -4,11 +4,9 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "e2e"))
-import support  # noqa: E402
-from support import check  # noqa: E402
+import support
+from support import check
 
 SOURCE = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 CONTAINER = os.path.join(SOURCE, "deploy", "container")

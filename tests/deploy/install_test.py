@@ -5,12 +5,10 @@ import glob
 import os
 import re
 import subprocess
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "e2e"))
-import support  # noqa: E402
-from support import check  # noqa: E402
+import support
+from support import check
 
 BUILD = support.binary("COW_BUILD")
 CAPABILITIES = "+sys_admin,+sys_ptrace,+dac_read_search,+net_admin"

@@ -1,16 +1,15 @@
 """The packages, made from the tree that is built already: what is in them, what lintian and systemd say, and that manual page,
 completion and program agree on the flags."""
 
+import concurrent.futures
 import glob
 import os
 import re
 import shutil
 import subprocess
-import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "e2e"))
-import support  # noqa: E402
-from support import check  # noqa: E402
+import support
+from support import check
 
 SOURCE = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = support.binary("COW_BUILD")
@@ -28,10 +27,12 @@ def shared_files():
     """What is installed of the source tree as it is, by its place below /usr/share."""
     files = {"bash-completion/completions/cow_exporter", "man/man1/cow_exporter.1.gz"}
     doc = ["README.md", "deploy/RECIPES.md", "deploy/INSTALL.md", "config/reference.yml", "collectors/*.md",
-           "tests/bench/REPORT.md", "tests/bench/PROFILE.md", "tests/bench/plots/*.svg", "deploy/runbooks/*.md"]
+           "tests/bench/REPORT.md", "tests/bench/PROFILE.md", "tests/bench/plots/*.svg", "deploy/runbooks/*.md", "deploy/grafana/README.md", "deploy/mixin/README.md",
+           "deploy/prometheus/CONSOLES.md"]
     for pattern in doc:
         files |= {f"doc/cow-exporter/{path}" for path in glob.glob(pattern, root_dir=SOURCE)}
-    for pattern in ("prometheus/rules/*.yml", "grafana/**/*.json", "grafana/**/*.yml"):
+    for pattern in ("prometheus/*.yml", "prometheus/rules/*.yml", "prometheus/console*/*.*", "grafana/**/*.json",
+                    "grafana/**/*.yml"):
         files |= {f"cow_exporter/{path}" for path in glob.glob(pattern, root_dir=f"{SOURCE}/deploy", recursive=True)}
     return {f"/usr/share/{path}" for path in files}
 
@@ -188,13 +189,16 @@ def check_rpm(package):
 def test(context):
     support.need("cpack", "lintian", "rpm", "rpmbuild", "shellcheck", "systemd-analyze", "man", "readelf")
     deb = pack(context, "DEB")
-    check_lintian(deb)
+    # Beside each other: most of what they take is waiting for their many small programs.
+    pool = context.enter_context(concurrent.futures.ThreadPoolExecutor())
+    verdicts = [pool.submit(check_lintian, deb), pool.submit(lambda: check_rpm(pack(context, "RPM")))]
     root = check_deb(context, deb)
     check_hardening(f"{root}/usr/bin/cow_exporter")
     check_manual(root)
     check_completion(context, root)
     check_units(root)
-    check_rpm(pack(context, "RPM"))
+    for verdict in verdicts:
+        verdict.result()
 
 
 support.main(test)

@@ -14,9 +14,8 @@ import sys
 import tempfile
 import urllib.request
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "e2e"))
-import support  # noqa: E402
-from support import check  # noqa: E402
+import support
+from support import check
 
 SANDBOX = os.path.join(os.path.dirname(os.path.realpath(__file__)), "sandbox.py")
 PAGES = 400

@@ -5,12 +5,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "e2e"))
-import support  # noqa: E402
-from support import check  # noqa: E402
+import support
+from support import check
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 BUILD = support.binary("COW_BUILD")

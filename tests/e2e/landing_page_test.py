@@ -25,15 +25,6 @@ class Outline(html.parser.HTMLParser):
         check(self.open and self.open.pop() == tag, f"</{tag}> closes something else")
 
 
-def browse(context, url, *options):
-    """The page as the browser has it, and what it logged."""
-    run = subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr",
-         f"--user-data-dir={context.path('profile')}", *options, url], capture_output=True, text=True, timeout=100,
-        check=True)
-    return run.stdout, [line for line in run.stderr.splitlines() if ":CONSOLE" in line]
-
-
 def test(context):
     support.need("chromium")
     context.start(support.Process([support.binary("COW_DEMO"), "--heap-mib=16"], stdout=subprocess.DEVNULL))
@@ -50,11 +41,11 @@ def test(context):
     for size, scheme in (("390,844", "light"), ("1280,800", "dark")):
         picture = context.path(f"{scheme}.png")
         dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
-        shown, complaints = browse(context, exporter.url("/"), f"--window-size={size}", *dark, "--dump-dom")
+        shown, complaints = support.browse(context, exporter.url("/"), f"--window-size={size}", *dark, "--dump-dom")
         check(not complaints, f"{complaints}")
         for text in ("cow_exporter", "Exposure", "Breaks/s", "cow_demo", 'href="/metrics"'):
             check(text in shown, f"no {text} on the page")
-        browse(context, exporter.url("/"), f"--window-size={size}", *dark, "--hide-scrollbars", f"--screenshot={picture}")
+        support.browse(context, exporter.url("/"), f"--window-size={size}", *dark, "--hide-scrollbars", f"--screenshot={picture}")
         with open(picture, "rb") as file:
             data = file.read()
         width, height = (int.from_bytes(data[at:at + 4], "big") for at in (16, 20))

@@ -134,6 +134,7 @@ def main(arguments):
     support.main(run)
 
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--save", metavar="FILE", help="writes the group's metrics while Redis saves")
-main(parser.parse_args())
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--save", metavar="FILE", help="writes the group's metrics while Redis saves")
+    main(parser.parse_args())

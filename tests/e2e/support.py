@@ -71,6 +71,15 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def browse(context, url, *options):
+    """The page as the browser has it, and what it logged."""
+    run = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr",
+         f"--user-data-dir={context.path('profile')}", *options, url], capture_output=True, text=True, timeout=100,
+        check=True)
+    return run.stdout, [line for line in run.stderr.splitlines() if ":CONSOLE" in line]
+
+
 class Process(subprocess.Popen):
     """A program in a session of its own, which is ended whole."""
 

@@ -1,0 +1,271 @@
+// Alerts. What each means and what to do is in deploy/runbooks.
+local duration = import 'duration.libsonnet';
+
+// For descriptions: the value of a query in which SELF stands for the alert's own labels; nothing if there is none.
+local valueOf(query, labels, format) =
+  '{{ with printf `%s`%s | query }}{{ . | first | value | %s }}{{ end }}' % [
+    std.strReplace(query, 'SELF', std.join(', ', [label + '=%q' for label in labels])),
+    std.join('', [' $labels.' + label for label in labels]),
+    format,
+  ];
+
+{
+  local c = $._config {
+    explosionSeconds: duration.seconds($._config.explosionHorizon),
+    explosionUrgentSeconds: duration.seconds($._config.explosionUrgentHorizon),
+    explosionMoreSeconds: duration.seconds($._config.explosionCriticalHorizon) - self.explosionUrgentSeconds,
+    exceedsSeconds: duration.seconds($._config.exceedsHorizon),
+    collapseSeconds: duration.seconds($._config.collapseChildAge),
+    slowSeconds: duration.seconds($._config.slowInterval),
+    forkIdleSeconds: duration.seconds($._config.forkIdleTime),
+    forkSeconds: duration.seconds($._config.forkAge),
+    // PromQL's names of the joined sides.
+    available: 'max by (%(nodeLabel)s) (node_memory_MemAvailable_bytes{%(nodeSelector)s})' % $._config,
+    cgroupLeft: 'clamp_min(cow_cgroup_memory_limit_bytes{%(cowSelector)s} - cow_cgroup_memory_usage_bytes{%(cowSelector)s}, 0)' %
+                $._config,
+    children: 'group:cow_children:present[%(forkWindow)s]' % $._config,
+    age: 'group:cow_oldest_child_age:seconds' + (
+      local matchers = (if $._config.forkGroups == '' then [] else ['group=~"%(forkGroups)s"' % $._config]) +
+                       (if $._config.forkGroupsExcept == '' then [] else ['group!~"%(forkGroupsExcept)s"' % $._config]);
+      if matchers == [] then '' else '{' + std.join(', ', matchers) + '}'
+    ),
+    // Seconds, by group: more for those that have lost a good part.
+    explosionCriticalHorizonOfGroup:
+      '%(explosionUrgentSeconds)d + %(explosionMoreSeconds)d * (group:cow_exposure_consumed:ratio%(consumedWindow)s ' % self +
+      '> bool %(explosionCriticalConsumedRatio)g)' % self,
+    splits: 'increase(cow_huge_page_splits_total{%(cowSelector)s}[%(hugePageWindow)s])' % $._config,
+  },
+  local alert(name, severity, wait, summary, description, expr) = {
+    alert: name,
+    expr: expr % c,
+    [if wait != '0s' then 'for']: wait,
+    labels: { severity: severity },
+    annotations: {
+      summary: summary,
+      description: description,
+      runbook_url: c.runbookUrl + name + '.md',
+    },
+  },
+  local ofGroup = ['instance', 'group'],
+  local fastRate = valueOf('group:cow_break_bytes:rate%s{SELF}' % c.fastWindow, ofGroup, 'humanize1024') + 'B/s',
+  local slowRate = valueOf('group:cow_break_bytes:rate%s{SELF}' % c.slowWindow, ofGroup, 'humanize1024') + 'B/s',
+  local exposure = valueOf('cow_exposure_bytes{SELF}', ofGroup, 'humanize1024') + 'B',
+
+  prometheusAlerts+:: {
+    groups+: [
+      {
+        name: 'cow_exporter.alerts',
+        [if c.interval != null then 'interval']: c.interval,
+        rules: [
+          alert(
+            'CowExplosion',
+            'warning',
+            c.explosionFor,
+            'Copy-on-write sharing is being lost fast.',
+            'Group {{ $labels.group }} on {{ $labels.instance }} breaks ' + fastRate + ' of shared memory. ' + exposure +
+            ' are still shared and will be copied in {{ $value | humanizeDuration }} at this rate.',
+            |||
+              group:cow_exposure_exhaustion:seconds < %(explosionSeconds)d
+              and
+              group:cow_break_bytes:rate%(fastWindow)s > %(explosionBytesPerSecond)d
+              and
+              group:cow_exposure_consumed:ratio%(consumedWindow)s > %(explosionConsumedRatio)g
+            |||,
+          ),
+          alert(
+            'CowExplosion',
+            'critical',
+            c.explosionCriticalFor,
+            'Copy-on-write is about to use up the memory.',
+            'Group {{ $labels.group }} on {{ $labels.instance }} breaks ' + fastRate + ' of shared memory and still shares ' +
+            exposure + '. What the host or the cgroup has left is used up in {{ $value | humanizeDuration }} at this rate.',
+            |||
+              (
+                (group:cow_break_bytes:rate%(fastWindow)s > %(breakingBytesPerSecond)d) * 0
+                + ignoring (group) group_left ()
+                instance:cow_memory_exhaustion:seconds
+                < %(explosionCriticalHorizonOfGroup)s
+                and ignoring (group)
+                sum without (group) (
+                  cow_exposure_bytes{%(cowSelector)s} and group:cow_break_bytes:rate%(fastWindow)s > %(breakingBytesPerSecond)d
+                )
+                > on (%(nodeLabel)s) group_left ()
+                %(explosionHeadroomRatio)g * %(available)s
+              )
+              or
+              (
+                group:cow_cgroup_headroom_bytes / group:cow_break_bytes:rate%(fastWindow)s
+                < %(explosionCriticalHorizonOfGroup)s
+                and
+                group:cow_break_bytes:rate%(fastWindow)s > %(breakingBytesPerSecond)d
+                and
+                cow_exposure_bytes{%(cowSelector)s} > %(explosionHeadroomRatio)g * group:cow_cgroup_headroom_bytes
+              )
+            |||,
+          ),
+          alert(
+            'CowExposureExceedsAvailable',
+            'warning',
+            c.exceedsFor,
+            'More memory may be copied on write than the host has left.',
+            'Services on {{ $labels.instance }} that are copying still share {{ $value | humanize1024 }}B, more than the host ' +
+            'has available, and break ' + valueOf('instance:cow_break_bytes:rate%s{SELF}' % c.slowWindow, ['instance'], 'humanize1024') +
+            'B/s: at this rate memory is used up within ' + c.exceedsHorizon + '. Most is shared by group ' +
+            '{{ with printf `topk(1, cow_exposure_bytes{instance=%q} and group:cow_break_bytes:rate' + c.slowWindow + ' > ' +
+            '%d)` $labels.instance | query }}{{ . | first | label `group` }}{{ end }}.' % c.breakingBytesPerSecond,
+            |||
+              sum without (group) (
+                cow_exposure_bytes{%(cowSelector)s} and group:cow_break_bytes:rate%(slowWindow)s > %(breakingBytesPerSecond)d
+              )
+              > on (%(nodeLabel)s) group_left ()
+              %(available)s
+              and
+              instance:cow_break_bytes:rate%(slowWindow)s * %(exceedsSeconds)d
+              > on (%(nodeLabel)s) group_left ()
+              %(available)s
+            |||,
+          ),
+          alert(
+            'CowExposureExceedsContainerLimit',
+            'warning',
+            c.exceedsFor,
+            'More memory may be copied on write than the cgroup may still take.',
+            'Group {{ $labels.group }} on {{ $labels.instance }} still shares {{ $value | humanize1024 }}B, more than is left ' +
+            'of the memory limit of its cgroup (' + valueOf('cow_cgroup_memory_limit_bytes{SELF}', ofGroup, 'humanize1024') +
+            'B, ' + valueOf('cow_cgroup_memory_usage_bytes{SELF}', ofGroup, 'humanize1024') + 'B used), and breaks ' + slowRate +
+            ': at this rate the limit is reached within ' + c.exceedsHorizon + '.',
+            |||
+              cow_exposure_bytes{%(cowSelector)s}
+              > %(cgroupLeft)s
+              and
+              group:cow_break_bytes:rate%(slowWindow)s > %(breakingBytesPerSecond)d
+              and
+              group:cow_break_bytes:rate%(slowWindow)s * %(exceedsSeconds)d
+              > %(cgroupLeft)s
+            |||,
+          ),
+          alert(
+            'CowHugePageSplits',
+            'info',
+            c.hugePageFor,
+            'Writes to shared memory split huge pages.',
+            'Group {{ $labels.group }} on {{ $labels.instance }} had {{ $value | printf `%.0f` }} huge pages split by writes to ' +
+            'shared memory within ' + c.hugePageWindow + ', more than ' + '%g' % (100 * c.hugePageRatio) +
+            ' % of those it has.',
+            |||
+              %(splits)s >= %(hugePageSplits)d
+              and
+              %(splits)s * %(hugePageBytes)d
+              > %(hugePageRatio)g * (
+                %(splits)s * %(hugePageBytes)d
+                + sum without (backing, mapped) (cow_huge_page_bytes{%(cowSelector)s, backing="anon", mapped="pmd"})
+              )
+            |||,
+          ),
+          alert(
+            'CowExporterDown',
+            'warning',
+            c.downFor,
+            'cow_exporter does not answer.',
+            "{{ if $labels.instance }}Prometheus can't scrape cow_exporter on {{ $labels.instance }}{{ else }}Prometheus has no " +
+            'target of cow_exporter{{ end }}; alerts on copy-on-write are blind{{ if $labels.instance }} there{{ end }}.',
+            |||
+              up{%(cowSelector)s} == 0
+              or
+              absent(up{%(cowSelector)s})
+            |||,
+          ),
+          alert(
+            'CowCollectorFailing',
+            'warning',
+            c.collectorFor,
+            'A collector of cow_exporter fails.',
+            'Collector {{ $labels.collector }} of cow_exporter on {{ $labels.instance }} fails: its metrics are missing.',
+            |||
+              cow_scrape_collector_success{%(cowSelector)s} == 0
+            |||,
+          ),
+          alert(
+            'CowCoverageLow',
+            'warning',
+            c.coverageFor,
+            'Values of cow_exporter rest on old readings.',
+            'Only {{ $value | humanizePercentage }} of the resident memory of group {{ $labels.group }} on ' +
+            '{{ $labels.instance }} was fresh over ' + c.coverageWindow + ': its exposure and breaks lag behind, or are not known.',
+            |||
+              avg_over_time(cow_scan_coverage_ratio{%(cowSelector)s}[%(coverageWindow)s]) < %(coverageRatio)g
+              and
+              cow_processes{%(cowSelector)s} > 0
+              unless
+              cow_sampled_standard_error_bytes{%(cowSelector)s} > 0
+            |||,
+          ),
+          alert(
+            'CowConfigReloadFailed',
+            'warning',
+            c.reloadFor,
+            'cow_exporter runs with an old configuration.',
+            'The configuration of cow_exporter on {{ $labels.instance }} was refused when it was reloaded last; the one before ' +
+            'it is in force.',
+            |||
+              cow_exporter_config_last_reload_successful{%(cowSelector)s} == 0
+            |||,
+          ),
+        ],
+      },
+      {
+        // These look back for hours.
+        name: 'cow_exporter.slow.alerts',
+        interval: c.slowInterval,
+        rules: [
+          alert(
+            'CowSharingCollapsed',
+            'warning',
+            c.collapseFor,
+            'Workers no longer share what they shared.',
+            'Group {{ $labels.group }} on {{ $labels.instance }} shares {{ $value | humanizePercentage }} of its anonymous ' +
+            'memory, it was ' +
+            valueOf('max_over_time(group:cow_sharing:ratio{SELF}[%s])' % c.collapseWindow, ofGroup, 'humanizePercentage') +
+            ' at most within ' + c.collapseWindow + '; its processes map ' +
+            valueOf('cow_shared_bytes{SELF}', ofGroup, 'humanize1024') + 'B shared.',
+            |||
+              group:cow_sharing:ratio
+              < %(collapseRatio)g * (max_over_time(group:cow_sharing:ratio[%(collapseWindow)s]) >= %(collapseFromRatio)g)
+              and
+              cow_shared_bytes{%(cowSelector)s}
+              < %(collapseRatio)g * max_over_time(cow_shared_bytes{%(cowSelector)s}[%(collapseWindow)s])
+              and
+              max_over_time(cow_shared_bytes{%(cowSelector)s}[%(collapseWindow)s]) - cow_shared_bytes{%(cowSelector)s}
+              >= %(collapseBytes)d
+              and
+              quantile_over_time(0.5, cow_families{%(cowSelector)s}[%(collapseWindow)s]) > 0
+              and
+              group:cow_oldest_child_age:seconds > %(collapseSeconds)d
+            |||,
+          ),
+          alert(
+            'CowForkStuck',
+            'warning',
+            c.forkFor,
+            'A forked child that should be short-lived lives on.',
+            'The oldest child of group {{ $labels.group }} on {{ $labels.instance }} is {{ $value | humanizeDuration }} old, ' +
+            'others end sooner, and ' +
+            valueOf('group:cow_break_bytes:increase%s{SELF}' % c.consumedWindow, ofGroup, 'humanize1024') +
+            'B of what it shares were copied within ' + c.consumedWindow + '; ' + exposure + ' more can be.',
+            |||
+              %(age)s > %(forkSeconds)d
+              and
+              (count_over_time(%(children)s) - sum_over_time(%(children)s)) * %(slowSeconds)d >= %(forkIdleSeconds)d
+              and
+              group:cow_break_bytes:increase%(consumedWindow)s >= %(forkBreakBytes)d
+              unless
+              %(age)s
+              < %(forkAgeFactor)d * (sum_over_time(%(children)s) * %(slowSeconds)d - %(age)s)
+              / (increase(cow_fork_break_bytes_count{%(cowSelector)s}[%(forkWindow)s]) > 0)
+            |||,
+          ),
+        ],
+      },
+    ],
+  },
+}

@@ -1,0 +1,3 @@
+(import 'overview.libsonnet') +
+(import 'group.libsonnet') +
+(import 'exporter.libsonnet')

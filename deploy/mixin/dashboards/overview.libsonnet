@@ -1,0 +1,193 @@
+// All groups of all hosts: who has how much to lose, how fast it goes, how long that can last.
+local lib = import 'lib.libsonnet';
+
+{
+  grafanaDashboards+:: {
+    'cow-overview.json':
+      local config = $._config;
+      local node = config.nodeLabel;
+
+      local exposure = lib.ofGroups('cow_exposure_bytes');
+      local footprint = lib.ofGroups('cow_footprint_bytes');
+      local broken = lib.rate(lib.ofGroups('cow_break_bytes_total'));
+      local anonymous = lib.ofGroups('cow_resident_bytes', 'backing="anon"');
+      local anonymousShared = lib.ofGroups('cow_resident_bytes', 'backing="anon",sharing="shared"');
+      local coverage = lib.ofGroups('cow_scan_coverage_ratio');
+      local age = 'time() - ' + lib.ofGroups('cow_scan_timestamp_seconds');
+      local unread = lib.ofGroups('cow_unread_processes');
+
+      local ratio(by) = '%s / %s' % [lib.sum(by, anonymousShared), lib.sum(by, anonymous)];
+      // Only of groups that break pages now: without breaks there is no end.
+      local usedUp(by) = '%s / (%s > 0)' % [lib.sum(by, exposure), lib.sum(by, broken)];
+      local memoryGone = '%s / on (%s) (%s > 0)' % [lib.memoryAvailable(config), node, lib.sum(node, broken)];
+      local byRow(expression) = lib.sum('job, instance, group', expression);
+
+      local groupLink = {
+        title: 'Show the group',
+        url: '/d/%s?${datasource:queryparam}&var-job=${__data.fields.Job:percentencode}' % lib.uids.group +
+             '&var-instance=${__data.fields.Instance:percentencode}&var-group=${__data.fields.Group:percentencode}&${__url_time_range}',
+        targetBlank: false,
+      };
+
+      lib.dashboard(
+        config,
+        lib.uids.overview,
+        'Copy-on-write / Overview',
+        'What copy-on-write saves for each group of processes, how fast that is lost, and how long it can last.',
+        'several',
+        links=[lib.link('Group', lib.uids.group), lib.link('Exporter', lib.uids.exporter)],
+        annotations=[lib.alerts(lib.of)],
+        rows=[
+          lib.row('Now', 4, [
+            lib.wide(4, lib.stat(
+              'Exposure',
+              'What sharing saves now: memory that the groups would grow by if every page they share were written.',
+              'bytes',
+              [lib.now(lib.total(exposure), 'exposure')]
+            )),
+            lib.wide(4, lib.stat(
+              'Footprint',
+              'Anonymous memory of the groups, each physical page counted once.',
+              'bytes',
+              [lib.now(lib.total(footprint), 'footprint')]
+            )),
+            lib.wide(4, lib.stat(
+              'Broken per second',
+              'Memory that was shared and was copied because somebody wrote to it.',
+              'binBps',
+              [lib.now(lib.total(broken), 'broken')]
+            )),
+            lib.wide(4, lib.stat(
+              'Shared part',
+              'Of the anonymous memory that the processes map, the part that another process maps too.',
+              'percentunit',
+              [lib.now('%s / %s' % [lib.total(anonymousShared), lib.total(anonymous)], 'shared')]
+            )),
+            lib.wide(4, lib.stat(
+              'First exposure used up in',
+              'The shortest time until a group has broken all it shares, at its pace over the last minutes. New forks put it ' +
+              'off. ' +
+              'Empty while nothing is broken.',
+              's',
+              [lib.now('min(%s)' % usedUp('job, instance, group'), 'used up')]
+            ) + lib.thresholds('red', [[300, 'orange'], [3600, 'green']]) + lib.noValue('no breaks')),
+            lib.wide(4, lib.stat(
+              'First memory exhausted in',
+              'The shortest time until a host has no memory available left, if breaks alone took it at their present pace. ' +
+              "Needs node_exporter's MemAvailable under the same label %s." % node,
+              's',
+              [lib.now('min(%s)' % memoryGone, 'exhausted')]
+            ) + lib.thresholds('red', [[600, 'orange'], [7200, 'green']]) + lib.noValue('no breaks')),
+          ]),
+          lib.row('Groups', 10, [
+            lib.wide(24, lib.table(
+              'Groups by exposure',
+              'One line for each group and host. The name leads to the dashboard of the group. "Used up in" is exposure by the ' +
+              'pace of ' +
+              'breaks; it is empty where nothing is broken.',
+              [['group', 'Group'], ['instance', 'Instance'], ['job', 'Job']],
+              [
+                { title: 'Processes', unit: 'none', expr: byRow(lib.ofGroups('cow_processes')) },
+                { title: 'Exposure', unit: 'bytes', expr: byRow(exposure), properties: [
+                  { id: 'custom.cellOptions', value: { type: 'gauge', mode: 'basic', valueDisplayMode: 'text' } },
+                  { id: 'color', value: { mode: 'continuous-BlYlRd' } },
+                  { id: 'min', value: 0 },
+                  { id: 'custom.width', value: 260 },
+                ] },
+                { title: 'Footprint', unit: 'bytes', expr: byRow(footprint) },
+                { title: 'Broken per second', unit: 'binBps', expr: byRow(broken) },
+                { title: 'Shared part', unit: 'percentunit', expr: ratio('job, instance, group') },
+                { title: 'Used up in', unit: 's', expr: usedUp('job, instance, group'), properties: [
+                  { id: 'thresholds', value: lib.steps('red', [[300, 'orange'], [3600, 'text']]) },
+                  { id: 'custom.cellOptions', value: { type: 'color-text' } },
+                ] },
+                { title: 'Coverage', unit: 'percentunit', expr: 'min by (job, instance, group) (%s)' % coverage, properties: [
+                  { id: 'thresholds', value: lib.steps('red', [[0.5, 'orange'], [0.9, 'text']]) },
+                  { id: 'custom.cellOptions', value: { type: 'color-text' } },
+                ] },
+                { title: 'Age', unit: 's', expr: 'max by (job, instance, group) (%s)' % age },
+              ],
+              'Exposure'
+            ) + { fieldConfig+: { overrides+: [{
+              matcher: { id: 'byName', options: 'Group' },
+              properties: [{ id: 'links', value: [groupLink] }, { id: 'custom.width', value: 220 }],
+            }] } }),
+          ]),
+          lib.row('Sharing', 9, [
+            lib.wide(12, lib.timeseries(
+              'Exposure',
+              'What sharing saves, group by group. It falls when pages are broken or processes end, and rises when they fork.',
+              'bytes',
+              [lib.range(lib.sum('group', exposure), '{{group}}')],
+              'table'
+            ) + lib.stacked),
+            lib.wide(12, lib.timeseries(
+              'Footprint',
+              'Anonymous memory of each group, each physical page counted once.',
+              'bytes',
+              [lib.range(lib.sum('group', footprint), '{{group}}')],
+              'table'
+            ) + lib.stacked),
+            lib.wide(12, lib.timeseries(
+              'Broken per second',
+              'Memory that was shared and was copied because somebody wrote to it.',
+              'binBps',
+              [lib.range(lib.sum('group', broken), '{{group}}')],
+              'table'
+            )),
+            lib.wide(12, lib.timeseries(
+              'Shared part of the anonymous memory',
+              'Of what the processes of a group map, the part that another process maps too. A fall without a deploy is a ' +
+              'collapse of sharing.',
+              'percentunit',
+              [lib.range(ratio('group'), '{{group}}')],
+              'table'
+            ) + lib.shares),
+          ]),
+          lib.row('Forecast', 9, [
+            lib.wide(8, lib.timeseries(
+              'Exposure is used up in',
+              'Exposure by the pace of breaks. A group that breaks nothing has no line. What falls steadily will arrive.',
+              's',
+              [lib.range(usedUp('group'), '{{group}}')]
+            ) + lib.logarithmic),
+            lib.wide(8, lib.timeseries(
+              'Memory is exhausted in',
+              "Memory available on the host by the pace of all its breaks. Needs node_exporter's MemAvailable under the same " +
+              'label %s.' % node,
+              's',
+              [lib.range(memoryGone, '{{%s}}' % node)]
+            ) + lib.logarithmic),
+            lib.wide(8, lib.bargauge(
+              'Largest exposures',
+              'The ten groups with most to lose, over all hosts.',
+              'bytes',
+              [lib.now('topk(10, %s)' % lib.sum('group', exposure), '{{group}}')]
+            )),
+          ]),
+          lib.row('How well it is known', 8, [
+            lib.wide(8, lib.timeseries(
+              'Coverage',
+              'Share of the resident pages that the values rest on: read, or found unchanged, within the last interval. The ' +
+              'worst host counts.',
+              'percentunit',
+              [lib.range('min by (group) (%s)' % coverage, '{{group}}')]
+            ) + lib.shares),
+            lib.wide(8, lib.timeseries(
+              'Age of the oldest part',
+              'How long ago the oldest reading was made that the values of a group rest on.',
+              's',
+              [lib.range('max by (group) (%s)' % age, '{{group}}')]
+            )),
+            lib.wide(8, lib.timeseries(
+              'Processes not read',
+              'Processes that are not in the sums, by reason: no permission, gone while they were read, over budget, or not ' +
+              'understood.',
+              'none',
+              [lib.range(lib.sum('reason', unread), '{{reason}}')]
+            ) + lib.stacked + lib.steplike),
+          ]),
+        ]
+      ),
+  },
+}

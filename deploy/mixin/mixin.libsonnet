@@ -1,0 +1,5 @@
+// The usual interface of a mixin: prometheusRules, prometheusAlerts, grafanaDashboards; knobs in _config.
+(import 'config.libsonnet') +
+(import 'rules.libsonnet') +
+(import 'alerts.libsonnet') +
+(import 'dashboards/dashboards.libsonnet')

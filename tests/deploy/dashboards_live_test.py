@@ -1,0 +1,89 @@
+"""Every query of the dashboards, asked of a real Prometheus that scrapes real exporters: none is refused, none is empty."""
+
+import json
+import math
+import re
+import time
+
+import monitored
+import support
+from support import check
+
+CHOSEN = {"$job": "cow_exporter", "$instance": f"{monitored.HOST}|{monitored.SAMPLED_HOST}", "$group": monitored.GROUP}
+# What "All" is, as far as the dashboard has it.
+ALL = {"$job": ".+", "$instance": ".+", 'group=~"$group"': 'group=~".+"', "$group": monitored.GROUP}
+
+
+def filled(text, variables):
+    for variable, value in {"$__rate_interval": "15s", **variables}.items():
+        text = text.replace(variable, value)
+    check("$" not in text, f"a variable without a value: {text}")
+    return text
+
+
+def queries(dashboard):
+    """(where, expression, whether it is of a moment) of all panels and annotations."""
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", []):
+            yield f"{dashboard['title']}, {panel['title']}, {target['refId']}", target["expr"], target["instant"]
+    for annotation in dashboard["annotations"]["list"]:
+        yield f"{dashboard['title']}, annotation {annotation['name']}", annotation["target"]["expr"], False
+
+
+def numbers(prometheus, expression, instant):
+    """All values, without NaN, that the query gives: now, or over the last 15 seconds."""
+    if instant:
+        result = prometheus.api("query", query=expression)["result"]
+        values = [series["value"][1] for series in result]
+    else:
+        now = time.time()
+        result = prometheus.api("query_range", query=expression, start=now - 15, end=now, step=1)["result"]
+        values = [value for series in result for _, value in series["values"]]
+    return [value for value in map(float, values) if not math.isnan(value)]
+
+
+def may_be_empty(host, where, expression):
+    """Of what is always there to be seen, but for a host that does not let us."""
+    if not host.cgroup and "cow_cgroup_memory_" in expression:
+        print(f"empty, for no memory cgroup could be made: {where}")
+        return True
+    if not host.accounted and "cow_kernel_copies_total" in expression:
+        print(f"empty, for the kernel does not account delays: {where}")
+        return True
+    return False
+
+
+def test_variables(prometheus, dashboard):
+    found = {}
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] != "query":
+            continue
+        matched = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+        check(matched, f"{variable['name']}: {variable['query']} is not understood")
+        series, label = matched.groups()
+        found[variable["name"]] = prometheus.api(f"label/{label}/values", **{"match[]": filled(series, CHOSEN)})
+    check(found["job"] == ["cow_exporter"], f"job: {found['job']}")
+    check(found["instance"] == [monitored.HOST, monitored.SAMPLED_HOST], f"instance: {found['instance']}")
+    check(monitored.GROUP in found["group"], f"group: {found['group']}")
+
+
+def test(context):
+    host = monitored.Host(context, sampled=True, alert=monitored.ALERT)
+    prometheus = host.prometheus
+    host.wait_for_events()
+    asked, empty = 0, []
+    for path in sorted((monitored.DEPLOY / "grafana").glob("*.json")):
+        dashboard = json.loads(path.read_text(encoding="utf-8"))
+        test_variables(prometheus, dashboard)
+        for where, expression, instant in queries(dashboard):
+            for variables in (CHOSEN, ALL):
+                asked += 1
+                query = filled(expression, variables)
+                if not numbers(prometheus, query, instant) and not may_be_empty(host, where, expression):
+                    empty.append(f"{where}: {query}")
+    check(asked > 0, "no dashboard was found")
+    check(not empty, "no values:\n" + "\n".join(empty))
+    print(f"{asked} queries, all answered")
+
+
+support.main(test)

@@ -1,0 +1,173 @@
+"""A small monitored host for the tests of dashboards and consoles: the demo under a memory limit, exporters with everything on
+and with sampling, node_exporter, and a Prometheus that scrapes them every second under the labels of the shipped configuration."""
+
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+
+import support
+from support import check, wait_for
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+PICTURES = DEPLOY / "prometheus/pictures"
+PICTURE_BYTES = 100 << 10
+GROUP = "cow_demo"
+HOST = "demo-host"
+SAMPLED_HOST = "sampled-host"
+DELAY_ACCOUNTING = "/proc/sys/kernel/task_delayacct"
+LIMIT_BYTES = 512 << 20
+
+EVERYTHING = """\
+scan: {interval: 1s, max_cpu: 0.5}
+collectors: {ksm: true, smaps: true, delayacct: true, process: {top: 5}}
+"""
+# Stands for the shipped alerts, which do not fire on the demo: dashboards mark those that do.
+ALERT = """\
+groups:
+  - name: demo
+    interval: 1s
+    rules:
+      - {alert: CowDemo, expr: cow_exposure_bytes > 0}
+"""
+SAMPLED = "scan: {interval: 1s, max_cpu: 0.5, sample_above: 8MiB}\n"
+# What else runs on the host is left out, however much that is.
+GROUPS = """\
+groups:
+  - {name: cow_demo, comm: [cow_demo]}
+  - {name: prometheus, comm: [prometheus]}
+default_group: drop
+"""
+DEMO = ("--heap-mib=16", "--child-pages-per-second=400")
+
+
+class Prometheus(support.Process):
+    """Debian's, on an ephemeral port; `targets` are (job, instance, address)."""
+
+    def __init__(self, context, targets, *flags, alert=None):
+        jobs = {}
+        for job, instance, address in targets:
+            jobs.setdefault(job, []).append({"targets": [address], "labels": {"instance": instance}})
+        configuration = {
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "scrape_configs": [{"job_name": job, "static_configs": configs} for job, configs in jobs.items()]}
+        if alert:
+            pathlib.Path(context.path("alert.yml")).write_text(alert, encoding="utf-8")
+            configuration["rule_files"] = ["alert.yml"]
+        # JSON is YAML.
+        pathlib.Path(context.path("prometheus.yml")).write_text(json.dumps(configuration), encoding="utf-8")
+        self.port = support.free_port()
+        log = context.enter_context(open(context.path("prometheus.log"), "w", encoding="utf-8"))
+        super().__init__(["prometheus", f"--config.file={context.path('prometheus.yml')}",
+                          f"--storage.tsdb.path={context.path('data')}", f"--web.listen-address=127.0.0.1:{self.port}",
+                          *flags], stdout=log, stderr=log)
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def api(self, path, **parameters):
+        """What /api/v1/PATH gives; a refused query is a failure that says why."""
+        url = self.url(f"/api/v1/{path}?" + urllib.parse.urlencode(parameters, doseq=True))
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                return json.load(response)["data"]
+        except urllib.error.HTTPError as error:
+            if error.code == 503:  # it is not ready yet
+                raise
+            raise support.Failure(f"{parameters}: {error.read().decode()}") from error
+
+    def value(self, expression):
+        """Of the one series there is, or None; also while Prometheus is not there yet."""
+        try:
+            result = self.api("query", query=expression)["result"]
+        except OSError:
+            return None
+        check(len(result) <= 1, f"{expression}: {len(result)} series")
+        return float(result[0]["value"][1]) if result else None
+
+
+def limited_cgroup(context):
+    """A new memory cgroup of LIMIT_BYTES, or None where none can be made."""
+    with open("/proc/self/cgroup", encoding="utf-8") as file:
+        memberships = [line.rstrip("\n").split(":", 2) for line in file]
+    name = f"cow_test_{uuid.uuid4().hex[:8]}"
+    version1 = [path for _, controllers, path in memberships if "memory" in controllers.split(",")]
+    if version1:
+        directory, limit = f"/sys/fs/cgroup/memory{version1[0]}/{name}", "memory.limit_in_bytes"
+    else:
+        directory, limit = f"/sys/fs/cgroup/{name}", "memory.max"
+    try:
+        os.mkdir(directory)
+    except OSError:
+        return None
+
+    def remove():
+        with contextlib.suppress(OSError):
+            wait_for(lambda: not pathlib.Path(directory, "cgroup.procs").read_text(encoding="utf-8"), 10, "an empty cgroup")
+            os.rmdir(directory)
+
+    context.callback(remove)
+    try:
+        pathlib.Path(directory, limit).write_text(str(LIMIT_BYTES), encoding="utf-8")
+    except OSError:
+        return None
+    return directory
+
+
+def account_delays(context):
+    """Lets the kernel count copies of processes started from now on; False where it can't."""
+    try:
+        before = pathlib.Path(DELAY_ACCOUNTING).read_text(encoding="utf-8")
+        pathlib.Path(DELAY_ACCOUNTING).write_text("1", encoding="utf-8")
+    except OSError:
+        return False
+    context.callback(lambda: pathlib.Path(DELAY_ACCOUNTING).write_text(before, encoding="utf-8"))
+    return True
+
+
+class Host:
+    """Starts it all; `cgroup` and `accounted` say whether there is a memory limit and the kernel's count of copies."""
+
+    def __init__(self, context, *prometheus_flags, sampled=False, demo=DEMO, groups=GROUPS, alert=None):
+        """`groups` is added to the exporters' configuration, `alert` are rules for Prometheus."""
+        support.need("prometheus")
+        support.need_frames()
+        self.context = context
+        self.cgroup = limited_cgroup(context)
+        self.accounted = account_delays(context)
+        enter = f"echo $$ >{self.cgroup}/cgroup.procs && " if self.cgroup else ""
+        context.start(support.Process(["sh", "-c", f'{enter}exec "$@"', "sh", support.binary("COW_DEMO"), *demo],
+                                      stdout=subprocess.DEVNULL))
+        self.exporter = self._exporter("everything", EVERYTHING + groups)
+        targets = [("cow_exporter", HOST, self.exporter.address)]
+        if sampled:
+            targets.append(("cow_exporter", SAMPLED_HOST, self._exporter("sampled", SAMPLED + groups).address))
+        targets.append(("node_exporter", HOST, self._node_exporter()))
+        self.prometheus = context.start(Prometheus(context, targets, *prometheus_flags, alert=alert))
+
+    def _exporter(self, name, configuration):
+        path = self.context.path(f"{name}.yml")
+        pathlib.Path(path).write_text(configuration, encoding="utf-8")
+        return self.context.start(support.Exporter(f"--config.file={path}"))
+
+    def _node_exporter(self):
+        support.need("prometheus-node-exporter")
+        address = f"127.0.0.1:{support.free_port()}"
+        self.context.start(support.Process(
+            ["prometheus-node-exporter", f"--web.listen-address={address}", "--collector.disable-defaults", "--collector.meminfo"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        return address
+
+    def wait_for_events(self):
+        """Until breaks of both sides, an ended child and a fork are in the last 15 seconds."""
+        for expression in (f'min(increase(cow_breaks_total{{instance="{HOST}",group="{GROUP}",side!="unknown"}}[15s])) > 0',
+                           f'increase(cow_fork_break_bytes_count{{instance="{HOST}",group="{GROUP}"}}[15s]) > 0',
+                           f'increase(cow_forks_total{{instance="{HOST}",group="{GROUP}"}}[15s]) > 0',
+                           f'cow_scan_passes_total{{instance="{HOST}",kind="incremental"}} > 2'):
+            wait_for(lambda e=expression: self.prometheus.value(e) is not None, 40, expression, pause=0.2)
