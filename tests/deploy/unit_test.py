@@ -86,6 +86,16 @@ def told(notifications, word):
             return
 
 
+def fork_events_of_root(context):
+    """Whether this kernel and these namespaces tell of forks, where nothing is taken away."""
+    exporter = context.start(support.Exporter("--scan.interval=500ms"))
+    found = support.wait_for(lambda: [value for (name, labels), value in exporter.scrape().values.items()
+                                      if name == "cow_exporter_capability" and ("feature", "fork_events") in labels],
+                             60, "fork events or none, as root")
+    exporter.end()
+    return found[0]
+
+
 def check_life(context, directory):
     notifications = context.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
     notifications.bind(f"{directory}/notify")
@@ -97,6 +107,7 @@ def check_life(context, directory):
     pair.do(f"write 0 a 0 {PAGES}")
     child = pair.do("fork 0").split()[0]
 
+    fork_events = fork_events_of_root(context)
     collectors = [f"--collector.{name}" for name in ("delayacct", "ksm", "process", "smaps")]
     exporter = context.start(support.Exporter(
         "--scan.interval=500ms", "--scan.max-cpu=0", f"--config.file={directory}/config.yml", f"--web.config.file={directory}/web.yml",
@@ -123,6 +134,8 @@ def check_life(context, directory):
     with open("/proc/sys/kernel/task_delayacct", encoding="utf-8") as file:
         accounting = int(file.read())
     print(f"delayacct: {samples.value('cow_exporter_capability', feature='delayacct'):.0f}, kernel.task_delayacct {accounting}")
+    check(samples.value("cow_exporter_capability", feature="fork_events") == fork_events, "fork events differ from those of root")
+    print(f"fork events: {fork_events:.0f}")
     check(samples.value("cow_smaps_bytes", group="pair", field="pss") > 0, "no smaps")
     compressed = client.get(Accept="application/openmetrics-text;version=1.0.0", **{"Accept-Encoding": "gzip"})
     check(compressed[:2] == b"\x1f\x8b", "gzip")
