@@ -28,11 +28,13 @@
 namespace cow::collectors {
 
 // Where a collector adds. The engine zeroes `gauges` before each call: they are what this window or family holds now.
-// `counters` are the group's own and only grow; they stay valid until OnPassEnd has returned.
+// `counters` are the group's own and only grow; they stay valid until OnPassEnd has returned, or SetOptions is called.
+// In the first pass that a collector is shown a family in, after the collector was switched on or the family was taken
+// in again, they are nobody's: what there is was there before, and is not counted.
 struct Tally {
   std::span<int64_t> gauges;
   std::span<uint64_t> counters;
-  std::string_view group = {};  // whose they are
+  std::string_view group = {};  // whose they are; empty: of a family that is left out of what is exported
 };
 
 // The sums of one group, for publishing.
@@ -83,7 +85,7 @@ class Collector {
   virtual size_t gauges() const { return 0; }
   virtual size_t counters() const { return 0; }
 
-  // New options, between two passes.
+  // Other options, or other collectors beside it: between two passes, also after one that was abandoned.
   virtual void SetOptions(const CollectorOptions& /*options*/) {}
 
   // What it is to be shown besides the windows. Asked when it is made and after each SetOptions.
@@ -125,8 +127,9 @@ struct CollectorContext {
   procfs::Root root;
   procfs::PageGeometry geometry;
   CollectorOptions options;
-  // It is made while the exporter runs: what there is at its first pass was there before, and is not counted.
-  bool later = false;
+  // For what it counts in no group; empty at first. The engine keeps it: a collector that is switched off and on again
+  // is made anew, and goes on where this was.
+  std::shared_ptr<std::vector<uint64_t>> totals;
 };
 
 // One line of the registry.

@@ -32,7 +32,7 @@ constexpr std::array<double, kBuckets> kBounds = Bounds();
 
 class Cow : public Collector {
  public:
-  Cow(procfs::PageGeometry geometry, bool later) : Collector(geometry), all_are_baseline_(later) {}
+  using Collector::Collector;
 
   size_t gauges() const override { return 1; }
   size_t counters() const override { return kCounters; }
@@ -45,13 +45,13 @@ class Cow : public Collector {
 
   void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
     AddVerdicts(*view.family, *view.judgement, tally);
-    uint64_t& forks = forks_.try_emplace(view.family->id, all_are_baseline_ ? view.family->forks : 0).first->second;
+    uint64_t& forks = forks_[view.family->id];
     tally.counters[kForks] += view.family->forks - forks;
     forks = view.family->forks;
   }
 
   void OnEnd(const memory::Family& /*family*/, const memory::Member& member, const Tally& tally) override {
-    if (!member.forked) return;
+    if (!member.forked || member.missed) return;
     const double bytes = Bytes(member.life_break_pages);
     size_t bucket = 0;
     while (bucket < kBuckets && bytes > kBounds[bucket]) ++bucket;
@@ -60,7 +60,6 @@ class Cow : public Collector {
   }
 
   void OnFamilyGone(uint64_t family_id) override { forks_.erase(family_id); }
-  void OnPassEnd() override { all_are_baseline_ = false; }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
     writer.Begin(
@@ -154,13 +153,10 @@ class Cow : public Collector {
   }
 
   std::map<uint64_t, uint64_t> forks_;  // counted so far, by family
-  bool all_are_baseline_;
 };
 
 }  // namespace
 
-std::unique_ptr<Collector> MakeCow(const CollectorContext& context) {
-  return std::make_unique<Cow>(context.geometry, context.later);
-}
+std::unique_ptr<Collector> MakeCow(const CollectorContext& context) { return std::make_unique<Cow>(context.geometry); }
 
 }  // namespace cow::collectors

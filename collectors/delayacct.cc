@@ -31,8 +31,11 @@ using prometheus::MetricType;
 
 class Delayacct : public Collector {
  public:
-  Delayacct(procfs::PageGeometry geometry, std::unique_ptr<netlink::Taskstats> source)
-      : Collector(geometry), source_(std::move(source)) {
+  Delayacct(procfs::PageGeometry geometry, std::unique_ptr<netlink::Taskstats> source,
+            std::shared_ptr<std::vector<uint64_t>> totals)
+      : Collector(geometry), source_(std::move(source)), totals_(std::move(totals)) {
+    if (totals_ == nullptr) totals_ = std::make_shared<std::vector<uint64_t>>();
+    totals_->resize(kTotals, 0);
     accounting_ = source_ != nullptr && source_->AccountingIsOn();
     if (accounting_) accounting_since_ = -1;
   }
@@ -40,10 +43,12 @@ class Delayacct : public Collector {
   size_t gauges() const override { return 1; }
   size_t counters() const override { return kCounters; }
   std::optional<bool> capability() const override { return accounting_; }
+  // The counters of a pass that was abandoned may be others now.
+  void SetOptions(const CollectorOptions& /*options*/) override { counters_.clear(); }
 
   // The kernel keeps reports for as long as there is room: they are taken while the pass goes on.
   void OnFamily(const memory::FamilyView& /*view*/, const Tally& /*tally*/) override {
-    if (source_ != nullptr) source_->TakeEnds(ends_);
+    if (source_ != nullptr) TakeEnds();
   }
 
   void OnPass(const memory::PassView& view, const Tally& tally) override {
@@ -55,7 +60,7 @@ class Delayacct : public Collector {
 
   void OnPassEnd() override {
     if (source_ == nullptr) return;
-    source_->TakeEnds(ends_);
+    TakeEnds();
     // What ended before the first look was completed is older than what is counted.
     if (pass_ != 0) Judge();
     ends_.clear();
@@ -85,7 +90,7 @@ class Delayacct : public Collector {
     writer.Begin("cow_delayacct_lost_records_total",
                  "Records of ended threads that the kernel dropped, because they came faster than they were read.",
                  MetricType::Counter);
-    writer.Add({}, static_cast<double>(source_->lost()));
+    writer.Add({}, static_cast<double>(totals_->at(kLost)));
     if (!accounting_) return;
     writer.Begin(
         "cow_kernel_copies_total",
@@ -105,12 +110,14 @@ class Delayacct : public Collector {
                  "Copies by processes that were never seen and are in no group: they had run another program, or it is "
                  "not known who forked them.",
                  MetricType::Counter);
-    writer.Add({{"reason", "exec"}}, static_cast<double>(uncredited_exec_));
-    writer.Add({{"reason", "parent"}}, static_cast<double>(uncredited_parent_));
+    writer.Add({{"reason", "exec"}}, static_cast<double>(totals_->at(kUncreditedExec)));
+    writer.Add({{"reason", "parent"}}, static_cast<double>(totals_->at(kUncreditedParent)));
   }
 
  private:
+  // kAccounted: not 0 once a process was in the group that is known to be.
   enum Cell : size_t { kCopies, kUnseenForks, kAccounted, kCounters };
+  enum Total : size_t { kLost, kUncreditedExec, kUncreditedParent, kTotals };
   using Identity = std::pair<pid_t, uint64_t>;  // pid, start time
 
   // How a process that was never seen came to run its program; its first thread's record tells.
@@ -124,7 +131,7 @@ class Delayacct : public Collector {
     uint64_t family = 0;
     int64_t first_pass = 0;
     int64_t pass = 0;                // the last
-    bool baseline = false;           // older than the exporter
+    bool baseline = false;           // older than the first look
     bool accounted = false;          // known to be
     bool ended = false;              // its record came
     std::optional<uint64_t> copied;  // what is counted already, or was there before the first look
@@ -155,12 +162,17 @@ class Delayacct : public Collector {
     uint64_t family = 0;
   };
 
+  void TakeEnds() {
+    source_->TakeEnds(ends_);
+    totals_->at(kLost) += source_->lost() - std::exchange(lost_, source_->lost());
+  }
+
   void Ask(const memory::Process& process, uint64_t family, const Tally& tally) {
     const auto [item, is_new] = seen_.try_emplace(Identity(process.pid, process.start_ticks));
     Seen& seen = item->second;
     if (is_new) {
       seen.first_pass = pass_;
-      seen.baseline = process.baseline;
+      seen.baseline = process.baseline || pass_ == 0;
       if (!seen.baseline) seen.copied = 0;
       if (const auto task = source_->FirstThread(process.pid)) seen.begin_seconds = task->begin_seconds;
     }
@@ -173,11 +185,12 @@ class Delayacct : public Collector {
     }
     // One that first shows up two passes after accounting was found on has started after that.
     const bool younger = !seen.baseline && accounting_since_ && seen.first_pass >= *accounting_since_ + 2;
-    if (!seen.accounted && (younger || copied.value_or(0) > 0)) {
-      seen.accounted = true;
-      ++tally.counters[kAccounted];
+    seen.accounted = seen.accounted || younger || copied.value_or(0) > 0;
+    if (seen.accounted) {
+      tally.counters[kAccounted] = 1;
+    } else {
+      ++tally.gauges[0];
     }
-    if (!seen.accounted) ++tally.gauges[0];
   }
 
   // The sum over threads can shrink: one that is ending counts twice for a moment.
@@ -290,16 +303,18 @@ class Delayacct : public Collector {
     if (counters != counters_.end()) {
       counters->second[kCopies] += child.copied;
       ++counters->second[kUnseenForks];
-      if (child.copied != 0) ++counters->second[kAccounted];
+      if (child.copied != 0) counters->second[kAccounted] = 1;
     } else if (verdict.fate == Fate::kHold) {
       child.held = true;
       held_.push_back(child);
     } else {
-      (verdict.fate == Fate::kExec ? uncredited_exec_ : uncredited_parent_) += child.copied;
+      totals_->at(verdict.fate == Fate::kExec ? kUncreditedExec : kUncreditedParent) += child.copied;
     }
   }
 
   std::unique_ptr<netlink::Taskstats> source_;
+  std::shared_ptr<std::vector<uint64_t>> totals_;
+  uint64_t lost_ = 0;                        // by `source_`, as of the last time that it was asked
   bool accounting_ = false;                  // at the end of the last pass
   std::optional<int64_t> accounting_since_;  // the pass at whose end it was found on; -1: before the first
   int64_t pass_ = 0;
@@ -308,14 +323,12 @@ class Delayacct : public Collector {
   std::map<uint64_t, std::span<uint64_t>> counters_;  // of the groups, by family, in the pass under way
   std::vector<TaskEnd> ends_;                         // taken in the pass under way
   std::vector<Unseen> held_;                          // until the next pass
-  uint64_t uncredited_exec_ = 0;
-  uint64_t uncredited_parent_ = 0;
 };
 
 }  // namespace
 
 std::unique_ptr<Collector> MakeDelayacct(const CollectorContext& context, std::unique_ptr<netlink::Taskstats> source) {
-  return std::make_unique<Delayacct>(context.geometry, std::move(source));
+  return std::make_unique<Delayacct>(context.geometry, std::move(source), context.totals);
 }
 
 std::unique_ptr<Collector> MakeDelayacct(const CollectorContext& context) {

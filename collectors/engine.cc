@@ -24,6 +24,7 @@
 #include "collectors/groups.h"
 #include "collectors/label.h"
 #include "collectors/memory/families.h"
+#include "collectors/memory/half_to_all.h"
 #include "collectors/memory/process_table.h"
 #include "collectors/memory/scanner.h"
 #include "collectors/mode_notices.h"
@@ -31,6 +32,7 @@
 #include "collectors/procfs/cmdline.h"
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/process_list.h"
+#include "collectors/procfs/status.h"
 #include "collectors/procfs/system.h"
 #include "collectors/sample_estimate.h"
 #include "collectors/scan_order.h"
@@ -111,14 +113,19 @@ uint64_t RandomSeed() {
 
 // What the engine keeps of a family.
 struct FamilyState {
-  std::string group_name;           // the one asked for; where there was no room for it, `group` is the overflow's
+  std::string name;                 // by the rules
+  std::string group_name;           // cut to a label; where there was no room for it, `group` is the overflow's
+  bool labelled = false;            // `name`, and what describes the root: made labels of the length in force
   bool judged = false;              // by the rules in force
   bool left_out = false;            // by the rules: neither scanned nor exported
+  bool baseline = false;            // it was left out, and no pass was completed since: nothing is counted yet
   Group* group = nullptr;           // of the pass under way
   std::string_view exported_as;     // its name
   std::pair<pid_t, uint64_t> root;  // pid and start time of the root that named the group
   uint64_t described = 0;           // since_pass of the root when it was described
   std::string root_comm;
+  uint32_t root_uid = 0;
+  SteadyClock::time_point user_due;                   // when it is asked for though nothing of the root changed
   std::unordered_map<uint64_t, WindowCells> windows;  // of families that are walked window by window
   std::vector<int64_t> window_sum;                    // over `windows`
   std::vector<int64_t> family_cells;                  // of the last completed pass that read it
@@ -181,6 +188,7 @@ class Engine::Impl {
     memory::PassOptions pass_options{options_.full_every, show_all_, options_.sample_above_bytes, sample_seed_};
     for (Slot& slot : slots_) {
       if (slot.failed) pass_options.show_all = true;  // it has sums missing
+      if (!slot.awaits_pass && slot.collector->needs().member_sums) pass_options.count_breaks = true;
       slot.spent = {};
       slot.failed = false;
     }
@@ -272,8 +280,12 @@ class Engine::Impl {
     const auto begin = SteadyClock::now();
     try {
       call();
-    } catch (...) {  // one that fails costs its own metrics only
+    } catch (const std::exception& error) {  // one that fails costs its own metrics only
       slot.failed = true;
+      notices_.NoteFailure(slot.name, error.what());
+    } catch (...) {
+      slot.failed = true;
+      notices_.NoteFailure(slot.name, "unknown");
     }
     slot.spent += SteadyClock::now() - begin;
   }
@@ -283,19 +295,21 @@ class Engine::Impl {
   void ShowEach(const FamilyState& state, Call&& call) {
     std::fill(scratch_.begin(), scratch_.end(), 0);
     for (Slot& slot : slots_) {
+      Group& group = slot.awaits_pass || state.baseline ? left_out_ : *state.group;
       const Tally tally{std::span(scratch_).subspan(slot.first_gauge, slot.collector->gauges()),
-                        std::span(state.group->counters).subspan(slot.first_counter, slot.collector->counters()),
+                        std::span(group.counters).subspan(slot.first_counter, slot.collector->counters()),
                         state.exported_as};
       Guard(slot, [&] { call(*slot.collector, tally); });
     }
   }
 
   // What the options ask for; a collector that is there already is taken over, with what it remembers.
-  std::vector<Slot> MakeSlots(const EngineOptions& options) const;
-  std::shared_ptr<Collector> FindOrMake(const Registration& entry, bool stand_in, const EngineOptions& options) const;
+  std::vector<Slot> MakeSlots(const EngineOptions& options);
+  std::shared_ptr<Collector> FindOrMake(const Registration& entry, bool stand_in, const EngineOptions& options);
   // Lays the slots out, and with them the cells that there are.
   void Install(std::vector<Slot> slots);
-  void Assign(const Family& family, SteadyClock::time_point now);
+  void Assign(Family& family, SteadyClock::time_point now);
+  void ReadUser(const Family& family, FamilyState& state, SteadyClock::time_point now);
   void Judge(const memory::Process& root, FamilyState& state);
   void Leave(Family& family, FamilyState& state);
   void DescribeRoot(const memory::Process& root, FamilyState& state) const;
@@ -340,6 +354,8 @@ class Engine::Impl {
   Group left_out_;  // where collectors count what is nobody's
   ModeNotices notices_;
   std::span<const Registration> registry_;
+  // Of collectors that there are or were.
+  std::map<std::string_view, std::shared_ptr<std::vector<uint64_t>>> totals_;
   std::vector<Slot> slots_;
   std::map<std::pair<std::string_view, bool>, size_t> first_counters_;  // of slots that there are or were
   bool show_all_ = false;                                               // some collector has to be shown everything
@@ -362,15 +378,17 @@ class Engine::Impl {
 };
 
 std::shared_ptr<Collector> Engine::Impl::FindOrMake(const Registration& entry, bool stand_in,
-                                                    const EngineOptions& options) const {
+                                                    const EngineOptions& options) {
   for (const Slot& slot : slots_) {
     if (slot.name == entry.name && slot.stand_in == stand_in) return slot.collector;
   }
-  const CollectorContext context{root_, geometry_, options.collector_options, pass_ != 0};
-  return stand_in ? entry.make_stand_in(context) : entry.make(context);
+  CollectorContext context{root_, geometry_, options.collector_options, nullptr};
+  if (stand_in) return entry.make_stand_in(context);
+  context.totals = totals_.try_emplace(entry.name, std::make_shared<std::vector<uint64_t>>()).first->second;
+  return entry.make(context);
 }
 
-std::vector<Slot> Engine::Impl::MakeSlots(const EngineOptions& options) const {
+std::vector<Slot> Engine::Impl::MakeSlots(const EngineOptions& options) {
   std::vector<Slot> slots;
   const auto add = [&](const Registration& entry, bool stand_in) {
     Slot slot;
@@ -443,21 +461,22 @@ void Engine::Impl::Reconfigure(EngineOptions options) {
   scan_counters_.resize(scanner_.threads());
   const bool other_options = options.collector_options != options_.collector_options;
   const bool other_collectors = options.collectors != options_.collectors;
-  if (other_options) {
-    for (Slot& slot : slots) slot.collector->SetOptions(options.collector_options);
-  }
   if (other_options || other_collectors) {
+    for (Slot& slot : slots) slot.collector->SetOptions(options.collector_options);
     Install(std::move(slots));
     show_all_ = true;
   }
-  const bool judge_again = rules || options.label_value_length != options_.label_value_length;
-  if (rules) rules_ = std::move(*rules);
+  const bool other_labels = options.label_value_length != options_.label_value_length;
+  // What is read whatever its signals say must not wait for as long as it would have.
+  const bool full_sooner = options.full_every < options_.full_every;
+  if (full_sooner) show_all_ = true;
   for (auto& [id, state] : states_) {
-    if (judge_again) state.judged = false;
-    // Their labels are cut anew.
-    if (options.label_value_length != options_.label_value_length) state.described = 0;
+    if (rules) state.judged = false;
+    if (rules || full_sooner) state.user_due = {};
+    if (other_labels) state.labelled = false;
   }
-  if (options.max_groups != options_.max_groups) groups_.SetLimit(options.max_groups);
+  if (rules) rules_ = std::move(*rules);
+  if (options.max_groups != options_.max_groups) groups_.SetLimit(options.max_groups, SteadyClock::now());
   table_.SetMaxProcesses(options.max_processes);
   families_.SetLedgerLimit(options.ledger_bytes);
   options_ = std::move(options);
@@ -481,6 +500,8 @@ SystemTime Engine::Impl::StartOf(const memory::Process& process) const {
 }
 
 void Engine::Impl::DescribeRoot(const memory::Process& root, FamilyState& state) const {
+  state.labelled = true;
+  state.group_name = LabelValue(state.name, options_.label_value_length);
   state.exe = LabelValue(root.exe, options_.label_value_length);
   const procfs::CgroupNames names = procfs::ParseCgroupPath(root.cgroups.NamingPath());
   state.names.unit = LabelValue(names.unit, options_.label_value_length);
@@ -505,8 +526,17 @@ const std::optional<procfs::CgroupMemory>& Engine::Impl::MemoryOfCgroup(const st
   return cgroup.memory;
 }
 
+// A change of the root's user moves no signal: what the table knows of a root that did nothing may be old.
+void Engine::Impl::ReadUser(const Family& family, FamilyState& state, SteadyClock::time_point now) {
+  memory::Process& root = *family.members.front()->process;
+  if (now < state.user_due) return;
+  state.user_due = now + memory::HalfToAll(options_.full_every, family.id);
+  if (root.since_pass == table_.pass()) return;  // it was read just now
+  if (const auto status = procfs::ReadStatus(root_, root.memory)) root.status.effective_uid = status->effective_uid;
+}
+
 // Puts a family into its group, before its windows are shown.
-void Engine::Impl::Assign(const Family& family, SteadyClock::time_point now) {
+void Engine::Impl::Assign(Family& family, SteadyClock::time_point now) {
   FamilyState& state = states_[family.id];
   state.pass = pass_;
   state.ledger_bytes = family.ledger.MemoryBytes();
@@ -520,14 +550,22 @@ void Engine::Impl::Assign(const Family& family, SteadyClock::time_point now) {
     state.pass_cells.assign(gauges_, 0);
   }
   if (!family.members.empty()) {
+    if (rules_.AskForUser()) ReadUser(family, state, now);
     const memory::Process& root = *family.members.front()->process;
     const std::pair identity(root.pid, root.start_ticks);
-    const bool other_program =
-        identity == state.root && (root.stat.comm != state.root_comm || root.since_pass != state.described);
-    if (!state.judged || other_program) Judge(root, state);
-    if (identity != state.root || root.since_pass != state.described) DescribeRoot(root, state);
+    const bool other_user = rules_.AskForUser() && root.status.effective_uid != state.root_uid;
+    const bool is_other = identity == state.root &&
+                          (root.stat.comm != state.root_comm || root.since_pass != state.described || other_user);
+    const bool was_left_out = state.left_out;
+    if (!state.judged || is_other) Judge(root, state);
+    if (was_left_out && !state.left_out) {
+      Leave(family, state);
+      state.baseline = true;
+    }
+    if (identity != state.root || root.since_pass != state.described || !state.labelled) DescribeRoot(root, state);
     state.root = identity;
     state.root_comm = root.stat.comm;
+    state.root_uid = root.status.effective_uid;
     state.described = root.since_pass;
     if (!state.left_out) state.cgroup_memory = MemoryOfCgroup(state.cgroup_path, root.cgroups);
   }
@@ -551,13 +589,16 @@ void Engine::Impl::Judge(const memory::Process& root, FamilyState& state) {
       {root.stat.comm, root.exe, root.status.effective_uid, path, procfs::ParseCgroupPath(path), read_command_line});
   state.judged = true;
   state.left_out = !verdict.name;
-  if (verdict.name) state.group_name = LabelValue(*verdict.name, options_.label_value_length);
+  if (verdict.name) {
+    state.name = *verdict.name;
+    state.group_name = LabelValue(state.name, options_.label_value_length);
+  }
   if (verdict.unread_key.empty()) return;
   ++unread_keys_[verdict.unread_key];
   notices_.NoteUnreadKey(state.group_name, root.pid, verdict.unread_key);
 }
 
-// Nothing is kept of what it showed before it was left out.
+// Nothing is kept of what it showed before.
 void Engine::Impl::Leave(Family& family, FamilyState& state) {
   families_.Leave(family);
   state.windows.clear();
@@ -677,6 +718,7 @@ void Engine::Impl::ShowPass(const Family& family) {
   const memory::PassView view{&family, ksm};
   ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnPass(view, tally); });
   state.pass_cells = scratch_;
+  state.baseline = false;
 }
 
 void Engine::Impl::OnWindow(const WindowView& view) {
@@ -1102,7 +1144,7 @@ std::vector<FamilySummary> Engine::Impl::Families() const {
     const bool readable =
         in_mode(memory::Mode::kFull) || in_mode(memory::Mode::kNoKpage) || in_mode(memory::Mode::kNoFrames);
     for (const Slot& slot : slots_) {
-      if (!readable || slot.stand_in || slot.failed || slot.last_failed) continue;
+      if (!readable || slot.stand_in || slot.failed || slot.last_failed || slot.awaits_pass) continue;
       const std::span<const int64_t> gauges(sums.gauges);
       const auto memory = slot.collector->DescribeFamily(gauges.subspan(slot.first_gauge, slot.collector->gauges()));
       if (!memory) continue;

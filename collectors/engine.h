@@ -66,13 +66,14 @@ struct FamilySummary {
   std::optional<uint64_t> exposure_bytes;  // empty also where frames are hidden
 };
 
-// That some processes can't be seen in full, and why: for the log.
+// That some processes can't be seen in full, and why, or that a collector failed: for the log.
 struct ModeNotice {
   std::string mode;   // as in cow_group_mode; empty: a rule of groups could not be asked
   size_t groups = 0;  // that are concerned, told for the first time
   std::string group;  // one of them
   pid_t pid = 0;      // one of its processes; 0 where none is known
   std::string reason;
+  std::string collector = {};  // that failed, for this reason and no mode or group; empty: none
 };
 
 // What one collector made.
@@ -109,9 +110,9 @@ class Engine {
 
   // Between two passes, also after one that was abandoned: what is other in `options` counts from the next pass on. All
   // that is known of processes, families and groups stays: families keep their records and are judged by new rules,
-  // counters go on where they were, those of a collector that is switched off and on again too. Metrics of a collector
-  // that is new are there after its first pass. Throws std::invalid_argument on bad options, and then nothing is
-  // changed.
+  // counters go on where they were, those of a collector that is switched off and on again too, without what happened
+  // meanwhile. Metrics of a collector that is new are there after its first pass. Throws std::invalid_argument on bad
+  // options, and then nothing is changed.
   void Reconfigure(EngineOptions options);
 
   // Whether a process that was forked by a known one since the last pass is there to stay: a pass now gives it an early
@@ -132,7 +133,8 @@ class Engine {
   // CPU time so far of the threads that scan besides the calling one. Any thread, but not during Reconfigure.
   std::chrono::nanoseconds HelperCpuTime() const;
 
-  // What has to be told since the call before; each group and mode once. Of the scanning thread.
+  // What has to be told since the call before; each group and mode once, and each collector and reason. Of the scanning
+  // thread.
   std::vector<ModeNotice> TakeNotices();
 
  private:

@@ -11,7 +11,7 @@ namespace {
 
 class Faults : public Collector {
  public:
-  Faults(procfs::PageGeometry geometry, bool later) : Collector(geometry), all_are_baseline_(later) {}
+  using Collector::Collector;
 
   size_t counters() const override { return 1; }
 
@@ -23,7 +23,6 @@ class Faults : public Collector {
   void OnPassEnd() override {
     std::erase_if(seen_, [this](const auto& item) { return item.second.pass != pass_; });
     ++pass_;
-    all_are_baseline_ = false;
   }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
@@ -39,11 +38,11 @@ class Faults : public Collector {
     uint64_t pass = 0;
   };
 
-  // What a process older than the exporter, or than this collector, did before its first look is not counted.
+  // What a process older than the exporter did before its first look is not counted.
   void Count(const memory::Process& process, const Tally& tally) {
     const uint64_t faults = process.stat.minor_faults;
     const auto [seen, is_new] = seen_.try_emplace(Identity(process.pid, process.start_ticks));
-    const uint64_t unseen_base = process.baseline || all_are_baseline_ ? faults : 0;
+    const uint64_t unseen_base = process.baseline ? faults : 0;
     const uint64_t base = is_new ? unseen_base : seen->second.faults;
     if (faults > base) tally.counters[0] += faults - base;
     seen->second = {faults, pass_};
@@ -51,13 +50,12 @@ class Faults : public Collector {
 
   std::map<Identity, Seen> seen_;
   uint64_t pass_ = 0;
-  bool all_are_baseline_;
 };
 
 }  // namespace
 
 std::unique_ptr<Collector> MakeFaults(const CollectorContext& context) {
-  return std::make_unique<Faults>(context.geometry, context.later);
+  return std::make_unique<Faults>(context.geometry);
 }
 
 }  // namespace cow::collectors

@@ -169,6 +169,9 @@ class GroupRules::Judgement {
 GroupRules::GroupRules(const GroupOptions& options, UserNames::Find find_user)
     : default_name_(options.default_name), users_(std::move(find_user)) {
   const auto note = [this](const GroupName& name) {
+    for (const GroupNamePart& part : name) {
+      ask_for_user_ = ask_for_user_ || part.kind == GroupNamePart::Kind::kUsername;
+    }
     if (!IsFixed(name)) return;
     std::string text;
     for (const GroupNamePart& part : name) text += part.text;
@@ -176,6 +179,7 @@ GroupRules::GroupRules(const GroupOptions& options, UserNames::Find find_user)
   };
   for (const GroupRule& rule : options.rules) {
     rules_.emplace_back(rule);
+    ask_for_user_ = ask_for_user_ || !rule.user.empty();
     note(rule.name);
   }
   if (default_name_) note(*default_name_);

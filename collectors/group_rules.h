@@ -80,6 +80,8 @@ class GroupRules {
 
   // Of groups that are named without a variable, in the rules' order, each once.
   const std::vector<std::string>& fixed_names() const { return fixed_names_; }
+  // Whether some verdict depends on the user.
+  bool AskForUser() const { return ask_for_user_; }
 
  private:
   struct Rule;
@@ -88,6 +90,7 @@ class GroupRules {
   std::vector<Rule> rules_;
   std::optional<GroupName> default_name_;
   std::vector<std::string> fixed_names_;
+  bool ask_for_user_ = false;
   UserNames users_;
 };
 

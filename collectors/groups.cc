@@ -25,7 +25,7 @@ std::map<std::string, Group>::iterator Groups::Find(const std::string& name,
   return found;
 }
 
-void Groups::SetLimit(size_t max_groups) {
+void Groups::SetLimit(size_t max_groups, std::chrono::steady_clock::time_point now) {
   max_groups_ = max_groups;
   std::vector<Group*> exported;
   for (auto& [name, group] : groups_) {
@@ -33,6 +33,7 @@ void Groups::SetLimit(size_t max_groups) {
   }
   std::sort(exported.begin(), exported.end(), [](const Group* a, const Group* b) { return a->number < b->number; });
   for (size_t i = max_groups; i < exported.size(); ++i) exported[i]->exported = false;
+  if (exported.size() > max_groups) Find(kOverflow, now);
 }
 
 void Groups::GrowTo(size_t counters) {

@@ -1,9 +1,9 @@
 // The groups: who is in which, and the counters that outlive processes.
 //
 // A family belongs, whole, to the group that the rules find by its root; it keeps it when the root exits, and is judged
-// anew when the root execs or renames itself, and by new rules. Groups beyond the limit are added up in "_other", first
-// seen first served. A group that ended is exported for five more minutes; its counters are kept for as many ended
-// groups as the limit allows, in case it comes back. Not thread-safe.
+// anew when the root execs, renames itself or changes its user, and by new rules. Groups beyond the limit are added up
+// in "_other", first seen first served. A group that ended is exported for five more minutes; its counters are kept for
+// as many ended groups as the limit allows, in case it comes back. Not thread-safe.
 #pragma once
 
 #include <chrono>
@@ -32,8 +32,9 @@ class Groups {
   // The group of that name, or the overflow group where there is no room for another.
   std::map<std::string, Group>::iterator Find(const std::string& name, std::chrono::steady_clock::time_point now);
 
-  // The limit from now on: of the groups that are exported the first ones stay, the others end without grace.
-  void SetLimit(size_t max_groups);
+  // The limit from now on: of the groups that are exported the first ones stay, the others end without grace and are
+  // added up in the overflow group.
+  void SetLimit(size_t max_groups, std::chrono::steady_clock::time_point now);
   // Every group has so many counters at least; new ones are 0.
   void GrowTo(size_t counters);
 

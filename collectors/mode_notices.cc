@@ -12,6 +12,8 @@ constexpr std::array<std::string_view, memory::kModes> kNames{"full", "no_kpage"
 // Names of groups come from outside and without end: beyond this many the record is begun anew, and some are told
 // again.
 constexpr size_t kMaxTold = 4096;
+// Where the reason has something in it that differs each time.
+constexpr size_t kMaxToldFailures = 64;
 
 std::string ReasonOf(const memory::Member& member) {
   switch (member.mode) {
@@ -54,6 +56,13 @@ void ModeNotices::Add(const std::string& group, Mode mode, pid_t pid, std::strin
 void ModeNotices::NoteUnreadKey(const std::string& group, pid_t pid, const std::string& key) {
   if (!told_keys_.insert(key).second) return;
   fresh_keys_.push_back({"", 1, group, pid, "a rule of groups asks for " + key + ", which can't be read: no match"});
+}
+
+void ModeNotices::NoteFailure(std::string_view collector, const std::string& reason) {
+  if (told_failures_.size() >= kMaxToldFailures || !told_failures_.emplace(collector, reason).second) return;
+  ModeNotice& notice = fresh_keys_.emplace_back();
+  notice.collector = collector;
+  notice.reason = reason;
 }
 
 std::vector<ModeNotice> ModeNotices::Take() {

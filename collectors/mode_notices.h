@@ -1,6 +1,6 @@
-// What the log is told of processes that can't be seen in full. What the exporter's own rights hide is told once; what
-// is denied of single processes once for each group and mode, in one line for all groups that are new in a pass, so
-// that hundreds of them are no flood. Not thread-safe.
+// What the log is told of processes that can't be seen in full, and of collectors that fail. What the exporter's own
+// rights hide is told once; what is denied of single processes once for each group and mode, in one line for all groups
+// that are new in a pass, so that hundreds of them are no flood. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -27,6 +27,8 @@ class ModeNotices {
   void NoteNameless(const std::string& group, size_t processes);
   // A rule asked for a key of a group's root that can't be read, so it does not match.
   void NoteUnreadKey(const std::string& group, pid_t pid, const std::string& key);
+  // A collector failed, in one pass or in each, at one process or at all.
+  void NoteFailure(std::string_view collector, const std::string& reason);
   // What is new since the call before.
   std::vector<ModeNotice> Take();
 
@@ -37,6 +39,7 @@ class ModeNotices {
   std::map<memory::Mode, ModeNotice> fresh_;
   std::set<std::string> told_keys_;
   std::vector<ModeNotice> fresh_keys_;
+  std::set<std::pair<std::string, std::string>> told_failures_;
 };
 
 }  // namespace cow::collectors

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,7 +19,6 @@ namespace cow::collectors {
 namespace {
 
 using memory::Slot;
-using memory::Verdict;
 using prometheus::MetricType;
 using SteadyTime = std::chrono::steady_clock::time_point;
 
@@ -35,7 +35,7 @@ struct Watched {
   uint64_t private_pages = 0;
   uint64_t breaks = 0;
   bool living = false;
-  SteadyTime held_until;
+  std::optional<SteadyTime> in_top_at;
 };
 
 class TopProcesses : public Collector {
@@ -50,13 +50,8 @@ class TopProcesses : public Collector {
     return needs;
   }
 
-  void OnWindow(const memory::WindowView& view, const Tally& /*tally*/) override {
-    AddBreaks(*view.family, *view.judgement);
-  }
-
   void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
     const memory::Family& family = *view.family;
-    AddBreaks(family, *view.judgement);
     ForEachOf(family.id, [](Watched& watched) { watched.living = false; });
     for (size_t i = 0; i < family.members.size() && i < view.member_sums.size(); ++i) {
       const memory::Member& member = *family.members[i];
@@ -68,6 +63,7 @@ class TopProcesses : public Collector {
       const memory::MemberSums& sums = view.member_sums[i];
       watched.exposure_pages = sums.shared_pages;
       watched.private_pages = sums.anon_pages - std::min(sums.anon_pages, sums.shared_pages + sums.ksm_pages);
+      watched.breaks = member.break_pages;
       watched.living = true;
     }
   }
@@ -95,15 +91,16 @@ class TopProcesses : public Collector {
     std::sort(ranked.begin(), ranked.end(), [this](const Watched* a, const Watched* b) {
       return std::pair(Rank(*b), a->pid) < std::pair(Rank(*a), b->pid);
     });
-    for (size_t i = 0; i < std::min(ranked.size(), options_.top); ++i) ranked[i]->held_until = now + options_.hold;
+    for (size_t i = 0; i < std::min(ranked.size(), options_.top); ++i) ranked[i]->in_top_at = now;
     published_.clear();
     for (size_t i = 0; i < ranked.size(); ++i) {
-      if (i < options_.top || ranked[i]->held_until > now) published_.push_back(*ranked[i]);
+      const std::optional<SteadyTime>& in_top_at = ranked[i]->in_top_at;
+      if (i < options_.top || (in_top_at && now - *in_top_at < options_.hold)) published_.push_back(*ranked[i]);
     }
     // Of those that are only held, the ones that fell behind last.
     if (published_.size() > options_.top) {
       std::stable_sort(published_.begin() + static_cast<std::ptrdiff_t>(options_.top), published_.end(),
-                       [](const Watched& a, const Watched& b) { return a.held_until > b.held_until; });
+                       [](const Watched& a, const Watched& b) { return a.in_top_at > b.in_top_at; });
     }
     if (published_.size() > kMostHeld * options_.top) published_.resize(kMostHeld * options_.top);
   }
@@ -120,11 +117,10 @@ class TopProcesses : public Collector {
                  "processes with the most only.",
                  MetricType::Gauge);
     for (const Watched& watched : published_) Add(writer, watched, Bytes(watched.private_pages));
-    writer.Begin(
-        "cow_process_breaks_total",
-        "Pages that were shared by fork and that the process replaced by its own, since the exporter knows it. "
-        "Of the processes with the most only.",
-        MetricType::Counter);
+    writer.Begin("cow_process_breaks_total",
+                 "Pages that were shared by fork and that the process replaced by its own, since this collector is on. "
+                 "Of the processes with the most only.",
+                 MetricType::Counter);
     for (const Watched& watched : published_) Add(writer, watched, static_cast<double>(watched.breaks));
   }
 
@@ -145,13 +141,6 @@ class TopProcesses : public Collector {
         break;
     }
     return watched.exposure_pages;
-  }
-
-  void AddBreaks(const memory::Family& family, const memory::Judgement& judgement) {
-    for (const Verdict& verdict : judgement.verdicts) {
-      if (verdict.kind != Verdict::Kind::kBreak || !verdict.side_known) continue;
-      watched_[{family.id, verdict.slot}].breaks += verdict.pages;
-    }
   }
 
   static void Add(MetricWriter& writer, const Watched& watched, double value) {

@@ -1,9 +1,11 @@
 #include "config/checker.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "config/hint.h"
+#include "config/yaml_document.h"
 
 namespace cow::config {
 namespace {
@@ -38,8 +40,8 @@ void Checker::Add(const YAML::Mark& mark, std::string message) {
   errors_.push_back({file_, known ? mark.line + 1 : 1, known ? mark.column + 1 : 1, std::move(message)});
 }
 
-void Checker::ReadMap(const YAML::Node& node, const std::string& path, const std::vector<Key>& keys,
-                      const std::string& what) {
+void Checker::ReadEntries(const YAML::Node& node, const std::string& path,
+                          const std::function<void(const YAML::Node& key, const YAML::Node& value)>& read) {
   if (node.IsNull()) return;
   if (!node.IsMap()) {
     Add(node, (path.empty() ? "the file" : path) + ": expected a map of keys, got " + Describe(node));
@@ -52,24 +54,28 @@ void Checker::ReadMap(const YAML::Node& node, const std::string& path, const std
       Add(key.Mark(), Prefix(path) + "a key must be a plain name, got " + Describe(key));
       continue;
     }
-    const std::string& name = key.Scalar();
-    const auto [first, is_new] = seen.emplace(name, key.Mark());
+    const auto [first, is_new] = seen.emplace(key.Scalar(), key.Mark());
     if (!is_new) {
-      Add(key.Mark(), Prefix(path) + "duplicate key " + Quoted(name) + ", first given in line " +
+      Add(key.Mark(), Prefix(path) + "duplicate key " + Quoted(key.Scalar()) + ", first given in line " +
                           std::to_string(first->second.line + 1));
       continue;
     }
-    const auto found = std::find_if(keys.begin(), keys.end(), [&](const Key& k) { return k.name == name; });
-    if (found == keys.end()) {
-      std::vector<std::string> valid;
-      valid.reserve(keys.size());
-      for (const Key& k : keys) valid.push_back(k.name);
-      Add(key.Mark(), Prefix(path) + "unknown " + what + " " + Quoted(name) + "; " + Hint(name, valid));
-      continue;
-    }
     last_key_ = key.Mark();
-    found->read(entry.second, Child(path, name));
+    read(key, entry.second);
   }
+}
+
+void Checker::ReadMap(const YAML::Node& node, const std::string& path, const std::vector<Key>& keys,
+                      const std::string& what) {
+  ReadEntries(node, path, [&](const YAML::Node& key, const YAML::Node& value) {
+    const std::string& name = key.Scalar();
+    const auto found = std::find_if(keys.begin(), keys.end(), [&](const Key& k) { return k.name == name; });
+    if (found != keys.end()) return found->read(value, Child(path, name));
+    std::vector<std::string> valid;
+    valid.reserve(keys.size());
+    for (const Key& k : keys) valid.push_back(k.name);
+    Add(key.Mark(), Prefix(path) + "unknown " + what + " " + Quoted(name) + "; " + Hint(name, valid));
+  });
 }
 
 void Checker::ReadList(const YAML::Node& node, const std::string& path, const std::string& what,
@@ -130,6 +136,31 @@ Checker::Key Checker::Option(const KnownOption& known, std::map<std::string, std
               target[known.name] = value.Scalar();
             }
           }};
+}
+
+void CheckDocument(std::string_view text, const std::string& file, std::vector<ConfigError>& errors,
+                   const std::function<void(const YAML::Node& document, Checker& checker)>& read) {
+  Checker checker(file, errors);
+  try {
+    read(YAML::Load(std::string(text)), checker);
+    if (const auto second = FindSecondDocument(text)) {
+      YAML::Mark place;
+      std::tie(place.line, place.column) = *second;
+      checker.Add(place, "a second document: one file holds one configuration");
+    }
+  } catch (const YAML::Exception& error) {
+    checker.Add(error.mark, "not valid YAML: " + error.msg);
+  }
+  std::stable_sort(errors.begin(), errors.end(), [](const ConfigError& a, const ConfigError& b) {
+    return std::tie(a.line, a.column) < std::tie(b.line, b.column);
+  });
+}
+
+std::optional<std::string> ReadConfigText(const std::string& path, std::vector<ConfigError>& errors) {
+  auto text = ReadSmallFile(path);
+  if (text) return std::move(*text);
+  errors.push_back({path, 0, 0, text.error()});
+  return std::nullopt;
 }
 
 }  // namespace cow::config

@@ -1,5 +1,5 @@
-// Walks the nodes of one YAML document into plain values and collects what is wrong, each with its place. Not
-// thread-safe.
+// Walks the nodes of one YAML document into plain values and collects what is wrong, each with its place. Every YAML
+// file of ours goes through it. Not thread-safe.
 #pragma once
 
 #include <yaml-cpp/yaml.h>
@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -34,6 +35,16 @@ class Checker {
   // At a value; one that is missing has no place of its own, so its key's counts.
   void Add(const YAML::Node& value, std::string message);
   void Add(const YAML::Mark& mark, std::string message);
+
+  // So far.
+  [[nodiscard]] size_t Errors() const { return errors_.size(); }
+
+  // Of the key that is being read, or was read last.
+  [[nodiscard]] const YAML::Mark& LastKey() const { return last_key_; }
+
+  // The entries of a map whose keys are plain names, each at most once. An empty section has none.
+  void ReadEntries(const YAML::Node& node, const std::string& path,
+                   const std::function<void(const YAML::Node& key, const YAML::Node& value)>& read);
 
   // A map whose keys are all among `keys`, each at most once. An empty section is one with defaults.
   void ReadMap(const YAML::Node& node, const std::string& path, const std::vector<Key>& keys,
@@ -74,5 +85,12 @@ class Checker {
   std::vector<ConfigError>& errors_;
   YAML::Mark last_key_;
 };
+
+// Checks one text that holds one document, which `read` walks. The errors are in the order of their places.
+void CheckDocument(std::string_view text, const std::string& file, std::vector<ConfigError>& errors,
+                   const std::function<void(const YAML::Node& document, Checker& checker)>& read);
+
+// The text of a file; nothing, and an error without a place, if it can't be read.
+std::optional<std::string> ReadConfigText(const std::string& path, std::vector<ConfigError>& errors);
 
 }  // namespace cow::config

@@ -2,15 +2,11 @@
 
 #include <yaml-cpp/yaml.h>
 
-#include <algorithm>
-#include <exception>
 #include <optional>
-#include <tuple>
 #include <utility>
 
 #include "config/checker.h"
 #include "config/groups.h"
-#include "config/yaml_document.h"
 
 namespace cow::config {
 namespace {
@@ -84,28 +80,15 @@ std::string ConfigError::ToString() const {
 
 LoadResult ParseConfig(std::string_view text, const std::string& file, const std::vector<KnownCollector>& collectors) {
   LoadResult result;
-  Checker checker(file, result.errors);
-  try {
-    ReadDocument(YAML::Load(std::string(text)), collectors, checker, result.config);
-    if (const auto second = FindSecondDocument(text)) {
-      YAML::Mark place;
-      std::tie(place.line, place.column) = *second;
-      checker.Add(place, "a second document: one file holds one configuration");
-    }
-  } catch (const YAML::Exception& error) {
-    checker.Add(error.mark, "not valid YAML: " + error.msg);
-  }
-  std::stable_sort(result.errors.begin(), result.errors.end(), [](const ConfigError& a, const ConfigError& b) {
-    return std::tie(a.line, a.column) < std::tie(b.line, b.column);
+  CheckDocument(text, file, result.errors, [&](const YAML::Node& document, Checker& checker) {
+    ReadDocument(document, collectors, checker, result.config);
   });
   return result;
 }
 
 LoadResult LoadConfig(const std::string& path, const std::vector<KnownCollector>& collectors) {
-  const auto text = ReadSmallFile(path);
-  if (text) return ParseConfig(*text, path, collectors);
   LoadResult result;
-  result.errors.push_back({path, 0, 0, text.error()});
+  if (const auto text = ReadConfigText(path, result.errors)) return ParseConfig(*text, path, collectors);
   return result;
 }
 

@@ -1,5 +1,6 @@
 #include "config/units.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -27,6 +28,16 @@ constexpr std::array<Unit, 7> kDurationUnits = {{{"y", 365 * kDay},
                                                  {"m", 60 * kSecond},
                                                  {"s", kSecond},
                                                  {"ms", 1}}};
+
+constexpr uint64_t kMillisecondInNs = 1'000'000;
+constexpr std::array<Unit, 8> kGoUnits = {{{"h", 3'600'000 * kMillisecondInNs},
+                                           {"m", 60'000 * kMillisecondInNs},
+                                           {"s", 1'000 * kMillisecondInNs},
+                                           {"ms", kMillisecondInNs},
+                                           {"us", 1'000},
+                                           {"\u00b5s", 1'000},  // the micro sign
+                                           {"\u03bcs", 1'000},  // and the Greek letter
+                                           {"ns", 1}}};
 
 constexpr std::array<Unit, 9> kSizeUnits = {{{"B", 1},
                                              {"KiB", uint64_t{1} << 10},
@@ -105,6 +116,30 @@ Parsed<std::chrono::milliseconds> ParseDuration(std::string_view text) {
     total = *sum;
   }
   return std::chrono::milliseconds{static_cast<std::chrono::milliseconds::rep>(total)};
+}
+
+Parsed<std::chrono::nanoseconds> ParseGoDuration(std::string_view text) {
+  constexpr std::string_view kKind = "duration";
+  constexpr size_t kMaxDigits = 18;  // more can't be told apart in nanoseconds
+  constexpr auto kMax = static_cast<double>(std::chrono::nanoseconds::max().count());
+  if (text == "0") return std::chrono::nanoseconds{0};
+  if (text.empty()) return Bad(kKind, text, "expected something like 1s, 1.5s or 100ms");
+  double total = 0;
+  for (std::string_view rest = text; !rest.empty();) {
+    const size_t length = std::min(rest.find_first_not_of("0123456789."), rest.size());
+    const auto count = length > kMaxDigits ? std::nullopt : std::optional(ParseNumber(rest.substr(0, length)));
+    if (!count || !*count) return Bad(kKind, text, "expected something like 1s, 1.5s or 100ms");
+    rest.remove_prefix(length);
+    const std::string_view name = TakeUnit(rest);
+    const size_t unit = FindUnit(kGoUnits, name);
+    if (name.empty()) return Bad(kKind, text, "no unit (h, m, s, ms, us, ns)");
+    if (unit == kGoUnits.size()) {
+      return Bad(kKind, text, "unknown unit " + Quoted(name) + " (known: h, m, s, ms, us, ns)");
+    }
+    total += **count * static_cast<double>(kGoUnits.at(unit).factor);
+    if (total >= kMax) return Bad(kKind, text, "too large");
+  }
+  return std::chrono::nanoseconds{std::llround(std::ceil(total))};  // only 0 is 0
 }
 
 Parsed<uint64_t> ParseSize(std::string_view text) {

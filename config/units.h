@@ -18,6 +18,10 @@ using Parsed = tl::expected<T, std::string>;
 // Prometheus' form: `1h30m`, `10s`, `500ms`, units y w d h m s ms, largest first, each at most once; or a bare `0`.
 Parsed<std::chrono::milliseconds> ParseDuration(std::string_view text);
 
+// Go's form, which files of other exporters are written in: `1.5s`, `1h30m`, `250us`, units h m s ms us (or µs) ns; or
+// a bare `0`. Not negative.
+Parsed<std::chrono::nanoseconds> ParseGoDuration(std::string_view text);
+
 // Bytes: a whole number with B, KiB, MiB, GiB, TiB (powers of 1024) or kB, MB, GB, TB (powers of 1000); or a bare `0`.
 Parsed<uint64_t> ParseSize(std::string_view text);
 

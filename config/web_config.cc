@@ -3,14 +3,13 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
-#include <functional>
 #include <set>
-#include <tuple>
 #include <utility>
 
-#include "config/hint.h"
-#include "config/yaml_document.h"
+#include "config/checker.h"
+#include "config/units.h"
 
 namespace cow::config {
 namespace {
@@ -18,6 +17,7 @@ namespace {
 // A check of a password can't be interrupted, and the program ends within a second.
 constexpr int kMinBcryptCost = 4;
 constexpr int kMaxBcryptCost = 13;
+constexpr size_t kMaxBurst = 1'000'000'000;
 
 template <class T>
 struct Choice {
@@ -49,12 +49,6 @@ std::string Join(const std::vector<std::string>& names) {
   return all;
 }
 
-std::string Describe(const YAML::Node& node) {
-  if (node.IsScalar()) return Quoted(node.Scalar());
-  if (node.IsSequence()) return "a list";
-  return node.IsMap() ? "a map" : "nothing";
-}
-
 std::string ProblemOfHash(const std::string& hash) {
   // $2b$10$ and 53 characters of bcrypt's own base 64
   constexpr size_t kHashBytes = 60;
@@ -72,135 +66,130 @@ std::string ProblemOfHash(const std::string& hash) {
          std::to_string(kMaxBcryptCost);
 }
 
-// Walks the nodes of one document and collects what is wrong.
+bool IsPem(std::string_view text) { return text.find("-----BEGIN ") != std::string_view::npos; }
+
+// Reads the sections. What stands in a key or a hash is never shown.
 class Reader {
  public:
-  Reader(const std::string& file, WebLoadResult& result)
-      : file_(file), directory_(std::filesystem::path(file).parent_path()), result_(result) {}
+  Reader(const std::string& file, Checker& checker, WebConfig& config)
+      : directory_(std::filesystem::path(file).parent_path()), checker_(checker), config_(config) {}
 
   void ReadDocument(const YAML::Node& document) {
-    WebConfig& config = result_.config;
-    ReadMap(document, "the file",
-            {{"tls_server_config", [&](const YAML::Node& node) { ReadTls(node, config.tls.emplace()); }},
-             {"http_server_config", [&](const YAML::Node& node) { ReadHttp(node); }},
-             {"basic_auth_users", [&](const YAML::Node& node) { ReadUsers(node); }}});
-  }
-
-  void Add(const YAML::Mark& mark, std::string message) {
-    const bool known = !mark.is_null();
-    result_.errors.push_back({file_, known ? mark.line + 1 : 1, known ? mark.column + 1 : 1, std::move(message)});
+    const auto section = [this](const char* name, void (Reader::*read)(const YAML::Node&, const std::string&)) {
+      return Checker::Key{name,
+                          [this, read](const YAML::Node& node, const std::string& path) { (this->*read)(node, path); }};
+    };
+    checker_.ReadMap(document, "",
+                     {section("tls_server_config", &Reader::ReadTls), section("http_server_config", &Reader::ReadHttp),
+                      section("basic_auth_users", &Reader::ReadUsers), section("rate_limit", &Reader::ReadRate)});
   }
 
  private:
-  using Read = std::function<void(const YAML::Node&)>;
-
-  // At a value; one that is missing has no place of its own, so its key's counts.
-  void AddAt(const YAML::Node& node, std::string message) {
-    Add(node.IsNull() ? last_key_ : node.Mark(), std::move(message));
+  // A part of TLS that stands in a file of its own, or in this one.
+  Checker::Key File(const std::string& name, std::string& target, const std::string& text) {
+    return {name + "_file", [this, name, &target, &text](const YAML::Node& node, const std::string& path) {
+              if (node.IsScalar() && IsPem(node.Scalar())) {
+                return checker_.Add(node, path + ": expected a path, got a PEM text, which " + name + " takes");
+              }
+              if (!node.IsScalar() || node.Scalar().empty() || node.Scalar().find('\0') != std::string::npos) {
+                return checker_.Add(node, path + ": expected a path, got " + Describe(node));
+              }
+              target = (directory_ / node.Scalar()).string();
+              CheckOneOf(name, target, text);
+            }};
   }
-
-  // Each key at most once. An empty section is one with defaults.
-  void ForEachEntry(const YAML::Node& node, const std::string& what,
-                    const std::function<void(const YAML::Node& key, const YAML::Node& value)>& call) {
-    if (node.IsNull()) return;
-    if (!node.IsMap()) return AddAt(node, what + ": expected a map of keys, got " + Describe(node));
-    std::set<std::string> seen;
-    for (const auto& entry : node) {
-      if (!entry.first.IsScalar()) {
-        AddAt(entry.first, what + ": a key must be a plain name, got " + Describe(entry.first));
-      } else if (!seen.insert(entry.first.Scalar()).second) {
-        AddAt(entry.first, what + ": duplicate key " + Quoted(entry.first.Scalar()));
-      } else {
-        last_key_ = entry.first.Mark();
-        call(entry.first, entry.second);
-      }
-    }
+  Checker::Key Text(const std::string& name, std::string& target, const std::string& file) {
+    return {name, [this, name, &target, &file](const YAML::Node& node, const std::string& path) {
+              if (!node.IsScalar() || !IsPem(node.Scalar())) {
+                return checker_.Add(node,
+                                    path + ": expected a PEM text (-----BEGIN ...); " + name + "_file takes a path");
+              }
+              target = node.Scalar();
+              CheckOneOf(name, file, target);
+            }};
   }
-
-  void ReadMap(const YAML::Node& node, const std::string& what, const std::vector<std::pair<std::string, Read>>& keys) {
-    ForEachEntry(node, what, [&](const YAML::Node& key, const YAML::Node& value) {
-      const auto found =
-          std::find_if(keys.begin(), keys.end(), [&key](const auto& known) { return known.first == key.Scalar(); });
-      if (found != keys.end()) return found->second(value);
-      std::vector<std::string> names;
-      names.reserve(keys.size());
-      for (const auto& known : keys) names.push_back(known.first);
-      AddAt(key, what + ": unknown key " + Quoted(key.Scalar()) + "; " + Hint(key.Scalar(), names));
-    });
-  }
-
-  Read Path(const std::string& what, std::string& target) {
-    return [this, what, &target](const YAML::Node& node) {
-      if (!node.IsScalar() || node.Scalar().empty() || node.Scalar().find('\0') != std::string::npos) {
-        return AddAt(node, what + ": expected a path, got " + Describe(node));
-      }
-      target = (directory_ / node.Scalar()).string();
-    };
+  void CheckOneOf(const std::string& name, const std::string& file, const std::string& text) {
+    if (file.empty() || text.empty()) return;
+    checker_.Add(checker_.LastKey(), "tls_server_config: " + name + " and " + name + "_file exclude each other");
   }
 
   template <class T>
-  Read OneOf(const std::string& what, const std::vector<Choice<T>>& choices, T& target) {
-    return [this, what, &choices, &target](const YAML::Node& node) {
-      std::vector<std::string> names;
-      for (const Choice<T>& choice : choices) {
-        if (node.IsScalar() && node.Scalar() == choice.name) target = choice.value;
-        if (node.IsScalar() && node.Scalar() == choice.name) return;
-        names.emplace_back(choice.name);
-      }
-      AddAt(node, what + ": expected one of " + Join(names) + ", got " + Describe(node));
-    };
+  Checker::Key OneOf(std::string name, const std::vector<Choice<T>>& choices, T& target) {
+    return {std::move(name), [this, &choices, &target](const YAML::Node& node, const std::string& path) {
+              std::vector<std::string> names;
+              for (const Choice<T>& choice : choices) {
+                if (node.IsScalar() && node.Scalar() == choice.name) target = choice.value;
+                if (node.IsScalar() && node.Scalar() == choice.name) return;
+                names.emplace_back(choice.name);
+              }
+              checker_.Add(node, path + ": expected one of " + Join(names) + ", got " + Describe(node));
+            }};
   }
 
-  Read ListOf(const std::string& what, const std::vector<std::string>& choices, std::vector<std::string>& target) {
-    return [this, what, choices, &target](const YAML::Node& node) {
-      if (node.IsNull()) return;
-      if (!node.IsSequence()) return AddAt(node, what + ": expected a list, got " + Describe(node));
-      for (const YAML::Node& entry : node) {
-        if (entry.IsScalar() && std::find(choices.begin(), choices.end(), entry.Scalar()) != choices.end()) {
-          target.push_back(entry.Scalar());
-        } else {
-          AddAt(entry, what + ": expected one of " + Join(choices) + ", got " + Describe(entry));
-        }
-      }
-    };
+  Checker::Key ListOf(std::string name, std::vector<std::string> choices, std::vector<std::string>& target) {
+    return {std::move(name),
+            [this, choices = std::move(choices), &target](const YAML::Node& node, const std::string& path) {
+              checker_.ReadList(node, path, "names", [&](const YAML::Node& entry, const std::string& entry_path) {
+                if (entry.IsScalar() && std::find(choices.begin(), choices.end(), entry.Scalar()) != choices.end()) {
+                  target.push_back(entry.Scalar());
+                } else {
+                  checker_.Add(entry, entry_path + ": expected one of " + Join(choices) + ", got " + Describe(entry));
+                }
+              });
+            }};
   }
 
-  void ReadTls(const YAML::Node& node, TlsConfig& tls) {
-    const std::string what = "tls_server_config";
-    const auto name = [&what](const char* key) { return what + "." + key; };
+  Checker::Key AllowedNames(std::vector<std::string>& target) {
+    return {"client_allowed_sans", [this, &target](const YAML::Node& node, const std::string& path) {
+              if (node.IsNull() || (node.IsSequence() && node.size() == 0)) {
+                return checker_.Add(node, path + ": the list is empty, nobody would be let in");
+              }
+              checker_.ReadList(node, path, "names", [&](const YAML::Node& entry, const std::string& entry_path) {
+                if (entry.IsScalar() && !entry.Scalar().empty()) return target.push_back(entry.Scalar());
+                checker_.Add(entry, entry_path + ": expected a DNS name, an IP or e-mail address or a URI, got " +
+                                        Describe(entry));
+              });
+            }};
+  }
+
+  void ReadTls(const YAML::Node& node, const std::string& path) {
+    TlsConfig& tls = config_.tls.emplace();
     std::vector<std::string> suites;
     for (const CipherSuite& suite : KnownCipherSuites()) suites.emplace_back(suite.name);
-    const size_t errors = result_.errors.size();
-    const YAML::Mark place = last_key_;
-    ReadMap(node, what,
-            {{"cert_file", Path(name("cert_file"), tls.cert_file)},
-             {"key_file", Path(name("key_file"), tls.key_file)},
-             {"client_ca_file", Path(name("client_ca_file"), tls.client_ca_file)},
-             {"client_auth_type", OneOf(name("client_auth_type"), kClientAuths, tls.client_auth)},
-             {"min_version", OneOf(name("min_version"), kTlsVersions, tls.min_version)},
-             {"max_version", OneOf(name("max_version"), kTlsVersions, tls.max_version)},
-             {"cipher_suites", ListOf(name("cipher_suites"), suites, tls.cipher_suites)},
-             {"curve_preferences", ListOf(name("curve_preferences"), kCurves, tls.curves)},
-             {"prefer_server_cipher_suites",
-              OneOf(name("prefer_server_cipher_suites"), kBooleans, tls.prefer_server_cipher_suites)}});
-    if (result_.errors.size() != errors) return;
-    if (node.IsNull() || node.size() == 0) {
-      result_.config.tls.reset();
-      return;
-    }
+    const size_t errors = checker_.Errors();
+    const YAML::Mark place = checker_.LastKey();
+    checker_.ReadMap(
+        node, path,
+        {File("cert", tls.cert_file, tls.cert), File("key", tls.key_file, tls.key),
+         File("client_ca", tls.client_ca_file, tls.client_ca), Text("cert", tls.cert, tls.cert_file),
+         Text("key", tls.key, tls.key_file), Text("client_ca", tls.client_ca, tls.client_ca_file),
+         OneOf("client_auth_type", kClientAuths, tls.client_auth), AllowedNames(tls.client_allowed_sans),
+         OneOf("min_version", kTlsVersions, tls.min_version), OneOf("max_version", kTlsVersions, tls.max_version),
+         ListOf("cipher_suites", suites, tls.cipher_suites), ListOf("curve_preferences", kCurves, tls.curves),
+         OneOf("prefer_server_cipher_suites", kBooleans, tls.prefer_server_cipher_suites)});
+    if (checker_.Errors() != errors) return;
+    if (node.IsNull() || node.size() == 0) return config_.tls.reset();
     const std::string problem = ProblemOfTls(tls);
-    if (!problem.empty()) Add(place, what + ": " + problem);
+    if (!problem.empty()) checker_.Add(place, path + ": " + problem);
   }
 
   static std::string ProblemOfTls(const TlsConfig& tls) {
-    if (tls.cert_file.empty()) return "cert_file is missing";
-    if (tls.key_file.empty()) return "key_file is missing";
+    if (tls.cert_file.empty() && tls.cert.empty()) return "cert_file is missing";
+    if (tls.key_file.empty() && tls.key.empty()) return "key_file is missing";
     if (tls.min_version > tls.max_version) return "min_version is above max_version";
+    const bool has_ca = !tls.client_ca_file.empty() || !tls.client_ca.empty();
     const bool verifies =
         tls.client_auth == ClientAuth::kVerifyIfGiven || tls.client_auth == ClientAuth::kRequireVerified;
-    if (verifies && tls.client_ca_file.empty()) return "client_auth_type needs client_ca_file";
-    if (!tls.client_ca_file.empty() && tls.client_auth == ClientAuth::kNone) {
-      return "client_ca_file has no effect without client_auth_type";
+    if (verifies && !has_ca) return "client_auth_type needs client_ca_file";
+    if (has_ca && tls.client_auth == ClientAuth::kNone) {
+      return (tls.client_ca.empty() ? "client_ca_file" : "client_ca") +
+             std::string(" has no effect without client_auth_type");
+    }
+    const bool requires_one =
+        tls.client_auth == ClientAuth::kRequireAny || tls.client_auth == ClientAuth::kRequireVerified;
+    if (!tls.client_allowed_sans.empty() && !requires_one) {
+      return "client_allowed_sans needs client_auth_type RequireAndVerifyClientCert (or RequireAnyClientCert): "
+             "who shows no certificate has no name to match";
     }
     return ProblemOfSuites(tls);
   }
@@ -231,52 +220,70 @@ class Reader {
     return "";
   }
 
-  void ReadHttp(const YAML::Node& node) {
-    ReadMap(node, "http_server_config",
-            {{"http2", OneOf("http_server_config.http2", kBooleans, unused_)},
-             {"headers", [this](const YAML::Node& headers) { ReadHeaders(headers); }}});
+  void ReadHttp(const YAML::Node& node, const std::string& path) {
+    std::vector<Checker::Key> headers;
+    headers.reserve(kHeaders.size());
+    for (const auto& [name, choices] : kHeaders) headers.push_back(Header(name, choices));
+    bool http2 = false;
+    const Checker::Key flag = OneOf("http2", kBooleans, http2);
+    const auto read_http2 = [this, &flag, &http2](const YAML::Node& value, const std::string& http2_path) {
+      flag.read(value, http2_path);
+      if (http2) checker_.Add(value, http2_path + ": only HTTP/1.1 is spoken: write false, or leave it out");
+    };
+    const auto read_headers = [this, &headers](const YAML::Node& value, const std::string& headers_path) {
+      checker_.ReadMap(value, headers_path, headers, "header");
+    };
+    checker_.ReadMap(node, path, {{"http2", read_http2}, {"headers", read_headers}});
   }
 
-  void ReadHeaders(const YAML::Node& node) {
-    const std::string what = "http_server_config.headers";
-    ForEachEntry(node, what, [&](const YAML::Node& key, const YAML::Node& value) {
-      const auto known = kHeaders.find(key.Scalar());
-      if (known == kHeaders.end()) {
-        std::vector<std::string> names;
-        names.reserve(kHeaders.size());
-        for (const auto& [name, choices] : kHeaders) names.push_back(name);
-        return AddAt(key, what + ": unknown header " + Quoted(key.Scalar()) + "; " + Hint(key.Scalar(), names));
-      }
-      const std::vector<std::string>& choices = known->second;
-      const auto is_text = [](char c) { return c >= ' ' && c <= '~'; };
-      if (!value.IsScalar() || !std::all_of(value.Scalar().begin(), value.Scalar().end(), is_text)) {
-        AddAt(value, what + "." + known->first + ": expected a text of one line, got " + Describe(value));
-      } else if (!choices.empty() && std::find(choices.begin(), choices.end(), value.Scalar()) == choices.end()) {
-        AddAt(value, what + "." + known->first + ": expected one of " + Join(choices) + ", got " + Describe(value));
-      } else if (!value.Scalar().empty()) {
-        result_.config.headers[known->first] = value.Scalar();
-      }
-    });
+  Checker::Key Header(const std::string& name, const std::vector<std::string>& choices) {
+    return {
+        name, [this, name, &choices](const YAML::Node& value, const std::string& path) {
+          const auto is_text = [](char c) { return c >= ' ' && c <= '~'; };
+          if (!value.IsScalar() || !std::all_of(value.Scalar().begin(), value.Scalar().end(), is_text)) {
+            checker_.Add(value, path + ": expected a text of one line, got " + Describe(value));
+          } else if (!choices.empty() && std::find(choices.begin(), choices.end(), value.Scalar()) == choices.end()) {
+            checker_.Add(value, path + ": expected one of " + Join(choices) + ", got " + Describe(value));
+          } else if (!value.Scalar().empty()) {
+            config_.headers[name] = value.Scalar();
+          }
+        }};
   }
 
-  void ReadUsers(const YAML::Node& node) {
-    const std::string what = "basic_auth_users";
-    ForEachEntry(node, what, [&](const YAML::Node& key, const YAML::Node& value) {
+  void ReadUsers(const YAML::Node& node, const std::string& path) {
+    checker_.ReadEntries(node, path, [&](const YAML::Node& key, const YAML::Node& value) {
       const std::string& name = key.Scalar();
       if (name.empty() || name.find(':') != std::string::npos) {
-        return AddAt(key, what + ": a name must not be empty and must not hold a colon");
+        return checker_.Add(key, path + ": a name must not be empty and must not hold a colon");
       }
       const std::string problem = ProblemOfHash(value.IsScalar() ? value.Scalar() : "");
-      if (!problem.empty()) return AddAt(value, what + "." + Quoted(name) + ": " + problem);
-      result_.config.users[name] = value.Scalar();
+      if (!problem.empty()) return checker_.Add(value, path + "." + Quoted(name) + ": " + problem);
+      config_.users[name] = value.Scalar();
     });
   }
 
-  const std::string& file_;
+  void ReadRate(const YAML::Node& node, const std::string& path) {
+    RateLimit rate;
+    const size_t errors = checker_.Errors();
+    const YAML::Mark place = checker_.LastKey();
+    std::optional<std::chrono::nanoseconds> interval;
+    checker_.ReadMap(node, path,
+                     {checker_.Value("interval", "a duration such as 1s", &ParseGoDuration, interval),
+                      checker_.Count("burst", 0, kMaxBurst, rate.burst)});
+    if (checker_.Errors() != errors || node.IsNull() || node.size() == 0) return;
+    if (!interval) {
+      checker_.Add(place, path + ": interval is missing (0 switches the limit off)");
+    } else if (interval->count() != 0 && rate.burst == 0) {
+      checker_.Add(place, path + ": burst must be 1 or more, or no request would ever be answered");
+    } else if (interval->count() != 0) {
+      rate.interval = *interval;
+      config_.rate_limit = rate;
+    }
+  }
+
   const std::filesystem::path directory_;
-  WebLoadResult& result_;
-  YAML::Mark last_key_;
-  bool unused_ = true;  // of http2: only HTTP/1.1 is spoken
+  Checker& checker_;
+  WebConfig& config_;
 };
 
 }  // namespace
@@ -302,29 +309,15 @@ const std::vector<CipherSuite>& KnownCipherSuites() {
 
 WebLoadResult ParseWebConfig(std::string_view text, const std::string& file) {
   WebLoadResult result;
-  Reader reader(file, result);
-  try {
-    reader.ReadDocument(YAML::Load(std::string(text)));
-    if (const auto second = FindSecondDocument(text)) {
-      YAML::Mark place;
-      place.line = second->first;
-      place.column = second->second;
-      reader.Add(place, "a second document: one file holds one configuration");
-    }
-  } catch (const YAML::Exception& error) {
-    reader.Add(error.mark, "not valid YAML: " + error.msg);
-  }
-  std::stable_sort(result.errors.begin(), result.errors.end(), [](const ConfigError& a, const ConfigError& b) {
-    return std::tie(a.line, a.column) < std::tie(b.line, b.column);
+  CheckDocument(text, file, result.errors, [&](const YAML::Node& document, Checker& checker) {
+    Reader(file, checker, result.config).ReadDocument(document);
   });
   return result;
 }
 
 WebLoadResult LoadWebConfig(const std::string& path) {
-  const auto text = ReadSmallFile(path);
-  if (text) return ParseWebConfig(*text, path);
   WebLoadResult result;
-  result.errors.push_back({path, 0, 0, text.error()});
+  if (const auto text = ReadConfigText(path, result.errors)) return ParseWebConfig(*text, path);
   return result;
 }
 

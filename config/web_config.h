@@ -1,9 +1,12 @@
-// The web configuration file, in the format of Prometheus' exporter-toolkit: TLS, client certificates, users, headers.
+// The web configuration file, in the format of Prometheus' exporter-toolkit: TLS, client certificates, users, headers,
+// a limit of requests. A key of that format is honoured or refused, never ignored.
 //
 // Loading checks the whole file and reports every error at once, with line and column. It opens no certificate. Throws
 // nothing but bad_alloc. The structs are plain values; any thread.
 #pragma once
 
+#include <chrono>
+#include <cstddef>
 #include <map>
 #include <optional>
 #include <string>
@@ -25,10 +28,15 @@ enum class ClientAuth {
 };
 
 struct TlsConfig {
-  std::string cert_file;  // paths are absolute, or relative to the working directory
+  // Each in a file, whose path is absolute or relative to the working directory, or as a PEM text; the other is empty.
+  std::string cert_file;
+  std::string cert;
   std::string key_file;
-  std::string client_ca_file;  // empty: none
+  std::string key;
+  std::string client_ca_file;  // both empty: none
+  std::string client_ca;
   ClientAuth client_auth = ClientAuth::kNone;
+  std::vector<std::string> client_allowed_sans;  // one of them must be a client certificate's; empty: any will do
   TlsVersion min_version = TlsVersion::k12;
   TlsVersion max_version = TlsVersion::k13;
   std::vector<std::string> cipher_suites;  // by their IANA names; empty: the default
@@ -36,10 +44,19 @@ struct TlsConfig {
   bool prefer_server_cipher_suites = true;
 };
 
+// A token bucket: it holds `burst` requests, and one comes back each `interval`.
+struct RateLimit {
+  std::chrono::nanoseconds interval{0};
+  size_t burst = 0;
+
+  bool operator==(const RateLimit&) const = default;
+};
+
 struct WebConfig {
   std::optional<TlsConfig> tls;                // none: no TLS
   std::map<std::string, std::string> headers;  // of every answer
   std::map<std::string, std::string> users;    // bcrypt hash by name; none: everybody is let in
+  std::optional<RateLimit> rate_limit;         // none: no limit
 };
 
 struct WebLoadResult {

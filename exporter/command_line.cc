@@ -120,8 +120,9 @@ void AddFlags(CLI::App& app, CommandLine& result) {
   AddFlag(app, "--web.systemd-socket", "Listen on the sockets that systemd passes, and on no address",
           result.systemd_socket);
   AddValue(app, "--web.config.file", "FILE",
-           "TLS, client certificates, users and headers, in the format of Prometheus' exporter-toolkit", &ParsePath,
-           result.web_config_file);
+           "TLS, client certificates, users, headers and a limit of requests, in the format of Prometheus' "
+           "exporter-toolkit",
+           &ParsePath, result.web_config_file);
   AddFlag(app, "--web.healthcheck",
           "Ask the exporter that runs with the same --web.listen-address and --web.config.file for /-/healthy and exit "
           "with 0 or 1",

@@ -77,10 +77,7 @@ void Serve(const CommandLine& command_line, const Settings& settings,
       [&loop](auto cpu) { loop.Charge(cpu); });
   ServiceManager service_manager;
   const auto reload = [&reloader, &service_manager] {
-    service_manager.Reloading();
-    auto problem = reloader.Reload();
-    service_manager.Ready();
-    return problem;
+    return service_manager.Reload([&reloader] { return reloader.Reload(); });
   };
   ServerCallbacks callbacks;
   callbacks.scrape = [&loop](auto deadline) { return loop.Scrape(deadline); };
@@ -93,9 +90,13 @@ void Serve(const CommandLine& command_line, const Settings& settings,
   Server server(std::move(options), std::move(callbacks), log, access);
   log.Info("starting", {{"version", kVersion}});
   loop.Start();
-  for (ListenSocket& socket : sockets) server.Listen(std::move(socket));
+  std::string addresses;
+  for (ListenSocket& socket : sockets) {
+    addresses.append(addresses.empty() ? "" : ", ").append(socket.Address());
+    server.Listen(std::move(socket));
+  }
   service_manager.StartWatchdog([&loop](std::chrono::microseconds within) { return loop.GoesOn(within); });
-  service_manager.Ready();
+  service_manager.Ready("listening on " + addresses);
 
   int signal = 0;
   while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) reload();

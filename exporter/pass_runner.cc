@@ -6,6 +6,11 @@ namespace cow::exporter {
 
 void LogNotices(PassRunner& runner, Log& log) {
   for (const collectors::ModeNotice& notice : runner.TakeNotices()) {
+    if (!notice.collector.empty()) {
+      log.Error("a collector failed, its metrics are left out",
+                {{"collector", notice.collector}, {"reason", notice.reason}});
+      continue;
+    }
     if (notice.mode.empty()) {
       log.Warn("a group could not be told",
                {{"group", notice.group}, {"pid", std::to_string(notice.pid)}, {"reason", notice.reason}});

@@ -33,7 +33,7 @@ class PassRunner {
   virtual std::vector<collectors::ModeNotice> TakeNotices() { return {}; }
 };
 
-// Puts into the log which processes can't be seen in full, and why.
+// Puts into the log which processes can't be seen in full and which collectors failed, and why.
 void LogNotices(PassRunner& runner, Log& log);
 
 class EngineRunner final : public PassRunner {

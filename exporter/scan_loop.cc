@@ -209,7 +209,11 @@ void ScanLoop::RunPass() {
     ServeRequests(true);
     completed = TryPass();
   } while (!completed && requested_ && !stop_.stop_requested());
-  if (!completed && !stop_.stop_requested()) log_.Warn("pass not completed");
+  if (completed && failing_) log_.Info("passes are completed again");
+  if (completed) {
+    failing_ = false;
+    failures_.Forget();
+  }
   const std::lock_guard lock(mutex_);
   passes_finished_ = passes_started_;
   changed_.notify_all();
@@ -225,14 +229,21 @@ bool ScanLoop::TryPass() {
     if (completed) statistics_.last_duration = Clock::now() - start;
     PublishPass();
     LogNotices(*runner_, log_);
+    if (!completed && !requested_ && !stop_.stop_requested())
+      TellFailure("not completed, the processes can't be listed");
   } catch (const std::exception& error) {
     completed = false;
-    log_.Error("pass failed", {{"error", error.what()}});
+    TellFailure(error.what());
   }
   pass_end_ = Clock::now();
   pass_cpu_ = CpuTime() - start_cpu;
   if (completed) passed_once_ = true;
   return completed;
+}
+
+void ScanLoop::TellFailure(const std::string& error) {
+  failing_ = true;
+  if (failures_.IsNew(error)) log_.Error("pass failed", {{"error", error}});
 }
 
 nanoseconds ScanLoop::CpuTime() const {
@@ -253,7 +264,7 @@ void ScanLoop::Publish() {
   add_self_metrics_(statistics_, collected.emplace_back().families);
   PreparedFamilies prepared = PrepareFamilies(std::move(collected));
   for (const std::string& problem : prepared.problems) {
-    if (reported_problems_.insert(problem).second) log_.Error("metrics left out", {{"problem", problem}});
+    if (reported_problems_.IsNew(problem)) log_.Error("metrics left out", {{"problem", problem}});
   }
   history_.Add(Clock::now(), prepared.families);
   snapshots_.Publish(std::make_shared<const Snapshot>(std::chrono::system_clock::now(), std::move(prepared.families),

@@ -8,7 +8,7 @@
 //
 // CPU seconds are those of the scanning thread and of those that help it (CLOCK_THREAD_CPUTIME_ID). Start and Stop are
 // for one thread, the rest for any. Nothing throws after Start: what a pass throws is logged, and that pass counts as
-// not completed.
+// not completed. While that lasts each reason is told once, not with each pass; then that it is over.
 #pragma once
 
 #include <prometheus/metric_family.h>
@@ -24,7 +24,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -35,6 +34,7 @@
 #include "exporter/log.h"
 #include "exporter/pass_runner.h"
 #include "exporter/snapshot.h"
+#include "exporter/told_once.h"
 
 namespace cow::exporter {
 
@@ -123,6 +123,7 @@ class ScanLoop {
   void RunPass();
   // False if it was not completed.
   bool TryPass();
+  void TellFailure(const std::string& error);
   void PublishPass();
   void Publish();
   bool ContinuePass();
@@ -157,7 +158,9 @@ class ScanLoop {
   Clock::time_point pass_end_;
   std::chrono::nanoseconds pass_cpu_{0};  // of the last pass
   ScanStatistics statistics_;
-  std::set<std::string> reported_problems_;
+  ToldOnce reported_problems_;
+  ToldOnce failures_;
+  bool failing_ = false;  // the last pass was not completed, and that was told
 
   std::mutex mutex_;
   std::condition_variable_any changed_;  // of anything that mutex_ guards

@@ -2,21 +2,74 @@
 
 #include <systemd/sd-daemon.h>
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdint>
+#include <ctime>
 #include <utility>
 
+#include "collectors/utf8.h"
+
 namespace cow::exporter {
+namespace {
+
+// systemd drops a status that is not UTF-8, and takes what stands behind a newline for another variable.
+std::string OneLine(std::string_view text) {
+  std::string line;
+  while (!text.empty()) {
+    const size_t length = collectors::Utf8CharacterLength(text);
+    const bool is_control = length == 1 && (static_cast<unsigned char>(text.front()) < 0x20 || text.front() == 0x7f);
+    if (length == 0 || is_control) {
+      line += '?';
+    } else {
+      line += text.substr(0, length);
+    }
+    text.remove_prefix(std::max<size_t>(length, 1));
+  }
+  return line;
+}
+
+void TellReady(std::string_view status) {
+  sd_notify(0, std::string("READY=1\nSTATUS=").append(OneLine(status)).c_str());
+}
+
+std::string StatusOf(const std::optional<std::string>& problem) {
+  if (!problem) return "configuration reloaded";
+  const size_t end = problem->find('\n');
+  std::string status = "configuration not reloaded, the one before stays in force: " + problem->substr(0, end);
+  const auto errors = std::count(problem->begin(), problem->end(), '\n');
+  if (errors > 1) status += " (and " + std::to_string(errors - 1) + " more)";
+  return status;
+}
+
+}  // namespace
 
 ServiceManager::~ServiceManager() = default;
 
-void ServiceManager::Ready() { sd_notify(0, "READY=1"); }
+void ServiceManager::Ready(const std::string& status) { TellReady(status); }
 
-void ServiceManager::Reloading() {
-  // With the time, so that systemd can tell which signal it answers.
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  const int64_t microseconds = std::chrono::duration_cast<std::chrono::microseconds>(now).count();
-  sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, microseconds);
+std::optional<std::string> ServiceManager::Reload(const std::function<std::optional<std::string>()>& reload) {
+  const std::lock_guard reloading(reloading_);
+  // With the time of CLOCK_MONOTONIC, so that systemd can tell which signal this answers.
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1'000);
+  std::optional<std::string> problem;
+  {
+    const std::jthread extends([this](const std::stop_token& stop) {
+      std::mutex mutex;
+      std::condition_variable_any never;
+      std::unique_lock lock(mutex);
+      while (true) {
+        never.wait_for(lock, stop, extension_.every, [] { return false; });
+        if (stop.stop_requested()) return;
+        sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRId64, int64_t{extension_.by.count()});
+      }
+    });
+    problem = reload();
+  }
+  TellReady(StatusOf(problem));
+  return problem;
 }
 
 void ServiceManager::Stopping() { sd_notify(0, "STOPPING=1"); }

@@ -181,12 +181,13 @@ void Families::ProbeAgain(const ProcessTable& table, FrameProbe& probe) {
     if (relatives == nullptr) continue;
     candidates_.erase(process->pid);
     family_of_.erase(process->pid);
+    const uint64_t break_pages = family.members.front()->break_pages;
     families_.remove_if([&family](const auto& other) { return other.get() == &family; });
-    Join(*relatives, process, probe);
+    Join(*relatives, process, probe).break_pages = break_pages;
   }
 }
 
-void Families::Join(Family& family, const std::shared_ptr<Process>& process, FrameProbe& probe) {
+Member& Families::Join(Family& family, const std::shared_ptr<Process>& process, FrameProbe& probe) {
   auto member = std::make_unique<Member>();
   member->process = process;
   while (family.FindSlot(member->slot) != nullptr || family.ledger.IsDeparting(member->slot)) ++member->slot;
@@ -202,13 +203,13 @@ void Families::Join(Family& family, const std::shared_ptr<Process>& process, Fra
   if (!parent_is_member) {
     for (const auto& other : family.members) other->read_at.reset();
   }
-  const Member* joined = member.get();
+  Member* joined = member.get();
   const Member* root_before = family.root();
   member->first_look = !process->baseline;
   family.members.push_back(std::move(member));
   family.membership_changed = true;
   family_of_[process->pid] = &family;
-  if (root_before == nullptr) return;
+  if (root_before == nullptr) return *joined;
   SortByAge(family.members, [](const auto& each) -> const Process& { return *each->process; });
   // Of two, the younger is the fork, whichever was seen first.
   const Slot fork = (family.root() == joined ? root_before : joined)->slot;
@@ -227,6 +228,7 @@ void Families::Join(Family& family, const std::shared_ptr<Process>& process, Fra
       each->unread = pagemap.error();
     }
   }
+  return *joined;
 }
 
 void Families::Settle(Family& family, const std::function<void(const Family&, const Member&)>& on_end) {
@@ -254,6 +256,7 @@ void Families::Leave(Family& family) {
   for (const auto& member : family.members) {
     member->read_at.reset();
     member->joined_sample = 0;
+    member->missed = true;
     member->mappings.reset();
     member->huge_windows.clear();
   }

@@ -76,6 +76,8 @@ struct Member {
   std::optional<ChangeSignals> read_at;  // as they were at the last completed pass that read it; empty: to be read
   std::optional<std::chrono::steady_clock::time_point> full_due;  // when it is read whatever the signals say
   uint64_t life_break_pages = 0;                                  // broken between it and its parent since it joined
+  bool missed = false;         // for a part of its life it was not scanned: what it cost is not known
+  uint64_t break_pages = 0;    // broken by it, in passes that count them
   uint64_t joined_sample = 0;  // the sampled pass that saw it first; 0: it was seen whole, or is older
 };
 
@@ -127,7 +129,8 @@ class Families {
   void Settle(Family& family, const std::function<void(const Family&, const Member&)>& on_end);
 
   // Between passes, for a family that is not scanned: forgets what was recorded of its pages, and members that ended.
-  // It stays a family; if it is scanned one day, its pages are compared from then on.
+  // It stays a family; if it is scanned one day, its pages are compared from then on, and what its members did before
+  // is not looked for.
   void Leave(Family& family);
 
   // What the records of all families may take from now on; what is over it goes as records are made anew.
@@ -148,7 +151,7 @@ class Families {
   Family* FindRelatives(const Process& process, const ProcessTable& table, FrameProbe& probe);
   Family* FindByFrames(const Process& process, FrameProbe& probe);
   void ProbeAgain(const ProcessTable& table, FrameProbe& probe);
-  void Join(Family& family, const std::shared_ptr<Process>& process, FrameProbe& probe);
+  Member& Join(Family& family, const std::shared_ptr<Process>& process, FrameProbe& probe);
 
   procfs::PageGeometry geometry_;
   uint64_t zero_frame_;

@@ -142,6 +142,7 @@ void FamilyScanner::Prepare(Family& family, const PassOptions& options) {
   walk_.swapped_in = SwappedIn(host_, family);
   walk_.ksm_in_use = UsesKsm(host_, family);
   walk_.show_all = options.show_all;
+  walk_.count_breaks = options.count_breaks;
   // A process without relatives is shown as a whole.
   walk_.keep_looks = walk_.all && family.members.size() > 1;
   if (!walk_.keep_looks) family.looks.Clear();
@@ -529,6 +530,7 @@ void FamilyScanner::Account(const Family& family) {
     if (verdict.kind != Verdict::Kind::kBreak || !verdict.side_known) continue;
     Member* breaker = family.FindSlot(verdict.slot);
     if (breaker == nullptr) continue;
+    if (walk_.count_breaks) breaker->break_pages += verdict.pages;
     if (breaker->forked) breaker->life_break_pages += verdict.pages;
     for (uint32_t i = verdict.heirs_begin; i < verdict.heirs_end; ++i) {
       Member* heir = family.FindSlot(judgement_.heirs[i]);

@@ -31,6 +31,8 @@ struct PassOptions {
   // pass: as many of its windows are drawn as a process of this size has. 0: never.
   uint64_t sample_above_bytes = 0;
   uint64_t sample_seed = 0;
+  // What a member breaks is counted with it (Member::break_pages).
+  bool count_breaks = false;
 };
 
 class FamilyScanner {
@@ -75,6 +77,7 @@ class FamilyScanner {
     bool show_all = false;
     bool keep_looks = false;  // what is seen is kept for the next pass
     bool sampled = false;     // only the windows that were drawn are read
+    bool count_breaks = false;
   };
 
   void ShowEnded(Family& family, ScanObserver& observer);

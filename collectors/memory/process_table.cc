@@ -1,5 +1,6 @@
 #include "collectors/memory/process_table.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "collectors/procfs/maps.h"
@@ -50,7 +51,7 @@ procfs::Result<void> ProcessTable::Update() {
   const auto pids = procfs::ListProcesses(root_);
   if (!pids) return tl::unexpected(pids.error());
   ++pass_;
-  over_limit_ = 0;
+  const std::vector<pid_t> left_out = std::exchange(over_limit_, {});
   unreadable_.clear();
   newcomers_.clear();
   // Known processes first: the limit must not throw out a family for newcomers.
@@ -68,11 +69,13 @@ procfs::Result<void> ProcessTable::Update() {
   while (known != processes_.end()) known = Forget(known);
   for (const pid_t pid : newcomers_) {
     if (processes_.size() >= max_processes_) {
-      ++over_limit_;
+      over_limit_.push_back(pid);
       continue;
     }
     std::shared_ptr<Process> process;
-    if (UpdateOne(pid, process)) processes_.emplace(pid, std::move(process));
+    if (!UpdateOne(pid, process)) continue;
+    if (std::binary_search(left_out.begin(), left_out.end(), pid)) process->baseline = true;
+    processes_.emplace(pid, std::move(process));
   }
   CloseUnlisted();
   return {};

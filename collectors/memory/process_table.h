@@ -53,7 +53,7 @@ struct Process {
   procfs::Stat stat;                // of the last update
   procfs::Status status;            // of the last update that found a change, see ProcessTable::Update
   std::optional<LayoutKey> layout;  // from stat, or from maps where stat hides it; empty: hidden by permission
-  bool baseline = false;            // was there at the exporter's first look
+  bool baseline = false;            // was there at the exporter's first look, or was left out before
   uint64_t since_pass = 0;          // the update that saw it first, or first after its last exec
   bool executed = false;            // exec since the update before
   std::optional<procfs::Error> unread;  // why the last update could not read it; stat and status are older then
@@ -90,7 +90,7 @@ class ProcessTable {
   // Grows with every process that comes, goes, or execs.
   uint64_t version() const { return version_; }
   // Processes left out by the limit in the last update.
-  size_t over_limit() const { return over_limit_; }
+  size_t over_limit() const { return over_limit_.size(); }
   // Processes whose stat could not be read or made no sense in the last update, by reason, and of which nothing is
   // known from an earlier one.
   const std::map<procfs::ErrorKind, size_t>& unreadable() const { return unreadable_; }
@@ -126,7 +126,7 @@ class ProcessTable {
   Processes processes_;
   std::unordered_map<pid_t, Kept> kept_;  // kernel threads and zombies too: they must be told from others each time
   std::vector<pid_t> newcomers_;
-  size_t over_limit_ = 0;
+  std::vector<pid_t> over_limit_;  // ascending
   std::map<procfs::ErrorKind, size_t> unreadable_;
 };
 

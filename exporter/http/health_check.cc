@@ -28,6 +28,7 @@ using Result = tl::expected<T, std::string>;
 constexpr time_t kTimeoutSeconds = 5;  // of each step
 constexpr int kOk = 200;
 constexpr int kUnauthorized = 401;
+constexpr int kTooManyRequests = 429;
 constexpr size_t kMaxStatusLine = 4096;
 constexpr std::string_view kRequest = "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
@@ -175,7 +176,10 @@ std::optional<std::string> CheckHealth(const ListenAddress& address, const confi
     status = Ask(PlainChannel(connection->get()));
   }
   if (!status) return status.error();
-  if (*status == kOk || (*status == kUnauthorized && !web.users.empty())) return std::nullopt;
+  if (*status == kOk || (*status == kUnauthorized && !web.users.empty()) ||
+      (*status == kTooManyRequests && web.rate_limit)) {
+    return std::nullopt;
+  }
   return "status " + std::to_string(*status);
 }
 

@@ -115,7 +115,7 @@ struct Server::Callbacks {
       }
       return Answer(listener, connection, method, request) ? MHD_YES : MHD_NO;
     } catch (const std::exception& error) {
-      server.log_.Error("request failed", {{"error", error.what()}});
+      if (server.failures_.IsNew(error.what())) server.log_.Error("request failed", {{"error", error.what()}});
       return MHD_NO;  // closes the connection
     }
   }

@@ -25,6 +25,7 @@
 #include "exporter/http/web_access.h"
 #include "exporter/log.h"
 #include "exporter/snapshot.h"
+#include "exporter/told_once.h"
 
 struct MHD_Connection;
 struct MHD_Daemon;
@@ -102,6 +103,7 @@ class Server {
   const LandingPage landing_page_;
   const std::vector<Route> routes_;
   std::atomic<size_t> telemetry_requests_ = 0;
+  ToldOnce failures_;
   ConnectionWatch watch_;
   std::vector<std::unique_ptr<Listener>> listeners_;
 };

@@ -1,11 +1,17 @@
 #include "exporter/http/tls.h"
 
-#include <gnutls/x509.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
 
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <exception>
+#include <memory>
 #include <set>
 #include <stdexcept>
 #include <string_view>
-#include <vector>
+#include <utility>
 
 #include "config/yaml_document.h"
 
@@ -40,19 +46,81 @@ std::string_view GroupName(std::string_view curve) {
   return curve == "CurveP384" ? "GROUP-SECP384R1" : "GROUP-SECP521R1";
 }
 
-// A client's certificate, if it shows one, must be signed by the CA, be valid now, and be for clients.
-int VerifyClient(gnutls_session_t session) {
-  unsigned count = 0;
-  if (gnutls_certificate_get_peers(session, &count) == nullptr || count == 0) return 0;  // a needed one is asked for
-  std::string purpose = GNUTLS_KP_TLS_WWW_CLIENT;
-  gnutls_typed_vdata_st data{};
-  data.type = GNUTLS_DT_KEY_PURPOSE_OID;
-  data.data = reinterpret_cast<unsigned char*>(purpose.data());
-  unsigned status = 0;
-  return gnutls_certificate_verify_peers(session, &data, 1, &status) < 0 || status != 0 ? -1 : 0;
+// The text of a part of the configuration, and what to call it in errors.
+struct Part {
+  Part(const char* key, const std::string& file, const std::string& inline_text)
+      : name(file.empty() ? key : file), text(file.empty() ? inline_text : ReadFile(file)) {}
+
+  std::string name;
+  std::string text;
+};
+
+using Certificate = std::unique_ptr<gnutls_x509_crt_int, decltype(&gnutls_x509_crt_deinit)>;
+
+Certificate Import(const gnutls_datum_t& der) {
+  gnutls_x509_crt_t certificate = nullptr;
+  if (gnutls_x509_crt_init(&certificate) < 0) return {nullptr, &gnutls_x509_crt_deinit};
+  Certificate owner(certificate, &gnutls_x509_crt_deinit);
+  if (gnutls_x509_crt_import(certificate, &der, GNUTLS_X509_FMT_DER) < 0) owner.reset();
+  return owner;
+}
+
+// What is wrong with a client's chain, in the words of GnuTLS.
+std::string ReasonOf(unsigned status) {
+  gnutls_datum_t text{};
+  if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) < 0) return "not verified";
+  std::string reason(reinterpret_cast<const char*>(text.data), text.size);
+  gnutls_free(text.data);
+  while (!reason.empty() && (reason.back() == ' ' || reason.back() == '.' || reason.back() == '\0')) reason.pop_back();
+  return reason;
+}
+
+std::string FormatAddress(int family, const void* bytes) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  const char* formatted = inet_ntop(family, bytes, text.data(), text.size());
+  return formatted == nullptr ? "" : formatted;
+}
+
+// An address as a certificate has it, 4 or 16 bytes. One of IPv4 within IPv6 is that of IPv4.
+std::string AddressText(std::string_view bytes) {
+  constexpr std::string_view kMapped("\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
+  if (bytes.size() == 16 && bytes.substr(0, kMapped.size()) == kMapped) bytes.remove_prefix(kMapped.size());
+  if (bytes.size() == 4) return FormatAddress(AF_INET, bytes.data());
+  return bytes.size() == 16 ? FormatAddress(AF_INET6, bytes.data()) : "";
+}
+
+// An address may be written in more than one way.
+std::string CanonicalName(const std::string& name) {
+  std::array<char, sizeof(in6_addr)> bytes{};
+  for (const auto& [family, size] : {std::pair(AF_INET, sizeof(in_addr)), std::pair(AF_INET6, sizeof(in6_addr))}) {
+    if (inet_pton(family, name.c_str(), bytes.data()) == 1) return AddressText({bytes.data(), size});
+  }
+  return name;
 }
 
 }  // namespace
+
+std::vector<std::string> SubjectAlternativeNames(gnutls_x509_crt_t certificate) {
+  std::vector<std::string> names;
+  for (unsigned i = 0;; ++i) {
+    std::string value(256, '\0');
+    size_t size = value.size();
+    unsigned type = 0;
+    int status = gnutls_x509_crt_get_subject_alt_name2(certificate, i, value.data(), &size, &type, nullptr);
+    if (status == GNUTLS_E_SHORT_MEMORY_BUFFER) {
+      value.resize(size);
+      status = gnutls_x509_crt_get_subject_alt_name2(certificate, i, value.data(), &size, &type, nullptr);
+    }
+    if (status == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE) return names;
+    if (status == GNUTLS_E_X509_UNKNOWN_SAN) continue;
+    if (status < 0) return {};  // broken: whatever it may say, it is not known
+    value.resize(size);
+    if (type == GNUTLS_SAN_IPADDRESS) value = AddressText(value);
+    const bool known = type == GNUTLS_SAN_IPADDRESS || type == GNUTLS_SAN_DNSNAME || type == GNUTLS_SAN_RFC822NAME ||
+                       type == GNUTLS_SAN_URI;
+    if (known && !value.empty()) names.push_back(std::move(value));
+  }
+}
 
 std::string PriorityString(const config::TlsConfig& config) {
   std::string text = "NORMAL:-VERS-ALL";
@@ -86,7 +154,7 @@ std::string PriorityString(const config::TlsConfig& config) {
   return text;
 }
 
-Tls::Tls(const config::TlsConfig& config) {
+Tls::Tls(const config::TlsConfig& config, OnRefused on_refused) : on_refused_(std::move(on_refused)) {
   try {
     Load(config);
   } catch (...) {
@@ -103,24 +171,25 @@ Tls::~Tls() {
 
 void Tls::Load(const config::TlsConfig& config) {
   Check(gnutls_certificate_allocate_credentials(&credentials_), "certificate");
-  std::string certificate = ReadFile(config.cert_file);
-  std::string key = ReadFile(config.key_file);
-  const gnutls_datum_t certificate_datum = Datum(certificate);
-  const gnutls_datum_t key_datum = Datum(key);
+  Part certificate("cert", config.cert_file, config.cert);
+  Part key("key", config.key_file, config.key);
+  const gnutls_datum_t certificate_datum = Datum(certificate.text);
+  const gnutls_datum_t key_datum = Datum(key.text);
   const int status =
       gnutls_certificate_set_x509_key_mem(credentials_, &certificate_datum, &key_datum, GNUTLS_X509_FMT_PEM);
-  Check(status, config.cert_file + " with " + config.key_file);
+  explicit_bzero(key.text.data(), key.text.size());
+  Check(status, certificate.name + " with " + key.name);
 
-  if (!config.client_ca_file.empty()) {
-    std::string authorities = ReadFile(config.client_ca_file);
-    const gnutls_datum_t datum = Datum(authorities);
+  if (!config.client_ca_file.empty() || !config.client_ca.empty()) {
+    Part authorities("client_ca", config.client_ca_file, config.client_ca);
+    const gnutls_datum_t datum = Datum(authorities.text);
     const int count = gnutls_certificate_set_x509_trust_mem(credentials_, &datum, GNUTLS_X509_FMT_PEM);
-    Check(count, config.client_ca_file);
-    if (count == 0) Fail(config.client_ca_file, "no certificate in it");
+    Check(count, authorities.name);
+    if (count == 0) Fail(authorities.name, "no certificate in it");
   }
-  if (config.client_auth == ClientAuth::kVerifyIfGiven || config.client_auth == ClientAuth::kRequireVerified) {
-    gnutls_certificate_set_verify_function(credentials_, &VerifyClient);
-  }
+  verifies_ = config.client_auth == ClientAuth::kVerifyIfGiven || config.client_auth == ClientAuth::kRequireVerified;
+  for (const std::string& name : config.client_allowed_sans) allowed_names_.insert(CanonicalName(name));
+  if (verifies_ || !allowed_names_.empty()) gnutls_certificate_set_verify_function(credentials_, &VerifyClient);
   if (config.client_auth == ClientAuth::kRequest || config.client_auth == ClientAuth::kVerifyIfGiven) {
     request_ = GNUTLS_CERT_REQUEST;
   } else if (config.client_auth != ClientAuth::kNone) {
@@ -133,6 +202,45 @@ void Tls::Apply(gnutls_session_t session) const {
   gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, credentials_);
   gnutls_priority_set(session, priority_);
   gnutls_certificate_server_set_request(session, request_);
+  // There is no cache of sessions, so its pointer is free; the session's own is libmicrohttpd's.
+  gnutls_db_set_ptr(session, const_cast<Tls*>(this));  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+}
+
+int Tls::VerifyClient(gnutls_session_t session) {
+  const auto& tls = *static_cast<const Tls*>(gnutls_db_get_ptr(session));
+  try {
+    const std::string problem = tls.ProblemOfClient(session);
+    if (problem.empty()) return 0;
+    if (tls.on_refused_) tls.on_refused_(problem);
+  } catch (const std::exception&) {  // no memory; it must not get into GnuTLS
+  }
+  return -1;
+}
+
+std::string Tls::ProblemOfClient(gnutls_session_t session) const {
+  unsigned count = 0;
+  const gnutls_datum_t* chain = gnutls_certificate_get_peers(session, &count);
+  if (chain == nullptr || count == 0) return "";  // one that is needed is asked for
+  if (verifies_) {
+    std::string purpose = GNUTLS_KP_TLS_WWW_CLIENT;
+    gnutls_typed_vdata_st data{};
+    data.type = GNUTLS_DT_KEY_PURPOSE_OID;
+    data.data = reinterpret_cast<unsigned char*>(purpose.data());
+    unsigned status = 0;
+    const int error = gnutls_certificate_verify_peers(session, &data, 1, &status);
+    if (error < 0) return gnutls_strerror(error);
+    if (status != 0) return ReasonOf(status);
+  }
+  if (allowed_names_.empty()) return "";
+  const Certificate certificate = Import(*chain);
+  if (!certificate) return "the certificate can't be read";
+  const std::vector<std::string> names = SubjectAlternativeNames(certificate.get());
+  const auto allowed = [this](const std::string& name) { return allowed_names_.contains(name); };
+  if (std::any_of(names.begin(), names.end(), allowed)) return "";
+  std::string problem = "none of its names is in client_allowed_sans";
+  if (!verifies_) return problem;  // anybody could have written them
+  for (const std::string& name : names) problem.append(&name == &names.front() ? ": " : ", ").append(name);
+  return problem;
 }
 
 }  // namespace cow::exporter

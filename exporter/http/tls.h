@@ -5,8 +5,12 @@
 #pragma once
 
 #include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
 
+#include <functional>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "config/web_config.h"
 
@@ -15,10 +19,16 @@ namespace cow::exporter {
 // The versions, suites and groups as a priority string of GnuTLS.
 std::string PriorityString(const config::TlsConfig& config);
 
+// The names of a certificate that client_allowed_sans is held against: DNS names, addresses of IP and e-mail, URIs.
+std::vector<std::string> SubjectAlternativeNames(gnutls_x509_crt_t certificate);
+
 class Tls {
  public:
-  // Reads the files. Throws std::runtime_error with a message that names the file.
-  explicit Tls(const config::TlsConfig& config);
+  // Told why a client's certificate was refused, in the thread of its connection.
+  using OnRefused = std::function<void(const std::string& reason)>;
+
+  // Reads the files. Throws std::runtime_error with a message that names the file, or the key of an inline text.
+  explicit Tls(const config::TlsConfig& config, OnRefused on_refused = {});
   ~Tls();
   Tls(const Tls&) = delete;
   Tls& operator=(const Tls&) = delete;
@@ -28,7 +38,14 @@ class Tls {
 
  private:
   void Load(const config::TlsConfig& config);
+  static int VerifyClient(gnutls_session_t session);
+  // A client's certificate, if it shows one: where it is to be verified it must be signed by the CA, be valid now, and
+  // be for clients; and it must have a name that is allowed. Empty if nothing is wrong.
+  [[nodiscard]] std::string ProblemOfClient(gnutls_session_t session) const;
 
+  const OnRefused on_refused_;
+  bool verifies_ = false;
+  std::set<std::string, std::less<>> allowed_names_;  // empty: any
   gnutls_certificate_credentials_t credentials_ = nullptr;
   gnutls_priority_t priority_ = nullptr;
   gnutls_certificate_request_t request_ = GNUTLS_CERT_IGNORE;

@@ -3,12 +3,14 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 namespace cow::exporter {
 namespace {
 
 constexpr unsigned kUnauthorized = 401;
+constexpr unsigned kTooManyRequests = 429;
 constexpr unsigned kServiceUnavailable = 503;
 
 std::array<int64_t, 7> MarkOf(const std::string& path) {
@@ -28,6 +30,7 @@ std::array<int64_t, 7> MarkOf(const std::string& path) {
 WebAccess::WebAccess(std::string path, Log& log) : path_(std::move(path)), log_(log) {
   rules_ = Load();
   is_tls_ = rules_->tls != nullptr;
+  rate_.Set(rules_->config.rate_limit);
 }
 
 std::shared_ptr<const AccessRules> WebAccess::Rules() {
@@ -39,6 +42,7 @@ std::shared_ptr<const AccessRules> WebAccess::Rules() {
       throw WebAccessError(path_ + ": TLS can't be switched on or off without a restart");
     }
     rules_ = std::move(rules);
+    rate_.Set(rules_->config.rate_limit);
     log_.Info("web configuration read again", {{"file", path_}});
   } catch (const WebAccessError& error) {
     WatchFilesOf(rules_->config);
@@ -49,6 +53,12 @@ std::shared_ptr<const AccessRules> WebAccess::Rules() {
 
 std::unique_ptr<HttpResponse> WebAccess::Refusal(const HttpRequest& request) {
   const std::shared_ptr<const AccessRules> rules = Rules();
+  // Before anything that costs, as in exporter-toolkit.
+  if (const auto wait = rate_.Take()) {
+    const auto seconds = std::chrono::ceil<std::chrono::seconds>(*wait).count();
+    return std::make_unique<HttpResponse>(TextResponse(kTooManyRequests, "too many requests, see rate_limit\n",
+                                                       {{"Retry-After", std::to_string(std::max(seconds, 1L))}}));
+  }
   if (rules->config.users.empty()) return nullptr;
   const auto header = request.Header("authorization");
   const auto credentials = header ? ParseBasicAuthorization(*header) : std::nullopt;
@@ -67,9 +77,9 @@ void WebAccess::Watch(const std::string& path) { watched_.push_back({path, MarkO
 
 void WebAccess::WatchFilesOf(const config::WebConfig& config) {
   if (!config.tls) return;
-  Watch(config.tls->cert_file);
-  Watch(config.tls->key_file);
-  if (!config.tls->client_ca_file.empty()) Watch(config.tls->client_ca_file);
+  for (const std::string* file : {&config.tls->cert_file, &config.tls->key_file, &config.tls->client_ca_file}) {
+    if (!file->empty()) Watch(*file);
+  }
 }
 
 bool WebAccess::Changed() const {
@@ -91,7 +101,9 @@ std::shared_ptr<const AccessRules> WebAccess::Load() {
   rules->config = std::move(loaded.config);
   if (rules->config.tls) {
     try {
-      rules->tls = std::make_shared<const Tls>(*rules->config.tls);
+      rules->tls = std::make_shared<const Tls>(*rules->config.tls, [this](const std::string& reason) {
+        if (refused_.IsNew(reason)) log_.Warn("a client's certificate was refused", {{"reason", reason}});
+      });
     } catch (const std::runtime_error& error) {
       throw WebAccessError(path_ + ": " + error.what());
     }

@@ -1,7 +1,8 @@
 // Who may talk to the server, and how: the web configuration in force, with its certificates read.
 //
 // The files are looked at before each connection and each request that needs them; when one has changed, all are read
-// again. If that fails the old ones stay in force, and the log says so once.
+// again. If that fails the old ones stay in force, and the log says so once. Users, headers, the limit of requests and
+// everything about TLS but whether there is any can change so.
 //
 // Any thread, but for the constructor.
 #pragma once
@@ -17,8 +18,10 @@
 #include "config/web_config.h"
 #include "exporter/http/authentication.h"
 #include "exporter/http/http_message.h"
+#include "exporter/http/rate_limiter.h"
 #include "exporter/http/tls.h"
 #include "exporter/log.h"
+#include "exporter/told_once.h"
 
 namespace cow::exporter {
 
@@ -64,6 +67,8 @@ class WebAccess {
   const std::string path_;
   Log& log_;
   PasswordChecker passwords_;
+  RateLimiter rate_;
+  ToldOnce refused_;
   bool is_tls_ = false;
   std::mutex mutex_;
   std::shared_ptr<const AccessRules> rules_;

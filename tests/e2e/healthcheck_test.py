@@ -50,17 +50,19 @@ def check_web_configuration(context):
                    capture_output=True, check=True)
     tls = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"
     users = f"basic_auth_users:\n  someone: {HASH}\n"
+    limit = "rate_limit: {interval: 1h, burst: 1}\n"
     client_certificate = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: cert.pem\n"
-    for number, text in enumerate((users, tls, tls + users, tls + client_certificate,
+    for number, text in enumerate((users, limit, tls, tls + users, tls + client_certificate,
                                    tls + client_certificate + "  max_version: TLS12\n")):
         path = context.path(f"web{number}.yml")
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
         exporter = context.start(support.Exporter(f"--web.config.file={path}"))
         address = f"--web.listen-address={exporter.address}"
-        hold(0, "healthy", address, f"--web.config.file={path}")
+        for _ in range(2):
+            hold(0, "healthy", address, f"--web.config.file={path}")
         # Asked without what it is configured with, it does not pass for healthy.
-        hold(1, "status 401" if text == users else "closed|not HTTP|reset", address)
+        hold(1, {users: "status 401", limit: "status 429"}.get(text, "closed|not HTTP|reset"), address)
         exporter.end()
         hold(1, "refused", address, f"--web.config.file={path}")
     hold(1, "No such file", address, f"--web.config.file={context.path('none.yml')}")

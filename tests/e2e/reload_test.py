@@ -33,7 +33,7 @@ groups:
 """
 # In whole numbers that only grow, whatever the label.
 COUNTERS = ("cow_breaks_total", "cow_break_bytes_total", "cow_minor_faults_total", "cow_forks_total",
-            "cow_unshared_bytes_total", "cow_unattributed_bytes_total", "cow_scan_pages_total",
+            "cow_unshared_bytes_total", "cow_unattributed_bytes_total", "cow_process_breaks_total", "cow_scan_pages_total",
             "cow_scan_passes_total", "cow_scan_cpu_seconds_total", "cow_scan_early_passes_total")
 
 
@@ -78,6 +78,11 @@ def reload_well(exporter, path, text):
 def breaks_of(watch, group):
     return sum(value for (name, labels), value in watch.scrape().values.items()
                if name == "cow_breaks_total" and ("group", group) in labels)
+
+
+def breaks_by_process(watch):
+    return {dict(labels)["pid"]: value for (name, labels), value in watch.scrape().values.items()
+            if name == "cow_process_breaks_total" and ("group", "cow_workload") in labels}
 
 
 def write_and_count(watch, workload, state, group, pages):
@@ -132,6 +137,11 @@ def check_bad_files(watch, exporter, path):
 
 def check_collectors(watch, workload, state, exporter, path):
     """Off and on again: its counters go on where they were."""
+    reload_well(exporter, path, SCAN + "collectors: {process: true}\n")
+    wait_for(lambda: breaks_by_process(watch), 10, "one more collector")
+    write_and_count(watch, workload, state, "cow_workload", 20)
+    wait_for(lambda: sum(breaks_by_process(watch).values()) >= 20, 10, "its breaks")
+    processes = breaks_by_process(watch)
     counted = breaks_of(watch, "cow_workload")
     check(counted > 0, "no breaks to begin with")
     reload_well(exporter, path, SCAN + "collectors: {cow: false}\n")
@@ -139,9 +149,10 @@ def check_collectors(watch, workload, state, exporter, path):
     workload.do(f"write 1 a {state['next']} 30")
     state["next"] += 30
     time.sleep(1)
-    reload_well(exporter, path, SCAN + "collectors: {cow: true, smaps: {max_rss: 1GiB}}\n")
+    reload_well(exporter, path, SCAN + "collectors: {cow: true, process: true, smaps: {max_rss: 1GiB}}\n")
     wait_for(lambda: watch.scrape().get("cow_forks_total", group="cow_workload") is not None, 10, "the collector")
-    check(breaks_of(watch, "cow_workload") >= counted, "counters went back")
+    check(breaks_of(watch, "cow_workload") == counted, "breaks while it was off are counted, or counters went back")
+    check(breaks_by_process(watch) == processes, f"breaks by process: {processes}, then {breaks_by_process(watch)}")
     wait_for(lambda: watch.scrape().get("cow_smaps_bytes", group="cow_workload", field="rss"), 10, "another collector")
     write_and_count(watch, workload, state, "cow_workload", 20)
 

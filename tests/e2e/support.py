@@ -103,10 +103,10 @@ class Process(subprocess.Popen):
 class Exporter(Process):
     """cow_exporter on an ephemeral port of the loopback device."""
 
-    def __init__(self, *flags, program=None, wrapper=()):
+    def __init__(self, *flags, program=None, wrapper=(), **options):
         """`program`: a copy of ours; `wrapper`: the command that runs it, if not the test itself."""
         program = program or binary("COW_EXPORTER")
-        super().__init__([*wrapper, program, "--web.listen-address=127.0.0.1:0", *flags], stderr=subprocess.PIPE)
+        super().__init__([*wrapper, program, "--web.listen-address=127.0.0.1:0", *flags], stderr=subprocess.PIPE, **options)
         self.log = []
         self.address = None
         self._listening = threading.Event()
@@ -118,8 +118,8 @@ class Exporter(Process):
     def _read_log(self):
         for line in self.stderr:
             self.log.append(line)
-            found = re.search(r"listening address=(\S+)", line)
-            if found:
+            found = re.search(r'listening"?[ ,]"?address"?[=:]"?([^\s"]+)', line)
+            if found and self.address is None:  # the first, if there are more
                 self.address = found.group(1)
                 self._listening.set()
         self._listening.set()

@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 
 import support
 from support import check
@@ -19,8 +22,8 @@ ACTIVATE = "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.exec
 class Notifications:
     """What the program tells a service manager."""
 
-    def __init__(self, context):
-        self.path = context.path("notify")
+    def __init__(self, context, name="notify"):
+        self.path = context.path(name)
         self.socket = context.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         self.socket.bind(self.path)
         self.socket.settimeout(10)
@@ -91,7 +94,7 @@ def check_notifications(context):
     exporter = context.start(support.Exporter("--scan.interval=1h", wrapper=["env", *(
         f"{name}={environment[name]}" for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC"))]))
     told = [notifications.next() for _ in range(8)]
-    check(told.count("READY=1") == 1, f"{told}")
+    check(told.count(f"READY=1\nSTATUS=listening on {exporter.address}") == 1, f"{told}")
     check(told.count("WATCHDOG=1") == 7, f"{told}")
     start = time.monotonic()
     for _ in range(5):
@@ -106,10 +109,78 @@ def check_notifications(context):
     check(told[-1] == "STOPPING=1", f"{told}")
 
 
+def monotonic_microseconds():
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+
+
+def check_reload_states(context):
+    """As systemd follows them with Type=notify-reload: it sends SIGHUP, and waits for RELOADING=1 with a time that is not
+    before it did, and then for READY=1."""
+    notifications = Notifications(context, "reload")
+    path = context.path("config.yml")
+
+    def write(text):
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(path + ".new", path)
+
+    def in_force():
+        with urllib.request.urlopen(exporter.url("/config"), timeout=10) as response:
+            return response.read().decode()
+
+    def reload(ask, status, during=lambda: None):
+        """Between the two nothing else is told."""
+        before = monotonic_microseconds()
+        ask()
+        told = notifications.next()
+        begun = re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=(\d+)", told)
+        check(begun and before <= int(begun.group(1)) <= monotonic_microseconds(), f"{told!r} after {before}")
+        during()
+        told = notifications.next()
+        check(told == f"READY=1\nSTATUS={status}", f"{told!r} in place of {status!r}")
+
+    def hang_up():
+        os.kill(exporter.pid, signal.SIGHUP)
+
+    def post():
+        request = urllib.request.Request(exporter.url("/-/reload"), method="POST")
+        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=10):
+            pass
+
+    def take_long():
+        """The file is a pipe that nobody has written to yet."""
+        told = notifications.next()
+        check(told == "EXTEND_TIMEOUT_USEC=15000000", f"{told!r} while a reload lasts")
+        with open(path, "w", encoding="utf-8") as pipe:
+            pipe.write("scan: {interval: 3h}\n")
+
+    write("scan: {interval: 1h}\n")
+    exporter = context.start(support.Exporter(f"--config.file={path}", "--web.enable-lifecycle", wrapper=[
+        "env", f"NOTIFY_SOCKET={notifications.path}"]))
+    check(notifications.next() == f"READY=1\nSTATUS=listening on {exporter.address}", "the start")
+    write("scan: {interval: 2h}\n")
+    for ask in (hang_up, post):
+        reload(ask, "configuration reloaded")
+    check("interval: 2h" in in_force(), "a good file is not in force")
+    write("scan: {intervall: 1h}\nlimits: {max_groups: 0}\nmore: 1\n")
+    for ask in (hang_up, post):
+        reload(ask, f'configuration not reloaded, the one before stays in force: {path}:1:8: scan: unknown key "intervall"; '
+               'did you mean "interval"? (and 2 more)')
+    check("interval: 2h" in in_force(), "a bad file is in force")
+    os.unlink(path)
+    reload(hang_up, f"configuration not reloaded, the one before stays in force: {path}: No such file or directory")
+    os.mkfifo(path)
+    reload(hang_up, "configuration reloaded", take_long)
+    check("interval: 3h" in in_force(), "what took long is not in force")
+    os.kill(exporter.pid, signal.SIGTERM)
+    check(notifications.next() == "STOPPING=1", "the end")
+
+
 def test(context):
     check_no_sockets()
     check_socket_activation(context)
     check_notifications(context)
+    check_reload_states(context)
     check_real_activation(context)
 
 

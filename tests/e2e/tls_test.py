@@ -1,11 +1,14 @@
 """TLS, client certificates and users by the web configuration: with curl, openssl and a real Prometheus."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 
 import support
@@ -62,20 +65,34 @@ def make_ca(context, name):
             "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
 
 
-def make_certificate(context, name, ca, usage, common_name):
+def make_certificate(context, name, ca, usage, common_name, names="DNS:localhost,IP:127.0.0.1"):
     openssl(context, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
             "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={common_name}")
     with open(context.path(f"{name}.ext"), "w", encoding="utf-8") as file:
-        file.write(f"extendedKeyUsage={usage}\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        file.write(f"extendedKeyUsage={usage}\nsubjectAltName={names}\n")
     openssl(context, "x509", "-req", "-in", f"{name}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-days", "2",
             "-CAcreateserial", "-extfile", f"{name}.ext", "-out", f"{name}.pem")
 
 
-def write_web(context, password_hash, tls=""):
+def write_web(context, password_hash, tls="", more=""):
+    write_text(context, "web.yml", WEB.format(user=USER, hash=password_hash, tls=tls) + more)
+
+
+def write_text(context, name, text):
     """At once, as an editor or a configuration manager does it."""
-    with open(context.path("web.tmp"), "w", encoding="utf-8") as file:
-        file.write(WEB.format(user=USER, hash=password_hash, tls=tls))
-    os.rename(context.path("web.tmp"), context.path("web.yml"))
+    with open(context.path("new"), "w", encoding="utf-8") as file:
+        file.write(text)
+    os.rename(context.path("new"), context.path(name))
+
+
+def indented(context, name):
+    """A PEM file as a text within tls_server_config."""
+    with open(context.path(name), encoding="utf-8") as file:
+        return "|\n" + "".join(f"    {line}" for line in file)
+
+
+def logged(exporter, text):
+    return [line for line in exporter.log if text in line]
 
 
 class Client:
@@ -202,6 +219,126 @@ def check_client_certificates(context, client, password_hash):
     check(client.status(certificate="server") == 0, "a server's certificate is none of a client")
 
 
+def check_allowed_names(context, client, exporter, password_hash):
+    """Each kind of name, and exactly: no wildcard, no part of one."""
+    make_certificate(context, "named", "ca", "clientAuth", "named.example",
+                     "DNS:prom.example,DNS:*.wide.example,IP:10.1.2.3,IP:2001:db8::1,email:me@prom.example,URI:spiffe://prom/a")
+    make_certificate(context, "alien", "strangers", "clientAuth", "alien", "DNS:prom.example")
+
+    def status(allowed, kind="RequireAndVerifyClientCert", certificate="named"):
+        write_web(context, password_hash, f"  client_auth_type: {kind}\n  client_ca_file: ca.pem\n"
+                  f"  client_allowed_sans: {json.dumps(allowed)}")
+        return client.status(certificate=certificate)
+
+    for name in ("prom.example", "*.wide.example", "10.1.2.3", "2001:db8::1", "2001:DB8:0::1", "me@prom.example",
+                 "spiffe://prom/a"):
+        check(status([name]) == 200, f"a client whose certificate has {name}")
+    check(status(["other.example", "10.1.2.3"]) == 200, "one name of two")
+    for name in ("named.example", "example", "a.wide.example", "PROM.example", "prom.example.", "10.1.2.30"):
+        check(status([name]) == 0, f"a client whose certificate lacks {name}")
+    for _ in range(3):
+        check(client.status(certificate="named") == 0, "a client that has not the name")
+    told = logged(exporter, "none of its names is in client_allowed_sans: prom.example, *.wide.example, 10.1.2.3, "
+                  "2001:db8::1, me@prom.example, spiffe://prom/a")
+    check(len(told) == 1, f"told {len(told)} times")
+    check(status(["prom.example"], certificate="alien") == 0, "the right name by the wrong CA")
+    check(status(["prom.example"], certificate=None) == 0, "no certificate")
+    for kind, alien, stranger in (("RequireAnyClientCert", 200, 0), ("RequireClientCert", 200, 0)):
+        check(status(["prom.example"], kind, "alien") == alien, f"{kind}: the name by another CA")
+        check(status(["prom.example"], kind, "stranger") == stranger, f"{kind}: another name by another CA")
+    for reason in ('reason="none of its names is in client_allowed_sans"', "issuer is unknown"):
+        check(len(logged(exporter, reason)) == 1, f"{reason}: {logged(exporter, 'refused')}")
+    # Where a client need not have a certificate the list would let in whoever shows none.
+    check(status(["prom.example"], "VerifyClientCertIfGiven", None) == 0, "a bad web configuration came into force")
+    check(logged(exporter, "client_allowed_sans needs client_auth_type"), "nothing was logged")
+
+
+def check_texts(context, client, exporter, password_hash):
+    """Certificate, key and CA within the file. Both forms at once are an error."""
+    make_certificate(context, "third", "ca", "serverAuth", "third")
+    text = (f"tls_server_config:\n  cert: {indented(context, 'third.pem')}  key: {indented(context, 'third.key')}"
+            f"  client_ca: {indented(context, 'ca.pem')}  client_auth_type: RequireAndVerifyClientCert\n")
+    users = f"basic_auth_users: {{{USER}: {password_hash}}}\n"
+    write_text(context, "web.yml", text + users)
+    check("CN = third" in handshake(exporter), "a certificate in the file")
+    found = [client.status(certificate=name) for name in ("client", "stranger", None)]
+    check(found == [200, 0, 0], f"a CA in the file: {found}")
+    write_text(context, "web.yml", text + "  key_file: server.key\n" + users)
+    line = text.count("\n") + 1
+    run = subprocess.run([support.binary("COW_EXPORTER"), "--config.check", f"--web.config.file={context.path('web.yml')}"],
+                         capture_output=True, check=False, text=True)
+    check(run.returncode == 1 and f"web.yml:{line}:3: tls_server_config: key and key_file exclude each other" in run.stderr,
+          run.stderr)
+    check("CN = third" in handshake(exporter), "what was before is not in force")
+    check("PRIVATE" not in run.stderr and not logged(exporter, "PRIVATE"), "a key is shown")
+
+
+def check_rate_limit(context, client, exporter, password_hash):
+    write_web(context, password_hash, more="rate_limit: {interval: 1h, burst: 3}\n")
+    found = [client.status(path) for path in ("/metrics", "/-/healthy", "/nope", "/metrics")]
+    check(found == [200, 200, 404, 429], f"rate_limit with a burst of 3: {found}")
+    # Before any password is looked at: guessing gets no further.
+    status, headers, _ = client.ask(user=f"{USER}:wrong")
+    check(status == 429 and re.search(r"(?i)^retry-after: \d+", headers, re.MULTILINE), f"{status}: {headers}")
+    write_web(context, password_hash, "  min_version: TLS13", more="rate_limit: {interval: 1h, burst: 3}\n")
+    check(client.status() == 429, "another change of the file fills the bucket")
+    write_web(context, password_hash, more="rate_limit: {interval: 100ms, burst: 1}\n")
+    check(client.status() == 200, "another limit begins full")
+    time.sleep(0.15)
+    check(client.status() == 200, "after the interval")
+    write_web(context, password_hash, more="rate_limit: {interval: 0, burst: 1}\n")
+    check([client.status() for _ in range(4)] == [200] * 4, "an interval of 0")
+
+
+def check_users_on_and_off(context, client, password_hash):
+    """Needs no restart; a connection that is open asks for a password from the next request on."""
+    without = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n"
+    for _ in range(2):
+        write_text(context, "web.yml", without)
+        check(client.status(user="nobody:x") == 200, "users off")
+        write_web(context, password_hash)
+        check(client.status(user="nobody:x") == 401, "users on")
+
+
+def check_tls_on_and_off(context, client, exporter, password_hash):
+    """Is decided at the start, as exporter-toolkit does it. A file that wants the other is refused, aloud and once."""
+    write_text(context, "web.yml", f"basic_auth_users: {{{USER}: {password_hash}}}\n")
+    check([client.status() for _ in range(3)] == [200] * 3, "TLS ended, or clients were lost")
+    reason = "TLS can't be switched on or off without a restart"
+    check(len(logged(exporter, reason)) == 1, f"{logged(exporter, reason)}")
+    write_web(context, password_hash)
+    check(client.status() == 200, "TLS as before")
+
+    write_text(context, "plain.yml", "")
+    plain = context.start(support.Exporter(f"--web.config.file={context.path('plain.yml')}"))
+    write_text(context, "plain.yml", "tls_server_config: {cert_file: server.pem, key_file: server.key}\n")
+    for _ in range(3):
+        with urllib.request.urlopen(plain.url("/-/healthy"), timeout=10) as response:
+            check(response.status == 200, "plain HTTP")
+    check(len(logged(plain, reason)) == 1, f"{plain.log}")
+    write_text(context, "plain.yml", f"basic_auth_users: {{{USER}: {password_hash}}}\n")
+    try:
+        urllib.request.urlopen(plain.url("/-/healthy"), timeout=10)
+        check(False, "users on without TLS")
+    except urllib.error.HTTPError as error:
+        check(error.code == 401, f"users on without TLS: {error.code}")
+    plain.end()
+
+
+def check_bad_handshakes(client, exporter):
+    """Are not told one by one, whoever makes them, and cost nobody else anything."""
+    host, port = exporter.address.rsplit(":", 1)
+    before = len(exporter.log)
+    for number in range(60):
+        with socket.create_connection((host, int(port))) as connection, contextlib.suppress(ConnectionError):
+            connection.sendall((b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01" + bytes(512), b"")[number % 3])
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(10)
+            connection.recv(100)
+    check(client.status() == 200, "an answer after bad handshakes")
+    check(len(exporter.log) == before, "bad handshakes are told: " + "".join(exporter.log[before:]))
+
+
 def check_prometheus(context, exporter):
     with open(context.path("prometheus.yml"), "w", encoding="utf-8") as file:
         file.write(PROMETHEUS.format(user=USER, address=exporter.address))
@@ -252,6 +389,15 @@ def test(context):
     check_renewal(context, client, exporter)
     check_reload(context, client, exporter, password_hash)
     check_client_certificates(context, client, password_hash)
+    check_allowed_names(context, client, exporter, password_hash)
+    check_texts(context, client, exporter, password_hash)
+    check_rate_limit(context, client, exporter, password_hash)
+    check_users_on_and_off(context, client, password_hash)
+    check_tls_on_and_off(context, client, exporter, password_hash)
+    check_bad_handshakes(client, exporter)
+    write_web(context, password_hash, "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n"
+              "  client_allowed_sans: [localhost]", "rate_limit: {interval: 100ms, burst: 10}\n")
+    check(client.status() == 0 and client.status(certificate="client") == 200, "the rules for Prometheus")
     check_prometheus(context, exporter)
 
 

@@ -92,7 +92,8 @@ class LiveTest : public ::testing::Test {
   void AllowUnread() { all_is_read_ = false; }
   // The same where the pass may fail, in two steps: false if it was not completed.
   bool TryPass();
-  Sample Collect(std::string_view group) const { return {engine_.Collect(), group}; }
+  Sample Collect(std::string_view group) const { return Collect(engine_, group); }
+  static Sample Collect(const collectors::Engine& engine, std::string_view group) { return {engine.Collect(), group}; }
   // Starts a workload in a group of this name; it is not in the baseline once a pass was made.
   static std::unique_ptr<testing::Workload> StartWorkload(const std::string& group);
 

@@ -1,8 +1,10 @@
 // Which processes are a family, and what becomes of its group.
 #include <sys/personality.h>
 
+#include <chrono>
 #include <cstdint>
 #include <string>
+#include <thread>
 
 #include "tests/live/live.h"
 
@@ -118,6 +120,35 @@ TEST_F(MembershipTest, SurvivorsOfTheRootKeepTheGroup) {
   EXPECT_EQ(Change(before, after).BreaksOfAllSides(), 0);
   Do("write " + std::to_string(grandchild) + " a 100 10");
   EXPECT_GE(Change(after, Pass()).Of(kChildBreaks), 10);
+}
+
+TEST_F(MembershipTest, RootThatChangesItsUserIsJudgedAgain) {
+  const std::string other = group() + "u";
+  collectors::EngineOptions options = DefaultOptions();
+  options.full_every = std::chrono::milliseconds(100);
+  collectors::GroupRule& rule = options.groups.rules.emplace_back();
+  rule.name = {{collectors::GroupNamePart::Kind::kText, other}};
+  rule.comm = {group()};
+  rule.user = {"65534"};
+  collectors::Engine engine(procfs::Root(), options);
+  PassOf(engine, group());
+  const int child = ForkOver("a", 500);
+  PassOf(engine, group());
+  Write(child, "a", 0, 40);
+  const Sample before = PassOf(engine, group());
+  EXPECT_EQ(before.At("cow_processes"), 2);
+  EXPECT_EQ(PassOf(engine, other).At("cow_processes"), 0);
+  Do("setuid " + std::to_string(child) + " 65533");
+  EXPECT_EQ(PassOf(engine, group()).At("cow_processes"), 2) << "it is not the root";
+  const Sample counted = Collect(engine, group());
+  Do("setuid 0 65534");
+  std::this_thread::sleep_for(options.full_every);
+  EXPECT_EQ(PassOf(engine, other).At("cow_processes"), 2);
+  EXPECT_EQ(Collect(engine, group()).At("cow_processes"), 0);
+  const Sample moved = Collect(engine, other);
+  Write(child, "a", 40, 30);
+  EXPECT_EQ(Change(moved, PassOf(engine, other)).Pages(kAnonBreaks), 30);
+  EXPECT_EQ(Change(counted, Collect(engine, group())).BreaksOfAllSides(), 0) << "counts are never moved";
 }
 
 TEST_F(MembershipTest, EqualLayoutsAreNoFamily) {

@@ -18,6 +18,13 @@ class ProcessTest : public LiveTest {
     return name + "{comm=" + group() + ",pid=" + std::to_string(workload().Pid(id)) + "}";
   }
 
+  // Switches the collector on or off.
+  void Switch(bool on) {
+    collectors::EngineOptions options = Options();
+    if (!on) std::erase(options.collectors, "process");
+    engine_.Reconfigure(options);
+  }
+
   collectors::Engine engine_{procfs::Root(), Options()};
 };
 
@@ -58,6 +65,25 @@ TEST_F(ProcessTest, EachMembersOwnNumbers) {
   const Sample alone = PassOf(engine_, group());
   EXPECT_FALSE(alone.Has(Series("cow_process_exposure_bytes", first)));
   EXPECT_FALSE(alone.Has(Series("cow_process_exposure_bytes", 0))) << "it shares nothing any more";
+}
+
+TEST_F(ProcessTest, CountsGoOnWhereItIsSwitchedOnAgain) {
+  PassOf(engine_, group());
+  const int child = ForkOver("a", 300);
+  const std::string breaks = Series("cow_process_breaks_total", child);
+  const Sample before = PassOf(engine_, group());
+  Write(child, "a", 0, 70);
+  const Sample counted = PassOf(engine_, group());
+  EXPECT_EQ(Change(before, counted).Of(breaks), 70);
+  Switch(false);
+  Write(child, "a", 70, 20);
+  EXPECT_FALSE(PassOf(engine_, group()).Has(breaks));
+  Write(child, "a", 90, 10);
+  Switch(true);
+  const Sample again = PassOf(engine_, group());
+  EXPECT_EQ(Change(counted, again).Of(breaks), 0);
+  Write(child, "a", 100, 30);
+  EXPECT_EQ(Change(counted, PassOf(engine_, group())).Of(breaks), 30);
 }
 
 }  // namespace

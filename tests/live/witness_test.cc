@@ -158,6 +158,30 @@ TEST_F(CopiesTest, ScatteredWritesAreCopies) {
   ExpectBoth(before, 300, 300);
 }
 
+TEST_F(CopiesTest, CopiesWhileItWasOffAreNotCounted) {
+  const std::string child = ForkOver("a", 1000);
+  const collectors::EngineOptions on = DefaultOptions(DefaultFullEvery(), {"delayacct"});
+  const collectors::EngineOptions off = DefaultOptions();
+  collectors::Engine engine(procfs::Root(), on);
+  const Sample before = PassOf(engine, group());
+  Do("write " + child + " a 0 100");
+  const Sample counted = PassOf(engine, group());
+  EXPECT_LE(Change(before, counted).Of(kCopies), 100);
+  EXPECT_GE(Change(before, counted).Of(kCopies), IsEmulated() ? 98 : 100);
+  engine.Reconfigure(off);
+  Do("write " + child + " a 100 50");
+  EXPECT_FALSE(PassOf(engine, group()).Has(kCopies));
+  Do("write " + child + " a 150 40");
+  engine.Reconfigure(on);
+  const Sample again = PassOf(engine, group());
+  EXPECT_EQ(Change(counted, again).Of(kCopies), 0);
+  EXPECT_GE(Change(counted, again).Of(kUncreditedParent), 0);
+  Do("write " + child + " a 200 30");
+  const Sample after = PassOf(engine, group());
+  EXPECT_LE(Change(again, after).Of(kCopies), 30);
+  EXPECT_GE(Change(again, after).Of(kCopies), IsEmulated() ? 29 : 30);
+}
+
 TEST_F(CopiesTest, CopiesOfAThreadThatEndedAreCounted) {
   const std::string child = ForkOver("a", 1000);
   Do("threadwrite " + child + " a 0 1");

@@ -73,8 +73,11 @@ class FakeTaskstats : public netlink::Taskstats {
 class DelayacctTest : public testing::Test {
  protected:
   DelayacctTest() : DelayacctTest(true) {}
-  explicit DelayacctTest(bool has_source) {
-    const CollectorContext context{procfs::Root(), {}, {}};
+  explicit DelayacctTest(bool has_source) { Switch(has_source); }
+
+  void Switch(bool has_source = true) {
+    collector_.reset();
+    const CollectorContext context{procfs::Root(), {}, {}, totals_};
     collector_ = MakeDelayacct(context, has_source ? std::make_unique<FakeTaskstats>(kernel_) : nullptr);
   }
 
@@ -97,13 +100,16 @@ class DelayacctTest : public testing::Test {
     }
   }
 
-  void Pass() {
+  void Show() {
     for (auto& [id, family] : families_) {
-      Group& group = groups_[std::to_string(id)];
+      Group& group = groups_[group_of_.contains(id) ? group_of_.at(id) : std::to_string(id)];
       group.counters.resize(collector_->counters());
       group.gauges.assign(collector_->gauges(), 0);
       collector_->OnPass({family.get(), {}}, {group.gauges, group.counters});
     }
+  }
+  void Pass() {
+    Show();
     collector_->OnPassEnd();
     ++passes_;
     std::vector<GroupSums> sums;
@@ -128,9 +134,18 @@ class DelayacctTest : public testing::Test {
   std::optional<double> Uncredited(const std::string& reason) const {
     return Value("cow_delayacct_uncredited_copies_total", reason);
   }
+  // Its group is another from now on.
+  void Move(uint64_t family, std::string group) { group_of_[family] = std::move(group); }
+  void EndFamily(uint64_t family) { families_.erase(family); }
+  // Returns them as they are at their old place.
+  const std::vector<uint64_t>& MoveCounters(const std::string& name) {
+    moved_ = groups_.at(name).counters;
+    std::swap(moved_, groups_.at(name).counters);
+    return moved_;
+  }
 
   FakeKernel kernel_;
-
+  std::shared_ptr<std::vector<uint64_t>> totals_ = std::make_shared<std::vector<uint64_t>>();
   std::unique_ptr<Collector> collector_;
 
  private:
@@ -147,6 +162,8 @@ class DelayacctTest : public testing::Test {
 
   std::map<uint64_t, std::unique_ptr<memory::Family>> families_;
   std::map<std::string, Group> groups_;
+  std::map<uint64_t, std::string> group_of_;
+  std::vector<uint64_t> moved_;
   std::vector<prometheus::MetricFamily> published_;
   uint64_t starts_ = 0;
   int passes_ = 0;
@@ -407,6 +424,75 @@ TEST_F(DelayacctTest, LostRecordsArePublished) {
   Add(100, 0);
   Pass();
   EXPECT_EQ(Value("cow_delayacct_lost_records_total"), 12);
+}
+
+TEST_F(DelayacctTest, TotalsGoOnWhereItIsSwitchedOnAgain) {
+  Add(1, 0);
+  Pass();
+  kernel_.first_threads[1].executable = kOtherProgram;
+  kernel_.EndProcess(300, 1, 50);
+  kernel_.EndProcess(301, 1, 7).task.forked_only = false;
+  kernel_.lost = 12;
+  Pass();
+  kernel_.lost = 13;
+  Pass();
+  // Another connection, which has lost nothing yet.
+  kernel_.lost = 0;
+  Switch();
+  Pass();
+  EXPECT_EQ(Uncredited("parent"), 50);
+  EXPECT_EQ(Uncredited("exec"), 7);
+  EXPECT_EQ(Value("cow_delayacct_lost_records_total"), 13);
+  kernel_.EndProcess(302, 1, 5);
+  kernel_.EndProcess(303, 1, 2).task.forked_only = false;
+  kernel_.lost = 4;
+  Pass();
+  EXPECT_EQ(Uncredited("parent"), 55);
+  EXPECT_EQ(Uncredited("exec"), 9);
+  EXPECT_EQ(Value("cow_delayacct_lost_records_total"), 17);
+}
+
+TEST_F(DelayacctTest, WhatWasCopiedWhileItWasOffIsNotCounted) {
+  Add(1, 0);
+  Pass();
+  Add(100, 10);  // younger than the exporter
+  Pass();
+  EXPECT_EQ(Copies("100"), 10);
+  Switch();
+  kernel_.copied[100] = 15;
+  kernel_.EndProcess(300, 100, 50);
+  Pass();
+  EXPECT_EQ(Copies("100"), 10);
+  EXPECT_EQ(UnseenForks("100"), 0);
+  kernel_.copied[100] = 18;
+  Pass();
+  EXPECT_EQ(Copies("100"), 13);
+}
+
+// That a process is accounted is known once; its copies are counted in whichever group it is.
+TEST_F(DelayacctTest, CopiesAreKnownInTheGroupThatAFamilyMovesTo) {
+  Add(100, 1000);
+  Pass();
+  kernel_.copied[100] = 1010;
+  Move(100, "other");
+  Pass();
+  EXPECT_EQ(Copies("other"), 10);
+  EXPECT_EQ(Copies("100"), 0);
+}
+
+// Other collectors have made the engine lay out its counters anew, and the family is gone.
+TEST_F(DelayacctTest, CountersOfAnAbandonedPassAreNotCountedInto) {
+  Add(100, 0);
+  Pass();
+  Show();
+  EndFamily(100);
+  collector_->SetOptions({});
+  const std::vector<uint64_t>& old = MoveCounters("100");
+  kernel_.EndProcess(300, 100, 50);
+  kernel_.EndProcess(100, 1, 7);
+  Pass();
+  EXPECT_EQ(old, std::vector<uint64_t>(collector_->counters(), 0));
+  EXPECT_EQ(UnseenForks("100"), 0);
 }
 
 }  // namespace

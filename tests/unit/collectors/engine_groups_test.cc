@@ -6,13 +6,16 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "collectors/collector.h"
 #include "collectors/engine.h"
+#include "collectors/procfs/result.h"
 #include "tests/support/fixture_process.h"
 
 namespace cow::collectors {
@@ -76,6 +79,16 @@ class EngineGroupsTest : public testing::Test {
   std::optional<double> Faults(const std::string& group) const {
     return Value("cow_minor_faults_total", {{"group", group}});
   }
+  // Children whose end was observed.
+  uint64_t Lives(const std::string& group) const {
+    for (const prometheus::MetricFamily& family : families_) {
+      if (family.name != "cow_fork_break_bytes") continue;
+      for (const prometheus::ClientMetric& metric : family.metric) {
+        if (metric.label.front().value == group) return metric.histogram.sample_count;
+      }
+    }
+    return 0;
+  }
   std::optional<double> ChildBreaks(const std::string& group) const {
     return Value("cow_breaks_total", {{"group", group}, {"side", "child"}});
   }
@@ -92,6 +105,7 @@ class EngineGroupsTest : public testing::Test {
     host_.Add(100).MapPages(kHeap, 8, 1000, "[heap]");
     host_.Fork(100, 101);
   }
+  std::optional<double> Forks(const std::string& group) const { return Value("cow_forks_total", {{"group", group}}); }
   void BreakOne(uint64_t page, uint64_t frame) {
     host_.At(101).SetPage(kHeap + page * static_cast<uint64_t>(kPage), frame);
     ++host_.At(101).minor_faults;
@@ -200,6 +214,52 @@ TEST_F(EngineGroupsTest, DroppedFamiliesAreNotReadNorExported) {
   EXPECT_EQ(ChildBreaks("rest"), 1);
 }
 
+// What a family did while it was left out is nobody's, also what no pass has seen.
+TEST_F(EngineGroupsTest, FamilyThatIsTakenInAgainIsBaseline) {
+  AddPair();
+  Start();
+  Pass();
+  host_.Fork(100, 102, 300);
+  Pass();
+  EXPECT_EQ(Forks("app"), 1);
+  options_.groups.default_name.reset();
+  Reconfigure();
+  host_.Fork(100, 103, 400);
+  Pass();
+  host_.Fork(100, 104, 500);
+  BreakOne(0, 3000);
+  Pass();
+  host_.Exit(102);
+  Pass();
+  host_.Exit(104);
+  host_.Fork(100, 105, 600).SetPage(kHeap + 4096, 3001);
+  BreakOne(1, 3002);
+  options_.groups = GroupOptions();
+  Reconfigure();
+  AbandonPass();
+  BreakOne(2, 3003);
+  Pass();
+  EXPECT_EQ(Processes("app"), 4);
+  EXPECT_EQ(Forks("app"), 1);
+  EXPECT_EQ(ChildBreaks("app"), 0);
+  EXPECT_EQ(Faults("app"), 0);
+  for (const char* cause : {"exit", "unmap", "collapse", "unknown"}) {
+    EXPECT_EQ(Value("cow_unshared_bytes_total", {{"group", "app"}, {"cause", cause}}), 0) << cause;
+  }
+  EXPECT_EQ(Value("cow_unattributed_bytes_total", {{"group", "app"}}), 0);
+  // From now on all is counted; of a child whose life was not seen whole it is not known what it cost.
+  host_.Fork(100, 106, 700);
+  BreakOne(3, 3004);
+  host_.Exit(103);
+  Pass();
+  host_.Exit(106);
+  Pass();
+  EXPECT_EQ(Forks("app"), 2);
+  EXPECT_EQ(ChildBreaks("app"), 1);
+  EXPECT_EQ(Faults("app"), 1);
+  EXPECT_EQ(Lives("app"), 1U);
+}
+
 TEST_F(EngineGroupsTest, NewRulesMoveFamiliesAndNoCount) {
   AddPair();
   Start();
@@ -282,6 +342,66 @@ TEST_F(EngineGroupsTest, CollectorsSwitchedOffAndOnGoOn) {
   EXPECT_EQ(Value("cow_forks_total", {{"group", "app"}}), 2);
 }
 
+TEST_F(EngineGroupsTest, WhatIsFirstSeenByACollectorSwitchedOnIsBaseline) {
+  AddPair();
+  Start();
+  Pass();
+  options_.collectors = {"sharing"};
+  Reconfigure();
+  Pass();
+  BreakOne(0, 3000);
+  host_.Fork(100, 102, 300).SetPage(kHeap + 4096, 3001);
+  options_.collectors = {"cow", "faults", "sharing"};
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(ChildBreaks("app"), 0);
+  EXPECT_EQ(Faults("app"), 0);
+  EXPECT_EQ(Forks("app"), 0);
+  BreakOne(2, 3002);
+  Pass();
+  EXPECT_EQ(ChildBreaks("app"), 1);
+  EXPECT_EQ(Faults("app"), 1);
+}
+
+// Counts its passes, in no group.
+class PassCounter : public Collector {
+ public:
+  explicit PassCounter(const CollectorContext& context) : Collector(context.geometry), totals_(context.totals) {
+    totals_->resize(1, 0);
+  }
+  void OnPassEnd() override { ++totals_->front(); }
+  void Publish(std::span<const GroupSums> /*groups*/, MetricWriter& writer) const override {
+    writer.Begin("passes", "Passes.", prometheus::MetricType::Counter);
+    writer.Add({}, static_cast<double>(totals_->front()));
+  }
+
+ private:
+  std::shared_ptr<std::vector<uint64_t>> totals_;
+};
+
+TEST_F(EngineGroupsTest, TotalsOfACollectorAreKept) {
+  std::vector<Registration> registry(Registry().begin(), Registry().end());
+  for (const char* name : {"first", "second"}) {
+    registry.push_back({name, "counts passes", false, [](const CollectorContext& context) {
+                          return std::unique_ptr<Collector>(std::make_unique<PassCounter>(context));
+                        }});
+  }
+  AddPair();
+  host_.Sync();
+  options_.collectors = {"first"};
+  engine_ = std::make_unique<Engine>(host_.Root(), options_, registry);
+  for (int pass = 0; pass < 3; ++pass) Pass();
+  EXPECT_EQ(Value("passes", {}), 3);
+  options_.collectors = {"second"};
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Value("passes", {}), 1);
+  options_.collectors = {"first"};
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Value("passes", {}), 4);
+}
+
 TEST_F(EngineGroupsTest, NewCollectorIsShownWhatHasNotChanged) {
   AddPair();
   options_.collectors = {"cow"};
@@ -289,6 +409,7 @@ TEST_F(EngineGroupsTest, NewCollectorIsShownWhatHasNotChanged) {
   Pass();
   options_.collectors = {"sharing", "cow"};
   Reconfigure();
+  EXPECT_EQ(engine_->Families().front().exposure_bytes, std::nullopt) << "not known before a pass";
   Pass();
   EXPECT_EQ(ExposurePages("app"), 8);
   EXPECT_EQ(Value("cow_footprint_bytes", {{"group", "app"}}), 8 * kPage);
@@ -343,6 +464,184 @@ TEST_F(EngineGroupsTest, LimitsChange) {
   EXPECT_EQ(Processes("app"), 3);
   EXPECT_EQ(Processes("p20"), 3);
   EXPECT_GE(engine_->HelperCpuTime().count(), 0);
+}
+
+TEST_F(EngineGroupsTest, ProcessesThatAHigherLimitLetsInAreBaseline) {
+  AddPair();
+  options_.max_processes = 1;
+  Start();
+  Pass();
+  EXPECT_EQ(Processes("app"), 1);
+  host_.Fork(100, 102, 300);
+  for (const pid_t pid : {101, 102}) host_.At(pid).minor_faults = 50;
+  Pass();
+  options_.max_processes = 10;
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Processes("app"), 3);
+  EXPECT_EQ(Faults("app"), 0);
+  EXPECT_EQ(Forks("app"), 0);
+  BreakOne(0, 3000);
+  Pass();
+  EXPECT_EQ(Faults("app"), 1);
+  EXPECT_EQ(ChildBreaks("app"), 1);
+}
+
+TEST_F(EngineGroupsTest, GroupsBeyondALowerLimitAreOtherAtOnce) {
+  AddPair();
+  host_.Add(200).comm = "second";
+  host_.At(200).layout = 0x800000;
+  Start();
+  Pass();
+  options_.max_groups = 1;
+  Reconfigure();
+  families_ = engine_->Collect();
+  EXPECT_EQ(Processes("app"), 2);
+  EXPECT_EQ(Processes("second"), std::nullopt);
+  EXPECT_EQ(Processes("_other"), 1);
+  options_.max_groups = 2;
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Processes("second"), 1);
+  EXPECT_EQ(Processes("_other"), 0);
+}
+
+// Its first root is gone: by the one that followed the family would be in another group.
+TEST_F(EngineGroupsTest, LabelsThatAreCutAnewMoveNoFamily) {
+  AddPair();
+  host_.At(100).exe = "/usr/bin/parent";
+  host_.At(101).comm = "worker";
+  Start();
+  Pass();
+  host_.Exit(100);
+  Pass();
+  EXPECT_EQ(Processes("app"), 1);
+  options_.label_value_length = 2;
+  Reconfigure();
+  families_ = engine_->Collect();
+  EXPECT_EQ(Processes("app"), 1) << "as of the last pass";
+  Pass();
+  EXPECT_EQ(Processes("ap"), 1);
+  EXPECT_EQ(Processes("wo"), std::nullopt);
+  options_.label_value_length = 100;
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Processes("app"), 1);
+  EXPECT_EQ(Value("cow_group_info",
+                  {{"group", "app"}, {"unit", ""}, {"container_id", ""}, {"pod_uid", ""}, {"exe", "/usr/bin/app"}}),
+            1);
+}
+
+TEST_F(EngineGroupsTest, EverythingIsReadAtOnceWhereItIsToBeReadMoreOften) {
+  AddPair();
+  Start();
+  Pass();
+  Pass();
+  EXPECT_EQ(Value("cow_scan_skipped_processes", {}), 2);
+  options_.full_every = std::chrono::hours(2);
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Value("cow_scan_skipped_processes", {}), 2);
+  options_.full_every = std::chrono::minutes(10);
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Value("cow_scan_skipped_processes", {}), 0);
+  Pass();
+  EXPECT_EQ(Value("cow_scan_skipped_processes", {}), 2);
+}
+
+class UserTest : public EngineGroupsTest {
+ protected:
+  UserTest() {
+    host_.Add(100).MapPages(kHeap, 1, 1000);
+    AddRule(Fixed("service")).user = {"4242"};
+  }
+  // Nothing else of the process moves.
+  void SetUser(uint32_t uid) { host_.At(100).uid = uid; }
+};
+
+TEST_F(UserTest, AnotherUserIsJudgedAnewWhereSomethingMoved) {
+  Start();
+  Pass();
+  EXPECT_EQ(Processes("app"), 1);
+  SetUser(4242);
+  ++host_.At(100).minor_faults;
+  Pass();
+  EXPECT_EQ(Processes("service"), 1);
+  EXPECT_EQ(Processes("app"), 0);
+  EXPECT_EQ(Faults("service"), 1);
+  SetUser(0);
+  ++host_.At(100).minor_faults;
+  Pass();
+  EXPECT_EQ(Processes("service"), 0);
+  EXPECT_EQ(Processes("app"), 1);
+}
+
+TEST_F(UserTest, AnotherUserOfAnIdleRootIsSeenWithinTheTimeOfAFullReading) {
+  options_.full_every = std::chrono::milliseconds(150);
+  Start();
+  Pass();
+  SetUser(4242);
+  std::this_thread::sleep_for(options_.full_every);
+  Pass();
+  EXPECT_EQ(Processes("service"), 1);
+}
+
+TEST_F(UserTest, NewRulesAskForTheUserOfNow) {
+  options_.groups.rules.clear();
+  Start();
+  Pass();
+  SetUser(4242);
+  Pass();
+  EXPECT_EQ(Processes("app"), 1);
+  AddRule(Fixed("service")).user = {"4242"};
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(Processes("service"), 1);
+}
+
+// The root is another process: the family keeps its group, whoever runs it.
+TEST_F(UserTest, SurvivorOfTheRootKeepsTheGroup) {
+  SetUser(4242);
+  host_.Fork(100, 101).uid = 33;
+  Start();
+  Pass();
+  EXPECT_EQ(Processes("service"), 2);
+  host_.Exit(100);
+  Pass();
+  EXPECT_EQ(Processes("service"), 1);
+}
+
+class StatusCounter : public procfs::Interposer {
+ public:
+  std::optional<procfs::Error> Before(procfs::Access access, const std::string& path) override {
+    if (access == procfs::Access::kOpen && path.ends_with("/status")) ++opened;
+    return std::nullopt;
+  }
+  int opened = 0;
+};
+
+TEST_F(UserTest, IdleProcessesAreNotAskedInEachPass) {
+  for (pid_t pid = 200; pid < 210; ++pid) host_.Add(pid).layout = 0x1000000 * static_cast<uint64_t>(pid);
+  host_.Sync();
+  const auto counter = std::make_shared<StatusCounter>();
+  const procfs::Root root(host_.Root().procfs(), host_.Root().sysfs(), counter);
+  engine_ = std::make_unique<Engine>(root, options_);
+  for (int pass = 0; pass < 2; ++pass) Pass();
+  const int before = counter->opened;
+  for (int pass = 0; pass < 5; ++pass) Pass();
+  EXPECT_EQ(counter->opened, before);
+  // New rules ask each root once; rules that have no use for the user do not.
+  options_.groups.rules.back().user = {"33"};
+  Reconfigure();
+  for (int pass = 0; pass < 3; ++pass) Pass();
+  EXPECT_EQ(counter->opened, before + 11);
+  options_.groups.rules.back().user.clear();
+  options_.groups.rules.back().comm = {"app"};
+  Reconfigure();
+  Pass();
+  EXPECT_EQ(counter->opened, before + 11);
+  EXPECT_EQ(Processes("service"), 11);
 }
 
 TEST_F(EngineGroupsTest, WhatCantBeReadIsToldOnce) {

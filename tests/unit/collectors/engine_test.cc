@@ -671,6 +671,11 @@ TEST_F(EngineTest, CollectorThatFailsCostsOnlyItsOwnMetrics) {
   EXPECT_EQ(AppPages("cow_exposure_bytes"), 7);
   EXPECT_EQ(Value("cow_scrape_collector_success", {{"collector", "faltering"}}), 0);
   EXPECT_EQ(Value("cow_scrape_collector_success", {{"collector", "sharing"}}), 1);
+  std::vector<ModeNotice> notices = engine_->TakeNotices();
+  std::erase_if(notices, [](const ModeNotice& notice) { return notice.collector.empty(); });
+  ASSERT_EQ(notices.size(), 1U);  // not one for each window
+  EXPECT_EQ(notices[0].collector, "faltering");
+  EXPECT_EQ(notices[0].reason, "faltering");
 
   Pass();  // nothing changed, but it is shown everything again
   EXPECT_EQ(App("faltering"), windows);

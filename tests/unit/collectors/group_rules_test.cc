@@ -54,6 +54,22 @@ class GroupRulesTest : public testing::Test {
   int command_lines_read_ = 0;
 };
 
+TEST_F(GroupRulesTest, SaysWhetherTheUserMatters) {
+  const auto ask = [this] { return GroupRules(options_, &FindRedis).AskForUser(); };
+  Add(Fixed("a")).comm = {"a"};
+  EXPECT_FALSE(ask());
+  Add(Fixed("b")).user = {"redis"};
+  EXPECT_TRUE(ask());
+  options_.rules.back() = {{{Kind::kText, "u-"}, {Kind::kUsername, ""}}, {"b"}, {}, {}, {}, {}, {}, {}};
+  EXPECT_TRUE(ask());
+  options_.rules.clear();
+  EXPECT_FALSE(ask());
+  options_.default_name = {{Kind::kUsername, ""}};
+  EXPECT_TRUE(ask());
+  options_.default_name.reset();
+  EXPECT_FALSE(ask());
+}
+
 TEST_F(GroupRulesTest, DefaultIsTheName) {
   EXPECT_EQ(Judge().name, "redis-server");
   options_.default_name = Fixed("rest");

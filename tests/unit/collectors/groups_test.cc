@@ -99,15 +99,17 @@ TEST_F(GroupsTest, LongestEndedGroupsAreForgotten) {
 }
 
 TEST_F(GroupsTest, LowerLimitEndsTheLatest) {
-  Pass(0, std::string("b"), std::string("a"), std::string("_other"));
+  Pass(0, std::string("b"), std::string("a"));
   groups_.Find("a", At(0))->second.counters[0] = 4;
-  groups_.SetLimit(1);
+  groups_.SetLimit(2, At(0));
+  EXPECT_FALSE(groups_.all().contains("_other"));
+  groups_.SetLimit(1, At(0));
   EXPECT_TRUE(Exported("b"));
   EXPECT_FALSE(Exported("a"));
   EXPECT_TRUE(Exported("_other"));
   groups_.BeginPass();
   EXPECT_EQ(groups_.Find("a", At(1))->first, Groups::kOverflow);
-  groups_.SetLimit(2);
+  groups_.SetLimit(2, At(1));
   EXPECT_EQ(groups_.Find("a", At(1))->second.counters[0], 4U);
 }
 

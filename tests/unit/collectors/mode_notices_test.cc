@@ -47,5 +47,27 @@ TEST(ModeNoticesTest, EachGroupAndModeIsToldOnce) {
   EXPECT_EQ(notices.Take().size(), 1U);
 }
 
+TEST(ModeNoticesTest, EachFailureIsToldOnce) {
+  ModeNotices notices;
+  for (int pass = 0; pass < 3; ++pass) {
+    notices.NoteFailure("ksm", "no memory");
+    notices.NoteFailure("thp", "no memory");
+    notices.NoteFailure("thp", "broken");
+    const std::vector<ModeNotice> told = notices.Take();
+    ASSERT_EQ(told.size(), pass == 0 ? 3U : 0U);
+    if (pass > 0) continue;
+    EXPECT_EQ(told[2].collector, "thp");
+    EXPECT_EQ(told[2].reason, "broken");
+    EXPECT_TRUE(told[2].mode.empty());
+  }
+  // Reasons without end are not told without end.
+  size_t lines = 0;
+  for (int i = 0; i < 1000; ++i) {
+    notices.NoteFailure("thp", "at " + std::to_string(i));
+    lines += notices.Take().size();
+  }
+  EXPECT_LT(lines, 100U);
+}
+
 }  // namespace
 }  // namespace cow::collectors

@@ -28,12 +28,15 @@ class ProcessTest : public testing::Test {
     host_.Fork(pid, pid + 1);
   }
   void Start(const ProcessOptions& process) {
-    EngineOptions options;
-    options.collectors = {"process"};
-    options.full_every = std::chrono::hours(1);
-    options.collector_options.process = process;
+    options_.collectors = {"process"};
+    options_.full_every = std::chrono::hours(1);
+    options_.collector_options.process = process;
     host_.Sync();
-    engine_ = std::make_unique<Engine>(host_.Root(), std::move(options));
+    engine_ = std::make_unique<Engine>(host_.Root(), options_);
+  }
+  void Switch(bool on) {
+    options_.collectors = {on ? "process" : "cow"};
+    engine_->Reconfigure(options_);
   }
   void Pass() {
     host_.Sync();
@@ -58,8 +61,15 @@ class ProcessTest : public testing::Test {
     return pids;
   }
   double Pages(const std::string& name, pid_t pid) { return values_.at(name).at(pid) / kPage; }
+  double Breaks(pid_t pid) { return values_.at("cow_process_breaks_total").at(pid); }
+  void Break(pid_t pid, uint64_t page) {
+    host_.At(pid).SetPage(kHeap + page * 4096, next_frame_++);
+    ++host_.At(pid).minor_faults;
+  }
 
   test::FixtureHost host_;
+  EngineOptions options_;
+  uint64_t next_frame_ = 100000;
   std::unique_ptr<Engine> engine_;
   std::map<std::string, std::map<pid_t, double>> values_;
 };
@@ -137,11 +147,132 @@ TEST_F(ProcessTest, HeldForAWhileAndBounded) {
   Start(options);
   Pass();
   for (const pid_t child : {201, 301, 401}) {
-    host_.At(child).SetPage(kHeap + 31 * 4096, frame++);
-    if (child > 201) host_.At(child).SetPage(kHeap + 30 * 4096, frame++);
+    host_.At(child).SetPage(kHeap + uint64_t{31} * 4096, frame++);
+    if (child > 201) host_.At(child).SetPage(kHeap + uint64_t{30} * 4096, frame++);
   }
   Pass();
   EXPECT_EQ(Published(), (std::set<pid_t>{301, 401}));
+}
+
+TEST_F(ProcessTest, ShorterHoldCountsForThoseWhoAreHeld) {
+  for (const pid_t pid : {100, 200}) AddFamily(pid, 8);
+  ProcessOptions options;
+  options.top = 1;
+  options.by = ProcessOptions::By::kBreaks;
+  Start(options);
+  Pass();
+  Break(101, 0);
+  Pass();
+  for (uint64_t page = 0; page < 2; ++page) Break(201, page);
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{101, 201}));
+  options_.collector_options.process.hold = std::chrono::milliseconds(0);
+  engine_->Reconfigure(options_);
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{201}));
+}
+
+TEST_F(ProcessTest, CountGoesOnWhereTheProcessIsAmongTheTopAgain) {
+  for (const pid_t pid : {100, 200}) AddFamily(pid, 8);
+  ProcessOptions options;
+  options.top = 1;
+  options.by = ProcessOptions::By::kBreaks;
+  options.hold = std::chrono::milliseconds(0);
+  Start(options);
+  Pass();
+  for (uint64_t page = 0; page < 2; ++page) Break(101, page);
+  Pass();
+  EXPECT_EQ(Breaks(101), 2);
+  for (uint64_t page = 0; page < 3; ++page) Break(201, page);
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{201}));
+  Break(101, 2);
+  Pass();
+  EXPECT_EQ(Published(), (std::set<pid_t>{101}));
+  Break(101, 3);
+  Pass();
+  EXPECT_EQ(Breaks(101), 4);
+}
+
+TEST_F(ProcessTest, CountGoesOnWhereTheCollectorIsSwitchedOnAgain) {
+  AddFamily(100, 8);
+  host_.Fork(100, 102);
+  Start({});
+  Pass();
+  Break(101, 0);
+  Break(101, 1);
+  Break(102, 2);
+  Pass();
+  const double before = Breaks(101);
+  EXPECT_EQ(before, 2);
+  EXPECT_EQ(Breaks(102), 1);
+  Switch(false);
+  Break(101, 5);
+  Pass();
+  EXPECT_TRUE(values_.empty());
+  // One ends meanwhile, and another takes its place.
+  host_.Exit(102);
+  Pass();
+  host_.Fork(100, 103, 300);
+  Pass();
+  Break(101, 6);
+  Switch(true);
+  Pass();
+  EXPECT_EQ(Breaks(101), before) << "what happened meanwhile is not counted";
+  EXPECT_EQ(Breaks(103), 0);
+  EXPECT_FALSE(values_.at("cow_process_breaks_total").contains(102));
+  Break(101, 7);
+  Break(103, 7);
+  Pass();
+  EXPECT_EQ(Breaks(101), before + 1);
+  EXPECT_EQ(Breaks(103), 1);
+}
+
+TEST_F(ProcessTest, CountGoesOnAfterPassesThatWereAbandoned) {
+  AddFamily(100, 8);
+  Start({});
+  Pass();
+  Break(101, 0);
+  Pass();
+  test::Abandon abandon;
+  Switch(false);
+  EXPECT_FALSE(engine_->RunPass(abandon));
+  Switch(true);
+  Break(101, 1);
+  host_.Sync();
+  EXPECT_FALSE(engine_->RunPass(abandon));
+  Pass();
+  EXPECT_EQ(Breaks(101), 1);
+  Break(101, 2);
+  Pass();
+  EXPECT_EQ(Breaks(101), 2);
+}
+
+TEST_F(ProcessTest, CountGoesOnWhereTheFamilyIsTakenInAgain) {
+  AddFamily(100, 8);
+  Start({});
+  Pass();
+  Break(101, 0);
+  Pass();
+  options_.groups.default_name.reset();
+  engine_->Reconfigure(options_);
+  Pass();
+  EXPECT_TRUE(values_.empty());
+  Break(101, 1);
+  Pass();
+  Break(101, 2);
+  // Forked, and written to, between the last pass that left it out and the one that takes it in.
+  host_.Fork(100, 102, 300).SetPage(kHeap + uint64_t{3} * 4096, next_frame_++);
+  options_.groups = GroupOptions();
+  engine_->Reconfigure(options_);
+  Pass();
+  EXPECT_EQ(Breaks(101), 1);
+  EXPECT_EQ(Breaks(102), 0);
+  Break(101, 4);
+  Break(102, 4);
+  Pass();
+  EXPECT_EQ(Breaks(101), 2);
+  EXPECT_EQ(Breaks(102), 1);
 }
 
 }  // namespace

@@ -66,6 +66,34 @@ TEST(ParseDurationTest, RefusesTheRest) {
   EXPECT_EQ(ParseDuration("10").error(), R"(bad duration "10": no unit (y, w, d, h, m, s, ms))");
 }
 
+TEST(ParseGoDurationTest, TakesWhatGoTakes) {
+  const std::vector<std::pair<std::string, int64_t>> cases = {{"0", 0},
+                                                              {"0s", 0},
+                                                              {"1s", 1'000'000'000},
+                                                              {"1.5s", 1'500'000'000},
+                                                              {".5s", 500'000'000},
+                                                              {"100ms", 100'000'000},
+                                                              {"10us", 10'000},
+                                                              {"10\xc2\xb5s", 10'000},
+                                                              {"10\xce\xbcs", 10'000},
+                                                              {"7ns", 7},
+                                                              {"1h1m1s", 3'661'000'000'000},
+                                                              {"1m1h", 3'660'000'000'000},
+                                                              {"0.1ns", 1}};
+  for (const auto& [text, expected] : cases) {
+    const auto parsed = ParseGoDuration(text);
+    ASSERT_TRUE(parsed) << text << ": " << parsed.error();
+    EXPECT_EQ(parsed->count(), expected) << text;
+  }
+}
+
+TEST(ParseGoDurationTest, RefusesTheRest) {
+  for (const char* text :
+       {"", "1", "s", "-1s", "1 s", "1d", "1.2.3s", ".s", "1e3s", "infs", "99999999999999999999s", "9999999h", "1s2"}) {
+    EXPECT_FALSE(ParseGoDuration(text)) << text;
+  }
+}
+
 TEST(ParseSizeTest, TakesBinaryAndDecimalUnits) {
   const std::vector<std::pair<std::string, uint64_t>> cases = {
       {"0", 0},       {"0B", 0},          {"1KiB", 1024},   {"256MiB", 268'435'456},    {"1GiB", 1'073'741'824},

@@ -89,16 +89,17 @@ TEST(WebConfigTest, AllErrorsAtOnceWithTheirPlace) {
           "w:2:14: tls_server_config.cert_file: expected a path, got a list",
           "w:3:16: tls_server_config.min_version: expected one of TLS12, TLS13, got \"TLS11\"",
           "w:4:3: tls_server_config: unknown key \"nope\"; valid here: cert_file, key_file, client_ca_file, "
-          "client_auth_type, min_version, max_version, cipher_suites, curve_preferences, "
-          "prefer_server_cipher_suites",
+          "cert, key, client_ca, client_auth_type, client_allowed_sans, min_version, max_version, cipher_suites, "
+          "curve_preferences, prefer_server_cipher_suites",
           "w:6:6: basic_auth_users.\"a\": expected a bcrypt hash ($2y$, $2b$ or $2a$), as htpasswd -nB makes them",
-          "w:7:1: the file: unknown key \"more\"; valid here: tls_server_config, http_server_config, "
-          "basic_auth_users"}));
+          "w:7:1: unknown key \"more\"; valid here: tls_server_config, http_server_config, basic_auth_users, "
+          "rate_limit"}));
 }
 
 TEST(WebConfigTest, Refuses) {
   EXPECT_EQ(Error("[]"), "1:1: the file: expected a map of keys, got a list");
-  EXPECT_EQ(Error("basic_auth_users: {}\nbasic_auth_users: {}"), "2:1: the file: duplicate key \"basic_auth_users\"");
+  EXPECT_EQ(Error("basic_auth_users: {}\nbasic_auth_users: {}"),
+            "2:1: duplicate key \"basic_auth_users\", first given in line 1");
   EXPECT_EQ(Error("---\n{}\n---\n{}\n").substr(0, 22), "3:1: a second document");
   EXPECT_NE(Error("a: [").find("not valid YAML"), std::string::npos);
   EXPECT_EQ(Error("tls_server_config: {cert_file: a}"), "1:1: tls_server_config: key_file is missing");
@@ -120,7 +121,118 @@ TEST(WebConfigTest, Refuses) {
   EXPECT_NE(Error("http_server_config: {headers: {X-XSS-Protection: \"a\\r\\nb\"}}").find("one line"),
             std::string::npos);
   EXPECT_NE(Error("http_server_config: {http2: 2}").find("expected one of true, false"), std::string::npos);
+  EXPECT_EQ(Error("http_server_config:\n  http2: true\n"),
+            "2:10: http_server_config.http2: only HTTP/1.1 is spoken: write false, or leave it out");
   EXPECT_NE(Error("basic_auth_users: {\"a:b\": x}").find("colon"), std::string::npos);
+}
+
+TEST(WebConfigTest, TextsInPlaceOfFiles) {
+  const WebConfig config = Good(R"(
+tls_server_config:
+  cert: |
+    -----BEGIN CERTIFICATE-----
+    AA==
+    -----END CERTIFICATE-----
+  key: "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n"
+  client_ca: |
+    the CA's:
+    -----BEGIN CERTIFICATE-----
+  client_auth_type: RequireClientCert
+)");
+  ASSERT_TRUE(config.tls);
+  EXPECT_EQ(config.tls->cert, "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n");
+  EXPECT_EQ(config.tls->key, "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n");
+  EXPECT_EQ(config.tls->client_ca, "the CA's:\n-----BEGIN CERTIFICATE-----\n");
+  EXPECT_EQ(config.tls->cert_file + config.tls->key_file + config.tls->client_ca_file, "");
+}
+
+TEST(WebConfigTest, AFileOrATextButNotBoth) {
+  const std::string pem = "'-----BEGIN X-----'";
+  EXPECT_EQ(Errors("tls_server_config:\n  cert: " + pem + "\n  key: " + pem +
+                   "\n  cert_file: c\n  key_file: k\n  client_ca_file: a\n  client_ca: " + pem + "\n"),
+            (std::vector<std::string>{"w:4:3: tls_server_config: cert and cert_file exclude each other",
+                                      "w:5:3: tls_server_config: key and key_file exclude each other",
+                                      "w:7:3: tls_server_config: client_ca and client_ca_file exclude each other"}));
+  EXPECT_EQ(Error("tls_server_config: {cert: " + pem + ", key_file: k}"), "");
+  EXPECT_EQ(Error("tls_server_config: {cert: " + pem + "}"), "1:1: tls_server_config: key_file is missing");
+  EXPECT_EQ(Error("tls_server_config: {cert: " + pem + ", key_file: k, client_ca: " + pem + "}"),
+            "1:1: tls_server_config: client_ca has no effect without client_auth_type");
+}
+
+// Each where the other belongs; what may be a key is never shown.
+TEST(WebConfigTest, AKeyIsNotShown) {
+  EXPECT_EQ(Errors("tls_server_config:\n  cert: server.pem\n  key: hunter2\n"
+                   "  client_ca_file: '-----BEGIN SECRET-----'\n"),
+            (std::vector<std::string>{
+                "w:2:9: tls_server_config.cert: expected a PEM text (-----BEGIN ...); cert_file takes a path",
+                "w:3:8: tls_server_config.key: expected a PEM text (-----BEGIN ...); key_file takes a path",
+                "w:4:19: tls_server_config.client_ca_file: expected a path, got a PEM text, which client_ca takes"}));
+}
+
+TEST(WebConfigTest, AllowedNames) {
+  const auto tls = [](const std::string& rest) {
+    return "tls_server_config: {cert_file: c, key_file: k, client_ca_file: a, " + rest + "}";
+  };
+  const std::string names = "client_allowed_sans: [a.example, 10.0.0.1, 'spiffe://a/b']";
+  for (const std::string type : {"RequireAndVerifyClientCert", "RequireAnyClientCert", "RequireClientCert"}) {
+    EXPECT_EQ(Good(tls("client_auth_type: " + type + ", " + names)).tls->client_allowed_sans,
+              (std::vector<std::string>{"a.example", "10.0.0.1", "spiffe://a/b"}));
+  }
+  for (const std::string type : {"VerifyClientCertIfGiven", "RequestClientCert"}) {
+    EXPECT_EQ(Error(tls("client_auth_type: " + type + ", " + names)).substr(0, 59),
+              "1:1: tls_server_config: client_allowed_sans needs client_au");
+  }
+  const std::string nobody = " tls_server_config.client_allowed_sans: the list is empty, nobody would be let in";
+  EXPECT_EQ(Error("tls_server_config:\n  client_allowed_sans:"), "2:3:" + nobody);
+  EXPECT_EQ(Error("tls_server_config:\n  client_allowed_sans: []"), "2:24:" + nobody);
+  EXPECT_EQ(Error("tls_server_config:\n  client_allowed_sans: [a, {}]"),
+            "2:28: tls_server_config.client_allowed_sans[1]: expected a DNS name, an IP or e-mail address or a URI, "
+            "got a map");
+  EXPECT_NE(Error("tls_server_config: {client_allowed_sans: a}").find("expected a list of names"), std::string::npos);
+}
+
+// All there is in exporter-toolkit's format: each is read, so that what it can't be is an error.
+TEST(WebConfigTest, NoKeyOfTheFormatIsIgnored) {
+  const std::vector<std::pair<std::string, std::vector<std::string>>> sections = {
+      {"tls_server_config",
+       {"cert", "key", "client_ca", "cert_file", "key_file", "client_auth_type", "client_ca_file",
+        "client_allowed_sans", "min_version", "max_version", "cipher_suites", "prefer_server_cipher_suites",
+        "curve_preferences"}},
+      {"http_server_config", {"http2", "headers"}},
+      {"rate_limit", {"interval", "burst"}}};
+  for (const auto& [section, keys] : sections) {
+    for (const std::string& key : keys) {
+      const std::vector<std::string> errors = Errors(section + ":\n  " + key + ": [{}]\n");
+      ASSERT_EQ(errors.size(), 1U) << key;
+      EXPECT_EQ(errors[0].rfind("w:2:", 0), 0U) << errors[0];
+      EXPECT_NE(errors[0].find(section + "." + key), std::string::npos) << errors[0];
+    }
+  }
+  for (const char* header : {"Content-Security-Policy", "X-Frame-Options", "X-Content-Type-Options", "X-XSS-Protection",
+                             "Strict-Transport-Security"}) {
+    EXPECT_NE(Error("http_server_config: {headers: {" + std::string(header) + ": [a]}}")
+                  .find("headers." + std::string(header)),
+              std::string::npos);
+  }
+  EXPECT_NE(Error("basic_auth_users: [a]"), "");
+}
+
+TEST(WebConfigTest, RateLimit) {
+  using std::chrono::nanoseconds;
+  EXPECT_EQ(Good("rate_limit: {interval: 1.5s, burst: 20}").rate_limit, (RateLimit{nanoseconds{1'500'000'000}, 20}));
+  EXPECT_EQ(Good("rate_limit: {interval: \"10us\", burst: 1}").rate_limit, (RateLimit{nanoseconds{10'000}, 1}));
+  for (const char* off :
+       {"rate_limit:", "rate_limit: {}", "rate_limit: {interval: 0, burst: 20}", "rate_limit: {interval: 0s}"}) {
+    EXPECT_EQ(Good(off).rate_limit, std::nullopt) << off;
+  }
+  EXPECT_EQ(Error("rate_limit: {burst: 20}"), "1:1: rate_limit: interval is missing (0 switches the limit off)");
+  for (const char* none : {"rate_limit: {interval: 1s}", "rate_limit: {interval: 1s, burst: 0}"}) {
+    EXPECT_EQ(Error(none), "1:1: rate_limit: burst must be 1 or more, or no request would ever be answered");
+  }
+  EXPECT_EQ(Errors("rate_limit:\n  interval: 5\n  burst: -1\n  rate: 1\n"),
+            (std::vector<std::string>{"w:2:13: rate_limit.interval: bad duration \"5\": no unit (h, m, s, ms, us, ns)",
+                                      "w:3:10: rate_limit.burst: bad number \"-1\": expected a whole number",
+                                      "w:4:3: rate_limit: unknown key \"rate\"; valid here: interval, burst"}));
 }
 
 // What GnuTLS could not keep apart is no silent grant.

@@ -5,9 +5,14 @@
 
 #include <algorithm>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "exporter/told_once.h"
 
 namespace cow::exporter {
 namespace {
@@ -51,6 +56,59 @@ TEST_F(LogTest, JsonIsOneObjectPerLine) {
   EXPECT_EQ(Text(),
             "{\"ts\":\"NOW\",\"level\":\"warn\",\"msg\":\"a {} "
             "b\",\"k\":\"v\\\"\\n\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"}\n");
+}
+
+// A process may call itself by any bytes but NUL.
+TEST_F(LogTest, AnyBytesMakeOneValidLine) {
+  Log json = Make(LogLevel::kInfo, LogFormat::kJson);
+  std::mt19937 random(1);  // NOLINT: the same each time
+  std::vector<std::string> names;
+  for (int byte = 0; byte < 256; ++byte) names.emplace_back(1, static_cast<char>(byte));
+  for (int i = 0; i < 2000; ++i) {
+    std::string& name = names.emplace_back(1 + random() % 16, '\0');
+    for (char& c : name) c = static_cast<char>(random());
+  }
+  for (const std::string& name : names) json.Warn(name, {{"group", name}});
+  std::istringstream lines(out_.str());
+  std::string line;
+  for (const std::string& name : names) {
+    ASSERT_TRUE(std::getline(lines, line));
+    const auto parsed = nlohmann::json::parse(line, nullptr, false);
+    ASSERT_TRUE(parsed.is_object()) << line;
+    ASSERT_EQ(parsed.size(), 4U);
+    EXPECT_EQ(parsed["group"], parsed["msg"]);
+    const bool is_ascii = std::all_of(name.begin(), name.end(), [](char c) { return c >= 0; });
+    if (is_ascii) {
+      EXPECT_EQ(parsed["group"], name);
+    }
+  }
+  EXPECT_FALSE(std::getline(lines, line));
+
+  out_.str("");
+  Log logfmt = Make(LogLevel::kInfo, LogFormat::kLogfmt);
+  for (const std::string& name : names) logfmt.Warn("m", {{"group", name}});
+  const std::string text = out_.str();
+  EXPECT_EQ(static_cast<size_t>(std::count(text.begin(), text.end(), '\n')), names.size());
+  lines = std::istringstream(text);
+  for (const std::string& name : names) {
+    ASSERT_TRUE(std::getline(lines, line));
+    const std::string value = line.substr(line.find(" group=") + 7);
+    // Bare, or in quotes as JSON has them: nothing in it can be taken for another field.
+    const bool quoted = value.size() >= 2 && value.front() == '"';
+    ASSERT_TRUE(quoted ? nlohmann::json::accept(value) : value == name && name.find('=') == std::string::npos) << line;
+  }
+}
+
+TEST(ToldOnceTest, EachReasonOnceAndNotWithoutEnd) {
+  ToldOnce told;
+  EXPECT_TRUE(told.IsNew("a"));
+  EXPECT_FALSE(told.IsNew("a"));
+  EXPECT_TRUE(told.IsNew("b"));
+  size_t more = 0;
+  for (int i = 0; i < 10'000; ++i) more += told.IsNew(std::to_string(i)) ? 1U : 0U;
+  EXPECT_EQ(more, ToldOnce::kMaxReasons - 2);
+  told.Forget();
+  EXPECT_TRUE(told.IsNew("a"));
 }
 
 TEST_F(LogTest, LevelsBelowAreDropped) {

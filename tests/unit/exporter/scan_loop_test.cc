@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 #include <spdlog/sinks/null_sink.h>
+#include <spdlog/sinks/ostream_sink.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -11,6 +13,7 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -109,6 +112,57 @@ TEST_F(ScanLoopTest, FailedAndThrowingPassesDoNotMakeReady) {
   });
   EXPECT_TRUE(Eventually([&] { return passes >= 4; }));
   EXPECT_FALSE(loop.Ready());
+}
+
+// In the log once, not with each pass; then that it is over, and after that it is told again.
+TEST_F(ScanLoopTest, AFailureIsToldOnceWhileItLasts) {
+  std::ostringstream out;
+  Log log(LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::ostream_sink_mt>(out));
+  std::atomic<int> passes = 0;
+  {
+    ScanLoop loop(
+        std::make_unique<FakeRunner>([&passes](auto& /*control*/) {
+          const int pass = ++passes;
+          if (pass % 10 == 0) return true;
+          if (pass % 2 == 1) throw std::runtime_error("broken");
+          return false;
+        }),
+        ScanLoopOptions{milliseconds{10}, 0}, [](const auto& /*statistics*/, auto& /*families*/) {}, log);
+    loop.Start();
+    EXPECT_TRUE(Eventually([&] { return passes >= 13; }));
+  }
+  const std::string text = out.str();
+  std::vector<std::string> told;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) told.push_back(line.substr(line.find("level=")));
+  const std::string broken = R"(level=error msg="pass failed" error=broken)";
+  const std::string incomplete =
+      R"(level=error msg="pass failed" error="not completed, the processes can't be listed")";
+  const std::vector<std::string> expected = {broken, incomplete, R"(level=info msg="passes are completed again")",
+                                             broken, incomplete};
+  ASSERT_GE(told.size(), expected.size()) << text;
+  told.resize(expected.size());  // a slow machine may be in the third round
+  EXPECT_EQ(told, expected);
+}
+
+TEST_F(ScanLoopTest, ProblemsOfMetricsAreToldOnce) {
+  std::ostringstream out;
+  Log log(LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::ostream_sink_mt>(out));
+  std::atomic<int> published = 0;
+  {
+    ScanLoop loop(
+        std::make_unique<FakeRunner>([](auto& /*control*/) { return true; }), ScanLoopOptions{milliseconds{10}, 0},
+        [&published](const auto& /*statistics*/, auto& families) {
+          families.push_back({"not a name", "", prometheus::MetricType::Gauge, {{}}});
+          ++published;
+        },
+        log);
+    loop.Start();
+    EXPECT_TRUE(Eventually([&] { return published >= 5; }));
+  }
+  const std::string text = out.str();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+  EXPECT_NE(text.find("metrics left out"), std::string::npos);
 }
 
 TEST_F(ScanLoopTest, PassesStartOnTicks) {

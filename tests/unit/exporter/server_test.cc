@@ -3,7 +3,7 @@
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
-#include <spdlog/sinks/null_sink.h>
+#include <spdlog/sinks/ostream_sink.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -15,6 +15,7 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -167,7 +168,8 @@ class ServerTest : public testing::Test {
                                             std::vector<std::string_view>{"cow"});
   }
 
-  Log log_{LogLevel::kDebug, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::null_sink_mt>()};
+  std::ostringstream log_text_;  // to be read when the server has stopped
+  Log log_{LogLevel::kDebug, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::ostream_sink_mt>(log_text_)};
   std::atomic<bool> ready_ = true;
   std::function<std::shared_ptr<const Snapshot>(Deadline)> scrape_ = [](Deadline /*deadline*/) {
     return MakeSnapshot();
@@ -444,8 +446,13 @@ TEST_F(ServerTest, APassLongerThanTheTimeoutIsAnswered) {
 TEST_F(ServerTest, AnExceptionClosesTheConnectionOnly) {
   const std::string address = Start("127.0.0.1:0");
   scrape_ = [](Deadline /*deadline*/) -> std::shared_ptr<const Snapshot> { throw std::runtime_error("broken"); };
-  EXPECT_EQ(Ask(address, "GET /metrics").status, 0);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(Ask(address, "GET /metrics").status, 0);
   EXPECT_EQ(Ask(address, "GET /-/healthy").status, 200);
+  server_->Stop();
+  const std::string log = log_text_.str();
+  const size_t told = log.find("msg=\"request failed\" error=broken");
+  EXPECT_NE(told, std::string::npos) << log;
+  EXPECT_EQ(log.find("request failed", told + 20), std::string::npos) << "not once";
 }
 
 TEST_F(ServerTest, StopEndsOpenConnections) {

@@ -7,9 +7,13 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <thread>
+#include <vector>
 
 namespace cow::exporter {
 namespace {
@@ -45,14 +49,52 @@ class ServiceManagerTest : public testing::Test {
 
 TEST_F(ServiceManagerTest, TellsItsState) {
   ServiceManager manager;
-  manager.Ready();
-  EXPECT_EQ(Next(), "READY=1");
-  manager.Reloading();
+  manager.Ready("listening on \xff\xc3\xa9\nREADY=0");
+  EXPECT_EQ(Next(), "READY=1\nSTATUS=listening on ?\xc3\xa9?READY=0");
+  EXPECT_EQ(manager.Reload([] { return std::optional<std::string>(); }), std::nullopt);
   EXPECT_EQ(Next().rfind("RELOADING=1\nMONOTONIC_USEC=", 0), 0U);
-  manager.Ready();
-  EXPECT_EQ(Next(), "READY=1");
+  EXPECT_EQ(Next(), "READY=1\nSTATUS=configuration reloaded");
+  const std::string problem = "f:1:2: bad\nf:3:4: worse\n";
+  EXPECT_EQ(manager.Reload([&problem] { return std::optional(problem); }), problem);
+  EXPECT_EQ(Next().rfind("RELOADING=1\nMONOTONIC_USEC=", 0), 0U);
+  EXPECT_EQ(Next(),
+            "READY=1\nSTATUS=configuration not reloaded, the one before stays in force: f:1:2: bad (and 1 more)");
   manager.Stopping();
   EXPECT_EQ(Next(), "STOPPING=1");
+}
+
+TEST_F(ServiceManagerTest, AReloadThatTakesLongAsksForMoreTime) {
+  ServiceManager manager({std::chrono::milliseconds{5}, std::chrono::microseconds{700}});
+  manager.Reload([this] {
+    EXPECT_EQ(Next().rfind("RELOADING=1\n", 0), 0U);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(Next(), "EXTEND_TIMEOUT_USEC=700");
+    return std::optional<std::string>();
+  });
+  std::string told = Next();
+  while (told == "EXTEND_TIMEOUT_USEC=700") told = Next();
+  EXPECT_EQ(told, "READY=1\nSTATUS=configuration reloaded");
+  usleep(20'000);
+  EXPECT_EQ(Next(MSG_DONTWAIT), "");
+}
+
+// One by signal and one by HTTP: each has its READY=1 before the next begins.
+TEST_F(ServiceManagerTest, ReloadsAreToldOneAfterTheOther) {
+  ServiceManager manager;
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 4; ++i) {
+      threads.emplace_back([&manager] {
+        manager.Reload([] {
+          usleep(2'000);
+          return std::optional<std::string>();
+        });
+      });
+    }
+    for (int i = 0; i < 4; ++i) {
+      EXPECT_EQ(Next().rfind("RELOADING=1\n", 0), 0U);
+      EXPECT_EQ(Next().rfind("READY=1\n", 0), 0U);
+    }
+  }
 }
 
 TEST_F(ServiceManagerTest, WatchdogHearsOfTheLiving) {

@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace cow::exporter {
 namespace {
@@ -43,16 +44,52 @@ TEST(PriorityStringTest, GnutlsTakesThemAll) {
   }
 }
 
+TEST(TlsTest, NamesOfACertificate) {
+  gnutls_x509_crt_t certificate = nullptr;
+  ASSERT_EQ(gnutls_x509_crt_init(&certificate), 0);
+  const auto add = [certificate](gnutls_x509_subject_alt_name_t type, const std::string& name) {
+    ASSERT_EQ(gnutls_x509_crt_set_subject_alt_name(certificate, type, name.data(), static_cast<unsigned>(name.size()),
+                                                   GNUTLS_FSAN_APPEND),
+              0);
+  };
+  EXPECT_TRUE(SubjectAlternativeNames(certificate).empty());
+  add(GNUTLS_SAN_DNSNAME, "a.example");
+  add(GNUTLS_SAN_RFC822NAME, "me@a.example");
+  add(GNUTLS_SAN_IPADDRESS, std::string("\x0a\x00\x00\x01", 4));
+  add(GNUTLS_SAN_IPADDRESS, std::string("\x20\x01\x0d\xb8", 4) + std::string(11, '\0') + "\x01");
+  add(GNUTLS_SAN_IPADDRESS, std::string(10, '\0') + "\xff\xff\x0a" + std::string(2, '\0') + "\x02");
+  add(GNUTLS_SAN_IPADDRESS, "short");
+  add(GNUTLS_SAN_URI, "spiffe://a.example/" + std::string(300, 'x'));
+  EXPECT_EQ(SubjectAlternativeNames(certificate),
+            (std::vector<std::string>{"a.example", "me@a.example", "10.0.0.1", "2001:db8::1", "10.0.0.2",
+                                      "spiffe://a.example/" + std::string(300, 'x')}));
+  gnutls_x509_crt_deinit(certificate);
+}
+
+// Of a configuration that can't be used.
+std::string ErrorOf(const TlsConfig& config) {
+  try {
+    const Tls tls(config);
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(TlsTest, SaysWhichKeyOfATextIsBad) {
+  TlsConfig config;
+  config.cert = "-----BEGIN CERTIFICATE-----\n";
+  config.key = "-----BEGIN SECRET-----\n";
+  const std::string error = ErrorOf(config);
+  EXPECT_EQ(error.rfind("tls_server_config: cert with key: ", 0), 0U) << error;
+  EXPECT_EQ(error.find("SECRET"), std::string::npos);
+}
+
 TEST(TlsTest, SaysWhichFile) {
   TlsConfig config;
   config.cert_file = "/nonexistent/cert.pem";
   config.key_file = "/nonexistent/key.pem";
-  try {
-    const Tls tls(config);
-    FAIL();
-  } catch (const std::runtime_error& error) {
-    EXPECT_STREQ(error.what(), "tls_server_config: /nonexistent/cert.pem: No such file or directory");
-  }
+  EXPECT_EQ(ErrorOf(config), "tls_server_config: /nonexistent/cert.pem: No such file or directory");
 }
 
 }  // namespace

@@ -365,12 +365,14 @@ TEST_F(FamiliesTest, RelativesFoundLaterJoin) {
   host_.Add(20);
   Pass();
   EXPECT_EQ(families_.families().size(), 2U);
+  for (const auto& family : families_.families()) family->members.front()->break_pages = 7;
   probe_.sharing = {{10, 20}};
   int passes = 0;
   for (; passes < 5 && families_.families().size() == 2; ++passes) Pass();
   EXPECT_EQ(MembersWith(10), (Pids{10, 20}));
   EXPECT_EQ(families_.families().size(), 1U);
   EXPECT_LT(passes, 5);
+  for (const pid_t pid : {10, 20}) EXPECT_EQ(MemberOf(pid)->break_pages, 7U);
 }
 
 TEST_F(FamiliesTest, StrangersAreComparedEverLessOften) {

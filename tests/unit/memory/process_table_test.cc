@@ -127,6 +127,14 @@ TEST_F(ProcessTableTest, LimitKeepsTheKnown) {
   Update(table);
   EXPECT_EQ(Pids(table), (std::vector<pid_t>{10, 30}));
   EXPECT_EQ(table.over_limit(), 1U);
+  // What is let in later is as old as those that were seen at first; what is new is not.
+  host_.Add(40, 1, 300);
+  table.SetMaxProcesses(10);
+  Update(table);
+  EXPECT_EQ(Pids(table), (std::vector<pid_t>{10, 25, 30, 40}));
+  EXPECT_TRUE(table.processes().at(10)->baseline);
+  EXPECT_TRUE(table.processes().at(25)->baseline);
+  EXPECT_FALSE(table.processes().at(40)->baseline);
 }
 
 TEST_F(ProcessTableTest, ExecIsSeenByTheLayout) {

@@ -438,6 +438,7 @@ TEST_F(ScannerTest, LifeBreaksAreThoseBetweenAChildAndItsParent) {
   host_.At(101).SetPage(kHeap + 8192, 2002);  // a stranger's
   Pass();
   EXPECT_EQ(MemberOf(102)->life_break_pages, 2U);
+  EXPECT_EQ(MemberOf(102)->break_pages, 0U) << "nobody asked for it";
 }
 
 TEST_F(ScannerTest, RelativesAreRecognisedByAFrame) {
