@@ -13,8 +13,8 @@ namespace cow::exporter {
 
 // Empty if it is healthy, else what is wrong. `web` is the web configuration of that exporter: with TLS this speaks it,
 // to whatever certificate, since it is about its own address. Asked for a password or a client certificate that the
-// configuration demands, it has none to show: that it is asked is a sign of life enough, as is a
-// refusal by the limit of requests there.
+// configuration demands, it has none to show: that it is asked is a sign of life enough, as is a refusal
+// by the limit of requests there.
 std::optional<std::string> CheckHealth(const ListenAddress& address, const config::WebConfig& web);
 
 }  // namespace cow::exporter
