@@ -123,6 +123,10 @@ void AddFlags(CLI::App& app, CommandLine& result) {
            "TLS, client certificates, users, headers and a limit of requests, in the format of Prometheus' "
            "exporter-toolkit",
            &ParsePath, result.web_config_file);
+  AddFlag(app, "--web.healthcheck",
+          "Ask the exporter that runs with the same --web.listen-address and --web.config.file for /-/healthy and exit "
+          "with 0 or 1",
+          result.health_check);
   AddValue(app, "--web.telemetry-path", "PATH", "Path of the metrics (default: /metrics)", &ParseTelemetryPath,
            result.telemetry_path);
   AddValue(app, "--web.max-requests", "N", "Metrics requests served at a time, more are answered 503 (default: 40)",
@@ -181,8 +185,11 @@ std::variant<CommandLine, EarlyExit> ParseCommandLine(std::span<const char* cons
   if (result.explain && HasOptions(app)) {
     return EarlyExit{kExitWrongUsage, "explain takes the flags that follow it, and none before\n"};
   }
-  if (result.check_config && result.once) {
-    return EarlyExit{kExitWrongUsage, "--config.check and --once exclude each other\n"};
+  if (int{result.check_config} + int{result.once} + int{result.health_check} > 1) {
+    return EarlyExit{kExitWrongUsage, "--config.check, --once and --web.healthcheck exclude each other\n"};
+  }
+  if (result.health_check && result.systemd_socket) {
+    return EarlyExit{kExitWrongUsage, "--web.healthcheck asks addresses, not --web.systemd-socket\n"};
   }
   if (result.listen_addresses.empty()) result.listen_addresses.push_back({"", 10066, ""});
   return result;

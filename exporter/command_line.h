@@ -26,6 +26,7 @@ struct CommandLine {
   std::string config_file;  // empty: none
   bool check_config = false;
   bool once = false;
+  bool health_check = false;
   std::vector<ListenAddress> listen_addresses;  // never empty
   bool systemd_socket = false;                  // then listen_addresses mean nothing
   std::string web_config_file;                  // empty: none

@@ -17,6 +17,7 @@
 #include "exporter/command_line.h"
 #include "exporter/explain/api.h"
 #include "exporter/explain/command.h"
+#include "exporter/http/health_check.h"
 #include "exporter/http/server.h"
 #include "exporter/http/web_access.h"
 #include "exporter/log.h"
@@ -106,6 +107,21 @@ void Serve(const CommandLine& command_line, const Settings& settings,
   server.Stop();
 }
 
+// Of each address a line. Health is what all of them have.
+int RunHealthCheck(const CommandLine& command_line) {
+  config::WebLoadResult web;
+  if (!command_line.web_config_file.empty()) web = config::LoadWebConfig(command_line.web_config_file);
+  for (const config::ConfigError& error : web.errors) Print(stderr, error.ToString() + "\n");
+  if (!web.errors.empty()) return kExitFailed;
+  int code = 0;
+  for (const ListenAddress& address : command_line.listen_addresses) {
+    const auto problem = CheckHealth(address, web.config);
+    Print(problem ? stderr : stdout, FormatListenAddress(address) + ": " + problem.value_or("healthy") + "\n");
+    if (problem) code = kExitFailed;
+  }
+  return code;
+}
+
 int Run(std::span<const char* const> arguments) {
   const std::vector<collectors::CollectorInfo> available = collectors::AvailableCollectors();
   const auto parsed = ParseCommandLine(arguments, available, kVersion);
@@ -115,6 +131,7 @@ int Run(std::span<const char* const> arguments) {
   }
   const auto& command_line = std::get<CommandLine>(parsed);
 
+  if (command_line.health_check) return RunHealthCheck(command_line);
   if (command_line.explain) return RunExplain(*command_line.explain, stdout, stderr);
 
   config::LoadResult loaded;

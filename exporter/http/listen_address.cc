@@ -63,6 +63,10 @@ config::Parsed<ListenAddress> ParseListenAddress(std::string_view text) {
   return result;
 }
 
+std::string FormatListenAddress(const ListenAddress& address) {
+  return address.path.empty() ? FormatHostPort(address.host, address.port) : "unix:" + address.path;
+}
+
 std::string FormatHostPort(std::string_view host, uint16_t port) {
   const bool brackets = host.find(':') != std::string_view::npos;
   std::string text = brackets ? "[" : "";

@@ -17,6 +17,9 @@ struct ListenAddress {
 
 config::Parsed<ListenAddress> ParseListenAddress(std::string_view text);
 
+// As it is written.
+std::string FormatListenAddress(const ListenAddress& address);
+
 // HOST:PORT, with brackets around what has colons.
 std::string FormatHostPort(std::string_view host, uint16_t port);
 

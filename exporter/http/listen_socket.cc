@@ -89,8 +89,7 @@ std::string BoundAddress(int fd) {
 
 }  // namespace
 
-ListenSocket::ListenSocket(const ListenAddress& address)
-    : address_(address.path.empty() ? FormatHostPort(address.host, address.port) : "unix:" + address.path) {
+ListenSocket::ListenSocket(const ListenAddress& address) : address_(FormatListenAddress(address)) {
   try {
     if (address.path.empty()) {
       ListenTcp(address);

@@ -168,6 +168,16 @@ def check_web_config(context):
     check(ask(exporter, "/metrics")[0] == 401, "--web.config.file")
 
 
+@checks("--web.healthcheck")
+def check_healthcheck(context):
+    exporter = serve(context)
+    code, text, _ = run("--web.healthcheck", f"--web.listen-address={exporter.address}")
+    check(code == 0 and text == f"{exporter.address}: healthy\n", f"--web.healthcheck: {code}, {text}")
+    exporter.end()
+    code, _, text = run("--web.healthcheck", f"--web.listen-address={exporter.address}")
+    check(code == 1 and "refused" in text, f"--web.healthcheck of nobody: {code}, {text}")
+
+
 @checks("--web.telemetry-path", "--web.enable-api", "--web.enable-lifecycle", "--web.disable-exporter-metrics")
 def check_web_switches(context):
     plain = serve(context)

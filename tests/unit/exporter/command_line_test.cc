@@ -29,6 +29,7 @@ TEST(CommandLineTest, Defaults) {
   const CommandLine line = Good({});
   EXPECT_EQ(line.config_file, "");
   EXPECT_FALSE(line.check_config);
+  EXPECT_FALSE(line.health_check);
   EXPECT_FALSE(line.once);
   ASSERT_EQ(line.listen_addresses.size(), 1U);
   EXPECT_EQ(line.listen_addresses[0].host, "");
@@ -93,6 +94,12 @@ TEST(CommandLineTest, BothFormsOfValues) {
   EXPECT_TRUE(line.once);
 }
 
+TEST(CommandLineTest, HealthCheck) {
+  const CommandLine line = Good({"--web.healthcheck", "--web.listen-address=unix:/run/c.sock"});
+  EXPECT_TRUE(line.health_check);
+  EXPECT_EQ(line.listen_addresses.at(0).path, "/run/c.sock");
+}
+
 TEST(CommandLineTest, Collectors) {
   const CommandLine line = Good({"--collector.smaps", "--no-collector.cow", "--collector.disable-defaults"});
   EXPECT_TRUE(line.collectors.at("smaps"));
@@ -127,6 +134,9 @@ TEST(CommandLineTest, WrongUsageIsTwo) {
       {"--log.format=xml"},
       {"--once=maybe"},
       {"--once", "--config.check"},
+      {"--once", "--web.healthcheck"},
+      {"--config.check", "--web.healthcheck"},
+      {"--web.healthcheck", "--web.systemd-socket"},
       {"--collector.nope"},
       {"--collector.cow", "--no-collector.cow"},
       {"--no-collector.smaps", "--collector.smaps"},

@@ -1,0 +1,61 @@
+# shellcheck shell=bash
+# Completion of cow_exporter's flags. What can be completed is asked of the program itself, so that both are always the same.
+
+# _cow_exporter_flags [COMMAND]: the flags that --help names, those with a value with an = behind.
+_cow_exporter_flags() {
+  "${COMP_WORDS[0]}" "$@" --help 2>/dev/null |
+    sed -nE 's/^  (-h,)?(--[a-z_.-]+)( [A-Z]+)?( .*)?$/\2\3/p' | sed 's/ .*/=/'
+}
+
+_cow_exporter() {
+  local word=${COMP_WORDS[COMP_CWORD]} flag='' command='' index
+  COMPREPLY=()
+
+  # --flag=value and --flag value; bash splits words at = by default.
+  if [[ $word == --*=* ]]; then
+    flag=${word%%=*}
+    word=${word#*=}
+  elif [[ $word == = ]]; then
+    flag=${COMP_WORDS[COMP_CWORD - 1]}
+    word=''
+  elif ((COMP_CWORD >= 2)) && [[ ${COMP_WORDS[COMP_CWORD - 1]} == = ]]; then
+    flag=${COMP_WORDS[COMP_CWORD - 2]}
+  elif [[ $word != -* ]]; then
+    flag=${COMP_WORDS[COMP_CWORD - 1]}
+  fi
+  case $flag in
+    --config.file | --web.config.file)
+      mapfile -t COMPREPLY < <(compgen -f -- "$word")
+      compopt -o filenames 2>/dev/null
+      return
+      ;;
+    --path.procfs | --path.sysfs)
+      mapfile -t COMPREPLY < <(compgen -d -- "$word")
+      compopt -o filenames 2>/dev/null
+      return
+      ;;
+    --log.level)
+      mapfile -t COMPREPLY < <(compgen -W 'debug info warn error' -- "$word")
+      return
+      ;;
+    --log.format)
+      mapfile -t COMPREPLY < <(compgen -W 'logfmt json' -- "$word")
+      return
+      ;;
+  esac
+
+  for ((index = 1; index < COMP_CWORD; ++index)); do
+    if [[ ${COMP_WORDS[index]} == explain ]]; then command=explain; fi
+  done
+  if [[ $word == -* ]]; then
+    # shellcheck disable=SC2086  # an empty command is none
+    mapfile -t COMPREPLY < <(compgen -W "$(_cow_exporter_flags $command)" -- "$word")
+    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]]; then compopt -o nospace 2>/dev/null; fi
+  elif [[ -n $command ]]; then
+    mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && printf '%s ' [0-9]*)" -- "$word")
+  elif ((COMP_CWORD == 1)); then
+    mapfile -t COMPREPLY < <(compgen -W explain -- "$word")
+  fi
+}
+
+complete -F _cow_exporter cow_exporter

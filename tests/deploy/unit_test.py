@@ -1,0 +1,200 @@
+"""What the systemd unit takes away is nothing that the exporter needs: its whole life under the unit's limits, and what the
+settings that the unit leaves alone would have cost."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import urllib.request
+
+import support
+from support import check
+
+SANDBOX = os.path.join(os.path.dirname(os.path.realpath(__file__)), "sandbox.py")
+PAGES = 400
+WRITTEN = 150
+# What the kernel and the rights allow; delayacct is a matter of kernel.task_delayacct.
+FEATURES = {"all_processes", "exclusive_marks", "frames", "kpagecount", "kpageflags"}
+# bcrypt of "secret" at the lowest cost
+HASH_SALT = "$2y$04$abcdefghijklmnopqrstuu"
+
+
+def bcrypt_of(password):
+    import ctypes
+    crypt = ctypes.CDLL("libcrypt.so.1").crypt
+    crypt.restype = ctypes.c_char_p
+    return crypt(password.encode(), HASH_SALT.encode()).decode()
+
+
+def sandboxed(*settings):
+    return [sys.executable, "-B", SANDBOX, *settings]
+
+
+def features(directory, *settings):
+    """Which features a pass has under the limits."""
+    run = subprocess.run([*sandboxed(*settings), directory, f"{directory}/cow_exporter", "--once"], capture_output=True, text=True,
+                         check=False)
+    check(run.returncode == 0, f"{settings}: {run.returncode}: {run.stderr}")
+    return {dict(labels)["feature"] for (name, labels), value in support.Samples(run.stdout).values.items()
+            if name == "cow_exporter_capability" and value == 1}
+
+
+def prepare(context):
+    """The one directory that the service may write to; everybody else's view of it is ours."""
+    directory = tempfile.mkdtemp(prefix="cow_exporter_unit_", dir="/run")
+    context.callback(shutil.rmtree, directory)
+    os.chmod(directory, 0o755)
+    shutil.copy(support.binary("COW_EXPORTER"), f"{directory}/cow_exporter")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
+                    "2", "-keyout", f"{directory}/key.pem", "-out", f"{directory}/cert.pem", "-subj", "/CN=x"],
+                   capture_output=True, check=True)
+    with open(f"{directory}/web.yml", "w", encoding="utf-8") as file:
+        file.write("tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n"
+                   f"basic_auth_users: {{someone: {bcrypt_of('secret')}}}\n")
+    with open(f"{directory}/config.yml", "w", encoding="utf-8") as file:
+        file.write("groups: [{name: pair, comm: [cow_pair]}]\ndefault_group: drop\n")
+    return directory
+
+
+class Client:
+    def __init__(self, exporter):
+        self.context = ssl.create_default_context()
+        self.context.check_hostname = False
+        self.context.verify_mode = ssl.CERT_NONE
+        address = re.findall(r"address=(127\S+)", "".join(exporter.log))[0]
+        self.url = f"https://{address}"
+
+    def get(self, path="/metrics", **headers):
+        password = base64.b64encode(b"someone:secret").decode()
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Basic {password}", **headers})
+        with urllib.request.urlopen(request, context=self.context, timeout=20) as response:
+            return response.read()
+
+
+def told(notifications, word):
+    """Waits until the service manager is told this."""
+    while True:
+        message = notifications.recv(4096).decode()
+        if message.startswith(word):
+            return
+
+
+def fork_events_of_root(context):
+    """Whether this kernel and these namespaces tell of forks, where nothing is taken away."""
+    exporter = context.start(support.Exporter("--scan.interval=500ms"))
+    found = support.wait_for(lambda: [value for (name, labels), value in exporter.scrape().values.items()
+                                      if name == "cow_exporter_capability" and ("feature", "fork_events") in labels],
+                             60, "fork events or none, as root")
+    exporter.end()
+    return found[0]
+
+
+def check_life(context, directory):
+    notifications = context.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    notifications.bind(f"{directory}/notify")
+    notifications.settimeout(20)
+    os.chmod(f"{directory}/notify", 0o777)
+    pair = context.start(support.Workload())
+    pair.do("name 0 cow_pair")
+    pair.do(f"map 0 a {PAGES} nohuge")
+    pair.do(f"write 0 a 0 {PAGES}")
+    child = pair.do("fork 0").split()[0]
+
+    fork_events = fork_events_of_root(context)
+    collectors = [f"--collector.{name}" for name in ("delayacct", "ksm", "process", "smaps")]
+    exporter = context.start(support.Exporter(
+        "--scan.interval=500ms", "--scan.max-cpu=0", f"--config.file={directory}/config.yml", f"--web.config.file={directory}/web.yml",
+        f"--web.listen-address=unix:{directory}/api", "--web.enable-lifecycle", "--scan.threads=2", *collectors,
+        program=f"{directory}/cow_exporter",
+        wrapper=["env", f"NOTIFY_SOCKET={directory}/notify", "WATCHDOG_USEC=2000000", *sandboxed(), directory]))
+    told(notifications, "READY=1")
+    told(notifications, "WATCHDOG=1")
+    client = Client(exporter)
+    support.wait_for(lambda: support.Samples(client.get().decode()).get("cow_forks_total", group="pair") is not None, 60, "a pass")
+    before = support.Samples(client.get().decode()).breaks("pair")
+    pair.do(f"write {child} a 0 {WRITTEN}")
+
+    def broken():
+        samples = support.Samples(client.get().decode())
+        return samples if samples.breaks("pair")["child"] >= before["child"] + WRITTEN else None
+
+    samples = support.wait_for(broken, 60, "the pages that were written")
+    check(samples.breaks("pair")["child"] - before["child"] <= WRITTEN + 16, f"{samples.breaks('pair')}")
+    check(samples.value("cow_group_mode", group="pair", mode="full") == 1, "not in full mode")
+    for name, labels in samples.values:
+        if name == "cow_scrape_collector_success":
+            check(samples.values[name, labels] == 1, f"collector {dict(labels)} failed")
+    with open("/proc/sys/kernel/task_delayacct", encoding="utf-8") as file:
+        accounting = int(file.read())
+    print(f"delayacct: {samples.value('cow_exporter_capability', feature='delayacct'):.0f}, kernel.task_delayacct {accounting}")
+    check(samples.value("cow_exporter_capability", feature="fork_events") == fork_events, "fork events differ from those of root")
+    print(f"fork events: {fork_events:.0f}")
+    check(samples.value("cow_smaps_bytes", group="pair", field="pss") > 0, "no smaps")
+    compressed = client.get(Accept="application/openmetrics-text;version=1.0.0", **{"Accept-Encoding": "gzip"})
+    check(compressed[:2] == b"\x1f\x8b", "gzip")
+
+    answer = subprocess.run(["curl", "--silent", "--insecure", "--user", "someone:secret", "--unix-socket", f"{directory}/api",
+                             f"https://localhost/api/v1/explain?pid={pair.do('pid 0')}"], capture_output=True, check=True)
+    check(json.loads(answer.stdout).get("pid") == int(pair.do("pid 0")), f"explain: {answer.stdout[:300]}")
+    with open(f"{directory}/config.yml", "a", encoding="utf-8") as file:
+        file.write("limits: {max_groups: 7}\n")
+    os.kill(exporter.pid, signal.SIGHUP)
+    told(notifications, "RELOADING=1")
+    told(notifications, "READY=1")
+    check(b"max_groups: 7" in client.get("/config"), "not reloaded")
+    os.kill(exporter.pid, signal.SIGTERM)
+    told(notifications, "STOPPING=1")
+    check(exporter.wait(20) == 0, f"ended with {exporter.returncode}: {''.join(exporter.log)}")
+    bad = [line for line in exporter.log if "level=error" in line or "Operation not permitted" in line]
+    check(not bad, "".join(bad))
+    print(f"{WRITTEN} pages written, {samples.breaks('pair')['child'] - before['child']:.0f} counted, all features, TLS, explain, reload")
+
+
+def check_what_is_left_alone(directory):
+    found = features(directory)
+    check(FEATURES <= found, f"under the unit's limits: {sorted(found)}")
+    print(f"as it is: {sorted(found)}")
+    for title, missing, settings in (("ProtectProc=invisible", {"all_processes"}, ["--proc=hidepid=invisible"]),
+                                     ("ProcSubset=pid", {"kpagecount", "kpageflags"}, ["--proc=subset=pid"]),
+                                     ("PrivateUsers=yes", {"frames"}, ["--private-users"])):
+        lost = found - features(directory, *settings)
+        check(missing <= lost, f"{title} costs {sorted(lost)} only: the unit could have it")
+        print(f"{title} would cost {sorted(lost)}")
+
+
+def check_that_limits_hold(directory):
+    """The sandbox is one: what the unit forbids fails in it."""
+    shutil.copy("/bin/busybox", f"{directory}/busybox")
+    script = f"b={directory}/busybox; try() {{ $b \"$@\" >/dev/null 2>&1 && echo yes || echo no; }}\n"
+    expected = []
+    for command, can in ((f"touch {directory}/x", "yes"), ("ls /", "yes"), ("touch /etc/x", "no"), ("cat /root/.profile", "no"),
+                         (f"mount -t tmpfs x {directory}", "no"), ("unshare -m true", "no"), ("chroot / true", "no"),
+                         ("nice -n 5 true", "no"), ("ping -c1 127.0.0.1", "no"),
+                         ("sh -c 'echo 1 >/proc/sys/vm/stat_interval'", "no")):
+        script += f"try {command}\n"
+        expected.append((command, can))
+    run = subprocess.run([*sandboxed(), directory, f"{directory}/busybox", "sh", "-c", script], capture_output=True, text=True,
+                         check=False)
+    found = [(command, can) for (command, _), can in zip(expected, run.stdout.split())]
+    check(found == expected, f"what can be done: {found}, {run.stderr}")
+
+
+def test(context):
+    support.need("systemd-analyze", "openssl", "curl")
+    support.need_frames()
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+        support.skip("no mount namespaces here")
+    directory = prepare(context)
+    check_that_limits_hold(directory)
+    check_what_is_left_alone(directory)
+    check_life(context, directory)
+
+
+support.main(test)
