@@ -42,6 +42,8 @@ VALUE_BYTES = 2000
 @dataclasses.dataclass(frozen=True)
 class Form:
     interval: str  # of scans, scrapes and rules; empty: what is shipped
+    scan_seconds: int
+    still_within: int  # time for a service to come to rest
     pages: int  # of Redis' values
     save_seconds: int  # if nobody ended it
     pages_per_second: int  # broken by writes while it saves
@@ -55,10 +57,10 @@ class Form:
     exploding: tuple  # groups that may
 
 
-SHORT = Form(interval="1s", pages=25_000, save_seconds=60, pages_per_second=1500,
+SHORT = Form(interval="1s", scan_seconds=1, still_within=60, pages=25_000, save_seconds=60, pages_per_second=1500,
              fires_within=20, resolves_within=20, records=60_000, workers=3, requests=90, backends=5, children=3,
              exploding=("redis", "gunicorn"))  # it breaks as fast as the knobs below call an explosion
-LONG = Form(interval="", pages=900_000, save_seconds=900, pages_per_second=4800,
+LONG = Form(interval="", scan_seconds=10, still_within=300, pages=900_000, save_seconds=900, pages_per_second=4800,
             fires_within=240, resolves_within=300, records=200_000, workers=4, requests=300, backends=20, children=5, exploding=("redis",))
 
 # What the mixin is rendered with in the short form: what takes minutes takes seconds, what takes megabytes a second a few pages.
@@ -75,6 +77,7 @@ class Watch:
     """All that watches the services of one test."""
 
     def __init__(self, context, form, rules, groups):
+        self.form = form
         configuration = context.path("exporter.yml")
         with open(configuration, "w", encoding="utf-8") as file:
             # JSON is YAML. What else runs on this host is nobody's business here.
@@ -99,6 +102,12 @@ class Watch:
             return None
 
         return wait_for(ask, 90, "all groups were read", pause=0.2)
+
+    def sleep_until_scan(self):
+        """To two seconds before the next scan, where scans are seldom: little should happen between."""
+        newest = max(value for (name, _), value in self.exporter.scrape().values.items()
+                     if name == "cow_scan_timestamp_seconds")
+        time.sleep(max(0, newest + self.form.scan_seconds - 2 - time.time()))
 
 
 class Writer(threading.Thread):
@@ -157,9 +166,11 @@ def hold_against_kernel(watch, services):
     they must be the same. Returns (the kernel's, ours) of each."""
     missing = dict(services)
     held = {}
-    last = {}
-
-    def hold():
+    last = dict.fromkeys(services, "moves")
+    end = time.monotonic() + watch.form.still_within
+    while missing:
+        check(time.monotonic() < end, f"services are not still, or not as the kernel says: { {n: last[n] for n in missing} }")
+        watch.sleep_until_scan()
         before = {name: kernel_sums.read(service.pids()) for name, service in missing.items()}
         samples = watch.read_since(time.time(), missing)
         for name, service in list(missing.items()):
@@ -169,12 +180,6 @@ def hold_against_kernel(watch, services):
             if not last[name]:
                 held[name] = before[name], samples
                 del missing[name]
-        return not missing
-
-    try:
-        wait_for(hold, 60, "services are still, and their numbers the kernel's", pause=0.5)
-    except support.Failure as failure:
-        raise support.Failure(f"{failure}: {dict.fromkeys(missing, 'moves')} {last}") from failure
     return {name: held[name] for name in services}
 
 
