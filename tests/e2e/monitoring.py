@@ -4,7 +4,6 @@ import collections
 import http.server
 import json
 import os
-import subprocess
 import threading
 import time
 import urllib.error
@@ -45,6 +44,11 @@ class Logged(support.Process):
                 return response.status == 200
         except (OSError, urllib.error.URLError):
             return False
+
+    def metrics(self):
+        """Its own."""
+        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=30) as response:
+            return support.Samples(response.read().decode())
 
     def api(self, path, **parameters):
         return get_json(f"http://{self.address}{path}?{urllib.parse.urlencode(parameters)}")

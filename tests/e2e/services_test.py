@@ -61,7 +61,8 @@ SHORT = Form(interval="1s", scan_seconds=1, still_within=60, pages=25_000, save_
              fires_within=20, resolves_within=20, records=60_000, workers=3, requests=90, backends=5, children=3,
              exploding=("redis", "gunicorn"))  # it breaks as fast as the knobs below call an explosion
 LONG = Form(interval="", scan_seconds=10, still_within=300, pages=900_000, save_seconds=900, pages_per_second=4800,
-            fires_within=240, resolves_within=300, records=200_000, workers=4, requests=300, backends=20, children=5, exploding=("redis",))
+            fires_within=240, resolves_within=300, records=200_000, workers=4, requests=300, backends=20, children=5,
+            exploding=("redis",))
 
 # What the mixin is rendered with in the short form: what takes minutes takes seconds, what takes megabytes a second a few pages.
 SHORT_KNOBS = {
