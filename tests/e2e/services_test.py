@@ -209,7 +209,8 @@ def differences(samples, group, kernel):
 def start_services(context, form, directories):
     for directory in directories.values():
         os.mkdir(directory)
-    os.chmod(context.directory, 0o755)  # for the users that servers become
+    for directory in (context.directory, *directories.values()):
+        os.chmod(directory, 0o755)  # for the users that servers become
     redis = context.start(servers.Redis(directories["redis"]))
     redis.fill(form.pages * VALUES_PER_PAGE, VALUE_BYTES)
     postgres = context.start(servers.Postgres(directories["postgres"]))
