@@ -329,7 +329,7 @@ class Long:
     INTERVAL = 2
     SETTLE = 20  # seconds
     CHUNK = 120  # samples of a full chunk
-    OPTIONAL = ("smaps", "ksm", "delayacct", "process")
+    OPTIONAL = ("smaps", "ksm", "delayacct")
 
     def __init__(self, context):
         self.context = context
