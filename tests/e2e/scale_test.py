@@ -62,8 +62,13 @@ class Services:
                 workload.do("fork 0")
                 self.workloads.append(workload)
         self._ended = threading.Event()
-        threading.Thread(target=self._write, daemon=True).start()
-        context.callback(self._ended.set)
+        self._writer = threading.Thread(target=self._write, daemon=True)
+        self._writer.start()
+        context.callback(self._end)
+
+    def _end(self):
+        self._ended.set()
+        self._writer.join()
 
     def _write(self):
         for page in itertools.cycle(range(self.PAGES)):
@@ -145,19 +150,24 @@ def shard_configuration(context, shard, exporters, receiver, interval):
     return configuration
 
 
-def rule_files(context, interval):
-    """The shipped rules, host and fleet, evaluated at this interval; an exporter that is down is reported at once."""
-    paths = []
+def shipped_rules():
+    """Name and content of each file of rules, a host's and a fleet's."""
     for path in (*glob.glob(os.path.join(PROMETHEUS, "rules", "*.yml")),
                  *glob.glob(os.path.join(PROMETHEUS, "fleet", "rules", "*.yml"))):
         with open(path, encoding="utf-8") as file:
-            rules = yaml.safe_load(file)
+            yield os.path.basename(path), yaml.safe_load(file)
+
+
+def rule_files(context, interval):
+    """The shipped rules, evaluated at this interval; an exporter that is down is reported at once."""
+    paths = []
+    for name, rules in shipped_rules():
         for group in rules["groups"]:
             group["interval"] = interval
             for rule in group["rules"]:
                 if rule.get("alert") == "CowExporterDown":
                     rule["for"] = "1s"
-        paths.append(context.path(os.path.basename(path)))
+        paths.append(context.path(name))
         with open(paths[-1], "w", encoding="utf-8") as file:
             yaml.safe_dump(rules, file)
     return paths
@@ -178,6 +188,8 @@ def test_short(context):
     services = Services(context, EXPORTERS)
     exporters = [start_exporter(context, services.names[:number + 1], f"127.0.0.{number + 2}", "1s")
                  for number in range(EXPORTERS)]
+    for number, exporter in enumerate(exporters):
+        wait_for(lambda n=number, e=exporter: len(series_of(e)[0]) == n + 1, 30, "all groups are there", pause=0.2)
     receiver = monitoring.Prometheus(context, {}, "--web.enable-remote-write-receiver")
     shards = [monitoring.Prometheus(context, shard_configuration(context, shard, exporters, receiver, "1s"))
               for shard in (0, 1)]
@@ -309,12 +321,9 @@ def hold_lean(exporter):
         jobs = {job["job_name"]: job for job in yaml.safe_load(file)["scrape_configs"]}
     (drop,) = jobs["cow_exporter"]["metric_relabel_configs"]
     asked = set()
-    for path in (*glob.glob(os.path.join(PROMETHEUS, "rules", "*.yml")),
-                 *glob.glob(os.path.join(PROMETHEUS, "fleet", "rules", "*.yml"))):
-        with open(path, encoding="utf-8") as file:
-            for group in yaml.safe_load(file)["groups"]:
-                for rule in group["rules"]:
-                    asked |= set(re.findall(r"\bcow_\w+\b(?![:])", re.sub(r"\w+:cow_\w+:\w+", "", rule["expr"])))
+    for _, rules in shipped_rules():
+        for rule in itertools.chain.from_iterable(group["rules"] for group in rules["groups"]):
+            asked |= set(re.findall(r"\bcow_\w+", re.sub(r"\w+:cow_\w+(:\w+)?", "", rule["expr"])))
     names = {name for name, _ in support.Samples(fetch(exporter).decode()).values}
     lean = {name for name, _ in support.Samples(fetch(exporter, LEAN).decode()).values}
     lost = {name for name in asked & names if re.fullmatch(drop["regex"], name)}
@@ -542,6 +551,8 @@ def main():
     parser.add_argument("--long", action="store_true", help="measures what the document's tables are made of")
     parser.add_argument("--update", action="store_true", help="with --long: writes them to deploy/SCALE.md")
     arguments = parser.parse_args()
+    if arguments.update and not arguments.long:
+        parser.error("--update needs --long")
 
     def test(context):
         support.need("prometheus", "promtool")
