@@ -277,9 +277,9 @@ def samples_per_second(shards):
 
 
 def cost_of(prometheus, expressions):
-    """The expression, the samples read and the best of twenty evaluations in milliseconds, both as Prometheus itself says."""
+    """The expression, the samples read and the best of five evaluations in milliseconds, both as Prometheus itself says."""
     for expression in expressions:
-        said = [prometheus.api("/api/v1/query", query=expression, stats="all")["data"]["stats"] for _ in range(20)]
+        said = [prometheus.api("/api/v1/query", query=expression, stats="all")["data"]["stats"] for _ in range(5)]
         yield (expression, said[0]["samples"]["totalQueryableSamples"],
                min(stats["timings"]["evalTotalTime"] for stats in said) * 1000)
 
