@@ -4,7 +4,6 @@ draws what is there. Not a test: run it after a change of the consoles, with PYT
 
 import html
 import http.server
-import os
 import pathlib
 import re
 import subprocess
@@ -17,6 +16,7 @@ from xml.etree import ElementTree
 
 import monitored
 import redis_test
+import servers
 import support
 from support import check, wait_for
 
@@ -63,9 +63,8 @@ class Drawing(http.server.ThreadingHTTPServer):
 
 
 def saving_redis(context):
-    redis = context.start(redis_test.Redis(context))
-    wait_for(lambda: os.path.exists(redis.socket) and redis.do("ping") == "PONG", 10, "redis-server")
-    redis.do("eval", redis_test.FILL, 0, redis_test.KEYS, "x" * redis_test.VALUE_BYTES)
+    redis = context.start(servers.Redis(context.directory))
+    redis.fill(redis_test.KEYS, redis_test.VALUE_BYTES)
     return redis
 
 

@@ -1,23 +1,10 @@
 """A real Prometheus scrapes the exporter, and its queries see the demo's sharing and breaks."""
 
-import json
 import subprocess
-import urllib.error
-import urllib.parse
-import urllib.request
 
+import monitoring
 import support
 from support import check, wait_for
-
-CONFIGURATION = """\
-global:
-  scrape_interval: 1s
-  scrape_timeout: 1s
-scrape_configs:
-  - job_name: cow
-    static_configs:
-      - targets: ["{address}"]
-"""
 
 
 def test(context):
@@ -25,25 +12,10 @@ def test(context):
     support.need_frames()
     context.start(support.Process([support.binary("COW_DEMO"), "--heap-mib=64"], stdout=subprocess.DEVNULL))
     exporter = context.start(support.Exporter("--scan.interval=1s"))
-    with open(context.path("prometheus.yml"), "w", encoding="utf-8") as file:
-        file.write(CONFIGURATION.format(address=exporter.address))
-    port = support.free_port()
-    log = context.enter_context(open(context.path("prometheus.log"), "w+", encoding="utf-8"))
-    context.start(support.Process(
-        ["prometheus", f"--config.file={context.path('prometheus.yml')}", f"--storage.tsdb.path={context.path('data')}",
-         f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log))
-
-    def query(expression):
-        """The value of the one series there is, or None."""
-        url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
-        try:
-            with urllib.request.urlopen(url, timeout=5) as response:
-                result = json.load(response)["data"]["result"]
-        except (OSError, urllib.error.URLError):
-            return None
-        check(len(result) <= 1, f"{expression}: {len(result)} series")
-        return float(result[0]["value"][1]) if result else None
-
+    prometheus = monitoring.Prometheus(context, {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "scrape_configs": [{"job_name": "cow", "static_configs": [{"targets": [exporter.address]}]}]})
+    query = prometheus.value
     wait_for(lambda: query("up") == 1, 30, "up == 1", pause=0.2)
     exposure = wait_for(lambda: query('cow_exposure_bytes{group="cow_demo"}'), 20, "exposure", pause=0.2)
     rates = {}

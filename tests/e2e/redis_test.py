@@ -8,10 +8,11 @@ Private_Dirty has what the child allocated itself. Writing rests while the three
 import argparse
 import json
 import os
-import re
 import subprocess
 import time
 
+import kernel_sums
+import servers
 import support
 from support import check, check_close, wait_for
 
@@ -20,45 +21,14 @@ KEYS = 200_000
 VALUE_BYTES = 1000
 WRITES = 40_000
 TOLERANCE = 0.02
-FILL = "for i = 0, tonumber(ARGV[1]) - 1 do redis.call('set', string.format('key:%012d', i), ARGV[2]) end"
 PAGE = os.sysconf("SC_PAGESIZE")
-
-
-def kilobytes(pid, file, field):
-    with open(f"/proc/{pid}/{file}", encoding="utf-8") as content:
-        return int(re.search(rf"^{field}:\s+(\d+) kB", content.read(), re.MULTILINE).group(1))
-
-
-class Redis(support.Process):
-    """redis-server on a socket in the test's directory."""
-
-    def __init__(self, context):
-        self.socket = context.path("redis.sock")
-        super().__init__(["redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", context.directory,
-                          "--save", ""], stdout=subprocess.DEVNULL)
-
-    def do(self, *words):
-        run = subprocess.run(["redis-cli", "-s", self.socket, *map(str, words)], capture_output=True, text=True,
-                             check=True)
-        return run.stdout.strip()
-
-    def info(self):
-        return dict(re.findall(r"^(\w+):(\S*)\s*$", self.do("info", "persistence"), re.MULTILINE))
-
-    def child(self):
-        """The pid of the child that saves, or None."""
-        with open(f"/proc/{self.pid}/task/{self.pid}/children", encoding="utf-8") as file:
-            pids = file.read().split()
-        return int(pids[0]) if pids else None
 
 
 def test(context):
     support.need("redis-server", "redis-cli", "redis-benchmark")
     support.need_frames()
-    redis = context.start(Redis(context))
-    wait_for(lambda: os.path.exists(redis.socket), 10, "redis-server")
-    wait_for(lambda: redis.do("ping") == "PONG", 10, "redis-server")
-    redis.do("eval", FILL, 0, KEYS, "x" * VALUE_BYTES)
+    redis = context.start(servers.Redis(context.directory))
+    redis.fill(KEYS, VALUE_BYTES)
     exporter = context.start(support.Exporter("--scan.interval=0s"))
 
     def write(count):
@@ -80,13 +50,10 @@ def test(context):
         exporter.scrape()
         time.sleep(0.3)
 
-    # Writing rests. Redis' child measures itself at most once a second; wait for one that was taken since.
-    rest = time.time()
-    wait_for(lambda: int(redis.info()["current_cow_size_age"]) + 1 < time.time() - rest, 30, "Redis' own measurement",
-             pause=0.2)
-    dirty_before = kilobytes(child, "smaps_rollup", "Private_Dirty") * 1024
+    redis.measured_cow_bytes()  # writing rests
+    dirty_before = kernel_sums.private_dirty(child)
     samples = exporter.scrape()
-    dirty = kilobytes(child, "smaps_rollup", "Private_Dirty") * 1024
+    dirty = kernel_sums.private_dirty(child)
     info = redis.info()
     check(redis.child() == child and info["rdb_bgsave_in_progress"] == "1", "saving was over too early")
 

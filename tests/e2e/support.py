@@ -103,10 +103,11 @@ class Process(subprocess.Popen):
 class Exporter(Process):
     """cow_exporter on an ephemeral port of the loopback device."""
 
-    def __init__(self, *flags, program=None, wrapper=(), **options):
-        """`program`: a copy of ours; `wrapper`: the command that runs it, if not the test itself."""
+    def __init__(self, *flags, program=None, wrapper=(), host="127.0.0.1", **options):
+        """`program`: a copy of ours; `wrapper`: the command that runs it, if not the test itself; `host`: another address of the
+        loopback device."""
         program = program or binary("COW_EXPORTER")
-        super().__init__([*wrapper, program, "--web.listen-address=127.0.0.1:0", *flags], stderr=subprocess.PIPE, **options)
+        super().__init__([*wrapper, program, f"--web.listen-address={host}:0", *flags], stderr=subprocess.PIPE, **options)
         self.log = []
         self.address = None
         self._listening = threading.Event()

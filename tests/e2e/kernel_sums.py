@@ -1,0 +1,67 @@
+"""What the kernel says of a set of processes in smaps and smaps_rollup, added up, in bytes."""
+
+import dataclasses
+import re
+
+FIELD = re.compile(r"^(\w+): +(\d+) kB$")
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelSums:
+    processes: int
+    resident: int
+    shares: int  # PSS
+    anonymous: int  # process view; the copied pages of private file mappings are in it
+    private_anonymous: int  # of these what only one process maps
+    anonymous_shares: int  # PSS of anonymous memory: the distinct memory, as long as all its holders are in the set
+
+    @property
+    def shares_cut(self):
+        """`anonymous_shares` is too small by less than this: the kernel cuts each process' sum to whole KiB, and each page's
+        share to 1/4096 byte."""
+        return self.processes * 1024 + self.anonymous // 4096 // 4096 + 1
+
+
+def read(pids):
+    """Raises OSError if one of them has ended."""
+    resident = shares = anonymous = private_anonymous = anonymous_shares = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/smaps", encoding="utf-8") as file:
+            for mapping in _mappings(file):
+                resident += mapping["Rss"]
+                anonymous += mapping["Anonymous"]
+                private_anonymous += _private_anonymous(mapping)
+        with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
+            (rollup,) = _mappings(file)
+        shares += rollup["Pss"]
+        anonymous_shares += rollup["Pss_Anon"]
+    return KernelSums(len(pids), resident, shares, anonymous, private_anonymous, anonymous_shares)
+
+
+def _mappings(file):
+    """The fields of one mapping after the other, in bytes."""
+    fields = {}
+    for line in file:
+        found = FIELD.match(line)
+        if found:
+            fields[found.group(1)] = int(found.group(2)) * 1024
+        elif not re.match(r"^[A-Z]", line):  # the line of addresses; VmFlags and THPeligible are in other units
+            if fields:
+                yield fields
+            fields = {}
+    if fields:
+        yield fields
+
+
+def _private_anonymous(mapping):
+    """Private_Dirty has pages of all kinds. Where anonymous and file pages are mixed (.data of a program), what is dirty is
+    anonymous, for the program's file is not being written."""
+    if mapping["Anonymous"] == mapping["Rss"]:
+        return mapping["Private_Clean"] + mapping["Private_Dirty"]
+    return min(mapping["Private_Dirty"], mapping["Anonymous"])
+
+
+def private_dirty(pid):
+    with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
+        (rollup,) = _mappings(file)
+    return rollup["Private_Dirty"]

@@ -1,0 +1,141 @@
+"""What watches: Prometheus, Alertmanager with a receiver of the test's own, node_exporter. All as Debian has them."""
+
+import collections
+import http.server
+import json
+import os
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import yaml
+
+import support
+from support import check, wait_for
+
+Notification = collections.namedtuple("Notification", "time status labels annotations")
+
+
+def get_json(url):
+    with urllib.request.urlopen(url, timeout=30) as response:
+        return json.load(response)
+
+
+class Logged(support.Process):
+    """A server that writes its log into the test's directory and is ready when `ready_path` is 200."""
+
+    def __init__(self, context, name, ready_path, arguments, port=None):
+        self.port = port or support.free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.log = context.path(f"{name}-{self.port}.log")
+        with open(self.log, "w", encoding="utf-8") as log:
+            super().__init__([name, f"--web.listen-address={self.address}", *arguments], stdout=log, stderr=log)
+        context.callback(self.end)
+        wait_for(lambda: self._is_ready(ready_path), 30, f"{name} is ready")
+
+    def _is_ready(self, path):
+        if self.poll() is not None:
+            with open(self.log, encoding="utf-8") as log:
+                raise support.Failure(f"{self.args[0]} ended: {log.read()}")
+        try:
+            with urllib.request.urlopen(f"http://{self.address}{path}", timeout=5) as response:
+                return response.status == 200
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def metrics(self):
+        """Its own."""
+        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=30) as response:
+            return support.Samples(response.read().decode())
+
+    def api(self, path, **parameters):
+        return get_json(f"http://{self.address}{path}?{urllib.parse.urlencode(parameters)}")
+
+
+class Prometheus(Logged):
+    """`configuration` as a mapping."""
+
+    def __init__(self, context, configuration, *flags, port=None):
+        number = len(os.listdir(context.directory))
+        self.configuration = context.path(f"prometheus-{number}.yml")
+        self.data = context.path(f"prometheus-{number}")
+        with open(self.configuration, "w", encoding="utf-8") as file:
+            yaml.safe_dump(configuration, file)
+        super().__init__(context, "prometheus", "/-/ready",
+                         [f"--config.file={self.configuration}", f"--storage.tsdb.path={self.data}", *flags], port)
+
+    def query(self, expression):
+        """A list of (labels, value)."""
+        return [(series["metric"], float(series["value"][1]))
+                for series in self.api("/api/v1/query", query=expression)["data"]["result"]]
+
+    def value(self, expression):
+        """The value of the one series there is, or None."""
+        result = self.query(expression)
+        check(len(result) <= 1, f"{expression}: {len(result)} series")
+        return result[0][1] if result else None
+
+    def rules(self):
+        """All rules, whatever their group."""
+        return [rule for group in self.api("/api/v1/rules")["data"]["groups"] for rule in group["rules"]]
+
+    def alerts(self):
+        """Pending and firing ones."""
+        return self.api("/api/v1/alerts")["data"]["alerts"]
+
+
+class NodeExporter(Logged):
+    def __init__(self, context, *flags):
+        super().__init__(context, "prometheus-node-exporter", "/metrics", flags)
+
+
+class Receiver(http.server.ThreadingHTTPServer):
+    """Takes Alertmanager's webhooks and remembers them with the time of their coming."""
+
+    def __init__(self, context):
+        received = self.received = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                now = time.time()
+                message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                received.extend(Notification(now, alert["status"], alert["labels"], alert["annotations"])
+                                for alert in message["alerts"])
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        context.callback(self.shutdown)
+
+    def first(self, status, **labels):
+        """The first notification of this status with these labels, or None."""
+        for notification in list(self.received):
+            if notification.status == status and labels.items() <= notification.labels.items():
+                return notification
+        return None
+
+
+class Alertmanager(Logged):
+    """Notifies of every alert by itself and at once."""
+
+    def __init__(self, context, receiver):
+        configuration = context.path("alertmanager.yml")
+        with open(configuration, "w", encoding="utf-8") as file:
+            yaml.safe_dump({
+                "route": {"receiver": "test", "group_by": ["..."], "group_wait": "0s", "group_interval": "1s",
+                          "repeat_interval": "4h"},
+                "receivers": [{"name": "test", "webhook_configs": [
+                    {"url": f"http://127.0.0.1:{receiver.server_port}/", "send_resolved": True}]}],
+            }, file)
+        super().__init__(context, "prometheus-alertmanager", "/-/ready",
+                         [f"--config.file={configuration}", f"--storage.path={context.path('alertmanager')}",
+                          "--cluster.listen-address="])
+
+    def active(self):
+        return self.api("/api/v2/alerts", active="true")

@@ -1,0 +1,372 @@
+"""Services of Debian beside each other, watched as in production: cow_exporter and node_exporter, Prometheus with the rules of
+deploy/, Alertmanager, and a receiver that notes what it is told and when.
+
+ - Redis is written to while it saves: CowExplosion fires, and resolves when writing is over. What was broken is held against the
+   saving child's Private_Dirty and Redis' own current_cow_size.
+ - Two gunicorns with the same preloaded application get the same requests; one of them called gc.freeze before it forked.
+ - PostgreSQL with backends, PHP-FPM and Apache prefork in front of it have nothing to be warned of, and are not.
+ - While they are still, each service's numbers are held against the kernel's own sums.
+
+The short form, of every run, has the mixin rendered with windows of seconds. --long takes the shipped rules as they stand, and
+the shipped intervals: Redis then has to be so large, and to be written to so long, that they fire.
+"""
+
+import argparse
+import collections
+import dataclasses
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import yaml
+
+import kernel_sums
+import monitoring
+import servers
+import support
+from support import check, check_close, wait_for
+
+PAGE = os.sysconf("SC_PAGESIZE")
+DEPLOY = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "deploy"))
+RULES = "prometheus/rules/*.yml"
+# Two values fill a page. Of larger ones the saving child drops the pages when it has saved them, and with them the originals that
+# its parent's writes left to it: Private_Dirty would be too small to be a witness.
+VALUES_PER_PAGE = 2
+VALUE_BYTES = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    interval: str  # of scans, scrapes and rules; empty: what is shipped
+    scan_seconds: int
+    still_within: int  # time for a service to come to rest
+    pages: int  # of Redis' values
+    save_seconds: int  # if nobody ended it
+    pages_per_second: int  # broken by writes while it saves
+    fires_within: int
+    resolves_within: int
+    records: int  # of the web application
+    workers: int
+    requests: int
+    backends: int
+    children: int  # of PHP and of Apache
+    exploding: tuple  # groups that may
+
+
+SHORT = Form(interval="1s", scan_seconds=1, still_within=60, pages=25_000, save_seconds=60, pages_per_second=1500,
+             fires_within=20, resolves_within=20, records=60_000, workers=3, requests=90, backends=5, children=3,
+             exploding=("redis", "gunicorn"))  # it breaks as fast as the knobs below call an explosion
+LONG = Form(interval="", scan_seconds=10, still_within=300, pages=900_000, save_seconds=900, pages_per_second=4800,
+            fires_within=240, resolves_within=300, records=200_000, workers=4, requests=300, backends=20, children=5,
+            exploding=("redis",))
+
+# What the mixin is rendered with in the short form: what takes minutes takes seconds, what takes megabytes a second a few pages.
+SHORT_KNOBS = {
+    "fastWindow": "5s", "slowWindow": "8s", "consumedWindow": "20s", "slowInterval": "1s",
+    "breakingBytesPerSecond": 100_000, "explosionBytesPerSecond": 2_000_000, "explosionFor": "1s",
+    "exceedsFor": "2s", "collapseWindow": "2m", "collapseChildAge": "10s", "collapseFor": "5s", "forkFor": "2s",
+    "hugePageFor": "2s", "downFor": "2s", "collectorFor": "2s", "coverageWindow": "10s", "coverageFor": "2s",
+    "reloadFor": "2s",
+}
+
+
+class Watch:
+    """All that watches the services of one test."""
+
+    def __init__(self, context, form, rules, groups):
+        self.form = form
+        configuration = context.path("exporter.yml")
+        with open(configuration, "w", encoding="utf-8") as file:
+            # JSON is YAML. What else runs on this host is nobody's business here.
+            json.dump({"groups": [{"name": name, "cmdline": [re.escape(directory + "/")]}
+                                  for name, directory in groups.items()], "default_group": "drop"}, file)
+        self.exporter = context.start(support.Exporter(
+            f"--config.file={configuration}", *([f"--scan.interval={form.interval}"] if form.interval else [])))
+        self.node_exporter = monitoring.NodeExporter(context)
+        self.receiver = monitoring.Receiver(context)
+        self.alertmanager = monitoring.Alertmanager(context, self.receiver)
+        port = support.free_port()
+        addresses = {"cow_exporter": self.exporter.address, "node_exporter": self.node_exporter.address,
+                     "prometheus": f"127.0.0.1:{port}", "alertmanager": self.alertmanager.address}
+        self.prometheus = monitoring.Prometheus(context, shipped_configuration(form, rules, addresses), port=port)
+
+    def read_since(self, moment, groups):
+        """A scrape that rests on nothing older than that."""
+        def ask():
+            samples = self.exporter.scrape()
+            if all((samples.get("cow_scan_timestamp_seconds", group=group) or 0) > moment for group in groups):
+                return samples
+            return None
+
+        return wait_for(ask, 90, "all groups were read", pause=0.2)
+
+    def sleep_until_scan(self):
+        """To two seconds before the next scan, where scans are seldom: little should happen between."""
+        newest = max(value for (name, _), value in self.exporter.scrape().values.items()
+                     if name == "cow_scan_timestamp_seconds")
+        time.sleep(max(0, newest + self.form.scan_seconds - 2 - time.time()))
+
+
+class Writer(threading.Thread):
+    """Writes in place to one value of each page after the other, at a steady pace, until it is told to stop."""
+
+    def __init__(self, redis, pages, per_second):
+        super().__init__(daemon=True)
+        self.redis, self.pages, self.per_second = redis, pages, per_second
+        self.written = 0
+        self.failed = None
+        self._told_to_stop = threading.Event()
+
+    def run(self):
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(self.redis.socket)
+                self._write(connection)
+        except (OSError, support.Failure) as error:
+            self.failed = error
+
+    def _write(self, connection):
+        answers = connection.makefile("rb")
+        begin = time.monotonic()
+        while not self._told_to_stop.wait(0.05):
+            due = min(int((time.monotonic() - begin) * self.per_second), self.pages)
+            names = [f"key:{number * VALUES_PER_PAGE:012}" for number in range(self.written, due)]
+            connection.sendall("".join(f"*4\r\n$8\r\nsetrange\r\n${len(name)}\r\n{name}\r\n$1\r\n0\r\n$7\r\nwritten\r\n"
+                                       for name in names).encode())
+            for _ in names:
+                check(answers.readline().startswith(b":"), "Redis did not write")
+            self.written = due
+
+    def stop(self):
+        self._told_to_stop.set()
+        self.join(30)
+        check(self.failed is None, f"writing failed: {self.failed}")
+
+
+def shipped_configuration(form, rules, addresses):
+    """deploy/prometheus/prometheus.yml with the test's addresses, and in the short form with intervals of a second."""
+    with open(os.path.join(DEPLOY, "prometheus", "prometheus.yml"), encoding="utf-8") as file:
+        configuration = yaml.safe_load(file)
+    configuration["rule_files"] = [rules]
+    for job in configuration["scrape_configs"]:
+        job["static_configs"] = [{"targets": [addresses[job["job_name"]]]}]
+        if form.interval:
+            job["scrape_interval"] = job["scrape_timeout"] = form.interval
+    if form.interval:
+        configuration["global"] = {"evaluation_interval": form.interval}
+    configuration["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [addresses["alertmanager"]]}]}]
+    return configuration
+
+
+def hold_against_kernel(watch, services):
+    """Reads the kernel's sums, then the exporter's numbers, then the kernel's again: of services that did not change between,
+    they must be the same; only a page that the kernel was moving just then may excuse it, twice. Returns (the kernel's, ours) of
+    each."""
+    missing = dict(services)
+    held = {}
+    excused = collections.Counter()
+    end = time.monotonic() + watch.form.still_within
+    while missing:
+        check(time.monotonic() < end, f"services do not come to rest: {list(missing)}")
+        watch.sleep_until_scan()
+        before = {name: kernel_sums.read(service.pids()) for name, service in missing.items()}
+        samples = watch.read_since(time.time(), missing)
+        for name, service in list(missing.items()):
+            if kernel_sums.read(service.pids()) != before[name]:
+                continue  # it moved meanwhile
+            different = differences(samples, name, before[name])
+            if different:
+                excused[name] += 1
+                print(f"{name}: {different}")
+                check(excused[name] <= 2, f"{name}: not what the kernel says")
+                continue
+            held[name] = before[name], samples
+            del missing[name]
+    return {name: held[name] for name in services}
+
+
+def differences(samples, group, kernel):
+    """What does not agree, as text. Sizes are equal to the page; footprint and exposure as far as the kernel cuts its shares."""
+    def value(name, **labels):
+        return samples.value(name, group=group, **labels)
+
+    private = value("cow_resident_bytes", backing="anon", sharing="private")
+    anonymous = private + value("cow_resident_bytes", backing="anon", sharing="shared")
+    footprint = value("cow_footprint_bytes")
+    exposure = value("cow_exposure_bytes")
+    resident = sum(value for (name, labels), value in samples.values.items()
+                   if name == "cow_resident_bytes" and ("group", group) in labels)
+    exact = {"processes": (value("cow_processes"), kernel.processes),
+             "resident": (resident, kernel.resident),
+             "private anonymous": (private, kernel.private_anonymous),
+             "anonymous": (anonymous, kernel.anonymous),
+             "exposure + footprint": (exposure + footprint, kernel.anonymous)}
+    found = [f"{what}: {ours:.0f}, the kernel says {theirs}" for what, (ours, theirs) in exact.items() if ours != theirs]
+    if not 0 <= footprint - kernel.anonymous_shares < kernel.shares_cut:
+        found.append(f"footprint: {footprint:.0f}, the kernel's shares are {kernel.anonymous_shares}")
+    return found
+
+
+def start_services(context, form, directories):
+    for directory in directories.values():
+        os.mkdir(directory)
+    for directory in (context.directory, *directories.values()):
+        os.chmod(directory, 0o755)  # for the users that servers become
+    redis = context.start(servers.Redis(directories["redis"]))
+    redis.fill(form.pages * VALUES_PER_PAGE, VALUE_BYTES)
+    postgres = context.start(servers.Postgres(directories["postgres"]))
+    postgres.bench(2, form.backends, 200)
+    for _ in range(form.backends):
+        context.start(postgres.session())
+    php = context.start(servers.PhpFpm(directories["php-fpm"], form.children))
+    services = {
+        "redis": redis,
+        "gunicorn": context.start(servers.Gunicorn(directories["gunicorn"], form.records, form.workers, freeze=False)),
+        "gunicorn-frozen": context.start(servers.Gunicorn(directories["gunicorn-frozen"], form.records, form.workers,
+                                                          freeze=True)),
+        "postgres": postgres,
+        "php-fpm": php,
+        "apache": context.start(servers.Apache(directories["apache"], form.children, php)),
+    }
+    for _ in range(10 * form.children):
+        services["apache"].ask()
+    return services
+
+
+def compare_freezing(watch, services, form):
+    """The same requests to both: what is left of the exposure?"""
+    groups = ("gunicorn", "gunicorn-frozen")
+    before = watch.read_since(time.time(), groups)
+    answers = {group: services[group].ask_all(form.requests) for group in groups}
+    after = watch.read_since(time.time(), groups)
+    left = {}
+    for group in groups:
+        exposure = [samples.value("cow_exposure_bytes", group=group) for samples in (before, after)]
+        broken = [sum(samples.breaks(group).values()) for samples in (before, after)]
+        left[group] = exposure[1] / exposure[0]
+        print(f"{group}: exposure {exposure[0]:.0f}, after {form.requests} requests {exposure[1]:.0f} ({left[group]:.0%}), "
+              f"{broken[1] - broken[0]:.0f} pages broken, full collections of the workers "
+              f"{sorted(answer['full_collections'] for answer in answers[group].values())}")
+    check(all(answer["full_collections"] for answer in answers["gunicorn"].values()), "Python's collector did not run")
+    check(left["gunicorn"] < 0.65 and left["gunicorn-frozen"] > 0.75, "freezing should have kept what collecting breaks")
+
+
+def save_under_writes(watch, redis, form):
+    """Returns when CowExplosion fired and resolved, in seconds since writing began and since it ended, and what was held against
+    the kernel while it was saving."""
+    before = watch.read_since(time.time(), ["redis"])
+    keys = form.pages * VALUES_PER_PAGE
+    redis.do("config", "set", "rdb-key-save-delay", max(1, form.save_seconds * 1_000_000 // keys - 60))
+    redis.do("bgsave")
+    child = wait_for(redis.child, 10, "the saving child")
+    watch.read_since(time.time(), ["redis"])
+    writer = Writer(redis, form.pages, form.pages_per_second)
+    began = time.time()
+    writer.start()
+    try:
+        fired = wait_for(lambda: watch.receiver.first("firing", alertname="CowExplosion", group="redis"), form.fires_within,
+                         "CowExplosion fires")
+        active = [alert["labels"] for alert in watch.alertmanager.active()]
+        check(any(labels["alertname"] == "CowExplosion" and labels["group"] == "redis" for labels in active),
+              f"not active in Alertmanager: {active}")
+    finally:
+        writer.stop()
+    ended = time.time()
+    print(f"CowExplosion fired after {fired.time - began:.1f} s and {writer.written} pages written to: {fired.labels}\n"
+          f"  {fired.annotations['description']}")
+
+    reported = redis.measured_cow_bytes()
+    dirty = kernel_sums.private_dirty(child)
+    held = hold_against_kernel(watch, {"redis": redis})["redis"]
+    check(redis.child() == child, "saving was over too early")
+    samples = held[1]
+    sides = {side: pages - before.breaks("redis")[side] for side, pages in samples.breaks("redis").items()}
+    broken = sum(sides.values()) * PAGE
+    print(f"pages broken: {sides}")
+    # The child's own allocations are in theirs but not in ours, a hundred pages.
+    check_close(broken, dirty, 0.02, "bytes broken, to the child's Private_Dirty")
+    check_close(broken, reported, 0.02, "bytes broken, to current_cow_size")
+    check(sides["parent"] > 0.95 * writer.written, "each write should have broken a page")
+
+    resolved = wait_for(lambda: watch.receiver.first("resolved", alertname="CowExplosion", group="redis"),
+                        form.resolves_within, "CowExplosion resolves")
+    print(f"CowExplosion resolved {resolved.time - ended:.1f} s after the last write")
+    os.kill(child, signal.SIGUSR1)  # how Redis itself ends one that is not wanted any more
+    wait_for(lambda: redis.child() is None, 30, "the end of saving", pause=0.2)
+    return fired.time - began, resolved.time - ended, held
+
+
+def report(held):
+    heads = ["service", "processes", "Σ RSS", "Σ PSS", "footprint", "exposure", "pages broken"]
+    rows = []
+    for name, (kernel, samples) in held.items():
+        group = name.partition(",")[0]
+        rows.append([name, f"{kernel.processes}", mib(kernel.resident), mib(kernel.shares),
+                     mib(samples.value("cow_footprint_bytes", group=group)),
+                     mib(samples.value("cow_exposure_bytes", group=group)), f"{sum(samples.breaks(group).values()):.0f}"])
+    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
+    for row in [heads, *rows]:
+        print("  ".join(cell.ljust(width) if not column else cell.rjust(width)
+                        for column, (cell, width) in enumerate(zip(row, widths))))
+
+
+def mib(value):
+    return f"{value / (1 << 20):.1f} MiB"
+
+
+def rendered_mixin(context):
+    """The rules' files, with SHORT_KNOBS."""
+    knobs = context.path("knobs.json")
+    with open(knobs, "w", encoding="utf-8") as file:
+        json.dump(SHORT_KNOBS, file)
+    output = context.path("rendered")
+    subprocess.run([os.path.join(DEPLOY, "mixin", "render"), "--config", knobs, "--output", output], check=True)
+    return os.path.join(output, RULES)
+
+
+def test(context, form):
+    support.need("redis-server", "redis-cli", "gunicorn", "apache2", "setpriv", "jsonnet", "prometheus",
+                 "prometheus-alertmanager", "prometheus-node-exporter")
+    support.need_frames()
+    need_memory(form)
+    rules = rendered_mixin(context) if form is SHORT else os.path.join(DEPLOY, RULES)
+    directories = {name: context.path(name) for name in ("redis", "gunicorn", "gunicorn-frozen", "postgres", "php-fpm",
+                                                         "apache")}
+    watch = Watch(context, form, rules, directories)
+    services = start_services(context, form, directories)
+    hold_against_kernel(watch, services)
+    compare_freezing(watch, services, form)
+    fired, resolved, saving = save_under_writes(watch, services["redis"], form)
+    report({"redis, saving": saving, **hold_against_kernel(watch, services)})
+    print(f"CowExplosion: fired {fired:.1f} s after writing began, resolved {resolved:.1f} s after it ended")
+    check_quiet(watch, form)
+
+
+def need_memory(form):
+    with open("/proc/meminfo", encoding="ascii") as file:
+        available = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+    # Redis, what its writes copy, and the others.
+    needed = 2 * form.pages * PAGE + (2 << 30)
+    if available < needed:
+        support.skip(f"needs {mib(needed)} of memory, {mib(available)} are available")
+
+
+def check_quiet(watch, form):
+    broken = [rule for rule in watch.prometheus.rules() if rule["health"] != "ok"]
+    check(not broken, f"rules fail: {broken}")
+    check(not watch.prometheus.query("up != 1"), "a target is down")
+    told = {(said.labels["alertname"], said.labels.get("group")) for said in watch.receiver.received}
+    check(told <= {("CowExplosion", group) for group in form.exploding}, f"notified of {told}")
+    active = [alert["labels"] for alert in watch.alertmanager.active()]
+    check(not active, f"still active: {active}")
+
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--long", action="store_true", help="the shipped rules and intervals, and sizes that make them fire")
+ARGUMENTS = parser.parse_args()
+support.main(lambda context: test(context, LONG if ARGUMENTS.long else SHORT))
