@@ -638,6 +638,10 @@ void Engine::Impl::ShowPass(const Family& family) {
 void Engine::Impl::OnWindow(const WindowView& view) {
   FamilyState& state = states_[view.family->id];
   ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnWindow(view, tally); });
+  // A first pass may take long, and what it has read is published meanwhile.
+  if (!state.completed) {
+    for (const auto& member : view.family->members) state.modes.at(static_cast<size_t>(member->mode)) = true;
+  }
   uint64_t present = 0;
   for (const memory::MemberWindow& member : view.members) {
     for (const memory::Segment& segment : member.segments) present += segment.tally.Present();

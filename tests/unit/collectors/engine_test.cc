@@ -730,6 +730,20 @@ TEST_F(EngineTest, CollectWithinAPassIsConsistent) {
   EXPECT_EQ(exposures, std::set<double>{12});
 }
 
+TEST_F(EngineTest, WhatAFirstPassHasReadHasAMode) {
+  AddPair();
+  Start();
+  size_t looks = 0;
+  DoingControl control([&] {
+    families_ = test::CollectDeclared(*engine_);
+    if (App("cow_exposure_bytes").value_or(0) == 0) return;
+    ++looks;
+    EXPECT_EQ(App("cow_group_mode", {{"mode", "full"}}), 1);
+  });
+  ASSERT_TRUE(engine_->RunPass(control));
+  EXPECT_GT(looks, 0U);
+}
+
 // A pass that has to wait for its budget: what was not read yet is what has changed least.
 TEST_F(EngineTest, WhatIsLeftForLaterMattersLeastAndIsNotCovered) {
   constexpr auto kInterval = std::chrono::milliseconds(20);
