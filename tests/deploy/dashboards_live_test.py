@@ -33,11 +33,10 @@ def queries(dashboard):
 def numbers(prometheus, expression, instant):
     """All values, without NaN, that the query gives: now, or over the last 15 seconds."""
     if instant:
-        result = prometheus.api("query", query=expression)["result"]
-        values = [series["value"][1] for series in result]
+        values = [value for _, value in prometheus.query(expression)]
     else:
         now = time.time()
-        result = prometheus.api("query_range", query=expression, start=now - 15, end=now, step=1)["result"]
+        result = prometheus.api("/api/v1/query_range", query=expression, start=now - 15, end=now, step=1)["data"]["result"]
         values = [value for series in result for _, value in series["values"]]
     return [value for value in map(float, values) if not math.isnan(value)]
 
@@ -61,7 +60,8 @@ def test_variables(prometheus, dashboard):
         matched = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
         check(matched, f"{variable['name']}: {variable['query']} is not understood")
         series, label = matched.groups()
-        found[variable["name"]] = prometheus.api(f"label/{label}/values", **{"match[]": filled(series, CHOSEN)})
+        answer = prometheus.api(f"/api/v1/label/{label}/values", **{"match[]": filled(series, CHOSEN)})
+        found[variable["name"]] = answer["data"]
     check(found["job"] == ["cow_exporter"], f"job: {found['job']}")
     check(found["instance"] == [monitored.HOST, monitored.SAMPLED_HOST], f"instance: {found['instance']}")
     check(monitored.GROUP in found["group"], f"group: {found['group']}")

@@ -2,17 +2,14 @@
 and with sampling, node_exporter, and a Prometheus that scrapes them every second under the labels of the shipped configuration."""
 
 import contextlib
-import json
 import os
 import pathlib
 import subprocess
-import urllib.error
-import urllib.parse
-import urllib.request
 import uuid
 
+import monitoring
 import support
-from support import check, wait_for
+from support import wait_for
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -47,49 +44,18 @@ default_group: drop
 DEMO = ("--heap-mib=16", "--child-pages-per-second=400")
 
 
-class Prometheus(support.Process):
-    """Debian's, on an ephemeral port; `targets` are (job, instance, address)."""
-
-    def __init__(self, context, targets, *flags, alert=None):
-        jobs = {}
-        for job, instance, address in targets:
-            jobs.setdefault(job, []).append({"targets": [address], "labels": {"instance": instance}})
-        configuration = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-            "scrape_configs": [{"job_name": job, "static_configs": configs} for job, configs in jobs.items()]}
-        if alert:
-            pathlib.Path(context.path("alert.yml")).write_text(alert, encoding="utf-8")
-            configuration["rule_files"] = ["alert.yml"]
-        # JSON is YAML.
-        pathlib.Path(context.path("prometheus.yml")).write_text(json.dumps(configuration), encoding="utf-8")
-        self.port = support.free_port()
-        log = context.enter_context(open(context.path("prometheus.log"), "w", encoding="utf-8"))
-        super().__init__(["prometheus", f"--config.file={context.path('prometheus.yml')}",
-                          f"--storage.tsdb.path={context.path('data')}", f"--web.listen-address=127.0.0.1:{self.port}",
-                          *flags], stdout=log, stderr=log)
-
-    def url(self, path):
-        return f"http://127.0.0.1:{self.port}{path}"
-
-    def api(self, path, **parameters):
-        """What /api/v1/PATH gives; a refused query is a failure that says why."""
-        url = self.url(f"/api/v1/{path}?" + urllib.parse.urlencode(parameters, doseq=True))
-        try:
-            with urllib.request.urlopen(url, timeout=10) as response:
-                return json.load(response)["data"]
-        except urllib.error.HTTPError as error:
-            if error.code == 503:  # it is not ready yet
-                raise
-            raise support.Failure(f"{parameters}: {error.read().decode()}") from error
-
-    def value(self, expression):
-        """Of the one series there is, or None; also while Prometheus is not there yet."""
-        try:
-            result = self.api("query", query=expression)["result"]
-        except OSError:
-            return None
-        check(len(result) <= 1, f"{expression}: {len(result)} series")
-        return float(result[0]["value"][1]) if result else None
+def start_prometheus(context, targets, *flags, alert=None):
+    """Scrapes `targets`, each (job, instance, address)."""
+    jobs = {}
+    for job, instance, address in targets:
+        jobs.setdefault(job, []).append({"targets": [address], "labels": {"instance": instance}})
+    configuration = {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "scrape_configs": [{"job_name": job, "static_configs": configs} for job, configs in jobs.items()]}
+    if alert:
+        pathlib.Path(context.path("alert.yml")).write_text(alert, encoding="utf-8")
+        configuration["rule_files"] = ["alert.yml"]
+    return monitoring.Prometheus(context, configuration, *flags)
 
 
 def limited_cgroup(context):
@@ -136,7 +102,7 @@ class Host:
 
     def __init__(self, context, *prometheus_flags, sampled=False, demo=DEMO, groups=GROUPS, alert=None):
         """`groups` is added to the exporters' configuration, `alert` are rules for Prometheus."""
-        support.need("prometheus")
+        support.need("prometheus", "prometheus-node-exporter")
         support.need_frames()
         self.context = context
         self.cgroup = limited_cgroup(context)
@@ -148,21 +114,14 @@ class Host:
         targets = [("cow_exporter", HOST, self.exporter.address)]
         if sampled:
             targets.append(("cow_exporter", SAMPLED_HOST, self._exporter("sampled", SAMPLED + groups).address))
-        targets.append(("node_exporter", HOST, self._node_exporter()))
-        self.prometheus = context.start(Prometheus(context, targets, *prometheus_flags, alert=alert))
+        node_exporter = monitoring.NodeExporter(context, "--collector.disable-defaults", "--collector.meminfo")
+        targets.append(("node_exporter", HOST, node_exporter.address))
+        self.prometheus = start_prometheus(context, targets, *prometheus_flags, alert=alert)
 
     def _exporter(self, name, configuration):
         path = self.context.path(f"{name}.yml")
         pathlib.Path(path).write_text(configuration, encoding="utf-8")
         return self.context.start(support.Exporter(f"--config.file={path}"))
-
-    def _node_exporter(self):
-        support.need("prometheus-node-exporter")
-        address = f"127.0.0.1:{support.free_port()}"
-        self.context.start(support.Process(
-            ["prometheus-node-exporter", f"--web.listen-address={address}", "--collector.disable-defaults", "--collector.meminfo"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        return address
 
     def wait_for_events(self):
         """Until breaks of both sides, an ended child and a fork are in the last 15 seconds."""

@@ -18,11 +18,6 @@ from support import check, wait_for
 Notification = collections.namedtuple("Notification", "time status labels annotations")
 
 
-def get_json(url):
-    with urllib.request.urlopen(url, timeout=30) as response:
-        return json.load(response)
-
-
 class Logged(support.Process):
     """A server that writes its log into the test's directory and is ready when `ready_path` is 200."""
 
@@ -35,23 +30,31 @@ class Logged(support.Process):
         context.callback(self.end)
         wait_for(lambda: self._is_ready(ready_path), 30, f"{name} is ready")
 
+    def url(self, path):
+        return f"http://{self.address}{path}"
+
     def _is_ready(self, path):
         if self.poll() is not None:
             with open(self.log, encoding="utf-8") as log:
                 raise support.Failure(f"{self.args[0]} ended: {log.read()}")
         try:
-            with urllib.request.urlopen(f"http://{self.address}{path}", timeout=5) as response:
+            with urllib.request.urlopen(self.url(path), timeout=5) as response:
                 return response.status == 200
         except (OSError, urllib.error.URLError):
             return False
 
     def metrics(self):
         """Its own."""
-        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=30) as response:
+        with urllib.request.urlopen(self.url("/metrics"), timeout=30) as response:
             return support.Samples(response.read().decode())
 
     def api(self, path, **parameters):
-        return get_json(f"http://{self.address}{path}?{urllib.parse.urlencode(parameters)}")
+        """The JSON of the answer; one that is refused is a failure that says why."""
+        try:
+            with urllib.request.urlopen(self.url(f"{path}?{urllib.parse.urlencode(parameters)}"), timeout=30) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            raise support.Failure(f"{path} {parameters}: {error.read().decode()}") from error
 
 
 class Prometheus(Logged):
