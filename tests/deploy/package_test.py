@@ -26,12 +26,13 @@ def output(*command, status=0, **options):
 def shared_files():
     """What is installed of the source tree as it is, by its place below /usr/share."""
     files = {"bash-completion/completions/cow_exporter", "man/man1/cow_exporter.1.gz"}
-    doc = ["README.md", "deploy/RECIPES.md", "deploy/INSTALL.md", "config/reference.yml", "collectors/*.md",
+    doc = ["README.md", "deploy/*.md", "config/reference.yml", "collectors/*.md",
            "tests/bench/REPORT.md", "tests/bench/PROFILE.md", "tests/bench/plots/*.svg", "deploy/runbooks/*.md",
            "deploy/grafana/README.md", "deploy/mixin/README.md", "deploy/prometheus/CONSOLES.md"]
     for pattern in doc:
         files |= {f"doc/cow-exporter/{path}" for path in glob.glob(pattern, root_dir=SOURCE)}
-    for pattern in ("prometheus/*.yml", "prometheus/rules/*.yml", "prometheus/console*/*.*", "grafana/**/*.json",
+    for pattern in ("prometheus/*.yml", "prometheus/rules/*.yml", "prometheus/fleet/*.yml",
+                    "prometheus/fleet/rules/*.yml", "prometheus/console*/*.*", "grafana/**/*.json",
                     "grafana/**/*.yml"):
         files |= {f"cow_exporter/{path}" for path in glob.glob(pattern, root_dir=f"{SOURCE}/deploy", recursive=True)}
     return {f"/usr/share/{path}" for path in files}
