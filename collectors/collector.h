@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "collectors/memory/views.h"
@@ -58,6 +59,8 @@ class Collector {
   // Whether the kernel and the exporter's rights allow what it does, where that is in question: published as
   // cow_exporter_capability with its name.
   virtual std::optional<bool> capability() const { return std::nullopt; }
+  // Why it can't publish anything here, found when it was made: told in the log. Empty: it can.
+  virtual std::string limitation() const { return {}; }
 
   virtual void OnWindow(const memory::WindowView& /*view*/, const Tally& /*tally*/) {}
   // Once per completed pass over a family, after its windows.

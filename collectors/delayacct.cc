@@ -30,10 +30,10 @@ using netlink::TaskStats;
 using prometheus::MetricType;
 
 constexpr std::array<std::string_view, 2> kUncreditedReasons{"exec", "parent"};
-constexpr std::string_view kNoSource = "Without CAP_NET_ADMIN in the initial user and PID namespaces.";
+constexpr std::string_view kNoSource = "Without CAP_NET_ADMIN, outside the initial user, PID and network namespaces, and before Linux 5.19.";
 constexpr std::string_view kNoAccounting =
-    "Without CAP_NET_ADMIN in the initial user and PID namespaces, before Linux 5.19, and while kernel.task_delayacct "
-    "is 0.";
+    "Without CAP_NET_ADMIN, outside the initial user, PID and network namespaces, before Linux 5.19, and while "
+    "kernel.task_delayacct is 0.";
 
 constexpr Metric kUnseenForksTotal{
     .name = "cow_unseen_forks_total",
@@ -61,8 +61,8 @@ constexpr Metric kKernelCopies{
         "pages and to private file pages that were read before.",
     .source = "taskstats of each process at each pass, and of each thread at its end. A page of hugetlb counts once.",
     .absent =
-        "Without CAP_NET_ADMIN, before Linux 5.19, while kernel.task_delayacct is 0, and of a group none of whose "
-        "processes started while accounting was on.",
+        "Without CAP_NET_ADMIN, outside the initial user, PID and network namespaces, before Linux 5.19, while "
+        "kernel.task_delayacct is 0, and of a group none of whose processes started while accounting was on.",
     .query =
         "rate(cow_kernel_copies_total[5m]) - on (instance, group) sum by (instance, group) "
         "(rate(cow_breaks_total[5m]))",
@@ -91,9 +91,14 @@ constexpr Metric kUncreditedCopies{
 
 class Delayacct : public Collector {
  public:
-  Delayacct(procfs::PageGeometry geometry, std::unique_ptr<netlink::Taskstats> source,
+  Delayacct(procfs::PageGeometry geometry, procfs::Result<std::unique_ptr<netlink::Taskstats>> source,
             std::shared_ptr<std::vector<uint64_t>> totals)
-      : Collector(geometry), source_(std::move(source)), totals_(std::move(totals)) {
+      : Collector(geometry), totals_(std::move(totals)) {
+    if (source) {
+      source_ = std::move(*source);
+    } else {
+      limitation_ = source.error().ToString();
+    }
     if (totals_ == nullptr) totals_ = std::make_shared<std::vector<uint64_t>>();
     totals_->resize(kTotals, 0);
     accounting_ = source_ != nullptr && source_->AccountingIsOn();
@@ -103,6 +108,7 @@ class Delayacct : public Collector {
   size_t gauges() const override { return 1; }
   size_t counters() const override { return kCounters; }
   std::optional<bool> capability() const override { return accounting_; }
+  std::string limitation() const override { return limitation_; }
   // The counters of a pass that was abandoned may be others now.
   void SetOptions(const CollectorOptions& /*options*/) override { counters_.clear(); }
 
@@ -362,6 +368,7 @@ class Delayacct : public Collector {
   }
 
   std::unique_ptr<netlink::Taskstats> source_;
+  std::string limitation_;  // why there is no source
   std::shared_ptr<std::vector<uint64_t>> totals_;
   uint64_t lost_ = 0;                        // by `source_`, as of the last time that it was asked
   bool accounting_ = false;                  // at the end of the last pass
@@ -381,8 +388,7 @@ std::unique_ptr<Collector> MakeDelayacct(const CollectorContext& context, std::u
 }
 
 std::unique_ptr<Collector> MakeDelayacct(const CollectorContext& context) {
-  auto source = netlink::OpenTaskstats(context.root);
-  return MakeDelayacct(context, source ? std::move(*source) : nullptr);
+  return std::make_unique<Delayacct>(context.geometry, netlink::OpenTaskstats(context.root), context.totals);
 }
 
 }  // namespace cow::collectors

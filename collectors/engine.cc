@@ -111,9 +111,10 @@ class Engine::Impl {
     ++pass_;
     pass_begin_ = std::chrono::system_clock::now();
     groups_.BeginPass();
+    // One that failed has sums missing, until a pass that shows all is complete.
+    show_all_ = show_all_ || std::any_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.failed; });
     memory::PassOptions pass_options{options_.full_every, show_all_, options_.sample_above_bytes, sample_seed_};
     for (Slot& slot : slots_) {
-      if (slot.failed) pass_options.show_all = true;  // it has sums missing
       if (!slot.awaits_pass && slot.collector->needs().member_sums) pass_options.count_breaks = true;
       slot.spent = {};
       slot.failed = false;
@@ -340,6 +341,7 @@ void Engine::Impl::Install(std::vector<Slot> slots) {
                                      [&slot](const Slot& old) { return old.collector == slot.collector; });
     if (before == slots_.end()) {
       slot.awaits_pass = pass_ != 0;
+      if (std::string why = slot.collector->limitation(); !why.empty()) notices_.NoteFailure(slot.name, why);
       continue;
     }
     moves.push_back({before->first_gauge, slot.first_gauge, slot.collector->gauges()});
@@ -393,6 +395,7 @@ void Engine::Impl::Reconfigure(EngineOptions options) {
   if (options.max_groups != options_.max_groups) groups_.SetLimit(options.max_groups, SteadyClock::now());
   table_.SetMaxProcesses(options.max_processes);
   families_.SetLedgerLimit(options.ledger_bytes);
+  if (options.interval.count() == 0) fork_watch_.reset();  // nobody asks any more
   options_ = std::move(options);
 }
 
@@ -641,6 +644,7 @@ void Engine::Impl::OnWindow(const WindowView& view) {
   // A first pass may take long, and what it has read is published meanwhile.
   if (!state.completed) {
     for (const auto& member : view.family->members) state.modes.at(static_cast<size_t>(member->mode)) = true;
+    state.group->looked_at = true;
   }
   uint64_t present = 0;
   for (const memory::MemberWindow& member : view.members) {
@@ -744,6 +748,7 @@ void Engine::Impl::OnFamily(const FamilyView& view) {
     state.has_child = true;
   }
   state.modes = view.modes;
+  state.group->looked_at = true;
   notices_.Note(state.group_name, family);
   state.scan_known = view.scan_known;
   state.completed = true;

@@ -40,7 +40,7 @@ inline constexpr Metric kCgroupMemoryLimit{
     .unit = "bytes",
     .help = "Memory limit of the root's cgroup, where it has one.",
     .source = "memory.max, or memory.limit_in_bytes of version 1; limits further up are not looked at.",
-    .absent = "Where there is no limit, and where the families of the group are in different cgroups.",
+    .absent = "Where there is no limit or the cgroup can't be read, and where the families of the group are in different cgroups.",
 };
 inline constexpr Metric kCgroupMemoryUsage{
     .name = "cow_cgroup_memory_usage_bytes",
@@ -82,7 +82,7 @@ inline constexpr Metric kSampledStandardError{
     .unit = "bytes",
     .help = "Standard error of the group's gauges, the largest of all: nonzero where a process is sampled.",
     .source = "Differences within each stratum of the sample.",
-    .absent = "Unless scan.sample_above asks for samples.",
+    .absent = "Unless scan.sample_above asks for samples, and where scan.full_every is 0.",
 };
 inline constexpr Metric kScanTimestamp{
     .name = "cow_scan_timestamp_seconds",

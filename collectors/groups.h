@@ -20,6 +20,7 @@ struct Group {
   uint64_t number = 0;  // in the order in which groups began to be exported
   std::chrono::steady_clock::time_point last_seen;
   bool exported = true;
+  bool looked_at = false;  // the first look at a process of it has shown something, or that nothing can be seen
 };
 
 class Groups {

@@ -30,7 +30,8 @@ constexpr size_t kCommBytes = 64;
 constexpr MetricLabel kPid{"pid", {}, "as the exporter's /proc shows it"};
 constexpr MetricLabel kComm{"comm", {}, "the process' name"};
 constexpr std::string_view kAbsent =
-    "Of all processes but the first `top` by what `by` says, which are kept for `hold`.";
+    "Of all processes but the first `top` by what `by` says, which are kept for `hold`, four times as many at most; of "
+    "one that has nothing of it, and of one whose page table or frames can't be read.";
 
 constexpr Metric kExposureBytes{
     .name = "cow_process_exposure_bytes",
@@ -58,7 +59,7 @@ constexpr Metric kBreaksTotal{
     .type = MetricType::Counter,
     .unit = "pages",
     .help =
-        "Pages that were shared by fork and that the process replaced by its own, since this collector is on. "
+        "Pages that were shared by fork and that the process replaced by its own, while this collector was on. "
         "Of the processes with the most only.",
     .labels = {{kPid, kComm}},
     .source = "The breaks of cow_breaks_total whose side is known.",

@@ -33,7 +33,7 @@ constexpr Metric kScanCpu{
     .name = "cow_scan_cpu_seconds_total",
     .type = MetricType::Counter,
     .unit = "seconds",
-    .help = "CPU time of the threads that scan.",
+    .help = "CPU time of scanning, and of explaining by the API.",
     .of_groups = false,
     .query = "rate(cow_scan_cpu_seconds_total[5m])",
 };

@@ -127,6 +127,5 @@ class Host:
         """Until breaks of both sides, an ended child and a fork are in the last 15 seconds."""
         for expression in (f'min(increase(cow_breaks_total{{instance="{HOST}",group="{GROUP}",side!="unknown"}}[15s])) > 0',
                            f'increase(cow_fork_break_bytes_count{{instance="{HOST}",group="{GROUP}"}}[15s]) > 0',
-                           f'increase(cow_forks_total{{instance="{HOST}",group="{GROUP}"}}[15s]) > 0',
-                           f'cow_scan_passes_total{{instance="{HOST}",kind="incremental"}} > 2'):
+                           f'increase(cow_forks_total{{instance="{HOST}",group="{GROUP}"}}[15s]) > 0'):
             wait_for(lambda e=expression: self.prometheus.value(e) is not None, 40, expression, pause=0.2)

@@ -79,7 +79,7 @@ def hold_examples(directory):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--reference", default="build/release/tests/golden/cow_reference", help="the program that makes it")
+    parser.add_argument("--reference", default="build/release/cow_reference", help="the program that makes it")
     parser.add_argument("--exporter", default="build/release/cow_exporter", help="the program")
     parser.add_argument("--update", action="store_true")
     arguments = parser.parse_args()

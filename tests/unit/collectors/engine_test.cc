@@ -680,6 +680,8 @@ TEST_F(EngineTest, CollectorThatFailsCostsOnlyItsOwnMetrics) {
   EXPECT_EQ(notices[0].collector, "faltering");
   EXPECT_EQ(notices[0].reason, "faltering");
 
+  test::Abandon control;
+  EXPECT_FALSE(engine_->RunPass(control));
   Pass();  // nothing changed, but it is shown everything again
   EXPECT_EQ(App("faltering"), windows);
   EXPECT_EQ(Value("cow_scrape_collector_success", {{"collector", "faltering"}}), 1);
@@ -742,6 +744,26 @@ TEST_F(EngineTest, WhatAFirstPassHasReadHasAMode) {
   });
   ASSERT_TRUE(engine_->RunPass(control));
   EXPECT_GT(looks, 0U);
+}
+
+TEST_F(EngineTest, WhatAwaitsItsFirstLookIsAbsentNotZero) {
+  AddPair();
+  Start();
+  size_t unseen = 0;
+  DoingControl control([&] {
+    families_ = test::CollectDeclared(*engine_);
+    EXPECT_EQ(App("cow_huge_page_splits_total"), std::nullopt) << "no PAGEMAP_SCAN here";
+    if (SeriesCount("cow_group_mode") != 0 || !App("cow_processes")) return;
+    ++unseen;
+    for (const char* name : {"cow_families", "cow_shared_bytes", "cow_exposure_bytes", "cow_forks_total"}) {
+      EXPECT_EQ(App(name), std::nullopt) << name;
+    }
+  });
+  ASSERT_TRUE(engine_->RunPass(control));
+  EXPECT_GT(unseen, 0U);
+  families_ = test::CollectDeclared(*engine_);
+  EXPECT_EQ(App("cow_forks_total"), 0);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 8);
 }
 
 // A pass that has to wait for its budget: what was not read yet is what has changed least.
