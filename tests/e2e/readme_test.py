@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Programs that are no metrics.
 PROGRAMS = {"cow_exporter", "cow_demo", "cow_workload"}
-FOREIGN = re.compile(r"^(curl|setpriv|setcap|cp|htpasswd)\b")
+FOREIGN = re.compile(r"^(apt-get|cmake|cpack|curl|docker|setpriv|setcap|cp|htpasswd)\b")
 
 
 def fences(kind):

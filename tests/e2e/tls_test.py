@@ -330,7 +330,7 @@ def check_bad_handshakes(client, exporter):
     host, port = exporter.address.rsplit(":", 1)
     before = len(exporter.log)
     for number in range(60):
-        with socket.create_connection((host, int(port))) as connection, contextlib.suppress(ConnectionError):
+        with socket.create_connection((host, int(port))) as connection, contextlib.suppress(OSError):
             connection.sendall((b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01" + bytes(512), b"")[number % 3])
             connection.shutdown(socket.SHUT_WR)
             connection.settimeout(10)
