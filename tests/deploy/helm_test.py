@@ -105,7 +105,8 @@ MATRIX = {
     "image by digest": ({"image": {"digest": "sha256:" + "0" * 64}}, KUBERNETES),
     "passwords": ({"webConfig": {"content": {"basic_auth_users": {"prometheus": PASSWORD}}}}, KUBERNETES),
     "others' Secret and ConfigMap": ({"webConfig": {"existingSecret": "web"}, "existingConfigMap": "cow"}, KUBERNETES),
-    "PodMonitor": ({"service": {"enabled": False}, "podMonitor": MONITOR}, KUBERNETES),
+    "PodMonitor": ({"service": {"enabled": False}, "podMonitor": MONITOR,
+                    "prometheusRule": {"enabled": True, "nodeSelector": 'job="nodes"'}}, KUBERNETES),
     "ServiceMonitor": ({"serviceMonitor": {"enabled": True}}, KUBERNETES),
     "NetworkPolicy": ({"networkPolicy": {"enabled": True, "from": [{"namespaceSelector": PULL}]}}, KUBERNETES),
     "NetworkPolicy for all": ({"networkPolicy": {"enabled": True}}, KUBERNETES),
@@ -154,6 +155,7 @@ REFUSED = [
     ({"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}, "twice"),
     ({"networkPolicy": {"enabled": True}, "hostNetwork": True}, "networkPolicy"),
     ({"serviceMonitor": {"interval": "30"}}, "interval"),
+    ({"serviceMonitor": {"jobName": 'cow"'}}, "jobName"),
 ]
 
 
@@ -388,6 +390,17 @@ def check_rules(context, cases):
     wrong = {alert: url for alert, url in urls.items() if url != f"https://runbooks.example.com/cow/{alert}.md"}
     check(urls and not wrong, f"runbooks: {wrong}")
     check('job="nodes"' in json.dumps(everything).replace('\\"', '"'), "nodeSelector")
+    for case in ("everything", "PodMonitor"):
+        texts = expressions_of(one(cases[case], "PrometheusRule"))
+        check(any('job="cow"' in text for text in texts), f"{case}: no rule selects the monitor's job")
+        others = [text for text in texts if 'cow_exporter"' in text or 'node_exporter"' in text]
+        check(not others, f"{case}: rules select another job: {others}")
+
+
+def expressions_of(rules):
+    """All that is queried: expressions, and the queries in annotations."""
+    return [text for group in rules["spec"]["groups"] for rule in group["rules"]
+            for text in (rule["expr"], *rule.get("annotations", {}).values())]
 
 
 def check_dashboards(cases):

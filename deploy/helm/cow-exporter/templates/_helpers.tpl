@@ -62,6 +62,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{- /* What the rules select: the job of the monitor that is there. */ -}}
+{{- define "cow-exporter.jobName" -}}
+{{- ternary .Values.podMonitor.jobName .Values.serviceMonitor.jobName .Values.podMonitor.enabled -}}
+{{- end -}}
+
 {{- define "cow-exporter.hostNetwork" -}}
 {{- if or .Values.hostNetwork .Values.netlink }}true{{ end -}}
 {{- end -}}
