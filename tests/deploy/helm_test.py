@@ -39,7 +39,7 @@ CONTAINER = "0123456789abcdef" * 4
 
 PULL = {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}
 RELABEL = [{"sourceLabels": ["__meta_kubernetes_node_label_zone"], "targetLabel": "zone"}]
-MONITOR = {"enabled": True, "namespace": "elsewhere", "labels": {"release": "prometheus"}, "jobName": "cow", "interval": "30s",
+MONITOR = {"enabled": True, "namespace": "elsewhere", "labels": {"release": "prometheus"}, "jobName": "cow", "interval": "10s",
            "scrapeTimeout": "10s", "scheme": "https", "tlsConfig": {"insecureSkipVerify": True},
            "basicAuth": {"username": {"name": "cow", "key": "user"}, "password": {"name": "cow", "key": "password"}},
            "proxyUrl": "http://proxy.example.com:3128", "sampleLimit": 50000, "relabelings": RELABEL,
@@ -108,6 +108,9 @@ MATRIX = {
     "PodMonitor": ({"service": {"enabled": False}, "podMonitor": MONITOR,
                     "prometheusRule": {"enabled": True, "nodeSelector": 'job="nodes"'}}, KUBERNETES),
     "ServiceMonitor": ({"serviceMonitor": {"enabled": True}}, KUBERNETES),
+    "scraped as seldom as others": ({"serviceMonitor": {"enabled": True, "interval": ""}}, KUBERNETES),
+    "scraped seldom, for windows that are long": ({"serviceMonitor": {"enabled": True, "interval": "1m"}, "prometheusRule": {
+        "enabled": True, "recording": False, "alerts": False}}, KUBERNETES),
     "NetworkPolicy": ({"networkPolicy": {"enabled": True, "from": [{"namespaceSelector": PULL}]}}, KUBERNETES),
     "NetworkPolicy for all": ({"networkPolicy": {"enabled": True}}, KUBERNETES),
     "rules": ({"prometheusRule": {"enabled": True}}, KUBERNETES),
@@ -156,6 +159,10 @@ REFUSED = [
     ({"networkPolicy": {"enabled": True}, "hostNetwork": True}, "networkPolicy"),
     ({"serviceMonitor": {"interval": "30"}}, "interval"),
     ({"serviceMonitor": {"jobName": 'cow"'}}, "jobName"),
+    ({"serviceMonitor": {"enabled": True, "interval": ""}, "prometheusRule": {"enabled": True}}, "serviceMonitor.interval"),
+    ({"serviceMonitor": {"enabled": True, "interval": "16s"}, "prometheusRule": {"enabled": True}}, "serviceMonitor.interval"),
+    ({"serviceMonitor": {"enabled": True, "interval": "1m"}, "prometheusRule": {"enabled": True}}, "serviceMonitor.interval"),
+    ({"podMonitor": {"enabled": True, "interval": "10s6000ms"}, "prometheusRule": {"enabled": True}}, "podMonitor.interval"),
 ]
 
 
@@ -351,6 +358,18 @@ def check_checksums(cases):
     check(checksum("defaults", "config") == checksum("no-frames", "config"), "the same configuration, another checksum")
     check(checksum("defaults", "config") != checksum("netlink", "config"), "another configuration, the same checksum")
     check(checksum("defaults", "web-config") is None and checksum("passwords", "web-config"), "the web configuration's checksum")
+
+
+def check_intervals(cases):
+    """The interval is written by default, and four scrapes are in the shortest window of what the chart renders by default."""
+    def interval(case):
+        return one(cases[case], "ServiceMonitor")["spec"]["endpoints"][0].get("interval")
+
+    check(interval("scraped as seldom as others") is None, "the empty interval is not Prometheus' own")
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    windows = {int(number) * seconds[unit] for text in expressions_of(one(cases["rules"], "PrometheusRule"))
+               for number, unit in re.findall(r"\[(\d+)([smhd])\]", text)}
+    check(interval("ServiceMonitor") == "15s" and min(windows) == 4 * 15, f"{interval('ServiceMonitor')}, windows {windows}")
 
 
 def check_rules(context, cases):
@@ -699,6 +718,7 @@ def test(context):
     check_access(cases)
     check_names(cases)
     check_checksums(cases)
+    check_intervals(cases)
     check_rules(context, cases)
     check_dashboards(cases)
     check_package(context, tools)

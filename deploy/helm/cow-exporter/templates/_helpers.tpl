@@ -67,6 +67,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- ternary .Values.podMonitor.jobName .Values.serviceMonitor.jobName .Values.podMonitor.enabled -}}
 {{- end -}}
 
+{{- /* Whether a duration of Prometheus, 15s or 1m30s, is said and 15 s at most. */ -}}
+{{- define "cow-exporter.isFast" -}}
+{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 "w" 604800000 "y" 31536000000 -}}
+{{- $milliseconds := 0 -}}
+{{- range $part := regexFindAll "[0-9]+[a-z]+" . -1 -}}
+{{- $milliseconds = add $milliseconds (mul (regexFind "[0-9]+" $part | atoi) (get $units (regexFind "[a-z]+" $part))) -}}
+{{- end -}}
+{{- if and (gt $milliseconds 0) (le $milliseconds 15000) }}true{{ end -}}
+{{- end -}}
+
 {{- define "cow-exporter.hostNetwork" -}}
 {{- if or .Values.hostNetwork .Values.netlink }}true{{ end -}}
 {{- end -}}
