@@ -96,6 +96,9 @@ MATRIX = {
     "netlink": ({"netlink": True, "config": {"collectors": {"delayacct": True}}}, KUBERNETES),
     "no-frames with netlink": ({"access": "no-frames", "netlink": True}, KUBERNETES),
     "host's network": ({"hostNetwork": True, "listenHost": "127.0.0.1"}, KUBERNETES),
+    "host's network, at an address of one family": ({"netlink": True, "listenHost": "[::1]"}, KUBERNETES),
+    "all addresses": ({"listenHost": "0.0.0.0"}, KUBERNETES),
+    "all addresses of both families": ({"listenHost": "[::]"}, KUBERNETES),
     "without the host's cgroups": ({"hostCgroups": False}, KUBERNETES),
     "AppArmor by an annotation": ({}, "1.29.3"),
     "AppArmor's profile": ({"appArmorProfile": {"type": "Localhost", "localhostProfile": "cow"}}, KUBERNETES),
@@ -159,6 +162,12 @@ REFUSED = [
     ({"networkPolicy": {"enabled": True}, "hostNetwork": True}, "networkPolicy"),
     ({"serviceMonitor": {"interval": "30"}}, "interval"),
     ({"serviceMonitor": {"jobName": 'cow"'}}, "jobName"),
+    ({"listenHost": "127.0.0.1"}, "hostNetwork"),
+    ({"listenHost": "127.1.2.3"}, "hostNetwork"),
+    ({"listenHost": "[::1]"}, "hostNetwork"),
+    ({"listenHost": "localhost"}, "hostNetwork"),
+    ({"listenHost": "::1"}, "listenHost"),
+    ({"listenHost": "$(POD_IP)"}, "listenHost"),
     ({"serviceMonitor": {"enabled": True, "interval": ""}, "prometheusRule": {"enabled": True}}, "serviceMonitor.interval"),
     ({"serviceMonitor": {"enabled": True, "interval": "16s"}, "prometheusRule": {"enabled": True}}, "serviceMonitor.interval"),
     ({"serviceMonitor": {"enabled": True, "interval": "1m"}, "prometheusRule": {"enabled": True}}, "serviceMonitor.interval"),
@@ -324,6 +333,17 @@ def check_access(cases):
     check(everything["image"] == "registry.example.com/team/cow:v1", everything["image"])
     check(everything["readinessProbe"]["tcpSocket"] == {"port": "metrics", "host": "::1"}, f"{everything['readinessProbe']}")
     check(container_of(cases["image by digest"])["image"] == "cow_exporter@sha256:" + "0" * 64, "image by digest")
+
+
+def check_probes(cases):
+    """Whom the kubelet asks: the pod's address, or the one that is listened on, never its own."""
+    hosts = {"defaults": None, "all addresses": None, "all addresses of both families": None, "host's network": "127.0.0.1",
+             "host's network, at an address of one family": "::1"}
+    for case, host in hosts.items():
+        container = container_of(cases[case])
+        for kind, path in (("liveness", "/-/healthy"), ("readiness", "/-/ready")):
+            asked = container[f"{kind}Probe"]["httpGet"]
+            check(asked == {"path": path, "port": "metrics", **({"host": host} if host else {})}, f"{case}: {asked}")
 
 
 def check_names(cases):
@@ -651,7 +671,7 @@ def check_tiers(context, chart, cgroups):
     workload.do(f"write {number} a 0 100")
     group = f"{POD}-helm_workload" if cgroups.other else "helm_workload"
     for access, mode in (("full", "full"), ("no-frames", "no_frames")):
-        values = {"access": access, "port": support.free_port(), "listenHost": "127.0.0.1"}
+        values = {"access": access, "port": support.free_port(), "listenHost": "127.0.0.1", "hostNetwork": True}
         sandbox = Sandbox(context, chart.render(values), access, cgroups)
         exporter = context.start(support.Exporter(*sandbox.args, wrapper=sandbox.wrapper))
         support.wait_for(lambda exporter=exporter: answer(exporter.url("/-/ready"))[0] == 200, 30, f"{access}: a first pass")
@@ -690,7 +710,7 @@ def answer(url, headers=None):
 
 def check_passwords(context, chart, cgroups):
     """The Secret works, and why probes only connect then."""
-    values = {"port": support.free_port(), "listenHost": "127.0.0.1",
+    values = {"port": support.free_port(), "listenHost": "127.0.0.1", "hostNetwork": True,
               "webConfig": {"content": {"basic_auth_users": {"prometheus": PASSWORD}}}}
     sandbox = Sandbox(context, chart.render(values), "passwords", cgroups)
     exporter = context.start(support.Exporter(*sandbox.args, wrapper=sandbox.wrapper))
@@ -716,6 +736,7 @@ def test(context):
     check_schemas(tools, cases)
     del cases["manifests"]
     check_access(cases)
+    check_probes(cases)
     check_names(cases)
     check_checksums(cases)
     check_intervals(cases)

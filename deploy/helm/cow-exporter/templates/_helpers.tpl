@@ -113,6 +113,11 @@ it is not written CAP_SYS_ADMIN, and the runtime sets no_new_privs: nothing that
 {{- end -}}
 {{- end -}}
 
+{{- /* Where the kubelet asks: at the pod's address, which is not said, unless the exporter listens on another one only. */ -}}
+{{- define "cow-exporter.probedHost" -}}
+{{- if not (regexMatch `^(0\.0\.0\.0|\[(0*:)+0*\])?$` .Values.listenHost) }}{{ .Values.listenHost | trimAll "[]" }}{{ end -}}
+{{- end -}}
+
 {{- /* With (dict "root" $ "path" "/-/healthy" "timing" .Values.livenessProbe) */ -}}
 {{- define "cow-exporter.probe" -}}
 {{- if include "cow-exporter.webConfigSecret" .root -}}
@@ -123,8 +128,8 @@ httpGet:
   path: {{ .path }}
   port: metrics
 {{- end }}
-{{- if .root.Values.listenHost }}
-  host: {{ .root.Values.listenHost | trimAll "[]" | quote }}
+{{- with include "cow-exporter.probedHost" .root }}
+  host: {{ . | quote }}
 {{- end }}
 {{ toYaml .timing }}
 {{- end -}}
