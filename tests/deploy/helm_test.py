@@ -12,6 +12,9 @@ import itertools
 import json
 import os
 import re
+import signal
+import ssl
+import subprocess
 import tarfile
 import urllib.error
 import urllib.request
@@ -37,6 +40,7 @@ PASSWORD = "$2b$04$W5/CJ/0y1ov2VZW26ctQOOYBxWeEGYLYM1PdLY/L8k2a23cTKNdnO"
 POD = "12345678-9abc-def0-1234-56789abcdef0"
 CONTAINER = "0123456789abcdef" * 4
 
+TLS = {"cert_file": "/etc/cow_exporter/tls/tls.crt", "key_file": "/etc/cow_exporter/tls/tls.key"}
 PULL = {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}
 RELABEL = [{"sourceLabels": ["__meta_kubernetes_node_label_zone"], "targetLabel": "zone"}]
 MONITOR = {"enabled": True, "namespace": "elsewhere", "labels": {"release": "prometheus"}, "jobName": "cow", "interval": "10s",
@@ -66,8 +70,7 @@ EVERYTHING = {
     "port": 20066,
     "listenHost": "[::1]",
     "log": {"level": "warn", "format": "json"},
-    "webConfig": {"content": {"tls_server_config": {"cert_file": "/etc/cow_exporter/tls/tls.crt",
-                                                    "key_file": "/etc/cow_exporter/tls/tls.key"},
+    "webConfig": {"content": {"tls_server_config": TLS,
                               "http_server_config": {"http2": False}, "rate_limit": {"interval": "1s", "burst": 20},
                               "basic_auth_users": {"prometheus": PASSWORD}}, "tlsSecret": "cow-tls"},
     "resources": {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "1Gi", "cpu": 1}},
@@ -107,6 +110,10 @@ MATRIX = {
     "securityContext": ({"securityContext": {"readOnlyRootFilesystem": False, "capabilities": {"add": ["ALL"]}}}, KUBERNETES),
     "image by digest": ({"image": {"digest": "sha256:" + "0" * 64}}, KUBERNETES),
     "passwords": ({"webConfig": {"content": {"basic_auth_users": {"prometheus": PASSWORD}}}}, KUBERNETES),
+    "certificate": ({"webConfig": {"content": {"tls_server_config": TLS}, "tlsSecret": "tls"}}, KUBERNETES),
+    "client's certificate": ({"webConfig": {"content": {"tls_server_config": {
+        **TLS, "client_auth_type": "RequireAnyClientCert"}}, "tlsSecret": "tls"}}, KUBERNETES),
+    "rate limit": ({"webConfig": {"content": {"rate_limit": {"interval": "1s", "burst": 20}}}}, KUBERNETES),
     "others' Secret and ConfigMap": ({"webConfig": {"existingSecret": "web"}, "existingConfigMap": "cow"}, KUBERNETES),
     "PodMonitor": ({"service": {"enabled": False}, "podMonitor": MONITOR,
                     "prometheusRule": {"enabled": True, "nodeSelector": 'job="nodes"'}}, KUBERNETES),
@@ -310,7 +317,7 @@ def check_access(cases):
         mounted = {mount["name"] for mount in container["volumeMounts"]}
         check(mounted == {volume["name"] for volume in pod["volumes"]}, f"{case}: {mounted} are mounted")
         by_web_config = "--web.config.file=/etc/cow_exporter/web/web.yml" in container["args"]
-        check(("web" in mounted) == by_web_config == ("tcpSocket" in container["livenessProbe"]), f"{case}: {container}")
+        check(("web" in mounted) == by_web_config == ("exec" in container["livenessProbe"]), f"{case}: {container}")
         annotations = one(objects, "DaemonSet")["spec"]["template"]["metadata"]["annotations"]
         by_annotation = annotations.get("container.apparmor.security.beta.kubernetes.io/cow-exporter")
         old = tuple(map(int, kubernetes.split(".")[:2])) < (1, 30)
@@ -331,12 +338,12 @@ def check_access(cases):
     over = container_of(cases["securityContext"])["securityContext"]
     check(over["readOnlyRootFilesystem"] is False and over["capabilities"] == {"add": ["ALL"]}, f"{over}")
     check(everything["image"] == "registry.example.com/team/cow:v1", everything["image"])
-    check(everything["readinessProbe"]["tcpSocket"] == {"port": "metrics", "host": "::1"}, f"{everything['readinessProbe']}")
     check(container_of(cases["image by digest"])["image"] == "cow_exporter@sha256:" + "0" * 64, "image by digest")
 
 
 def check_probes(cases):
-    """Whom the kubelet asks: the pod's address, or the one that is listened on, never its own."""
+    """Whom the kubelet asks: the pod's address, or the one that is listened on, never its own. With a web configuration the
+    exporter's own client, but for readiness where the kubelet is let in."""
     hosts = {"defaults": None, "all addresses": None, "all addresses of both families": None, "host's network": "127.0.0.1",
              "host's network, at an address of one family": "::1"}
     for case, host in hosts.items():
@@ -344,6 +351,16 @@ def check_probes(cases):
         for kind, path in (("liveness", "/-/healthy"), ("readiness", "/-/ready")):
             asked = container[f"{kind}Probe"]["httpGet"]
             check(asked == {"path": path, "port": "metrics", **({"host": host} if host else {})}, f"{case}: {asked}")
+    own = {"command": ["/usr/bin/cow_exporter", "--web.healthcheck", "--web.listen-address=[::1]:20066",
+                       "--web.config.file=/etc/cow_exporter/web/web.yml"]}
+    for case in ("passwords", "rate limit", "client's certificate", "others' Secret and ConfigMap", "everything"):
+        container = container_of(cases[case])
+        liveness, readiness = container["livenessProbe"], container["readinessProbe"]
+        check(liveness["exec"] == readiness["exec"] and not {"httpGet", "tcpSocket"} & set(readiness), f"{case}: {readiness}")
+    check(liveness["exec"] == own and liveness["initialDelaySeconds"] == 10, f"everything: {liveness}")
+    readiness = container_of(cases["certificate"])["readinessProbe"]
+    check(readiness["httpGet"] == {"path": "/-/ready", "port": "metrics", "scheme": "HTTPS"}, f"with a certificate: {readiness}")
+    check("exec" in container_of(cases["certificate"])["livenessProbe"], "liveness with a certificate")
 
 
 def check_names(cases):
@@ -700,28 +717,79 @@ def check_tiers(context, chart, cgroups):
 
 
 def answer(url, headers=None):
-    """Status and body."""
+    """Status and body; any certificate is taken, as by the kubelet."""
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=10) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=10, context=anyone) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
 
 
-def check_passwords(context, chart, cgroups):
-    """The Secret works, and why probes only connect then."""
-    values = {"port": support.free_port(), "listenHost": "127.0.0.1", "hostNetwork": True,
-              "webConfig": {"content": {"basic_auth_users": {"prometheus": PASSWORD}}}}
-    sandbox = Sandbox(context, chart.render(values), "passwords", cgroups)
-    exporter = context.start(support.Exporter(*sandbox.args, wrapper=sandbox.wrapper))
-    check(answer(exporter.url("/-/healthy"))[0] == 401, "a probe without the password")
+class Kubelet:
+    """Does what the probes of a container in the host's network say."""
+
+    def __init__(self, sandbox, container):
+        self.sandbox = sandbox
+        self.container = container
+
+    def _finds(self, kind, seconds):
+        probe = self.container[f"{kind}Probe"]
+        if "exec" in probe:
+            program, *arguments = probe["exec"]["command"]
+            check(program == "/usr/bin/cow_exporter", f"{program} is not where the image has it")
+            try:
+                return run([*self.sandbox.wrapper, support.binary("COW_EXPORTER"), *arguments], timeout=seconds).returncode == 0
+            except subprocess.TimeoutExpired:
+                return False
+        asked = probe["httpGet"]
+        port = self.container["ports"][0]["containerPort"]
+        return answer(f"{asked.get('scheme', 'HTTP').lower()}://{asked['host']}:{port}{asked['path']}")[0] == 200
+
+    def finds_alive(self, seconds=10):
+        return self._finds("liveness", seconds)
+
+    def finds_ready(self):
+        return self._finds("readiness", 10)
+
+
+def check_web(context, chart, cgroups):
+    """The Secret works, and probes reach the exporter that has it, but not one that hangs."""
+    users = {"basic_auth_users": {"prometheus": PASSWORD}}
     credentials = base64.b64encode(b"prometheus:secret").decode()
-    check(answer(exporter.url("/-/healthy"), {"Authorization": f"Basic {credentials}"})[0] == 200, "with the password")
-    exporter.end()
+    for name, web, open_to_kubelet in (
+            ("passwords", users, False), ("certificate", {"tls_server_config": TLS}, True),
+            ("client's certificate", {"tls_server_config": {**TLS, "client_auth_type": "RequireAnyClientCert"}}, False)):
+        values = {"port": support.free_port(), "listenHost": "127.0.0.1", "hostNetwork": True,
+                  "webConfig": {"content": web, "tlsSecret": "tls"}}
+        objects = chart.render(values)
+        sandbox = Sandbox(context, objects, name, cgroups)
+        directory = context.path(f"{name}/etc/cow_exporter/tls")
+        os.makedirs(directory)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
+                        "2", "-subj", "/CN=cow", "-keyout", "tls.key", "-out", "tls.crt"], cwd=directory, capture_output=True,
+                       check=True)
+        container = container_of(objects)
+        check("exec" in container["livenessProbe"] and ("httpGet" in container["readinessProbe"]) == open_to_kubelet,
+              f"{name}: {container['readinessProbe']}")
+        kubelet = Kubelet(sandbox, container)
+        check(not kubelet.finds_alive(), f"{name}: alive before it is started")
+        exporter = context.start(support.Exporter(*sandbox.args, wrapper=sandbox.wrapper))
+        check(kubelet.finds_alive(), f"{name}: not alive")
+        support.wait_for(kubelet.finds_ready, 30, f"{name}: the pod's readiness")
+        if web is users:
+            check(answer(exporter.url("/-/ready"))[0] == 401, "asked without the password")
+            check(answer(exporter.url("/-/ready"), {"Authorization": f"Basic {credentials}"})[0] == 200, "with the password")
+        exporter.send_signal(signal.SIGSTOP)
+        check(not kubelet.finds_alive(1), f"{name}: alive while it hangs")
+        exporter.send_signal(signal.SIGCONT)
+        exporter.end()
+    print("probes hold with passwords, a certificate and a client's")
 
 
 def test(context):
-    support.need("promtool", "node", "setpriv", "unshare")
+    support.need("promtool", "node", "openssl", "setpriv", "unshare")
     if os.geteuid() != 0:
         support.skip("what the pod would do is done with its capabilities: needs root")
     check_documents()
@@ -747,7 +815,7 @@ def test(context):
     check_reference(chart, check_configurations(context, cases))
     cgroups = Cgroups(context)
     check_tiers(context, chart, cgroups)
-    check_passwords(context, chart, cgroups)
+    check_web(context, chart, cgroups)
 
 
 support.main(test)

@@ -118,18 +118,33 @@ it is not written CAP_SYS_ADMIN, and the runtime sets no_new_privs: nothing that
 {{- if not (regexMatch `^(0\.0\.0\.0|\[(0*:)+0*\])?$` .Values.listenHost) }}{{ .Values.listenHost | trimAll "[]" }}{{ end -}}
 {{- end -}}
 
-{{- /* With (dict "root" $ "path" "/-/healthy" "timing" .Values.livenessProbe) */ -}}
+{{- /* The kubelet takes any certificate, but has no password and none of its own, and no share of a limit on requests. What is in
+a Secret of others is not known. */ -}}
+{{- define "cow-exporter.refusesKubelet" -}}
+{{- $web := default dict .Values.webConfig.content -}}
+{{- $auth := default "" (($web.tls_server_config).client_auth_type) -}}
+{{- if or .Values.webConfig.existingSecret $web.basic_auth_users $web.rate_limit (hasPrefix "Require" $auth) }}true{{ end -}}
+{{- end -}}
+
+{{- /* With (dict "root" $ "path" "/-/healthy" "exec" "" "timing" .Values.livenessProbe); exec: the exporter's own client asks. */ -}}
 {{- define "cow-exporter.probe" -}}
-{{- if include "cow-exporter.webConfigSecret" .root -}}
-tcpSocket:
-  port: metrics
+{{- if .exec -}}
+exec:
+  command:
+    - /usr/bin/cow_exporter
+    - --web.healthcheck
+    - --web.listen-address={{ .root.Values.listenHost }}:{{ .root.Values.port }}
+    - --web.config.file=/etc/cow_exporter/web/web.yml
 {{- else -}}
 httpGet:
   path: {{ .path }}
   port: metrics
+{{- if ((.root.Values.webConfig).content).tls_server_config }}
+  scheme: HTTPS
 {{- end }}
 {{- with include "cow-exporter.probedHost" .root }}
   host: {{ . | quote }}
+{{- end }}
 {{- end }}
 {{ toYaml .timing }}
 {{- end -}}
