@@ -121,6 +121,11 @@ MATRIX = {
     "scraped as seldom as others": ({"serviceMonitor": {"enabled": True, "interval": ""}}, KUBERNETES),
     "scraped seldom, for windows that are long": ({"serviceMonitor": {"enabled": True, "interval": "1m"}, "prometheusRule": {
         "enabled": True, "recording": False, "alerts": False}}, KUBERNETES),
+    "scraped by TLS": ({"webConfig": {"content": {"tls_server_config": TLS}}, "serviceMonitor": {"enabled": True}}, KUBERNETES),
+    "scraped by others' TLS": ({"webConfig": {"existingSecret": "web", "tlsSecret": "tls"}, "podMonitor": {"enabled": True}}, KUBERNETES),
+    "scraped without TLS": ({"webConfig": {"existingSecret": "web"}, "podMonitor": {"enabled": True, "scheme": "http"}}, KUBERNETES),
+    "scraped with passwords": ({"webConfig": {"content": {"basic_auth_users": {"prometheus": PASSWORD}}},
+                                "serviceMonitor": {"enabled": True}}, KUBERNETES),
     "NetworkPolicy": ({"networkPolicy": {"enabled": True, "from": [{"namespaceSelector": PULL}]}}, KUBERNETES),
     "NetworkPolicy for all": ({"networkPolicy": {"enabled": True}}, KUBERNETES),
     "rules": ({"prometheusRule": {"enabled": True}}, KUBERNETES),
@@ -169,6 +174,10 @@ REFUSED = [
     ({"networkPolicy": {"enabled": True}, "hostNetwork": True}, "networkPolicy"),
     ({"serviceMonitor": {"interval": "30"}}, "interval"),
     ({"serviceMonitor": {"jobName": 'cow"'}}, "jobName"),
+    ({"serviceMonitor": {"scheme": "ftp"}}, "scheme"),
+    ({"webConfig": {"content": {"tls_server_config": TLS}}, "serviceMonitor": {"enabled": True, "scheme": "http"}},
+     "serviceMonitor.scheme"),
+    ({"webConfig": {"existingSecret": "web"}, "podMonitor": {"enabled": True}}, "podMonitor.scheme"),
     ({"listenHost": "127.0.0.1"}, "hostNetwork"),
     ({"listenHost": "127.1.2.3"}, "hostNetwork"),
     ({"listenHost": "[::1]"}, "hostNetwork"),
@@ -407,6 +416,15 @@ def check_intervals(cases):
     windows = {int(number) * seconds[unit] for text in expressions_of(one(cases["rules"], "PrometheusRule"))
                for number, unit in re.findall(r"\[(\d+)([smhd])\]", text)}
     check(interval("ServiceMonitor") == "15s" and min(windows) == 4 * 15, f"{interval('ServiceMonitor')}, windows {windows}")
+
+
+def check_schemes(cases):
+    """Prometheus speaks TLS where the exporter does."""
+    for case, scheme in {"ServiceMonitor": "http", "scraped by TLS": "https", "scraped by others' TLS": "https",
+                         "scraped without TLS": "http", "scraped with passwords": "http", "everything": "https"}.items():
+        spec = next(instance["spec"] for instance in cases[case] if instance["kind"].endswith("Monitor"))
+        found = (spec.get("endpoints") or spec["podMetricsEndpoints"])[0]["scheme"]
+        check(found == scheme, f"{case}: {found}")
 
 
 def check_rules(context, cases):
@@ -808,6 +826,7 @@ def test(context):
     check_names(cases)
     check_checksums(cases)
     check_intervals(cases)
+    check_schemes(cases)
     check_rules(context, cases)
     check_dashboards(cases)
     check_package(context, tools)

@@ -118,6 +118,22 @@ it is not written CAP_SYS_ADMIN, and the runtime sets no_new_privs: nothing that
 {{- if not (regexMatch `^(0\.0\.0\.0|\[(0*:)+0*\])?$` .Values.listenHost) }}{{ .Values.listenHost | trimAll "[]" }}{{ end -}}
 {{- end -}}
 
+{{- /* With (dict "root" $ "monitor" .Values.serviceMonitor "name" "serviceMonitor") */ -}}
+{{- define "cow-exporter.scheme" -}}
+{{- $web := .root.Values.webConfig -}}
+{{- $tls := or ($web.content).tls_server_config (and $web.existingSecret $web.tlsSecret) -}}
+{{- if .monitor.scheme -}}
+{{- if and ($web.content).tls_server_config (eq .monitor.scheme "http") -}}
+{{- fail (printf "webConfig.content has TLS, so nothing answers to http: leave %s.scheme empty" .name) -}}
+{{- end -}}
+{{- .monitor.scheme -}}
+{{- else if and $web.existingSecret (not $tls) -}}
+{{- fail (printf "what is in webConfig.existingSecret is not known here: set %s.scheme to http or https" .name) -}}
+{{- else -}}
+{{- ternary "https" "http" (not (empty $tls)) -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* The kubelet takes any certificate, but has no password and none of its own, and no share of a limit on requests. What is in
 a Secret of others is not known. */ -}}
 {{- define "cow-exporter.refusesKubelet" -}}
