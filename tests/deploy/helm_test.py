@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import ssl
 import subprocess
@@ -203,13 +204,13 @@ class Chart:
             yaml.safe_dump(values, file)
         return path
 
-    def template(self, values, kubernetes=KUBERNETES):
+    def template(self, values, kubernetes=KUBERNETES, path=CHART):
         """What helm says, as a finished process."""
-        return run([self.tools.helm, "template", "cow", CHART, "--namespace", "monitoring", "--kube-version", kubernetes,
+        return run([self.tools.helm, "template", "cow", path, "--namespace", "monitoring", "--kube-version", kubernetes,
                     "--values", self._values(values)])
 
-    def render(self, values, kubernetes=KUBERNETES):
-        rendered = self.template(values, kubernetes)
+    def render(self, values, kubernetes=KUBERNETES, path=CHART):
+        rendered = self.template(values, kubernetes, path)
         check(rendered.returncode == 0, f"{values}: {rendered.stderr}")
         return [document for document in yaml.load_all(rendered.stdout, yaml.CSafeLoader) if document]
 
@@ -569,6 +570,40 @@ def check_documents():
     check(not unchecked, f"the schema does not know {unchecked}")
 
 
+def check_notes(context, chart):
+    """What helm prints after it has installed, and that the query there, which is the README's too, finds nodes of other names."""
+    copy = context.path("chart")
+    shutil.copytree(CHART, copy)  # with what it links to
+    # Notes are for those who have a cluster: helm prints none without. Here they are rendered as an object.
+    with open(os.path.join(copy, "templates/NOTES.txt"), encoding="utf-8") as file:
+        text = file.read()
+    with open(os.path.join(copy, "templates/notes.yaml"), "w", encoding="utf-8") as file:
+        file.write('{{- define "notes" }}' + text + '{{ end }}\nkind: Notes\ntext: {{ include "notes" . | toJson }}\n')
+
+    def notes(values):
+        return one(chart.render(values, path=copy), "Notes")["text"]
+
+    quiet = notes({"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True, "recording": False, "alerts": False}})
+    check("node_memory" not in quiet, f"notes without rules on nodes: {quiet}")
+    query = r"^ *(up\{.*)$"
+    with open(os.path.join(CHART, "README.md"), encoding="utf-8") as file:
+        documented = re.findall(query, file.read(), re.MULTILINE)
+    shown = re.findall(query, notes({"prometheusRule": {"enabled": True}}), re.MULTILINE)
+    check(len(shown) == 1 and shown == documented, f"notes: {shown}, README: {documented}")
+    renamed = notes({"prometheusRule": {"enabled": True, "nodeSelector": 'job="nodes"'}, "serviceMonitor": {"jobName": "cow"}})
+    check(re.findall(query, renamed, re.MULTILINE) == [
+        'up{job="cow"} unless on (instance) node_memory_MemAvailable_bytes{job="nodes"}'], renamed)
+    series = ['up{job="cow_exporter", instance="n1"}', 'up{job="cow_exporter", instance="n2"}',
+              'node_memory_MemAvailable_bytes{job="node-exporter", instance="n1"}',
+              'node_memory_MemAvailable_bytes{job="node-exporter", instance="10.0.0.2:9100"}']
+    with open(context.path("query_test.yml"), "w", encoding="utf-8") as file:
+        yaml.safe_dump({"tests": [{
+            "input_series": [{"series": each, "values": "1x2"} for each in series],
+            "promql_expr_test": [{"expr": shown[0], "eval_time": "1m", "exp_samples": [{"labels": series[1], "value": 1}]}]}]}, file)
+    tested = run(["promtool", "test", "rules", context.path("query_test.yml")])
+    check(tested.returncode == 0, f"{shown[0]}: {tested.stdout}{tested.stderr}")
+
+
 # ---------------------------------------------------------------------------------------------------------------------------------
 # What would run
 
@@ -830,6 +865,7 @@ def test(context):
     check_rules(context, cases)
     check_dashboards(cases)
     check_package(context, tools)
+    check_notes(context, chart)
     check_refusals(chart)
     check_reference(chart, check_configurations(context, cases))
     cgroups = Cgroups(context)
