@@ -12,6 +12,10 @@ import itertools
 import json
 import os
 import re
+import shutil
+import signal
+import ssl
+import subprocess
 import tarfile
 import urllib.error
 import urllib.request
@@ -37,9 +41,10 @@ PASSWORD = "$2b$04$W5/CJ/0y1ov2VZW26ctQOOYBxWeEGYLYM1PdLY/L8k2a23cTKNdnO"
 POD = "12345678-9abc-def0-1234-56789abcdef0"
 CONTAINER = "0123456789abcdef" * 4
 
+TLS = {"cert_file": "/etc/cow_exporter/tls/tls.crt", "key_file": "/etc/cow_exporter/tls/tls.key"}
 PULL = {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}
 RELABEL = [{"sourceLabels": ["__meta_kubernetes_node_label_zone"], "targetLabel": "zone"}]
-MONITOR = {"enabled": True, "namespace": "elsewhere", "labels": {"release": "prometheus"}, "jobName": "cow", "interval": "30s",
+MONITOR = {"enabled": True, "namespace": "elsewhere", "labels": {"release": "prometheus"}, "jobName": "cow", "interval": "10s",
            "scrapeTimeout": "10s", "scheme": "https", "tlsConfig": {"insecureSkipVerify": True},
            "basicAuth": {"username": {"name": "cow", "key": "user"}, "password": {"name": "cow", "key": "password"}},
            "proxyUrl": "http://proxy.example.com:3128", "sampleLimit": 50000, "relabelings": RELABEL,
@@ -66,8 +71,7 @@ EVERYTHING = {
     "port": 20066,
     "listenHost": "[::1]",
     "log": {"level": "warn", "format": "json"},
-    "webConfig": {"content": {"tls_server_config": {"cert_file": "/etc/cow_exporter/tls/tls.crt",
-                                                    "key_file": "/etc/cow_exporter/tls/tls.key"},
+    "webConfig": {"content": {"tls_server_config": TLS,
                               "http_server_config": {"http2": False}, "rate_limit": {"interval": "1s", "burst": 20},
                               "basic_auth_users": {"prometheus": PASSWORD}}, "tlsSecret": "cow-tls"},
     "resources": {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "1Gi", "cpu": 1}},
@@ -96,6 +100,9 @@ MATRIX = {
     "netlink": ({"netlink": True, "config": {"collectors": {"delayacct": True}}}, KUBERNETES),
     "no-frames with netlink": ({"access": "no-frames", "netlink": True}, KUBERNETES),
     "host's network": ({"hostNetwork": True, "listenHost": "127.0.0.1"}, KUBERNETES),
+    "host's network, at an address of one family": ({"netlink": True, "listenHost": "[::1]"}, KUBERNETES),
+    "all addresses": ({"listenHost": "0.0.0.0"}, KUBERNETES),
+    "all addresses of both families": ({"listenHost": "[::]"}, KUBERNETES),
     "without the host's cgroups": ({"hostCgroups": False}, KUBERNETES),
     "AppArmor by an annotation": ({}, "1.29.3"),
     "AppArmor's profile": ({"appArmorProfile": {"type": "Localhost", "localhostProfile": "cow"}}, KUBERNETES),
@@ -104,9 +111,22 @@ MATRIX = {
     "securityContext": ({"securityContext": {"readOnlyRootFilesystem": False, "capabilities": {"add": ["ALL"]}}}, KUBERNETES),
     "image by digest": ({"image": {"digest": "sha256:" + "0" * 64}}, KUBERNETES),
     "passwords": ({"webConfig": {"content": {"basic_auth_users": {"prometheus": PASSWORD}}}}, KUBERNETES),
+    "certificate": ({"webConfig": {"content": {"tls_server_config": TLS}, "tlsSecret": "tls"}}, KUBERNETES),
+    "client's certificate": ({"webConfig": {"content": {"tls_server_config": {
+        **TLS, "client_auth_type": "RequireAnyClientCert"}}, "tlsSecret": "tls"}}, KUBERNETES),
+    "rate limit": ({"webConfig": {"content": {"rate_limit": {"interval": "1s", "burst": 20}}}}, KUBERNETES),
     "others' Secret and ConfigMap": ({"webConfig": {"existingSecret": "web"}, "existingConfigMap": "cow"}, KUBERNETES),
-    "PodMonitor": ({"service": {"enabled": False}, "podMonitor": MONITOR}, KUBERNETES),
+    "PodMonitor": ({"service": {"enabled": False}, "podMonitor": MONITOR,
+                    "prometheusRule": {"enabled": True, "nodeSelector": 'job="nodes"'}}, KUBERNETES),
     "ServiceMonitor": ({"serviceMonitor": {"enabled": True}}, KUBERNETES),
+    "scraped as seldom as others": ({"serviceMonitor": {"enabled": True, "interval": ""}}, KUBERNETES),
+    "scraped seldom, for windows that are long": ({"serviceMonitor": {"enabled": True, "interval": "1m"}, "prometheusRule": {
+        "enabled": True, "recording": False, "alerts": False}}, KUBERNETES),
+    "scraped by TLS": ({"webConfig": {"content": {"tls_server_config": TLS}}, "serviceMonitor": {"enabled": True}}, KUBERNETES),
+    "scraped by others' TLS": ({"webConfig": {"existingSecret": "web", "tlsSecret": "tls"}, "podMonitor": {"enabled": True}}, KUBERNETES),
+    "scraped without TLS": ({"webConfig": {"existingSecret": "web"}, "podMonitor": {"enabled": True, "scheme": "http"}}, KUBERNETES),
+    "scraped with passwords": ({"webConfig": {"content": {"basic_auth_users": {"prometheus": PASSWORD}}},
+                                "serviceMonitor": {"enabled": True}}, KUBERNETES),
     "NetworkPolicy": ({"networkPolicy": {"enabled": True, "from": [{"namespaceSelector": PULL}]}}, KUBERNETES),
     "NetworkPolicy for all": ({"networkPolicy": {"enabled": True}}, KUBERNETES),
     "rules": ({"prometheusRule": {"enabled": True}}, KUBERNETES),
@@ -154,6 +174,21 @@ REFUSED = [
     ({"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}, "twice"),
     ({"networkPolicy": {"enabled": True}, "hostNetwork": True}, "networkPolicy"),
     ({"serviceMonitor": {"interval": "30"}}, "interval"),
+    ({"serviceMonitor": {"jobName": 'cow"'}}, "jobName"),
+    ({"serviceMonitor": {"scheme": "ftp"}}, "scheme"),
+    ({"webConfig": {"content": {"tls_server_config": TLS}}, "serviceMonitor": {"enabled": True, "scheme": "http"}},
+     "serviceMonitor.scheme"),
+    ({"webConfig": {"existingSecret": "web"}, "podMonitor": {"enabled": True}}, "podMonitor.scheme"),
+    ({"listenHost": "127.0.0.1"}, "hostNetwork"),
+    ({"listenHost": "127.1.2.3"}, "hostNetwork"),
+    ({"listenHost": "[::1]"}, "hostNetwork"),
+    ({"listenHost": "localhost"}, "hostNetwork"),
+    ({"listenHost": "::1"}, "listenHost"),
+    ({"listenHost": "$(POD_IP)"}, "listenHost"),
+    ({"serviceMonitor": {"enabled": True, "interval": ""}, "prometheusRule": {"enabled": True}}, "serviceMonitor.interval"),
+    ({"serviceMonitor": {"enabled": True, "interval": "16s"}, "prometheusRule": {"enabled": True}}, "serviceMonitor.interval"),
+    ({"serviceMonitor": {"enabled": True, "interval": "1m"}, "prometheusRule": {"enabled": True}}, "serviceMonitor.interval"),
+    ({"podMonitor": {"enabled": True, "interval": "10s6000ms"}, "prometheusRule": {"enabled": True}}, "podMonitor.interval"),
 ]
 
 
@@ -169,13 +204,13 @@ class Chart:
             yaml.safe_dump(values, file)
         return path
 
-    def template(self, values, kubernetes=KUBERNETES):
+    def template(self, values, kubernetes=KUBERNETES, path=CHART):
         """What helm says, as a finished process."""
-        return run([self.tools.helm, "template", "cow", CHART, "--namespace", "monitoring", "--kube-version", kubernetes,
+        return run([self.tools.helm, "template", "cow", path, "--namespace", "monitoring", "--kube-version", kubernetes,
                     "--values", self._values(values)])
 
-    def render(self, values, kubernetes=KUBERNETES):
-        rendered = self.template(values, kubernetes)
+    def render(self, values, kubernetes=KUBERNETES, path=CHART):
+        rendered = self.template(values, kubernetes, path)
         check(rendered.returncode == 0, f"{values}: {rendered.stderr}")
         return [document for document in yaml.load_all(rendered.stdout, yaml.CSafeLoader) if document]
 
@@ -292,7 +327,7 @@ def check_access(cases):
         mounted = {mount["name"] for mount in container["volumeMounts"]}
         check(mounted == {volume["name"] for volume in pod["volumes"]}, f"{case}: {mounted} are mounted")
         by_web_config = "--web.config.file=/etc/cow_exporter/web/web.yml" in container["args"]
-        check(("web" in mounted) == by_web_config == ("tcpSocket" in container["livenessProbe"]), f"{case}: {container}")
+        check(("web" in mounted) == by_web_config == ("exec" in container["livenessProbe"]), f"{case}: {container}")
         annotations = one(objects, "DaemonSet")["spec"]["template"]["metadata"]["annotations"]
         by_annotation = annotations.get("container.apparmor.security.beta.kubernetes.io/cow-exporter")
         old = tuple(map(int, kubernetes.split(".")[:2])) < (1, 30)
@@ -313,8 +348,29 @@ def check_access(cases):
     over = container_of(cases["securityContext"])["securityContext"]
     check(over["readOnlyRootFilesystem"] is False and over["capabilities"] == {"add": ["ALL"]}, f"{over}")
     check(everything["image"] == "registry.example.com/team/cow:v1", everything["image"])
-    check(everything["readinessProbe"]["tcpSocket"] == {"port": "metrics", "host": "::1"}, f"{everything['readinessProbe']}")
     check(container_of(cases["image by digest"])["image"] == "cow_exporter@sha256:" + "0" * 64, "image by digest")
+
+
+def check_probes(cases):
+    """Whom the kubelet asks: the pod's address, or the one that is listened on, never its own. With a web configuration the
+    exporter's own client, but for readiness where the kubelet is let in."""
+    hosts = {"defaults": None, "all addresses": None, "all addresses of both families": None, "host's network": "127.0.0.1",
+             "host's network, at an address of one family": "::1"}
+    for case, host in hosts.items():
+        container = container_of(cases[case])
+        for kind, path in (("liveness", "/-/healthy"), ("readiness", "/-/ready")):
+            asked = container[f"{kind}Probe"]["httpGet"]
+            check(asked == {"path": path, "port": "metrics", **({"host": host} if host else {})}, f"{case}: {asked}")
+    own = {"command": ["/usr/bin/cow_exporter", "--web.healthcheck", "--web.listen-address=[::1]:20066",
+                       "--web.config.file=/etc/cow_exporter/web/web.yml"]}
+    for case in ("passwords", "rate limit", "client's certificate", "others' Secret and ConfigMap", "everything"):
+        container = container_of(cases[case])
+        liveness, readiness = container["livenessProbe"], container["readinessProbe"]
+        check("exec" in liveness and liveness["exec"] == readiness.get("exec") and "httpGet" not in readiness, f"{case}: {readiness}")
+    check(liveness["exec"] == own and liveness["initialDelaySeconds"] == 10, f"everything: {liveness}")
+    readiness = container_of(cases["certificate"])["readinessProbe"]
+    check(readiness["httpGet"] == {"path": "/-/ready", "port": "metrics", "scheme": "HTTPS"}, f"with a certificate: {readiness}")
+    check("exec" in container_of(cases["certificate"])["livenessProbe"], "liveness with a certificate")
 
 
 def check_names(cases):
@@ -349,6 +405,27 @@ def check_checksums(cases):
     check(checksum("defaults", "config") == checksum("no-frames", "config"), "the same configuration, another checksum")
     check(checksum("defaults", "config") != checksum("netlink", "config"), "another configuration, the same checksum")
     check(checksum("defaults", "web-config") is None and checksum("passwords", "web-config"), "the web configuration's checksum")
+
+
+def check_intervals(cases):
+    """The interval is written by default, and four scrapes are in the shortest window of what the chart renders by default."""
+    def interval(case):
+        return one(cases[case], "ServiceMonitor")["spec"]["endpoints"][0].get("interval")
+
+    check(interval("scraped as seldom as others") is None, "the empty interval is not Prometheus' own")
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    windows = {int(number) * seconds[unit] for text in expressions_of(one(cases["rules"], "PrometheusRule"))
+               for number, unit in re.findall(r"\[(\d+)([smhd])\]", text)}
+    check(interval("ServiceMonitor") == "15s" and min(windows) == 4 * 15, f"{interval('ServiceMonitor')}, windows {windows}")
+
+
+def check_schemes(cases):
+    """Prometheus speaks TLS where the exporter does."""
+    for case, scheme in {"ServiceMonitor": "http", "scraped by TLS": "https", "scraped by others' TLS": "https",
+                         "scraped without TLS": "http", "scraped with passwords": "http", "everything": "https"}.items():
+        spec = next(instance["spec"] for instance in cases[case] if instance["kind"].endswith("Monitor"))
+        found = (spec.get("endpoints") or spec["podMetricsEndpoints"])[0]["scheme"]
+        check(found == scheme, f"{case}: {found}")
 
 
 def check_rules(context, cases):
@@ -388,6 +465,17 @@ def check_rules(context, cases):
     wrong = {alert: url for alert, url in urls.items() if url != f"https://runbooks.example.com/cow/{alert}.md"}
     check(urls and not wrong, f"runbooks: {wrong}")
     check('job="nodes"' in json.dumps(everything).replace('\\"', '"'), "nodeSelector")
+    for case in ("everything", "PodMonitor"):
+        texts = expressions_of(one(cases[case], "PrometheusRule"))
+        check(any('job="cow"' in text for text in texts), f"{case}: no rule selects the monitor's job")
+        others = [text for text in texts if 'cow_exporter"' in text or 'node_exporter"' in text]
+        check(not others, f"{case}: rules select another job: {others}")
+
+
+def expressions_of(rules):
+    """All that is queried: expressions, and the queries in annotations."""
+    return [text for group in rules["spec"]["groups"] for rule in group["rules"]
+            for text in (rule["expr"], *rule.get("annotations", {}).values())]
 
 
 def check_dashboards(cases):
@@ -480,6 +568,40 @@ def check_documents():
         schema = json.load(file)
     unchecked = set(values) - set(schema["properties"])
     check(not unchecked, f"the schema does not know {unchecked}")
+
+
+def check_notes(context, chart):
+    """What helm prints after it has installed, and that the query there, which is the README's too, finds nodes of other names."""
+    copy = context.path("chart")
+    shutil.copytree(CHART, copy)  # with what it links to
+    # Notes are for those who have a cluster: helm prints none without. Here they are rendered as an object.
+    with open(os.path.join(copy, "templates/NOTES.txt"), encoding="utf-8") as file:
+        text = file.read()
+    with open(os.path.join(copy, "templates/notes.yaml"), "w", encoding="utf-8") as file:
+        file.write('{{- define "notes" }}' + text + '{{ end }}\nkind: Notes\ntext: {{ include "notes" . | toJson }}\n')
+
+    def notes(values):
+        return one(chart.render(values, path=copy), "Notes")["text"]
+
+    quiet = notes({"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True, "recording": False, "alerts": False}})
+    check("node_memory" not in quiet, f"notes without rules on nodes: {quiet}")
+    query = r"^ *(up\{.*)$"
+    with open(os.path.join(CHART, "README.md"), encoding="utf-8") as file:
+        documented = re.findall(query, file.read(), re.MULTILINE)
+    shown = re.findall(query, notes({"prometheusRule": {"enabled": True}}), re.MULTILINE)
+    check(len(shown) == 1 and shown == documented, f"notes: {shown}, README: {documented}")
+    renamed = notes({"prometheusRule": {"enabled": True, "nodeSelector": 'job="nodes"'}, "serviceMonitor": {"jobName": "cow"}})
+    check(re.findall(query, renamed, re.MULTILINE) == [
+        'up{job="cow"} unless on (instance) node_memory_MemAvailable_bytes{job="nodes"}'], renamed)
+    series = ['up{job="cow_exporter", instance="n1"}', 'up{job="cow_exporter", instance="n2"}',
+              'node_memory_MemAvailable_bytes{job="node-exporter", instance="n1"}',
+              'node_memory_MemAvailable_bytes{job="node-exporter", instance="10.0.0.2:9100"}']
+    with open(context.path("query_test.yml"), "w", encoding="utf-8") as file:
+        yaml.safe_dump({"tests": [{
+            "input_series": [{"series": each, "values": "1x2"} for each in series],
+            "promql_expr_test": [{"expr": shown[0], "eval_time": "1m", "exp_samples": [{"labels": series[1], "value": 1}]}]}]}, file)
+    tested = run(["promtool", "test", "rules", context.path("query_test.yml")])
+    check(tested.returncode == 0, f"{shown[0]}: {tested.stdout}{tested.stderr}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------------------
@@ -619,7 +741,7 @@ def check_tiers(context, chart, cgroups):
     workload.do(f"write {number} a 0 100")
     group = f"{POD}-helm_workload" if cgroups.other else "helm_workload"
     for access, mode in (("full", "full"), ("no-frames", "no_frames")):
-        values = {"access": access, "port": support.free_port(), "listenHost": "127.0.0.1"}
+        values = {"access": access, "port": support.free_port(), "listenHost": "127.0.0.1", "hostNetwork": True}
         sandbox = Sandbox(context, chart.render(values), access, cgroups)
         exporter = context.start(support.Exporter(*sandbox.args, wrapper=sandbox.wrapper))
         support.wait_for(lambda exporter=exporter: answer(exporter.url("/-/ready"))[0] == 200, 30, f"{access}: a first pass")
@@ -648,28 +770,79 @@ def check_tiers(context, chart, cgroups):
 
 
 def answer(url, headers=None):
-    """Status and body."""
+    """Status and body; any certificate is taken, as by the kubelet."""
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=10) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=10, context=anyone) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
 
 
-def check_passwords(context, chart, cgroups):
-    """The Secret works, and why probes only connect then."""
-    values = {"port": support.free_port(), "listenHost": "127.0.0.1",
-              "webConfig": {"content": {"basic_auth_users": {"prometheus": PASSWORD}}}}
-    sandbox = Sandbox(context, chart.render(values), "passwords", cgroups)
-    exporter = context.start(support.Exporter(*sandbox.args, wrapper=sandbox.wrapper))
-    check(answer(exporter.url("/-/healthy"))[0] == 401, "a probe without the password")
+class Kubelet:
+    """Does what the probes of a container in the host's network say."""
+
+    def __init__(self, sandbox, container):
+        self.sandbox = sandbox
+        self.container = container
+
+    def _finds(self, kind, seconds):
+        probe = self.container[f"{kind}Probe"]
+        if "exec" in probe:
+            program, *arguments = probe["exec"]["command"]
+            check(program == "/usr/bin/cow_exporter", f"{program} is not where the image has it")
+            try:
+                return run([*self.sandbox.wrapper, support.binary("COW_EXPORTER"), *arguments], timeout=seconds).returncode == 0
+            except subprocess.TimeoutExpired:
+                return False
+        asked = probe["httpGet"]
+        port = self.container["ports"][0]["containerPort"]
+        return answer(f"{asked.get('scheme', 'HTTP').lower()}://{asked['host']}:{port}{asked['path']}")[0] == 200
+
+    def finds_alive(self, seconds=10):
+        return self._finds("liveness", seconds)
+
+    def finds_ready(self):
+        return self._finds("readiness", 10)
+
+
+def check_web(context, chart, cgroups):
+    """The Secret works, and probes reach the exporter that has it, but not one that hangs."""
+    users = {"basic_auth_users": {"prometheus": PASSWORD}}
     credentials = base64.b64encode(b"prometheus:secret").decode()
-    check(answer(exporter.url("/-/healthy"), {"Authorization": f"Basic {credentials}"})[0] == 200, "with the password")
-    exporter.end()
+    for name, web, open_to_kubelet in (
+            ("passwords", users, False), ("certificate", {"tls_server_config": TLS}, True),
+            ("client's certificate", {"tls_server_config": {**TLS, "client_auth_type": "RequireAnyClientCert"}}, False)):
+        values = {"port": support.free_port(), "listenHost": "127.0.0.1", "hostNetwork": True,
+                  "webConfig": {"content": web, "tlsSecret": "tls"}}
+        objects = chart.render(values)
+        sandbox = Sandbox(context, objects, name, cgroups)
+        directory = context.path(f"{name}/etc/cow_exporter/tls")
+        os.makedirs(directory)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
+                        "2", "-subj", "/CN=cow", "-keyout", "tls.key", "-out", "tls.crt"], cwd=directory, capture_output=True,
+                       check=True)
+        container = container_of(objects)
+        check("exec" in container["livenessProbe"] and ("httpGet" in container["readinessProbe"]) == open_to_kubelet,
+              f"{name}: {container['readinessProbe']}")
+        kubelet = Kubelet(sandbox, container)
+        check(not kubelet.finds_alive(), f"{name}: alive before it is started")
+        exporter = context.start(support.Exporter(*sandbox.args, wrapper=sandbox.wrapper))
+        check(kubelet.finds_alive(), f"{name}: not alive")
+        support.wait_for(kubelet.finds_ready, 30, f"{name}: the pod's readiness")
+        if web is users:
+            check(answer(exporter.url("/-/ready"))[0] == 401, "asked without the password")
+            check(answer(exporter.url("/-/ready"), {"Authorization": f"Basic {credentials}"})[0] == 200, "with the password")
+        exporter.send_signal(signal.SIGSTOP)
+        check(not kubelet.finds_alive(1), f"{name}: alive while it hangs")
+        exporter.send_signal(signal.SIGCONT)
+        exporter.end()
+    print("probes hold with passwords, a certificate and a client's")
 
 
 def test(context):
-    support.need("promtool", "node", "setpriv", "unshare")
+    support.need("promtool", "node", "openssl", "setpriv", "unshare")
     if os.geteuid() != 0:
         support.skip("what the pod would do is done with its capabilities: needs root")
     check_documents()
@@ -684,16 +857,20 @@ def test(context):
     check_schemas(tools, cases)
     del cases["manifests"]
     check_access(cases)
+    check_probes(cases)
     check_names(cases)
     check_checksums(cases)
+    check_intervals(cases)
+    check_schemes(cases)
     check_rules(context, cases)
     check_dashboards(cases)
     check_package(context, tools)
+    check_notes(context, chart)
     check_refusals(chart)
     check_reference(chart, check_configurations(context, cases))
     cgroups = Cgroups(context)
     check_tiers(context, chart, cgroups)
-    check_passwords(context, chart, cgroups)
+    check_web(context, chart, cgroups)
 
 
 support.main(test)

@@ -62,6 +62,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{- /* What the rules select: the job of the monitor that is there. */ -}}
+{{- define "cow-exporter.jobName" -}}
+{{- ternary .Values.podMonitor.jobName .Values.serviceMonitor.jobName .Values.podMonitor.enabled -}}
+{{- end -}}
+
+{{- /* Whether a duration of Prometheus, 15s or 1m30s, is said and 15 s at most. */ -}}
+{{- define "cow-exporter.isFast" -}}
+{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 "w" 604800000 "y" 31536000000 -}}
+{{- $milliseconds := 0 -}}
+{{- range $part := regexFindAll "[0-9]+[a-z]+" . -1 -}}
+{{- $milliseconds = add $milliseconds (mul (regexFind "[0-9]+" $part | atoi) (get $units (regexFind "[a-z]+" $part))) -}}
+{{- end -}}
+{{- if and (gt $milliseconds 0) (le $milliseconds 15000) }}true{{ end -}}
+{{- end -}}
+
 {{- define "cow-exporter.hostNetwork" -}}
 {{- if or .Values.hostNetwork .Values.netlink }}true{{ end -}}
 {{- end -}}
@@ -98,18 +113,54 @@ it is not written CAP_SYS_ADMIN, and the runtime sets no_new_privs: nothing that
 {{- end -}}
 {{- end -}}
 
-{{- /* With (dict "root" $ "path" "/-/healthy" "timing" .Values.livenessProbe) */ -}}
+{{- /* Where the kubelet asks: at the pod's address, which is not said, unless the exporter listens on another one only. */ -}}
+{{- define "cow-exporter.probedHost" -}}
+{{- if not (regexMatch `^(0\.0\.0\.0|\[(0*:)+0*\])?$` .Values.listenHost) }}{{ .Values.listenHost | trimAll "[]" }}{{ end -}}
+{{- end -}}
+
+{{- /* With (dict "root" $ "monitor" .Values.serviceMonitor "name" "serviceMonitor") */ -}}
+{{- define "cow-exporter.scheme" -}}
+{{- $web := .root.Values.webConfig -}}
+{{- $tls := or ($web.content).tls_server_config (and $web.existingSecret $web.tlsSecret) -}}
+{{- if .monitor.scheme -}}
+{{- if and ($web.content).tls_server_config (eq .monitor.scheme "http") -}}
+{{- fail (printf "webConfig.content has TLS, so nothing answers to http: leave %s.scheme empty" .name) -}}
+{{- end -}}
+{{- .monitor.scheme -}}
+{{- else if and $web.existingSecret (not $tls) -}}
+{{- fail (printf "what is in webConfig.existingSecret is not known here: set %s.scheme to http or https" .name) -}}
+{{- else -}}
+{{- ternary "https" "http" (not (empty $tls)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The kubelet takes any certificate, but has no password and none of its own, and no share of a limit on requests. What is in
+a Secret of others is not known. */ -}}
+{{- define "cow-exporter.refusesKubelet" -}}
+{{- $web := default dict .Values.webConfig.content -}}
+{{- $auth := default "" (($web.tls_server_config).client_auth_type) -}}
+{{- if or .Values.webConfig.existingSecret $web.basic_auth_users $web.rate_limit (hasPrefix "Require" $auth) }}true{{ end -}}
+{{- end -}}
+
+{{- /* With (dict "root" $ "path" "/-/healthy" "exec" "" "timing" .Values.livenessProbe); exec: the exporter's own client asks. */ -}}
 {{- define "cow-exporter.probe" -}}
-{{- if include "cow-exporter.webConfigSecret" .root -}}
-tcpSocket:
-  port: metrics
+{{- if .exec -}}
+exec:
+  command:
+    - /usr/bin/cow_exporter
+    - --web.healthcheck
+    - --web.listen-address={{ .root.Values.listenHost }}:{{ .root.Values.port }}
+    - --web.config.file=/etc/cow_exporter/web/web.yml
 {{- else -}}
 httpGet:
   path: {{ .path }}
   port: metrics
+{{- if ((.root.Values.webConfig).content).tls_server_config }}
+  scheme: HTTPS
 {{- end }}
-{{- if .root.Values.listenHost }}
-  host: {{ .root.Values.listenHost | trimAll "[]" | quote }}
+{{- with include "cow-exporter.probedHost" .root }}
+  host: {{ . | quote }}
+{{- end }}
 {{- end }}
 {{ toYaml .timing }}
 {{- end -}}
