@@ -1,13 +1,15 @@
 // Alerts. What each means and what to do is in deploy/runbooks.
 local duration = import 'duration.libsonnet';
 
-// For descriptions: the value of a query in which SELF stands for the alert's own labels; nothing if there is none.
-local valueOf(query, labels, format) =
-  '{{ with printf `%s`%s | query }}{{ . | first | value | %s }}{{ end }}' % [
+// For descriptions: of a query in which SELF stands for the alert's own labels; nothing if it finds none.
+local first(query, labels, what) =
+  '{{ with printf `%s` %s | query }}{{ . | first | %s }}{{ end }}' % [
     std.strReplace(query, 'SELF', std.join(', ', [label + '=%q' for label in labels])),
-    std.join('', [' $labels.' + label for label in labels]),
-    format,
+    std.join(' ', ['$labels.' + label for label in labels]),
+    what,
   ];
+local valueOf(query, labels, format) = first(query, labels, 'value | ' + format);
+local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
 
 {
   local c = $._config {
@@ -19,6 +21,11 @@ local valueOf(query, labels, format) =
     slowSeconds: duration.seconds($._config.slowInterval),
     forkIdleSeconds: duration.seconds($._config.forkIdleTime),
     forkSeconds: duration.seconds($._config.forkAge),
+    // Looked back by thirds of the window in which breaks are counted, from the first that holds the beginning of the child.
+    local third = std.max(1, std.floor(duration.seconds($._config.consumedWindow) / 3)),
+    forkBreaks: 'max_over_time((group:cow_break_bytes:increase%s%%s and group:cow_oldest_child_age:seconds > %d)[%s:%ds])' %
+                [$._config.consumedWindow, 2 * third, $._config.forkWindow, third],
+    forkBreaksOfAll: self.forkBreaks % '',
     // PromQL's names of the joined sides.
     available: 'max by (%(nodeLabel)s) (node_memory_MemAvailable_bytes{%(nodeSelector)s})' % $._config,
     cgroupLeft: 'clamp_min(cow_cgroup_memory_limit_bytes{%(cowSelector)s} - cow_cgroup_memory_usage_bytes{%(cowSelector)s}, 0)' %
@@ -46,9 +53,11 @@ local valueOf(query, labels, format) =
       runbook_url: c.runbookUrl + name + '.md',
     },
   },
-  local ofGroup = ['instance', 'group'],
+  local ofInstance = c.targetLabels,
+  local ofGroup = c.targetLabels + ['group'],
   local fastRate = valueOf('group:cow_break_bytes:rate%s{SELF}' % c.fastWindow, ofGroup, 'humanize1024') + 'B/s',
   local slowRate = valueOf('group:cow_break_bytes:rate%s{SELF}' % c.slowWindow, ofGroup, 'humanize1024') + 'B/s',
+  local instanceRate = valueOf('instance:cow_break_bytes:rate%s{SELF}' % c.fastWindow, ofInstance, 'humanize1024') + 'B/s',
   local exposure = valueOf('cow_exposure_bytes{SELF}', ofGroup, 'humanize1024') + 'B',
 
   prometheusAlerts+:: {
@@ -77,11 +86,23 @@ local valueOf(query, labels, format) =
             'critical',
             c.explosionCriticalFor,
             'Copy-on-write is about to use up the memory.',
+            // Which of the two it is, the value tells: the host's is the same for all its groups.
             'Group {{ $labels.group }} on {{ $labels.instance }} breaks ' + fastRate + ' of shared memory and still shares ' +
-            exposure + '. What the host or the cgroup has left is used up in {{ $value | humanizeDuration }} at this rate.',
+            exposure + '. {{ with printf `instance:cow_memory_exhaustion:seconds{%s} == %%g` %s $value | query }}' % [
+              std.join(', ', [label + '=%q' for label in ofInstance]),
+              std.join(' ', ['$labels.' + label for label in ofInstance]),
+            ] + 'At the rate of all groups of this host, ' + instanceRate + ', what the host has left is used up in ' +
+            '{{ $value | humanizeDuration }}.{{ else }}' +
+            'At this rate what the limit of its cgroup leaves is used up in {{ $value | humanizeDuration }}.{{ end }}',
             |||
               (
-                (group:cow_break_bytes:rate%(fastWindow)s > %(breakingBytesPerSecond)d) * 0
+                (
+                  group:cow_break_bytes:rate%(fastWindow)s > %(breakingBytesPerSecond)d
+                  and
+                  group:cow_break_bytes:rate%(fastWindow)s
+                  >= ignoring (group) group_left ()
+                  %(explosionShareRatio)g * max without (group) (group:cow_break_bytes:rate%(fastWindow)s)
+                ) * 0
                 + ignoring (group) group_left ()
                 instance:cow_memory_exhaustion:seconds
                 < %(explosionCriticalHorizonOfGroup)s
@@ -109,10 +130,13 @@ local valueOf(query, labels, format) =
             c.exceedsFor,
             'More memory may be copied on write than the host has left.',
             'Services on {{ $labels.instance }} that are copying still share {{ $value | humanize1024 }}B, more than the host ' +
-            'has available, and break ' + valueOf('instance:cow_break_bytes:rate%s{SELF}' % c.slowWindow, ['instance'], 'humanize1024') +
+            'has available, and break ' + valueOf('instance:cow_break_bytes:rate%s{SELF}' % c.slowWindow, ofInstance, 'humanize1024') +
             'B/s: at this rate memory is used up within ' + c.exceedsHorizon + '. Most is shared by group ' +
-            '{{ with printf `topk(1, cow_exposure_bytes{instance=%q} and group:cow_break_bytes:rate' + c.slowWindow + ' > ' +
-            '%d)` $labels.instance | query }}{{ . | first | label `group` }}{{ end }}.' % c.breakingBytesPerSecond,
+            labelOf(
+              'topk(1, cow_exposure_bytes{SELF} and group:cow_break_bytes:rate%s > %d)' % [c.slowWindow, c.breakingBytesPerSecond],
+              ofInstance,
+              'group'
+            ) + '.',
             |||
               sum without (group) (
                 cow_exposure_bytes{%(cowSelector)s} and group:cow_break_bytes:rate%(slowWindow)s > %(breakingBytesPerSecond)d
@@ -249,15 +273,15 @@ local valueOf(query, labels, format) =
             c.forkFor,
             'A forked child that should be short-lived lives on.',
             'The oldest child of group {{ $labels.group }} on {{ $labels.instance }} is {{ $value | humanizeDuration }} old, ' +
-            'others end sooner, and ' +
-            valueOf('group:cow_break_bytes:increase%s{SELF}' % c.consumedWindow, ofGroup, 'humanize1024') +
+            'others end sooner, and up to ' + valueOf(c.forkBreaks % '{SELF}', ofGroup, 'humanize1024') +
             'B of what it shares were copied within ' + c.consumedWindow + '; ' + exposure + ' more can be.',
             |||
               %(age)s > %(forkSeconds)d
               and
               (count_over_time(%(children)s) - sum_over_time(%(children)s)) * %(slowSeconds)d >= %(forkIdleSeconds)d
               and
-              group:cow_break_bytes:increase%(consumedWindow)s >= %(forkBreakBytes)d
+              %(forkBreaksOfAll)s
+              >= %(forkBreakBytes)d
               unless
               %(age)s
               < %(forkAgeFactor)d * (sum_over_time(%(children)s) * %(slowSeconds)d - %(age)s)

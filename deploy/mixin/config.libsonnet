@@ -13,6 +13,9 @@ local MiB = 1024 * KiB;
     nodeSelector: 'job="node_exporter"',
     // The label that has the same value on both for one host. prometheus.yml writes the host's name without a port to it.
     nodeLabel: 'instance',
+    // What tells one exporter from another, for the values that texts of alerts quote: with more than one cluster in one
+    // Prometheus, its label too.
+    targetLabels: ['job', 'instance'],
 
     // Followed by the alert's name and .md. Make it absolute where your runbooks are served.
     runbookUrl: 'https://example.com/cow_exporter/deploy/runbooks/',
@@ -41,11 +44,13 @@ local MiB = 1024 * KiB;
     // within explosionUrgentHorizon; or within explosionCriticalHorizon, and explosionCriticalConsumedRatio of what was shared is
     // gone already, which a BGSAVE that copies a twentieth does not reach. And enough is left to be broken for that: more than
     // explosionHeadroomRatio of what is available. Less than 1, for others need memory too. It does not wait: a gigabyte every
-    // ten seconds leaves no time.
+    // ten seconds leaves no time. Of the host's groups those are named that break explosionShareRatio or more of what the fastest
+    // of them breaks.
     explosionUrgentHorizon: '2m',
     explosionCriticalHorizon: '5m',
     explosionCriticalConsumedRatio: 0.1,
     explosionHeadroomRatio: 0.8,
+    explosionShareRatio: 0.1,
     explosionCriticalFor: '0s',
 
     // CowExposureExceedsAvailable, CowExposureExceedsContainerLimit: more is left to be broken than there is memory for it, and
@@ -65,8 +70,8 @@ local MiB = 1024 * KiB;
 
     // CowForkStuck: of groups that had processes but no child for forkIdleTime or more of the last forkWindow; a prefork server
     // is never without children for long, so it is not among them. The oldest child is older than forkAge, and where children
-    // ended in forkWindow than forkAgeFactor times what they lived on average, and forkBreakBytes or more were broken within
-    // consumedWindow.
+    // ended in forkWindow than forkAgeFactor times what they lived on average, and forkBreakBytes or more were broken within some
+    // consumedWindow of such a child's life: when all is copied nothing is broken any more, and the child is stuck still.
     forkGroups: '',  // a regular expression of the groups that are meant; empty: all
     forkGroupsExcept: '',  // and of those that are not, for example servers that start workers on demand
     forkWindow: '1d',

@@ -56,11 +56,41 @@
               ||| % $._config,
             },
             {
-              // What the cgroup's limit leaves to the group. Its footprint is taken for what can't be reclaimed: usage counts
-              // the page cache too, and is near the limit of whoever writes files.
+              // Of all groups in the cgroup, told by unit and container: each of them has the sum. One that has neither, or whose
+              // families are in several, has its own only.
+              record: 'group:cow_cgroup_footprint_bytes',
+              expr: |||
+                sum without (unit, container_id, pod_uid, exe) (
+                  (cow_group_info{%(cowSelector)s} unless cow_group_info{%(cowSelector)s, unit="", container_id=""})
+                  * ignoring (group, pod_uid, exe) group_left ()
+                  sum without (group, pod_uid, exe) (
+                    cow_group_info{%(cowSelector)s}
+                    * ignoring (unit, container_id, pod_uid, exe) group_left ()
+                    (cow_footprint_bytes{%(cowSelector)s} and cow_cgroup_memory_limit_bytes{%(cowSelector)s})
+                  )
+                )
+                and cow_cgroup_memory_limit_bytes{%(cowSelector)s}
+                or cow_footprint_bytes{%(cowSelector)s} and cow_cgroup_memory_limit_bytes{%(cowSelector)s}
+              ||| % $._config,
+            },
+            {
+              // What the cgroup's limit leaves. Footprints are taken for what can't be reclaimed: usage counts the page cache too,
+              // and is near the limit of whoever writes files. Nor can shared memory and the kernel's own be reclaimed, which are
+              // in the usage alone: of these nothing is known, so it may be less. It is not less than the limit less the usage.
+              // Footprints above the limit are charged elsewhere, and say nothing.
               record: 'group:cow_cgroup_headroom_bytes',
               expr: |||
-                clamp_min(cow_cgroup_memory_limit_bytes{%(cowSelector)s} - cow_footprint_bytes{%(cowSelector)s}, 0)
+                clamp_min(
+                  cow_cgroup_memory_limit_bytes{%(cowSelector)s}
+                  - (
+                    group:cow_cgroup_footprint_bytes < cow_cgroup_memory_usage_bytes{%(cowSelector)s}
+                    or
+                    cow_cgroup_memory_usage_bytes{%(cowSelector)s}
+                  ),
+                  0
+                )
+                and
+                group:cow_cgroup_footprint_bytes <= cow_cgroup_memory_limit_bytes{%(cowSelector)s}
               ||| % $._config,
             },
             {
