@@ -22,7 +22,7 @@ if(CPACK_GENERATOR STREQUAL DEB)
   set(CPACK_DEBIAN_PACKAGE_PRIORITY optional)
   set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
   set(CPACK_DEBIAN_PACKAGE_DEPENDS procps)  # has /bin/kill, by which the service is reloaded
-  set(CPACK_DEBIAN_PACKAGE_SUGGESTS prometheus)
+  set(CPACK_DEBIAN_PACKAGE_SUGGESTS "prometheus, jsonnet")
   set(CPACK_DEBIAN_COMPRESSION_TYPE xz)
   set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
   foreach(name conffiles postinst prerm postrm)

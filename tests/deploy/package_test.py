@@ -14,6 +14,8 @@ from support import check
 SOURCE = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = support.binary("COW_BUILD")
 MAX_EXPOSURE = 3.0  # of systemd-analyze security, where 10 is a service without any limits
+LINKS = ["deploy/prometheus/prometheus.yml", "deploy/prometheus/rules", "deploy/prometheus/fleet", "deploy/mixin/config.libsonnet"]
+EXECUTABLE = {"/usr/bin/cow_exporter", "/usr/share/cow_exporter/mixin/render"}
 CONFIGURATION = ["/etc/cow_exporter/config.yml", "/etc/default/cow_exporter"]
 
 
@@ -28,12 +30,14 @@ def shared_files():
     files = {"bash-completion/completions/cow_exporter", "man/man1/cow_exporter.1.gz"}
     doc = ["README.md", "deploy/*.md", "config/reference.yml", "collectors/*.md",
            "tests/bench/REPORT.md", "tests/bench/PROFILE.md", "tests/bench/plots/*.svg", "deploy/runbooks/*.md",
-           "deploy/grafana/README.md", "deploy/mixin/README.md", "deploy/prometheus/CONSOLES.md"]
+           "deploy/grafana/README.md", "deploy/mixin/README.md", "deploy/prometheus/CONSOLES.md", "deploy/prometheus/pictures/*.svg",
+           "deploy/prometheus/tests/*.yml", "deploy/helm/cow-exporter/README.md", "deploy/helm/cow-exporter/files/kubernetes_rules.yml",
+           *LINKS]
     for pattern in doc:
         files |= {f"doc/cow-exporter/{path}" for path in glob.glob(pattern, root_dir=SOURCE)}
     for pattern in ("prometheus/*.yml", "prometheus/rules/*.yml", "prometheus/fleet/*.yml",
                     "prometheus/fleet/rules/*.yml", "prometheus/console*/*.*", "grafana/**/*.json",
-                    "grafana/**/*.yml"):
+                    "grafana/**/*.yml", "mixin/render", "mixin/**/*.*sonnet"):
         files |= {f"cow_exporter/{path}" for path in glob.glob(pattern, root_dir=f"{SOURCE}/deploy", recursive=True)}
     return {f"/usr/share/{path}" for path in files}
 
@@ -59,13 +63,17 @@ def check_deb(context, package):
     output("dpkg-deb", "--control", package, context.path("control"))
     listing = output("dpkg-deb", "--contents", package)
     check(all(line.split()[1] == "root/root" for line in listing.splitlines()), "not all is root's: " + listing)
-    files = {os.path.join(folder, name).removeprefix(root) for folder, _, names in os.walk(root) for name in names}
+    files = {os.path.join(folder, name).removeprefix(root) for folder, folders, names in os.walk(root)
+             for name in names + [name for name in folders if os.path.islink(os.path.join(folder, name))]}
     expected = shared_files() | {
         "/usr/bin/cow_exporter", "/lib/systemd/system/cow_exporter.service", "/lib/systemd/system/cow_exporter.socket",
+        "/usr/share/doc/cow-exporter/LICENSE",
         "/usr/share/doc/cow-exporter/copyright", "/usr/share/doc/cow-exporter/changelog.gz", *CONFIGURATION}
     check(files == expected, f"not in both package and list: {sorted(files ^ expected)}")
     for path in files:
-        wanted = 0o755 if path == "/usr/bin/cow_exporter" else 0o644
+        if os.path.islink(root + path):
+            continue
+        wanted = 0o755 if path in EXECUTABLE else 0o644
         mode = os.stat(root + path).st_mode & 0o7777
         check(mode == wanted, f"{path} has mode {mode:o}")
     with open(context.path("control/conffiles"), encoding="utf-8") as file:
@@ -80,6 +88,21 @@ def check_deb(context, package):
     check(changelog.startswith(f"cow-exporter ({version}) "), f"the changelog does not begin with {version}")
     output("shellcheck", *(context.path(f"control/{name}") for name in ("postinst", "prerm", "postrm")))
     return root
+
+
+def check_links(root):
+    """Whatever a packaged page links to is in the package."""
+    links, dead = 0, []
+    for path in glob.glob(f"{root}/usr/share/doc/**/*.md", recursive=True):
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        for target in re.findall(r"\]\((?!https?:|#)([^)\s#]+)[^)]*\)", text):
+            links += 1
+            place = os.path.realpath(os.path.join(os.path.dirname(path), target))
+            if not (place.startswith(root + "/") and os.path.exists(place)):
+                dead.append(f"{path.removeprefix(root)}: {target}")
+    check(links > 50 and not dead, f"of {links} links lead nowhere: {sorted(set(dead))}")
+    print(f"{links} links of packaged pages")
 
 
 def check_hardening(program):
@@ -184,7 +207,7 @@ def check_rpm(package):
     requires = output("rpm", "-qp", "--requires", package).split()
     for library in ("libc.so.6()(64bit)", "libmicrohttpd.so.12()(64bit)", "libsystemd.so.0()(64bit)", "/bin/sh"):
         check(library in requires, f"{library} is not required: {requires}")
-    check(not [name for name in requires if name.startswith("/") and name != "/bin/sh"], f"{requires}")
+    check({name for name in requires if name.startswith("/")} <= {"/bin/sh", "/bin/bash"}, f"{requires}")
 
 
 def test(context):
@@ -194,6 +217,7 @@ def test(context):
     pool = context.enter_context(concurrent.futures.ThreadPoolExecutor())
     verdicts = [pool.submit(check_lintian, deb), pool.submit(lambda: check_rpm(pack(context, "RPM")))]
     root = check_deb(context, deb)
+    check_links(root)
     check_hardening(f"{root}/usr/bin/cow_exporter")
     check_manual(root)
     check_completion(context, root)
