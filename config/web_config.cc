@@ -68,6 +68,15 @@ std::string ProblemOfHash(const std::string& hash) {
 
 bool IsPem(std::string_view text) { return text.find("-----BEGIN ") != std::string_view::npos; }
 
+// No path, or a key in base 64 (which begins with M, as its DER does with a sequence) that lost its first line.
+bool IsNoPath(std::string_view text) {
+  constexpr size_t kMaxPathBytes = 4096;
+  constexpr size_t kMinKeyDigits = 64;  // of the shortest kind, Ed25519
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/= ";
+  return text.empty() || text.size() > kMaxPathBytes || text.find_first_of(std::string_view("\0\n", 2)) != text.npos ||
+         (text.front() == 'M' && text.size() >= kMinKeyDigits && text.find_first_not_of(kDigits) == text.npos);
+}
+
 // Reads the sections. What stands in a key or a hash is never shown.
 class Reader {
  public:
@@ -91,9 +100,9 @@ class Reader {
               if (node.IsScalar() && IsPem(node.Scalar())) {
                 return checker_.Add(node, path + ": expected a path, got a PEM text, which " + name + " takes");
               }
-              if (!node.IsScalar() || node.Scalar().empty() || node.Scalar().find('\0') != std::string::npos) {
-                return checker_.Add(node, path + ": expected a path, got " + Describe(node));
-              }
+              if (!node.IsScalar()) return checker_.Add(node, path + ": expected a path, got " + Describe(node));
+              if (IsNoPath(node.Scalar()))
+                return checker_.Add(node, path + ": expected a path, got a text that is none");
               target = (directory_ / node.Scalar()).string();
               CheckOneOf(name, target, text);
             }};
@@ -253,6 +262,7 @@ class Reader {
   void ReadUsers(const YAML::Node& node, const std::string& path) {
     checker_.ReadEntries(node, path, [&](const YAML::Node& key, const YAML::Node& value) {
       const std::string& name = key.Scalar();
+      if (value.IsNull()) return checker_.Add(key, path + ": expected a name with its bcrypt hash, got one of the two");
       if (name.empty() || name.find(':') != std::string::npos) {
         return checker_.Add(key, path + ": a name must not be empty and must not hold a colon");
       }
