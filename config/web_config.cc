@@ -150,6 +150,7 @@ class Reader {
 
   Checker::Key AllowedNames(std::vector<std::string>& target) {
     return {"client_allowed_sans", [this, &target](const YAML::Node& node, const std::string& path) {
+              names_place_ = checker_.LastKey();
               if (node.IsNull() || (node.IsSequence() && node.size() == 0)) {
                 return checker_.Add(node, path + ": the list is empty, nobody would be let in");
               }
@@ -180,6 +181,12 @@ class Reader {
     if (node.IsNull() || node.size() == 0) return config_.tls.reset();
     const std::string problem = ProblemOfTls(tls);
     if (!problem.empty()) checker_.Add(place, path + ": " + problem);
+    if (!tls.client_allowed_sans.empty() && tls.client_auth != ClientAuth::kRequireVerified) {
+      checker_.Add(names_place_, path +
+                                     ".client_allowed_sans: needs client_auth_type RequireAndVerifyClientCert: "
+                                     "whatever name it likes is in a certificate that nobody verified, and who "
+                                     "shows none has none");
+    }
   }
 
   static std::string ProblemOfTls(const TlsConfig& tls) {
@@ -193,12 +200,6 @@ class Reader {
     if (has_ca && tls.client_auth == ClientAuth::kNone) {
       return (tls.client_ca.empty() ? "client_ca_file" : "client_ca") +
              std::string(" has no effect without client_auth_type");
-    }
-    const bool requires_one =
-        tls.client_auth == ClientAuth::kRequireAny || tls.client_auth == ClientAuth::kRequireVerified;
-    if (!tls.client_allowed_sans.empty() && !requires_one) {
-      return "client_allowed_sans needs client_auth_type RequireAndVerifyClientCert (or RequireAnyClientCert): "
-             "who shows no certificate has no name to match";
     }
     return ProblemOfSuites(tls);
   }
@@ -294,6 +295,7 @@ class Reader {
   const std::filesystem::path directory_;
   Checker& checker_;
   WebConfig& config_;
+  YAML::Mark names_place_;  // of client_allowed_sans
 };
 
 }  // namespace
