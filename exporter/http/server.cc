@@ -115,7 +115,9 @@ struct Server::Callbacks {
       }
       return Answer(listener, connection, method, request) ? MHD_YES : MHD_NO;
     } catch (const std::exception& error) {
-      if (server.failures_.IsNew(error.what())) server.log_.Error("request failed", {{"error", error.what()}});
+      if (const auto told = server.failures_.ToTell(error.what())) {
+        server.log_.Error("request failed", {{"error", *told}});
+      }
       return MHD_NO;  // closes the connection
     }
   }

@@ -43,6 +43,7 @@ std::shared_ptr<const AccessRules> WebAccess::Rules() {
     }
     rules_ = std::move(rules);
     rate_.Set(rules_->config.rate_limit);
+    refused_.Forget();
     log_.Info("web configuration read again", {{"file", path_}});
   } catch (const WebAccessError& error) {
     WatchFilesOf(rules_->config);
@@ -102,7 +103,9 @@ std::shared_ptr<const AccessRules> WebAccess::Load() {
   if (rules->config.tls) {
     try {
       rules->tls = std::make_shared<const Tls>(*rules->config.tls, [this](const std::string& reason) {
-        if (refused_.IsNew(reason)) log_.Warn("a client's certificate was refused", {{"reason", reason}});
+        if (const auto told = refused_.ToTell(reason)) {
+          log_.Warn("a client's certificate was refused", {{"reason", *told}});
+        }
       });
     } catch (const std::runtime_error& error) {
       throw WebAccessError(path_ + ": " + error.what());

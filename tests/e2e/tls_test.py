@@ -234,13 +234,15 @@ def check_allowed_names(context, client, exporter, password_hash):
                  "spiffe://prom/a"):
         check(status([name]) == 200, f"a client whose certificate has {name}")
     check(status(["other.example", "10.1.2.3"]) == 200, "one name of two")
-    for name in ("named.example", "example", "a.wide.example", "PROM.example", "prom.example.", "10.1.2.30"):
+    lacking = ("named.example", "example", "a.wide.example", "PROM.example", "prom.example.", "10.1.2.30")
+    for name in lacking:
         check(status([name]) == 0, f"a client whose certificate lacks {name}")
     for _ in range(3):
         check(client.status(certificate="named") == 0, "a client that has not the name")
+    # Once for each configuration: another one may have been to mend it.
     told = logged(exporter, "none of its names is in client_allowed_sans: prom.example, *.wide.example, 10.1.2.3, "
                   "2001:db8::1, me@prom.example, spiffe://prom/a")
-    check(len(told) == 1, f"told {len(told)} times")
+    check(len(told) == len(lacking), f"told {len(told)} times")
     check(status(["prom.example"], certificate="alien") == 0, "the right name by the wrong CA")
     check(status(["prom.example"], certificate=None) == 0, "no certificate")
     # Where a client need not have a certificate the list would let in whoever shows none, and where it is not verified
