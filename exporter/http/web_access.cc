@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <utility>
 
 namespace cow::exporter {
@@ -110,6 +111,9 @@ std::shared_ptr<const AccessRules> WebAccess::Load() {
     } catch (const std::runtime_error& error) {
       throw WebAccessError(path_ + ": " + error.what());
     }
+    std::string& key = rules->config.tls->key;  // GnuTLS has its own
+    explicit_bzero(key.data(), key.size());
+    key.clear();
   }
   return rules;
 }

@@ -32,7 +32,7 @@ class WebAccessError : public std::runtime_error {
 };
 
 struct AccessRules {
-  config::WebConfig config;
+  config::WebConfig config;       // without the text of a key
   std::shared_ptr<const Tls> tls;  // null: no TLS
 };
 
