@@ -190,7 +190,7 @@ Server::Server(ServerOptions options, ServerCallbacks callbacks, Log& log, WebAc
       log_(log),
       access_(access),
       landing_page_(options_.version,
-                    {{options_.telemetry_path, "Metrics"}, {"/-/healthy", "Health"}, {"/-/ready", "Readiness"}}),
+                    {{options_.telemetry_path, "Metrics"}, {kHealthPath, "Health"}, {"/-/ready", "Readiness"}}),
       routes_(MakeRoutes()),
       watch_(options_.limits) {}
 
@@ -231,7 +231,7 @@ std::vector<Server::Route> Server::MakeRoutes() {
   std::vector<Route> routes = {
       {options_.telemetry_path, read, [this](const HttpRequest& request) { return HandleTelemetry(request); }},
       {"/", read, [this](const HttpRequest&) { return landing_page_.Show(callbacks_.groups()); }},
-      {"/-/healthy", read, [](const HttpRequest&) { return TextResponse(MHD_HTTP_OK, "healthy\n"); }},
+      {kHealthPath, read, [](const HttpRequest&) { return TextResponse(MHD_HTTP_OK, "healthy\n"); }},
       {"/-/ready", read,
        [this](const HttpRequest&) {
          return callbacks_.ready() ? TextResponse(MHD_HTTP_OK, "ready\n")

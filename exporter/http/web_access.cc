@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 namespace cow::exporter {
@@ -54,15 +55,18 @@ std::shared_ptr<const AccessRules> WebAccess::Rules() {
 }
 
 std::unique_ptr<HttpResponse> WebAccess::Refusal(const HttpRequest& request) {
-  const std::shared_ptr<const AccessRules> rules = Rules();
-  // Before anything that costs, as in exporter-toolkit.
-  if (const auto wait = rate_.Take()) {
+  const std::shared_ptr<const AccessRules> rules = Rules();  // the limit's are among them
+  const auto header = request.Header("authorization");
+  // Before any password is looked at, as in exporter-toolkit. A probe of health is no guess: busy clients must not make
+  // a service seem dead, nor the probe take from them.
+  const bool is_probe = request.path == kHealthPath && !header;
+  const auto wait = is_probe ? std::nullopt : rate_.Take();
+  if (wait) {
     const auto seconds = std::chrono::ceil<std::chrono::seconds>(*wait).count();
     return std::make_unique<HttpResponse>(TextResponse(kTooManyRequests, "too many requests, see rate_limit\n",
                                                        {{"Retry-After", std::to_string(std::max(seconds, 1L))}}));
   }
   if (rules->config.users.empty()) return nullptr;
-  const auto header = request.Header("authorization");
   const auto credentials = header ? ParseBasicAuthorization(*header) : std::nullopt;
   auto verdict = PasswordChecker::Verdict::kWrong;
   if (credentials) verdict = passwords_.Check(rules->config.users, *credentials);

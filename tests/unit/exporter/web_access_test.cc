@@ -78,5 +78,24 @@ TEST_F(WebAccessTest, KeepsNoTextOfAKey) {
   EXPECT_EQ(access.Rules()->config.tls->key, "");
 }
 
+TEST_F(WebAccessTest, AProbeOfHealthIsNotCounted) {
+  Write("rate_limit: {interval: 1h, burst: 1}\n");
+  WebAccess access(path_, log_);
+  HttpRequest probe;
+  probe.path = "/-/healthy";
+  HttpRequest guess = probe;
+  guess.headers["authorization"] = "Basic eDp4";
+  HttpRequest scrape;
+  scrape.path = "/metrics";
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(access.Refusal(probe), nullptr);
+  EXPECT_EQ(access.Refusal(scrape), nullptr);
+  for (const HttpRequest& counted : {scrape, guess}) {
+    const auto refusal = access.Refusal(counted);
+    ASSERT_NE(refusal, nullptr);
+    EXPECT_EQ(refusal->status, 429U);
+  }
+  EXPECT_EQ(access.Refusal(probe), nullptr);
+}
+
 }  // namespace
 }  // namespace cow::exporter
