@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <exception>
 #include <optional>
 #include <utility>
 
@@ -31,6 +32,7 @@ std::array<int64_t, 7> MarkOf(const std::string& path) {
 
 WebAccess::WebAccess(std::string path, Log& log) : path_(std::move(path)), log_(log) {
   rules_ = Load();
+  watches_all_ = true;
   is_tls_ = rules_->tls != nullptr;
   rate_.Set(rules_->config.rate_limit);
 }
@@ -38,6 +40,17 @@ WebAccess::WebAccess(std::string path, Log& log) : path_(std::move(path)), log_(
 std::shared_ptr<const AccessRules> WebAccess::Rules() {
   const std::lock_guard lock(mutex_);
   if (!Changed()) return rules_;
+  try {
+    ReadAgain();
+  } catch (const std::exception& error) {  // no memory; the next one tries it again
+    if (const auto told = failures_.ToTell(error.what())) {
+      log_.Error("the web configuration before stays in force", {{"error", *told}});
+    }
+  }
+  return rules_;
+}
+
+void WebAccess::ReadAgain() {
   try {
     std::shared_ptr<const AccessRules> rules = Load();
     if ((rules->tls != nullptr) != is_tls_) {
@@ -51,7 +64,7 @@ std::shared_ptr<const AccessRules> WebAccess::Rules() {
     WatchFilesOf(rules_->config);
     log_.Error("the web configuration before stays in force", {{"error", error.what()}});
   }
-  return rules_;
+  watches_all_ = true;
 }
 
 std::unique_ptr<HttpResponse> WebAccess::Refusal(const HttpRequest& request) {
@@ -89,11 +102,12 @@ void WebAccess::WatchFilesOf(const config::WebConfig& config) {
 }
 
 bool WebAccess::Changed() const {
-  return std::any_of(watched_.begin(), watched_.end(),
-                     [](const WatchedFile& file) { return MarkOf(file.path) != file.mark; });
+  return !watches_all_ || std::any_of(watched_.begin(), watched_.end(),
+                                      [](const WatchedFile& file) { return MarkOf(file.path) != file.mark; });
 }
 
 std::shared_ptr<const AccessRules> WebAccess::Load() {
+  watches_all_ = false;
   watched_.clear();
   Watch(path_);
   config::WebLoadResult loaded = config::LoadWebConfig(path_);
