@@ -6,7 +6,7 @@
 #include <cinttypes>
 #include <cstdint>
 #include <ctime>
-#include <system_error>
+#include <exception>
 #include <utility>
 
 #include "collectors/utf8.h"
@@ -82,7 +82,7 @@ std::jthread ServiceManager::AskForTime() const {
         sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRId64, int64_t{extension_.by.count()});
       }
     });
-  } catch (const std::system_error&) {  // no thread is to be had, as at TasksMax=: it reloads, and is quick mostly
+  } catch (const std::exception&) {  // no thread is to be had, as at TasksMax=: it reloads, and is quick mostly
     return {};
   }
 }
