@@ -12,6 +12,9 @@ namespace {
 
 std::string Child(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
 
+// Without its text, which may be a secret that stands where a section should be.
+std::string KindOf(const YAML::Node& node) { return node.IsScalar() ? "a text" : Describe(node); }
+
 std::string Prefix(const std::string& path) { return path.empty() ? "" : path + ": "; }
 
 }  // namespace
@@ -44,7 +47,7 @@ void Checker::ReadEntries(const YAML::Node& node, const std::string& path,
                           const std::function<void(const YAML::Node& key, const YAML::Node& value)>& read) {
   if (node.IsNull()) return;
   if (!node.IsMap()) {
-    Add(node, (path.empty() ? "the file" : path) + ": expected a map of keys, got " + Describe(node));
+    Add(node, (path.empty() ? "the file" : path) + ": expected a map of keys, got " + KindOf(node));
     return;
   }
   std::map<std::string, YAML::Mark> seen;
@@ -82,7 +85,7 @@ void Checker::ReadList(const YAML::Node& node, const std::string& path, const st
                        const std::function<void(const YAML::Node& entry, const std::string& path)>& read) {
   if (node.IsNull()) return;
   if (!node.IsSequence()) {
-    Add(node, path + ": expected a list of " + what + ", got " + Describe(node));
+    Add(node, path + ": expected a list of " + what + ", got " + KindOf(node));
     return;
   }
   size_t number = 0;

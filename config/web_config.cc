@@ -68,6 +68,15 @@ std::string ProblemOfHash(const std::string& hash) {
 
 bool IsPem(std::string_view text) { return text.find("-----BEGIN ") != std::string_view::npos; }
 
+// No path, or a key in base 64 (which begins with M, as its DER does with a sequence) that lost its first line.
+bool IsNoPath(std::string_view text) {
+  constexpr size_t kMaxPathBytes = 4096;
+  constexpr size_t kMinKeyDigits = 64;  // of the shortest kind, Ed25519
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/= ";
+  return text.empty() || text.size() > kMaxPathBytes || text.find_first_of(std::string_view("\0\n", 2)) != text.npos ||
+         (text.front() == 'M' && text.size() >= kMinKeyDigits && text.find_first_not_of(kDigits) == text.npos);
+}
+
 // Reads the sections. What stands in a key or a hash is never shown.
 class Reader {
  public:
@@ -91,9 +100,9 @@ class Reader {
               if (node.IsScalar() && IsPem(node.Scalar())) {
                 return checker_.Add(node, path + ": expected a path, got a PEM text, which " + name + " takes");
               }
-              if (!node.IsScalar() || node.Scalar().empty() || node.Scalar().find('\0') != std::string::npos) {
-                return checker_.Add(node, path + ": expected a path, got " + Describe(node));
-              }
+              if (!node.IsScalar()) return checker_.Add(node, path + ": expected a path, got " + Describe(node));
+              if (IsNoPath(node.Scalar()))
+                return checker_.Add(node, path + ": expected a path, got a text that is none");
               target = (directory_ / node.Scalar()).string();
               CheckOneOf(name, target, text);
             }};
@@ -141,6 +150,7 @@ class Reader {
 
   Checker::Key AllowedNames(std::vector<std::string>& target) {
     return {"client_allowed_sans", [this, &target](const YAML::Node& node, const std::string& path) {
+              names_place_ = checker_.LastKey();
               if (node.IsNull() || (node.IsSequence() && node.size() == 0)) {
                 return checker_.Add(node, path + ": the list is empty, nobody would be let in");
               }
@@ -171,6 +181,12 @@ class Reader {
     if (node.IsNull() || node.size() == 0) return config_.tls.reset();
     const std::string problem = ProblemOfTls(tls);
     if (!problem.empty()) checker_.Add(place, path + ": " + problem);
+    if (!tls.client_allowed_sans.empty() && tls.client_auth != ClientAuth::kRequireVerified) {
+      checker_.Add(names_place_, path +
+                                     ".client_allowed_sans: needs client_auth_type RequireAndVerifyClientCert: "
+                                     "whatever name it likes is in a certificate that nobody verified, and who "
+                                     "shows none has none");
+    }
   }
 
   static std::string ProblemOfTls(const TlsConfig& tls) {
@@ -184,12 +200,6 @@ class Reader {
     if (has_ca && tls.client_auth == ClientAuth::kNone) {
       return (tls.client_ca.empty() ? "client_ca_file" : "client_ca") +
              std::string(" has no effect without client_auth_type");
-    }
-    const bool requires_one =
-        tls.client_auth == ClientAuth::kRequireAny || tls.client_auth == ClientAuth::kRequireVerified;
-    if (!tls.client_allowed_sans.empty() && !requires_one) {
-      return "client_allowed_sans needs client_auth_type RequireAndVerifyClientCert (or RequireAnyClientCert): "
-             "who shows no certificate has no name to match";
     }
     return ProblemOfSuites(tls);
   }
@@ -253,6 +263,7 @@ class Reader {
   void ReadUsers(const YAML::Node& node, const std::string& path) {
     checker_.ReadEntries(node, path, [&](const YAML::Node& key, const YAML::Node& value) {
       const std::string& name = key.Scalar();
+      if (value.IsNull()) return checker_.Add(key, path + ": expected a name with its bcrypt hash, got one of the two");
       if (name.empty() || name.find(':') != std::string::npos) {
         return checker_.Add(key, path + ": a name must not be empty and must not hold a colon");
       }
@@ -284,6 +295,7 @@ class Reader {
   const std::filesystem::path directory_;
   Checker& checker_;
   WebConfig& config_;
+  YAML::Mark names_place_;  // of client_allowed_sans
 };
 
 }  // namespace

@@ -36,7 +36,8 @@ struct TlsConfig {
   std::string client_ca_file;  // both empty: none
   std::string client_ca;
   ClientAuth client_auth = ClientAuth::kNone;
-  std::vector<std::string> client_allowed_sans;  // one of them must be a client certificate's; empty: any will do
+  // One of them must be a client certificate's, which then is verified (kRequireVerified); empty: any will do.
+  std::vector<std::string> client_allowed_sans;
   TlsVersion min_version = TlsVersion::k12;
   TlsVersion max_version = TlsVersion::k13;
   std::vector<std::string> cipher_suites;  // by their IANA names; empty: the default

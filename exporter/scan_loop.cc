@@ -243,7 +243,7 @@ bool ScanLoop::TryPass() {
 
 void ScanLoop::TellFailure(const std::string& error) {
   failing_ = true;
-  if (failures_.IsNew(error)) log_.Error("pass failed", {{"error", error}});
+  if (const auto told = failures_.ToTell(error)) log_.Error("pass failed", {{"error", *told}});
 }
 
 nanoseconds ScanLoop::CpuTime() const {
@@ -266,7 +266,7 @@ void ScanLoop::Publish() {
   add_self_metrics_(statistics_, writer);
   PreparedFamilies prepared = PrepareFamilies(std::move(collected));
   for (const std::string& problem : prepared.problems) {
-    if (reported_problems_.IsNew(problem)) log_.Error("metrics left out", {{"problem", problem}});
+    if (const auto told = reported_problems_.ToTell(problem)) log_.Error("metrics left out", {{"problem", *told}});
   }
   history_.Add(Clock::now(), prepared.families);
   snapshots_.Publish(std::make_shared<const Snapshot>(std::chrono::system_clock::now(), std::move(prepared.families),

@@ -8,7 +8,8 @@
 //
 // CPU seconds are those of the scanning thread and of those that help it (CLOCK_THREAD_CPUTIME_ID). Start and Stop are
 // for one thread, the rest for any. Nothing throws after Start: what a pass throws is logged, and that pass counts as
-// not completed. While that lasts each reason is told once, not with each pass; then that it is over.
+// not completed. While that lasts each reason is told once an hour, not with each pass; then that it is
+// over.
 #pragma once
 
 #include <atomic>

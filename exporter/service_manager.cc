@@ -6,6 +6,7 @@
 #include <cinttypes>
 #include <cstdint>
 #include <ctime>
+#include <exception>
 #include <utility>
 
 #include "collectors/utf8.h"
@@ -29,9 +30,17 @@ std::string OneLine(std::string_view text) {
   return line;
 }
 
-void TellReady(std::string_view status) {
-  sd_notify(0, std::string("READY=1\nSTATUS=").append(OneLine(status)).c_str());
-}
+std::string ReadyText(std::string_view status) { return std::string("READY=1\nSTATUS=").append(OneLine(status)); }
+
+// Sends it when it goes, whatever becomes of a reload: until then systemd takes nothing else.
+struct ReadyAtLast {
+  ReadyAtLast() = default;
+  ~ReadyAtLast() { sd_notify(0, text.c_str()); }
+  ReadyAtLast(const ReadyAtLast&) = delete;
+  ReadyAtLast& operator=(const ReadyAtLast&) = delete;
+
+  std::string text = "READY=1";
+};
 
 std::string StatusOf(const std::optional<std::string>& problem) {
   if (!problem) return "configuration reloaded";
@@ -46,7 +55,7 @@ std::string StatusOf(const std::optional<std::string>& problem) {
 
 ServiceManager::~ServiceManager() = default;
 
-void ServiceManager::Ready(const std::string& status) { TellReady(status); }
+void ServiceManager::Ready(const std::string& status) { sd_notify(0, ReadyText(status).c_str()); }
 
 std::optional<std::string> ServiceManager::Reload(const std::function<std::optional<std::string>()>& reload) {
   const std::lock_guard reloading(reloading_);
@@ -54,9 +63,16 @@ std::optional<std::string> ServiceManager::Reload(const std::function<std::optio
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1'000);
-  std::optional<std::string> problem;
-  {
-    const std::jthread extends([this](const std::stop_token& stop) {
+  ReadyAtLast ready;
+  const std::jthread extends = AskForTime();
+  std::optional<std::string> problem = reload();
+  ready.text = ReadyText(StatusOf(problem));
+  return problem;
+}
+
+std::jthread ServiceManager::AskForTime() const {
+  try {
+    return std::jthread([this](const std::stop_token& stop) {
       std::mutex mutex;
       std::condition_variable_any never;
       std::unique_lock lock(mutex);
@@ -66,10 +82,9 @@ std::optional<std::string> ServiceManager::Reload(const std::function<std::optio
         sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRId64, int64_t{extension_.by.count()});
       }
     });
-    problem = reload();
+  } catch (const std::exception&) {  // no thread is to be had, as at TasksMax=: it reloads, and is quick mostly
+    return {};
   }
-  TellReady(StatusOf(problem));
-  return problem;
 }
 
 void ServiceManager::Stopping() { sd_notify(0, "STOPPING=1"); }

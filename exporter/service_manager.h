@@ -34,7 +34,7 @@ class ServiceManager {
   void Ready(const std::string& status);
   // Tells of a reload, before and after. Others wait meanwhile: between one RELOADING=1 and its READY=1 there is no
   // other, which systemd would take for the end of this one. Returns what `reload` returns: what is wrong, one line
-  // each, if anything is.
+  // each, if anything is. Throws what `reload` throws, after READY=1.
   std::optional<std::string> Reload(const std::function<std::optional<std::string>()>& reload);
   void Stopping();
 
@@ -43,6 +43,9 @@ class ServiceManager {
   void StartWatchdog(std::function<bool(std::chrono::microseconds within)> alive);
 
  private:
+  // A thread that does until it ends; none if none can be had.
+  [[nodiscard]] std::jthread AskForTime() const;
+
   const Extension extension_;
   std::mutex reloading_;
   std::mutex mutex_;

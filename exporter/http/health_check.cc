@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string_view>
@@ -25,10 +26,9 @@ using procfs::FileDescriptor;
 template <class T>
 using Result = tl::expected<T, std::string>;
 
-constexpr time_t kTimeoutSeconds = 5;  // of each step
+constexpr std::chrono::seconds kMaxTime{5};
 constexpr int kOk = 200;
 constexpr int kUnauthorized = 401;
-constexpr int kTooManyRequests = 429;
 constexpr size_t kMaxStatusLine = 4096;
 constexpr std::string_view kRequest = "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
@@ -42,24 +42,61 @@ std::string Message(int error_number) {
   return error_number == EAGAIN ? "no answer in time" : std::generic_category().message(error_number);
 }
 
-Result<FileDescriptor> ConnectTo(const sockaddr* address, socklen_t size) {
-  FileDescriptor socket(::socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const timeval timeout{kTimeoutSeconds, 0};
-  for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
-    setsockopt(socket.get(), SOL_SOCKET, option, &timeout, sizeof(timeout));
+// A socket whose operations fail with EAGAIN when the time of the whole check is over.
+class Socket {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  Socket(FileDescriptor descriptor, Clock::time_point deadline)
+      : descriptor_(std::move(descriptor)), deadline_(deadline) {}
+
+  // As those of the system.
+  [[nodiscard]] int Connect(const sockaddr* address, socklen_t size) const {
+    if (!LimitTime(SO_SNDTIMEO)) return -1;
+    const int status = connect(descriptor_.get(), address, size);
+    if (status != 0 && errno == EINPROGRESS) errno = EAGAIN;
+    return status;
   }
-  if (!socket.valid() || connect(socket.get(), address, size) != 0) {
-    return tl::unexpected(errno == EINPROGRESS ? Message(EAGAIN) : Message(errno));
+  [[nodiscard]] ssize_t Send(const void* bytes, size_t size) const {
+    return LimitTime(SO_SNDTIMEO) ? send(descriptor_.get(), bytes, size, MSG_NOSIGNAL) : -1;
   }
+  [[nodiscard]] ssize_t Receive(void* buffer, size_t size) const {
+    return LimitTime(SO_RCVTIMEO) ? recv(descriptor_.get(), buffer, size, 0) : -1;
+  }
+
+  [[nodiscard]] bool OutOfTime() const { return Clock::now() >= deadline_; }
+
+ private:
+  [[nodiscard]] bool LimitTime(int option) const {
+    const auto left = std::chrono::ceil<std::chrono::microseconds>(deadline_ - Clock::now());
+    if (left.count() <= 0) {
+      errno = EAGAIN;
+      return false;
+    }
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
+    const timeval timeout{seconds.count(), (left - seconds).count()};
+    return setsockopt(descriptor_.get(), SOL_SOCKET, option, &timeout, sizeof(timeout)) == 0;
+  }
+
+  FileDescriptor descriptor_;
+  Clock::time_point deadline_;
+};
+
+Result<Socket> ConnectTo(const sockaddr* address, socklen_t size, Socket::Clock::time_point deadline) {
+  FileDescriptor descriptor(::socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!descriptor.valid()) return tl::unexpected(Message(errno));
+  Socket socket(std::move(descriptor), deadline);
+  if (socket.Connect(address, size) != 0) return tl::unexpected(Message(errno));
   return socket;
 }
 
-Result<FileDescriptor> Connect(const ListenAddress& address) {
+Result<Socket> Connect(const ListenAddress& address) {
+  const auto deadline = Socket::Clock::now() + kMaxTime;
   if (!address.path.empty()) {
     sockaddr_un target{};
     target.sun_family = AF_UNIX;
     address.path.copy(static_cast<char*>(target.sun_path), sizeof(target.sun_path) - 1);
-    return ConnectTo(reinterpret_cast<const sockaddr*>(&target), sizeof(target));
+    return ConnectTo(reinterpret_cast<const sockaddr*>(&target), sizeof(target), deadline);
   }
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
@@ -70,9 +107,9 @@ Result<FileDescriptor> Connect(const ListenAddress& address) {
                                  std::to_string(address.port).c_str(), &hints, &found);
   if (status != 0) return tl::unexpected(std::string(gai_strerror(status)));
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, &freeaddrinfo);
-  Result<FileDescriptor> connection = tl::unexpected(std::string("no address"));
+  Result<Socket> connection = tl::unexpected(std::string("no address"));
   for (const addrinfo* each = found; each != nullptr && !connection; each = each->ai_next) {
-    connection = ConnectTo(each->ai_addr, each->ai_addrlen);
+    connection = ConnectTo(each->ai_addr, each->ai_addrlen, deadline);
   }
   return connection;
 }
@@ -101,51 +138,80 @@ Result<int> Ask(const Channel& channel) {
   return tl::unexpected(std::string(answer.empty() ? "the connection was closed" : "the answer is not HTTP/1.1"));
 }
 
-Channel PlainChannel(int socket) {
+Channel PlainChannel(const Socket& socket) {
   const auto result = [](ssize_t count) -> Result<size_t> {
     if (count < 0) return tl::unexpected(Message(errno));
     return static_cast<size_t>(count);
   };
-  return {[=](std::string_view bytes) { return result(send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL)); },
-          [=](char* buffer, size_t size) { return result(recv(socket, buffer, size, 0)); }};
+  return {[=, &socket](std::string_view bytes) { return result(socket.Send(bytes.data(), bytes.size())); },
+          [=, &socket](char* buffer, size_t size) { return result(socket.Receive(buffer, size)); }};
 }
 
 // A client's session that takes any certificate and has none.
 class TlsSession {
  public:
-  explicit TlsSession(int socket) {
-    gnutls_certificate_allocate_credentials(&credentials_);
+  explicit TlsSession(const Socket& socket) : socket_(socket) {
+    status_ = gnutls_certificate_allocate_credentials(&credentials_);
+    if (status_ >= 0) status_ = gnutls_init(&session_, GNUTLS_CLIENT | GNUTLS_NO_SIGNAL);
+    if (status_ < 0) return;
     gnutls_certificate_set_retrieve_function(credentials_, &HaveNone);
-    gnutls_init(&session_, GNUTLS_CLIENT | GNUTLS_NO_SIGNAL);
     gnutls_session_set_ptr(session_, this);
-    gnutls_set_default_priority(session_);
     gnutls_credentials_set(session_, GNUTLS_CRD_CERTIFICATE, credentials_);
-    gnutls_transport_set_int(session_, socket);
-    gnutls_handshake_set_timeout(session_, kTimeoutSeconds * 1000);
+    gnutls_transport_set_ptr(session_, this);
+    gnutls_transport_set_push_function(session_, &Push);
+    gnutls_transport_set_pull_function(session_, &Pull);
+    status_ = gnutls_set_default_priority(session_);
   }
   ~TlsSession() {
-    gnutls_deinit(session_);
-    gnutls_certificate_free_credentials(credentials_);
+    if (session_ != nullptr) gnutls_deinit(session_);
+    if (credentials_ != nullptr) gnutls_certificate_free_credentials(credentials_);
   }
   TlsSession(const TlsSession&) = delete;
   TlsSession& operator=(const TlsSession&) = delete;
 
   Result<int> AskIt() {
-    int status = gnutls_handshake(session_);
-    while (status < 0 && gnutls_error_is_fatal(status) == 0) status = gnutls_handshake(session_);
-    if (status < 0) return tl::unexpected(std::string("TLS: ").append(gnutls_strerror(status)));
-    const auto result = [](ssize_t count) -> Result<size_t> {
-      if (count == GNUTLS_E_AGAIN) return tl::unexpected(Message(EAGAIN));
-      if (count < 0) return tl::unexpected(std::string("TLS: ").append(gnutls_strerror(static_cast<int>(count))));
-      return static_cast<size_t>(count);
-    };
-    return Ask(
-        {[&](std::string_view bytes) { return result(gnutls_record_send(session_, bytes.data(), bytes.size())); },
-         [&](char* buffer, size_t size) { return result(gnutls_record_recv(session_, buffer, size)); }});
+    if (status_ < 0) return tl::unexpected(Problem(status_));
+    const auto shaken = Try([&] { return gnutls_handshake(session_); });
+    if (!shaken) return tl::unexpected(shaken.error());
+    return Ask({[&](std::string_view bytes) {
+                  return Try([&] { return gnutls_record_send(session_, bytes.data(), bytes.size()); });
+                },
+                [&](char* buffer, size_t size) {
+                  const auto received = Try([&] { return gnutls_record_recv(session_, buffer, size); });
+                  if (received) (*received == 0 ? closed_ : answered_) = true;
+                  return received;
+                }});
   }
-  [[nodiscard]] bool WasAskedForCertificate() const { return asked_; }
+  // Asked for a certificate, it had none, and that was the end: by an alert, or by closing the connection.
+  [[nodiscard]] bool WasRefused() const { return asked_ && closed_ && !answered_; }
 
  private:
+  static std::string Problem(ssize_t status) {
+    return std::string("TLS: ").append(gnutls_strerror(static_cast<int>(status)));
+  }
+  // What GnuTLS wants to have repeated is, while there is time.
+  template <class Operation>
+  Result<size_t> Try(Operation operation) {
+    ssize_t status = operation();
+    while (status < 0 && gnutls_error_is_fatal(static_cast<int>(status)) == 0 && !socket_.OutOfTime()) {
+      status = operation();
+    }
+    if (status >= 0) return static_cast<size_t>(status);
+    if (gnutls_error_is_fatal(static_cast<int>(status)) == 0) return tl::unexpected(Message(EAGAIN));
+    closed_ = closed_ || status == GNUTLS_E_FATAL_ALERT_RECEIVED || status == GNUTLS_E_PREMATURE_TERMINATION;
+    return tl::unexpected(Problem(status));
+  }
+
+  static ssize_t Push(gnutls_transport_ptr_t self, const void* bytes, size_t size) {
+    return static_cast<TlsSession*>(self)->Note(static_cast<TlsSession*>(self)->socket_.Send(bytes, size));
+  }
+  static ssize_t Pull(gnutls_transport_ptr_t self, void* buffer, size_t size) {
+    return static_cast<TlsSession*>(self)->Note(static_cast<TlsSession*>(self)->socket_.Receive(buffer, size));
+  }
+  ssize_t Note(ssize_t count) {
+    if (count < 0 && (errno == ECONNRESET || errno == EPIPE)) closed_ = true;
+    return count;
+  }
   static int HaveNone(gnutls_session_t session, const gnutls_datum_t* /*issuers*/, int /*count*/,
                       const gnutls_pk_algorithm_t* /*algorithms*/, int /*count*/, gnutls_retr2_st* certificate) {
     static_cast<TlsSession*>(gnutls_session_get_ptr(session))->asked_ = true;
@@ -153,9 +219,13 @@ class TlsSession {
     return 0;
   }
 
+  const Socket& socket_;
+  int status_ = 0;  // of what the constructor did
   gnutls_certificate_credentials_t credentials_ = nullptr;
   gnutls_session_t session_ = nullptr;
   bool asked_ = false;
+  bool answered_ = false;
+  bool closed_ = false;
 };
 
 bool DemandsCertificate(const config::TlsConfig& tls) {
@@ -169,17 +239,14 @@ std::optional<std::string> CheckHealth(const ListenAddress& address, const confi
   if (!connection) return connection.error();
   Result<int> status = 0;
   if (web.tls) {
-    TlsSession session(connection->get());
+    TlsSession session(*connection);
     status = session.AskIt();
-    if (!status && session.WasAskedForCertificate() && DemandsCertificate(*web.tls)) return std::nullopt;
+    if (!status && session.WasRefused() && DemandsCertificate(*web.tls)) return std::nullopt;
   } else {
-    status = Ask(PlainChannel(connection->get()));
+    status = Ask(PlainChannel(*connection));
   }
   if (!status) return status.error();
-  if (*status == kOk || (*status == kUnauthorized && !web.users.empty()) ||
-      (*status == kTooManyRequests && web.rate_limit)) {
-    return std::nullopt;
-  }
+  if (*status == kOk || (*status == kUnauthorized && !web.users.empty())) return std::nullopt;
   return "status " + std::to_string(*status);
 }
 

@@ -16,6 +16,8 @@ inline constexpr const char* kTextPlain = "text/plain; charset=utf-8";
 inline constexpr const char* kJsonType = "application/json";
 inline constexpr const char* kHtml = "text/html; charset=utf-8";
 
+inline constexpr const char* kHealthPath = "/-/healthy";
+
 struct HttpRequest {
   std::string method;
   std::string path;                                         // as it was sent, not decoded

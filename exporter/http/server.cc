@@ -2,6 +2,7 @@
 
 #include <gnutls/abstract.h>  // before microhttpd.h, which then knows certificate callbacks
 #include <microhttpd.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
@@ -31,17 +32,28 @@ HttpRequest ReadRequest(MHD_Connection* connection, const std::string& uri, cons
   request.path = uri.substr(0, question);
   request.query = uri.substr(std::min(question + 1, uri.size()));
   request.from_unix_socket = from_unix_socket;
-  const auto add = [](void* cls, MHD_ValueKind /*kind*/, const char* name, const char* value) {
-    auto& headers = *static_cast<decltype(request.headers)*>(cls);
-    std::string key = name;
-    std::transform(key.begin(), key.end(), key.begin(),
-                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-    std::string& all = headers[key];
-    if (!all.empty()) all += ", ";
-    all += value == nullptr ? "" : value;
-    return MHD_YES;
+  struct Headers {
+    decltype(request.headers)& all;
+    std::exception_ptr failure = nullptr;
   };
-  MHD_get_connection_values(connection, MHD_HEADER_KIND, add, &request.headers);
+  const auto add = [](void* cls, MHD_ValueKind /*kind*/, const char* name, const char* value) {
+    auto& headers = *static_cast<Headers*>(cls);
+    try {
+      std::string key = name;
+      std::transform(key.begin(), key.end(), key.begin(),
+                     [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+      std::string& all = headers.all[key];
+      if (!all.empty()) all += ", ";
+      all += value == nullptr ? "" : value;
+      return MHD_YES;
+    } catch (const std::exception&) {
+      headers.failure = std::current_exception();
+      return MHD_NO;
+    }
+  };
+  Headers headers{request.headers};
+  MHD_get_connection_values(connection, MHD_HEADER_KIND, add, &headers);
+  if (headers.failure) std::rethrow_exception(headers.failure);
   return request;
 }
 
@@ -92,9 +104,16 @@ struct Server::Request {
   size_t body_bytes = 0;
 };
 
+// They are called by C, which no exception may get into.
 struct Server::Callbacks {
-  static void* Begin(void* /*cls*/, const char* uri, MHD_Connection* /*connection*/) {
-    return std::make_unique<Request>(uri).release();
+  // Null if there is no memory; such a request gets no answer.
+  static void* Begin(void* cls, const char* uri, MHD_Connection* /*connection*/) {
+    try {
+      return std::make_unique<Request>(uri).release();
+    } catch (const std::exception& error) {
+      static_cast<Server*>(cls)->TellFailure(error);
+      return nullptr;
+    }
   }
 
   static MHD_Result Access(void* cls, MHD_Connection* connection, const char* /*url*/, const char* method,
@@ -102,6 +121,7 @@ struct Server::Callbacks {
                            void** con_cls) {
     const auto& listener = *static_cast<Listener*>(cls);
     Server& server = listener.server;
+    if (*con_cls == nullptr || ConnectionOf(connection) == nullptr) return MHD_NO;
     try {
       auto& request = *static_cast<Request*>(*con_cls);
       if (!std::exchange(request.begun, true)) {
@@ -115,7 +135,7 @@ struct Server::Callbacks {
       }
       return Answer(listener, connection, method, request) ? MHD_YES : MHD_NO;
     } catch (const std::exception& error) {
-      if (server.failures_.IsNew(error.what())) server.log_.Error("request failed", {{"error", error.what()}});
+      server.TellFailure(error);
       return MHD_NO;  // closes the connection
     }
   }
@@ -144,7 +164,7 @@ struct Server::Callbacks {
   static void Completed(void* /*cls*/, MHD_Connection* connection, void** con_cls,
                         MHD_RequestTerminationCode /*code*/) {
     const std::unique_ptr<Request> end(static_cast<Request*>(std::exchange(*con_cls, nullptr)));
-    ConnectionOf(connection)->entry.AwaitRequest();
+    if (Connection* entry = ConnectionOf(connection)) entry->entry.AwaitRequest();
   }
 
   static void Notify(void* cls, MHD_Connection* connection, void** context, MHD_ConnectionNotificationCode code) {
@@ -154,13 +174,18 @@ struct Server::Callbacks {
       return;
     }
     const int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-    auto entry = std::make_unique<Connection>(server.watch_, fd);
-    if (server.access_ != nullptr && server.access_->IsTls()) {
-      const auto* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
-      entry->tls = server.access_->Rules()->tls;
-      entry->tls->Apply(static_cast<gnutls_session_t>(info->tls_session));
+    try {
+      auto entry = std::make_unique<Connection>(server.watch_, fd);
+      if (server.access_ != nullptr && server.access_->IsTls()) {
+        const auto* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+        entry->tls = server.access_->Rules()->tls;
+        entry->tls->Apply(static_cast<gnutls_session_t>(info->tls_session));
+      }
+      *context = entry.release();
+    } catch (const std::exception& error) {
+      shutdown(fd, SHUT_RDWR);
+      server.TellFailure(error);
     }
-    *context = entry.release();
   }
 
   // libmicrohttpd wants a certificate or this at its start; each session has got another one before it is asked.
@@ -178,7 +203,10 @@ struct Server::Callbacks {
     const int length = std::vsnprintf(line.data(), line.size(), format, arguments);
     std::string_view text(line.data(), std::clamp<size_t>(length < 0 ? 0 : static_cast<size_t>(length), 0, 511));
     while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
-    static_cast<Server*>(cls)->log_.Debug("http", {{"detail", std::string(text)}});
+    try {
+      static_cast<Server*>(cls)->log_.Debug("http", {{"detail", std::string(text)}});
+    } catch (const std::exception&) {  // no memory for a line that few read
+    }
   }
 };
 
@@ -188,7 +216,7 @@ Server::Server(ServerOptions options, ServerCallbacks callbacks, Log& log, WebAc
       log_(log),
       access_(access),
       landing_page_(options_.version,
-                    {{options_.telemetry_path, "Metrics"}, {"/-/healthy", "Health"}, {"/-/ready", "Readiness"}}),
+                    {{options_.telemetry_path, "Metrics"}, {kHealthPath, "Health"}, {"/-/ready", "Readiness"}}),
       routes_(MakeRoutes()),
       watch_(options_.limits) {}
 
@@ -229,7 +257,7 @@ std::vector<Server::Route> Server::MakeRoutes() {
   std::vector<Route> routes = {
       {options_.telemetry_path, read, [this](const HttpRequest& request) { return HandleTelemetry(request); }},
       {"/", read, [this](const HttpRequest&) { return landing_page_.Show(callbacks_.groups()); }},
-      {"/-/healthy", read, [](const HttpRequest&) { return TextResponse(MHD_HTTP_OK, "healthy\n"); }},
+      {kHealthPath, read, [](const HttpRequest&) { return TextResponse(MHD_HTTP_OK, "healthy\n"); }},
       {"/-/ready", read,
        [this](const HttpRequest&) {
          return callbacks_.ready() ? TextResponse(MHD_HTTP_OK, "ready\n")
@@ -247,6 +275,13 @@ std::vector<Server::Route> Server::MakeRoutes() {
     }
   }
   return routes;
+}
+
+void Server::TellFailure(const std::exception& error) {
+  try {
+    if (const auto told = failures_.ToTell(error.what())) log_.Error("request failed", {{"error", *told}});
+  } catch (const std::exception&) {  // no memory for the line either
+  }
 }
 
 const Server::Route* Server::FindRoute(std::string_view path) const {

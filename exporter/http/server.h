@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -92,6 +93,7 @@ class Server {
   [[nodiscard]] HttpResponse Respond(const HttpRequest& request) const;
   [[nodiscard]] HttpResponse Handle(const HttpRequest& request) const;
   [[nodiscard]] HttpHeaders CommonHeaders() const;
+  void TellFailure(const std::exception& error);
   HttpResponse HandleTelemetry(const HttpRequest& request);
   [[nodiscard]] HttpResponse HandleReload() const;
   [[nodiscard]] HttpResponse HandleApi(const HttpRequest& request) const;

@@ -187,9 +187,11 @@ void Tls::Load(const config::TlsConfig& config) {
     Check(count, authorities.name);
     if (count == 0) Fail(authorities.name, "no certificate in it");
   }
-  verifies_ = config.client_auth == ClientAuth::kVerifyIfGiven || config.client_auth == ClientAuth::kRequireVerified;
+  // The names in a certificate that is not verified are whoever's wrote them.
+  const bool verifies = config.client_auth == ClientAuth::kVerifyIfGiven ||
+                        config.client_auth == ClientAuth::kRequireVerified || !config.client_allowed_sans.empty();
   for (const std::string& name : config.client_allowed_sans) allowed_names_.insert(CanonicalName(name));
-  if (verifies_ || !allowed_names_.empty()) gnutls_certificate_set_verify_function(credentials_, &VerifyClient);
+  if (verifies) gnutls_certificate_set_verify_function(credentials_, &VerifyClient);
   if (config.client_auth == ClientAuth::kRequest || config.client_auth == ClientAuth::kVerifyIfGiven) {
     request_ = GNUTLS_CERT_REQUEST;
   } else if (config.client_auth != ClientAuth::kNone) {
@@ -221,16 +223,14 @@ std::string Tls::ProblemOfClient(gnutls_session_t session) const {
   unsigned count = 0;
   const gnutls_datum_t* chain = gnutls_certificate_get_peers(session, &count);
   if (chain == nullptr || count == 0) return "";  // one that is needed is asked for
-  if (verifies_) {
-    std::string purpose = GNUTLS_KP_TLS_WWW_CLIENT;
-    gnutls_typed_vdata_st data{};
-    data.type = GNUTLS_DT_KEY_PURPOSE_OID;
-    data.data = reinterpret_cast<unsigned char*>(purpose.data());
-    unsigned status = 0;
-    const int error = gnutls_certificate_verify_peers(session, &data, 1, &status);
-    if (error < 0) return gnutls_strerror(error);
-    if (status != 0) return ReasonOf(status);
-  }
+  std::string purpose = GNUTLS_KP_TLS_WWW_CLIENT;
+  gnutls_typed_vdata_st data{};
+  data.type = GNUTLS_DT_KEY_PURPOSE_OID;
+  data.data = reinterpret_cast<unsigned char*>(purpose.data());
+  unsigned status = 0;
+  const int error = gnutls_certificate_verify_peers(session, &data, 1, &status);
+  if (error < 0) return gnutls_strerror(error);
+  if (status != 0) return ReasonOf(status);
   if (allowed_names_.empty()) return "";
   const Certificate certificate = Import(*chain);
   if (!certificate) return "the certificate can't be read";
@@ -238,7 +238,6 @@ std::string Tls::ProblemOfClient(gnutls_session_t session) const {
   const auto allowed = [this](const std::string& name) { return allowed_names_.contains(name); };
   if (std::any_of(names.begin(), names.end(), allowed)) return "";
   std::string problem = "none of its names is in client_allowed_sans";
-  if (!verifies_) return problem;  // anybody could have written them
   for (const std::string& name : names) problem.append(&name == &names.front() ? ": " : ", ").append(name);
   return problem;
 }

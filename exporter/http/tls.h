@@ -39,12 +39,11 @@ class Tls {
  private:
   void Load(const config::TlsConfig& config);
   static int VerifyClient(gnutls_session_t session);
-  // A client's certificate, if it shows one: where it is to be verified it must be signed by the CA, be valid now, and
-  // be for clients; and it must have a name that is allowed. Empty if nothing is wrong.
+  // A client's certificate, if it shows one: it must be signed by the CA, be valid now, and be for clients; and it must
+  // have a name that is allowed. Empty if nothing is wrong.
   [[nodiscard]] std::string ProblemOfClient(gnutls_session_t session) const;
 
   const OnRefused on_refused_;
-  bool verifies_ = false;
   std::set<std::string, std::less<>> allowed_names_;  // empty: any
   gnutls_certificate_credentials_t credentials_ = nullptr;
   gnutls_priority_t priority_ = nullptr;

@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
+#include <exception>
+#include <optional>
 #include <utility>
 
 namespace cow::exporter {
@@ -29,6 +32,7 @@ std::array<int64_t, 7> MarkOf(const std::string& path) {
 
 WebAccess::WebAccess(std::string path, Log& log) : path_(std::move(path)), log_(log) {
   rules_ = Load();
+  watches_all_ = true;
   is_tls_ = rules_->tls != nullptr;
   rate_.Set(rules_->config.rate_limit);
 }
@@ -37,30 +41,45 @@ std::shared_ptr<const AccessRules> WebAccess::Rules() {
   const std::lock_guard lock(mutex_);
   if (!Changed()) return rules_;
   try {
+    ReadAgain();
+  } catch (const std::exception& error) {  // no memory; the next one tries it again
+    if (const auto told = failures_.ToTell(error.what())) {
+      log_.Error("the web configuration before stays in force", {{"error", *told}});
+    }
+  }
+  return rules_;
+}
+
+void WebAccess::ReadAgain() {
+  try {
     std::shared_ptr<const AccessRules> rules = Load();
     if ((rules->tls != nullptr) != is_tls_) {
       throw WebAccessError(path_ + ": TLS can't be switched on or off without a restart");
     }
     rules_ = std::move(rules);
     rate_.Set(rules_->config.rate_limit);
+    refused_.Forget();
     log_.Info("web configuration read again", {{"file", path_}});
   } catch (const WebAccessError& error) {
     WatchFilesOf(rules_->config);
     log_.Error("the web configuration before stays in force", {{"error", error.what()}});
   }
-  return rules_;
+  watches_all_ = true;
 }
 
 std::unique_ptr<HttpResponse> WebAccess::Refusal(const HttpRequest& request) {
-  const std::shared_ptr<const AccessRules> rules = Rules();
-  // Before anything that costs, as in exporter-toolkit.
-  if (const auto wait = rate_.Take()) {
+  const std::shared_ptr<const AccessRules> rules = Rules();  // the limit's are among them
+  const auto header = request.Header("authorization");
+  // Before any password is looked at, as in exporter-toolkit. A probe of health is no guess: busy clients must not make
+  // a service seem dead, nor the probe take from them.
+  const bool is_probe = request.path == kHealthPath && !header;
+  const auto wait = is_probe ? std::nullopt : rate_.Take();
+  if (wait) {
     const auto seconds = std::chrono::ceil<std::chrono::seconds>(*wait).count();
     return std::make_unique<HttpResponse>(TextResponse(kTooManyRequests, "too many requests, see rate_limit\n",
                                                        {{"Retry-After", std::to_string(std::max(seconds, 1L))}}));
   }
   if (rules->config.users.empty()) return nullptr;
-  const auto header = request.Header("authorization");
   const auto credentials = header ? ParseBasicAuthorization(*header) : std::nullopt;
   auto verdict = PasswordChecker::Verdict::kWrong;
   if (credentials) verdict = passwords_.Check(rules->config.users, *credentials);
@@ -83,11 +102,12 @@ void WebAccess::WatchFilesOf(const config::WebConfig& config) {
 }
 
 bool WebAccess::Changed() const {
-  return std::any_of(watched_.begin(), watched_.end(),
-                     [](const WatchedFile& file) { return MarkOf(file.path) != file.mark; });
+  return !watches_all_ || std::any_of(watched_.begin(), watched_.end(),
+                                      [](const WatchedFile& file) { return MarkOf(file.path) != file.mark; });
 }
 
 std::shared_ptr<const AccessRules> WebAccess::Load() {
+  watches_all_ = false;
   watched_.clear();
   Watch(path_);
   config::WebLoadResult loaded = config::LoadWebConfig(path_);
@@ -102,11 +122,16 @@ std::shared_ptr<const AccessRules> WebAccess::Load() {
   if (rules->config.tls) {
     try {
       rules->tls = std::make_shared<const Tls>(*rules->config.tls, [this](const std::string& reason) {
-        if (refused_.IsNew(reason)) log_.Warn("a client's certificate was refused", {{"reason", reason}});
+        if (const auto told = refused_.ToTell(reason)) {
+          log_.Warn("a client's certificate was refused", {{"reason", *told}});
+        }
       });
     } catch (const std::runtime_error& error) {
       throw WebAccessError(path_ + ": " + error.what());
     }
+    std::string& key = rules->config.tls->key;  // GnuTLS has its own
+    explicit_bzero(key.data(), key.size());
+    key.clear();
   }
   return rules;
 }

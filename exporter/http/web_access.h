@@ -32,7 +32,7 @@ class WebAccessError : public std::runtime_error {
 };
 
 struct AccessRules {
-  config::WebConfig config;
+  config::WebConfig config;        // without the text of a key
   std::shared_ptr<const Tls> tls;  // null: no TLS
 };
 
@@ -61,6 +61,7 @@ class WebAccess {
   void Watch(const std::string& path);
   void WatchFilesOf(const config::WebConfig& config);
   [[nodiscard]] bool Changed() const;
+  void ReadAgain();
   // Watches each file before it reads it, so that no change is missed. Throws WebAccessError.
   [[nodiscard]] std::shared_ptr<const AccessRules> Load();
 
@@ -69,11 +70,13 @@ class WebAccess {
   PasswordChecker passwords_;
   RateLimiter rate_;
   ToldOnce refused_;
+  ToldOnce failures_;
   bool is_tls_ = false;
   std::mutex mutex_;
   std::shared_ptr<const AccessRules> rules_;
   // Those of the rules in force and of the last attempt, as they were then.
   std::vector<WatchedFile> watched_;
+  bool watches_all_ = false;  // else an attempt broke off
 };
 
 }  // namespace cow::exporter

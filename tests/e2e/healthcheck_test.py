@@ -1,12 +1,16 @@
 """--web.healthcheck, as a container asks it: of every kind of address, with TLS, users and client certificates, and of what
 is no healthy exporter."""
 
+import concurrent.futures
 import contextlib
 import re
 import socket
+import ssl
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import support
 from support import check
@@ -62,31 +66,87 @@ def check_web_configuration(context):
         for _ in range(2):
             hold(0, "healthy", address, f"--web.config.file={path}")
         # Asked without what it is configured with, it does not pass for healthy.
-        hold(1, {users: "status 401", limit: "status 429"}.get(text, "closed|not HTTP|reset"), address)
+        if text != limit:
+            hold(1, {users: "status 401"}.get(text, "closed|not HTTP|reset"), address)
+        else:
+            check_limit(exporter, address)
         exporter.end()
         hold(1, "refused", address, f"--web.config.file={path}")
     hold(1, "No such file", address, f"--web.config.file={context.path('none.yml')}")
 
 
+def check_limit(exporter, address):
+    """The check takes nothing from others, whose requests are counted, and does not see that they used it up."""
+    def status(path, **headers):
+        try:
+            with urllib.request.urlopen(urllib.request.Request(exporter.url(path), headers=headers), timeout=10) as response:
+                return response.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    found = [status("/metrics") for _ in range(2)]
+    check(found == [200, 429], f"a limit of one, after checks: {found}")
+    hold(0, "healthy", address)
+    # With a password it may be a guess.
+    check(status("/-/healthy", Authorization="Basic eDp4") == 429, "a guess was not counted")
+
+
+def serve_once(context, behave, tls=None):
+    """The flag of an address that behaves so to one client, who has asked."""
+    listener = context.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+    def serve():
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            connection = stack.enter_context(listener.accept()[0])
+            if tls:
+                connection = stack.enter_context(tls.wrap_socket(connection, server_side=True))
+            connection.recv(4096)
+            behave(connection)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return "--web.listen-address=127.0.0.1:%d" % listener.getsockname()[1]
+
+
+def answer(text):
+    return lambda connection: connection.sendall(text)
+
+
+def say_nothing(connection):
+    connection.recv(4096)  # until the other side has enough
+
+
+def trickle(connection):
+    while True:
+        connection.sendall(b"H")
+        time.sleep(0.5)
+
+
 def check_others(context):
-    """Who listens, but does not answer, or something else."""
-    for answer, pattern in ((b"HTTP/1.1 500 Oops\r\n\r\n", "status 500"), (b"SSH-2.0-x\r\n", "not HTTP"), (b"", "closed"),
-                            (None, "no answer in time")):
-        listener = context.enter_context(socket.create_server(("127.0.0.1", 0)))
-
-        def serve(listener=listener, answer=answer):
-            connection, _ = listener.accept()
-            with connection, contextlib.suppress(OSError):
-                connection.recv(4096)
-                if answer is None:
-                    connection.recv(4096)  # until the other side has enough
-                else:
-                    connection.sendall(answer)
-
-        threading.Thread(target=serve, daemon=True).start()
-        start = time.monotonic()
-        hold(1, pattern, "--web.listen-address=127.0.0.1:%d" % listener.getsockname()[1])
-        check(time.monotonic() - start < 10, "it took too long")
+    """Who listens, but does not answer, or something else. Where a client certificate is demanded, being refused is a sign of
+    life, and silence is none."""
+    path = context.path("demands.yml")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("tls_server_config: {cert_file: cert.pem, key_file: key.pem, client_ca_file: cert.pem, "
+                   "client_auth_type: RequireAndVerifyClientCert}\n")
+    cases = [(1, "status 500", serve_once(context, answer(b"HTTP/1.1 500 Oops\r\n\r\n"))),
+             (1, "not HTTP", serve_once(context, answer(b"SSH-2.0-x\r\n"))),
+             (1, "closed", serve_once(context, answer(b""))),
+             (1, "no answer in time", serve_once(context, say_nothing)),
+             (1, "no answer in time", serve_once(context, trickle))]
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(context.path("cert.pem"), context.path("key.pem"))
+        tls.load_verify_locations(context.path("cert.pem"))
+        tls.verify_mode = ssl.CERT_OPTIONAL
+        tls.minimum_version = tls.maximum_version = version
+        for code, pattern, behave in ((0, "healthy", answer(b"")), (1, "not HTTP", answer(b"SSH-2.0-x\r\n")),
+                                      (1, "no answer in time", say_nothing), (1, "no answer in time", trickle)):
+            cases.append((code, pattern, serve_once(context, behave, tls), f"--web.config.file={path}"))
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(len(cases)) as pool:
+        for done in [pool.submit(hold, *case) for case in cases]:
+            done.result()
+    check(time.monotonic() - start < 9, "it took too long")
 
 
 def test(context):

@@ -77,7 +77,7 @@ def test(context):
         hidden = start_hidden(context)
         for kind, exporter in exporters.items():
             wait_for_passes(exporter, 6)
-            told = told_of(exporter, kind)
+            told = wait_for(lambda exporter=exporter, kind=kind: told_of(exporter, kind), 10, f"{kind}: a line of the process")
             check(len(told) == 1, f"{kind}: told {len(told)} times: {told}")
             check(told[0]["msg"] == "processes are not seen in full" and "Permission denied" in told[0]["reason"], f"{told}")
         hidden.end()

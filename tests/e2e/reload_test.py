@@ -124,7 +124,7 @@ def check_bad_files(watch, exporter, path):
     samples = watch.scrape()
     check(samples.value(SUCCESSFUL) == 0 and samples.value(TIMESTAMP) == before, "the metrics of a failed reload")
     check(request(exporter, "GET", "/config")[2] == in_force, "a bad file came into force")
-    check(sum(1 for line in exporter.log if "bad configuration" in line) == 4, "the log lacks errors")
+    wait_for(lambda: sum(1 for line in exporter.log if "bad configuration" in line) == 4, 10, "the errors in the log")
     os.unlink(path)
     exporter.send_signal(signal.SIGHUP)
     wait_for(lambda: any("No such file" in line for line in exporter.log), 10, "the log of a missing file")

@@ -234,23 +234,23 @@ def check_allowed_names(context, client, exporter, password_hash):
                  "spiffe://prom/a"):
         check(status([name]) == 200, f"a client whose certificate has {name}")
     check(status(["other.example", "10.1.2.3"]) == 200, "one name of two")
-    for name in ("named.example", "example", "a.wide.example", "PROM.example", "prom.example.", "10.1.2.30"):
+    lacking = ("named.example", "example", "a.wide.example", "PROM.example", "prom.example.", "10.1.2.30")
+    for name in lacking:
         check(status([name]) == 0, f"a client whose certificate lacks {name}")
     for _ in range(3):
         check(client.status(certificate="named") == 0, "a client that has not the name")
+    # Once for each configuration: another one may have been to mend it.
     told = logged(exporter, "none of its names is in client_allowed_sans: prom.example, *.wide.example, 10.1.2.3, "
                   "2001:db8::1, me@prom.example, spiffe://prom/a")
-    check(len(told) == 1, f"told {len(told)} times")
+    check(len(told) == len(lacking), f"told {len(told)} times")
     check(status(["prom.example"], certificate="alien") == 0, "the right name by the wrong CA")
     check(status(["prom.example"], certificate=None) == 0, "no certificate")
-    for kind, alien, stranger in (("RequireAnyClientCert", 200, 0), ("RequireClientCert", 200, 0)):
-        check(status(["prom.example"], kind, "alien") == alien, f"{kind}: the name by another CA")
-        check(status(["prom.example"], kind, "stranger") == stranger, f"{kind}: another name by another CA")
-    for reason in ('reason="none of its names is in client_allowed_sans"', "issuer is unknown"):
-        check(len(logged(exporter, reason)) == 1, f"{reason}: {logged(exporter, 'refused')}")
-    # Where a client need not have a certificate the list would let in whoever shows none.
-    check(status(["prom.example"], "VerifyClientCertIfGiven", None) == 0, "a bad web configuration came into force")
-    check(logged(exporter, "client_allowed_sans needs client_auth_type"), "nothing was logged")
+    # Where a client need not have a certificate the list would let in whoever shows none, and where it is not verified
+    # whoever writes the name into one.
+    for kind in ("RequireAnyClientCert", "RequireClientCert", "VerifyClientCertIfGiven"):
+        for certificate in ("alien", "stranger", None):
+            check(status(["prom.example"], kind, certificate) == 0, f"{kind}: a bad web configuration came into force")
+    check(logged(exporter, "client_allowed_sans: needs client_auth_type"), "nothing was logged")
 
 
 def check_texts(context, client, exporter, password_hash):
@@ -332,7 +332,8 @@ def check_bad_handshakes(client, exporter):
     for number in range(60):
         with socket.create_connection((host, int(port))) as connection, contextlib.suppress(OSError):
             connection.sendall((b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01" + bytes(512), b"")[number % 3])
-            connection.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # the other side may have ended it
+                connection.shutdown(socket.SHUT_WR)
             connection.settimeout(10)
             connection.recv(100)
     check(client.status() == 200, "an answer after bad handshakes")

@@ -147,8 +147,8 @@ TEST(ConfigTest, Ranges) {
 
 TEST(ConfigTest, WrongShapes) {
   EXPECT_EQ(Errors("- a\n"), (Strings{"f.yml:1:1: the file: expected a map of keys, got a list"}));
-  EXPECT_EQ(Errors("text"), (Strings{"f.yml:1:1: the file: expected a map of keys, got \"text\""}));
-  EXPECT_EQ(Errors("scan: 5"), (Strings{"f.yml:1:7: scan: expected a map of keys, got \"5\""}));
+  EXPECT_EQ(Errors("text"), (Strings{"f.yml:1:1: the file: expected a map of keys, got a text"}));
+  EXPECT_EQ(Errors("scan: 5"), (Strings{"f.yml:1:7: scan: expected a map of keys, got a text"}));
   EXPECT_EQ(Errors("? [a, b]\n: 1\n"), (Strings{"f.yml:1:3: a key must be a plain name, got a list"}));
   EXPECT_EQ(Errors("scan:\n  interval:\n"),
             (Strings{"f.yml:2:3: scan.interval: expected a duration such as 10s, got nothing"}));

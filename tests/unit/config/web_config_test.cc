@@ -167,6 +167,29 @@ TEST(WebConfigTest, AKeyIsNotShown) {
                 "w:2:9: tls_server_config.cert: expected a PEM text (-----BEGIN ...); cert_file takes a path",
                 "w:3:8: tls_server_config.key: expected a PEM text (-----BEGIN ...); key_file takes a path",
                 "w:4:19: tls_server_config.client_ca_file: expected a path, got a PEM text, which client_ca takes"}));
+  // In place of a section or a list, of a name, and of a path.
+  for (const char* section : {"tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"}) {
+    const std::string problem = std::string(section) + ": expected a map of keys, got a text";
+    for (const std::string& secret : {kHash, std::string("|\n  -----BEGIN SECRET-----\n  hunter2\n")}) {
+      const std::string error = Error(std::string(section) + ": " + secret);
+      EXPECT_EQ(error, "1:" + std::to_string(std::string(section).size() + 3) + ": " + problem);
+    }
+  }
+  EXPECT_EQ(Error(kHash), "1:1: the file: expected a map of keys, got a text");
+  EXPECT_EQ(Error("basic_auth_users: {hunter2}"),
+            "1:20: basic_auth_users: expected a name with its bcrypt hash, got one of the two");
+  EXPECT_EQ(Error("tls_server_config:\n  cipher_suites: hunter2"),
+            "2:18: tls_server_config.cipher_suites: expected a list of names, got a text");
+  for (const std::string& key : std::vector<std::string>{
+           "M" + std::string(63, 'a'), "MIGH" + std::string(60, '/') + " ab+=", "|\n    MII\n    aaaa",
+           std::string(4097, 'a'), "\"a\\0b\"", "''"}) {
+    EXPECT_EQ(Error("tls_server_config:\n  key_file: " + key + "\n"),
+              "2:13: tls_server_config.key_file: expected a path, got a text that is none")
+        << key;
+  }
+  const std::string path = "M" + std::string(40, 'y') + "/tls.key/" + std::string(40, 'a');
+  EXPECT_EQ(Error("tls_server_config: {cert_file: c, key_file: " + path + "}"), "");
+  EXPECT_EQ(Error("basic_auth_users: {a: *hunter2}").find("hunter2"), std::string::npos);
 }
 
 TEST(WebConfigTest, AllowedNames) {
@@ -174,13 +197,18 @@ TEST(WebConfigTest, AllowedNames) {
     return "tls_server_config: {cert_file: c, key_file: k, client_ca_file: a, " + rest + "}";
   };
   const std::string names = "client_allowed_sans: [a.example, 10.0.0.1, 'spiffe://a/b']";
-  for (const std::string type : {"RequireAndVerifyClientCert", "RequireAnyClientCert", "RequireClientCert"}) {
-    EXPECT_EQ(Good(tls("client_auth_type: " + type + ", " + names)).tls->client_allowed_sans,
-              (std::vector<std::string>{"a.example", "10.0.0.1", "spiffe://a/b"}));
-  }
-  for (const std::string type : {"VerifyClientCertIfGiven", "RequestClientCert"}) {
-    EXPECT_EQ(Error(tls("client_auth_type: " + type + ", " + names)).substr(0, 59),
-              "1:1: tls_server_config: client_allowed_sans needs client_au");
+  EXPECT_EQ(Good(tls("client_auth_type: RequireAndVerifyClientCert, " + names)).tls->client_allowed_sans,
+            (std::vector<std::string>{"a.example", "10.0.0.1", "spiffe://a/b"}));
+  // In a certificate that nobody verified stands what its owner likes.
+  for (const std::string type :
+       {"RequireAnyClientCert", "RequireClientCert", "VerifyClientCertIfGiven", "RequestClientCert"}) {
+    const std::string error = Error("tls_server_config:\n  cert_file: c\n  key_file: k\n  client_ca_file: a\n  " +
+                                    names + "\n  client_auth_type: " + type + "\n");
+    EXPECT_EQ(error.rfind("5:3: tls_server_config.client_allowed_sans: needs client_auth_type "
+                          "RequireAndVerifyClientCert: ",
+                          0),
+              0U)
+        << error;
   }
   const std::string nobody = " tls_server_config.client_allowed_sans: the list is empty, nobody would be let in";
   EXPECT_EQ(Error("tls_server_config:\n  client_allowed_sans:"), "2:3:" + nobody);

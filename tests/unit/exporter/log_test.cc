@@ -12,8 +12,6 @@
 #include <string_view>
 #include <vector>
 
-#include "exporter/told_once.h"
-
 namespace cow::exporter {
 namespace {
 
@@ -97,18 +95,6 @@ TEST_F(LogTest, AnyBytesMakeOneValidLine) {
     const bool quoted = value.size() >= 2 && value.front() == '"';
     ASSERT_TRUE(quoted ? nlohmann::json::accept(value) : value == name && name.find('=') == std::string::npos) << line;
   }
-}
-
-TEST(ToldOnceTest, EachReasonOnceAndNotWithoutEnd) {
-  ToldOnce told;
-  EXPECT_TRUE(told.IsNew("a"));
-  EXPECT_FALSE(told.IsNew("a"));
-  EXPECT_TRUE(told.IsNew("b"));
-  size_t more = 0;
-  for (int i = 0; i < 10'000; ++i) more += told.IsNew(std::to_string(i)) ? 1U : 0U;
-  EXPECT_EQ(more, ToldOnce::kMaxReasons - 2);
-  told.Forget();
-  EXPECT_TRUE(told.IsNew("a"));
 }
 
 TEST_F(LogTest, LevelsBelowAreDropped) {

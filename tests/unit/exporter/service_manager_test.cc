@@ -1,6 +1,7 @@
 #include "exporter/service_manager.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -8,10 +9,13 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdlib>
 #include <filesystem>
+#include <new>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -75,6 +79,33 @@ TEST_F(ServiceManagerTest, AReloadThatTakesLongAsksForMoreTime) {
   EXPECT_EQ(told, "READY=1\nSTATUS=configuration reloaded");
   usleep(20'000);
   EXPECT_EQ(Next(MSG_DONTWAIT), "");
+}
+
+// As where TasksMax= leaves no room for a thread.
+TEST_F(ServiceManagerTest, AReloadNeedsNoThread) {
+  pthread_attr_t before{};
+  ASSERT_EQ(pthread_getattr_default_np(&before), 0);
+  pthread_attr_t attributes = before;
+  ASSERT_EQ(pthread_attr_setstacksize(&attributes, size_t{1} << 50U), 0);  // more than there are addresses
+  ASSERT_EQ(pthread_setattr_default_np(&attributes), 0);
+  EXPECT_THROW(std::jthread([] {}), std::system_error);
+  ServiceManager manager;
+  bool reloaded = false;
+  EXPECT_NO_THROW(manager.Reload([&reloaded] {
+    reloaded = true;
+    return std::optional<std::string>();
+  }));
+  EXPECT_EQ(pthread_setattr_default_np(&before), 0);
+  EXPECT_TRUE(reloaded);
+  EXPECT_EQ(Next().rfind("RELOADING=1\n", 0), 0U);
+  EXPECT_EQ(Next(), "READY=1\nSTATUS=configuration reloaded");
+}
+
+TEST_F(ServiceManagerTest, AReloadThatThrowsIsOver) {
+  ServiceManager manager;
+  EXPECT_THROW(manager.Reload([]() -> std::optional<std::string> { throw std::bad_alloc(); }), std::bad_alloc);
+  EXPECT_EQ(Next().rfind("RELOADING=1\n", 0), 0U);
+  EXPECT_EQ(Next(), "READY=1");
 }
 
 // One by signal and one by HTTP: each has its READY=1 before the next begins.

@@ -1,0 +1,119 @@
+// What the server does when an allocation fails, each in turn: an answer may be lost, nothing else. A program of its
+// own, for the operators that it replaces.
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <spdlog/sinks/null_sink.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <new>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "exporter/http/server.h"
+#include "exporter/http/web_access.h"
+
+namespace {
+
+// Of all threads: so many allocations are made before the one that fails. Negative: none fails.
+std::atomic<int> left = -1;
+
+}  // namespace
+
+// Not inlined: GCC 12 would take the free below for a mistake.
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  if (left >= 0 && left-- == 0) throw std::bad_alloc();
+  if (void* memory = std::malloc(size)) return memory;  // NOLINT: this is what it stands for
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }                        // NOLINT
+[[gnu::noinline]] void operator delete(void* memory, std::size_t /*size*/) noexcept { std::free(memory); }  // NOLINT
+
+namespace cow::exporter {
+namespace {
+
+// More than are needed for what is tried.
+constexpr int kAllocations = 400;
+
+class NoMemoryTest : public testing::Test {
+ protected:
+  void SetUp() override { Write(0); }
+  void TearDown() override { std::filesystem::remove(path_); }
+
+  // Another file in the place of the one before, with this number in it.
+  void Write(int number) const {
+    const std::string next = path_.string() + ".new";
+    std::ofstream(next) << "http_server_config: {headers: {X-XSS-Protection: '" << number << "'}}\n";
+    std::filesystem::rename(next, path_);
+  }
+
+  std::filesystem::path path_ =
+      std::filesystem::temp_directory_path() / ("cow_no_memory_" + std::to_string(getpid()) + ".yml");
+  Log log_{LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::null_sink_mt>()};
+};
+
+// Whichever fails, the next one who asks has what is in the file by then.
+TEST_F(NoMemoryTest, RulesAreReadWhenThereIsMemoryAgain) {
+  WebAccess access(path_, log_);
+  int failed = 0;
+  for (int number = 1; number <= kAllocations; ++number) {
+    Write(number);
+    left = number - 1;
+    try {
+      static_cast<void>(access.Rules());
+    } catch (const std::bad_alloc&) {
+    }
+    failed += left.exchange(-1) < 0 ? 1 : 0;
+    EXPECT_EQ(access.Rules()->config.headers.at("X-XSS-Protection"), std::to_string(number));
+  }
+  EXPECT_GT(failed, 50);
+}
+
+// Allocates nothing itself.
+bool IsAnswered(uint16_t port) {
+  constexpr std::string_view kRequest = "GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+  constexpr std::string_view kGood = "HTTP/1.1 200 ";
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_port = htons(port);
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  std::array<char, 1024> answer{};
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof(name)) == 0) {
+    send(fd, kRequest.data(), kRequest.size(), MSG_NOSIGNAL);
+    recv(fd, answer.data(), answer.size(), MSG_WAITALL);  // until the other side closes
+  }
+  close(fd);
+  return std::string_view(answer.data(), kGood.size()) == kGood;
+}
+
+TEST_F(NoMemoryTest, AnAnswerIsLostAndNothingElse) {
+  WebAccess access(path_, log_);
+  ServerCallbacks callbacks;
+  callbacks.ready = [] { return true; };
+  Server server({}, callbacks, log_, &access);
+  ListenSocket socket(ParseListenAddress("127.0.0.1:0").value());
+  const auto port = ParseListenAddress(socket.Address()).value().port;
+  server.Listen(std::move(socket));
+  int lost = 0;
+  for (int number = 0; number < kAllocations / 4; ++number) {
+    left = number;
+    lost += IsAnswered(port) ? 0 : 1;
+    left = -1;
+    EXPECT_TRUE(IsAnswered(port)) << number;
+  }
+  EXPECT_GT(lost, 5);
+}
+
+}  // namespace
+}  // namespace cow::exporter
