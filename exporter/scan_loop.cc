@@ -140,7 +140,11 @@ void ScanLoop::Apply(Request& request) {
   options_ = request.scan;
   ++options_changes_;
   periodic_ = options_.interval.count() > 0;
-  if (Periodic() && !statistics_.early_passes) statistics_.early_passes = 0;
+  if (!Periodic()) {
+    statistics_.early_passes.reset();
+  } else if (!statistics_.early_passes) {
+    statistics_.early_passes = 0;
+  }
   budget_.Change(BudgetOf(options_), CpuTime());
   next_budget_check_ = now;
 }

@@ -464,6 +464,15 @@ TEST_F(EarlyPassTest, NothingLooksWhereScrapesMakeThePasses) {
   EXPECT_EQ(early_passes_, kNone);
 }
 
+TEST_F(EarlyPassTest, ThereAreNoneOnceScrapesMakeThePasses) {
+  ScanLoop& loop = Start(milliseconds{5}, 0, [](auto& /*control*/) { return true; });
+  ASSERT_TRUE(Eventually([&] { return early_passes_ == 0U; }));
+  EXPECT_EQ(loop.Reconfigure({}, ScanLoopOptions{milliseconds{0}, 0}), std::nullopt);
+  EXPECT_EQ(early_passes_, kNone);
+  EXPECT_EQ(loop.Reconfigure({}, ScanLoopOptions{milliseconds{5}, 0}), std::nullopt);
+  EXPECT_EQ(early_passes_, 0U);
+}
+
 TEST_F(ScanLoopTest, OnDemandScrapesShareTheNextPass) {
   std::atomic<int> started = 0;
   std::promise<void> go;
