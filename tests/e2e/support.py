@@ -81,23 +81,79 @@ def browse(context, url, *options):
 
 
 class Process(subprocess.Popen):
-    """A program in a session of its own, which is ended whole."""
+    """A program in a session of its own, which is ended whole: with the program, what it started. Its pid is signalled only until
+    the program is reaped; from then on it may be somebody else's."""
 
     def __init__(self, command, **options):
+        self._reaping = threading.Lock()
         super().__init__(command, start_new_session=True, text=True, **options)
 
+    def poll(self):
+        with self._reaping:
+            if self.returncode is None and self._has_ended():
+                self._kill_all()
+                super().poll()
+            return self.returncode
+
+    def wait(self, timeout=None):
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = 0.001
+        while self.poll() is None:
+            if end is not None and time.monotonic() > end:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+        return self.returncode
+
     def end(self, number=signal.SIGTERM):
-        """Seconds it took to end."""
+        """Seconds it took to end; it may have ended before."""
         start = time.monotonic()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        self.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.wait(10)
         took = time.monotonic() - start
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        self.kill_all()
         self.wait()
         return took
+
+    def kill_all(self):
+        with self._reaping:
+            if self.returncode is None:
+                self._kill_all()
+
+    @contextlib.contextmanager
+    def within(self, seconds, what):
+        """It is killed if what is done with it meanwhile takes longer, so that nobody waits for it any more."""
+        expired = threading.Event()
+
+        def expire():
+            expired.set()
+            self.kill_all()
+
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+        check(not expired.is_set(), f"{what}: not within {seconds} s")
+
+    def line(self, stream=None, seconds=60):
+        """The next that it writes to its standard output, or to that stream; empty at the end."""
+        with self.within(seconds, f"a line of {self.args[0]}"):
+            return (stream or self.stdout).readline()
+
+    def _has_ended(self):
+        """It is left to be reaped."""
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        except ChildProcessError:
+            return True
+
+    def _kill_all(self):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 class Exporter(Process):
@@ -169,7 +225,8 @@ class Workload(Process):
     def do(self, command):
         self.stdin.write(command + "\n")
         self.stdin.flush()
-        answer = self.stdout.readline().strip()
+        with self.within(60, f"cow_workload: {command}"):
+            answer = self.stdout.readline().strip()
         check(answer.startswith("ok"), f"cow_workload: {command}: {answer}")
         return answer[3:]
 
@@ -191,8 +248,14 @@ class Test(contextlib.ExitStack):
 
 def main(test):
     """Runs test(Test()); the exit code is CTest's."""
-    # A test that is told to end still ends what it started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # A test that is told to end still ends what it started, and is told once.
+    def end(*_):
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        sys.exit(1)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
     sys.stdout.reconfigure(line_buffering=True)
     try:
         with Test() as context:
