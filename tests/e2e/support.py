@@ -1,11 +1,14 @@
 """What the end-to-end tests share: processes that end with the test, scrapes and their parsing, checks."""
 
 import contextlib
+import ctypes
+import fcntl
 import os
 import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -14,6 +17,7 @@ import time
 import urllib.request
 
 SKIP = 77
+CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
 SAMPLE = re.compile(r'^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$')
 LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 
@@ -69,6 +73,17 @@ def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def own_namespaces(flags):
+    """Unshares them, where that may be done: those of mounts, which then spread to nobody, or of the network, with lo up."""
+    if ctypes.CDLL(None, use_errno=True).unshare(flags) != 0:
+        skip(f"no namespaces of the test's own: {os.strerror(ctypes.get_errno())}")
+    if flags & CLONE_NEWNS:
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    if flags & CLONE_NEWNET:
+        with socket.socket() as any_socket:
+            fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 0x41))  # up and running
 
 
 def browse(context, url, *options):
