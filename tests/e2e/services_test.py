@@ -175,8 +175,8 @@ def sums_of(service):
 
 def hold_against_kernel(watch, services):
     """Reads the kernel's sums, then the exporter's numbers, then the kernel's again: of services that did not change between,
-    they must be the same; only a page that the kernel was moving just then may excuse it, twice. Pages in swap may as long as they
-    are there. Returns (the kernel's, ours) of each."""
+    they must be the same; only a page that the kernel was moving just then may excuse it, twice. Pages in swap excuse it as long as
+    they are there. Returns (the kernel's, ours) of each."""
     missing = dict(services)
     held = {}
     excused = collections.Counter()

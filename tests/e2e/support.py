@@ -105,7 +105,10 @@ class Process(subprocess.Popen):
 
     def poll(self):
         with self._reaping:
-            if self.returncode is None and self._has_ended():
+            if self.returncode is None:
+                with contextlib.suppress(ChildProcessError):
+                    if not self._has_ended():
+                        return None
                 self._kill_all()
                 super().poll()
             return self.returncode
@@ -160,14 +163,12 @@ class Process(subprocess.Popen):
             return (stream or self.stdout).readline()
 
     def _has_ended(self):
-        """It is left to be reaped."""
-        try:
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-        except ChildProcessError:
-            return True
+        """It is left to be reaped; ChildProcessError if it is no child any more."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
     def _kill_all(self):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        with contextlib.suppress(ChildProcessError, ProcessLookupError, PermissionError):
+            self._has_ended()
             os.killpg(self.pid, signal.SIGKILL)
 
 
@@ -270,7 +271,8 @@ def main(test):
         sys.exit(1)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, end)
     sys.stdout.reconfigure(line_buffering=True)
     try:
         with Test() as context:
