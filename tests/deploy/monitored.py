@@ -5,6 +5,7 @@ import contextlib
 import os
 import pathlib
 import subprocess
+import time
 import uuid
 
 import monitoring
@@ -59,7 +60,7 @@ def start_prometheus(context, targets, *flags, alert=None):
 
 
 def limited_cgroup(context):
-    """A new memory cgroup of LIMIT_BYTES, or None where none can be made."""
+    """A new memory cgroup of LIMIT_BYTES, or None where none can be made. Old ones go, of tests that were killed."""
     with open("/proc/self/cgroup", encoding="utf-8") as file:
         memberships = [line.rstrip("\n").split(":", 2) for line in file]
     name = f"cow_test_{uuid.uuid4().hex[:8]}"
@@ -68,6 +69,10 @@ def limited_cgroup(context):
         directory, limit = f"/sys/fs/cgroup/memory{version1[0]}/{name}", "memory.limit_in_bytes"
     else:
         directory, limit = f"/sys/fs/cgroup/{name}", "memory.max"
+    for old in pathlib.Path(directory).parent.glob("cow_test_*"):
+        with contextlib.suppress(OSError):  # it has processes
+            if time.time() - old.stat().st_mtime > 3600:  # a young one may be about to be used
+                old.rmdir()
     try:
         os.mkdir(directory)
     except OSError:

@@ -4,6 +4,7 @@ settings that the unit leaves alone would have cost."""
 import base64
 import json
 import os
+import queue
 import re
 import shutil
 import signal
@@ -12,6 +13,8 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import urllib.request
 
 import support
@@ -78,12 +81,31 @@ class Client:
             return response.read()
 
 
-def told(notifications, word):
-    """Waits until the service manager is told this."""
-    while True:
-        message = notifications.recv(4096).decode()
-        if message.startswith(word):
-            return
+class Manager:
+    """Stands for the service manager. It takes every message at once, so that nobody who sends one waits."""
+
+    def __init__(self, context, path):
+        self.socket = context.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self.socket.bind(path)
+        os.chmod(path, 0o777)
+        self.lines = queue.SimpleQueue()
+        threading.Thread(target=self._take, daemon=True).start()
+        context.callback(self.socket.shutdown, socket.SHUT_RDWR)
+
+    def _take(self):
+        while message := self.socket.recv(4096):
+            for line in message.decode().splitlines():
+                self.lines.put(line)
+
+    def wait_until_told(self, line, seconds=60):
+        """And not earlier than what was waited for last."""
+        end = time.monotonic() + seconds
+        seen = []
+        while line not in seen:
+            try:
+                seen.append(self.lines.get(timeout=max(0, end - time.monotonic())))
+            except queue.Empty:
+                raise support.Failure(f"{line} was not told within {seconds} s; told were {seen}") from None
 
 
 def fork_events_of_root(context):
@@ -97,10 +119,7 @@ def fork_events_of_root(context):
 
 
 def check_life(context, directory):
-    notifications = context.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-    notifications.bind(f"{directory}/notify")
-    notifications.settimeout(20)
-    os.chmod(f"{directory}/notify", 0o777)
+    manager = Manager(context, f"{directory}/notify")
     pair = context.start(support.Workload())
     pair.do("name 0 cow_pair")
     pair.do(f"map 0 a {PAGES} nohuge")
@@ -114,8 +133,8 @@ def check_life(context, directory):
         f"--web.listen-address=unix:{directory}/api", "--web.enable-lifecycle", "--scan.threads=2", *collectors,
         program=f"{directory}/cow_exporter",
         wrapper=["env", f"NOTIFY_SOCKET={directory}/notify", "WATCHDOG_USEC=2000000", *sandboxed(), directory]))
-    told(notifications, "READY=1")
-    told(notifications, "WATCHDOG=1")
+    manager.wait_until_told("READY=1")
+    manager.wait_until_told("WATCHDOG=1")
     client = Client(exporter)
     support.wait_for(lambda: support.Samples(client.get().decode()).get("cow_forks_total", group="pair") is not None, 60, "a pass")
     before = support.Samples(client.get().decode()).breaks("pair")
@@ -146,11 +165,11 @@ def check_life(context, directory):
     with open(f"{directory}/config.yml", "a", encoding="utf-8") as file:
         file.write("limits: {max_groups: 7}\n")
     os.kill(exporter.pid, signal.SIGHUP)
-    told(notifications, "RELOADING=1")
-    told(notifications, "READY=1")
+    manager.wait_until_told("RELOADING=1")
+    manager.wait_until_told("READY=1")
     check(b"max_groups: 7" in client.get("/config"), "not reloaded")
     os.kill(exporter.pid, signal.SIGTERM)
-    told(notifications, "STOPPING=1")
+    manager.wait_until_told("STOPPING=1")
     check(exporter.wait(20) == 0, f"ended with {exporter.returncode}: {''.join(exporter.log)}")
     bad = [line for line in exporter.log if "level=error" in line or "Operation not permitted" in line]
     check(not bad, "".join(bad))

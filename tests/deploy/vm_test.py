@@ -92,11 +92,11 @@ def boot(context, image, disk):
          "-device", "nvme,drive=disk,serial=cow"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
     lines = []
-    for line in machine.stdout:
-        if "[vm]" in line:
-            lines.append(line.strip())
-            print(f"{time.monotonic() - start:4.0f} s {lines[-1]}")
-        check(time.monotonic() - start < TIMEOUT, f"not within {TIMEOUT} s")
+    with machine.within(TIMEOUT, "the machine's end"):
+        for line in machine.stdout:
+            if "[vm]" in line:
+                lines.append(line.strip())
+                print(f"{time.monotonic() - start:4.0f} s {lines[-1]}")
     return lines
 
 

@@ -2,6 +2,7 @@
 there, that are not, and that end meanwhile.
 """
 
+import concurrent.futures
 import http.client
 import json
 import os
@@ -95,7 +96,7 @@ def on_terminal(columns, *arguments, seconds=0.0, **environment):
             text += os.read(leader, 65536)
         except OSError:  # the program has ended
             break
-    check(process.wait() == 0, f"exit code {process.returncode}: {text}")
+    check(process.wait(30) == 0, f"exit code {process.returncode}: {text}")
     os.close(leader)
     return text.decode()
 
@@ -114,12 +115,12 @@ def test_terminal(pair):
 def test_watch(pair):
     process = support.Process([support.binary("COW_EXPORTER"), "explain", str(pair.child), "--watch=0.2", "--json"],
                               stdout=subprocess.PIPE)
-    first = json.loads(process.stdout.readline())
+    first = json.loads(process.line())
     check("broken_since_last_look_bytes" not in first, "a first look has no history")
     pair.do("write 1 a 200 30")
     broken = 0
     for _ in range(5):
-        broken += json.loads(process.stdout.readline())["broken_since_last_look_bytes"]
+        broken += json.loads(process.line())["broken_since_last_look_bytes"]
     check(broken >= 30 * 4096 and broken <= 40 * 4096, f"{broken} bytes broken between the looks")
     start = time.monotonic()
     process.send_signal(signal.SIGTERM)
@@ -140,9 +141,10 @@ def test_errors(pair):
     ended = Pair()
     process = support.Process([support.binary("COW_EXPORTER"), "explain", str(ended.child), "--watch=0.2"],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdout.readline()
+    process.line()
     ended.end()
-    process.stdout.read()
+    with process.within(30, "a watch without its process"):
+        process.stdout.read()
     check(process.wait(5) == 1, "a watch goes on without its process")
     check(re.search("no process|has ended|ended while", process.stderr.read()), "a watch does not say that it ended")
 
@@ -234,13 +236,14 @@ def test_http(context, pair):
         status, body = get(opened.address, target)
         check(status == expected, f"{target}: {status} {body}")
 
-    codes = []
-    askers = [threading.Thread(target=lambda: codes.append(get(opened.address, f"/api/v1/explain?pid={pair.root}")[0]))
-              for _ in range(20)]
-    for asker in askers:
-        asker.start()
-    for asker in askers:
-        asker.join()
+    def ask_all():
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            return list(pool.map(lambda _: get(opened.address, f"/api/v1/explain?pid={pair.root}")[0], range(20)))
+
+    codes = ask_all()
+    end = time.monotonic() + 20
+    while set(codes) == {200} and time.monotonic() < end:  # on a busy machine they may not have met
+        codes = ask_all()
     check(set(codes) <= {200, 503} and 200 in codes and 503 in codes, f"twenty at a time: {codes}")
     support.wait_for(lambda: opened.scrape().value("cow_scan_cpu_seconds_total") > before, 15,
                      "the explanations' CPU time")

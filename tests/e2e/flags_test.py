@@ -144,7 +144,7 @@ def check_listen_address(context):
         return  # the default port is not ours to take in the host's network
     alone = context.start(support.Process(["unshare", "--net", support.binary("COW_EXPORTER"), context.proc],
                                           stderr=subprocess.PIPE))
-    lines = [alone.stderr.readline() for _ in range(2)]
+    lines = [alone.line(alone.stderr) for _ in range(2)]
     check(any(re.search(r" address=(\[::\]|0\.0\.0\.0):10066$", line) for line in lines), f"the default address: {lines}")
 
 
@@ -199,13 +199,20 @@ def check_web_switches(context):
 
 @checks("--web.max-requests")
 def check_max_requests(context):
-    def statuses(limit):
-        exporter = serve(context, "--scan.interval=0s", f"--web.max-requests={limit}")
+    def statuses(exporter):
         with concurrent.futures.ThreadPoolExecutor(20) as pool:
             return [answer[0] for answer in pool.map(lambda _: ask(exporter, "/metrics"), range(20))]
 
-    few, many = statuses(1), statuses(20)
+    def start(limit):
+        return serve(context, "--scan.interval=0s", f"--web.max-requests={limit}")
+
+    one, twenty = start(1), start(20)
+    end = time.monotonic() + 20
+    few = statuses(one)
+    while set(few) == {200} and time.monotonic() < end:  # on a busy machine they may not have met
+        few = statuses(one)
     check(set(few) == {200, 503}, f"--web.max-requests=1: {few}")
+    many = statuses(twenty)
     check(set(many) == {200}, f"--web.max-requests=20: {many}")
 
 
@@ -244,18 +251,29 @@ def check_interval(context):
 
 @checks("--scan.max-cpu")
 def check_max_cpu(context):
-    shares = {}
     flags = ("--scan.interval=100ms", "--scan.full-every=0s")
     exporters = {limit: serve(context, *flags, f"--scan.max-cpu={limit}") for limit in ("0.02", "0")}
-    start = time.monotonic()
-    before = {limit: exporter.scrape().value("cow_scan_cpu_seconds_total") for limit, exporter in exporters.items()}
-    time.sleep(1.5)
-    for limit, exporter in exporters.items():
-        used = exporter.scrape().value("cow_scan_cpu_seconds_total") - before[limit]
-        shares[limit] = used / (time.monotonic() - start)
-    print("scanning takes " + ", ".join(f"{share:.1%} with --scan.max-cpu={limit}" for limit, share in shares.items()))
-    # Each interval may begin with a step, whatever the budget.
-    check(shares["0.02"] < 0.05 and shares["0"] > 1.5 * shares["0.02"], f"--scan.max-cpu: {shares}")
+
+    def measured():
+        shares = {}
+        start = time.monotonic()
+        before = {limit: exporter.scrape().value("cow_scan_cpu_seconds_total") for limit, exporter in exporters.items()}
+        time.sleep(1.5)
+        for limit, exporter in exporters.items():
+            used = exporter.scrape().value("cow_scan_cpu_seconds_total") - before[limit]
+            shares[limit] = used / (time.monotonic() - start)
+        print("scanning takes " + ", ".join(f"{share:.1%} with --scan.max-cpu={limit}" for limit, share in shares.items()))
+        return shares
+
+    def kept(shares):
+        # Each interval may begin with a step, whatever the budget.
+        return shares["0.02"] < 0.05 and shares["0"] > 1.5 * shares["0.02"]
+
+    shares = measured()
+    end = time.monotonic() + 15
+    while not kept(shares) and time.monotonic() < end:  # who is left without the CPU scans less
+        shares = measured()
+    check(kept(shares), f"--scan.max-cpu: {shares}")
 
 
 @checks("--scan.threads")
@@ -340,7 +358,7 @@ def check_explain(context):
     check(every.count("\n") > none.count("\n"), "explain --pages: no pages")
     watch = context.start(support.Process([support.binary("COW_EXPORTER"), "explain", context.proc, context.pid, "--json",
                                            "--watch=0.1"], stdout=subprocess.PIPE))
-    check(all(json.loads(watch.stdout.readline()) for _ in range(3)), "explain --watch")
+    check(all(json.loads(watch.line()) for _ in range(3)), "explain --watch")
 
 
 def test(context):

@@ -14,6 +14,7 @@ class KernelSums:
     anonymous: int  # process view; the copied pages of private file mappings are in it
     private_anonymous: int  # of these what only one process maps
     anonymous_shares: int  # PSS of anonymous memory: the distinct memory, as long as all its holders are in the set
+    swapped: int  # what is in none of the above for that
 
     @property
     def shares_cut(self):
@@ -24,18 +25,25 @@ class KernelSums:
 
 def read(pids):
     """Raises OSError if one of them has ended."""
-    resident = shares = anonymous = private_anonymous = anonymous_shares = 0
+    resident = shares = anonymous = private_anonymous = anonymous_shares = swapped = 0
     for pid in pids:
         with open(f"/proc/{pid}/smaps", encoding="utf-8") as file:
             for mapping in _mappings(file):
                 resident += mapping["Rss"]
                 anonymous += mapping["Anonymous"]
                 private_anonymous += _private_anonymous(mapping)
-        with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
-            (rollup,) = _mappings(file)
+        rollup = _rollup(pid)
         shares += rollup["Pss"]
         anonymous_shares += rollup["Pss_Anon"]
-    return KernelSums(len(pids), resident, shares, anonymous, private_anonymous, anonymous_shares)
+        swapped += rollup["Swap"]
+    return KernelSums(len(pids), resident, shares, anonymous, private_anonymous, anonymous_shares, swapped)
+
+
+def _rollup(pid):
+    with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
+        for fields in _mappings(file):
+            return fields
+    raise ProcessLookupError(f"process {pid} has no memory any more")
 
 
 def _mappings(file):
@@ -62,6 +70,4 @@ def _private_anonymous(mapping):
 
 
 def private_dirty(pid):
-    with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
-        (rollup,) = _mappings(file)
-    return rollup["Private_Dirty"]
+    return _rollup(pid)["Private_Dirty"]

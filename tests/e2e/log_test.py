@@ -37,7 +37,7 @@ def parse(line, kind):
 
 def start_hidden(context):
     process = context.start(support.Process([sys.executable, "-c", HIDDEN], stdout=subprocess.PIPE))
-    process.stdout.readline()
+    process.line()
     return process
 
 

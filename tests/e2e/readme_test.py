@@ -2,14 +2,11 @@
 configurations are valid, and the shell commands in it (blocks marked sh) work as they stand, beside a running exporter and
 demo, from a directory that looks like a clone."""
 
-import ctypes
-import fcntl
 import os
 import pathlib
 import re
 import shutil
-import socket
-import struct
+import signal
 import subprocess
 
 import support
@@ -64,7 +61,7 @@ def hold_flags(exporter):
                 [ROOT / "tests/bench/run"], ["python3", ROOT / "tests/golden/reference_test.py"])
     known = {"--collector.NAME", "--no-collector.NAME"}
     for command in commands:
-        text = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+        text = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
         known |= set(re.findall(r"--[a-z][\w.-]*", text))
     named = set()
     for piece in code():
@@ -91,14 +88,15 @@ def hold_configurations(context, exporter):
     check(named <= keys, f"no such keys: {sorted(named - keys)}")
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
                     "1", "-subj", "/CN=localhost", "-keyout", context.path("server.key"), "-out",
-                    context.path("server.pem")], capture_output=True, check=True)
+                    context.path("server.pem")], capture_output=True, timeout=30, check=True)
     shutil.copy(context.path("server.pem"), context.path("ca.pem"))
     for number, text in enumerate(fences("yaml")):
         flag = "--web.config.file" if text.startswith("tls_server_config") else "--config.file"
         path = context.path(f"{number}.yml")
         with open(path, "w", encoding="utf-8") as file:  # any hash will do
             file.write(text.replace("$2y$10$…", "$2y$10$" + "." * 21 + "u" + "/" * 31))
-        run = subprocess.run([exporter, "--config.check", f"{flag}={path}"], capture_output=True, text=True, check=False)
+        run = subprocess.run([exporter, "--config.check", f"{flag}={path}"], capture_output=True, text=True, timeout=30,
+                             check=False)
         check(run.returncode == 0, f"configuration {number}: {run.stderr}")
     print(f"{len(named)} keys, {len(fences('yaml'))} configurations")
 
@@ -112,6 +110,10 @@ def setpriv(user, capabilities):
 def hold_capabilities(context, exporter):
     """The table of what an unprivileged user's exporter sees, row by row."""
     own, other = 65534, 1
+    configuration = context.path("groups.yml")
+    with open(configuration, "w", encoding="utf-8") as file:
+        file.write("groups: [{name: readme_own, comm: [readme_own]}, {name: readme_other, comm: [readme_other]}]\n"
+                   "default_group: drop\n")
     for name, user in ("own", own), ("other", other):
         workload = context.start(support.Workload(setpriv(user, ())))
         workload.do(f"name 0 readme_{name}")
@@ -125,8 +127,8 @@ def hold_capabilities(context, exporter):
     for capabilities, *expected in rows:
         sets = [re.findall(r"`(\w+)`", capabilities)] + ([[]] if capabilities.startswith("none") else [])
         for names in sets:
-            run = subprocess.run([*setpriv(own, names), exporter, "--once", "--log.level=error"], capture_output=True,
-                                 text=True, check=True)
+            run = subprocess.run([*setpriv(own, names), exporter, "--once", "--log.level=error",
+                                  f"--config.file={configuration}"], capture_output=True, text=True, timeout=30, check=True)
             for group, cell in zip(("own", "other"), expected):
                 mode = re.findall(r"`(\w+)`", cell)[0 if new else -1]
                 check(support.Samples(run.stdout).get("cow_group_mode", group=f"readme_{group}", mode=mode) == 1,
@@ -134,13 +136,15 @@ def hold_capabilities(context, exporter):
     print(f"{len(rows)} sets of capabilities")
 
 
-def own_network():
-    """The README's port is free there."""
-    clone_newnet = 0x40000000
-    if ctypes.CDLL(None, use_errno=True).unshare(clone_newnet) != 0:
-        support.skip(f"no network namespace for the commands: {os.strerror(ctypes.get_errno())}")
-    with socket.socket() as any_socket:  # lo, up and running
-        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 0x41))
+def own_host(context):
+    """The command that enters namespaces where the README's port is free and nobody else's processes are, whatever runs here."""
+    support.own_namespaces(support.CLONE_NEWNET)
+    init = support.Process(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", "echo ready; exec sleep infinity"],
+                           stdout=subprocess.PIPE)
+    context.callback(init.end, signal.SIGKILL)  # it heeds nothing less
+    check(init.line() == "ready\n", "no namespaces of processes and mounts")
+    return ["nsenter", f"--pid=/proc/{init.pid}/ns/pid_for_children", f"--mount=/proc/{init.pid}/ns/mnt",
+            "env", f"--chdir={context.directory}"]
 
 
 def run_commands(context, exporter):
@@ -148,15 +152,15 @@ def run_commands(context, exporter):
         os.symlink(ROOT / name, context.path(name))
     os.makedirs(context.path("build/quickstart"))
     os.symlink(exporter, context.path("build/quickstart/cow_exporter"))
-    own_network()
-    context.start(support.Process([support.binary("COW_DEMO"), "--heap-mib=16"], stdout=subprocess.DEVNULL))
-    running = context.start(support.Exporter("--web.listen-address=:10066", "--scan.interval=1s"))
+    inside = own_host(context)
+    context.start(support.Process([*inside, support.binary("COW_DEMO"), "--heap-mib=16"], stdout=subprocess.DEVNULL))
+    running = context.start(support.Exporter("--web.listen-address=:10066", "--scan.interval=1s", wrapper=inside))
     support.wait_for(lambda: running.scrape().get("cow_breaks_total", group="cow_demo", side="parent"), 10, "no break")
     environment = dict(os.environ, PATH=f"{context.path('bin')}:{os.environ['PATH']}")
     for block in fences("sh"):
         commands = block.replace("\\\n", " ").splitlines()
         for command in commands:
-            run = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=context.directory, env=environment,
+            run = subprocess.run([*inside, "bash", "-euo", "pipefail", "-c", command], env=environment,
                                  capture_output=True, text=True, timeout=30, check=False)
             check(run.returncode == 0, f"{command}: exit code {run.returncode}: {run.stderr}")
             print(f"{command}: {len(run.stdout.splitlines())} lines")
@@ -174,7 +178,7 @@ def test(context):
     hold_metrics()
     hold_configurations(context, exporter)
     support.need_frames()
-    support.need("setpriv", "setcap", "curl", "pgrep")
+    support.need("setpriv", "setcap", "curl", "pgrep", "unshare", "nsenter")
     hold_capabilities(context, exporter)
     run_commands(context, exporter)
 

@@ -68,7 +68,8 @@ class Services:
 
     def _end(self):
         self._ended.set()
-        self._writer.join()
+        self._writer.join(90)
+        check(not self._writer.is_alive(), "writing does not end")
 
     def _write(self):
         for page in itertools.cycle(range(self.PAGES)):

@@ -137,7 +137,7 @@ def application(environ, start_response):
 
 
 class Postgres(Server):
-    """A fresh cluster, run by Debian's user postgres."""
+    """A fresh cluster, run by Debian's user postgres, without workers that come and go by themselves."""
 
     def __init__(self, directory):
         self.programs = max(glob.glob("/usr/lib/postgresql/*/bin"), default=None)
@@ -151,7 +151,8 @@ class Postgres(Server):
         subprocess.run([*become, self.program("initdb"), "-D", data, "--no-sync", "-A", "trust", "-U", "postgres"],
                        cwd=directory, check=True, capture_output=True)
         super().__init__(directory, [*become, self.program("postgres"), "-D", data, "-k", directory, "-c",
-                                     "listen_addresses=", "-c", "fsync=off"], cwd=directory)
+                                     "listen_addresses=", "-c", "fsync=off", "-c", "autovacuum=off"],
+                         cwd=directory)
         self.wait_until(lambda: self.run("pg_isready", "-q").returncode == 0, "postgres")
 
     def program(self, name):
@@ -172,7 +173,7 @@ class Postgres(Server):
                                  stdout=subprocess.PIPE)
         client.stdin.write("select sum(abalance) from pgbench_accounts;\n")
         client.stdin.flush()
-        check(client.stdout.readline().strip().lstrip("-").isdigit(), "psql got no answer")
+        check(client.line().strip().lstrip("-").isdigit(), "psql got no answer")
         return client
 
 

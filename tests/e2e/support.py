@@ -1,11 +1,14 @@
 """What the end-to-end tests share: processes that end with the test, scrapes and their parsing, checks."""
 
 import contextlib
+import ctypes
+import fcntl
 import os
 import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -14,6 +17,7 @@ import time
 import urllib.request
 
 SKIP = 77
+CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
 SAMPLE = re.compile(r'^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$')
 LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 
@@ -71,6 +75,17 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def own_namespaces(flags):
+    """Unshares them, where that may be done: those of mounts, which then spread to nobody, or of the network, with lo up."""
+    if ctypes.CDLL(None, use_errno=True).unshare(flags) != 0:
+        skip(f"no namespaces of the test's own: {os.strerror(ctypes.get_errno())}")
+    if flags & CLONE_NEWNS:
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    if flags & CLONE_NEWNET:
+        with socket.socket() as any_socket:
+            fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 0x41))  # up and running
+
+
 def browse(context, url, *options):
     """The page as the browser has it, and what it logged."""
     run = subprocess.run(
@@ -81,23 +96,80 @@ def browse(context, url, *options):
 
 
 class Process(subprocess.Popen):
-    """A program in a session of its own, which is ended whole."""
+    """A program in a session of its own, which is ended whole: with the program, what it started. Its pid is signalled only until
+    the program is reaped; from then on it may be somebody else's."""
 
     def __init__(self, command, **options):
+        self._reaping = threading.Lock()
         super().__init__(command, start_new_session=True, text=True, **options)
 
+    def poll(self):
+        with self._reaping:
+            if self.returncode is None:
+                with contextlib.suppress(ChildProcessError):
+                    if not self._has_ended():
+                        return None
+                self._kill_all()
+                super().poll()
+            return self.returncode
+
+    def wait(self, timeout=None):
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = 0.001
+        while self.poll() is None:
+            if end is not None and time.monotonic() > end:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+        return self.returncode
+
     def end(self, number=signal.SIGTERM):
-        """Seconds it took to end."""
+        """Seconds it took to end; it may have ended before."""
         start = time.monotonic()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        self.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.wait(10)
         took = time.monotonic() - start
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        self.kill_all()
         self.wait()
         return took
+
+    def kill_all(self):
+        with self._reaping:
+            if self.returncode is None:
+                self._kill_all()
+
+    @contextlib.contextmanager
+    def within(self, seconds, what):
+        """It is killed if what is done with it meanwhile takes longer, so that nobody waits for it any more."""
+        expired = threading.Event()
+
+        def expire():
+            expired.set()
+            self.kill_all()
+
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+        check(not expired.is_set(), f"{what}: not within {seconds} s")
+
+    def line(self, stream=None, seconds=60):
+        """The next that it writes to its standard output, or to that stream; empty at the end."""
+        with self.within(seconds, f"a line of {self.args[0]}"):
+            return (stream or self.stdout).readline()
+
+    def _has_ended(self):
+        """It is left to be reaped; ChildProcessError if it is no child any more."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+    def _kill_all(self):
+        with contextlib.suppress(ChildProcessError, ProcessLookupError, PermissionError):
+            self._has_ended()
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 class Exporter(Process):
@@ -169,7 +241,8 @@ class Workload(Process):
     def do(self, command):
         self.stdin.write(command + "\n")
         self.stdin.flush()
-        answer = self.stdout.readline().strip()
+        with self.within(60, f"cow_workload: {command}"):
+            answer = self.stdout.readline().strip()
         check(answer.startswith("ok"), f"cow_workload: {command}: {answer}")
         return answer[3:]
 
@@ -191,8 +264,15 @@ class Test(contextlib.ExitStack):
 
 def main(test):
     """Runs test(Test()); the exit code is CTest's."""
-    # A test that is told to end still ends what it started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # A test that is told to end still ends what it started, and is told once.
+    def end(*_):
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        sys.exit(1)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, end)
     sys.stdout.reconfigure(line_buffering=True)
     try:
         with Test() as context:
