@@ -296,7 +296,7 @@ def save_under_writes(watch, redis, form):
     finally:
         writer.stop()
     ended = time.time()
-    print(f"CowExplosion fired after {fired.time - began:.1f} s and {writer.written} pages written to: {fired.labels}\n"
+    print(f"{utc(fired.time)}: CowExplosion fired after {fired.time - began:.1f} s and {writer.written} pages written to: {fired.labels}\n"
           f"  {fired.annotations['description']}")
 
     reported = redis.measured_cow_bytes()
@@ -314,7 +314,7 @@ def save_under_writes(watch, redis, form):
 
     resolved = wait_for(lambda: watch.receiver.first("resolved", alertname="CowExplosion", group="redis"),
                         form.resolves_within, "CowExplosion resolves")
-    print(f"CowExplosion resolved {resolved.time - ended:.1f} s after the last write")
+    print(f"{utc(resolved.time)}: CowExplosion resolved {resolved.time - ended:.1f} s after the last write")
     os.kill(child, signal.SIGUSR1)  # how Redis itself ends one that is not wanted any more
     wait_for(lambda: redis.child() is None, 30, "the end of saving", pause=0.2)
     return fired.time - began, resolved.time - ended, held
@@ -332,6 +332,10 @@ def report(held):
     for row in [heads, *rows]:
         print("  ".join(cell.ljust(width) if not column else cell.rjust(width)
                         for column, (cell, width) in enumerate(zip(row, widths))))
+
+
+def utc(moment):
+    return time.strftime("%H:%M:%S UTC", time.gmtime(moment))
 
 
 def mib(value):
