@@ -177,7 +177,7 @@ class TlsSession {
                   return Try([&] { return gnutls_record_send(session_, bytes.data(), bytes.size()); });
                 },
                 [&](char* buffer, size_t size) {
-                  const auto received = Try([&] { return gnutls_record_recv(session_, buffer, size); });
+                  auto received = Try([&] { return gnutls_record_recv(session_, buffer, size); });
                   if (received) (*received == 0 ? closed_ : answered_) = true;
                   return received;
                 }});

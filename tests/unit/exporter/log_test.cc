@@ -61,6 +61,7 @@ TEST_F(LogTest, AnyBytesMakeOneValidLine) {
   Log json = Make(LogLevel::kInfo, LogFormat::kJson);
   std::mt19937 random(1);  // NOLINT: the same each time
   std::vector<std::string> names;
+  names.reserve(256 + 2000);
   for (int byte = 0; byte < 256; ++byte) names.emplace_back(1, static_cast<char>(byte));
   for (int i = 0; i < 2000; ++i) {
     std::string& name = names.emplace_back(1 + random() % 16, '\0');

@@ -113,6 +113,7 @@ TEST_F(ServiceManagerTest, ReloadsAreToldOneAfterTheOther) {
   ServiceManager manager;
   {
     std::vector<std::jthread> threads;
+    threads.reserve(4);
     for (int i = 0; i < 4; ++i) {
       threads.emplace_back([&manager] {
         manager.Reload([] {
