@@ -30,7 +30,8 @@ using netlink::TaskStats;
 using prometheus::MetricType;
 
 constexpr std::array<std::string_view, 2> kUncreditedReasons{"exec", "parent"};
-constexpr std::string_view kNoSource = "Without CAP_NET_ADMIN, outside the initial user, PID and network namespaces, and before Linux 5.19.";
+constexpr std::string_view kNoSource =
+    "Without CAP_NET_ADMIN, outside the initial user, PID and network namespaces, and before Linux 5.19.";
 constexpr std::string_view kNoAccounting =
     "Without CAP_NET_ADMIN, outside the initial user, PID and network namespaces, before Linux 5.19, and while "
     "kernel.task_delayacct is 0.";

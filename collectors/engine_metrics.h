@@ -40,7 +40,9 @@ inline constexpr Metric kCgroupMemoryLimit{
     .unit = "bytes",
     .help = "Memory limit of the root's cgroup, where it has one.",
     .source = "memory.max, or memory.limit_in_bytes of version 1; limits further up are not looked at.",
-    .absent = "Where there is no limit or the cgroup can't be read, and where the families of the group are in different cgroups.",
+    .absent =
+        "Where there is no limit or the cgroup can't be read, and where the families of the group are in different "
+        "cgroups.",
 };
 inline constexpr Metric kCgroupMemoryUsage{
     .name = "cow_cgroup_memory_usage_bytes",

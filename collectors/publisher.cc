@@ -312,7 +312,8 @@ std::vector<CollectedFamilies> Publisher::Collect() const {
       const std::span<const uint64_t> counters(state.group->counters);
       sums.push_back({name, gauges.subspan(slot.first_gauge, slot.collector->gauges()),
                       counters.subspan(slot.first_counter, slot.collector->counters()),
-                      state.frames_known && !state.Has(memory::Mode::kNoFrames), state.Readable(), state.scan_known, state.HasUnreadable()});
+                      state.frames_known && !state.Has(memory::Mode::kNoFrames), state.Readable(), state.scan_known,
+                      state.HasUnreadable()});
     }
     MetricWriter made_writer(made.families, made.declared);
     try {

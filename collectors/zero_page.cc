@@ -16,7 +16,8 @@ constexpr Metric kZeroPageBytes{
     .labels = {{{"size", kSizes}}},
     .known = Known::kFramesOrScan,
     .source =
-        "The zero page's frame, or the category PFNZERO of PAGEMAP_SCAN. A drop of nothing but zero pages moves no signal "
+        "The zero page's frame, or the category PFNZERO of PAGEMAP_SCAN. A drop of nothing but zero pages moves no "
+        "signal "
         "of a process: the value may be as old as scan.full_every.",
 };
 
