@@ -167,11 +167,15 @@ TEST_F(BreaksTest, FirstLookNamesTheSides) {
   const Sample after = Pass();
   const Change fork(alone, forked);
   const Change change(before, after);
+  // A page of the workload's own that its parent writes when it forks may be written by the child too, now that the
+  // child is told to do something: of both sides then, and no longer the parent's. None of "a" is, all 90 are broken.
+  const double by_both = change.Pages(kUnattributed) - fork.Pages(kUnattributed);
+  EXPECT_GE(by_both, 0);
+  EXPECT_LE(by_both, fork.Of(kParentBreaks)) << "written by both before the first look";
   EXPECT_EQ(change.Of(kChildBreaks) - fork.Of(kChildBreaks), 50);
-  EXPECT_EQ(change.Of(kParentBreaks) - fork.Of(kParentBreaks), 40);
+  EXPECT_EQ(change.Of(kParentBreaks) - fork.Of(kParentBreaks) + by_both, 40);
   EXPECT_EQ(change.Of(kUnknownBreaks), 0);
   EXPECT_EQ(change.Pages(kAnonBreaks) - fork.Pages(kAnonBreaks), 90);
-  EXPECT_EQ(change.Pages(kUnattributed), fork.Pages(kUnattributed)) << "written by both before the first look";
   std::printf("a fork by itself: %.0f pages of the child, %.0f of the parent, %.0f of them anon, %.0f unattributed\n",
               fork.Of(kChildBreaks), fork.Of(kParentBreaks), fork.Pages(kAnonBreaks), fork.Pages(kUnattributed));
 }
