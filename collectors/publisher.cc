@@ -30,7 +30,6 @@ struct GroupState {
   size_t processes = 0;
   size_t families = 0;
   std::array<bool, memory::kModes> modes{};
-  bool frames_known = true;
   bool scan_known = true;
   std::array<uint64_t, kUnreadReasons.size()> unread{};
   uint64_t covered_pages = 0;
@@ -112,13 +111,11 @@ void Publisher::AddFamily(const FamilyState& state, SystemTime horizon, GroupSta
 
 std::map<std::string, GroupState> Publisher::SumGroups() const {
   std::map<std::string, GroupState> sums;
-  const memory::Capabilities& can = engine_.scanner.capabilities();
   for (const auto& [name, group] : engine_.groups.all()) {
     if (!group.exported) continue;
     GroupState& state = sums[name];
     state.group = &group;
-    state.frames_known = can.frames;
-    state.scan_known = can.pagemap_scan;
+    state.scan_known = engine_.scanner.capabilities().pagemap_scan;
     state.gauges.assign(engine_.gauges, 0);
     state.variances.assign(engine_.gauges, 0);
   }
@@ -312,8 +309,8 @@ std::vector<CollectedFamilies> Publisher::Collect() const {
       const std::span<const uint64_t> counters(state.group->counters);
       sums.push_back({name, gauges.subspan(slot.first_gauge, slot.collector->gauges()),
                       counters.subspan(slot.first_counter, slot.collector->counters()),
-                      state.frames_known && !state.Has(memory::Mode::kNoFrames), state.Readable(), state.scan_known,
-                      state.HasUnreadable()});
+                      engine_.scanner.capabilities().frames && !state.Has(memory::Mode::kNoFrames), state.Readable(),
+                      state.scan_known, state.HasUnreadable()});
     }
     MetricWriter made_writer(made.families, made.declared);
     try {
