@@ -8,7 +8,6 @@
 #include <map>
 #include <mutex>
 #include <optional>
-#include <random>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -34,7 +33,6 @@
 #include "collectors/procfs/status.h"
 #include "collectors/procfs/system.h"
 #include "collectors/publisher.h"
-#include "collectors/sample_estimate.h"
 #include "collectors/scan_order.h"
 #include "collectors/worker_threads.h"
 
@@ -76,11 +74,6 @@ uint64_t FaultsSinceRead(const Family& family) {
   return faults;
 }
 
-uint64_t RandomSeed() {
-  std::random_device random;
-  return uint64_t{random()} << 32U | random();
-}
-
 }  // namespace
 
 class Engine::Impl {
@@ -92,7 +85,6 @@ class Engine::Impl {
         table_(root_, options_.max_processes, KeptFiles()),
         scanner_(root_, geometry_, options_.threads),
         workers_(scanner_.threads()),
-        sample_seed_(options_.sample_seed ? *options_.sample_seed : RandomSeed()),
         scan_counters_(scanner_.threads()),
         families_(geometry_, scanner_.zero_frame(), options_.ledger_bytes),
         rules_(options_.groups),
@@ -113,7 +105,7 @@ class Engine::Impl {
     groups_.BeginPass();
     // One that failed has sums missing, until a pass that shows all is complete.
     show_all_ = show_all_ || std::any_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.failed; });
-    memory::PassOptions pass_options{options_.full_every, show_all_, options_.sample_above_bytes, sample_seed_};
+    memory::PassOptions pass_options{options_.full_every, show_all_};
     for (Slot& slot : slots_) {
       if (!slot.awaits_pass && slot.collector->needs().member_sums) pass_options.count_breaks = true;
       slot.spent = {};
@@ -132,7 +124,6 @@ class Engine::Impl {
     }
     for (const auto& family : families_.families()) Assign(*family, begin);
     skipped_members_ = 0;
-    all_is_read_ = true;
     if (!ScanAll(TakeDue(pass_options), pass_options)) return false;
     for (const auto& family : families_.families()) {
       if (!control_->Continue()) return false;
@@ -155,7 +146,7 @@ class Engine::Impl {
     std::erase_if(cgroups_, [this](const auto& item) { return item.second.used != pass_; });
     groups_.EndPass(begin, SteadyClock::now());
     skipped_processes_ = skipped_members_;
-    ++(skipped_members_ == 0 && all_is_read_ ? full_passes_ : incremental_passes_);
+    ++(skipped_members_ == 0 ? full_passes_ : incremental_passes_);
     return true;
   }
 
@@ -242,8 +233,6 @@ class Engine::Impl {
   bool ScanAll(const std::vector<Family*>& due, const memory::PassOptions& options);
   void OnWindow(const WindowView& view);
   void OnUnchanged(const Family& family, uint64_t window);
-  void OnNotDrawn(const Family& family, uint64_t window);
-  void FinishSample(const FamilyView& view, FamilyState& state) const;
   void OnFamily(const FamilyView& view);
   void OnEnd(const Family& family, const Member& member);
   void ReadHostSaved();
@@ -256,7 +245,6 @@ class Engine::Impl {
   std::optional<ForkWatch> fork_watch_;  // of those who ask
   memory::Scanner scanner_;
   WorkerThreads workers_;
-  uint64_t sample_seed_;
   // While more than one thread scans, held for all that follows and for every call of a collector or of control_.
   std::mutex mutex_;
   std::vector<memory::ScanCounters> scan_counters_;  // by thread, as of its last window
@@ -285,7 +273,6 @@ class Engine::Impl {
   uint64_t incremental_passes_ = 0;
   uint64_t skipped_processes_ = 0;  // in the last completed pass
   uint64_t skipped_members_ = 0;    // in the pass under way
-  bool all_is_read_ = true;         // in it: no family was sampled
   SystemTime pass_begin_;
   std::unordered_map<std::string, CgroupOfPath> cgroups_;
   std::optional<double> host_saved_;  // bytes
@@ -362,7 +349,6 @@ void Engine::Impl::Install(std::vector<Slot> slots) {
     lay_out(state.family_cells);
     lay_out(state.pass_cells);
     if (!state.lonely.gauges.empty()) lay_out(state.lonely.gauges);
-    state.sampled.LayOut(gauges_, moves);
     state.lonely_pending = WindowCells();
   }
 }
@@ -521,7 +507,6 @@ void Engine::Impl::Leave(Family& family, FamilyState& state) {
   state.windows.clear();
   for (auto* cells : {&state.window_sum, &state.family_cells, &state.pass_cells}) cells->assign(gauges_, 0);
   state.lonely = WindowCells();
-  state.sampled.Clear();
   state.unwalked_pages = 0;
   state.completed = false;
   state.looks_bytes = 0;
@@ -537,13 +522,12 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
   bool Scan(Family& family, const memory::PassOptions& options) {
     state_ = &engine_.states_.at(family.id);
     family_ = &family;
-    state_->sampled.Begin();
     if (!engine_.scanner_.ScanFamily(family, options, *this, thread_)) return false;
     const auto lock = Lock();
     engine_.families_.Settle(family,
                              [this](const Family& owner, const Member& member) { engine_.OnEnd(owner, member); });
     TellProgress();
-    state_->looks_bytes = family.looks.MemoryBytes() + family.sampling.MemoryBytes();
+    state_->looks_bytes = family.looks.MemoryBytes();
     return true;
   }
 
@@ -554,10 +538,6 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
   void OnUnchanged(const Family& family, uint64_t window) override {
     const auto lock = Lock();
     engine_.OnUnchanged(family, window);
-  }
-  void OnNotDrawn(const Family& family, uint64_t window) override {
-    const auto lock = Lock();
-    engine_.OnNotDrawn(family, window);
   }
   void OnFamily(const FamilyView& view) override {
     const auto lock = Lock();
@@ -651,7 +631,7 @@ void Engine::Impl::OnWindow(const WindowView& view) {
     for (const memory::Segment& segment : member.segments) present += segment.tally.Present();
   }
   const bool lonely = view.family->members.size() == 1;
-  if (lonely && !view.sampled) {
+  if (lonely) {
     WindowCells& cells = state.lonely_pending;
     if (cells.pass != pass_) {
       cells = {std::vector<int32_t>(gauges_, 0), 0, view.read_at, pass_};
@@ -662,13 +642,6 @@ void Engine::Impl::OnWindow(const WindowView& view) {
   }
   WindowCells& cells = state.windows[view.window];
   cells.gauges.resize(gauges_, 0);
-  if (view.stratum != memory::kCertain) {
-    std::vector<int64_t> before(cells.gauges.begin(), cells.gauges.end());
-    std::vector<int64_t> now(scratch_);
-    before.push_back(cells.present_pages);
-    now.push_back(static_cast<int64_t>(present));
-    state.sampled.Add(view.stratum, now, before);
-  }
   for (size_t i = 0; i < gauges_; ++i) {
     state.window_sum[i] += scratch_[i] - cells.gauges[i];
     cells.gauges[i] = static_cast<int32_t>(scratch_[i]);
@@ -686,23 +659,6 @@ void Engine::Impl::OnUnchanged(const Family& family, uint64_t window) {
   known->second.pass = pass_;
 }
 
-void Engine::Impl::OnNotDrawn(const Family& family, uint64_t window) {
-  std::unordered_map<uint64_t, WindowCells>& windows = states_[family.id].windows;
-  const auto known = windows.find(window);
-  if (known != windows.end()) known->second.pass = pass_;
-}
-
-void Engine::Impl::FinishSample(const FamilyView& view, FamilyState& state) const {
-  if (!view.sampled) {
-    state.sampled.Clear();
-    return;
-  }
-  std::vector<int64_t> known = state.window_sum;
-  known.push_back(0);
-  for (const auto& [number, cells] : state.windows) known.back() += cells.present_pages;
-  state.sampled.Finish(view.strata, known);
-}
-
 void Engine::Impl::OnFamily(const FamilyView& view) {
   skipped_members_ += view.skipped;
   FamilyState& state = states_[view.family->id];
@@ -715,9 +671,7 @@ void Engine::Impl::OnFamily(const FamilyView& view) {
     for (size_t i = 0; i < gauges_; ++i) state.window_sum[i] -= item.second.gauges[i];
     return true;
   });
-  FinishSample(view, state);
   state.unwalked_pages = 0;
-  all_is_read_ = all_is_read_ && view.strata.empty();
   const bool lonely = family.members.size() == 1 && state.windows.empty();
   if (lonely && state.lonely_pending.pass == pass_) {
     state.lonely = std::move(state.lonely_pending);

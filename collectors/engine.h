@@ -46,10 +46,6 @@ struct EngineOptions {
   std::chrono::milliseconds interval{0};
   // A family is read at least this often, also if nothing of it seems to have changed. 0: in every pass.
   std::chrono::milliseconds full_every{0};
-  // Families with a larger process are sampled, resident and swapped bytes. 0: none; nor are any at `full_every` 0.
-  uint64_t sample_above_bytes = 0;
-  // Of the draws; empty: another one in each engine.
-  std::optional<uint64_t> sample_seed;
   // Families are scanned in parallel by so many, the calling one among them. What is counted does not depend on it.
   size_t threads = 1;
   GroupOptions groups;

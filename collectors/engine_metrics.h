@@ -79,13 +79,6 @@ inline constexpr Metric kScanCoverage{
     .absent = "Of a group without processes.",
     .query = "cow_scan_coverage_ratio < 0.9",
 };
-inline constexpr Metric kSampledStandardError{
-    .name = "cow_sampled_standard_error_bytes",
-    .unit = "bytes",
-    .help = "Standard error of the group's gauges, the largest of all: nonzero where a process is sampled.",
-    .source = "Differences within each stratum of the sample.",
-    .absent = "Unless scan.sample_above asks for samples, and where scan.full_every is 0.",
-};
 inline constexpr Metric kScanTimestamp{
     .name = "cow_scan_timestamp_seconds",
     .unit = "seconds since the epoch",

@@ -20,7 +20,6 @@
 #include "collectors/groups.h"
 #include "collectors/memory/views.h"
 #include "collectors/procfs/cgroup.h"
-#include "collectors/sample_estimate.h"
 
 namespace cow::collectors {
 
@@ -73,7 +72,6 @@ struct FamilyState {
   std::vector<int64_t> pass_cells;                    // of the last completed pass
   WindowCells lonely;                                 // a process without relatives: its windows in one
   WindowCells lonely_pending;                         // of the pass under way
-  SampleEstimate sampled;                             // of families of which a sample is read: window_sum's, and pages
   uint64_t unwalked_pages = 0;                        // of the last completed pass
   uint64_t resident_pages = 0;                        // of the members, by the kernel's sums, at the pass under way
   uint64_t unread_pages = 0;

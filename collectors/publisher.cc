@@ -25,7 +25,6 @@ double Seconds(SystemTime time) { return std::chrono::duration<double>(time.time
 // The sums of one group over its families.
 struct GroupState {
   std::vector<int64_t> gauges;
-  std::vector<double> variances;  // of those that are estimates
   const Group* group = nullptr;
   size_t processes = 0;
   size_t families = 0;
@@ -68,9 +67,7 @@ class Publisher {
 
 void Publisher::AddFamily(const FamilyState& state, SystemTime horizon, GroupState& group) const {
   for (size_t i = 0; i < engine_.gauges; ++i) {
-    group.gauges[i] += state.sampled.empty() ? state.window_sum[i] : state.sampled.totals()[i];
-    group.gauges[i] += state.family_cells[i] + state.pass_cells[i];
-    if (!state.sampled.empty()) group.variances[i] += state.sampled.variances()[i];
+    group.gauges[i] += state.window_sum[i] + state.family_cells[i] + state.pass_cells[i];
     if (!state.lonely.gauges.empty()) group.gauges[i] += state.lonely.gauges[i];
   }
   const auto rest = [&](SystemTime read_at, uint64_t pages) {
@@ -83,11 +80,6 @@ void Publisher::AddFamily(const FamilyState& state, SystemTime horizon, GroupSta
   for (const auto& [number, cells] : state.windows) {
     rest(cells.read_at, cells.present_pages);
     seen += cells.present_pages;
-  }
-  if (!state.sampled.empty()) {
-    const auto estimated = static_cast<uint64_t>(state.sampled.totals().back());
-    group.known_pages += estimated - std::min(estimated, seen);
-    rest(state.read_at, state.unwalked_pages);
   }
   if (!state.completed && state.pass == engine_.pass && state.resident_pages != 0) {
     group.has_unseen = true;
@@ -117,7 +109,6 @@ std::map<std::string, GroupState> Publisher::SumGroups() const {
     state.group = &group;
     state.scan_known = engine_.scanner.capabilities().pagemap_scan;
     state.gauges.assign(engine_.gauges, 0);
-    state.variances.assign(engine_.gauges, 0);
   }
   const SystemTime horizon = std::min(engine_.pass_begin, std::chrono::system_clock::now() - engine_.options.interval);
   for (const auto& [id, state] : engine_.states) {
@@ -200,14 +191,6 @@ void Publisher::PublishKnowledge(const std::map<std::string, GroupState>& groups
     if (state.members.empty() && !state.has_unseen) continue;
     const auto known = static_cast<double>(state.known_pages);
     writer.AddFor(name, {}, known == 0 ? 1 : static_cast<double>(state.covered_pages) / known);
-  }
-  writer.Begin(kSampledStandardError);
-  if (engine_.options.sample_above_bytes != 0 && engine_.options.full_every.count() != 0) {
-    for (const auto& [name, state] : groups) {
-      const double variance =
-          state.variances.empty() ? 0 : *std::max_element(state.variances.begin(), state.variances.end());
-      writer.AddFor(name, {}, std::sqrt(variance) * static_cast<double>(engine_.geometry.page_bytes));
-    }
   }
   writer.Begin(kScanTimestamp);
   for (const auto& [name, state] : groups) {
@@ -337,7 +320,6 @@ std::vector<FamilySummary> Publisher::Families() const {
     FamilySummary summary{state.root.first, state.root_comm, state.group_name, state.processes, {}, {}, {}};
     GroupState sums;
     sums.gauges.assign(engine_.gauges, 0);
-    sums.variances.assign(engine_.gauges, 0);
     AddFamily(state, SystemTime(), sums);
     const auto in_mode = [&modes = state.modes](memory::Mode mode) { return modes.at(static_cast<size_t>(mode)); };
     const bool readable =

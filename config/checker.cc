@@ -76,7 +76,9 @@ void Checker::ReadMap(const YAML::Node& node, const std::string& path, const std
     if (found != keys.end()) return found->read(value, Child(path, name));
     std::vector<std::string> valid;
     valid.reserve(keys.size());
-    for (const Key& k : keys) valid.push_back(k.name);
+    for (const Key& k : keys) {
+      if (!k.removed) valid.push_back(k.name);
+    }
     Add(key.Mark(), Prefix(path) + "unknown " + what + " " + Quoted(name) + "; " + Hint(name, valid));
   });
 }
@@ -109,6 +111,14 @@ Checker::Key Checker::Count(std::string name, size_t low, size_t high, size_t& t
               target = *parsed;
             }
           }};
+}
+
+Checker::Key Checker::Removed(std::string name, std::string advice) {
+  return {std::move(name),
+          [this, advice = std::move(advice)](const YAML::Node& /*value*/, const std::string& path) {
+            Add(last_key_, path + ": " + advice);
+          },
+          true};
 }
 
 Checker::Key Checker::Collector(const KnownCollector& known, std::map<std::string, CollectorConfig>& target) {

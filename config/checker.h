@@ -30,6 +30,7 @@ class Checker {
   struct Key {
     std::string name;
     std::function<void(const YAML::Node& value, const std::string& path)> read;
+    bool removed = false;
   };
 
   // At a value; one that is missing has no place of its own, so its key's counts.
@@ -75,6 +76,9 @@ class Checker {
 
   // A whole number from `low` to `high`.
   Key Count(std::string name, size_t low, size_t high, size_t& target);
+
+  // A key of earlier versions: always an error, which says what to use instead. Not named among the valid ones.
+  Key Removed(std::string name, std::string advice);
 
   Key Collector(const KnownCollector& known, std::map<std::string, CollectorConfig>& target);
 

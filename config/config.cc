@@ -44,7 +44,9 @@ void ReadDocument(const YAML::Node& document, const std::vector<KnownCollector>&
       checker.Value("max_cpu", "a number from 0 to 1", &ParseMaxCpu, scan.max_cpu),
       checker.Value("full_every", kDuration, &ParseFullEvery, scan.full_every),
       checker.Count("threads", 1, kMaxScanThreads, scan.threads),
-      checker.Value("sample_above", kSize, &ParseSize, scan.sample_above_bytes)};
+      checker.Removed(
+          "sample_above",
+          "sampling was removed: delete this key; scan.max_cpu bounds the cost, and a pass may span intervals")};
 
   LimitsConfig& limits = config.limits;
   const std::vector<Checker::Key> limits_keys = {

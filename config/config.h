@@ -27,7 +27,6 @@ struct ScanConfig {
   double max_cpu = 0.1;                                             // share of one CPU, 0: no limit
   std::chrono::milliseconds full_every = std::chrono::minutes{10};  // everything is read at least this often
   size_t threads = 1;
-  uint64_t sample_above_bytes = 0;  // 0: never
 };
 
 struct LimitsConfig {

@@ -21,7 +21,6 @@ void WriteScan(const ScanConfig& scan, YAML::Emitter& out) {
   out << YAML::Key << "max_cpu" << YAML::Value << Shortest(scan.max_cpu);
   out << YAML::Key << "full_every" << YAML::Value << FormatDuration(scan.full_every);
   out << YAML::Key << "threads" << YAML::Value << scan.threads;
-  out << YAML::Key << "sample_above" << YAML::Value << FormatSize(scan.sample_above_bytes);
   out << YAML::EndMap;
 }
 

@@ -165,7 +165,6 @@ Settings MakeSettings(const CommandLine& command_line, const config::Config& con
   settings.engine.label_value_length = config.limits.label_value_length;
   settings.engine.ledger_bytes = config.limits.ledger_bytes;
   settings.engine.full_every = scan.full_every;
-  settings.engine.sample_above_bytes = scan.sample_above_bytes;
   settings.engine.interval = scan.interval;
   settings.engine.threads = scan.threads;
   settings.engine.groups = GroupOptionsOf(config);

@@ -32,13 +32,6 @@ bool UsesKsm(const Host& host, const Family& family) {
   });
 }
 
-bool IsSampled(const Family& family, std::chrono::milliseconds full_every, uint64_t above_bytes) {
-  if (family.sampling.active()) return true;
-  return above_bytes != 0 && full_every.count() != 0 &&
-         std::any_of(family.members.begin(), family.members.end(),
-                     [above_bytes](const auto& member) { return member->process->SizeBytes() > above_bytes; });
-}
-
 bool IsDue(const Host& host, const Family& family, std::chrono::milliseconds full_every) {
   if (full_every.count() == 0 || family.membership_changed || HostChanged(family.host, host.vmstat)) return true;
   const SteadyTime now = std::chrono::steady_clock::now();

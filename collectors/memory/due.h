@@ -18,11 +18,6 @@ bool MustWalk(const Host& host, const Family& family);
 // Some member that is walked has pages that KSM merged: it merges and unmerges without any signal of the process.
 bool UsesKsm(const Host& host, const Family& family);
 
-// A process of the family is larger than `above_bytes`, so that a sample of its windows is read; or it was when the
-// family was read last, so that some windows are still to be read. Nobody is where everything is read in every pass
-// (`full_every` 0), or `above_bytes` is 0.
-bool IsSampled(const Family& family, std::chrono::milliseconds full_every, uint64_t above_bytes);
-
 // The family has to be looked at: its members, their signals or the host's have moved since its last completed pass, or
 // a member's turn has come. `full_every` 0: always.
 bool IsDue(const Host& host, const Family& family, std::chrono::milliseconds full_every);

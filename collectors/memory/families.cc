@@ -252,10 +252,8 @@ void Families::Settle(Family& family, const std::function<void(const Family&, co
 void Families::Leave(Family& family) {
   family.ledger.Clear();
   family.looks.Clear();
-  family.sampling.Clear();
   for (const auto& member : family.members) {
     member->read_at.reset();
-    member->joined_sample = 0;
     member->missed = true;
     member->mappings.reset();
     member->huge_windows.clear();

@@ -25,7 +25,6 @@
 #include "collectors/memory/looks.h"
 #include "collectors/memory/mapping.h"
 #include "collectors/memory/process_table.h"
-#include "collectors/memory/sampling.h"
 #include "collectors/procfs/pagemap.h"
 #include "collectors/procfs/system.h"
 #include "collectors/procfs/vmstat.h"
@@ -76,9 +75,8 @@ struct Member {
   std::optional<ChangeSignals> read_at;  // as they were at the last completed pass that read it; empty: to be read
   std::optional<std::chrono::steady_clock::time_point> full_due;  // when it is read whatever the signals say
   uint64_t life_break_pages = 0;                                  // broken between it and its parent since it joined
-  bool missed = false;         // for a part of its life it was not scanned: what it cost is not known
-  uint64_t break_pages = 0;    // broken by it, in passes that count them
-  uint64_t joined_sample = 0;  // the sampled pass that saw it first; 0: it was seen whole, or is older
+  bool missed = false;       // for a part of its life it was not scanned: what it cost is not known
+  uint64_t break_pages = 0;  // broken by it, in passes that count them
 };
 
 struct Family {
@@ -90,7 +88,6 @@ struct Family {
   std::vector<std::unique_ptr<Member>> ended;    // until the ledger has settled them
   Ledger ledger;
   Looks looks;
-  Sampling sampling;                   // of a family too large to be read whole
   bool membership_changed = true;      // since its last completed pass
   std::optional<procfs::Vmstat> host;  // the host's counters at its last completed pass
   uint64_t forks = 0;                  // members that joined by fork since the exporter's first look

@@ -73,7 +73,7 @@ bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserve
   FamilyView view = BeginView(host_, family);
   for (Part& part : parts_) {
     if (part.reader.alive() && (!walk_.all || !host_.capabilities.frames)) {
-      if (!walk_.all) SampleLonely(part);
+      if (!walk_.all) ProbeLonely(part);
       part.reader.ScanUnwalked(view.unwalked);
       if (!walk_.all) CountUnwalked(part, view.unwalked);
     }
@@ -90,11 +90,8 @@ bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserve
   if (host_.needs.member_sums) AddUpMembers(family);
   view.member_sums = member_sums_;
   view.read_at = std::chrono::system_clock::now();
-  view.sampled = walk_.sampled;
-  view.strata = family.sampling.strata();
   PassCompleted(family, options);
   observer.OnFamily(view);
-  if (family.sampling.IsWhole()) family.sampling.Clear();
   return true;
 }
 
@@ -137,8 +134,7 @@ bool FamilyScanner::OpenMember(Member& member, std::vector<procfs::Pagemap>& bor
 void FamilyScanner::Prepare(Family& family, const PassOptions& options) {
   walk_ = Walk();
   walk_.all = MustWalk(host_, family);
-  walk_.sampled = IsSampled(family, options.full_every, options.sample_above_bytes);
-  walk_.everybody = !walk_.all || walk_.sampled || options.show_all || AllAreDue(host_, family, options.full_every);
+  walk_.everybody = !walk_.all || options.show_all || AllAreDue(host_, family, options.full_every);
   walk_.swapped_in = SwappedIn(host_, family);
   walk_.ksm_in_use = UsesKsm(host_, family);
   walk_.show_all = options.show_all;
@@ -172,50 +168,9 @@ void FamilyScanner::Prepare(Family& family, const PassOptions& options) {
       member->mode = Mode::kNone;
     }
   }
-  if (walk_.sampled) {
-    DrawSample(family, options);
-  } else {
-    family.sampling.Clear();
-  }
   if (entries_.size() < parts_.size() * pages_) {
     entries_.resize(parts_.size() * pages_);
     remembered_.resize(parts_.size() * pages_);
-  }
-}
-
-// Of the windows that somebody maps. Where anonymous memory is not walked, its sums are the kernel's less what is seen
-// of it in other mappings: windows of these are read for certain.
-void FamilyScanner::DrawSample(Family& family, const PassOptions& options) {
-  std::vector<uint64_t> mapped;
-  uint64_t largest = 1;
-  for (const Part& part : parts_) {
-    part.reader.AddWindows(mapped);
-    largest = std::max(largest, part.reader.member().process->SizeBytes());
-  }
-  std::sort(mapped.begin(), mapped.end());
-  mapped.erase(std::unique(mapped.begin(), mapped.end()), mapped.end());
-  std::vector<PlannedWindow> windows;
-  windows.reserve(mapped.size());
-  for (const uint64_t window : mapped) {
-    bool certain = false;
-    for (Part& part : parts_) {
-      if (walk_.all) break;
-      ForEachMapping(part, window, [&certain](const Mapping& mapping, uint32_t /*first*/, uint32_t /*pages*/) {
-        certain = certain || !mapping.vma.shared || mapping.hugetlb;
-      });
-    }
-    windows.push_back({window, certain});
-  }
-  for (Part& part : parts_) part.next_mapping = 0;
-  SampleRequest request;
-  const bool all = options.show_all || options.sample_above_bytes == 0 || options.full_every.count() == 0;
-  if (!all) request.share = static_cast<double>(options.sample_above_bytes) / static_cast<double>(largest);
-  request.now = Clock::now();
-  request.full_every = options.full_every;
-  request.seed = options.sample_seed ^ family.id;
-  family.sampling.Draw(windows, request);
-  for (const auto& member : family.members) {
-    if (member->first_look) member->joined_sample = family.sampling.pass();
   }
 }
 
@@ -233,9 +188,9 @@ bool FamilyScanner::WalkWindows(Family& family, ScanObserver& observer) {
   if (walk_.all) {
     std::vector<Slot> standing_for;
     for (const Part& part : parts_) {
-      if (!part.due || walk_.sampled) standing_for.push_back(part.reader.member().slot);
+      if (!part.due) standing_for.push_back(part.reader.member().slot);
     }
-    family.ledger.BeginPass(standing_for, walk_.sampled);
+    family.ledger.BeginPass(standing_for);
   }
   const std::vector<uint64_t> known = walk_.all ? KnownWindows(family) : std::vector<uint64_t>();
   size_t next_known = 0;
@@ -243,11 +198,7 @@ bool FamilyScanner::WalkWindows(Family& family, ScanObserver& observer) {
     uint64_t window = next_known < known.size() ? known[next_known] : ~uint64_t{0};
     for (const Part& part : parts_) window = std::min(window, part.reader.NextWindow().value_or(~uint64_t{0}));
     if (window == ~uint64_t{0}) return true;
-    if (walk_.sampled && family.sampling.StratumOf(window) == kNotDrawn) {
-      observer.OnNotDrawn(family, window);
-    } else if (!VisitWindow(family, window, observer)) {
-      return false;
-    }
+    if (!VisitWindow(family, window, observer)) return false;
     if (next_known < known.size() && known[next_known] == window) ++next_known;
     for (Part& part : parts_) part.reader.Pass(window);
   }
@@ -265,7 +216,6 @@ bool FamilyScanner::VisitWindow(Family& family, uint64_t window, ScanObserver& o
     Account(family);
     Show(family, window, observer);
   }
-  if (walk_.sampled) family.sampling.WasRead(window, Clock::now());
   return true;
 }
 
@@ -437,9 +387,7 @@ void FamilyScanner::BuildReadings(const Family& family, uint64_t window) {
     Part& part = parts_[i];
     if (!part.reader.alive()) continue;
     const Member& member = part.reader.member();
-    const bool first_look =
-        member.first_look || (walk_.sampled && family.sampling.IsFirstLook(window, member.joined_sample));
-    readings_.push_back({member.slot, part.entries, first_look, member.parent, &member == family.root(),
+    readings_.push_back({member.slot, part.entries, member.first_look, member.parent, &member == family.root(),
                          BeginsWithHugetlb(part, window), part.read ? nullptr : part.recalled.data()});
     part_of_reading_.push_back(i);
   }
@@ -503,26 +451,6 @@ void FamilyScanner::SettleWindow(Family& family, uint64_t window) {
   if (AnyMigrating()) window_unsettled_ = true;
   walk_.unsettled = walk_.unsettled || window_unsettled_;
   family.ledger.Settle(window, readings_, facts_, examination_, judgement_, sharing_);
-  if (walk_.sampled) DescribeOrphans(family, window);
-}
-
-// Pages that somebody else maps too, though nobody at their address: the partner may be in a window that was not drawn.
-// They count as shared, of which nobody knows by how many.
-void FamilyScanner::DescribeOrphans(const Family& family, uint64_t window) {
-  const std::span<const OrphanPage> orphans = family.ledger.WindowOrphans();
-  if (orphans.empty()) return;
-  std::vector<uint64_t> frames;
-  for (const OrphanPage& orphan : orphans) frames.push_back(orphan.frame);
-  FrameFacts facts;
-  frames_.Read(frames, true, facts);
-  const SlotIndex index(readings_);
-  for (const OrphanPage& orphan : orphans) {
-    const uint32_t reading = index.Find(orphan.slot);
-    if (reading == kNoReading || facts.IsKsm(orphan.frame) || facts.MapCount(orphan.frame).value_or(2) <= 1) continue;
-    SetBit(sharing_.members[reading].shared, orphan.page - window * pages_);
-    ++sharing_.members[reading].shared_pages;
-    ++sharing_.unresolved_pages;
-  }
 }
 
 void FamilyScanner::Account(const Family& family) {
@@ -668,8 +596,6 @@ void FamilyScanner::Show(Family& family, uint64_t window, ScanObserver& observer
   view.sharing = &sharing_;
   view.judgement = &judgement_;
   view.frames_known = host_.capabilities.frames;
-  view.sampled = walk_.sampled;
-  view.stratum = walk_.sampled ? family.sampling.StratumOf(window) : kCertain;
   observer.OnWindow(view);
 }
 
@@ -687,17 +613,17 @@ bool FamilyScanner::AnyShared(std::span<const uint64_t> entries) {
 }
 
 // One window of a process without relatives: if it is shared all the same, the process is walked from now on.
-void FamilyScanner::SampleLonely(Part& part) {
+void FamilyScanner::ProbeLonely(Part& part) {
   Member& member = part.reader.member();
-  const Mapping* sample = nullptr;
+  const Mapping* chosen = nullptr;
   for (const Mapping& mapping : *member.mappings) {
     if (!mapping.IsAnonymous() || mapping.hugetlb || !mapping.vma.writable || mapping.kind == MappingKind::kStack)
       continue;
-    if (sample == nullptr || mapping.kind == MappingKind::kHeap) sample = &mapping;
+    if (chosen == nullptr || mapping.kind == MappingKind::kHeap) chosen = &mapping;
   }
-  if (sample == nullptr) return;
-  const uint64_t first = host_.geometry.PageOf(sample->vma.start);
-  const uint64_t pages = std::min<uint64_t>(pages_, sample->vma.SizeBytes() / host_.geometry.page_bytes);
+  if (chosen == nullptr) return;
+  const uint64_t first = host_.geometry.PageOf(chosen->vma.start);
+  const uint64_t pages = std::min<uint64_t>(pages_, chosen->vma.SizeBytes() / host_.geometry.page_bytes);
   const std::span<uint64_t> entries(again_.data(), pages);
   if (part.reader.ReadPages(first, entries) && AnyShared(entries)) member.shares_unseen = true;
 }
@@ -779,7 +705,7 @@ void FamilyScanner::FinishLedger(Family& family, MovedSharing& moved) {
   if (!frames.empty()) frames_.Read(frames, true, facts_);
   family.ledger.FinishPass(facts_, judgement_, moved);
   Account(family);
-  if (moved.unmatched_pages == 0 && !walk_.sampled) family.members.front()->shares_unseen = false;
+  if (moved.unmatched_pages == 0) family.members.front()->shares_unseen = false;
 }
 
 void FamilyScanner::PassCompleted(Family& family, const PassOptions& options) const {

@@ -27,10 +27,6 @@ struct PassOptions {
   std::chrono::milliseconds full_every{0};
   // The observer lacks what it was shown before: everything is read and shown again.
   bool show_all = false;
-  // A family with a process larger than this, resident and swapped, is sampled, unless everything is read in every
-  // pass: as many of its windows are drawn as a process of this size has. 0: never.
-  uint64_t sample_above_bytes = 0;
-  uint64_t sample_seed = 0;
   // What a member breaks is counted with it (Member::break_pages).
   bool count_breaks = false;
 };
@@ -76,7 +72,6 @@ class FamilyScanner {
     bool unsettled = false;   // pages were on their way, or kept changing under the reads: to be looked at again
     bool show_all = false;
     bool keep_looks = false;  // what is seen is kept for the next pass
-    bool sampled = false;     // only the windows that were drawn are read
     bool count_breaks = false;
   };
 
@@ -86,7 +81,6 @@ class FamilyScanner {
   bool WalkWindows(Family& family, ScanObserver& observer);
   // False if the observer abandoned the pass.
   bool VisitWindow(Family& family, uint64_t window, ScanObserver& observer);
-  void DrawSample(Family& family, const PassOptions& options);
   std::vector<uint64_t> KnownWindows(const Family& family) const;
   void ReadDue(uint64_t window);
   bool IsUnchanged(const Family& family, uint64_t window) const;
@@ -98,7 +92,6 @@ class FamilyScanner {
   void Examine(const Family& family, uint64_t window);
   void BuildReadings(const Family& family, uint64_t window);
   void SettleWindow(Family& family, uint64_t window);
-  void DescribeOrphans(const Family& family, uint64_t window);
   bool WitnessesAgree(uint64_t window, std::span<uint64_t> unstable);
   bool AnyMigrating() const;
   // Adds breaks to the lives of the members they concern.
@@ -110,7 +103,7 @@ class FamilyScanner {
   template <class Visit>
   void ForEachMapping(Part& part, uint64_t window, Visit&& visit) const;
   SegmentTally TallySegment(const Mapping& mapping, std::span<const uint64_t> entries) const;
-  void SampleLonely(Part& part);
+  void ProbeLonely(Part& part);
   bool AnyShared(std::span<const uint64_t> entries);
   void CountUnwalked(const Part& part, Unwalked& unwalked) const;
   // False if the observer abandoned the pass.

@@ -14,10 +14,7 @@ Ledger::Ledger(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budge
       records_(pages_per_window, budget),
       moved_(pages_per_window, zero_frame) {}
 
-void Ledger::BeginPass(std::span<const Slot> standing_for, bool sampled) {
-  first_orphan_ = 0;
-  moved_.BeginPass(standing_for, sampled);
-}
+void Ledger::BeginPass(std::span<const Slot> standing_for) { moved_.BeginPass(standing_for); }
 
 void Ledger::Depart(Slot slot) {
   if (!IsDeparting(slot)) departing_.push_back(slot);
@@ -96,10 +93,10 @@ void Ledger::Settle(uint64_t window, std::span<const Reading> readings, const Fr
     // KSM makes the first page of those that it merges its own, where it is: the frame does not change.
     if (facts.IsKsm(examination.candidates[page])) SetBit(attention, page);
   });
-  first_orphan_ = moved_.orphans().size();
+  const size_t first_orphan = moved_.orphans().size();
   if (!examination.quiet) SettleRecord(window, readings, facts, examination, attention, judgement);
   Describe(records_.Find(window), readings, facts, examination, attention, sharing);
-  const std::span<const OrphanPage> added = WindowOrphans();
+  const std::span<const OrphanPage> added = moved_.orphans().subspan(first_orphan);
   for (size_t r = 0; r < readings.size(); ++r) {
     sharing.members[r].has_orphans = std::any_of(
         added.begin(), added.end(), [&](const OrphanPage& orphan) { return orphan.slot == readings[r].slot; });

@@ -59,8 +59,8 @@ class Ledger {
   Ledger& operator=(const Ledger&) = delete;
 
   // A pass begins: nothing is known yet about pages at moved addresses but of those members that the records stand for
-  // because nothing of theirs has changed. `sampled`: not all windows are read.
-  void BeginPass(std::span<const Slot> standing_for = {}, bool sampled = false);
+  // because nothing of theirs has changed.
+  void BeginPass(std::span<const Slot> standing_for = {});
 
   // A member ended (exit or exec). Its pages are settled window by window in the pass that follows.
   void Depart(Slot slot);
@@ -82,10 +82,6 @@ class Ledger {
   void Settle(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
               const Examination& examination, Judgement& judgement, WindowSharing& sharing);
 
-  // Pages of the window settled last that are mapped more than once, as far as their entries tell, but by nobody else
-  // at their address.
-  std::span<const OrphanPage> WindowOrphans() const { return moved_.orphans().subspan(first_orphan_); }
-
   // Windows where somebody may hold pages whom no reading shows (it ended, or unmapped them): they must be visited.
   std::vector<uint64_t> Windows() const;
 
@@ -100,8 +96,7 @@ class Ledger {
   std::span<const MovedPage> MovedIn(uint64_t window) const { return moved_.In(window); }
 
   // Matches orphans by frame over the whole family. `facts` answers OrphanFrames with flags and map counts. Departed
-  // members' slots are free afterwards, unless one of their pages could not be settled. In a sampled pass no new
-  // partners are looked for: most windows that may have them were not read.
+  // members' slots are free afterwards, unless one of their pages could not be settled.
   void FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved);
 
   // Adds, at each slot's place, the pages that it shares with another member; `pages` grows as needed.
@@ -134,7 +129,6 @@ class Ledger {
   uint64_t zero_frame_;
   WindowRecords records_;
   MovedPages moved_;
-  size_t first_orphan_ = 0;  // of the window settled last
   std::vector<Slot> departing_;
 };
 

@@ -59,8 +59,7 @@ std::vector<uint64_t> WindowsWithFrames(const WindowRecords& records) {
 
 }  // namespace
 
-void MovedPages::BeginPass(std::span<const Slot> standing_for, bool sampled) {
-  sampled_ = sampled;
+void MovedPages::BeginPass(std::span<const Slot> standing_for) {
   orphans_.clear();
   for (MovedPage& moved : moved_) {
     moved.recalled = std::find(standing_for.begin(), standing_for.end(), moved.slot) != standing_for.end();
@@ -205,7 +204,6 @@ MovedPages::Unmatched MovedPages::MatchOrphans(const FrameFacts& facts, Judgemen
       }
       continue;
     }
-    if (sampled_) continue;
     const auto known = groups.find(frame);
     if (known != groups.end()) {
       AddOrphans(known->second, orphans);

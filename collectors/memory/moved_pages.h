@@ -50,8 +50,8 @@ class MovedPages {
   MovedPages(size_t pages_per_window, uint64_t zero_frame) : pages_(pages_per_window), zero_frame_(zero_frame) {}
 
   // A pass begins: nothing is known yet about any page but those of members that are not read, because nothing of
-  // theirs has changed. `sampled`: not all windows are read, so orphans are not matched.
-  void BeginPass(std::span<const Slot> standing_for, bool sampled);
+  // theirs has changed.
+  void BeginPass(std::span<const Slot> standing_for);
   // Recorded pages of one window, by page and slot.
   std::span<const MovedPage> In(uint64_t window) const;
   // Takes what a window's readings say of recorded pages.
@@ -94,7 +94,6 @@ class MovedPages {
   std::vector<MovedPage> moved_;     // sorted by (page, slot)
   std::vector<OrphanPage> orphans_;  // of this pass
   bool has_unmatched_ = false;       // in the last pass
-  bool sampled_ = false;             // the pass under way
 };
 
 }  // namespace cow::memory

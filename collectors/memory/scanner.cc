@@ -79,8 +79,7 @@ void Scanner::BeginPass() {
 }
 
 bool Scanner::IsDue(const Family& family, const PassOptions& options) const {
-  return options.show_all || IsSampled(family, options.full_every, options.sample_above_bytes) ||
-         memory::IsDue(host_, family, options.full_every);
+  return options.show_all || memory::IsDue(host_, family, options.full_every);
 }
 
 bool Scanner::ScanFamily(Family& family, const PassOptions& options, ScanObserver& observer, size_t thread) {

@@ -12,7 +12,6 @@
 #include "collectors/memory/families.h"
 #include "collectors/memory/ledger.h"
 #include "collectors/memory/mapping.h"
-#include "collectors/memory/sampling.h"
 #include "collectors/memory/segment_tally.h"
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/smaps.h"
@@ -44,8 +43,6 @@ struct WindowView {
   const WindowSharing* sharing = nullptr;
   const Judgement* judgement = nullptr;
   bool frames_known = true;
-  bool sampled = false;         // the pass reads a sample of the family's windows
-  uint32_t stratum = kCertain;  // of the sample
 };
 
 // What was not walked page by page, because no one can share it; from status, in bytes.
@@ -102,8 +99,6 @@ struct FamilyView {
   std::span<const SmapsReading> smaps;      // of the members in their order
   std::span<const MemberSums> member_sums;  // of the members in their order; empty if nobody needs them
   size_t skipped = 0;                       // members that were not read, because nothing of theirs had changed
-  bool sampled = false;                     // the windows read were a sample; empty `strata`: all of them
-  std::span<const Stratum> strata;
 };
 
 // A family at the end of a pass, read in it or not.
@@ -121,8 +116,6 @@ class ScanObserver {
   virtual void OnWindow(const WindowView& view) = 0;
   // A window that was shown before is still as it was.
   virtual void OnUnchanged(const Family& family, uint64_t window) = 0;
-  // A window that somebody maps was not read, because it is not in the pass' sample.
-  virtual void OnNotDrawn(const Family& /*family*/, uint64_t /*window*/) {}
   virtual void OnFamily(const FamilyView& view) = 0;
   // Asked between two windows; false abandons the pass.
   virtual bool Continue() = 0;

@@ -220,8 +220,6 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
               avg_over_time(cow_scan_coverage_ratio{%(cowSelector)s}[%(coverageWindow)s]) < %(coverageRatio)g
               and
               cow_processes{%(cowSelector)s} > 0
-              unless
-              cow_sampled_standard_error_bytes{%(cowSelector)s} > 0
             |||,
           ),
           alert(

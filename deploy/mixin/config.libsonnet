@@ -92,8 +92,7 @@ local MiB = 1024 * KiB;
     // The exporter itself.
     downFor: '5m',
     collectorFor: '5m',
-    // CowCoverageLow: the share of a group's resident pages that is fresh, on average over coverageWindow. Groups that
-    // scan.sample_above has sampled are left out: there it is low by choice.
+    // CowCoverageLow: the share of a group's resident pages that is fresh, on average over coverageWindow.
     coverageRatio: 0.5,
     coverageWindow: '15m',
     coverageFor: '15m',

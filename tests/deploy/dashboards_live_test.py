@@ -9,7 +9,7 @@ import monitored
 import support
 from support import check
 
-CHOSEN = {"$job": "cow_exporter", "$instance": f"{monitored.HOST}|{monitored.SAMPLED_HOST}", "$group": monitored.GROUP}
+CHOSEN = {"$job": "cow_exporter", "$instance": monitored.HOST, "$group": monitored.GROUP}
 # What "All" is, as far as the dashboard has it.
 ALL = {"$job": ".+", "$instance": ".+", 'group=~"$group"': 'group=~".+"', "$group": monitored.GROUP}
 
@@ -63,12 +63,12 @@ def test_variables(prometheus, dashboard):
         answer = prometheus.api(f"/api/v1/label/{label}/values", **{"match[]": filled(series, CHOSEN)})
         found[variable["name"]] = answer["data"]
     check(found["job"] == ["cow_exporter"], f"job: {found['job']}")
-    check(found["instance"] == [monitored.HOST, monitored.SAMPLED_HOST], f"instance: {found['instance']}")
+    check(found["instance"] == [monitored.HOST], f"instance: {found['instance']}")
     check(monitored.GROUP in found["group"], f"group: {found['group']}")
 
 
 def test(context):
-    host = monitored.Host(context, sampled=True, alert=monitored.ALERT)
+    host = monitored.Host(context, alert=monitored.ALERT)
     prometheus = host.prometheus
     host.wait_for_events()
     asked, empty = 0, []

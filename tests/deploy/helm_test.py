@@ -56,7 +56,7 @@ EVERYTHING = {
     "netlink": True,
     "securityContext": {"seLinuxOptions": {"type": "spc_t"}},
     "podSecurityContext": {"fsGroup": 0},
-    "config": {"scan": {"interval": "30s", "max_cpu": 0.05, "full_every": "1h", "threads": 2, "sample_above": "4GiB"},
+    "config": {"scan": {"interval": "30s", "max_cpu": 0.05, "full_every": "1h", "threads": 2},
                "limits": {"max_groups": 1000, "max_processes": 50000, "label_value_length": 64, "ledger_bytes": "128MiB"},
                "collectors": {"sharing": True, "cow": True, "zero_page": True, "thp": True, "faults": True, "delayacct": True,
                               "ksm": True, "process": {"top": 5, "by": "private", "hold": "10m"}, "smaps": {"max_rss": "64MiB"}},

@@ -18,7 +18,6 @@ PICTURES = DEPLOY / "prometheus/pictures"
 PICTURE_BYTES = 100 << 10
 GROUP = "cow_demo"
 HOST = "demo-host"
-SAMPLED_HOST = "sampled-host"
 DELAY_ACCOUNTING = "/proc/sys/kernel/task_delayacct"
 LIMIT_BYTES = 512 << 20
 
@@ -34,7 +33,6 @@ groups:
     rules:
       - {alert: CowDemo, expr: cow_exposure_bytes > 0}
 """
-SAMPLED = "scan: {interval: 1s, max_cpu: 0.5, sample_above: 8MiB}\n"
 # What else runs on the host is left out, however much that is.
 GROUPS = """\
 groups:
@@ -105,7 +103,7 @@ def account_delays(context):
 class Host:
     """Starts it all; `cgroup` and `accounted` say whether there is a memory limit and the kernel's count of copies."""
 
-    def __init__(self, context, *prometheus_flags, sampled=False, demo=DEMO, groups=GROUPS, alert=None):
+    def __init__(self, context, *prometheus_flags, demo=DEMO, groups=GROUPS, alert=None):
         """`groups` is added to the exporters' configuration, `alert` are rules for Prometheus."""
         support.need("prometheus", "prometheus-node-exporter")
         support.need_frames()
@@ -117,8 +115,6 @@ class Host:
                                       stdout=subprocess.DEVNULL))
         self.exporter = self._exporter("everything", EVERYTHING + groups)
         targets = [("cow_exporter", HOST, self.exporter.address)]
-        if sampled:
-            targets.append(("cow_exporter", SAMPLED_HOST, self._exporter("sampled", SAMPLED + groups).address))
         node_exporter = monitoring.NodeExporter(context, "--collector.disable-defaults", "--collector.meminfo")
         targets.append(("node_exporter", HOST, node_exporter.address))
         self.prometheus = start_prometheus(context, targets, *prometheus_flags, alert=alert)

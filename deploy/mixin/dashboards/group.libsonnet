@@ -302,14 +302,11 @@ local lib = import 'lib.libsonnet';
             )),
             lib.wide(6, lib.timeseries(
               "Private memory beside smaps' own",
-              'Anonymous private memory as we count it, and Private_Dirty and PSS as the kernel does (collector smaps). ' +
-              'Sampling, where it is on, ' +
-              'has a standard error.',
+              'Anonymous private memory as we count it, and Private_Dirty and PSS as the kernel does (collector smaps).',
               'bytes',
               [
                 lib.range(lib.total(of('cow_resident_bytes', 'backing="anon",sharing="private"')), 'private'),
                 lib.range(lib.sum('field', of('cow_smaps_bytes', 'field=~"pss|private_dirty"')), '{{field}}'),
-                lib.range('sqrt(sum(%s ^ 2))' % of('cow_sampled_standard_error_bytes'), 'standard error'),
               ]
             )),
           ]),

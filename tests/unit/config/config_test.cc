@@ -54,7 +54,6 @@ TEST(ConfigTest, ReferenceShowsEveryDefault) {
   EXPECT_EQ(reference.scan.max_cpu, defaults.scan.max_cpu);
   EXPECT_EQ(reference.scan.full_every, defaults.scan.full_every);
   EXPECT_EQ(reference.scan.threads, defaults.scan.threads);
-  EXPECT_EQ(reference.scan.sample_above_bytes, defaults.scan.sample_above_bytes);
   EXPECT_EQ(reference.limits.max_groups, defaults.limits.max_groups);
   EXPECT_EQ(reference.limits.max_processes, defaults.limits.max_processes);
   EXPECT_EQ(reference.limits.label_value_length, defaults.limits.label_value_length);
@@ -66,7 +65,7 @@ TEST(ConfigTest, ReferenceShowsEveryDefault) {
 
 TEST(ConfigTest, ReadsEveryKey) {
   const LoadResult result = ParseConfig(R"(
-scan: {interval: 0s, max_cpu: 0.5, full_every: 1h30m, threads: 8, sample_above: 64GiB}
+scan: {interval: 0s, max_cpu: 0.5, full_every: 1h30m, threads: 8}
 limits:
   max_groups: 1
   max_processes: 2
@@ -81,7 +80,6 @@ collectors: {cow: false, thp: true, smaps: {max_rss: 512MiB}}
   EXPECT_EQ(config.scan.max_cpu, 0.5);
   EXPECT_EQ(config.scan.full_every, milliseconds{5'400'000});
   EXPECT_EQ(config.scan.threads, 8U);
-  EXPECT_EQ(config.scan.sample_above_bytes, uint64_t{64} << 30U);
   EXPECT_EQ(config.limits.max_groups, 1U);
   EXPECT_EQ(config.limits.max_processes, 2U);
   EXPECT_EQ(config.limits.label_value_length, 3U);
@@ -94,13 +92,12 @@ collectors: {cow: false, thp: true, smaps: {max_rss: 512MiB}}
 }
 
 TEST(ConfigTest, ReportsAllErrorsAtOnceInOrder) {
-  EXPECT_EQ(
-      Errors(R"(scan:
+  EXPECT_EQ(Errors(R"(scan:
   intervall: 10s
   max_cpu: "0.1"
   full_every: 10x
   threads: 65
-  sample_above: 1Gi
+  sample_above: 64GiB
 limits:
   max_groups: 0
   max_groups: 5
@@ -112,21 +109,23 @@ collectors:
   thp: yes
 outher: 1
 )"),
-      (Strings{
-          R"(f.yml:2:3: scan: unknown key "intervall"; did you mean "interval"?)",
-          R"(f.yml:3:12: scan.max_cpu: expected a number from 0 to 1, got the text "0.1")",
-          R"(f.yml:4:15: scan.full_every: bad duration "10x": unknown unit "x" (known: y, w, d, h, m, s, ms))",
-          R"(f.yml:5:12: scan.threads: "65" is out of range: it must be from 1 to 64)",
-          R"(f.yml:6:17: scan.sample_above: bad size "1Gi": unknown unit "Gi" (known: B, KiB, MiB, GiB, TiB, kB, MB, GB, TB))",
-          R"(f.yml:8:15: limits.max_groups: "0" is out of range: it must be from 1 to 100000)",
-          R"(f.yml:9:3: limits: duplicate key "max_groups", first given in line 8)",
-          R"(f.yml:10:23: limits.label_value_length: bad number "-1": expected a whole number)",
-          R"(f.yml:11:17: limits.ledger_bytes: expected a size such as 256MiB, got a list)",
-          R"(f.yml:13:9: collectors.cow: unknown option "top"; none is valid here)",
-          R"(f.yml:14:3: collectors: unknown collector "shairng"; did you mean "sharing"?)",
-          R"(f.yml:15:8: collectors.thp: expected true, false or a map of options, got "yes")",
-          R"(f.yml:16:1: unknown key "outher"; valid here: scan, limits, collectors, groups, default_group)",
-      }));
+            (Strings{
+                R"(f.yml:2:3: scan: unknown key "intervall"; did you mean "interval"?)",
+                R"(f.yml:3:12: scan.max_cpu: expected a number from 0 to 1, got the text "0.1")",
+                R"(f.yml:4:15: scan.full_every: bad duration "10x": unknown unit "x" (known: y, w, d, h, m, s, ms))",
+                R"(f.yml:5:12: scan.threads: "65" is out of range: it must be from 1 to 64)",
+                "f.yml:6:3: scan.sample_above: sampling was removed: delete this key; scan.max_cpu bounds the cost, "
+                "and a pass "
+                "may span intervals",
+                R"(f.yml:8:15: limits.max_groups: "0" is out of range: it must be from 1 to 100000)",
+                R"(f.yml:9:3: limits: duplicate key "max_groups", first given in line 8)",
+                R"(f.yml:10:23: limits.label_value_length: bad number "-1": expected a whole number)",
+                R"(f.yml:11:17: limits.ledger_bytes: expected a size such as 256MiB, got a list)",
+                R"(f.yml:13:9: collectors.cow: unknown option "top"; none is valid here)",
+                R"(f.yml:14:3: collectors: unknown collector "shairng"; did you mean "sharing"?)",
+                R"(f.yml:15:8: collectors.thp: expected true, false or a map of options, got "yes")",
+                R"(f.yml:16:1: unknown key "outher"; valid here: scan, limits, collectors, groups, default_group)",
+            }));
 }
 
 TEST(ConfigTest, Ranges) {

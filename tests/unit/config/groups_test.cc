@@ -167,7 +167,6 @@ default_group: drop
   max_cpu: 0.1
   full_every: 10m
   threads: 1
-  sample_above: 0B
 limits:
   max_groups: 200
   max_processes: 20000
