@@ -25,6 +25,10 @@ using procfs::Result;
 constexpr const char* kName = "proc connector";
 constexpr uint32_t kRequest = 0x636f77;
 
+// The enumeration of event types. Kernel headers before 6.6 declare it inside of `proc_event`, later ones outside: the
+// type of the field names both.
+using What = decltype(proc_event::what);
+
 Error FromNetlink(int code) {
   ErrorKind kind = ErrorKind::kIo;
   if (code == -NLE_PERM || code == -NLE_NOACCESS) kind = ErrorKind::kDenied;
@@ -53,14 +57,14 @@ ProcMessage DecodeEvent(std::span<const std::byte> event) {
     if (thread == process) message.event = ProcEvent{kind, process};
   };
   switch (FieldAt<uint32_t>(event, offsetof(proc_event, what))) {
-    case proc_event::PROC_EVENT_FORK:
+    case What::PROC_EVENT_FORK:
       add_leader(ProcEvent::Kind::kFork, pid_at(offsetof(proc_event, event_data.fork.child_pid)),
                  pid_at(offsetof(proc_event, event_data.fork.child_tgid)));
       break;
-    case proc_event::PROC_EVENT_EXEC:
+    case What::PROC_EVENT_EXEC:
       message.event = {ProcEvent::Kind::kExec, pid_at(offsetof(proc_event, event_data.exec.process_tgid))};
       break;
-    case proc_event::PROC_EVENT_EXIT:
+    case What::PROC_EVENT_EXIT:
       add_leader(ProcEvent::Kind::kExit, pid_at(offsetof(proc_event, event_data.exit.process_pid)),
                  pid_at(offsetof(proc_event, event_data.exit.process_tgid)));
       break;
@@ -153,7 +157,7 @@ Result<ProcMessage> DecodeProcMessage(std::span<const std::byte> bytes) {
   // What follows the pids of an exit is of later kernels.
   constexpr size_t kNeeded = offsetof(proc_event, event_data) + sizeof(proc_event::event_data.fork);
   if (event.size() < kNeeded) return tl::unexpected(Error::Malformed(kName, "event cut short"));
-  if (FieldAt<uint32_t>(event, offsetof(proc_event, what)) != proc_event::PROC_EVENT_NONE) return DecodeEvent(event);
+  if (FieldAt<uint32_t>(event, offsetof(proc_event, what)) != What::PROC_EVENT_NONE) return DecodeEvent(event);
   ProcMessage message;
   message.answer = ProcAnswer{head.ack - 1, FieldAt<int>(event, offsetof(proc_event, event_data.ack.err))};
   return message;

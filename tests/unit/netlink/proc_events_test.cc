@@ -26,6 +26,7 @@ namespace {
 using procfs::ErrorKind;
 using Bytes = std::vector<std::byte>;
 using Kind = ProcEvent::Kind;
+using What = decltype(proc_event::what);  // older kernel headers declare the enumeration inside of proc_event
 
 Bytes Message(const proc_event& event, uint32_t index = CN_IDX_PROC, uint32_t acknowledged = 0) {
   cn_msg head{};
@@ -38,7 +39,7 @@ Bytes Message(const proc_event& event, uint32_t index = CN_IDX_PROC, uint32_t ac
   return bytes;
 }
 
-proc_event Event(decltype(proc_event::what) what) {
+proc_event Event(What what) {
   proc_event event{};
   event.what = what;
   return event;
@@ -47,7 +48,7 @@ proc_event Event(decltype(proc_event::what) what) {
 std::optional<ProcEvent> Decoded(const proc_event& event) { return DecodeProcMessage(Message(event))->event; }
 
 TEST(ProcMessageTest, ForkOfAProcess) {
-  proc_event event = Event(proc_event::PROC_EVENT_FORK);
+  proc_event event = Event(What::PROC_EVENT_FORK);
   event.event_data.fork = {11, 10, 20, 20};
   EXPECT_EQ(Decoded(event), (ProcEvent{Kind::kFork, 20}));
   event.event_data.fork = {11, 10, 21, 20};
@@ -55,13 +56,13 @@ TEST(ProcMessageTest, ForkOfAProcess) {
 }
 
 TEST(ProcMessageTest, ExecIsTheProcessWhicheverThreadDidIt) {
-  proc_event event = Event(proc_event::PROC_EVENT_EXEC);
+  proc_event event = Event(What::PROC_EVENT_EXEC);
   event.event_data.exec = {21, 20};
   EXPECT_EQ(Decoded(event), (ProcEvent{Kind::kExec, 20}));
 }
 
 TEST(ProcMessageTest, ExitOfALeader) {
-  proc_event event = Event(proc_event::PROC_EVENT_EXIT);
+  proc_event event = Event(What::PROC_EVENT_EXIT);
   event.event_data.exit.process_pid = 20;
   event.event_data.exit.process_tgid = 20;
   EXPECT_EQ(Decoded(event), (ProcEvent{Kind::kExit, 20}));
@@ -70,7 +71,7 @@ TEST(ProcMessageTest, ExitOfALeader) {
 }
 
 TEST(ProcMessageTest, AnswerHasItsRequest) {
-  proc_event event = Event(proc_event::PROC_EVENT_NONE);
+  proc_event event = Event(What::PROC_EVENT_NONE);
   event.event_data.ack.err = EPERM;
   const auto message = DecodeProcMessage(Message(event, CN_IDX_PROC, 8));
   ASSERT_TRUE(message && message->answer);
@@ -80,8 +81,8 @@ TEST(ProcMessageTest, AnswerHasItsRequest) {
 }
 
 TEST(ProcMessageTest, OthersAreNothing) {
-  EXPECT_FALSE(Decoded(Event(proc_event::PROC_EVENT_COMM)));
-  proc_event event = Event(proc_event::PROC_EVENT_FORK);
+  EXPECT_FALSE(Decoded(Event(What::PROC_EVENT_COMM)));
+  proc_event event = Event(What::PROC_EVENT_FORK);
   event.event_data.fork = {11, 10, 20, 20};
   const auto message = DecodeProcMessage(Message(event, CN_IDX_PROC + 1));
   ASSERT_TRUE(message);
@@ -89,7 +90,7 @@ TEST(ProcMessageTest, OthersAreNothing) {
 }
 
 TEST(ProcMessageTest, CutShortIsMalformed) {
-  const Bytes whole = Message(Event(proc_event::PROC_EVENT_FORK));
+  const Bytes whole = Message(Event(What::PROC_EVENT_FORK));
   for (size_t bytes = 0; bytes < sizeof(cn_msg) + 32; ++bytes) {
     const auto message = DecodeProcMessage(std::span(whole).first(bytes));
     ASSERT_FALSE(message) << bytes;
