@@ -28,7 +28,7 @@ using Bytes = std::vector<std::byte>;
 
 // Lengths by version: 14 added two words, 16 sixteen more.
 constexpr size_t kWord = sizeof(uint64_t);
-constexpr size_t kVersion13 = sizeof(taskstats);
+constexpr size_t kVersion13 = offsetof(taskstats, wpcopy_delay_total) + kWord;  // newer headers have more
 constexpr size_t kVersion14 = kVersion13 + 2 * kWord;
 constexpr size_t kVersion16 = kVersion14 + 16 * kWord;
 
