@@ -63,13 +63,14 @@ struct CgroupOfPath {
   uint64_t used = 0;  // pass that asked for it last
 };
 
-// Of the members since they were read: what their page tables would show. Of those that were not, all there were.
+// Page faults since each member was last read; lifetime faults if never read.
 uint64_t FaultsSinceRead(const Family& family) {
   uint64_t faults = 0;
   for (const auto& member : family.members) {
     const procfs::Stat& stat = member->process->stat;
     const uint64_t before = member->read_at ? member->read_at->minor_faults + member->read_at->major_faults : 0;
-    faults += stat.minor_faults + stat.major_faults - before;
+    const uint64_t now = stat.minor_faults + stat.major_faults;
+    faults += now - std::min(now, before);
   }
   return faults;
 }

@@ -1,6 +1,7 @@
 #include "collectors/memory/frame_group.h"
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
 #include <span>
 
@@ -9,7 +10,7 @@
 namespace cow::memory {
 namespace {
 
-using Holders = std::vector<const FrameHolder*>;
+using Holders = GroupOutcome::Holders;
 
 void Append(Holders& holders, const Holders& more) { holders.insert(holders.end(), more.begin(), more.end()); }
 
@@ -122,62 +123,86 @@ class GroupJudge {
     if (changed_.size() == 1) {
       outcome_.stay = changed_;
     } else {
-      BreakByAllButOne();
+      outcome_.broke_unknown = AllButOne(changed_);
     }
   }
 
   void JudgeWhereNobodyKeptIt() {
     const uint64_t moved_to = CommonFrame(changed_);
-    TakeCollapsed(moved_to);
     if (moved_to != kNoFrame) {
+      TakeCollapsed(moved_to);
       outcome_.frame = moved_to;
       for (const FrameHolder* holder : changed_) {
         (holder->frame == moved_to ? outcome_.stay : outcome_.broke).push_back(holder);
       }
+    } else if (!JudgeByMarks()) {
+      JudgeWhereAllDiffer();
+    }
+  }
+
+  // Every holder has a frame that no other has, and no mark tells which of them is the page itself, or its successor.
+  void JudgeWhereAllDiffer() {
+    const bool all_here = !exited_ && !dropped_;
+    const bool forgotten = group_.frame == kForgottenFrame;
+    if (forgotten && !all_here && changed_.size() == 1) {
+      // It may have the page itself still: the partner's leaving is all that is known.
+      outcome_.unshared.emplace_back(changed_.front(), CauseOfLeaving());
       return;
     }
-    // A page that only moved still has the mark of a forked page; a copy has not.
-    const bool all_here = !exited_ && !dropped_ && outcome_.unshared.empty();
-    if (JudgeByMarks()) return;
-    if (!all_here && group_.frame != kForgottenFrame) {
-      outcome_.broke = changed_;
-    } else if (changed_.size() == 1) {
-      // Its frame was dropped and no mark tells whether it is another one now: the partner's leaving is all that is
-      // known.
-      outcome_.unshared.emplace_back(changed_.front(), CauseOfLeaving());
+    Holders collapsed;
+    Holders others;
+    for (const FrameHolder* holder : changed_) (holder->huge_run ? collapsed : others).push_back(holder);
+    if (collapsed.empty()) {
+      // A holder that left had the page last. If all are here, the last one reuses its page, which can only have moved.
+      if (all_here || forgotten) {
+        outcome_.broke_unknown = AllButOne(others);
+      } else {
+        outcome_.broke = others;
+      }
+    } else if (!forgotten) {
+      // The last of several that collapse was alone by then, unless a holder left after it.
+      AddUnshared(all_here ? AllButOne(collapsed) : collapsed, UnshareCause::kCollapse);
+      outcome_.broke = others;
+    } else if (others.empty()) {
+      AddUnshared(AllButOne(collapsed), UnshareCause::kCollapse);
     } else {
-      // The last holder reuses its frame, so it can only have been moved.
-      BreakByAllButOne();
+      // Any one of them may have the page itself: a huge run is then no collapse, or one of the others no copy.
+      outcome_.broke_unknown = AllButOne(others);
+      AddUnshared(collapsed, UnshareCause::kUnknown);
     }
   }
 
   // By the kernel's mark of an exclusive page: a copy has it, a page that was shared by fork and only moved has not.
   // False if the marks don't name one holder of the page itself.
   bool JudgeByMarks() {
-    Holders marked;
-    Holders unmarked;
+    const FrameHolder* original = nullptr;
     for (const FrameHolder* holder : changed_) {
       const std::optional<bool> exclusive = facts_.IsExclusive(holder->frame);
-      if (!exclusive) return false;
-      (*exclusive ? marked : unmarked).push_back(holder);
+      if (!exclusive || (!*exclusive && original != nullptr)) return false;
+      if (!*exclusive) original = holder;
     }
-    if (unmarked.size() != 1) return false;
-    outcome_.frame = unmarked.front()->frame;
-    outcome_.stay = std::move(unmarked);
-    outcome_.broke = std::move(marked);
+    if (original == nullptr) return false;
+    TakeCollapsed(original->frame);
+    outcome_.frame = original->frame;
+    outcome_.stay = {original};
+    std::copy_if(changed_.begin(), changed_.end(), std::back_inserter(outcome_.broke),
+                 [original](const FrameHolder* holder) { return holder != original; });
     return true;
   }
 
-  // One copy less than members, by whom is unknown.
-  void BreakByAllButOne() {
-    outcome_.broke_unknown = changed_.front();
-    outcome_.unknown_breaks = changed_.size() - 1;
+  static Holders AllButOne(Holders holders) {
+    if (!holders.empty()) holders.pop_back();
+    return holders;
+  }
+
+  void AddUnshared(const Holders& holders, UnshareCause cause) {
+    for (const FrameHolder* holder : holders) outcome_.unshared.emplace_back(holder, cause);
   }
 
   // khugepaged copies 512 pages into a huge one of its own: without a fault, not copy-on-write.
-  void TakeCollapsed(uint64_t moved_to) {
+  void TakeCollapsed(uint64_t kept) {
     std::erase_if(changed_, [&](const FrameHolder* holder) {
-      if (!holder->huge_run || holder->frame == moved_to) return false;
+      if (!holder->huge_run || holder->frame == kept) return false;
       outcome_.unshared.emplace_back(holder, UnshareCause::kCollapse);
       return true;
     });

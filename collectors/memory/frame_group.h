@@ -37,14 +37,16 @@ struct FrameGroup {
   bool swapped_in = false;  // pages of the members came back from swap meanwhile
 };
 
-// What becomes of a group. Points into its holders.
+// What becomes of a group. Points into its holders. Every list names each holder once at most, so no count can exceed
+// the number of holders.
 struct GroupOutcome {
+  using Holders = std::vector<const FrameHolder*>;
+
   uint64_t frame = kNoFrame;  // that `stay` share
-  std::vector<const FrameHolder*> stay;
-  std::vector<const FrameHolder*> away;
-  std::vector<const FrameHolder*> broke;
-  const FrameHolder* broke_unknown = nullptr;  // any one of those among whom it can't be told
-  uint64_t unknown_breaks = 0;
+  Holders stay;
+  Holders away;
+  Holders broke;
+  Holders broke_unknown;  // one entry per copy whose maker is unknown: fewer than the holders that have other frames
   std::vector<std::pair<const FrameHolder*, UnshareCause>> unshared;
   const FrameHolder* alone = nullptr;  // the last one, where the group ended
   bool alone_without_copy = false;

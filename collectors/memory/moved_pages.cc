@@ -43,9 +43,7 @@ void AddVerdicts(const FrameGroup& group, const GroupOutcome& outcome, Judgement
     }
     judgement.AddBreak(breaker->slot, breaker->page, true, heirs);
   }
-  for (uint64_t i = 0; i < outcome.unknown_breaks; ++i) {
-    judgement.AddBreakOfUnknownSide(outcome.broke_unknown->slot, outcome.broke_unknown->page);
-  }
+  for (const FrameHolder* holder : outcome.broke_unknown) judgement.AddBreakOfUnknownSide(holder->slot, holder->page);
   for (const auto& [holder, cause] : outcome.unshared) judgement.AddUnshared(holder->slot, holder->page, cause);
 }
 

@@ -103,8 +103,8 @@ void PageJudge::Settle(const FrameGroup& group, std::vector<FrameGroup>& kept) {
     judgement_.AddBreak(breaker->slot, PageNumber(), true, heirs);
     counted_.emplace_back(breaker->slot, group.frame);
   }
-  for (uint64_t i = 0; i < outcome.unknown_breaks; ++i) {
-    judgement_.AddBreakOfUnknownSide(outcome.broke_unknown->slot, PageNumber());
+  for (const FrameHolder* holder : outcome.broke_unknown) {
+    judgement_.AddBreakOfUnknownSide(holder->slot, PageNumber());
   }
   for (const auto& [holder, cause] : outcome.unshared) judgement_.AddUnshared(holder->slot, PageNumber(), cause);
   if (outcome.alone != nullptr && outcome.alone_without_copy) {

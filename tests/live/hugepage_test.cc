@@ -112,6 +112,32 @@ TEST_F(HugePageTest, DroppedTailOfAHugePage) {
   ExpectKernelsAccount(after, child);
 }
 
+// Over the ledger's limit the frames are dropped: no record tells which of two huge pages is the new one.
+TEST_F(HugePageTest, CollapseOverTheLedgersLimit) {
+  collectors::EngineOptions options = DefaultOptions();
+  options.ledger_bytes = 0;
+  collectors::Engine engine(procfs::Root(), options);
+  PassOf(engine, group());
+  const int child = ForkOver("t", 4 * Window(), "huge");
+  const std::string window = std::to_string(Window());
+  Do("write " + std::to_string(child) + " t 0 2 " + std::to_string(2 * Window()));
+  Do("write 0 t " + window + " 2 " + window);
+  const Sample before = PassOf(engine, group());
+  Do("madvise " + std::to_string(child) + " t 25 0 " + window);  // MADV_COLLAPSE
+  const Sample after = PassOf(engine, group());
+  const Change change(before, after);
+  const auto shared_pages = static_cast<double>(Window() - 1);
+  EXPECT_EQ(change.BreaksOfAllSides(), 0);
+  EXPECT_EQ(change.Pages(Unshared("collapse")), shared_pages);
+  EXPECT_EQ(change.UnsharedPages(), shared_pages);
+  EXPECT_EQ(change.Pages(kUnattributed), 0);
+  ExpectKernelsAccount(after, child);
+  Do("kill " + std::to_string(child));
+  const Sample alone = PassOf(engine, group());
+  EXPECT_EQ(Change(after, alone).BreaksOfAllSides(), 0);
+  EXPECT_EQ(Change(after, alone).UnsharedPages(), -Change(after, alone).Pages(kExposure));
+}
+
 // khugepaged replaces what both share by a huge page of one: no fault of anybody, no copy-on-write.
 TEST_F(HugePageTest, CollapseByKhugepagedIsCollapse) {
   constexpr int kSeconds = 20;

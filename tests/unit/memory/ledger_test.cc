@@ -1009,6 +1009,70 @@ TEST_F(LedgerWithoutFramesTest, UnmapIsNoBreak) {
   EXPECT_EQ(pass.unshared.size(), 1U);
 }
 
+class LedgerWithoutFramesOfHugePagesTest : public LedgerWithoutFramesTest {
+ protected:
+  static constexpr uint64_t kHuge = 512;  // first page of a window
+  // Two members share a huge page, and a pass has seen it.
+  void ShareHuge(uint64_t frame) {
+    driver_->Add(0);
+    driver_->Add(1, 0);
+    for (const Slot slot : {0U, 1U}) driver_->MapRun(slot, kHuge, frame, 512);
+    ASSERT_EQ(driver_->Pass().exposure_pages, 512);
+  }
+};
+
+TEST_F(LedgerWithoutFramesOfHugePagesTest, EitherHugePageMayBeTheCollapsedOne) {
+  ShareHuge(4096);
+  driver_->MapRun(1, kHuge, 8192, 512);
+  const PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.Breaks(), 0U);
+  EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kCollapse, 512}}));
+  ExpectSettled(0);
+}
+
+TEST_F(LedgerWithoutFramesOfHugePagesTest, MarksTellTheCollapsedOne) {
+  ShareHuge(4096);
+  driver_->MapRun(1, kHuge, 8192, 512);
+  for (uint64_t i = 0; i < 512; ++i) {
+    driver_->MarkExclusive(4096 + i, false);
+    driver_->MarkExclusive(8192 + i, true);
+  }
+  const PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.Breaks(), 0U);
+  EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kCollapse, 512}}));
+  EXPECT_EQ(pass.verdicts.front().substr(0, 2), "1 ");
+}
+
+TEST_F(LedgerWithoutFramesOfHugePagesTest, ExitLeavesAHugePageAlone) {
+  ShareHuge(4096);
+  driver_->Exit(1);
+  const PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.Breaks(), 0U);
+  EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kExit, 512}}));
+  ExpectSettled(0);
+}
+
+TEST_F(LedgerWithoutFramesOfHugePagesTest, HugePageBesideACopyIsNoCollapseForCertain) {
+  ShareHuge(4096);
+  for (uint64_t i = 0; i < 512; ++i) driver_->Map(1, kHuge + i, 9000 + 2 * i);
+  const PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.Breaks(), 0U);
+  EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kUnknown, 512}}));
+}
+
+// What is lost between two is lost once, whatever both became.
+TEST_F(LedgerTest, BothCollapseUnsharesOnce) {
+  driver_->Add(0);
+  driver_->Add(1, 0);
+  for (const Slot slot : {0U, 1U}) driver_->MapRun(slot, 512, 1000, 512);
+  EXPECT_EQ(driver_->Pass().exposure_pages, 512);
+  driver_->MapRun(0, 512, 4096, 512);
+  driver_->MapRun(1, 512, 8192, 512);
+  const PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.Breaks(), 0U);
+  EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kCollapse, 512}}));
+}
+
 TEST_F(LedgerTest, BudgetIsSharedAndGivenBack) {
   LedgerBudget budget;
   {
