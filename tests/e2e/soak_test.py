@@ -1,0 +1,303 @@
+"""The exporter beside everything that is hard for it, all at once: no scrape fails, no counter falls, no value is older than it
+says, memory and descriptors stay flat.
+
+  --seconds N   how long (40); resident memory is held to a slope from 300 s on
+"""
+
+import argparse
+import contextlib
+import os
+import pathlib
+import random
+import re
+import signal
+import statistics
+import subprocess
+import threading
+import time
+
+import support
+from support import check
+
+GROUP = "truth"
+PAGE = os.sysconf("SC_PAGESIZE")
+MIB_PAGES = (1 << 20) // PAGE
+# What a command of the workload dirties besides what it is told to: pages of the stack and of libc's data, once in each member.
+OWN_PAGES = 24
+MOST_RESIDENT_MIB = 96
+MOST_SCRAPE_SECONDS = 1.0
+SLOPE_SECONDS = 300  # a shorter run has no slope: caches still fill
+MOST_GROWTH_SHARE = 0.03  # of the resident memory, over the second half of the run
+CONFIGURATION = """\
+scan: {interval: 1s}
+limits: {max_groups: 60}
+groups:
+  - {name: truth, comm: [cow_truth]}
+"""
+
+
+class Background:
+    """Repeats one step of a workload in a thread until the run ends. A step that fails ends the run."""
+
+    def __init__(self, run, step, pause):
+        self._run, self._step, self._pause = run, step, pause
+        self.steps = 0
+        self.error = None
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self):
+        try:
+            while not self._run.is_set():
+                self._step()
+                self.steps += 1
+                self._run.wait(self._pause)
+        except Exception as error:  # pylint: disable=broad-except
+            if not self._run.is_set():
+                self.error = error
+
+    def join(self):
+        self._thread.join(30)
+
+
+class Truth:
+    """A family whose exposure is known at each moment: members write pages that nobody wrote since the fork."""
+
+    MEMBERS = 4
+    PAGES = 32 * MIB_PAGES
+
+    def __init__(self, context):
+        self._workload = context.start(support.Workload())
+        self._random = random.Random(7)
+        self._workload.do("name 0 cow_truth")
+        self._workload.do(f"map 0 a {self.PAGES} nohuge")
+        self._workload.do(f"write 0 a 0 {self.PAGES}")
+        self._members = [0] + [int(self._workload.do("fork 0").split()[0]) for _ in range(self.MEMBERS - 1)]
+        self._next = {member: 0 for member in self._members}
+        self._holders = [self.MEMBERS] * self.PAGES
+        self.expected = self.PAGES * (self.MEMBERS - 1)
+        self.log = [(time.time(), self.expected)]
+
+    def begin(self, exporter):
+        """Whatever else the members share is added to what is expected. Before the first step."""
+        def read():
+            samples = exporter.scrape()
+            old = samples.get("cow_scan_timestamp_seconds", group=GROUP) or 0
+            covered = samples.get("cow_scan_coverage_ratio", group=GROUP) == 1
+            return samples if covered and old > self.log[0][0] else None
+
+        samples = support.wait_for(read, 60, "the truth's group is read", pause=0.5)
+        others = samples.value("cow_exposure_bytes", group=GROUP) / PAGE - self.expected
+        check(0 <= others < self.PAGES, f"{others} other pages are shared")
+        self.expected += others
+        self.log = [(time.time(), self.expected)]
+
+    def step(self):
+        member = self._random.choice(self._members)
+        first = self._next[member]
+        count = min(self._random.choice((1, 7, 40)), self.PAGES - first)
+        if count == 0:
+            return
+        before = time.time()
+        self._workload.do(f"write {member} a {first} {count}")
+        self._next[member] += count
+        for page in range(first, first + count):
+            if self._holders[page] > 1:  # the last holder's page was nobody else's any more
+                self._holders[page] -= 1
+                self.expected -= 1
+        # The write happened in between: either value may have been read.
+        self.log.append((before, self.expected))
+        self.log.append((time.time(), self.expected))
+
+    def hold(self, samples, moment, tolerance):
+        """The published exposure is one that held between the published time and now."""
+        published = samples.get("cow_exposure_bytes", group=GROUP)
+        read_at = samples.get("cow_scan_timestamp_seconds", group=GROUP)
+        coverage = samples.get("cow_scan_coverage_ratio", group=GROUP)
+        if published is None or read_at is None or read_at < self.log[0][0]:
+            return None
+        log = list(self.log)
+        older = [value for at, value in log if at <= read_at]
+        meant = [older[-1] if older else log[0][1]] + [value for at, value in log if read_at < at <= moment]
+        pages = published / PAGE
+        resident = sum(value for (name, labels), value in samples.values.items()
+                       if name == "cow_resident_bytes" and ("group", GROUP) in labels) / PAGE
+        slack = tolerance + (1 - coverage) * resident
+        check(min(meant) - slack <= pages <= max(meant) + slack,
+              f"exposure of {pages:.0f} pages, read at {read_at:.3f} by what it says: it was {min(meant)} to {max(meant)} since, "
+              f"and {slack:.0f} may be off at a coverage of {coverage}")
+        return pages - meant[-1]
+
+
+class Moving:
+    """Workers share a block; the root moves it by mremap; the workers exit one by one."""
+
+    def __init__(self, context):
+        self._context = context
+        self._workload = None
+        self._workers = []
+
+    def step(self):
+        if self._workload is None:
+            self._workload = self._context.start(support.Workload())
+            self._workload.do("name 0 cow_moving")
+            self._workload.do(f"map 0 a {32 * MIB_PAGES} nohuge")
+            self._workload.do(f"write 0 a 0 {32 * MIB_PAGES}")
+            self._workers = [self._workload.do("fork 0").split()[0] for _ in range(12)]
+        elif len(self._workers) == 12:
+            for worker in self._workers:
+                self._workload.do(f"write {worker} a {int(worker) * 16} 200")
+            self._workload.do("remap 0 a")
+            self._workload.do(f"exit {self._workers.pop()}")
+        elif self._workers:
+            self._workload.do(f"exit {self._workers.pop()}")
+        else:
+            self._workload.end()
+            self._workload = None
+
+
+class Collapsing:
+    """Huge pages that fork shares, writes split and MADV_COLLAPSE puts together again."""
+
+    def __init__(self, context):
+        self._workload = context.start(support.Workload())
+        self._workload.do("name 0 cow_collapsing")
+        self._workload.do(f"map 0 a {16 * MIB_PAGES} huge")
+        self._workload.do(f"write 0 a 0 {16 * MIB_PAGES}")
+        self._random = random.Random(3)
+
+    def step(self):
+        child = self._workload.do("fork 0").split()[0]
+        for _ in range(6):
+            member = self._random.choice(("0", child))
+            self._workload.do(f"write {member} a {self._random.randrange(16 * MIB_PAGES)} 1")
+        with contextlib.suppress(support.Failure):  # the kernel may refuse
+            self._workload.do(f"collapse {self._random.choice(('0', child))} a")
+        time.sleep(1.5)
+        self._workload.do(f"exit {child}")
+
+
+class Dying:
+    """A large family that writes and is killed at once."""
+
+    def __init__(self, context):
+        self._context = context
+
+    def step(self):
+        workload = self._context.start(support.Workload())
+        workload.do("name 0 cow_dying")
+        workload.do(f"map 0 a {128 * MIB_PAGES} nohuge")
+        workload.do(f"write 0 a 0 {128 * MIB_PAGES}")
+        children = [workload.do("fork 0").split()[0] for _ in range(6)]
+        for child in children:
+            workload.do(f"write {child} a 0 {8 * MIB_PAGES} 3" if child != children[0] else f"write {child} a 5 9")
+        time.sleep(4)
+        workload.end(signal.SIGKILL)
+
+
+class ShortLives:
+    """Programs of 300 names, 20 a second, which live for a second and overflow the groups."""
+
+    def __init__(self):
+        self._number = 0
+        self._alive = []
+
+    def step(self):
+        self._number += 1
+        script = f"printf short{self._number % 300} >/proc/self/comm; sleep 1 & wait"
+        self._alive.append(support.Process(["sh", "-c", script]))
+        self._alive = [process for process in self._alive if process.poll() is None]
+
+
+def counters_of(samples):
+    """Samples of the counters and histograms, by series."""
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", samples.text, re.MULTILINE))
+    held = {}
+    for (name, labels), value in samples.values.items():
+        base = re.sub(r"_(bucket|count|sum)$", "", name)
+        if kinds.get(name) == "counter" or kinds.get(base) == "histogram":
+            held[name, labels] = value
+    return held
+
+
+def descriptors_of(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def resident_bytes_of(pid):
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * PAGE
+
+
+def growth_of(values):
+    """The rise of the line of least squares over the second half, as a share of its mean."""
+    half = values[len(values) // 2:]
+    middle = (len(half) - 1) / 2
+    mean = statistics.fmean(half)
+    slope = (sum((i - middle) * (value - mean) for i, value in enumerate(half)) /
+             sum((i - middle) ** 2 for i in range(len(half))))
+    return slope * len(half) / mean
+
+
+def watch(exporter, truth, seconds, failed):
+    """Scrapes once a second; returns resident bytes and descriptors by second."""
+    end = time.monotonic() + seconds
+    before, resident, descriptors, errors, slowest = {}, [], [], [], 0.0
+    while time.monotonic() < end:
+        begin = time.monotonic()
+        samples = exporter.scrape()
+        moment = time.time()
+        slowest = max(slowest, time.monotonic() - begin)
+        now = counters_of(samples)
+        fallen = {series: (before[series], value) for series, value in now.items() if value < before.get(series, 0)}
+        check(not fallen, f"counters fell: {fallen}")
+        before = now
+        off = truth.hold(samples, moment, OWN_PAGES)
+        if off is not None:
+            errors.append(off)
+        resident.append(resident_bytes_of(exporter.pid))
+        descriptors.append(descriptors_of(exporter.pid))
+        check(not failed(), f"a workload failed: {failed()}")
+        time.sleep(max(0.0, 1 - (time.monotonic() - begin)))
+    check(errors, "the truth's group was never published")
+    print(f"{len(resident)} scrapes, the slowest took {slowest * 1000:.0f} ms; {len(before)} counters, none fell; exposure held "
+          f"{len(errors)} times")
+    check(slowest < MOST_SCRAPE_SECONDS, f"a scrape took {slowest:.2f} s")
+    return resident, descriptors
+
+
+def test(context):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=40)
+    seconds = parser.parse_args().seconds
+    support.need_frames()
+    configuration = context.path("soak.yml")
+    pathlib.Path(configuration).write_text(CONFIGURATION, encoding="utf-8")
+    exporter = context.start(support.Exporter(f"--config.file={configuration}"))
+    over = threading.Event()
+    context.callback(over.set)
+    truth = Truth(context)
+    truth.begin(exporter)
+    workloads = [Background(over, step, pause) for step, pause in (
+        (truth.step, 0.2), (Moving(context).step, 0.5), (Collapsing(context).step, 0.2), (Dying(context).step, 8),
+        (ShortLives().step, 0.05))]
+
+    def failed():
+        return [repr(workload.error) for workload in workloads if workload.error]
+
+    resident, descriptors = watch(exporter, truth, seconds, failed)
+    over.set()
+    for workload in workloads:
+        workload.join()
+    print(f"steps of the workloads: {[workload.steps for workload in workloads]}")
+    peak = max(resident) / (1 << 20)
+    print(f"resident: peak {peak:.1f} MiB, last {resident[-1] / (1 << 20):.1f} MiB; descriptors: most {max(descriptors)}, "
+          f"last {descriptors[-1]}")
+    check(peak <= MOST_RESIDENT_MIB, f"{peak:.1f} MiB resident")
+    if seconds >= SLOPE_SECONDS:
+        growth = growth_of(resident)
+        print(f"growth over the second half: resident {growth:.2%}, descriptors {growth_of(descriptors):.2%}")
+        check(growth <= MOST_GROWTH_SHARE, f"resident memory grows: {growth:.2%}")
+    check(exporter.poll() is None, "the exporter ended")
+
+
+support.main(test)
