@@ -189,7 +189,7 @@ std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& 
   } while (bytes < 0 && errno == EINTR);
   const uint64_t frame = entry & kPagemapFrameMask;
   if (bytes != sizeof(entry) || (entry & kPagemapPresent) == 0 || frame == 0) return std::nullopt;
-  return frame;
+  return (entry & kPagemapMappedOnce) != 0 ? kNoZeroPage : frame;
 }
 
 std::vector<PhysicalRange> ReadKernelImage(const Root& root) {

@@ -44,8 +44,12 @@ bool SeesEveryProcess(const Root& root);
 // Own capabilities, from CapEff; empty where it can't be read.
 std::optional<uint64_t> ReadEffectiveCapabilities(const Root& root);
 
+// No page has this frame.
+inline constexpr uint64_t kNoZeroPage = (uint64_t{1} << 55) - 1;
+
 // The frame of the 4 KiB (base) zero page: read-faults one page of this process and looks it up in root/self/pagemap.
-// It is constant until reboot. Empty where frames can't be seen, or where `root` is not this system's procfs.
+// It is constant until reboot. kNoZeroPage where the kernel has none, and gives each page that is read a frame of its own
+// (bit 56 tells). Empty where frames can't be seen, or where `root` is not this system's procfs.
 std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& geometry);
 
 // Physical addresses, `last` included.

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "collectors/procfs/root.h"
+#include "collectors/procfs/system.h"
 #include "tests/support/pass_control.h"
 
 namespace cow::live {
@@ -180,6 +181,11 @@ std::string WhyNoHugePages() {
 
 std::string WhyNoPagemapScan(const Sample& sample) {
   return sample.At("cow_exporter_capability{feature=pagemap_scan}") != 0 ? "" : "needs PAGEMAP_SCAN (Linux 6.7)";
+}
+
+std::string WhyNoZeroPage() {
+  const auto frame = procfs::FindZeroPageFrame(procfs::Root(), {PageBytes(), HugePageBytes()});
+  return frame == procfs::kNoZeroPage ? "the kernel gives each page that is read a frame of its own" : "";
 }
 
 uint64_t ZeroPageFrame() {

@@ -124,6 +124,8 @@ void ExpectNoVerdict(const Change& change);
 
 // Why transparent huge pages can't be had on request; empty if they can.
 std::string WhyNoHugePages();
+// Empty if a page that is read before it is written is the zero page.
+std::string WhyNoZeroPage();
 // Why populated ranges can't be asked for; empty if they can.
 std::string WhyNoPagemapScan(const Sample& sample);
 

@@ -362,6 +362,12 @@ struct Step {
 
 class PropertyTest : public LiveTest {
  protected:
+  // The model's pages are the zero page until they are written.
+  void SetUp() override {
+    LiveTest::SetUp();
+    if (const std::string reason = WhyNoZeroPage(); !reason.empty()) GTEST_SKIP() << reason;
+  }
+
   static uint64_t Steps() { return FromEnvironment("COW_PROPERTY_STEPS").value_or(kDefaultSteps); }
 
   // Runs episodes until `steps` steps were made; a failure ends the test.

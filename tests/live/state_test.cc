@@ -46,6 +46,7 @@ class StateTest : public LiveTest {
 };
 
 TEST_F(StateTest, ZeroPagesOfOneProcess) {
+  if (const std::string reason = WhyNoZeroPage(); !reason.empty()) GTEST_SKIP() << reason;
   workload().Map(0, "z", 1000);
   const Sample before = Pass();
   Do("read 0 z 100 300");
@@ -57,6 +58,7 @@ TEST_F(StateTest, ZeroPagesOfOneProcess) {
 
 // The window is read for the files' sake, the area between them is not walked.
 TEST_F(StateTest, ZeroPagesBetweenFilesOfOneProcess) {
+  if (const std::string reason = WhyNoZeroPage(); !reason.empty()) GTEST_SKIP() << reason;
   const auto map_file = [this](const std::string& name) {
     Do("mapfile 0 " + name + " /proc/self/exe 4 private");
     return workload().Address(0, name) / HugePageBytes();
@@ -77,6 +79,7 @@ TEST_F(StateTest, ZeroPagesBetweenFilesOfOneProcess) {
 }
 
 TEST_F(StateTest, ZeroPagesOfAFamily) {
+  if (const std::string reason = WhyNoZeroPage(); !reason.empty()) GTEST_SKIP() << reason;
   workload().Map(0, "z", 1000);
   workload().Map(0, "a", 100);
   Do("write 0 a 0 50");

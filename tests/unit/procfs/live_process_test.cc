@@ -191,6 +191,7 @@ TEST_F(LiveTest, ZeroPageIsWhatAReadFaultShows) {
   if (!FramesAreVisible()) GTEST_SKIP() << "frame numbers are hidden: no CAP_SYS_ADMIN in the initial user namespace";
   const auto zero_frame = FindZeroPageFrame(root_, geometry_);
   ASSERT_TRUE(zero_frame);
+  if (*zero_frame == kNoZeroPage) GTEST_SKIP() << "the kernel gives each page that is read a frame of its own";
   EXPECT_EQ(FindZeroPageFrame(root_, geometry_), zero_frame);
   const Memory memory(geometry_, 2);
   EXPECT_EQ(memory.Read(0), 0);
