@@ -98,9 +98,9 @@ inline constexpr Metric kUnreadProcesses{
 inline constexpr std::array<std::string_view, 3> kScannedFiles{"pagemap", "pagemap_scan", "kpage"};
 inline constexpr std::array<std::string_view, 2> kPassKinds{"full", "incremental"};
 inline constexpr std::array<std::string_view, 2> kUnreadKeys{"cmdline", "exe"};
-inline constexpr std::array<std::string_view, 8> kFeatures{"all_processes", "exclusive_marks", "frames",
-                                                           "kpagecount",    "kpageflags",      "pagemap_scan",
-                                                           "fork_events",   "delayacct"};
+inline constexpr std::array<std::string_view, 11> kFeatures{
+    "all_processes", "exclusive_marks", "folio_marks",    "frames",      "kpagecount", "kpageflags",
+    "ksm_flag",      "pagemap_scan",    "page_mapcounts", "fork_events", "delayacct"};
 inline constexpr MetricLabel kCollectorLabel{"collector", {}, "the enabled ones"};
 
 inline constexpr Metric kHostSaved{
@@ -237,7 +237,9 @@ inline constexpr Metric kCapability{
     .labels = {{{"feature", kFeatures}}},
     .of_groups = false,
     .source =
-        "What was tried at the start; 0 or 1. fork_events is there once they were asked for, delayacct while the "
+        "What was tried at the start, on pages of the exporter's own where it is about page tables; 0 or 1. "
+        "HOW_EXACT.md "
+        "says what each one that is missing costs. fork_events is there once they were asked for, delayacct while the "
         "collector is on.",
     .query = "cow_exporter_capability == 0",
 };

@@ -29,6 +29,10 @@ bool IsKnown(Known what, const GroupSums& sums) {
       return sums.readable && sums.frames_known && sums.scan_known;
     case Known::kFramesOrScan:
       return sums.readable && (sums.frames_known || sums.scan_known);
+    case Known::kFramesAndMapCounts:
+      return sums.readable && sums.frames_known && sums.mapcounts_known;
+    case Known::kFramesOrMapCounts:
+      return sums.readable && (sums.frames_known || sums.mapcounts_known);
   }
   return false;
 }

@@ -18,11 +18,13 @@ namespace cow::collectors {
 // What must have been readable of a group for a value to be known; where it was not there is no series.
 enum class Known {
   kAlways,
-  kPageTables,     // of some process, at least
-  kFrames,         // and no family's frames are hidden
-  kScan,           // page tables, and the kernel has PAGEMAP_SCAN
-  kFramesAndScan,  // both
-  kFramesOrScan,   // one of both
+  kPageTables,          // of some process, at least
+  kFrames,              // and no family's frames are hidden
+  kScan,                // page tables, and the kernel has PAGEMAP_SCAN
+  kFramesAndScan,       // both
+  kFramesOrScan,        // one of both
+  kFramesAndMapCounts,  // frames, and the kernel counts each page's mappings
+  kFramesOrMapCounts,   // page tables, and one of both
 };
 
 struct MetricLabel {
@@ -58,6 +60,7 @@ struct GroupSums {
   bool frames_known = true;      // false: some family's frames are hidden, so what needs them is not known
   bool readable = true;          // false: no page table of the group could be read, so nothing of its state is known
   bool scan_known = true;        // false: no PAGEMAP_SCAN, so what only it tells is not known
+  bool mapcounts_known = true;   // false: large folios' pages are not counted one by one
   bool some_unreadable = false;  // some process' page table could not be read
 };
 bool IsKnown(Known what, const GroupSums& sums);

@@ -259,12 +259,15 @@ void Publisher::PublishSelf(MetricWriter& writer) const {
     if (!slot.stand_in) writer.Add({slot.name}, slot.last_failed ? 0 : 1);
   }
   writer.Begin(kCapability);
-  const std::array<std::pair<std::string_view, bool>, 6> features{{{"all_processes", can.sees_every_process},
+  const std::array<std::pair<std::string_view, bool>, 9> features{{{"all_processes", can.sees_every_process},
                                                                    {"exclusive_marks", can.exclusive_marks},
+                                                                   {"folio_marks", can.folio_marks},
                                                                    {"frames", can.frames},
                                                                    {"kpagecount", can.kpagecount},
                                                                    {"kpageflags", can.kpageflags},
-                                                                   {"pagemap_scan", can.pagemap_scan}}};
+                                                                   {"ksm_flag", can.merged_flag},
+                                                                   {"pagemap_scan", can.pagemap_scan},
+                                                                   {"page_mapcounts", can.page_mapcounts}}};
   for (const auto& [feature, has] : features) writer.Add({feature}, has ? 1 : 0);
   if (engine_.fork_watch) writer.Add({"fork_events"}, engine_.fork_watch->has_events() ? 1 : 0);
   for (const Slot& slot : engine_.slots) {
@@ -293,7 +296,7 @@ std::vector<CollectedFamilies> Publisher::Collect() const {
       sums.push_back({name, gauges.subspan(slot.first_gauge, slot.collector->gauges()),
                       counters.subspan(slot.first_counter, slot.collector->counters()),
                       engine_.scanner.capabilities().frames && !state.Has(memory::Mode::kNoFrames), state.Readable(),
-                      state.scan_known, state.HasUnreadable()});
+                      state.scan_known, engine_.scanner.capabilities().page_mapcounts, state.HasUnreadable()});
     }
     MetricWriter made_writer(made.families, made.declared);
     try {

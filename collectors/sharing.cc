@@ -21,7 +21,8 @@ constexpr Metric kResidentBytes{
     .help =
         "Resident memory by what backs it, as each process maps it (a page shared by three counts three times); "
         "anon,private is the private-dirty memory. Zero pages and swap are not in it. Sharing is unknown where a "
-        "page table could not be read.",
+        "page table could not be read, where the kernel does not count a page's mappings, and of pages that KSM may "
+        "have merged.",
     .labels = {{{"backing", kBackings}, {"sharing", kSharings}}},
     .source = "Page-table entries; of memory that is not walked, and where the sharing is unknown, /proc/PID/status.",
     .query = R"(sum by (group) (cow_resident_bytes{backing="anon", sharing="private"}))",
@@ -30,7 +31,7 @@ constexpr Metric kSharedBytes{
     .name = "cow_shared_bytes",
     .unit = "bytes",
     .help = "Anonymous memory that another process maps too, from fork; as each process maps it.",
-    .known = Known::kPageTables,
+    .known = Known::kFramesOrMapCounts,
     .source = "Frames that several members map; where frames are hidden, bit 56 of the page-table entry.",
 };
 constexpr Metric kExposureBytes{
@@ -71,7 +72,7 @@ constexpr Metric kUnmatchedSharedBytes{
     .name = "cow_unmatched_shared_bytes",
     .unit = "bytes",
     .help = "Anonymous memory shared with processes that can't be seen.",
-    .known = Known::kFrames,
+    .known = Known::kFramesAndMapCounts,
     .source = "Bit 56 says that another process maps the page, and no relative has its frame.",
 };
 
@@ -92,12 +93,9 @@ class Sharing : public Collector {
         const auto more = static_cast<int64_t>(pages.cache_more);
         const Backing backing = segment.mapping->hugetlb ? kHugetlb : kAnon;
         anon += present;
-        tally.gauges[Private(backing)] += present - shared;
-        tally.gauges[Shared(backing)] += shared;
+        AddPages(backing, present - shared, shared, view.frames_known || view.mapcounts_known, tally);
         tally.gauges[kSharedAnon] += shared;
-        const Backing cache = CacheBacking(*segment.mapping);
-        tally.gauges[Private(cache)] += once;
-        tally.gauges[Shared(cache)] += more;
+        AddPages(CacheBacking(*segment.mapping), once, more, view.mapcounts_known, tally);
         if (segment.mapping->IsPrivateFile()) {
           tally.gauges[kCopied] += present;
           tally.gauges[kOriginal] += once + more;
@@ -107,7 +105,10 @@ class Sharing : public Collector {
       const auto ksm = static_cast<int64_t>(member.ksm_pages);
       tally.gauges[Private(kAnon)] -= ksm;
       tally.gauges[Shared(kAnon)] += ksm;
-      anon -= ksm;
+      const auto maybe_ksm = static_cast<int64_t>(member.maybe_ksm_pages);
+      tally.gauges[Private(kAnon)] -= maybe_ksm;
+      tally.gauges[Unknown(kAnon)] += maybe_ksm;
+      anon -= ksm + maybe_ksm;
     }
     const auto exposure = static_cast<int64_t>(view.sharing->exposure_pages);
     tally.gauges[kExposure] += exposure;
@@ -145,11 +146,12 @@ class Sharing : public Collector {
         const auto add = [&](std::string_view sharing, size_t cell) {
           writer.AddFor(sums, {kBackings[backing], sharing}, Bytes(sums.gauges[cell]));
         };
-        if (sums.readable) {
+        if (sums.readable && SharingIsKnown(backing, sums)) {
           add("private", Private(backing));
           add("shared", Shared(backing));
         }
-        if (sums.some_unreadable) add("unknown", Unknown(backing));
+        const bool unknown = sums.some_unreadable || !SharingIsKnown(backing, sums);
+        if (unknown || sums.gauges[Unknown(backing)] != 0) add("unknown", Unknown(backing));
       }
     }
     Gauge(groups, writer, kSharedBytes, kSharedAnon);
@@ -178,6 +180,16 @@ class Sharing : public Collector {
     kUnmatched,
     kGauges
   };
+
+  // Of frames, the comparison tells; of the page cache, and where frames are hidden, how often a page is mapped.
+  static bool SharingIsKnown(size_t backing, const GroupSums& sums) {
+    return sums.mapcounts_known || (sums.frames_known && (backing == kAnon || backing == kHugetlb));
+  }
+
+  static void AddPages(Backing backing, int64_t own, int64_t shared, bool known, const Tally& tally) {
+    tally.gauges[known ? Private(backing) : Unknown(backing)] += own;
+    tally.gauges[known ? Shared(backing) : Unknown(backing)] += shared;
+  }
 
   // Of a process whose page table is hidden the sizes are known all the same.
   void AddUnreadable(const procfs::Status& status, const Tally& tally) const {

@@ -39,7 +39,7 @@ PageState JudgePage(const PageEvidence& evidence) {
   // Where no file is mapped, only the huge zero page looks like one.
   if (is_file) return evidence.private_file ? PageState::kFileOriginal : PageState::kZero;
   if (evidence.is_zero_page) return PageState::kZero;
-  if (evidence.merged) return PageState::kMerged;
+  if (evidence.merged) return evidence.merged_known ? PageState::kMerged : PageState::kUnknown;
   if (!evidence.frames_known && !memory::IsMappedOnce(entry)) {
     return evidence.zero_known ? PageState::kShared : PageState::kUnknown;
   }

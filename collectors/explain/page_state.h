@@ -19,7 +19,7 @@ enum class PageState : uint8_t {
                   // to another address before they wrote
   kUnattributed,  // its own, and a relative has another page there; nothing tells whether they ever shared one
   kPrivate,       // its own, and nothing shows that it ever was another's too
-  kUnknown,       // shared or the zero page: neither frames nor PAGEMAP_SCAN are there to tell
+  kUnknown,       // shared or the zero page: neither frames nor PAGEMAP_SCAN are there to tell; or shared or merged
   kZero,          // the zero page
   kMerged,        // by KSM
   kFileCopied,    // of a private file mapping: written to, and so a copy of its own
@@ -49,6 +49,7 @@ struct PageEvidence {
   bool original = false;          // a relative broke it
   bool differs = false;           // a relative has another page here, and none is known to have copied
   bool merged = false;            // by KSM
+  bool merged_known = true;       // else `merged` is that it can't be ruled out
   std::optional<bool> exclusive;  // the kernel's AnonExclusive mark, where it is known and this page's own
 };
 

@@ -139,6 +139,7 @@ PageEvidence PortraitBuilder::Evidence(const memory::WindowView& view, size_t re
   const uint64_t frame = AnonFrame(evidence.entry, scanner_.zero_frame());
   if (frame == kNoFrame) return evidence;
   evidence.merged = facts_.IsKsm(frame);
+  evidence.merged_known = facts_.merged_known();
   // Of a large folio that is mapped page by page, the mark is not the single page's.
   constexpr uint64_t kCompound = procfs::kFrameCompoundHead | procfs::kFrameCompoundTail;
   const memory::Member* member = view.family->FindSlot(of.slot);
@@ -180,8 +181,8 @@ void PortraitBuilder::AddMember(const memory::WindowView& view, size_t reading) 
       const PageEvidence evidence = Evidence(view, reading, mappings[m], page);
       const PageState state = JudgePage(evidence);
       const uint64_t frame = AnonFrame(evidence.entry, scanner_.zero_frame());
-      const bool is_own =
-          frame != kNoFrame && state != PageState::kShared && state != PageState::kMerged && state != PageState::kFile;
+      const bool is_own = frame != kNoFrame && state != PageState::kShared && state != PageState::kMerged &&
+                          state != PageState::kFile && state != PageState::kUnknown;
       bool huge = is_huge;
       if (!portrait_.frames_known) {
         const auto scanned = scanned_.find(of.slot);
@@ -288,7 +289,9 @@ void PortraitBuilder::ResolveOrphans(const HoldersOfFrame& moved) {
   std::vector<Correction> corrections;
   for (const Orphan& orphan : orphans_) {
     // Where it can't be asked how many map it, bit 56 says that there may be others.
-    const bool shared = moved.contains(orphan.frame) || facts_.MapCount(orphan.frame).value_or(2) > 1;
+    const bool mapped_by_others =
+        !facts_.IsCountedAsFolio(orphan.frame) && facts_.MapCount(orphan.frame).value_or(2) > 1;
+    const bool shared = moved.contains(orphan.frame) || mapped_by_others;
     const PageState state = shared ? PageState::kShared : orphan.otherwise;
     findings_[orphan.slot].sums.Add(state);
     if (orphan.slot != asked_.slot) continue;

@@ -25,11 +25,18 @@ bool MustWalk(const Host& host, const Family& family) {
          (!family.members.empty() && family.members.front()->shares_unseen);
 }
 
+bool MayHaveMerged(const Host& host, const Process& process) {
+  if (!host.ksm_has_merged) return false;
+  const auto pages = procfs::ReadKsmMergingPages(host.root, process.memory);
+  if (pages) return *pages > 0;
+  return host.IsMergingUntold() && pages.error().kind != procfs::ErrorKind::kGone;
+}
+
 bool UsesKsm(const Host& host, const Family& family) {
   if (!host.ksm_has_merged || !MustWalk(host, family)) return false;
-  return std::any_of(family.members.begin(), family.members.end(), [&host](const auto& member) {
-    return procfs::ReadKsmMergingPages(host.root, member->process->memory).value_or(0) > 0;
-  });
+  if (family.used_ksm && host.IsMergingUntold()) return true;
+  return std::any_of(family.members.begin(), family.members.end(),
+                     [&host](const auto& member) { return MayHaveMerged(host, *member->process); });
 }
 
 bool IsDue(const Host& host, const Family& family, std::chrono::milliseconds full_every) {

@@ -15,7 +15,12 @@ using SteadyTime = std::chrono::steady_clock::time_point;
 // Anonymous memory of the family is read page by page: somebody may share it.
 bool MustWalk(const Host& host, const Family& family);
 
-// Some member that is walked has pages that KSM merged: it merges and unmerges without any signal of the process.
+// The process has pages that KSM merged; where no flag tells them, also if the kernel does not tell their number.
+bool MayHaveMerged(const Host& host, const Process& process);
+
+// Some member that is walked has pages that KSM merged: it merges and unmerges without any signal of the process. Where
+// no flag tells these pages, a family that had some counts as having some for as long as the host has: the kernel's
+// number is of the process that was merged, and its children may have inherited the pages without it.
 bool UsesKsm(const Host& host, const Family& family);
 
 // The family has to be looked at: its members, their signals or the host's have moved since its last completed pass, or

@@ -32,8 +32,9 @@ uint64_t AwayOf(std::span<const uint64_t> entries, uint64_t swapped) {
   return swapped;
 }
 
-// Splits raw entries into frames and bitmaps. The bits of a word come in at its top, without a branch.
-void Decode(std::span<const uint64_t> entries, uint64_t zero_frame, Storage& member) {
+// Splits raw entries into frames and bitmaps. The bits of a word come in at its top, without a branch. Pages with a bit
+// of `once_bits` are mapped once.
+void Decode(std::span<const uint64_t> entries, uint64_t zero_frame, uint64_t once_bits, Storage& member) {
   constexpr uint64_t kTop = uint64_t{1} << 63;
   for (size_t w = 0; w < member.anon.size(); ++w) {
     const std::span<const uint64_t> of_word = entries.subspan(w * 64, std::min<size_t>(64, entries.size() - w * 64));
@@ -45,7 +46,7 @@ void Decode(std::span<const uint64_t> entries, uint64_t zero_frame, Storage& mem
       const uint64_t entry = of_word[b];
       frames[b] = AnonFrame(entry, zero_frame);
       anon = (anon >> 1) | (frames[b] == kNoFrame ? 0 : kTop);
-      once = (once >> 1) | (IsMappedOnce(entry) ? kTop : 0);
+      once = (once >> 1) | ((entry & once_bits) != 0 ? kTop : 0);
       swapped = (swapped >> 1) | (IsSwapEntry(entry) ? kTop : 0);
     }
     const size_t unused = 64 - of_word.size();
@@ -82,6 +83,7 @@ WindowExaminer::WindowExaminer(size_t pages, std::span<const Reading> readings, 
 
 void WindowExaminer::Examine(const Circumstances& circumstances, uint64_t zero_frame) {
   ksm_in_use_ = circumstances.ksm_in_use;
+  mapped_once_known_ = circumstances.mapped_once_known;
   e_.swapped_in = circumstances.swapped_in;
   Clear();
   for (uint32_t r = 0; r < readings_.size(); ++r) DecodeMember(r, zero_frame);
@@ -143,7 +145,8 @@ void WindowExaminer::DecodeMember(uint32_t reading, uint64_t zero_frame) {
   }
   member.storage.resize(Storage::Words(pages_, words_));
   Storage storage(member.storage, pages_, words_);
-  Decode({readings_[reading].entries, pages_}, zero_frame, storage);
+  Decode({readings_[reading].entries, pages_}, zero_frame, mapped_once_known_ ? procfs::kPagemapMappedOnce : 0,
+         storage);
   for (const MovedPage& moved : moved_) {
     if (moved.slot != readings_[reading].slot) continue;
     const size_t page = moved.page % pages_;

@@ -23,6 +23,7 @@ struct Circumstances {
   // Pages came back from swap since the look before: a recorded frame may have been given up by all its holders and
   // taken for another page of theirs since, so that finding it proves nothing.
   bool swapped_in = false;
+  bool mapped_once_known = true;  // bit 56 can be relied on; else every page may be shared
 };
 
 // Pages of a reading that were recalled and that a verdict would take on trust.
@@ -109,6 +110,7 @@ class WindowExaminer {
   std::span<const Slot> departing_;
   Examination& e_;
   bool ksm_in_use_ = false;
+  bool mapped_once_known_ = true;
 };
 
 }  // namespace cow::memory

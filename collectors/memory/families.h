@@ -89,6 +89,7 @@ struct Family {
   Ledger ledger;
   Looks looks;
   bool membership_changed = true;      // since its last completed pass
+  bool used_ksm = false;               // at its last pass, or that could not be ruled out
   std::optional<procfs::Vmstat> host;  // the host's counters at its last completed pass
   uint64_t forks = 0;                  // members that joined by fork since the exporter's first look
   // Processes that share a member's whole memory (vfork, CLONE_VM): they count as processes, their memory once.

@@ -37,6 +37,7 @@ FamilyView BeginView(const Host& host, const Family& family) {
   view.geometry = host.geometry;
   view.scan_known = host.capabilities.pagemap_scan;
   view.frames_known = host.capabilities.frames;
+  view.mapcounts_known = host.capabilities.page_mapcounts;
   return view;
 }
 
@@ -48,10 +49,10 @@ uint64_t KindNumber(const Mapping& mapping) {
 
 }  // namespace
 
-FamilyScanner::FamilyScanner(const Host& host, ExclusiveMarks marks)
+FamilyScanner::FamilyScanner(const Host& host)
     : host_(host),
       pages_(host.geometry.PagesPerWindow()),
-      frames_(host.root, marks, pages_),
+      frames_(host.root, host.kernel.words, pages_),
       devices_(host.root),
       zero_window_(pages_, 0),
       again_(pages_, 0) {}
@@ -137,6 +138,8 @@ void FamilyScanner::Prepare(Family& family, const PassOptions& options) {
   walk_.everybody = !walk_.all || options.show_all || AllAreDue(host_, family, options.full_every);
   walk_.swapped_in = SwappedIn(host_, family);
   walk_.ksm_in_use = UsesKsm(host_, family);
+  family.used_ksm = walk_.ksm_in_use;
+  frames_.SetMayBeMerged(walk_.ksm_in_use);
   walk_.show_all = options.show_all;
   walk_.count_breaks = options.count_breaks;
   // A process without relatives is shown as a whole.
@@ -367,7 +370,7 @@ void FamilyScanner::ReadUnread(uint64_t window) {
 
 // Compares the window with its record, until nothing that a verdict rests on is taken on trust.
 void FamilyScanner::Examine(const Family& family, uint64_t window) {
-  const Circumstances circumstances{walk_.ksm_in_use, walk_.swapped_in};
+  const Circumstances circumstances{walk_.ksm_in_use, walk_.swapped_in, host_.kernel.mapped_once};
   BuildReadings(family, window);
   family.ledger.Examine(window, readings_, circumstances, examination_);
   while (!examination_.doubts.empty()) {
@@ -545,7 +548,8 @@ void FamilyScanner::ShowMember(Family& family, uint64_t window, size_t reading) 
   MemberWindow shown;
   shown.member = &member;
   shown.ksm_pages = sharing_.members[reading].ksm_pages;
-  part.walked_ksm_pages += shown.ksm_pages;
+  shown.maybe_ksm_pages = sharing_.members[reading].maybe_ksm_pages;
+  part.walked_ksm_pages += shown.ksm_pages + shown.maybe_ksm_pages;
   if (fresh) {
     const bool was_huge = member.huge_windows.erase(window) != 0;
     if (part.huge_pages == pages_) {
@@ -596,6 +600,7 @@ void FamilyScanner::Show(Family& family, uint64_t window, ScanObserver& observer
   view.sharing = &sharing_;
   view.judgement = &judgement_;
   view.frames_known = host_.capabilities.frames;
+  view.mapcounts_known = host_.capabilities.page_mapcounts;
   observer.OnWindow(view);
 }
 
@@ -608,8 +613,9 @@ bool FamilyScanner::AnyShared(std::span<const uint64_t> entries) {
   if (candidates.empty()) return false;
   FrameFacts facts;
   frames_.Read(candidates, true, facts);
-  return std::any_of(candidates.begin(), candidates.end(),
-                     [&facts](uint64_t frame) { return !facts.IsKsm(frame) && facts.MapCount(frame).value_or(2) > 1; });
+  return std::any_of(candidates.begin(), candidates.end(), [&facts](uint64_t frame) {
+    return !facts.IsKsm(frame) && !facts.IsCountedAsFolio(frame) && facts.MapCount(frame).value_or(2) > 1;
+  });
 }
 
 // One window of a process without relatives: if it is shared all the same, the process is walked from now on.
@@ -625,6 +631,7 @@ void FamilyScanner::ProbeLonely(Part& part) {
   const uint64_t first = host_.geometry.PageOf(chosen->vma.start);
   const uint64_t pages = std::min<uint64_t>(pages_, chosen->vma.SizeBytes() / host_.geometry.page_bytes);
   const std::span<uint64_t> entries(again_.data(), pages);
+  frames_.SetMayBeMerged(MayHaveMerged(host_, *member.process));
   if (part.reader.ReadPages(first, entries) && AnyShared(entries)) member.shares_unseen = true;
 }
 

@@ -34,7 +34,7 @@ struct PassOptions {
 class FamilyScanner {
  public:
   // `host` outlives it.
-  FamilyScanner(const Host& host, ExclusiveMarks marks);
+  explicit FamilyScanner(const Host& host);
 
   FrameReader& frames() { return frames_; }
   ScanCounters counters() const;

@@ -8,6 +8,11 @@
 #include "collectors/procfs/system.h"
 
 namespace cow::memory {
+namespace {
+
+constexpr uint64_t kCompound = procfs::kFrameCompoundHead | procfs::kFrameCompoundTail;
+
+}  // namespace
 
 void FrameFacts::Clear() {
   frames_.clear();
@@ -16,16 +21,35 @@ void FrameFacts::Clear() {
 }
 
 void FrameFacts::Assign(std::vector<uint64_t> frames, std::vector<uint64_t> flags, std::vector<uint64_t> counts,
-                        bool marks_known) {
-  marks_known_ = marks_known;
+                        const FrameWords& words, bool may_be_merged) {
   frames_ = std::move(frames);
   flags_ = std::move(flags);
   counts_ = std::move(counts);
+  words_ = words;
+  may_be_merged_ = may_be_merged;
+}
+
+std::optional<uint64_t> FrameFacts::MapCount(uint64_t frame) const {
+  if (IsCountedAsFolio(frame)) return std::nullopt;
+  return Find(frame, counts_);
+}
+
+bool FrameFacts::IsCountedAsFolio(uint64_t frame) const {
+  return !words_.page_counts && (Flags(frame).value_or(0) & kCompound) != 0;
+}
+
+bool FrameFacts::IsKsm(uint64_t frame) const {
+  const uint64_t flags = Flags(frame).value_or(0);
+  if (words_.merged_flag) return (flags & procfs::kFrameKsm) != 0;
+  // KSM's pages are small, and never exclusive.
+  return may_be_merged_ && (flags & (procfs::kFrameAnon | kCompound)) == procfs::kFrameAnon &&
+         !IsExclusive(frame).value_or(false);
 }
 
 std::optional<bool> FrameFacts::IsExclusive(uint64_t frame) const {
   const std::optional<uint64_t> flags = Flags(frame);
-  if (!marks_known_ || !flags || (*flags & procfs::kFrameAnon) == 0) return std::nullopt;
+  if (words_.marks == ExclusiveMarks::kNone || !flags || (*flags & procfs::kFrameAnon) == 0) return std::nullopt;
+  if (words_.marks == ExclusiveMarks::kOfSmallFolios && (*flags & kCompound) != 0) return std::nullopt;
   return (*flags & procfs::kFrameAnonExclusive) != 0;
 }
 
@@ -36,8 +60,8 @@ std::optional<uint64_t> FrameFacts::Find(uint64_t frame, const std::vector<uint6
   return words[static_cast<size_t>(found - frames_.begin())];
 }
 
-FrameReader::FrameReader(const procfs::Root& root, ExclusiveMarks marks, size_t pages_per_window)
-    : marks_(marks), pages_per_window_(pages_per_window) {
+FrameReader::FrameReader(const procfs::Root& root, const FrameWords& words, size_t pages_per_window)
+    : words_(words), pages_per_window_(pages_per_window) {
   if (auto flags = procfs::KpageFile::OpenFlags(root)) flags_ = std::move(*flags);
   if (auto counts = procfs::KpageFile::OpenCounts(root)) counts_ = std::move(*counts);
 }
@@ -53,7 +77,6 @@ uint64_t FrameReader::SearchZeroFrame(const procfs::Root& root, size_t page_byte
 
 uint64_t FrameReader::SearchZeroFrameIn(uint64_t first, uint64_t end) const {
   constexpr uint64_t kStep = 512;
-  constexpr uint64_t kCompound = procfs::kFrameCompoundHead | procfs::kFrameCompoundTail | procfs::kFrameThp;
   if (!flags_) return kNoFrame;
   std::vector<uint64_t> frames(kStep);
   std::vector<uint64_t> words(kStep);
@@ -62,7 +85,8 @@ uint64_t FrameReader::SearchZeroFrameIn(uint64_t first, uint64_t end) const {
     std::iota(frames.begin(), frames.end(), first);
     if (!flags_->Read(frames, words, reads)) return kNoFrame;
     for (size_t i = 0; i < words.size(); ++i) {
-      if ((words[i] & procfs::kFrameZeroPage) != 0 && (words[i] & kCompound) == 0) return frames[i];
+      if ((words[i] & procfs::kFrameZeroPage) != 0 && (words[i] & (kCompound | procfs::kFrameThp)) == 0)
+        return frames[i];
     }
   }
   return kNoFrame;
@@ -77,14 +101,14 @@ void FrameReader::Read(std::vector<uint64_t>& frames, bool want_counts, FrameFac
     flags.resize(frames.size());
     if (!flags_->Read(frames, flags, reads_)) flags.clear();
     frames_read_ += flags.size();
-    if (marks_ == ExclusiveMarks::kOfThePage) AddMarksOfFirstPages(frames, flags);
+    if (words_.marks == ExclusiveMarks::kOfThePage) AddMarksOfFirstPages(frames, flags);
   }
   if (want_counts && counts_) {
     counts.resize(frames.size());
     if (!counts_->Read(frames, counts, reads_)) counts.clear();
     frames_read_ += counts.size();
   }
-  facts.Assign(frames, std::move(flags), std::move(counts), marks_ != ExclusiveMarks::kNone);
+  facts.Assign(frames, std::move(flags), std::move(counts), words_, may_be_merged_);
 }
 
 void FrameReader::AddMarksOfFirstPages(std::span<const uint64_t> frames, std::span<uint64_t> flags) {

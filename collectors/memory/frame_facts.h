@@ -14,18 +14,36 @@
 
 namespace cow::memory {
 
+// What bit 34 of kpageflags is: nothing; AnonExclusive of a small folio's page, and unknown of a large one's;
+// AnonExclusive as each page has it (5.19 to 6.11); or as its folio's first page has it (6.12 and later). A huge page
+// that is mapped as such is marked at its first page only.
+enum class ExclusiveMarks { kNone, kOfSmallFolios, kOfThePage, kOfTheFolio };
+
+// How far the words of both files can be relied on (kernel_probe.h finds out).
+struct FrameWords {
+  ExclusiveMarks marks = ExclusiveMarks::kOfThePage;
+  bool merged_flag = true;  // bit 21 of kpageflags is set on pages that KSM merged, and on no others
+  bool page_counts = true;  // kpagecount counts a large folio's pages one by one
+};
+
 class FrameFacts {
  public:
   void Clear();
-  // `marks_known`: this kernel shows AnonExclusive in bit 34 (5.19 and later). `frames` sorted ascending without
-  // duplicates; `flags` and `counts` parallel to it, or empty where not readable.
+  // `frames` sorted ascending without duplicates; `flags` and `counts` parallel to it, or empty where not readable.
+  // `may_be_merged`: some of the frames may be KSM's; matters where the flag can't tell.
   void Assign(std::vector<uint64_t> frames, std::vector<uint64_t> flags, std::vector<uint64_t> counts,
-              bool marks_known = true);
+              const FrameWords& words = {}, bool may_be_merged = false);
 
   std::optional<uint64_t> Flags(uint64_t frame) const { return Find(frame, flags_); }
-  std::optional<uint64_t> MapCount(uint64_t frame) const { return Find(frame, counts_); }
+  // How often the page is mapped; empty where unknown, as where only the whole large folio's mappings are counted.
+  std::optional<uint64_t> MapCount(uint64_t frame) const;
+  // The count is the whole folio's: MapCount is empty, and bit 56 of the page's entries says no more.
+  bool IsCountedAsFolio(uint64_t frame) const;
 
-  bool IsKsm(uint64_t frame) const { return (Flags(frame).value_or(0) & procfs::kFrameKsm) != 0; }
+  // Merged by KSM; where the flag can't tell and frames may be KSM's, also a page of which it can't be ruled out.
+  bool IsKsm(uint64_t frame) const;
+  // IsKsm is the kernel's word, and not that it can't be ruled out.
+  bool merged_known() const { return words_.merged_flag; }
   // The kernel's AnonExclusive mark; empty where unknown.
   std::optional<bool> IsExclusive(uint64_t frame) const;
 
@@ -35,22 +53,22 @@ class FrameFacts {
   std::vector<uint64_t> frames_;
   std::vector<uint64_t> flags_;
   std::vector<uint64_t> counts_;
-  bool marks_known_ = true;
+  FrameWords words_;
+  bool may_be_merged_ = false;
 };
-
-// What bit 34 of kpageflags is: nothing, AnonExclusive as each page has it (5.19 to 6.11), or as its folio's first page
-// has it (6.12 and later). A huge page that is mapped as such is marked at its first page only.
-enum class ExclusiveMarks { kNone, kOfThePage, kOfTheFolio };
 
 // Both files, where they could be opened. Not thread-safe.
 class FrameReader {
  public:
   // `pages_per_window`: no transparent huge page is larger.
-  FrameReader(const procfs::Root& root, ExclusiveMarks marks, size_t pages_per_window);
+  FrameReader(const procfs::Root& root, const FrameWords& words, size_t pages_per_window);
 
   // The base zero page's frame, looked for by its flag in the kernel's image and then in low memory; kNoFrame where it
   // is not found. A few milliseconds.
   uint64_t SearchZeroFrame(const procfs::Root& root, size_t page_bytes);
+
+  // Of whom the next frames are: some process of theirs has pages that KSM merged, or that can't be ruled out.
+  void SetMayBeMerged(bool may_be_merged) { may_be_merged_ = may_be_merged; }
 
   bool has_flags() const { return flags_.has_value(); }
   bool has_counts() const { return counts_.has_value(); }
@@ -68,8 +86,9 @@ class FrameReader {
 
   std::optional<procfs::KpageFile> flags_;
   std::optional<procfs::KpageFile> counts_;
-  ExclusiveMarks marks_;
+  FrameWords words_;
   size_t pages_per_window_;
+  bool may_be_merged_ = false;
   uint64_t frames_read_ = 0;
   uint64_t reads_ = 0;
 };

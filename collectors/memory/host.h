@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "collectors/memory/kernel_probe.h"
 #include "collectors/memory/page.h"
 #include "collectors/memory/views.h"
 #include "collectors/procfs/pagemap_scan.h"
@@ -22,6 +23,9 @@ struct Capabilities {
   bool kpagecount = false;
   bool pagemap_scan = false;
   bool exclusive_marks = false;  // kpageflags bit 34 is AnonExclusive
+  bool folio_marks = false;      // and a page of a large folio has one of its own
+  bool merged_flag = false;      // kpageflags bit 21 tells the pages that KSM merged
+  bool page_mapcounts = false;   // each page of a large folio tells how often it is mapped
   bool sees_every_process = false;
 };
 
@@ -30,10 +34,14 @@ struct Host {
   procfs::PageGeometry geometry;
   Capabilities capabilities;
   procfs::PagemapScan scan;
+  KernelFacts kernel;
   uint64_t zero_frame = kNoFrame;
   Needs needs;                           // what observers are to be shown besides the windows
   std::optional<procfs::Vmstat> vmstat;  // at the begin of this pass
   bool ksm_has_merged = false;           // pages of somebody
+
+  // kpageflags can be read, and do not tell the pages that KSM merged.
+  bool IsMergingUntold() const { return capabilities.kpageflags && !capabilities.merged_flag; }
 };
 
 }  // namespace cow::memory

@@ -185,10 +185,12 @@ void Ledger::Describe(const PackedWindow* record, std::span<const Reading> readi
   ForEachBit(attention, [&](size_t page) {
     for (uint32_t r = 0; r < readings.size(); ++r) {
       const uint64_t frame = examination.members[r].frames[page];
-      if (frame != kNoFrame && facts.IsKsm(frame)) ++sharing.members[r].ksm_pages;
+      if (frame == kNoFrame || !facts.IsKsm(frame)) continue;
+      ++(facts.merged_known() ? sharing.members[r].ksm_pages : sharing.members[r].maybe_ksm_pages);
     }
   });
   sharing.unresolved_pages = 0;
+  for (const WindowSharing::Member& member : sharing.members) sharing.unresolved_pages += member.maybe_ksm_pages;
   for (size_t r = 0; r < readings.size() && examination.any_away; ++r) {
     for (size_t w = 0; w < words_; ++w) {
       const uint64_t unresolved = examination.members[r].away[w] & examination.anybody[w];
@@ -206,6 +208,7 @@ void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading>
   for (uint32_t r = 0; r < readings.size(); ++r) {
     WindowSharing::Member& member = sharing.members[r];
     member.ksm_pages = 0;
+    member.maybe_ksm_pages = 0;
     member.shared_pages = 0;
     const std::span<const uint64_t> held =
         record == nullptr ? std::span<const uint64_t>() : record->Held(readings[r].slot, recorded);

@@ -43,11 +43,12 @@ struct WindowSharing {
     std::vector<uint64_t> shared;  // bitmap: shares this page with another member at the same address
     uint64_t shared_pages = 0;     // how many
     uint64_t ksm_pages = 0;        // merged by KSM (counted where KSM is in use), not in `shared`
+    uint64_t maybe_ksm_pages = 0;  // merged by KSM or shared by fork: which can't be told; not in `shared` either
     bool has_orphans = false;      // pages whose partner is looked for at the end of the pass
   };
   std::vector<Member> members;    // parallel to the readings
   uint64_t exposure_pages = 0;    // Σ over frames (holders − 1)
-  uint64_t unresolved_pages = 0;  // swapped or migrating while a partner is not
+  uint64_t unresolved_pages = 0;  // swapped or migrating while a partner is not, or of `maybe_ksm_pages`
 };
 
 class Ledger {

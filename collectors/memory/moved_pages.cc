@@ -21,6 +21,12 @@ void AddOrphans(std::vector<MovedPage>& group, std::span<const OrphanPage> orpha
   for (const OrphanPage& orphan : orphans) group.push_back(Present(orphan.page, orphan.slot, orphan.frame));
 }
 
+void AddUnshared(std::span<const OrphanPage> orphans, Judgement& judgement) {
+  for (const OrphanPage& orphan : orphans) {
+    if (orphan.was_shared) judgement.AddUnshared(orphan.slot, orphan.page, orphan.cause);
+  }
+}
+
 FrameHolder Describe(const MovedPage& moved, uint64_t zero_frame, const FrameFacts& facts,
                      std::span<const Slot> departing) {
   using State = FrameHolder::State;
@@ -151,6 +157,9 @@ void MovedPages::Finish(const FrameFacts& facts, std::span<const Slot> departing
   for (const auto& [frame, orphans] : unmatched) {
     if (orphans.size() > 1) {
       AddOrphans(groups[frame], orphans);
+    } else if (facts.IsCountedAsFolio(frame)) {
+      // Only the folio is known to be shared. No relative has this page of it.
+      AddUnshared(orphans, judgement);
     } else {
       ++sharing.unmatched_pages;
     }
@@ -197,9 +206,7 @@ MovedPages::Unmatched MovedPages::MatchOrphans(const FrameFacts& facts, Judgemen
     begin = end;
     if (facts.IsKsm(frame)) continue;
     if (facts.MapCount(frame).value_or(2) <= 1) {  // bit 56 of a large folio speaks for all its pages
-      for (const OrphanPage& orphan : orphans) {
-        if (orphan.was_shared) judgement.AddUnshared(orphan.slot, orphan.page, orphan.cause);
-      }
+      AddUnshared(orphans, judgement);
       continue;
     }
     const auto known = groups.find(frame);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "collectors/memory/page.h"
+#include "collectors/procfs/ksm.h"
 #include "collectors/procfs/maps.h"
 #include "collectors/procfs/same_memory.h"
 #include "collectors/procfs/text.h"
@@ -99,6 +100,13 @@ bool Relatives::ShareFrame(const Process& a, const Process& b) {
   const auto right = procfs::Pagemap::Open(root_, b.memory);
   auto vmas = procfs::ReadMaps(root_, a.memory);
   if (!left || !right || !vmas) return false;
+  // Pages that KSM merged prove no kinship. Where no flag tells them, processes that may have some are not compared by
+  // pages that may be merged.
+  const auto may_have_merged = [this](const Process& process) {
+    const auto pages = procfs::ReadKsmMergingPages(root_, process.memory);
+    return !pages || *pages > 0;
+  };
+  frames_.SetMayBeMerged(procfs::KsmHasMerged(root_) && (may_have_merged(a) || may_have_merged(b)));
   // Relocated data of the program and its libraries comes first in the address space, and is never written again: a
   // relative is recognised within a few windows.
   size_t compared = 0;

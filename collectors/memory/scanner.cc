@@ -1,32 +1,13 @@
 #include "collectors/memory/scanner.h"
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "collectors/memory/due.h"
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/pagemap_scan.h"
-#include "collectors/procfs/text.h"
 
 namespace cow::memory {
-namespace {
-
-// By the kernel's version: root/sys/kernel/osrelease.
-ExclusiveMarks MarksOfKernel(const procfs::Root& root) {
-  const auto release = procfs::ReadTextFile(root, root.ProcPath("sys/kernel/osrelease"));
-  if (!release) return ExclusiveMarks::kNone;
-  std::pair<unsigned, unsigned> version;
-  const char* end = release->data() + release->size();
-  const auto [dot, error] = std::from_chars(release->data(), end, version.first);
-  if (error != std::errc() || dot == end || *dot != '.') return ExclusiveMarks::kNone;
-  if (std::from_chars(dot + 1, end, version.second).ec != std::errc()) return ExclusiveMarks::kNone;
-  if (version < std::pair(5U, 19U)) return ExclusiveMarks::kNone;
-  return version < std::pair(6U, 12U) ? ExclusiveMarks::kOfThePage : ExclusiveMarks::kOfTheFolio;
-}
-
-}  // namespace
-
 MappingKind KindOfVerdict(const Family& family, const Verdict& verdict, const procfs::PageGeometry& geometry) {
   const Member* member = family.FindSlot(verdict.slot);
   if (member == nullptr || !member->mappings) return MappingKind::kAnon;
@@ -34,10 +15,11 @@ MappingKind KindOfVerdict(const Family& family, const Verdict& verdict, const pr
   return mapping == nullptr ? MappingKind::kAnon : mapping->kind;
 }
 
-Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t threads)
-    : host_{std::move(root), geometry, {}, procfs::PagemapScan(), kNoFrame, {}, std::nullopt, false},
-      marks_(MarksOfKernel(host_.root)) {
+Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t threads,
+                 const std::optional<KernelFacts>& kernel)
+    : host_{std::move(root), geometry, {}, procfs::PagemapScan(), {}, kNoFrame, {}, std::nullopt, false} {
   host_.scan = procfs::PagemapScan::Probe(host_.root, geometry);
+  host_.kernel = kernel ? *kernel : ProbeKernel(host_.root, geometry, host_.scan);
   GrowTo(std::max<size_t>(threads, 1));
   FrameReader& frames = scanners_.front()->frames();
   host_.zero_frame = procfs::FindZeroPageFrame(host_.root, geometry).value_or(kNoFrame);
@@ -46,18 +28,21 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t thread
   if (host_.zero_frame == kNoFrame && !is_own_system)
     host_.zero_frame = frames.SearchZeroFrame(host_.root, geometry.page_bytes);
   Capabilities& can = host_.capabilities;
-  can.frames = host_.zero_frame != kNoFrame;
+  can.frames = host_.zero_frame != kNoFrame && host_.kernel.entry_kinds;
   can.kpageflags = frames.has_flags();
   can.kpagecount = frames.has_counts();
-  can.exclusive_marks = marks_ != ExclusiveMarks::kNone && can.kpageflags;
-  can.pagemap_scan =
-      host_.scan.Supports(procfs::kScanPresent | procfs::kScanSwapped | procfs::kScanZeroPage | procfs::kScanHuge);
+  can.exclusive_marks = host_.kernel.words.marks != ExclusiveMarks::kNone && can.kpageflags;
+  can.folio_marks = host_.kernel.words.marks == ExclusiveMarks::kOfThePage && can.kpageflags;
+  can.merged_flag = host_.kernel.words.merged_flag && can.kpageflags;
+  can.page_mapcounts = host_.kernel.mapped_once && host_.kernel.page_mapcounts;
+  can.pagemap_scan = host_.kernel.scan_kinds && host_.scan.Supports(procfs::kScanPresent | procfs::kScanSwapped |
+                                                                    procfs::kScanZeroPage | procfs::kScanHuge);
   can.sees_every_process = procfs::SeesEveryProcess(host_.root);
   relatives_ = std::make_unique<Relatives>(host_.root, geometry, host_.zero_frame, frames, counters_);
 }
 
 void Scanner::GrowTo(size_t threads) {
-  while (scanners_.size() < threads) scanners_.push_back(std::make_unique<FamilyScanner>(host_, marks_));
+  while (scanners_.size() < threads) scanners_.push_back(std::make_unique<FamilyScanner>(host_));
 }
 
 ScanCounters Scanner::counters(size_t thread) const {

@@ -9,11 +9,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "collectors/memory/families.h"
 #include "collectors/memory/family_scanner.h"
 #include "collectors/memory/host.h"
+#include "collectors/memory/kernel_probe.h"
 #include "collectors/memory/member_reader.h"
 #include "collectors/memory/relatives.h"
 #include "collectors/memory/views.h"
@@ -24,7 +26,9 @@ namespace cow::memory {
 
 class Scanner {
  public:
-  Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t threads = 1);
+  // `kernel`: taken for what the kernel would be found to tell.
+  Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t threads = 1,
+          const std::optional<KernelFacts>& kernel = std::nullopt);
 
   size_t threads() const { return scanners_.size(); }
   const Capabilities& capabilities() const { return host_.capabilities; }
@@ -54,7 +58,6 @@ class Scanner {
 
  private:
   Host host_;
-  ExclusiveMarks marks_;
   ScanCounters counters_;  // of looking for relatives
   std::vector<std::unique_ptr<FamilyScanner>> scanners_;
   std::unique_ptr<Relatives> relatives_;

@@ -30,7 +30,8 @@ struct MemberWindow {
   const Member* member = nullptr;
   std::span<const Segment> segments;
   uint64_t ksm_pages = 0;
-  bool split = false;  // its huge page was split, and it broke a page here
+  uint64_t maybe_ksm_pages = 0;  // shared by fork or merged by KSM: which can't be told
+  bool split = false;            // its huge page was split, and it broke a page here
 };
 
 struct WindowView {
@@ -43,6 +44,7 @@ struct WindowView {
   const WindowSharing* sharing = nullptr;
   const Judgement* judgement = nullptr;
   bool frames_known = true;
+  bool mapcounts_known = true;  // bit 56 is each page's own, and kpagecount
 };
 
 // What was not walked page by page, because no one can share it; from status, in bytes.
@@ -75,7 +77,7 @@ struct Needs {
 struct MemberSums {
   uint64_t anon_pages = 0;    // present; the zero page is not in it
   uint64_t shared_pages = 0;  // of those: shared with another member
-  uint64_t ksm_pages = 0;     // of those: merged by KSM
+  uint64_t ksm_pages = 0;     // of those: merged by KSM, or that can't be ruled out
 };
 
 // What smaps_rollup says of one member. It is also read where the page table is denied.
@@ -94,8 +96,9 @@ struct FamilyView {
   const Judgement* judgement = nullptr;  // of pages at moved addresses
   Unwalked unwalked;
   std::array<bool, kModes> modes{};  // in use by its members
-  bool frames_known = true;  // false: zero pages could not be told from others in the windows, only in `unwalked`
-  bool scan_known = true;    // PAGEMAP_SCAN is there: huge_pmd is a count; else it is unknown
+  bool frames_known = true;     // false: zero pages could not be told from others in the windows, only in `unwalked`
+  bool mapcounts_known = true;  // bit 56 is each page's own, and kpagecount
+  bool scan_known = true;       // PAGEMAP_SCAN is there: huge_pmd is a count; else it is unknown
   std::span<const SmapsReading> smaps;      // of the members in their order
   std::span<const MemberSums> member_sums;  // of the members in their order; empty if nobody needs them
   size_t skipped = 0;                       // members that were not read, because nothing of theirs had changed

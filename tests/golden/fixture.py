@@ -208,7 +208,6 @@ def build(directory, page_bytes=4096):
 
     tree.text("stat", "cpu 1 2 3\nbtime 1700000000\nprocesses 5\n")
     tree.text("meminfo", f"MemTotal: 100000 kB\nAnonPages: {36 * page_kib} kB\n")
-    tree.text("sys/kernel/osrelease", "6.1.0\n")
     tree.text("sys/kernel/randomize_va_space", "2\n")
     tree.data("self/auxv", struct.pack("<6Q", 6, page_bytes, 17, 100, 0, 0))
     tree.text("self/status", "Name:\tcow_exporter\nTgid:\t9\nPPid:\t1\nUid:\t0\t0\t0\t0\nCapEff:\t000001ffffffffff\n")

@@ -99,6 +99,12 @@ std::string_view AbsentUnlessKnown(Known known) {
     case Known::kFramesOrScan:
       return "Where all processes of the group are in mode `no_pagemap` or `none`; before Linux 6.7 also where one is "
              "in `no_frames`.";
+    case Known::kFramesAndMapCounts:
+      return "Where a process of the group is in mode `no_frames`, or all are in `no_pagemap` or `none`; and where "
+             "`cow_exporter_capability{feature=\"page_mapcounts\"}` is 0.";
+    case Known::kFramesOrMapCounts:
+      return "Where all processes of the group are in mode `no_pagemap` or `none`; where "
+             "`cow_exporter_capability{feature=\"page_mapcounts\"}` is 0 also where one is in `no_frames`.";
   }
   return "";
 }

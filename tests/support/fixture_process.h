@@ -87,7 +87,6 @@ class FixtureHost {
  public:
   FixtureHost() {
     tree_.WriteFile("proc/stat", "cpu  0\nbtime 1700000000\n");
-    tree_.WriteFile("proc/sys/kernel/osrelease", "6.1.0-13-amd64\n");
     tree_.WriteFile("proc/sys/kernel/randomize_va_space", "2\n");
     tree_.WriteFile("proc/self/status", "Name:\tself\nTgid:\t1\nPPid:\t0\nUid:\t0\t0\t0\t0\n");
     tree_.WriteFile("proc/self/mountinfo", Mountinfo());
@@ -162,6 +161,8 @@ class FixtureHost {
   }
 
   std::set<uint64_t> ksm_frames;
+  bool all_have_ksm_flag = false;                 // as on a kernel whose flag is wrong
+  std::set<uint64_t> large_folio_frames;          // are pages of large folios
   std::set<uint64_t> forked_frames;               // without the AnonExclusive mark
   std::map<uint64_t, uint64_t> unseen_mappers;    // of a frame, by processes that are not there
   std::map<pid_t, std::string> maps_of_its_own;   // text instead of what `areas` say
@@ -179,7 +180,8 @@ class FixtureHost {
     std::map<uint64_t, uint64_t> flags_of{{kFixtureZeroFrame, procfs::kFrameZeroPage}};
     for (const auto& [frame, count] : counts) {
       uint64_t flags = procfs::kFrameAnon;
-      if (ksm_frames.contains(frame)) flags |= procfs::kFrameKsm;
+      if (all_have_ksm_flag || ksm_frames.contains(frame)) flags |= procfs::kFrameKsm;
+      if (large_folio_frames.contains(frame)) flags |= procfs::kFrameCompoundTail;
       if (!forked_frames.contains(frame)) flags |= procfs::kFrameAnonExclusive;
       flags_of[frame] = flags;
     }

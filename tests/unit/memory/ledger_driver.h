@@ -29,6 +29,7 @@ struct PassResult {
   int64_t exposure_pages = 0;  // moved pages included
   uint64_t unresolved_pages = 0;
   uint64_t unmatched_pages = 0;
+  uint64_t maybe_ksm_pages = 0;
   std::set<uint64_t> questions;
   std::set<Slot> witnesses;
 
@@ -95,13 +96,16 @@ class LedgerDriver {
   void MarkExclusive(uint64_t frame, bool exclusive) {
     flags_[frame] = procfs::kFrameAnon | (exclusive ? procfs::kFrameAnonExclusive : 0);
   }
+  // A page of a large folio that is not exclusive.
+  void MarkInFolio(uint64_t frame) { flags_[frame] = procfs::kFrameAnon | procfs::kFrameCompoundTail; }
   void MarkKsm(uint64_t frame) { flags_[frame] = procfs::kFrameAnon | procfs::kFrameKsm; }
 
   std::map<uint64_t, uint64_t> unseen_mappers;  // of a frame, by processes that are no members
   std::set<uint64_t> unstable;                  // pages that keep changing under the reads
   bool ksm_in_use = false;
   bool swapped_in = false;
-  bool marks_known = true;
+  bool mapped_once_known = true;
+  FrameWords frame_words;  // what the kernel's words tell
   LedgerBudget budget;
   Ledger ledger;
 
@@ -147,7 +151,7 @@ class LedgerDriver {
                           member->hugetlb});
     }
     if (reversed_) std::reverse(readings.begin(), readings.end());
-    ledger.Examine(window, readings, {ksm_in_use, swapped_in}, examination_);
+    ledger.Examine(window, readings, {ksm_in_use, swapped_in, mapped_once_known}, examination_);
     result.questions.insert(examination_.questions.begin(), examination_.questions.end());
     for (const uint32_t witness : examination_.witnesses) result.witnesses.insert(readings[witness].slot);
     for (const uint64_t page : unstable) {
@@ -163,6 +167,7 @@ class LedgerDriver {
       const uint64_t shared = CountBits(sharing.members[i].shared);
       result.shared_pages += static_cast<int64_t>(shared);
       if (shared != 0) result.shared[readings[i].slot] += shared;
+      result.maybe_ksm_pages += sharing.members[i].maybe_ksm_pages;
       if (sharing.members[i].ksm_pages != 0) result.ksm[readings[i].slot] += sharing.members[i].ksm_pages;
     }
   }
@@ -180,7 +185,7 @@ class LedgerDriver {
       if (with_counts) counts.push_back(count == counts_.end() ? 0 : count->second);
     }
     FrameFacts facts;
-    facts.Assign(std::move(frames), std::move(flags), std::move(counts), marks_known);
+    facts.Assign(std::move(frames), std::move(flags), std::move(counts), frame_words, ksm_in_use);
     return facts;
   }
 

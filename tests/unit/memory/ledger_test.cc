@@ -159,7 +159,7 @@ TEST_F(LedgerTest, MarksThatTellNothingLeaveTheSideUnknown) {
 }
 
 TEST_F(LedgerTest, MarksOfAnOldKernelLeaveTheSideUnknown) {
-  driver_->marks_known = false;
+  driver_->frame_words.marks = ExclusiveMarks::kNone;
   Share();
   driver_->Map(0, kPage, 200);
   driver_->Map(1, kPage, 201);
@@ -476,6 +476,87 @@ TEST_F(LedgerTest, MergedPageIsNeverShared) {
   driver_->Map(1, kPage, 200);
   EXPECT_EQ(driver_->Pass().verdicts, Words{});
   EXPECT_TRUE(driver_->ledger.empty());
+}
+
+// A kernel that sets the flag of every anonymous page.
+TEST_F(LedgerTest, UselessMergedFlagCountsForNothing) {
+  driver_->frame_words.merged_flag = false;
+  driver_->MarkKsm(100);
+  driver_->MarkKsm(200);
+  Share();
+  driver_->Map(1, kPage, 200);
+  EXPECT_EQ(driver_->Pass().verdicts, Words{"1 broke 5, kept by 0"});
+  ExpectSettled(0);
+}
+
+// Where KSM is at work besides, a page that is not exclusive may be either's: nothing is said of it but that.
+TEST_F(LedgerTest, MaybeMergedPageIsUnresolved) {
+  driver_->frame_words.merged_flag = false;
+  driver_->MarkKsm(100);
+  Share();
+  driver_->ksm_in_use = true;
+  PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.verdicts, Words{});
+  EXPECT_EQ(pass.exposure_pages, 0);
+  EXPECT_EQ(pass.maybe_ksm_pages, 2U);
+  EXPECT_EQ(pass.unresolved_pages, 2U);
+  EXPECT_TRUE(pass.ksm.empty());
+  EXPECT_EQ(pass.unmatched_pages, 0U);
+  driver_->Map(1, kPage, 200);
+  driver_->MarkExclusive(200, true);
+  pass = driver_->Pass();
+  EXPECT_EQ(pass.verdicts, Words{});
+  EXPECT_EQ(pass.exposure_pages, 0);
+  // KSM is switched off, and what is shared is fork's again.
+  driver_->ksm_in_use = false;
+  driver_->Map(1, kPage, 100);
+  pass = driver_->Pass();
+  EXPECT_EQ(pass.verdicts, Words{});
+  EXPECT_EQ(pass.exposure_pages, 1);
+  EXPECT_EQ(pass.unresolved_pages, 0U);
+}
+
+// KSM merges small pages only, and leaves none of them exclusive.
+TEST_F(LedgerTest, PagesThatKsmCannotHaveMergedAreJudged) {
+  driver_->frame_words.merged_flag = false;
+  driver_->ksm_in_use = true;
+  driver_->MarkInFolio(100);
+  Share();
+  driver_->Map(1, kPage, 200);
+  driver_->MarkExclusive(200, true);
+  EXPECT_EQ(driver_->Pass().verdicts, Words{"1 broke 5, kept by 0"});
+}
+
+// Only the folio's mappings are counted: bit 56 is clear, and kpagecount 2, of a page that one process maps.
+TEST_F(LedgerTest, PageCountedAsItsFolioIsJudgedByItsFrame) {
+  driver_->frame_words.page_counts = false;
+  driver_->MarkInFolio(100);
+  driver_->MarkInFolio(101);
+  driver_->unseen_mappers = {{100, 1}, {101, 1}};  // what the folio's count has too many
+  Share();
+  driver_->Map(0, kPage + 1, 101);
+  PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.exposure_pages, 1);
+  EXPECT_EQ(pass.unmatched_pages, 0U) << "nothing tells";
+  driver_->Exit(1);
+  pass = driver_->Pass();
+  EXPECT_EQ(pass.verdicts, Words{"0 left alone by exit at 5"});
+  EXPECT_EQ(pass.unmatched_pages, 0U);
+  ExpectSettled(0);
+}
+
+TEST_F(LedgerTest, WithoutBit56FramesAndCountsTell) {
+  driver_->mapped_once_known = false;
+  Share();
+  driver_->Map(0, kPage + 1, 300);
+  driver_->Map(0, kPage + 2, 301);
+  driver_->unseen_mappers[301] = 1;
+  PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.verdicts, Words{});
+  EXPECT_EQ(pass.exposure_pages, 1);
+  EXPECT_EQ(pass.unmatched_pages, 1U);
+  driver_->Exit(1);
+  EXPECT_EQ(driver_->Pass().verdicts, Words{"0 left alone by exit at 5"});
 }
 
 // The first page of those that KSM merges becomes its own where it is.

@@ -71,11 +71,49 @@ TEST(FrameFactsTest, AnswersWhatWasRead) {
   EXPECT_TRUE(facts.IsKsm(3));
   EXPECT_EQ(facts.MapCount(2), 5U);
   EXPECT_FALSE(facts.MapCount(4));
-  facts.Assign({1}, {procfs::kFrameAnon}, {}, false);
+  facts.Assign({1}, {procfs::kFrameAnon}, {}, {.marks = ExclusiveMarks::kNone});
   EXPECT_FALSE(facts.IsExclusive(1).has_value());
   EXPECT_FALSE(facts.MapCount(1));
   facts.Clear();
   EXPECT_FALSE(facts.Flags(1));
+}
+
+TEST(FrameFactsTest, MarksOfSmallFoliosSayNothingOfLargeOnes) {
+  constexpr uint64_t kMarked = procfs::kFrameAnon | procfs::kFrameAnonExclusive;
+  FrameFacts facts;
+  facts.Assign({1, 2, 3}, {kMarked, kMarked | procfs::kFrameCompoundHead, procfs::kFrameAnon}, {},
+               {.marks = ExclusiveMarks::kOfSmallFolios});
+  EXPECT_EQ(facts.IsExclusive(1), true);
+  EXPECT_FALSE(facts.IsExclusive(2).has_value());
+  EXPECT_EQ(facts.IsExclusive(3), false);
+}
+
+TEST(FrameFactsTest, MergedWhereTheFlagCannotTell) {
+  constexpr uint64_t kAll = procfs::kFrameAnon | procfs::kFrameKsm;
+  const auto assign = [](FrameFacts& facts, bool may_be_merged) {
+    facts.Assign({1, 2, 3, 4},
+                 {kAll, kAll | procfs::kFrameAnonExclusive, kAll | procfs::kFrameCompoundTail, procfs::kFrameKsm}, {},
+                 {.merged_flag = false}, may_be_merged);
+  };
+  FrameFacts facts;
+  assign(facts, false);
+  for (uint64_t frame = 1; frame < 5; ++frame) EXPECT_FALSE(facts.IsKsm(frame)) << frame;
+  assign(facts, true);
+  EXPECT_TRUE(facts.IsKsm(1)) << "not ruled out";
+  EXPECT_FALSE(facts.IsKsm(2)) << "exclusive";
+  EXPECT_FALSE(facts.IsKsm(3)) << "of a large folio";
+  EXPECT_FALSE(facts.IsKsm(4)) << "not anonymous";
+  EXPECT_FALSE(facts.merged_known());
+}
+
+TEST(FrameFactsTest, CountOfAFolioIsNoPages) {
+  FrameFacts facts;
+  facts.Assign({1, 2}, {procfs::kFrameAnon, procfs::kFrameAnon | procfs::kFrameCompoundTail}, {2, 2},
+               {.page_counts = false});
+  EXPECT_EQ(facts.MapCount(1), 2U);
+  EXPECT_FALSE(facts.MapCount(2));
+  EXPECT_FALSE(facts.IsCountedAsFolio(1));
+  EXPECT_TRUE(facts.IsCountedAsFolio(2));
 }
 
 TEST(FrameReaderTest, ReadsBothFiles) {
@@ -83,7 +121,7 @@ TEST(FrameReaderTest, ReadsBothFiles) {
   host.Add(10).MapPages(0x10000000, 2, 1000);
   host.Fork(10, 11).Drop(0x10000000);
   host.Sync();
-  FrameReader reader(host.Root(), ExclusiveMarks::kOfTheFolio, 512);
+  FrameReader reader(host.Root(), {}, 512);
   EXPECT_TRUE(reader.has_flags());
   EXPECT_TRUE(reader.has_counts());
   EXPECT_EQ(reader.SearchZeroFrame(host.Root(), 4096), test::kFixtureZeroFrame);
@@ -114,7 +152,7 @@ TEST(FrameReaderTest, PageOfAHugePageIsMarkedAsTheFirst) {
   tree.WriteWords("kpageflags", 0, words);
   const procfs::Root root(tree.path(), tree.path());
   for (const auto marks : {ExclusiveMarks::kOfThePage, ExclusiveMarks::kOfTheFolio}) {
-    FrameReader reader(root, marks, 16);
+    FrameReader reader(root, {.marks = marks}, 16);
     std::vector<uint64_t> frames{16, 17, 23, 24, 25, 26, 28};
     FrameFacts facts;
     reader.Read(frames, false, facts);
@@ -127,7 +165,7 @@ TEST(FrameReaderTest, PageOfAHugePageIsMarkedAsTheFirst) {
     EXPECT_EQ(facts.IsExclusive(26), true);
     EXPECT_EQ(facts.IsExclusive(28), false);
   }
-  FrameReader blind(root, ExclusiveMarks::kNone, 16);
+  FrameReader blind(root, {.marks = ExclusiveMarks::kNone}, 16);
   std::vector<uint64_t> frames{16};
   FrameFacts facts;
   blind.Read(frames, false, facts);
@@ -140,7 +178,7 @@ TEST(FrameReaderTest, ZeroFrameIsFoundInTheKernelsImage) {
   const test::FixtureTree tree;
   const procfs::Root root(tree.path(), tree.path());
   tree.WriteWords("kpageflags", kFar, std::vector<uint64_t>{0, procfs::kFrameZeroPage});
-  FrameReader reader(root, ExclusiveMarks::kOfTheFolio, 512);
+  FrameReader reader(root, {}, 512);
   EXPECT_EQ(reader.SearchZeroFrame(root, 65536), kNoFrame);
   tree.WriteFile("iomem", "2000000000-2000ffffff : System RAM\n  2000000000-200001ffff : Kernel bss\n");
   EXPECT_EQ(reader.SearchZeroFrame(root, 65536), kFar + 1);
@@ -149,7 +187,7 @@ TEST(FrameReaderTest, ZeroFrameIsFoundInTheKernelsImage) {
 TEST(FrameReaderTest, FilesThatAreMissingAnswerNothing) {
   const test::FixtureTree tree;
   const procfs::Root root(tree.path(), tree.path());
-  FrameReader reader(root, ExclusiveMarks::kOfTheFolio, 512);
+  FrameReader reader(root, {}, 512);
   EXPECT_FALSE(reader.has_flags());
   EXPECT_EQ(reader.SearchZeroFrame(root, 4096), kNoFrame);
   std::vector<uint64_t> frames{1};

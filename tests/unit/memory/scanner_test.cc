@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,6 +32,7 @@ class Sums : public ScanObserver {
     for (const Verdict& verdict : view.judgement->verdicts) Count(verdict);
     for (const MemberWindow& member : view.members) {
       ksm += member.ksm_pages;
+      maybe_ksm += member.maybe_ksm_pages;
       for (const Segment& segment : member.segments) {
         Add(all, segment.tally);
         Add(by_path[segment.mapping->vma.path], segment.tally);
@@ -61,6 +63,7 @@ class Sums : public ScanObserver {
   uint64_t unresolved = 0;
   uint64_t unmatched = 0;
   uint64_t ksm = 0;
+  uint64_t maybe_ksm = 0;
   uint64_t breaks = 0;
   uint64_t unshared = 0;
   std::array<bool, kModes> modes{};
@@ -91,7 +94,7 @@ class ScannerTest : public testing::Test {
  protected:
   void Start() {
     host_.Sync();
-    scanner_ = std::make_unique<Scanner>(host_.Root(), procfs::PageGeometry());
+    scanner_ = std::make_unique<Scanner>(host_.Root(), procfs::PageGeometry(), 1, kernel_);
     table_ = std::make_unique<ProcessTable>(host_.Root(), 1000);
     families_ = std::make_unique<Families>(procfs::PageGeometry(), scanner_->zero_frame());
   }
@@ -126,6 +129,7 @@ class ScannerTest : public testing::Test {
   }
 
   test::FixtureHost host_;
+  std::optional<KernelFacts> kernel_;  // empty: the fixture's
   std::unique_ptr<Scanner> scanner_;
   std::unique_ptr<ProcessTable> table_;
   std::unique_ptr<Families> families_;
@@ -170,12 +174,90 @@ TEST_F(ScannerTest, OneAddressSpaceIsKnownByItsStack) {
   EXPECT_EQ(same(), std::nullopt);
 }
 
-TEST_F(ScannerTest, MarksNeedLinux519) {
-  for (const auto& [release, marks] : std::vector<std::pair<std::string, bool>>{
-           {"5.19.0", true}, {"5.18.19-x", false}, {"6.0", true}, {"10.1", true}, {"4.19.1", false}, {"x", false}}) {
-    host_.tree().WriteFile("proc/sys/kernel/osrelease", release + "\n");
-    EXPECT_EQ(Scanner(host_.Root(), procfs::PageGeometry()).capabilities().exclusive_marks, marks) << release;
-  }
+TEST_F(ScannerTest, CapabilitiesAreWhatTheKernelWasFoundToTell) {
+  AddPair();
+  kernel_ = KernelFacts();
+  kernel_->words = {ExclusiveMarks::kNone, false, false};
+  Start();
+  Capabilities can = scanner_->capabilities();
+  EXPECT_FALSE(can.frames || can.exclusive_marks || can.folio_marks || can.merged_flag || can.page_mapcounts);
+  EXPECT_TRUE(can.kpageflags);
+  EXPECT_TRUE(can.kpagecount);
+  kernel_ = KernelFacts::AsDocumented();
+  kernel_->words.marks = ExclusiveMarks::kOfTheFolio;
+  Start();
+  can = scanner_->capabilities();
+  EXPECT_TRUE(can.frames && can.exclusive_marks && can.merged_flag && can.page_mapcounts);
+  EXPECT_FALSE(can.folio_marks);
+}
+
+// Nothing was found to mean anything but that a page is there: sizes are known, and no verdict is made.
+TEST_F(ScannerTest, WithoutKindsNothingIsCompared) {
+  AddPair();
+  kernel_ = KernelFacts();
+  Start();
+  const Sums sums = Pass();
+  EXPECT_TRUE(sums.modes[static_cast<size_t>(Mode::kNoFrames)]);
+}
+
+// Linux 6.12: every anonymous page has KSM's flag.
+TEST_F(ScannerTest, UselessMergedFlagIsReplacedByTheProcesssCount) {
+  AddPair();
+  host_.all_have_ksm_flag = true;
+  kernel_ = KernelFacts::AsDocumented();
+  kernel_->words.merged_flag = false;
+  Start();
+  Sums sums = Pass();
+  EXPECT_EQ(sums.exposure, 8);
+  EXPECT_EQ(sums.ksm + sums.maybe_ksm + sums.unresolved, 0U);
+  host_.At(101).SetPage(kHeap, 2000);
+  EXPECT_EQ(Pass().breaks, 1U);
+  // Somebody else's pages are merged.
+  host_.tree().WriteFile("sys/kernel/mm/ksm/pages_shared", "3\n");
+  sums = Pass();
+  EXPECT_EQ(sums.exposure, 7);
+  EXPECT_EQ(sums.maybe_ksm, 0U);
+  // Its own: which can't be told.
+  host_.At(100).ksm_pages = 3;
+  sums = Pass();
+  EXPECT_EQ(sums.breaks + sums.unshared, 0U);
+  EXPECT_EQ(sums.exposure, 0);
+  EXPECT_EQ(sums.ksm, 0U);
+  EXPECT_EQ(sums.maybe_ksm, 14U) << "a page mapped once is nobody else's, whoever merged it";
+  EXPECT_EQ(sums.unresolved, 14U);
+  // A child that inherited merged pages is not counted as having some.
+  host_.At(100).ksm_pages = 0;
+  EXPECT_EQ(Pass().maybe_ksm, 14U);
+  host_.tree().WriteFile("sys/kernel/mm/ksm/pages_shared", "0\n");
+  sums = Pass();
+  EXPECT_EQ(sums.exposure, 7);
+  EXPECT_EQ(sums.unresolved, 0U);
+}
+
+// CONFIG_NO_PAGE_MAPCOUNT: a huge page that is shared in part looks shared in all of it.
+TEST_F(ScannerTest, LargeFoliosCountedAsAWholeAreJudgedByFrames) {
+  constexpr uint64_t kFolio = 4096;
+  kernel_ = KernelFacts::AsDocumented();
+  kernel_->words.page_counts = kernel_->page_mapcounts = false;
+  host_.Add(100).MapPages(kHeap, 8, kFolio, "[heap]");
+  host_.Fork(100, 101);
+  for (uint64_t page = 0; page < 8; ++page) host_.large_folio_frames.insert(kFolio + page);
+  Start();
+  EXPECT_EQ(Pass().exposure, 8);
+  for (uint64_t page = 0; page < 3; ++page) host_.At(101).SetPage(kHeap + page * 4096, 9000 + page);
+  for (uint64_t page = 0; page < 3; ++page) host_.unseen_mappers[kFolio + page] = 1;  // as the average counts
+  Sums sums = Pass();
+  EXPECT_EQ(sums.breaks, 3U);
+  EXPECT_EQ(sums.exposure, 5);
+  EXPECT_EQ(sums.unmatched, 0U);
+  host_.Fork(100, 102);
+  EXPECT_EQ(Pass().exposure, 13);
+  host_.Exit(101);
+  sums = Pass();
+  EXPECT_EQ(sums.breaks, 0U);
+  EXPECT_EQ(sums.exposure, 8);
+  EXPECT_EQ(sums.unmatched, 0U);
+  EXPECT_FALSE(scanner_->capabilities().page_mapcounts);
 }
 
 TEST_F(ScannerTest, PairSharesAndBreaks) {
