@@ -122,7 +122,7 @@ class Delayacct : public Collector {
     if (source_ == nullptr) return;
     counters_.insert_or_assign(view.family->id, tally.counters);
     for (const auto& member : view.family->members) Ask(*member->process, view.family->id, tally);
-    for (const auto& alias : view.family->aliases) Ask(*alias, view.family->id, tally);
+    for (const auto& alias : view.family->aliases) Ask(*alias.process, view.family->id, tally);
   }
 
   void OnPassEnd() override {

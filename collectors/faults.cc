@@ -26,7 +26,7 @@ class Faults : public Collector {
 
   void OnPass(const memory::PassView& view, const Tally& tally) override {
     for (const auto& member : view.family->members) Count(*member->process, tally);
-    for (const auto& alias : view.family->aliases) Count(*alias, tally);
+    for (const auto& alias : view.family->aliases) Count(*alias.process, tally);
   }
 
   void OnPassEnd() override {

@@ -50,8 +50,8 @@ std::pair<memory::Family*, memory::Member*> FindMember(const memory::Families& f
     for (const auto& member : family->members) {
       if (member->process->pid == pid) return {family.get(), member.get()};
     }
-    for (const auto& alias : family->aliases) {
-      if (alias->pid == pid && !family->members.empty()) return {family.get(), family->members.front().get()};
+    for (const memory::Alias& alias : family->aliases) {
+      if (alias.process->pid == pid) return {family.get(), family->FindSlot(alias.slot)};
     }
   }
   return {nullptr, nullptr};

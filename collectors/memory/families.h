@@ -2,13 +2,18 @@
 //
 // Every process is a member of exactly one family, most of them the only one. A newcomer joins the family of a process
 // with the same layout key if both map the same anonymous frame, or if it is that process' child at first sight and
-// layouts are random (without ASLR two unrelated runs of a program have equal keys). Membership ends with the process
-// or its exec. Not thread-safe.
+// layouts are random (without ASLR two unrelated runs of a program have equal keys). Where the keys only resemble each
+// other, a common frame decides. A process that has the address space of a member (vfork, CLONE_VM) is no member of its
+// own but an alias of that one.
+//
+// A membership is that of an address space: it ends when the last process in it exits or executes another program. A
+// changed layout alone ends nothing. Not thread-safe.
 #pragma once
 
 #include <sys/types.h>
 
 #include <chrono>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -18,6 +23,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -59,10 +65,12 @@ inline constexpr size_t kModes = 5;
 
 struct Member {
   std::shared_ptr<Process> process;
+  std::optional<LayoutKey> layout;  // of the process, as it was when its address space was last known to live
   Slot slot = 0;
   Slot parent = Verdict::kNobody;  // slot of the member that forked it, if it was one then
   bool forked = false;             // joined as somebody's fork, after the exporter's first look
   bool first_look = false;         // no completed pass has seen it yet, and it is younger than the exporter
+  uint64_t looked_until = 0;       // of `first_look`: lower windows were judged, in a pass that was not completed
   bool ended = false;              // exit or exec; kept until the ledger has settled its pages
 
   // Kept from pass to pass in families of two or more: the descriptor is the identity of the address space.
@@ -79,6 +87,12 @@ struct Member {
   uint64_t break_pages = 0;  // broken by it, in passes that count them
 };
 
+// A process in the address space of a member.
+struct Alias {
+  std::shared_ptr<Process> process;
+  Slot slot = 0;  // of the member
+};
+
 struct Family {
   Family(uint64_t family_id, size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
       : id(family_id), ledger(pages_per_window, zero_frame, budget) {}
@@ -93,10 +107,18 @@ struct Family {
   std::optional<procfs::Vmstat> host;  // the host's counters at its last completed pass
   uint64_t forks = 0;                  // members that joined by fork since the exporter's first look
   // Processes that share a member's whole memory (vfork, CLONE_VM): they count as processes, their memory once.
-  std::vector<std::shared_ptr<Process>> aliases;
+  std::vector<Alias> aliases;
 
   const Member* root() const { return members.empty() ? nullptr : members.front().get(); }
-  Member* FindSlot(Slot slot) const;
+  // The member of this slot, living or ended; null if there is none.
+  Member* FindSlot(Slot slot) const { return slot < by_slot_.size() ? by_slot_[slot] : nullptr; }
+  // Gives the member the lowest slot that nobody has and that the ledger remembers nobody by.
+  void TakeSlot(Member& member);
+  void FreeSlot(Slot slot);
+
+ private:
+  std::vector<Member*> by_slot_;  // of `members` and `ended`
+  Slot first_free_ = 0;           // no lower slot is free
 };
 
 // What the families need to know of page tables; the scanner answers.
@@ -105,8 +127,13 @@ class FrameProbe {
   virtual ~FrameProbe() = default;
   // True if both processes map the same anonymous frame (neither the zero page nor KSM's) at one address.
   virtual bool ShareFrame(const Process& a, const Process& b) = 0;
-  // True if both are one address space; empty where it can't be told.
+  // Orders processes by their address space: equal if both have the same one. Empty where the kernel does not tell.
+  virtual std::optional<std::strong_ordering> CompareMemory(const Process& a, const Process& b) = 0;
+  // True if both are one address space, by their page tables. Dearer, for where CompareMemory is empty. Empty where
+  // this can't be told either.
   virtual std::optional<bool> SameMemory(const Process& a, const Process& b) = 0;
+  // True if the page table, which was opened on this process or on another in its address space, is still its own.
+  virtual std::optional<bool> HasPagemap(const Process& process, const procfs::Pagemap& pagemap) = 0;
   virtual procfs::Result<procfs::Pagemap> OpenPagemap(const Process& process) = 0;
   // True if address-space layouts of this process are random.
   virtual bool LayoutIsRandom(const Process& process) = 0;
@@ -117,8 +144,10 @@ class Families {
   // `ledger_limit_bytes`: what the records of all families may take before frames are dropped.
   Families(procfs::PageGeometry geometry, uint64_t zero_frame, uint64_t ledger_limit_bytes = ~uint64_t{0});
 
-  // Brings membership up to date with the table.
-  void Update(const ProcessTable& table, FrameProbe& probe);
+  // Brings membership up to date with the table. False if `may_go_on` ended it: every family is then consistent, some
+  // newcomers are in none yet, and the next update completes it.
+  bool Update(
+      const ProcessTable& table, FrameProbe& probe, const MayGoOn& may_go_on = [] { return true; });
 
   // Families with at least one living member, or with pages of ended ones still to be settled.
   const std::list<std::unique_ptr<Family>>& families() const { return families_; }
@@ -139,29 +168,63 @@ class Families {
     uint64_t next_probe = 0;  // pass at which an unrelated pair is compared again
     uint64_t wait = 1;
   };
+  // Where a process has its place: as a member or as an alias.
+  struct Home {
+    Family* family = nullptr;
+    Slot slot = 0;                     // of the member whose memory it has
+    const Process* process = nullptr;  // lives as long as the place
+  };
+  enum class Fate {
+    kLives,
+    kEnded,
+    kOvertaken,  // ended after the table had read the process: what the table says of it is no longer true
+  };
+  // What one update goes by.
+  struct Circumstances {
+    const ProcessTable& table;
+    FrameProbe& probe;
+    const MayGoOn& may_go_on;
+    bool same_processes;  // none came, went or got another layout since the last completed update
+  };
 
   void ListLayouts(const ProcessTable& table);
-  // Returns those whose address space ended after the table had read them: what it says of them is no longer true.
-  // `same_processes`: none came, went or executed since the update before.
-  std::set<pid_t> EndMembers(const ProcessTable& table, bool same_processes, FrameProbe& probe);
-  void PlaceNewcomers(const ProcessTable& table, FrameProbe& probe);
-  void Place(const std::shared_ptr<Process>& process, const ProcessTable& table, FrameProbe& probe);
-  Family* FindRelatives(const Process& process, const ProcessTable& table, FrameProbe& probe);
+  bool EndMembers(const Circumstances& now);
+  bool IsCurrent(const Process& process, const Circumstances& now) const;
+  Fate FateOf(Member& member, const Circumstances& now) const;
+  // An alias takes the place of a member whose process has left their common memory. False if there is none.
+  bool TakeOver(Family& family, Member& member, const Circumstances& now);
+  void EndAliases(Family& family, const Circumstances& now);
+  bool PlaceNewcomers(const Circumstances& now);
+  void Place(const std::shared_ptr<Process>& process, FrameProbe& probe);
+  const Home* FindParent(const Process& process) const;
+  Family* FindRelatives(const Process& process, FrameProbe& probe);
   Family* FindByFrames(const Process& process, FrameProbe& probe);
-  void ProbeAgain(const ProcessTable& table, FrameProbe& probe);
+  // The place of another process in the same memory; null if there is none.
+  const Home* FindSameMemory(const std::shared_ptr<Process>& process, FrameProbe& probe);
+  static const Process* FindInOrder(std::vector<std::shared_ptr<Process>>& order,
+                                    const std::shared_ptr<Process>& process, FrameProbe& probe, bool& certain);
+  void ForgetOrder(const Member& member);
+  void AddAlias(const Home& home, const std::shared_ptr<Process>& process);
+  bool ProbeAgain(const Circumstances& now);
   Member& Join(Family& family, const std::shared_ptr<Process>& process, FrameProbe& probe);
+  // Puts the member where its age is, parents before their children. Returns it.
+  static Member& Insert(Family& family, std::unique_ptr<Member> member);
 
   procfs::PageGeometry geometry_;
   uint64_t zero_frame_;
   LedgerBudget budget_;
   uint64_t next_id_ = 1;
   std::list<std::unique_ptr<Family>> families_;
-  std::map<pid_t, Family*> family_of_;  // members and aliases, by pid
-  uint64_t table_version_ = 0;          // of the next two
+  std::unordered_map<pid_t, Home> homes_;  // of members and aliases
+  uint64_t table_version_ = 0;             // at the last completed update
+  uint64_t listed_version_ = 0;            // of the next three
   std::map<LayoutKey, std::vector<const Process*>> by_layout_;
-  std::unordered_set<const Process*> alike_;  // whose layout others have too
-  std::set<pid_t> overtaken_;                 // in the update before: they have no family yet
-  std::map<pid_t, Candidate> candidates_;     // families of one that resemble others
+  std::unordered_map<uint64_t, std::vector<const Process*>> by_address_;  // the stack's and the heap's, of layouts
+  std::unordered_set<const Process*> alike_;                              // whose layout resembles that of others
+  // Processes with a place and equal layouts in the order of their address spaces, so that one is found in few steps.
+  std::map<LayoutKey, std::vector<std::shared_ptr<Process>>> memory_order_;
+  std::set<pid_t> overtaken_;              // in the update before: they have no family yet
+  std::map<pid_t, Candidate> candidates_;  // families of one that resemble others
 };
 
 }  // namespace cow::memory

@@ -34,6 +34,10 @@ std::optional<LayoutKey> LayoutKey::Of(const procfs::Stat& stat) {
   return LayoutKey{stat.start_code, stat.end_code, stat.start_data, stat.end_data, stat.start_brk, stat.start_stack};
 }
 
+bool LayoutKey::Resembles(const LayoutKey& other) const {
+  return (start_stack != 0 && start_stack == other.start_stack) || (start_brk != 0 && start_brk == other.start_brk);
+}
+
 bool Process::IsChildOf(const Process& other) const {
   return stat.ppid == other.pid && other.pid != pid && other.start_ticks <= start_ticks;
 }
@@ -47,16 +51,24 @@ uint64_t Process::SizeBytes() const { return ResidentBytes() + status.swap_bytes
 ProcessTable::ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files)
     : root_(std::move(root)), cgroup_namespace_(root_), max_processes_(max_processes), files_(root_, max_kept_files) {}
 
-procfs::Result<void> ProcessTable::Update() {
+procfs::Result<bool> ProcessTable::Update(const MayGoOn& may_go_on) {
   const auto pids = procfs::ListProcesses(root_);
   if (!pids) return tl::unexpected(pids.error());
   ++pass_;
-  const std::vector<pid_t> left_out = std::exchange(over_limit_, {});
-  unreadable_.clear();
+  unreadable_now_.clear();
   newcomers_.clear();
   // Known processes first: the limit must not throw out a family for newcomers.
+  if (!UpdateKnown(*pids, may_go_on) || !AddNewcomers(may_go_on)) return false;
+  unreadable_ = unreadable_now_;
+  completed_ = true;
+  CloseUnlisted();
+  return true;
+}
+
+bool ProcessTable::UpdateKnown(const std::vector<pid_t>& pids, const MayGoOn& may_go_on) {
   auto known = processes_.begin();
-  for (const pid_t pid : *pids) {
+  for (const pid_t pid : pids) {
+    if (!may_go_on()) return false;
     while (known != processes_.end() && known->first < pid) known = Forget(known);
     if (known == processes_.end() || known->first != pid) {
       newcomers_.push_back(pid);
@@ -67,18 +79,24 @@ procfs::Result<void> ProcessTable::Update() {
     }
   }
   while (known != processes_.end()) known = Forget(known);
+  return true;
+}
+
+bool ProcessTable::AddNewcomers(const MayGoOn& may_go_on) {
+  std::vector<pid_t> over_limit;
   for (const pid_t pid : newcomers_) {
     if (processes_.size() >= max_processes_) {
-      over_limit_.push_back(pid);
+      over_limit.push_back(pid);
       continue;
     }
+    if (!may_go_on()) return false;
     std::shared_ptr<Process> process;
     if (!UpdateOne(pid, process)) continue;
-    if (std::binary_search(left_out.begin(), left_out.end(), pid)) process->baseline = true;
+    if (std::binary_search(over_limit_.begin(), over_limit_.end(), pid)) process->baseline = true;
     processes_.emplace(pid, std::move(process));
   }
-  CloseUnlisted();
-  return {};
+  over_limit_ = std::move(over_limit);
+  return true;
 }
 
 ProcessTable::Processes::iterator ProcessTable::Forget(Processes::iterator process) {
@@ -126,11 +144,10 @@ procfs::Result<procfs::TaskId> ProcessTable::FindMemory(procfs::Stat& stat) cons
 // One that is known and is not gone stays: to forget it would be taken for its end.
 bool ProcessTable::NoteUnreadable(const procfs::Error& error, Process* known) {
   if (error.kind == ErrorKind::kGone || known == nullptr) {
-    ++unreadable_[error.kind];
+    ++unreadable_now_[error.kind];
     return false;
   }
   known->unread = error;
-  known->executed = false;
   return true;
 }
 
@@ -145,7 +162,6 @@ bool ProcessTable::UpdateOne(pid_t pid, std::shared_ptr<Process>& process) {
   const bool is_known = process != nullptr && process->start_ticks == stat->start_time_ticks;
   if (!is_known || process->memory != *memory) CloseStatm(kept);
   if (is_known && !Moved(*process, *stat, *memory, kept)) {
-    process->executed = false;
     process->stat = std::move(*stat);
     return true;
   }
@@ -162,14 +178,16 @@ bool ProcessTable::UpdateOne(pid_t pid, std::shared_ptr<Process>& process) {
 void ProcessTable::TakeStat(bool is_known, procfs::Stat&& stat, Process& process) {
   std::optional<LayoutKey> layout = LayoutKey::Of(stat);
   if (!layout) layout = LayoutOfMaps(root_, process.memory);
-  process.executed = is_known && layout != process.layout;
+  const bool other_layout = is_known && layout != process.layout;
   process.stat = std::move(stat);
-  if (is_known && !process.executed) return;
+  if (is_known && !other_layout) return;
   ++version_;
   process.pid = process.stat.pid;
   process.start_ticks = process.stat.start_time_ticks;
+  // An exec begins a life that the exporter sees from its start.
+  const bool same_program = other_layout && layout && process.layout && layout->Resembles(*process.layout);
+  process.baseline = same_program ? process.baseline : !completed_;
   process.layout = layout;
-  process.baseline = pass_ == 1;
   process.since_pass = pass_;
   process.exe = procfs::ReadLink(root_, root_.ProcPath(process.memory, "exe")).value_or("");
   process.cgroups = procfs::ReadCgroups(root_, process.pid).value_or(procfs::Cgroups());

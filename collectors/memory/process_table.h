@@ -1,8 +1,9 @@
 // The processes of the host, kept from pass to pass with their identity.
 //
-// Identity is (pid, start time): a pid alone is reused. An exec keeps the identity and is seen by the address-space
-// layout that it redraws. Kernel threads and zombies have no memory and are not kept; a process whose leader ended
-// before its other threads has, and is.
+// The identity of a process is (pid, start time), because pids are reused. An exec keeps this identity and draws
+// another address-space layout. A process can also change its layout itself (prctl PR_SET_MM): Families tells the two
+// apart. Kernel threads and zombies have no memory and are not kept. A process whose leader ended before its other
+// threads has memory, and is kept.
 //
 // An update reads `stat` and `statm` of every process, by descriptors that are kept open, and no more of one that did
 // nothing: `stat` has its faults, and `statm` the exact sizes, which tell of pages that were given up without a fault.
@@ -14,6 +15,7 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -33,6 +35,9 @@
 
 namespace cow::memory {
 
+// Asked between two steps of work that can take long. False: stop as soon as the state is consistent.
+using MayGoOn = std::function<bool()>;
+
 // The addresses that fork copies and exec redraws. Equal keys make two processes candidates for one family, no more.
 struct LayoutKey {
   uint64_t start_code = 0;
@@ -44,6 +49,9 @@ struct LayoutKey {
 
   // Empty where permission hides it.
   static std::optional<LayoutKey> Of(const procfs::Stat& stat);
+  // True if both have an address in common that exec draws at random: one may be the other with some fields changed by
+  // prctl PR_SET_MM.
+  bool Resembles(const LayoutKey& other) const;
   auto operator<=>(const LayoutKey&) const = default;  // NOLINT(modernize-use-nullptr): mistaken by clang-tidy 14
 };
 
@@ -55,10 +63,9 @@ struct Process {
   procfs::Status status;            // of the last update that found a change, see ProcessTable::Update
   std::optional<LayoutKey> layout;  // from stat, or from maps where stat hides it; empty: hidden by permission
   bool baseline = false;            // was there at the exporter's first look, or was left out before
-  uint64_t since_pass = 0;          // the update that saw it first, or first after its last exec
-  bool executed = false;            // exec since the update before
+  uint64_t since_pass = 0;          // the update that saw it first, or first with its present layout
   std::optional<procfs::Error> unread;  // why the last update could not read it; stat and status are older then
-  std::string exe;                      // read at first sight and after exec; empty where denied
+  std::string exe;                      // read at first sight and when the layout changes; empty where denied
   procfs::Cgroups cgroups;              // likewise
 
   // True if `other` forked this process, going by parent pid and start time.
@@ -79,16 +86,17 @@ class ProcessTable {
 
   ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files = kMaxKeptFiles);
 
-  // Lists and reads all processes. An error means the list itself could not be read; the table is then unchanged.
-  // Errors of one process cost that process only.
-  procfs::Result<void> Update();
+  // Lists and reads all processes. An error means that the list itself could not be read; the table is then unchanged.
+  // Errors of one process cost that process only. False if `may_go_on` ended it: some processes are then as they were
+  // at the update before, and the next update completes it.
+  procfs::Result<bool> Update(const MayGoOn& may_go_on = [] { return true; });
 
   // Those that are known stay, also beyond it.
   void SetMaxProcesses(size_t max_processes) { max_processes_ = max_processes; }
 
   const Processes& processes() const { return processes_; }
   uint64_t pass() const { return pass_; }
-  // Grows with every process that comes, goes, or execs.
+  // Grows with every process that comes, goes, or gets another layout.
   uint64_t version() const { return version_; }
   // Processes left out by the limit in the last update.
   size_t over_limit() const { return over_limit_.size(); }
@@ -109,6 +117,8 @@ class ProcessTable {
 
   // Reads one into `process`, which is null for one that was not known. False if there is nothing to keep.
   bool UpdateOne(pid_t pid, std::shared_ptr<Process>& process);
+  bool UpdateKnown(const std::vector<pid_t>& pids, const MayGoOn& may_go_on);
+  bool AddNewcomers(const MayGoOn& may_go_on);
   void TakeStat(bool is_known, procfs::Stat&& stat, Process& process);
   procfs::Result<procfs::TaskId> FindMemory(procfs::Stat& stat) const;
   bool Moved(const Process& process, const procfs::Stat& stat, procfs::TaskId memory, Kept& kept);
@@ -124,12 +134,14 @@ class ProcessTable {
   size_t max_processes_;
   procfs::ProcessFiles files_;
   uint64_t pass_ = 0;
+  bool completed_ = false;  // some update was
   uint64_t version_ = 0;
   Processes processes_;
   std::unordered_map<pid_t, Kept> kept_;  // kernel threads and zombies too: they must be told from others each time
   std::vector<pid_t> newcomers_;
-  std::vector<pid_t> over_limit_;  // ascending
+  std::vector<pid_t> over_limit_;  // ascending; as the next one of the last completed update
   std::map<procfs::ErrorKind, size_t> unreadable_;
+  std::map<procfs::ErrorKind, size_t> unreadable_now_;  // of the update under way
 };
 
 }  // namespace cow::memory

@@ -1,7 +1,6 @@
 #include "collectors/memory/relatives.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <utility>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/maps.h"
 #include "collectors/procfs/same_memory.h"
+#include "collectors/procfs/stat.h"
 #include "collectors/procfs/text.h"
 
 namespace cow::memory {
@@ -35,35 +35,21 @@ Relatives::Relatives(procfs::Root root, procfs::PageGeometry geometry, uint64_t 
       counters_(counters),
       random_layouts_(LayoutsAreRandom(root_)) {}
 
+// The descriptor is of the address space that the table saw: an exec since then would have drawn another layout.
 procfs::Result<procfs::Pagemap> Relatives::OpenPagemap(const Process& process) {
-  return procfs::Pagemap::Open(root_, process.memory);
-}
-
-std::optional<bool> Relatives::SameMemory(const Process& a, const Process& b) {
-  const auto answer = procfs::SameMemory(root_, a.memory, b.memory);
-  return answer ? answer : SameStack(a, b);
-}
-
-// By the pages below the end of the stack, which are in use, small and never another process' but by fork: one that is
-// mapped exactly once, and yet is in both, is in one address space. Where kcmp is denied.
-std::optional<bool> Relatives::SameStack(const Process& a, const Process& b) {
-  if (zero_frame_ == kNoFrame || !a.layout) return std::nullopt;
-  const auto left = procfs::Pagemap::Open(root_, a.memory);
-  const auto right = procfs::Pagemap::Open(root_, b.memory);
-  if (!left || !right) return std::nullopt;
-  constexpr size_t kPages = 4;
-  std::array<uint64_t, kPages> of_a{};
-  std::array<uint64_t, kPages> of_b{};
-  const uint64_t first = geometry_.PageOf(a.layout->start_stack) - (kPages - 1);
-  if (!left->Read(first, of_a) || !right->Read(first, of_b)) return std::nullopt;
-  counters_.pagemap_pages += 2 * kPages;
-  counters_.pagemap_reads += 2;
-  for (size_t i = 0; i < kPages; ++i) {
-    const uint64_t frame = AnonFrame(of_a[i], zero_frame_);
-    if (frame == kNoFrame) continue;
-    return IsMappedOnce(of_a[i]) && frame == AnonFrame(of_b[i], zero_frame_);
+  auto pagemap = procfs::Pagemap::Open(root_, process.memory);
+  if (!pagemap) return pagemap;
+  const auto stat = procfs::ReadStat(root_, process.memory);
+  const std::optional<LayoutKey> layout = stat ? LayoutKey::Of(*stat) : std::nullopt;
+  if (layout && LayoutKey::Of(process.stat) && layout != process.layout) {
+    return tl::unexpected(
+        procfs::Error{procfs::ErrorKind::kGone, pagemap->path(), 0, "the address space is another one by now"});
   }
-  return std::nullopt;
+  return pagemap;
+}
+
+std::optional<std::strong_ordering> Relatives::CompareMemory(const Process& a, const Process& b) {
+  return procfs::CompareMemory(root_, a.memory, b.memory);
 }
 
 bool Relatives::LayoutIsRandom(const Process& process) {
@@ -76,57 +62,116 @@ bool Relatives::LayoutIsRandom(const Process& process) {
   return (personality & kAddrNoRandomize) == 0;
 }
 
-bool Relatives::FramesMatch(const procfs::Pagemap& a, const procfs::Pagemap& b, uint64_t first, size_t pages) {
-  std::vector<uint64_t> left(pages);
-  std::vector<uint64_t> right(pages);
-  if (!a.Read(first, left) || !b.Read(first, right)) return false;
-  counters_.pagemap_pages += 2 * pages;
-  counters_.pagemap_reads += 2;
-  std::vector<uint64_t> common;
-  for (size_t i = 0; i < pages; ++i) {
-    const uint64_t frame = AnonFrame(left[i], zero_frame_);
-    const bool alike = frame != kNoFrame && frame == AnonFrame(right[i], zero_frame_);
-    if (alike && !IsMappedOnce(left[i]) && !IsMappedOnce(right[i])) common.push_back(frame);
-  }
-  if (common.empty()) return false;
-  FrameFacts facts;
-  frames_.Read(common, false, facts);
-  return std::any_of(common.begin(), common.end(), [&facts](uint64_t frame) { return !facts.IsKsm(frame); });
-}
-
-bool Relatives::ShareFrame(const Process& a, const Process& b) {
-  if (zero_frame_ == kNoFrame) return false;
-  const auto left = procfs::Pagemap::Open(root_, a.memory);
-  const auto right = procfs::Pagemap::Open(root_, b.memory);
-  auto vmas = procfs::ReadMaps(root_, a.memory);
-  if (!left || !right || !vmas) return false;
-  // Pages that KSM merged prove no kinship. Where no flag tells them, processes that may have some are not compared by
-  // pages that may be merged.
-  const auto may_have_merged = [this](const Process& process) {
-    const auto pages = procfs::ReadKsmMergingPages(root_, process.memory);
-    return !pages || *pages > 0;
-  };
-  frames_.SetMayBeMerged(procfs::KsmHasMerged(root_) && (may_have_merged(a) || may_have_merged(b)));
-  // Relocated data of the program and its libraries comes first in the address space, and is never written again: a
-  // relative is recognised within a few windows.
+template <class Visit>
+bool Relatives::ForEachWindow(const procfs::Pagemap& a, const procfs::Pagemap& b, std::span<const procfs::Vma> areas,
+                              Visit&& visit) {
+  std::vector<uint64_t> left(pages_);
+  std::vector<uint64_t> right(pages_);
   size_t compared = 0;
   uint64_t since_rest = 0;
-  for (const procfs::Vma& vma : *vmas) {
-    if (vma.shared || vma.executable || !vma.readable) continue;
-    const uint64_t last = geometry_.PageOf(vma.end);
-    for (uint64_t first = geometry_.PageOf(vma.start); first < last;) {
+  for (const procfs::Vma& area : areas) {
+    if (area.shared || area.executable || !area.readable) continue;
+    const uint64_t last = geometry_.PageOf(area.end);
+    for (uint64_t first = geometry_.PageOf(area.start); first < last;) {
       const uint64_t end = std::min(last, (first / pages_ + 1) * pages_);
-      since_rest += end - first;
+      const size_t pages = end - first;
+      since_rest += pages;
       if (since_rest > pages_) {
         SleepBriefly(counters_);
-        since_rest = end - first;
+        since_rest = pages;
       }
-      if (FramesMatch(*left, *right, first, end - first)) return true;
+      const std::span<uint64_t> of_a(left.data(), pages);
+      const std::span<uint64_t> of_b(right.data(), pages);
+      if (!a.Read(first, of_a) || !b.Read(first, of_b)) return false;
+      counters_.pagemap_pages += 2 * pages;
+      counters_.pagemap_reads += 2;
+      if (visit(std::span<const uint64_t>(of_a), std::span<const uint64_t>(of_b))) return true;
       if (++compared == kProbeWindows) return false;
       first = end;
     }
   }
   return false;
+}
+
+// Pages that KSM merged prove no kinship. Where no flag tells them, processes that may have some are not compared by
+// pages that may be merged.
+void Relatives::ExpectMerged(const Process& a, const Process& b) {
+  const auto may_have_merged = [this](const Process& process) {
+    const auto pages = procfs::ReadKsmMergingPages(root_, process.memory);
+    return !pages || *pages > 0;
+  };
+  frames_.SetMayBeMerged(procfs::KsmHasMerged(root_) && (may_have_merged(a) || may_have_merged(b)));
+}
+
+bool Relatives::AnyInBoth(std::vector<uint64_t>& frames) {
+  if (frames.empty()) return false;
+  FrameFacts facts;
+  frames_.Read(frames, false, facts);
+  return std::any_of(frames.begin(), frames.end(), [&facts](uint64_t frame) { return !facts.IsKsm(frame); });
+}
+
+// Relocated data of the program and its libraries comes first in the address space, and is never written again: a
+// relative is recognised within a few windows.
+bool Relatives::ShareFrame(const Process& a, const Process& b) {
+  if (zero_frame_ == kNoFrame) return false;
+  const auto left = procfs::Pagemap::Open(root_, a.memory);
+  const auto right = procfs::Pagemap::Open(root_, b.memory);
+  const auto areas = procfs::ReadMaps(root_, a.memory);
+  if (!left || !right || !areas) return false;
+  ExpectMerged(a, b);
+  return ForEachWindow(*left, *right, *areas, [this](std::span<const uint64_t> of_a, std::span<const uint64_t> of_b) {
+    std::vector<uint64_t> common;
+    for (size_t i = 0; i < of_a.size(); ++i) {
+      const uint64_t frame = AnonFrame(of_a[i], zero_frame_);
+      const bool alike = frame != kNoFrame && frame == AnonFrame(of_b[i], zero_frame_);
+      if (alike && !IsMappedOnce(of_a[i]) && !IsMappedOnce(of_b[i])) common.push_back(frame);
+    }
+    return AnyInBoth(common);
+  });
+}
+
+// A page that is mapped exactly once, and yet is in both, is in one address space. Two that differ are in two: a single
+// one may have been replaced between the two reads. Bit 56 of a huge page proves nothing.
+std::optional<bool> Relatives::SameMemory(const Process& a, const Process& b) {
+  if (zero_frame_ == kNoFrame) return std::nullopt;
+  const auto left = procfs::Pagemap::Open(root_, a.memory);
+  const auto right = procfs::Pagemap::Open(root_, b.memory);
+  const auto areas = procfs::ReadMaps(root_, a.memory);
+  if (!left || !right || !areas) return std::nullopt;
+  constexpr size_t kProof = 2;
+  bool once_in_both = false;
+  size_t equal = 0;
+  size_t different = 0;
+  ForEachWindow(*left, *right, *areas, [&](std::span<const uint64_t> of_a, std::span<const uint64_t> of_b) {
+    if (of_a.size() == pages_ && IsHugeRun(of_a)) return false;
+    for (size_t i = 0; i < of_a.size() && !once_in_both; ++i) {
+      const uint64_t frame = AnonFrame(of_a[i], zero_frame_);
+      const uint64_t other = AnonFrame(of_b[i], zero_frame_);
+      if (frame == kNoFrame || other == kNoFrame) continue;
+      ++(frame == other ? equal : different);
+      once_in_both = frame == other && IsMappedOnce(of_a[i]) && IsMappedOnce(of_b[i]);
+    }
+    return once_in_both || different >= kProof;
+  });
+  if (once_in_both) return true;
+  return equal + different == 0 ? std::nullopt : std::optional(false);
+}
+
+// An exec leaves no anonymous page where it was.
+std::optional<bool> Relatives::HasPagemap(const Process& process, const procfs::Pagemap& pagemap) {
+  if (zero_frame_ == kNoFrame) return std::nullopt;
+  const auto now = procfs::Pagemap::Open(root_, process.memory);
+  const auto areas = procfs::ReadMaps(root_, process.memory);
+  if (!now || !areas) return std::nullopt;
+  ExpectMerged(process, process);
+  return ForEachWindow(pagemap, *now, *areas, [this](std::span<const uint64_t> of_a, std::span<const uint64_t> of_b) {
+    std::vector<uint64_t> common;
+    for (size_t i = 0; i < of_a.size(); ++i) {
+      const uint64_t frame = AnonFrame(of_a[i], zero_frame_);
+      if (frame != kNoFrame && frame == AnonFrame(of_b[i], zero_frame_)) common.push_back(frame);
+    }
+    return AnyInBoth(common);
+  });
 }
 
 }  // namespace cow::memory

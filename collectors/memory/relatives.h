@@ -2,13 +2,17 @@
 // windows of both, with a rest between them. What was read is added to the scanner's counters. Not thread-safe.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "collectors/memory/families.h"
 #include "collectors/memory/frame_facts.h"
 #include "collectors/memory/member_reader.h"
+#include "collectors/procfs/maps.h"
 #include "collectors/procfs/pagemap.h"
 #include "collectors/procfs/root.h"
 #include "collectors/procfs/system.h"
@@ -22,13 +26,20 @@ class Relatives : public FrameProbe {
             ScanCounters& counters);
 
   bool ShareFrame(const Process& a, const Process& b) override;
+  std::optional<std::strong_ordering> CompareMemory(const Process& a, const Process& b) override;
   std::optional<bool> SameMemory(const Process& a, const Process& b) override;
+  std::optional<bool> HasPagemap(const Process& process, const procfs::Pagemap& pagemap) override;
   procfs::Result<procfs::Pagemap> OpenPagemap(const Process& process) override;
   bool LayoutIsRandom(const Process& process) override;
 
  private:
-  bool FramesMatch(const procfs::Pagemap& a, const procfs::Pagemap& b, uint64_t first, size_t pages);
-  std::optional<bool> SameStack(const Process& a, const Process& b);
+  // Calls visit(entries of a, entries of b) for the windows of the areas that may hold anonymous pages, in ascending
+  // order and only so many, until it returns true. False if it never did.
+  template <class Visit>
+  bool ForEachWindow(const procfs::Pagemap& a, const procfs::Pagemap& b, std::span<const procfs::Vma> areas,
+                     Visit&& visit);
+  void ExpectMerged(const Process& a, const Process& b);
+  bool AnyInBoth(std::vector<uint64_t>& frames);
 
   procfs::Root root_;
   procfs::PageGeometry geometry_;

@@ -60,9 +60,8 @@ Result<void> Pagemap::Read(uint64_t first_page, std::span<uint64_t> entries) con
                                  entries.size_bytes() - bytes, first_page, bytes);
     if (count < 0) return tl::unexpected(Error::FromErrno(path_, errno));
     if (count == 0) {
-      // Either the address space ended or the range lies above the last user address. Page 0 is below that one in every
-      // process, mapped or not: it has an entry as long as the address space lives.
-      if (!Alive(0)) return tl::unexpected(Error{ErrorKind::kGone, path_, 0, "the address space ended"});
+      // Either the address space ended or the range lies above the last user address.
+      if (!Alive()) return tl::unexpected(Error{ErrorKind::kGone, path_, 0, "the address space ended"});
       std::fill(entries.begin() + static_cast<std::ptrdiff_t>(bytes / kEntryBytes), entries.end(), 0);
       break;
     }
@@ -71,10 +70,12 @@ Result<void> Pagemap::Read(uint64_t first_page, std::span<uint64_t> entries) con
   return {};
 }
 
-bool Pagemap::Alive(uint64_t any_mapped_page) const {
+// Page 0 is below the last user address of every process: mapped or not, it has an entry as long as the address space
+// lives. No address that the process gives itself (its start_stack, say) is needed.
+bool Pagemap::Alive() const {
   if (Intercept(interposer_, Access::kRead, path_)) return true;
   uint64_t entry = 0;
-  return ReadAt(descriptor(), &entry, sizeof(entry), any_mapped_page, 0) != 0;
+  return ReadAt(descriptor(), &entry, sizeof(entry), 0, 0) != 0;
 }
 
 }  // namespace cow::procfs

@@ -48,8 +48,9 @@ class Pagemap {
   // empty). Never allocates but for an error.
   Result<void> Read(uint64_t first_page, std::span<uint64_t> entries) const;
 
-  // One entry's read: false when the address space has ended (exit or exec). A read that fails tells nothing: true.
-  bool Alive(uint64_t any_mapped_page) const;
+  // One entry's read: false when the address space has ended, because the last process in it exited or executed another
+  // program. A read that fails tells nothing: true.
+  bool Alive() const;
 
   int descriptor() const { return descriptor_.get(); }
   const std::string& path() const { return path_; }

@@ -8,13 +8,21 @@
 
 namespace cow::procfs {
 
-std::optional<bool> SameMemory(const Root& root, TaskId a, TaskId b) {
+std::optional<std::strong_ordering> CompareMemory(const Root& root, TaskId a, TaskId b) {
   const auto self = ReadLink(root, root.ProcPath("self"));
   if (!self || *self != std::to_string(getpid())) return std::nullopt;
   if (Intercept(root.interposer(), Access::kCompare, root.ProcPath(a, ""))) return std::nullopt;
   const auto order = syscall(SYS_kcmp, a.KernelId(), b.KernelId(), KCMP_VM, 0, 0);
-  if (order < 0) return std::nullopt;
-  return order == 0;
+  switch (order) {
+    case 0:
+      return std::strong_ordering::equal;
+    case 1:
+      return std::strong_ordering::less;
+    case 2:
+      return std::strong_ordering::greater;
+    default:  // an error, or no order
+      return std::nullopt;
+  }
 }
 
 }  // namespace cow::procfs

@@ -2,11 +2,13 @@
 // leader, and relatives that can't be seen.
 #include <sys/personality.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -134,6 +136,163 @@ TEST_F(LineageTest, VforkSharesItAll) {
   EXPECT_EQ(Change(during, after).Pages(kExposure), -25);
   EXPECT_EQ(Change(during, after).UnsharedPages(), 0);
 }
+
+// Writes one byte to each page of the mapping, in the memory of this process.
+void WriteOutside(pid_t pid, uintptr_t address, size_t pages) {
+  char byte = 'o';
+  for (size_t page = 0; page < pages; ++page) {
+    const iovec from{&byte, 1};
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): another process' memory
+    const iovec to{reinterpret_cast<void*>(address + page * PageBytes()), 1};
+    ASSERT_EQ(process_vm_writev(pid, &from, 1, &to, 1, 0), 1);
+  }
+}
+
+TEST_F(LineageTest, SiblingInTheSameMemoryCountsItOnce) {
+  const int child = ForkOver("a", 500);
+  const Sample before = Pass();
+  const pid_t sibling = std::stoi(workload().Do("sharesibling " + std::to_string(child)));
+  Idle(child);
+  const Sample during = Pass();
+  EXPECT_EQ(during.At("cow_processes"), 3);
+  EXPECT_EQ(during.At("cow_forks_total"), before.At("cow_forks_total"));
+  EXPECT_LE(std::abs(Change(before, during).Pages(kExposure)), 5) << "the child's stack";
+  EXPECT_LE(Change(before, during).Pages(kFootprint), 5);
+  WriteOutside(sibling, workload().Address(child, "a"), 25);
+  const Sample after = Pass();
+  EXPECT_EQ(Change(during, after).Of(kChildBreaks), 25);
+  EXPECT_EQ(Change(during, after).Pages(kExposure), -25);
+  kill(sibling, SIGKILL);
+}
+
+// An exporter that comes later sees two processes in one memory, and nobody who made them.
+TEST_F(LineageTest, ProcessesInTheSameMemoryWhoseCreatorIsGone) {
+  const int child = ForkOver("a", 500);
+  const Sample alone = Pass();
+  std::vector<pid_t> heirs;
+  for (int i = 0; i < 2; ++i) heirs.push_back(std::stoi(workload().Do("share " + std::to_string(child))));
+  const uintptr_t address = workload().Address(child, "a");
+  const Sample before = Pass();
+  EXPECT_EQ(before.At("cow_processes"), 4);
+  Do("kill " + std::to_string(child));
+  const Sample gone = Pass();
+  EXPECT_EQ(gone.At("cow_processes"), 3);
+  EXPECT_EQ(gone.At("cow_forks_total"), alone.At("cow_forks_total"));
+  EXPECT_EQ(Change(before, gone).Pages(kExposure), 0) << "the memory lives on";
+  ExpectNoVerdict(Change(before, gone));
+  collectors::Engine later(procfs::Root(), DefaultOptions());
+  const Sample first = PassOf(later, group());
+  EXPECT_EQ(first.At("cow_processes"), 3);
+  EXPECT_EQ(first.At(kExposure), gone.At(kExposure));
+  EXPECT_EQ(first.At(kFootprint), gone.At(kFootprint));
+  WriteOutside(heirs[0], address, 25);
+  WriteOutside(heirs[1], address, 30);
+  const Sample after = Pass();
+  EXPECT_EQ(Change(gone, after).Of(kChildBreaks), 30);
+  EXPECT_EQ(Change(gone, after).Pages(kExposure), -30);
+  const Sample second = PassOf(later, group());
+  EXPECT_EQ(Change(first, second).Of(kChildBreaks), 30);
+  EXPECT_EQ(Change(first, second).Pages(kExposure), -30);
+  kill(heirs[0], SIGKILL);
+  EXPECT_EQ(Change(after, Pass()).UnsharedPages(), 0);
+  for (const pid_t heir : heirs) kill(heir, SIGKILL);
+}
+
+class RelayoutTest : public LineageTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  // False where the kernel has no PR_SET_MM_MAP.
+  bool Relayout(int id) {
+    const std::vector<std::string> before = Layout(workload().Pid(id));
+    try {
+      Do("relayout " + std::to_string(id) + " " + GetParam() + " 8192");
+    } catch (const std::exception&) {
+      return false;
+    }
+    EXPECT_NE(Layout(workload().Pid(id)), before);
+    return true;
+  }
+};
+
+TEST_P(RelayoutTest, IsNoExec) {
+  const int child = ForkOver("a", 500);
+  for (const int id : {0, child}) {
+    SCOPED_TRACE(id);
+    const Sample before = Pass();
+    if (!Relayout(id)) GTEST_SKIP() << "no PR_SET_MM_MAP";
+    Idle(0);
+    Idle(child);
+    const Sample relaid = Pass();
+    EXPECT_EQ(relaid.At("cow_processes"), 2);
+    EXPECT_EQ(relaid.At("cow_families"), 1);
+    EXPECT_EQ(relaid.At("cow_forks_total"), before.At("cow_forks_total"));
+    EXPECT_LE(std::abs(Change(before, relaid).Pages(kExposure)), 5) << "the stack";
+    EXPECT_EQ(Change(before, relaid).Pages(kAnonBreaks), 0);
+    EXPECT_LE(Change(before, relaid).UnsharedPages(), 0);
+    Write(0, "a", id == 0 ? 0 : 200, 20);
+    Write(child, "a", id == 0 ? 50 : 250, 30);
+    const Sample after = Pass();
+    EXPECT_EQ(Change(relaid, after).Of(kParentBreaks), 20);
+    EXPECT_EQ(Change(relaid, after).Of(kChildBreaks), 30);
+    EXPECT_EQ(Change(relaid, after).Pages(kExposure), -50);
+  }
+  // An exec ends it all the same.
+  const Sample before = Pass();
+  Do("exec " + std::to_string(child));
+  const Sample execed = Pass();
+  EXPECT_EQ(execed.At("cow_families"), 0);
+  EXPECT_EQ(execed.At(kExposure), 0);
+  EXPECT_GE(Change(before, execed).Pages(Unshared("exit")), 400);
+}
+
+// Nobody saw them with one layout.
+TEST_P(RelayoutTest, BeforeTheFirstLook) {
+  const int child = ForkOver("a", 500);
+  if (!Relayout(child)) GTEST_SKIP() << "no PR_SET_MM_MAP";
+  Idle(child);
+  const Sample first = Pass();
+  EXPECT_EQ(first.At("cow_processes"), 2);
+  EXPECT_EQ(first.At("cow_families"), 1);
+  EXPECT_GE(first.Pages(kExposure), 500);
+  Write(child, "a", 0, 30);
+  const Sample after = Pass();
+  EXPECT_EQ(Change(first, after).Of(kChildBreaks), 30);
+  EXPECT_EQ(Change(first, after).Pages(kExposure), -30);
+}
+
+TEST_P(RelayoutTest, OfAProcessWithoutRelatives) {
+  Fill(workload());
+  const Sample before = Pass();
+  if (!Relayout(0)) GTEST_SKIP() << "no PR_SET_MM_MAP";
+  const int child = ForkWarm();
+  const Sample first = Pass();
+  EXPECT_EQ(first.At("cow_families"), 1);
+  EXPECT_EQ(Change(before, first).Of("cow_forks_total"), 1);
+  Write(child, "a", 0, 30);
+  EXPECT_EQ(Change(first, Pass()).Of(kChildBreaks), 30);
+}
+
+// The process executes another program, and its memory lives on in the process that shared it.
+TEST_P(RelayoutTest, ExecWhileAnotherProcessHasTheMemory) {
+  const int child = ForkOver("a", 500);
+  const pid_t heir = std::stoi(workload().Do("share " + std::to_string(child)));
+  if (!Relayout(child)) GTEST_SKIP() << "no PR_SET_MM_MAP";
+  Idle(child);
+  const Sample before = Pass();
+  EXPECT_EQ(before.At("cow_processes"), 3);
+  const uintptr_t address = workload().Address(child, "a");
+  Do("exec " + std::to_string(child));
+  const Sample execed = Pass();
+  EXPECT_EQ(execed.At("cow_families"), 1);
+  EXPECT_EQ(execed.At("cow_processes"), 2);
+  EXPECT_GE(execed.Pages(kExposure), 500);
+  EXPECT_LE(std::abs(Change(before, execed).Pages(kExposure)), 10) << "the way to the exec";
+  WriteOutside(heir, address, 25);
+  EXPECT_EQ(Change(execed, Pass()).Of(kChildBreaks), 25);
+  kill(heir, SIGKILL);
+}
+
+INSTANTIATE_TEST_SUITE_P(Fields, RelayoutTest, ::testing::Values("code", "stack"),
+                         [](const auto& test) { return std::string(test.param); });
 
 // A start time has the resolution of a clock tick: within one, nothing tells two processes of one pid apart.
 void LetATickPass() { std::this_thread::sleep_for(std::chrono::milliseconds(20)); }

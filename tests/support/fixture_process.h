@@ -57,6 +57,7 @@ struct FixtureProcess {
   uint64_t minor_faults = 0;
   uint64_t ksm_pages = 0;
   uint64_t layout = 0x400000;  // start of the code; 0: hidden by permission
+  uint64_t stack = 0;          // start of the stack; 0: drawn with the layout
   std::map<uint64_t, FixtureArea> areas;
   std::map<uint64_t, uint64_t> entries;  // by page; bit 56 of anonymous pages is added by the host
 
@@ -144,6 +145,7 @@ class FixtureHost {
     process.areas.clear();
     process.entries.clear();
     process.layout = layout;
+    process.stack = 0;
     return process;
   }
   // The leader's thread ends and this other one lives on, in the same address space.
@@ -212,7 +214,8 @@ class FixtureHost {
     add(uint64_t{1} << 40);
     add(code);
     add(known ? code + 0x1000 : 1);
-    add(known ? kFixtureStack : 0);
+    const uint64_t stack = process.stack != 0 ? process.stack : kFixtureStack - process.layout;
+    add(known ? stack : 0);
     for (int i = 29; i < 45; ++i) add(0);
     add(known ? code + 0x2000 : 0);
     add(known ? code + 0x3000 : 0);

@@ -41,10 +41,13 @@
 //   forkdouble ID                     the same through a process in between, which ends: the child is an orphan
 //   forkat ID PID                     the child gets this PID
 //   forkns ID DIRECTORY               the child is in a PID namespace of its own, and has a procfs of it at DIRECTORY
+//   crowd ID COUNT                    forks so many processes that only sleep and are no members
 //   vfork ID                          makes a process by vfork, that only sleeps; answers PID. The member takes commands
 //                                     again when that process was killed
 //   survive ID                        does not end when the root does, but a minute from now
 //   share ID                          starts a process in the same memory (CLONE_VM) that only sleeps; answers PID
+//   sharesibling ID                   the same with the member's parent as its parent (CLONE_PARENT)
+//   relayout ID code|stack BYTES      tells the kernel that its code or its stack begins so much lower (PR_SET_MM_MAP)
 //   exec ID                           becomes a fresh process image that only sleeps; takes no commands any more
 //   reexec ID                         becomes a fresh process image that takes commands; it has no mappings of a name
 //   setuid ID UID                     drops root, with all groups

@@ -195,11 +195,57 @@ void Share(const Call& call) {
   if (stack == MAP_FAILED) {
     return call.SystemError("mmap");
   }
-  const int pid = clone(SleepInProcess, static_cast<char*>(stack) + kStackBytes, CLONE_VM | SIGCHLD, nullptr);
+  const int parent = call.words[0] == "sharesibling" ? CLONE_PARENT : 0;
+  const int pid = clone(SleepInProcess, static_cast<char*>(stack) + kStackBytes, CLONE_VM | parent | SIGCHLD, nullptr);
   if (pid < 0) {
     return call.SystemError("clone");
   }
   call.Ok().Add(" ").AddNumber(static_cast<uint64_t>(pid));
+}
+
+// Fields of /proc/self/stat by their numbers (proc(5)). False with errno on failure.
+bool ReadOwnStat(std::array<uint64_t, 53>& fields) {
+  std::array<char, 1024> text{};
+  const int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  const ssize_t length = read(file, text.data(), text.size());
+  close(file);
+  if (length <= 0) {
+    return false;
+  }
+  std::string_view rest(text.data(), static_cast<size_t>(length));
+  rest.remove_prefix(std::min(rest.rfind(')') + 2, rest.size()));
+  for (size_t field = 3; field < fields.size() && !rest.empty(); ++field) {
+    const std::string_view word = rest.substr(0, rest.find(' '));
+    std::from_chars(word.data(), word.data() + word.size(), fields.at(field));
+    rest.remove_prefix(std::min(word.size() + 1, rest.size()));
+  }
+  return true;
+}
+
+void Relayout(const Call& call) {
+  const auto bytes = ParseNumber<uint64_t>(call.words[3], uint64_t{1} << 30);
+  std::array<uint64_t, 53> stat{};
+  if (!bytes || !ReadOwnStat(stat)) {
+    return call.Error("bad number of bytes, or no /proc/self/stat");
+  }
+  prctl_mm_map map{};
+  map.start_code = stat[26];
+  map.end_code = stat[27];
+  map.start_stack = stat[28];
+  map.start_data = stat[45];
+  map.end_data = stat[46];
+  map.start_brk = stat[47];
+  map.brk = static_cast<uint64_t>(syscall(SYS_brk, 0));
+  map.arg_start = stat[48];
+  map.arg_end = stat[49];
+  map.env_start = stat[50];
+  map.env_end = stat[51];
+  map.exe_fd = ~uint32_t{0};
+  (call.words[2] == "code" ? map.start_code : map.start_stack) -= *bytes;
+  if (prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof(map), 0) != 0) {
+    return call.SystemError("PR_SET_MM_MAP");
+  }
+  call.Done();
 }
 
 // Ends with the root, as the members do.
@@ -208,6 +254,23 @@ void Share(const Call& call) {
   while (poll(&event, 1, -1) <= 0) {
   }
   _exit(0);
+}
+
+void Crowd(const Call& call) {
+  const auto count = ParseNumber<int>(call.words[2], 2000);
+  if (!count) {
+    return call.Error("bad number of processes");
+  }
+  for (int i = 0; i < *count; ++i) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      SleepToTheEnd();
+    }
+    if (pid < 0) {
+      return call.SystemError("fork");
+    }
+  }
+  call.Done();
 }
 
 void Vfork(const Call& call) {
@@ -397,6 +460,9 @@ constexpr std::array kCommands{
     Command{"name", 3, 3, Name},
     Command{"setuid", 3, 3, SetUser},
     Command{"share", 2, 2, Share},
+    Command{"sharesibling", 2, 2, Share},
+    Command{"relayout", 4, 4, Relayout},
+    Command{"crowd", 3, 3, Crowd},
     Command{"vfork", 2, 2, Vfork},
     Command{"fork", 2, 2, Fork},
     Command{"forkdouble", 2, 2, Fork},

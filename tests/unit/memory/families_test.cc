@@ -3,7 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <compare>
+#include <filesystem>
+#include <map>
+#include <optional>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -22,8 +27,17 @@ class FakeProbe : public FrameProbe {
     ++comparisons;
     return sharing.contains(std::minmax(a.pid, b.pid));
   }
+  std::optional<std::strong_ordering> CompareMemory(const Process& a, const Process& b) override {
+    ++orders;
+    if (!kernel_tells) return std::nullopt;
+    return MemoryOf(a.pid) <=> MemoryOf(b.pid);
+  }
   std::optional<bool> SameMemory(const Process& a, const Process& b) override {
-    return same_memory.contains(std::minmax(a.pid, b.pid));
+    ++comparisons_of_memory;
+    return MemoryOf(a.pid) == MemoryOf(b.pid);
+  }
+  std::optional<bool> HasPagemap(const Process& process, const procfs::Pagemap& pagemap) override {
+    return pagemap_of.contains(process.pid) && pagemap_of.at(process.pid) == pagemap.path();
   }
   procfs::Result<procfs::Pagemap> OpenPagemap(const Process& process) override {
     return procfs::Pagemap::Open(root_, process.pid);
@@ -31,11 +45,20 @@ class FakeProbe : public FrameProbe {
   bool LayoutIsRandom(const Process& /*process*/) override { return random; }
 
   std::set<std::pair<pid_t, pid_t>> sharing;
-  std::set<std::pair<pid_t, pid_t>> same_memory;
+  std::map<pid_t, pid_t> same_memory;       // a process, and the one whose memory it has
+  std::map<pid_t, std::string> pagemap_of;  // a process whose layout changed, and the page table that is still its own
+  bool kernel_tells = true;
   bool random = true;
   int comparisons = 0;
+  int orders = 0;
+  int comparisons_of_memory = 0;
 
  private:
+  pid_t MemoryOf(pid_t pid) const {
+    const auto other = same_memory.find(pid);
+    return other == same_memory.end() ? pid : other->second;
+  }
+
   procfs::Root root_;
 };
 
@@ -263,12 +286,12 @@ TEST_F(FamiliesTest, VforkedChildCountsOnceUntilItExecs) {
   host_.Add(10);
   Pass();
   host_.Fork(10, 11);
-  probe_.same_memory = {{10, 11}};
+  probe_.same_memory = {{11, 10}};
   for (int pass = 0; pass < 2; ++pass) {
     Pass();
     EXPECT_EQ(MembersWith(10), Pids{10});
     ASSERT_EQ(FamilyOf(10)->aliases.size(), 1U);
-    EXPECT_EQ(FamilyOf(10)->aliases.front()->pid, 11);
+    EXPECT_EQ(FamilyOf(10)->aliases.front().process->pid, 11);
     EXPECT_EQ(FamilyOf(11), nullptr);
     EXPECT_EQ(FamilyOf(10)->forks, 0U);
   }
@@ -285,7 +308,7 @@ TEST_F(FamiliesTest, VforkedChildOfAWorkerStaysAnAlias) {
   host_.Fork(10, 11);
   Pass();
   host_.Fork(11, 12, 300);
-  probe_.same_memory = {{11, 12}};
+  probe_.same_memory = {{12, 11}};
   for (int pass = 0; pass < 2; ++pass) {
     Pass();
     EXPECT_EQ(MembersWith(10), (Pids{10, 11}));
@@ -293,15 +316,130 @@ TEST_F(FamiliesTest, VforkedChildOfAWorkerStaysAnAlias) {
   }
 }
 
-TEST_F(FamiliesTest, AliasOfADeadProcessBecomesAFamily) {
+TEST_F(FamiliesTest, AliasTakesThePlaceOfADeadProcess) {
   host_.Add(10);
   host_.Fork(10, 11);
-  probe_.same_memory = {{10, 11}};
+  host_.Fork(10, 12);
+  probe_.same_memory = {{11, 10}, {12, 10}};
   Pass();
+  const uint64_t family = FamilyOf(10)->id;
+  EXPECT_EQ(FamilyOf(10)->aliases.size(), 2U);
   host_.Exit(10);
-  probe_.same_memory.clear();
   Pass();
+  ASSERT_EQ(MembersWith(11), Pids{11});
+  EXPECT_EQ(FamilyOf(11)->id, family);
+  ASSERT_EQ(FamilyOf(11)->aliases.size(), 1U);
+  EXPECT_EQ(FamilyOf(11)->aliases.front().process->pid, 12);
+  EXPECT_EQ(families_.families().size(), 1U);
+  EXPECT_TRUE(ended_.empty());
+}
+
+TEST_F(FamiliesTest, AliasOfAMemberTakesItsSlot) {
+  host_.Add(10);
+  host_.Fork(10, 11, 200);
+  host_.Fork(11, 12, 300);
+  probe_.same_memory = {{12, 11}};
+  Pass();
+  ASSERT_EQ(MembersWith(10), (Pids{10, 11}));
+  const Slot slot = MemberOf(11)->slot;
+  probe_.pagemap_of[12] = MemberOf(11)->pagemap->path();
+  host_.Fork(10, 13, 250);
+  // Its descriptor still reads: the memory lives on.
+  std::filesystem::rename(host_.tree().Path("proc/11/pagemap"), host_.tree().Path("pagemap"));
+  host_.Exit(11);
+  Pass();
+  EXPECT_EQ(MembersWith(10), (Pids{10, 13, 12}));
+  EXPECT_EQ(MemberOf(12)->slot, slot);
+  EXPECT_FALSE(MemberOf(12)->read_at);
+  EXPECT_TRUE(ended_.empty());
+}
+
+// Its parent is not the process that made it, and a common frame would say no more than that they are relatives.
+TEST_F(FamiliesTest, SiblingInTheSameMemoryIsAnAlias) {
+  host_.Add(10);
+  host_.Fork(10, 11, 200);
+  host_.Fork(10, 12, 210);
+  host_.Fork(10, 13, 220);
+  probe_.same_memory = {{13, 11}};
+  for (const bool kernel_tells : {true, false}) {
+    probe_.kernel_tells = kernel_tells;
+    Families families{procfs::PageGeometry(), kNoFrame};
+    host_.Sync();
+    ASSERT_TRUE(table_.Update());
+    families.Update(table_, probe_);
+    ASSERT_EQ(families.families().size(), 1U);
+    const Family& family = *families.families().front();
+    EXPECT_EQ(family.members.size(), 3U);
+    ASSERT_EQ(family.aliases.size(), 1U);
+    EXPECT_EQ(family.aliases.front().process->pid, 13);
+    EXPECT_EQ(family.FindSlot(family.aliases.front().slot)->process->pid, 11);
+  }
+}
+
+// The number of comparisons grows as n log n.
+TEST_F(FamiliesTest, OneInTheSameMemoryIsFoundInFewSteps) {
+  host_.Add(10);
+  for (pid_t pid = 11; pid < 211; ++pid) host_.Fork(10, pid, 200 + static_cast<uint64_t>(pid));
+  probe_.same_memory = {{210, 57}};
+  Pass();
+  EXPECT_EQ(FamilyOf(10)->members.size(), 200U);
+  ASSERT_EQ(FamilyOf(10)->aliases.size(), 1U);
+  EXPECT_EQ(FamilyOf(10)->FindSlot(FamilyOf(10)->aliases.front().slot)->process->pid, 57);
+  EXPECT_LT(probe_.orders, 200 * 9);
+  EXPECT_EQ(probe_.comparisons_of_memory, 0);
+}
+
+TEST_F(FamiliesTest, ChangedLayoutIsNoExecWhileTheDescriptorIsTheProcesss) {
+  host_.Add(10);
+  host_.Fork(10, 11);
+  Pass();
+  const auto joined = MemberOf(11)->slot;
+  probe_.pagemap_of[11] = MemberOf(11)->pagemap->path();
+  host_.At(11).stack = 0x7d000000;
+  host_.At(11).layout = 0x500000;
+  Pass();
+  EXPECT_EQ(MembersWith(10), (Pids{10, 11}));
+  EXPECT_EQ(MemberOf(11)->slot, joined);
+  EXPECT_TRUE(ended_.empty());
+  // The descriptor reads because somebody else has that memory: the process has another one.
+  probe_.pagemap_of.clear();
+  host_.At(11).layout = 0x600000;
+  Pass();
+  EXPECT_EQ(MembersWith(10), Pids{10});
   EXPECT_EQ(MembersWith(11), Pids{11});
+  EXPECT_EQ(ended_, Pids{11});
+}
+
+TEST_F(FamiliesTest, LayoutThatResemblesTheOldOneIsNoExecWhereLayoutsAreRandom) {
+  for (const bool random : {true, false}) {
+    probe_.random = random;
+    host_.Add(random ? 10 : 20);
+    const pid_t pid = random ? 10 : 20;
+    Pass();
+    const uint64_t family = FamilyOf(pid)->id;
+    host_.At(pid).stack = test::kFixtureStack - host_.At(pid).layout;
+    host_.At(pid).layout += 0x1000;
+    Pass();
+    EXPECT_EQ(FamilyOf(pid)->id == family, random);
+    EXPECT_EQ(table_.processes().at(pid)->baseline, random);
+  }
+}
+
+TEST_F(FamiliesTest, RelativeWithAnotherLayoutJoinsByFrames) {
+  host_.Add(10);
+  auto& child = host_.Fork(10, 11);
+  child.stack = test::kFixtureStack - child.layout;
+  child.layout += 0x1000;
+  auto& orphan = host_.Fork(10, 12, 300);
+  orphan.ppid = 1;
+  orphan.stack = child.stack;
+  orphan.layout += 0x2000;
+  host_.Add(20, 1, 400).stack = child.stack;
+  host_.At(20).layout += 0x3000;
+  probe_.sharing = {{10, 11}, {10, 12}, {11, 12}};
+  Pass();
+  EXPECT_EQ(MembersWith(10), (Pids{10, 11, 12}));
+  EXPECT_EQ(MembersWith(20), Pids{20});
 }
 
 TEST_F(FamiliesTest, OldestSurvivorFollowsTheRoot) {
@@ -463,6 +601,83 @@ TEST_F(FamiliesTest, DeniedPagemapIsNoted) {
   EXPECT_EQ(MembersWith(10), (Pids{10, 11}));
   ASSERT_TRUE(MemberOf(11)->unread);
   EXPECT_EQ(MemberOf(11)->unread->kind, procfs::ErrorKind::kGone);
+}
+
+// Processes that came, went and executed since an update that was completed.
+class ChangedHost {
+ public:
+  ChangedHost() {
+    host_.Add(10);
+    host_.Fork(10, 11, 200);
+    host_.Fork(11, 12, 300);
+    host_.Fork(10, 13, 400);
+    host_.Fork(10, 15, 410);
+    host_.Add(20, 1, 500).layout = 0x900000;
+    host_.Add(30, 1, 500).layout = 0xb00000;
+    probe_.same_memory = {{15, 10}, {16, 11}};
+    Update(~0);
+    Settle();
+    host_.Exit(12);
+    host_.Exec(13, 0xa00000);
+    host_.Exec(30, 0xc00000);
+    host_.Fork(10, 14, 600);
+    host_.Fork(10, 16, 610);
+    host_.Fork(20, 21, 700);
+  }
+
+  // False if it was ended after so many steps.
+  bool Update(int steps) {
+    host_.Sync();
+    const MayGoOn may_go_on = [&steps] { return steps-- != 0; };
+    return table_.Update(may_go_on).value() && families_.Update(table_, probe_, may_go_on);
+  }
+  void Settle() {
+    for (const auto& family : families_.families()) {
+      Judgement judgement;
+      MovedSharing moved;
+      family->ledger.FinishPass(FrameFacts(), judgement, moved);
+      families_.Settle(*family, [](const Family&, const Member&) {});
+    }
+  }
+  std::string Describe() const {
+    std::string text;
+    for (const auto& family : families_.families()) {
+      text += "forks " + std::to_string(family->forks) + ":";
+      for (const auto& member : family->members) {
+        text += " " + std::to_string(member->process->pid) + "/" + std::to_string(member->slot);
+        text += member->forked ? "f" : "";
+        text += member->first_look ? "n" : "";
+        text += member->pagemap ? "" : "-";
+      }
+      for (const Alias& alias : family->aliases) text += " =" + std::to_string(alias.process->pid);
+      for (const auto& member : family->ended) text += " ended " + std::to_string(member->process->pid);
+      text += "\n";
+    }
+    return text + std::to_string(table_.processes().size());
+  }
+
+ private:
+  test::FixtureHost host_;
+  FakeProbe probe_{host_.Root()};
+  ProcessTable table_{host_.Root(), 1000};
+  Families families_{procfs::PageGeometry(), kNoFrame};
+};
+
+TEST(FamiliesAbandonTest, UpdateThatIsEndedAnywhereIsCompletedByTheNext) {
+  ChangedHost undisturbed;
+  ASSERT_TRUE(undisturbed.Update(~0));
+  const std::string expected = undisturbed.Describe();
+  int steps = 0;
+  for (bool completed = false; !completed; ++steps) {
+    SCOPED_TRACE(steps);
+    ChangedHost host;
+    completed = host.Update(steps);
+    if (!completed) {
+      ASSERT_TRUE(host.Update(~0));
+    }
+    ASSERT_EQ(host.Describe(), expected);
+  }
+  EXPECT_GT(steps, 15);
 }
 
 }  // namespace

@@ -72,13 +72,14 @@ TEST_F(ProcessTableTest, LayoutThatStatHidesIsTakenFromMaps) {
   process.MapPages(0x20000000, 3, 2000);
   Update();
   EXPECT_EQ(At(10).layout, layout);
-  EXPECT_FALSE(At(10).executed);
+  EXPECT_EQ(At(10).since_pass, 2U);
   process.minor_faults += 7;  // no exec is without
   process.areas.erase(0x400000);
   process.MapArea(0x500000, 4, "/usr/bin/app", "r-xp");
   process.areas.at(0x500000).inode = 7;
   Update();
-  EXPECT_TRUE(At(10).executed);
+  EXPECT_NE(At(10).layout, layout);
+  EXPECT_EQ(At(10).since_pass, 4U);
 }
 
 TEST_F(ProcessTableTest, MemoryOfAnEndedLeaderIsReadFromALivingThread) {
@@ -91,7 +92,7 @@ TEST_F(ProcessTableTest, MemoryOfAnEndedLeaderIsReadFromALivingThread) {
   ASSERT_EQ(Pids(table_), std::vector<pid_t>{10});
   EXPECT_EQ(At(10).memory, procfs::TaskId(10, 12));
   EXPECT_EQ(At(10).layout, layout);
-  EXPECT_FALSE(At(10).executed);
+  EXPECT_EQ(At(10).since_pass, 1U);
   EXPECT_EQ(At(10).RssAnonBytes(), 3U * 4096);
   // Its last thread ends too.
   host_.At(10).thread = 0;
@@ -144,13 +145,12 @@ TEST_F(ProcessTableTest, ExecIsSeenByTheLayout) {
   host_.Exec(10, 0x900000).exe = "/bin/other";
   Update();
   EXPECT_EQ(table_.processes().at(10), before);
-  EXPECT_TRUE(At(10).executed);
   EXPECT_FALSE(At(10).baseline);
   EXPECT_EQ(At(10).since_pass, 2U);
   EXPECT_EQ(At(10).exe, "/bin/other");
   EXPECT_EQ(At(10).layout->start_code, 0x900000U);
   Update();
-  EXPECT_FALSE(At(10).executed);
+  EXPECT_EQ(At(10).since_pass, 2U);
 }
 
 TEST_F(ProcessTableTest, ReusedPidIsAnotherProcess) {
@@ -160,7 +160,6 @@ TEST_F(ProcessTableTest, ReusedPidIsAnotherProcess) {
   host_.Add(10, 1, 200);
   Update();
   EXPECT_NE(table_.processes().at(10), before);
-  EXPECT_FALSE(At(10).executed);
   EXPECT_FALSE(At(10).baseline);
   EXPECT_EQ(before->start_ticks, 100U);
 }
@@ -191,6 +190,28 @@ TEST_F(ProcessTableTest, ListThatCannotBeReadLeavesTheTable) {
   EXPECT_FALSE(table_.Update());
   EXPECT_EQ(Pids(table_), std::vector<pid_t>{10});
   EXPECT_EQ(table_.pass(), 1U);
+}
+
+TEST_F(ProcessTableTest, UpdateThatIsEndedAnywhereIsCompletedByTheNext) {
+  for (const pid_t pid : {10, 20, 30, 40}) host_.Add(pid);
+  host_.stats_of_its_own[30] = "nonsense";
+  host_.Sync();
+  int steps = 0;
+  for (bool completed = false; !completed; ++steps) {
+    SCOPED_TRACE(steps);
+    ProcessTable table(host_.Root(), 2);
+    int left = steps;
+    completed = table.Update([&left] { return left-- != 0; }).value();
+    if (!completed) {
+      EXPECT_EQ(table.over_limit(), 0U);
+      EXPECT_TRUE(table.unreadable().empty());
+      EXPECT_TRUE(table.Update().value());
+    }
+    EXPECT_EQ(Pids(table), (std::vector<pid_t>{10, 20}));
+    EXPECT_EQ(table.over_limit(), 2U);
+    for (const auto& [pid, process] : table.processes()) EXPECT_TRUE(process->baseline) << pid;
+  }
+  EXPECT_GT(steps, 5);
 }
 
 TEST_F(ProcessTableTest, ParentMustBeOlder) {

@@ -158,7 +158,7 @@ TEST_F(LiveTest, PagemapShowsWrittenReadAndUntouchedPages) {
   EXPECT_EQ(memory.Read(6), 0);
   const auto pagemap = Pagemap::Open(root_, getpid());
   ASSERT_TRUE(pagemap) << pagemap.error().ToString();
-  EXPECT_TRUE(pagemap->Alive(memory.FirstPage()));
+  EXPECT_TRUE(pagemap->Alive());
   std::array<uint64_t, 16> entries{};
   ASSERT_TRUE(pagemap->Read(memory.FirstPage(), entries));
   for (uint64_t page = 0; page < entries.size(); ++page) {

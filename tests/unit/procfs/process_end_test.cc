@@ -64,7 +64,7 @@ class ProcessEndTest : public testing::Test {
     std::array<uint64_t, 512> entries{};
     EXPECT_TRUE(IsGone(pagemap.Read(StackPage(), entries)));
     EXPECT_TRUE(IsGone(pagemap.Read(0xffffffffff600000U / geometry_.page_bytes, entries)));
-    EXPECT_FALSE(pagemap.Alive(StackPage()));
+    EXPECT_FALSE(pagemap.Alive());
     if (!scan_.available()) return;
     // Either an error or, on some kernels, success with nothing found.
     std::vector<ScanRegion> regions;
@@ -123,7 +123,7 @@ TEST_F(ProcessEndTest, DescriptorEndsWithExit) {
   ASSERT_TRUE(child.AwaitReport());
   const auto pagemap = Pagemap::Open(root_, child.pid());
   ASSERT_TRUE(pagemap) << pagemap.error().ToString();
-  EXPECT_TRUE(pagemap->Alive(StackPage()));
+  EXPECT_TRUE(pagemap->Alive());
   child.Kill();
   ASSERT_TRUE(child.AwaitZombie());
   ExpectDead(*pagemap);
@@ -141,7 +141,7 @@ TEST_F(ProcessEndTest, DescriptorEndsWithExec) {
   ASSERT_TRUE(child.AwaitReport());
   const auto pagemap = Pagemap::Open(root_, child.pid());
   ASSERT_TRUE(pagemap) << pagemap.error().ToString();
-  EXPECT_TRUE(pagemap->Alive(StackPage()));
+  EXPECT_TRUE(pagemap->Alive());
   ASSERT_TRUE(child.Go());
   ASSERT_TRUE(child.AwaitClose());  // closed by exec, after the memory was replaced
   ExpectDead(*pagemap);
@@ -150,7 +150,7 @@ TEST_F(ProcessEndTest, DescriptorEndsWithExec) {
   ASSERT_TRUE(reopened) << reopened.error().ToString();
   const auto vmas = ReadMaps(root_, child.pid());
   ASSERT_TRUE(vmas) << vmas.error().ToString();
-  EXPECT_TRUE(reopened->Alive(geometry_.PageOf(vmas->front().start)));
+  EXPECT_TRUE(reopened->Alive());
 }
 
 TEST_F(ProcessEndTest, ZombieLeaderHidesTheMemoryOfItsThreads) {
