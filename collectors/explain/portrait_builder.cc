@@ -78,7 +78,8 @@ void PortraitBuilder::TakeVerdicts(const memory::Judgement& judgement, uint64_t 
     if (verdict.kind != Verdict::Kind::kBreak) continue;
     memory::SetBit(findings_[verdict.slot].copied, page);
     for (uint32_t i = verdict.heirs_begin; i < verdict.heirs_end; ++i) {
-      memory::SetBit(findings_[judgement.heirs[i]].original, page);
+      const memory::Slot heir = judgement.heirs[i];
+      if (heir != verdict.slot) memory::SetBit(findings_[heir].original, page);
     }
   }
 }

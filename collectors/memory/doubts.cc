@@ -17,17 +17,20 @@ class DoubtFinder {
         words_((pages + 63) / 64),
         e_(examination),
         of_holders_(words_, 0),
-        of_everybody_(words_, 0) {}
+        of_everybody_(words_, 0),
+        confirmed_(words_, 0) {}
 
   void Find() {
     DoubtRecord();
     DoubtFramesOfOne();
+    const SlotIndex index(readings_);
     for (uint32_t r = 0; r < readings_.size(); ++r) {
-      if (readings_[r].first_look && !readings_[r].is_root) DoubtRelativesOf(r);
+      if (readings_[r].first_look && !readings_[r].is_root) DoubtRelativesOf(r, index);
     }
     for (size_t w = 0; w < words_; ++w) {
       if ((of_everybody_[w] | of_holders_[w] | e_.attention[w]) != 0) words_in_question_.push_back(w);
     }
+    FindConfirmed();
     for (uint32_t r = 0; r < readings_.size(); ++r) {
       if (readings_[r].recalled != nullptr) Collect(r);
     }
@@ -64,25 +67,22 @@ class DoubtFinder {
   }
 
   // What a newcomer has and its parent has not is compared with all that the others have of their own.
-  void DoubtRelativesOf(uint32_t newcomer) {
-    const auto parent = std::find_if(readings_.begin(), readings_.end(), [&](const Reading& reading) {
-      return reading.slot == readings_[newcomer].parent;
-    });
+  void DoubtRelativesOf(uint32_t newcomer, const SlotIndex& index) {
+    const uint32_t parent = index.Find(readings_[newcomer].parent);
     for (size_t w = 0; w < words_; ++w) {
-      const uint64_t of_parent =
-          parent == readings_.end() ? 0 : e_.members[static_cast<size_t>(parent - readings_.begin())].anon[w];
+      const uint64_t of_parent = parent == kNoReading ? 0 : e_.members[parent].anon[w];
       of_everybody_[w] |= e_.members[newcomer].anon[w] & ~of_parent;
     }
   }
 
-  // Somebody who was read still has the page as it is recorded, or an earlier one is asked already.
-  bool IsConfirmed(uint32_t reading, size_t page) const {
-    for (uint32_t other = 0; other < readings_.size(); ++other) {
-      const std::span<const uint64_t> held = Held(other);
-      if (held.empty() || !TestBit(held, page)) continue;
-      if (readings_[other].IsRead(page) ? TestBit(e_.members[other].current, page) : other < reading) return true;
+  // Pages that somebody who was read still has as they are recorded: no more holders need be asked.
+  void FindConfirmed() {
+    for (uint32_t r = 0; r < readings_.size(); ++r) {
+      const std::span<const uint64_t> held = Held(r);
+      for (size_t w = 0; w < held.size(); ++w) {
+        confirmed_[w] |= held[w] & ~readings_[r].RecalledWord(w) & e_.members[r].current[w];
+      }
     }
-    return false;
   }
 
   void Collect(uint32_t reading) {
@@ -95,12 +95,14 @@ class DoubtFinder {
       for (uint64_t rest = asked | (e_.attention[w] & holds & recalled); rest != 0; rest &= rest - 1) {
         const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
         const bool asked_anyway = ((asked >> (page % 64)) & 1) != 0;
-        if (page >= pages_ || (!asked_anyway && IsConfirmed(reading, page))) continue;
+        if (page >= pages_ || (!asked_anyway && TestBit(confirmed_, page))) continue;
         doubt.first = std::min(doubt.first, static_cast<uint32_t>(page));
         doubt.last = std::max(doubt.last, static_cast<uint32_t>(page));
       }
     }
     if (doubt.first <= doubt.last) e_.doubts.push_back(doubt);
+    // One recalled holder of a page is enough.
+    for (size_t w = 0; w < held.size(); ++w) confirmed_[w] |= held[w] & readings_[reading].RecalledWord(w);
   }
 
   const PackedWindow* record_;
@@ -110,6 +112,7 @@ class DoubtFinder {
   Examination& e_;
   std::vector<uint64_t> of_holders_;       // bitmap: pages that every recalled holder is asked for
   std::vector<uint64_t> of_everybody_;     // bitmap: pages that everybody recalled is asked for
+  std::vector<uint64_t> confirmed_;        // bitmap: pages of which a holder was read, or is asked already
   std::vector<size_t> words_in_question_;  // of the bitmaps: the others have no page that anybody is asked for
 };
 

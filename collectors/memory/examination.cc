@@ -90,11 +90,9 @@ void WindowExaminer::Examine(const Circumstances& circumstances, uint64_t zero_f
   RecallFrames();
   FindCandidates();
   FindHolders();
-  for (uint32_t r = 0; r < readings_.size(); ++r) {
-    FindChanges(r);
-    if (IsUnseenChild(r)) CompareFirstLook(r);
-    CompareHugePage(r);
-  }
+  for (uint32_t r = 0; r < readings_.size(); ++r) FindChanges(r);
+  CompareFirstLooks();
+  CompareHugePages();
   if (record_ != nullptr) FindUnseenHolders();
   AskAboutUnchanged();
   if (!AnyBit(e_.attention)) return;
@@ -113,6 +111,11 @@ void WindowExaminer::Clear() {
   e_.quiet = true;
   e_.any_away = false;
   if (e_.members.size() < readings_.size()) e_.members.resize(readings_.size());
+  e_.is_witness.assign(readings_.size(), false);
+  e_.unseen.clear();
+  for (uint32_t r = 0; r < readings_.size(); ++r) {
+    if (IsUnseenChild(r)) e_.unseen.push_back(r);
+  }
 }
 
 // A member before this one that reads the same: the first, or the one before, as members without the mapping follow
@@ -178,18 +181,23 @@ void WindowExaminer::RecallFrames() {
 // The frame that two holders have in common is the one they share. Where there is none, no holder's is taken for it,
 // and the verdict rests on the kernel's marks.
 void WindowExaminer::RecallDroppedFrames() {
-  std::vector<uint64_t>& frames = e_.candidates;
-  ForEachBit(e_.grouped, [&frames](size_t page) { frames[page] = kForgottenFrame; });
-  for (size_t i = 0; i < readings_.size(); ++i) {
-    ForEachBit(Held(readings_[i].slot), [&](size_t page) {
-      if (frames[page] != kForgottenFrame) return;
-      const uint64_t frame = e_.members[i].frames[page];
-      for (size_t j = i + 1; j < readings_.size() && frame != kNoFrame; ++j) {
-        const std::span<const uint64_t> other = Held(readings_[j].slot);
-        if (!other.empty() && TestBit(other, page) && e_.members[j].frames[page] == frame) frames[page] = frame;
-      }
-    });
-  }
+  std::vector<std::span<const uint64_t>> held;
+  held.reserve(readings_.size());
+  for (const Reading& reading : readings_) held.push_back(Held(reading.slot));
+  std::vector<std::pair<uint64_t, size_t>> frames;  // of the page's holders in their order
+  ForEachBit(e_.grouped, [&](size_t page) {
+    frames.clear();
+    for (size_t r = 0; r < held.size(); ++r) {
+      const uint64_t frame = e_.members[r].frames[page];
+      if (!held[r].empty() && TestBit(held[r], page) && frame != kNoFrame) frames.emplace_back(frame, r);
+    }
+    std::sort(frames.begin(), frames.end());
+    std::pair<size_t, uint64_t> found(readings_.size(), kForgottenFrame);  // the first holder's that has a second
+    for (size_t i = 0; i + 1 < frames.size(); ++i) {
+      if (frames[i].first == frames[i + 1].first) found = std::min(found, std::pair(frames[i].second, frames[i].first));
+    }
+    e_.candidates[page] = found.second;
+  });
 }
 
 // Where no frame is recorded, the first member's that has one.
@@ -254,33 +262,52 @@ void WindowExaminer::FindChanges(uint32_t reading) {
   }
 }
 
-void WindowExaminer::CompareFirstLook(uint32_t reading) {
-  const Examination::Member& member = e_.members[reading];
-  for (uint32_t other = 0; other < readings_.size(); ++other) {
-    const Examination::Member& relative = e_.members[other];
-    if (relative.frames == member.frames) continue;  // it reads the same
-    for (size_t w = 0; w < words_; ++w) {
-      for (uint64_t rest = member.anon[w] & relative.anon[w]; rest != 0; rest &= rest - 1) {
-        const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
-        if (relative.frames[page] != member.frames[page]) SetBit(e_.attention, page);
-      }
-    }
+// A page that such a child has, and somebody else another one at its address.
+void WindowExaminer::CompareFirstLooks() {
+  if (e_.unseen.empty()) return;
+  std::vector<uint64_t> first(pages_, kNoFrame);  // the first member's that has one
+  std::vector<uint64_t> several(words_, 0);       // bitmap: not all members that have a page have this one
+  for (uint32_t r = 0; r < readings_.size(); ++r) {
+    if (RepeatsAnother(r)) continue;
+    const Examination::Member& member = e_.members[r];
+    ForEachBit(member.anon, [&](size_t page) {
+      if (first[page] == kNoFrame) first[page] = member.frames[page];
+      if (first[page] != member.frames[page]) SetBit(several, page);
+    });
+  }
+  for (const uint32_t r : e_.unseen) {
+    for (size_t w = 0; w < words_; ++w) e_.attention[w] |= e_.members[r].anon[w] & several[w];
   }
 }
 
+bool WindowExaminer::IsOwnHugePage(uint32_t reading) const {
+  return !RepeatsAnother(reading) && CountBits(e_.members[reading].anon) == pages_ &&
+         IsHugeRun({readings_[reading].entries, pages_});
+}
+
 // Bit 56 of a PMD-mapped huge page is its head's: it may say private where single pages are shared.
-void WindowExaminer::CompareHugePage(uint32_t reading) {
-  const Examination::Member& member = e_.members[reading];
-  if (RepeatsAnother(reading) || CountBits(member.anon) != pages_ || !IsHugeRun({readings_[reading].entries, pages_}))
-    return;
-  for (size_t w = 0; w < words_; ++w) {
-    for (uint64_t rest = Unassigned(reading, w) & e_.several[w]; rest != 0; rest &= rest - 1) {
-      const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
-      for (uint32_t other = 0; other < readings_.size(); ++other) {
-        if (other != reading && e_.members[other].frames[page] == member.frames[page]) SetBit(e_.attention, page);
-      }
-    }
+void WindowExaminer::CompareHugePages() {
+  std::vector<uint32_t> huge;
+  std::vector<uint64_t> asked(words_, 0);
+  for (uint32_t r = 0; r < readings_.size(); ++r) {
+    if (!IsOwnHugePage(r)) continue;
+    huge.push_back(r);
+    for (size_t w = 0; w < words_; ++w) asked[w] |= Unassigned(r, w) & e_.several[w];
   }
+  std::vector<uint64_t> frames;
+  ForEachBit(asked, [&](size_t page) {
+    frames.clear();
+    for (uint32_t r = 0; r < readings_.size(); ++r) {
+      const uint64_t frame = e_.members[r].frames[page];
+      if (frame != kNoFrame) frames.push_back(frame);
+    }
+    std::sort(frames.begin(), frames.end());
+    for (const uint32_t r : huge) {
+      if ((Unassigned(r, page / 64) >> (page % 64) & 1) == 0) continue;
+      const auto [begin, end] = std::equal_range(frames.begin(), frames.end(), e_.members[r].frames[page]);
+      if (end - begin > 1) SetBit(e_.attention, page);
+    }
+  });
 }
 
 // Holders that the readings don't show at the recorded frame: elsewhere for the moment, ended, or not read.
@@ -288,26 +315,28 @@ void WindowExaminer::FindUnseenHolders() {
   for (const WindowRecord::Away& away : record_->away()) SetBit(e_.attention, away.page);
   for (const WindowRecord::Extra& extra : record_->extras()) SetBit(e_.attention, extra.page);
   const SlotIndex index(readings_);
-  for (Slot slot = 0; slot < record_->SlotsEnd(); ++slot) {
-    const bool was_read = index.Find(slot) != kNoReading;
-    if (was_read && departing_.empty()) continue;
+  std::vector<uint64_t> leaving(words_, 0);
+  for (const Slot slot : departing_) {
     const std::span<const uint64_t> held = Held(slot);
-    if (held.empty()) continue;
-    if (std::find(departing_.begin(), departing_.end(), slot) != departing_.end()) {
-      FindDeparture(held);
-    } else if (!was_read) {
-      for (size_t w = 0; w < words_; ++w) e_.attention[w] |= held[w];
-    }
+    for (size_t w = 0; w < held.size(); ++w) leaving[w] |= held[w];
   }
-}
-
-// An only holder's page that is mapped elsewhere too is judged singly: its partner may have moved.
-void WindowExaminer::FindDeparture(std::span<const uint64_t> held) {
+  std::vector<bool> departs(record_->SlotsEnd());
+  for (const Slot slot : departing_) {
+    if (slot < departs.size()) departs[slot] = true;
+  }
+  for (Slot slot = 0; slot < record_->SlotsEnd(); ++slot) {
+    if (departs[slot] || index.Find(slot) != kNoReading) continue;
+    const std::span<const uint64_t> held = Held(slot);
+    for (size_t w = 0; w < held.size(); ++w) e_.attention[w] |= held[w];
+  }
+  if (!AnyBit(leaving)) return;
   e_.quiet = false;
+  // An only holder's page that is mapped elsewhere too is judged singly: its partner may have moved.
   for (uint32_t r = 0; r < readings_.size(); ++r) {
+    if (RepeatsAnother(r)) continue;
     const Examination::Member& member = e_.members[r];
     for (size_t w = 0; w < words_; ++w) {
-      e_.attention[w] |= held[w] & member.current[w] & member.maybe_shared[w] & ~e_.pairs[w];
+      e_.attention[w] |= leaving[w] & member.current[w] & member.maybe_shared[w] & ~e_.pairs[w];
     }
   }
 }
@@ -319,9 +348,9 @@ void WindowExaminer::AskAboutUnchanged() {
 }
 
 void WindowExaminer::AddWitness(uint32_t reading) {
-  if (std::find(e_.witnesses.begin(), e_.witnesses.end(), reading) == e_.witnesses.end()) {
-    e_.witnesses.push_back(reading);
-  }
+  if (e_.is_witness[reading]) return;
+  e_.is_witness[reading] = true;
+  e_.witnesses.push_back(reading);
 }
 
 void WindowExaminer::AskAbout(size_t page, const SlotIndex& index) {
@@ -345,14 +374,10 @@ void WindowExaminer::AskAbout(size_t page, const SlotIndex& index) {
       const bool new_sharing = current && (TestBit(e_.grouped, page) || TestBit(e_.pairs, page));
       if (new_sharing && !TestBit(e_.members[r].maybe_shared, page)) AddWitness(r);
     }
-    if (IsUnseenChild(r) && frame != kNoFrame) AskAboutFirstLook(r, page, index);
   }
+  if (!e_.unseen.empty()) AskAboutFirstLooks(page, index);
   if (highest_changed == kNoReading) return;
-  if (lowest_same == kNoReading || (e_.swapped_in && lowest_same == highest_same)) {
-    for (uint32_t r = 0; r < readings_.size(); ++r) {
-      if (e_.members[r].frames[page] != kNoFrame) e_.questions.push_back(e_.members[r].frames[page]);
-    }
-  }
+  if (lowest_same == kNoReading || (e_.swapped_in && lowest_same == highest_same)) AskAboutAll(page);
   if (lowest_same == kNoReading) {
     if (lowest_changed != highest_changed) AddWitness(lowest_changed);
   } else if (highest_same < highest_changed) {
@@ -360,18 +385,39 @@ void WindowExaminer::AskAbout(size_t page, const SlotIndex& index) {
   }
 }
 
-void WindowExaminer::AskAboutFirstLook(uint32_t reading, size_t page, const SlotIndex& index) {
-  const uint64_t frame = e_.members[reading].frames[page];
-  const uint32_t parent = index.Find(readings_[reading].parent);
-  const bool parent_has = parent != kNoReading && e_.members[parent].frames[page] != kNoFrame;
-  e_.questions.push_back(frame);
-  for (uint32_t other = 0; other < readings_.size(); ++other) {
-    if (other == reading || (parent_has && other != parent)) continue;
-    if (e_.members[other].frames[page] == kNoFrame) continue;
-    e_.questions.push_back(e_.members[other].frames[page]);
-    if (e_.members[other].frames[page] != frame) AddWitness(other);
+void WindowExaminer::AskAboutAll(size_t page) {
+  for (uint32_t r = 0; r < readings_.size(); ++r) {
+    const uint64_t frame = e_.members[r].frames[page];
+    const bool asked = r != 0 && e_.members[r - 1].frames[page] == frame;
+    if (frame != kNoFrame && !asked) e_.questions.push_back(frame);
   }
-  AddWitness(reading);
+}
+
+// Such a child's page is compared with its parent's, or with everybody's where the parent has none. Those whose pages
+// differ are witnesses.
+void WindowExaminer::AskAboutFirstLooks(size_t page, const SlotIndex& index) {
+  constexpr uint64_t kSeveral = kNoFrame - 1;
+  const auto frame_of = [&](uint32_t r) { return e_.members[r].frames[page]; };
+  uint64_t without_parent = kNoFrame;  // the frame of children whose parent has none
+  for (const uint32_t r : e_.unseen) {
+    if (frame_of(r) == kNoFrame) continue;
+    AddWitness(r);
+    e_.questions.push_back(frame_of(r));
+    const uint32_t parent = index.Find(readings_[r].parent);
+    if (parent != kNoReading && frame_of(parent) != kNoFrame) {
+      e_.questions.push_back(frame_of(parent));
+      if (frame_of(parent) != frame_of(r)) AddWitness(parent);
+    } else if (without_parent == kNoFrame) {
+      without_parent = frame_of(r);
+    } else if (without_parent != frame_of(r)) {
+      without_parent = kSeveral;
+    }
+  }
+  if (without_parent == kNoFrame) return;
+  AskAboutAll(page);
+  for (uint32_t r = 0; r < readings_.size(); ++r) {
+    if (frame_of(r) != kNoFrame && frame_of(r) != without_parent) AddWitness(r);
+  }
 }
 
 }  // namespace cow::memory

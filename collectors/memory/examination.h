@@ -64,6 +64,8 @@ struct Examination {
   std::vector<uint64_t> several;     // bitmap: at least two members have an anonymous page
   std::vector<uint64_t> anybody;     // bitmap: a member has an anonymous page
   std::vector<uint64_t> covered;     // bitmap, while members are gone through: done so far
+  std::vector<bool> is_witness;      // by reading
+  std::vector<uint32_t> unseen;      // children that no completed pass has seen
 };
 
 // Compares the readings of one window with its record. Lives for one examination.
@@ -85,13 +87,14 @@ class WindowExaminer {
   void FindCandidates();
   void FindHolders();
   void FindChanges(uint32_t reading);
-  void CompareFirstLook(uint32_t reading);
-  void CompareHugePage(uint32_t reading);
+  void CompareFirstLooks();
+  void CompareHugePages();
+  bool IsOwnHugePage(uint32_t reading) const;
   void FindUnseenHolders();
-  void FindDeparture(std::span<const uint64_t> held);
   void AskAboutUnchanged();
   void AskAbout(size_t page, const SlotIndex& index);
-  void AskAboutFirstLook(uint32_t reading, size_t page, const SlotIndex& index);
+  void AskAboutFirstLooks(size_t page, const SlotIndex& index);
+  void AskAboutAll(size_t page);
   void AddWitness(uint32_t reading);
 
   bool IsUnseenChild(uint32_t reading) const { return readings_[reading].first_look && !readings_[reading].is_root; }

@@ -14,14 +14,18 @@ using Holders = GroupOutcome::Holders;
 
 void Append(Holders& holders, const Holders& more) { holders.insert(holders.end(), more.begin(), more.end()); }
 
-// A frame that at least two of these have now.
+// A frame that at least two of these have now: of several, the one whose first holder comes first.
 uint64_t CommonFrame(const Holders& holders) {
-  for (size_t i = 0; i < holders.size(); ++i) {
-    for (size_t j = i + 1; j < holders.size(); ++j) {
-      if (holders[i]->frame == holders[j]->frame) return holders[i]->frame;
-    }
+  std::vector<std::pair<uint64_t, size_t>> frames;
+  frames.reserve(holders.size());
+  for (size_t i = 0; i < holders.size(); ++i) frames.emplace_back(holders[i]->frame, i);
+  std::sort(frames.begin(), frames.end());
+  size_t first = holders.size();
+  for (size_t i = 0; i + 1 < frames.size(); ++i) {
+    const bool begins = i == 0 || frames[i - 1].first != frames[i].first;
+    if (begins && frames[i + 1].first == frames[i].first) first = std::min(first, frames[i].second);
   }
-  return kNoFrame;
+  return first == holders.size() ? kNoFrame : holders[first]->frame;
 }
 
 class GroupJudge {

@@ -14,6 +14,19 @@ void Judgement::AddBreak(Slot slot, uint64_t page, bool seen, std::span<const Sl
   verdicts.push_back(verdict);
 }
 
+void Judgement::AddBreaks(std::span<const Slot> breakers, uint64_t page, std::span<const Slot> holders) {
+  Verdict verdict;
+  verdict.kind = Verdict::Kind::kBreak;
+  verdict.page = page;
+  verdict.heirs_begin = static_cast<uint32_t>(heirs.size());
+  heirs.insert(heirs.end(), holders.begin(), holders.end());
+  verdict.heirs_end = static_cast<uint32_t>(heirs.size());
+  for (const Slot slot : breakers) {
+    verdict.slot = slot;
+    verdicts.push_back(verdict);
+  }
+}
+
 void Judgement::AddBreakOfUnknownSide(Slot slot, uint64_t page) {
   AddBreak(slot, page, true, {});
   verdicts.back().side_known = false;

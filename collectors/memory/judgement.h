@@ -24,7 +24,9 @@ struct Verdict {
   Slot slot = Verdict::kNobody;  // who broke it, whose page became private, whose is unattributed
   uint64_t page = 0;             // number of the (first) virtual page
   uint64_t pages = 1;
-  uint32_t heirs_begin = 0;  // of kBreak: who held the original besides, a range of Judgement::heirs
+  // Of kBreak: who held the original, a range of Judgement::heirs. Several who broke one page have one range, so that
+  // the one who broke it may be in it too.
+  uint32_t heirs_begin = 0;
   uint32_t heirs_end = 0;
 };
 
@@ -39,6 +41,8 @@ struct Judgement {
   }
 
   void AddBreak(Slot slot, uint64_t page, bool seen, std::span<const Slot> others);
+  // Each of these was seen to break the page, which all `holders` had.
+  void AddBreaks(std::span<const Slot> breakers, uint64_t page, std::span<const Slot> holders);
   // One of several copied, `slot` stands for them.
   void AddBreakOfUnknownSide(Slot slot, uint64_t page);
   // `page` is the first one of `pages`, which need not follow each other.

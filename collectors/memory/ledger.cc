@@ -121,7 +121,7 @@ void Ledger::SettleRecord(uint64_t window, std::span<const Reading> readings, co
   if (AnyBit(singly)) {
     const ExaminedWindow examined{window * pages_, readings, departing_, examination, facts};
     PageJudge judge(examined, record, moved_, judgement);
-    ForEachBit(singly, [&judge](size_t page) { judge.Judge(page); });
+    judge.JudgeAll(singly);
   }
   records_.Put(window, record);
 }

@@ -209,12 +209,13 @@ std::vector<bool> MemberReader::EmptyByScreening() const {
   std::vector<bool> empty(mappings.size(), false);
   const auto areas = procfs::ReadSmaps(host_->root, member_->process->memory);
   if (!areas) return empty;
+  size_t i = 0;  // both lists ascend
   for (const procfs::SmapsVma& area : *areas) {
-    if (area.rss_bytes + area.swap_bytes != 0) continue;
-    for (size_t i = 0; i < empty.size(); ++i) {
-      const procfs::Vma& vma = mappings[i].vma;
-      if (vma.start == area.vma.start && vma.end == area.vma.end) empty[i] = true;
-    }
+    while (i < empty.size() && mappings[i].vma.start < area.vma.start) ++i;
+    if (i == empty.size()) break;
+    const procfs::Vma& vma = mappings[i].vma;
+    const bool same = vma.start == area.vma.start && vma.end == area.vma.end;
+    empty[i] = same && area.rss_bytes + area.swap_bytes == 0;
   }
   return empty;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -10,9 +11,19 @@ namespace {
 
 using State = FrameHolder::State;
 
-bool HoldsSlot(const FrameGroup& group, Slot slot) {
-  return std::any_of(group.holders.begin(), group.holders.end(),
-                     [slot](const FrameHolder& holder) { return holder.slot == slot; });
+void SetFlag(std::vector<bool>& flags, Slot slot) {
+  if (slot >= flags.size()) flags.resize(slot + size_t{1});
+  flags[slot] = true;
+}
+
+// Moves what is of these pages into `taken`, by page.
+template <class Item>
+void TakeOfPages(std::vector<Item>& items, std::span<const uint64_t> pages, std::vector<Item>& taken) {
+  const auto stays = [pages](const Item& item) { return !TestBit(pages, item.page); };
+  const auto first = std::stable_partition(items.begin(), items.end(), stays);
+  taken.assign(std::make_move_iterator(first), std::make_move_iterator(items.end()));
+  items.erase(first, items.end());
+  std::stable_sort(taken.begin(), taken.end(), [](const Item& a, const Item& b) { return a.page < b.page; });
 }
 
 }  // namespace
@@ -22,17 +33,29 @@ PageJudge::PageJudge(const ExaminedWindow& window, WindowRecord& record, MovedPa
   huge_.reserve(window.readings.size());
   for (const Reading& reading : window.readings) {
     huge_.push_back(!reading.hugetlb && IsHugeRun(std::span(reading.entries, record.frames.size())));
+    if (reading.parent != Verdict::kNobody) SetFlag(has_children_, reading.parent);
   }
+  for (const Slot slot : window.departing) SetFlag(departing_, slot);
+}
+
+void PageJudge::JudgeAll(std::span<const uint64_t> pages) {
+  TakeOfPages(record_.extras, pages, extras_);
+  TakeOfPages(record_.away, pages, away_);
+  ForEachBit(pages, [this](size_t page) { Judge(page); });
 }
 
 void PageJudge::Judge(size_t page) {
   page_ = page;
+  ReadFrames();
   groups_.clear();
+  place_of_.clear();
   counted_.clear();
   left_alone_.clear();
   TakeGroups();
   std::vector<FrameGroup> kept;
   for (const FrameGroup& group : groups_) Settle(group, kept);
+  group_of_.clear();
+  NoteGroups(kept, 0);
   const std::vector<uint32_t> single = Pair(kept);
   for (uint32_t r = 0; r < window_.readings.size(); ++r) {
     if (IsUnseenChild(r) && FrameNow(r) != kNoFrame) FirstLook(r, kept);
@@ -41,15 +64,23 @@ void PageJudge::Judge(size_t page) {
   PutGroups(kept);
 }
 
-uint64_t PageJudge::FrameNow(uint32_t reading) const {
-  const uint64_t frame = window_.examination.members[reading].frames[page_];
-  return frame != kNoFrame && window_.facts.IsKsm(frame) ? kNoFrame : frame;
+void PageJudge::ReadFrames() {
+  frames_now_.resize(window_.readings.size());
+  for (size_t r = 0; r < frames_now_.size(); ++r) {
+    const uint64_t frame = window_.examination.members[r].frames[page_];
+    // Most members have the same one.
+    if (r != 0 && frame == window_.examination.members[r - 1].frames[page_]) {
+      frames_now_[r] = frames_now_[r - 1];
+    } else {
+      frames_now_[r] = frame != kNoFrame && window_.facts.IsKsm(frame) ? kNoFrame : frame;
+    }
+  }
 }
 
 FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) const {
   FrameHolder holder{slot, State::kSame, kNoFrame, PageNumber(), false, false};
   const uint32_t reading = index_.Find(slot);
-  if (std::find(window_.departing.begin(), window_.departing.end(), slot) != window_.departing.end()) {
+  if (slot < departing_.size() && departing_[slot]) {
     holder.state = State::kGone;
   } else if (reading == kNoReading) {
     holder.state = State::kAway;
@@ -67,41 +98,42 @@ FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) con
   return holder;
 }
 
-void PageJudge::AddHolder(uint64_t frame, Slot slot, bool was_away) {
-  auto group = std::find_if(groups_.begin(), groups_.end(), [&](const FrameGroup& g) { return g.frame == frame; });
-  if (group == groups_.end()) {
-    group = groups_.insert(groups_.end(), FrameGroup{frame, {}, window_.examination.swapped_in});
-    group->holders.reserve(window_.readings.size());
-  }
-  group->holders.push_back(Describe(slot, frame, was_away));
+FrameGroup& PageJudge::GroupAt(uint64_t frame) {
+  const auto [place, is_new] = place_of_.try_emplace(frame, groups_.size());
+  if (is_new) groups_.push_back(FrameGroup{frame, {}, window_.examination.swapped_in});
+  return groups_[place->second];
 }
 
 void PageJudge::TakeGroups() {
+  const auto add = [this](FrameGroup& group, std::span<const Slot> slots) {
+    group.holders.reserve(group.holders.size() + slots.size());
+    for (const Slot slot : slots) group.holders.push_back(Describe(slot, group.frame, false));
+  };
   const uint64_t frame = record_.frames[page_];
-  if (frame != kNoFrame) {
-    for (const Slot slot : record_.TakePage(page_)) AddHolder(frame, slot, false);
+  if (frame != kNoFrame) add(GroupAt(frame), record_.TakePage(page_));
+  for (; next_extra_ < extras_.size() && extras_[next_extra_].page == page_; ++next_extra_) {
+    const WindowRecord::Extra& extra = extras_[next_extra_];
+    add(GroupAt(extra.frame), extra.holders);
   }
-  for (const WindowRecord::Extra& extra : record_.extras) {
-    if (extra.page != page_) continue;
-    for (const Slot slot : extra.holders) AddHolder(extra.frame, slot, false);
+  for (; next_away_ < away_.size() && away_[next_away_].page == page_; ++next_away_) {
+    const WindowRecord::Away& away = away_[next_away_];
+    GroupAt(away.frame).holders.push_back(Describe(away.slot, away.frame, !away.missed));
   }
-  for (const WindowRecord::Away& away : record_.away) {
-    if (away.page == page_) AddHolder(away.frame, away.slot, !away.missed);
-  }
-  std::erase_if(record_.extras, [&](const WindowRecord::Extra& extra) { return extra.page == page_; });
-  std::erase_if(record_.away, [&](const WindowRecord::Away& away) { return away.page == page_; });
 }
 
 void PageJudge::Settle(const FrameGroup& group, std::vector<FrameGroup>& kept) {
   const GroupOutcome outcome = JudgeGroup(group, window_.facts);
-  for (const FrameHolder* breaker : outcome.broke) {
-    std::vector<Slot> heirs;
-    heirs.reserve(group.holders.size());
-    for (const FrameHolder& holder : group.holders) {
-      if (holder.slot != breaker->slot && holder.state != State::kDropped) heirs.push_back(holder.slot);
+  if (!outcome.broke.empty()) {
+    std::vector<Slot> breakers;
+    std::vector<Slot> holders;
+    for (const FrameHolder* breaker : outcome.broke) {
+      breakers.push_back(breaker->slot);
+      counted_.emplace_back(breaker->slot, group.frame);
     }
-    judgement_.AddBreak(breaker->slot, PageNumber(), true, heirs);
-    counted_.emplace_back(breaker->slot, group.frame);
+    for (const FrameHolder& holder : group.holders) {
+      if (holder.state != State::kDropped) holders.push_back(holder.slot);
+    }
+    judgement_.AddBreaks(breakers, PageNumber(), holders);
   }
   for (const FrameHolder* holder : outcome.broke_unknown) {
     judgement_.AddBreakOfUnknownSide(holder->slot, PageNumber());
@@ -127,19 +159,35 @@ void PageJudge::Settle(const FrameGroup& group, std::vector<FrameGroup>& kept) {
   kept.push_back(std::move(next));
 }
 
+// Notes whose slots the groups from `first` on hold.
+void PageJudge::NoteGroups(const std::vector<FrameGroup>& kept, size_t first) {
+  for (size_t i = first; i < kept.size(); ++i) {
+    for (const FrameHolder& holder : kept[i].holders) {
+      if (holder.slot >= group_of_.size()) group_of_.resize(holder.slot + size_t{1}, kNoReading);
+      if (group_of_[holder.slot] == kNoReading) group_of_[holder.slot] = static_cast<uint32_t>(i);
+    }
+  }
+}
+
+const FrameGroup* PageJudge::GroupOf(Slot slot, const std::vector<FrameGroup>& kept) const {
+  return slot < group_of_.size() && group_of_[slot] != kNoReading ? &kept[group_of_[slot]] : nullptr;
+}
+
 // Joins members to groups of their frame. Returns the readings that belong to none.
-std::vector<uint32_t> PageJudge::JoinGroups(std::vector<FrameGroup>& kept) const {
+std::vector<uint32_t> PageJudge::JoinGroups(std::vector<FrameGroup>& kept) {
+  std::vector<std::pair<uint64_t, uint32_t>> by_frame;
+  for (uint32_t i = 0; i < kept.size(); ++i) by_frame.emplace_back(kept[i].frame, i);
+  std::sort(by_frame.begin(), by_frame.end());
   std::vector<uint32_t> single;
   for (uint32_t r = 0; r < window_.readings.size(); ++r) {
     const uint64_t frame = FrameNow(r);
     const Slot slot = window_.readings[r].slot;
-    if (frame == kNoFrame) continue;
-    if (std::any_of(kept.begin(), kept.end(), [slot](const FrameGroup& group) { return HoldsSlot(group, slot); }))
-      continue;
-    const auto group =
-        std::find_if(kept.begin(), kept.end(), [frame](const FrameGroup& g) { return g.frame == frame; });
-    if (group != kept.end()) {
-      group->holders.push_back(Describe(slot, frame, false));
+    if (frame == kNoFrame || GroupOf(slot, kept) != nullptr) continue;
+    const auto group = std::lower_bound(by_frame.begin(), by_frame.end(), std::pair(frame, uint32_t{0}));
+    if (group != by_frame.end() && group->first == frame) {
+      kept[group->second].holders.push_back(Describe(slot, frame, false));
+      if (slot >= group_of_.size()) group_of_.resize(slot + size_t{1}, kNoReading);
+      group_of_[slot] = group->second;
     } else {
       single.push_back(r);
     }
@@ -148,22 +196,36 @@ std::vector<uint32_t> PageJudge::JoinGroups(std::vector<FrameGroup>& kept) const
 }
 
 // And makes groups of those that share an unrecorded frame. Returns the readings that stay single.
-std::vector<uint32_t> PageJudge::Pair(std::vector<FrameGroup>& kept) const {
+std::vector<uint32_t> PageJudge::Pair(std::vector<FrameGroup>& kept) {
   std::vector<uint32_t> single = JoinGroups(kept);
-  for (size_t i = 0; i < single.size();) {
-    const uint64_t frame = FrameNow(single[i]);
-    const auto same = [&](uint32_t r) { return FrameNow(r) == frame; };
-    if (std::count_if(single.begin() + static_cast<std::ptrdiff_t>(i), single.end(), same) < 2) {
-      ++i;
-      continue;
+  std::vector<std::pair<uint64_t, uint32_t>> by_frame;
+  for (const uint32_t r : single) by_frame.emplace_back(FrameNow(r), r);
+  std::sort(by_frame.begin(), by_frame.end());
+  single.clear();
+  std::vector<std::span<const std::pair<uint64_t, uint32_t>>> alike;
+  for (size_t i = 0; i < by_frame.size();) {
+    size_t end = i;
+    while (end < by_frame.size() && by_frame[end].first == by_frame[i].first) ++end;
+    if (end - i > 1) {
+      alike.emplace_back(by_frame.data() + i, end - i);
+    } else {
+      single.push_back(by_frame[i].second);
     }
-    FrameGroup group{frame, {}};
-    for (const uint32_t r : single) {
-      if (same(r)) group.holders.push_back(Describe(window_.readings[r].slot, frame, false));
+    i = end;
+  }
+  std::sort(single.begin(), single.end());
+  std::sort(alike.begin(), alike.end(),
+            [](const auto& a, const auto& b) { return a.front().second < b.front().second; });
+  const size_t first = kept.size();
+  for (const auto& readings : alike) {
+    FrameGroup group{readings.front().first, {}};
+    group.holders.reserve(readings.size());
+    for (const auto& [frame, r] : readings) {
+      group.holders.push_back(Describe(window_.readings[r].slot, frame, false));
     }
     kept.push_back(std::move(group));
-    std::erase_if(single, same);
   }
+  NoteGroups(kept, first);
   return single;
 }
 
@@ -176,17 +238,12 @@ struct PageJudge::Relations {
   bool forked = false;            // the kernel's mark says that the page comes from a fork
 };
 
-bool PageJudge::HasChildren(Slot slot) const {
-  return std::any_of(window_.readings.begin(), window_.readings.end(),
-                     [slot](const Reading& other) { return other.parent == slot; });
-}
-
 PageJudge::Relations PageJudge::RelationsOf(uint32_t reading, const std::vector<FrameGroup>& kept) const {
   Relations relations;
   const Slot slot = window_.readings[reading].slot;
   relations.holders.push_back(slot);
-  const auto group = std::find_if(kept.begin(), kept.end(), [slot](const FrameGroup& g) { return HoldsSlot(g, slot); });
-  if (group != kept.end()) {
+  const FrameGroup* group = GroupOf(slot, kept);
+  if (group != nullptr) {
     for (const FrameHolder& holder : group->holders) {
       if (holder.slot == slot) continue;
       relations.holders.push_back(holder.slot);
@@ -195,7 +252,7 @@ PageJudge::Relations PageJudge::RelationsOf(uint32_t reading, const std::vector<
       if (other == kNoReading || !window_.readings[other].first_look) relations.origin_was_seen = true;
     }
   }
-  relations.descendants_only = group != kept.end() && !relations.origin;
+  relations.descendants_only = group != nullptr && !relations.origin;
   // Its own forks mark a page of its own as well, also where those who shared it have left it since.
   const bool maybe_by_own_fork = !relations.origin && HasChildren(slot);
   relations.forked = !window_.facts.IsExclusive(FrameNow(reading)).value_or(true) && !maybe_by_own_fork;
@@ -260,13 +317,16 @@ bool PageJudge::Counted(Slot slot, uint64_t frame) {
 }
 
 void PageJudge::AddOrphans(const std::vector<uint32_t>& single) {
+  std::stable_sort(left_alone_.begin(), left_alone_.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
   for (const uint32_t r : single) {
     if (!TestBit(window_.examination.members[r].maybe_shared, page_)) continue;
     OrphanPage orphan{FrameNow(r), PageNumber(), window_.readings[r].slot, false, UnshareCause::kUnknown};
-    for (const auto& [slot, cause] : left_alone_) {
-      if (slot != orphan.slot) continue;
+    const auto after = std::upper_bound(left_alone_.begin(), left_alone_.end(), orphan.slot,
+                                        [](Slot slot, const auto& left) { return slot < left.first; });
+    if (after != left_alone_.begin() && std::prev(after)->first == orphan.slot) {
       orphan.was_shared = true;
-      orphan.cause = cause;
+      orphan.cause = std::prev(after)->second;
     }
     moved_.AddOrphan(orphan);
   }
@@ -274,12 +334,13 @@ void PageJudge::AddOrphans(const std::vector<uint32_t>& single) {
 
 void PageJudge::PutGroups(const std::vector<FrameGroup>& kept) {
   const FrameGroup* main = nullptr;
-  const auto present = [](const FrameGroup& group) {
-    return std::count_if(group.holders.begin(), group.holders.end(),
-                         [](const FrameHolder& holder) { return holder.state != State::kAway; });
-  };
+  std::ptrdiff_t most = 0;
   for (const FrameGroup& group : kept) {
-    if (main == nullptr || present(group) > present(*main)) main = &group;
+    const auto present = std::count_if(group.holders.begin(), group.holders.end(),
+                                       [](const FrameHolder& holder) { return holder.state != State::kAway; });
+    if (main != nullptr && present <= most) continue;
+    main = &group;
+    most = present;
   }
   for (const FrameGroup& group : kept) {
     WindowRecord::Extra extra{static_cast<uint32_t>(page_), group.frame, {}};

@@ -1,11 +1,13 @@
 // Judges pages of a window one by one: their groups are taken out of the record, judged and put back.
 //
-// Pure: no file is read. Lives for the settling of one window. Not thread-safe.
+// Pure: no file is read. Lives for the settling of one window. The time for a page grows with the number of members,
+// not with its square. Not thread-safe.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -32,25 +34,32 @@ class PageJudge {
   // Changes `record`, adds to `judgement`, and to `moved` the pages without a partner here.
   PageJudge(const ExaminedWindow& window, WindowRecord& record, MovedPages& moved, Judgement& judgement);
 
-  void Judge(size_t page);
+  // `pages`: bitmap.
+  void JudgeAll(std::span<const uint64_t> pages);
 
  private:
   struct Relations;
 
+  void Judge(size_t page);
+
   uint64_t PageNumber() const { return window_.first_page + page_; }
-  uint64_t FrameNow(uint32_t reading) const;
+  uint64_t FrameNow(uint32_t reading) const { return frames_now_[reading]; }
   bool IsChildOf(uint32_t reading, Slot parent) const { return window_.readings[reading].parent == parent; }
-  bool HasChildren(Slot slot) const;
+  bool HasChildren(Slot slot) const { return slot < has_children_.size() && has_children_[slot]; }
   bool IsUnseenChild(uint32_t reading) const {
     return window_.readings[reading].first_look && !window_.readings[reading].is_root;
   }
   FrameHolder Describe(Slot slot, uint64_t recorded, bool was_away) const;
 
+  void ReadFrames();
   void TakeGroups();
-  void AddHolder(uint64_t frame, Slot slot, bool was_away);
+  FrameGroup& GroupAt(uint64_t frame);
   void Settle(const FrameGroup& group, std::vector<FrameGroup>& kept);
-  std::vector<uint32_t> Pair(std::vector<FrameGroup>& kept) const;
-  std::vector<uint32_t> JoinGroups(std::vector<FrameGroup>& kept) const;
+  std::vector<uint32_t> Pair(std::vector<FrameGroup>& kept);
+  std::vector<uint32_t> JoinGroups(std::vector<FrameGroup>& kept);
+  void NoteGroups(const std::vector<FrameGroup>& kept, size_t first);
+  // The group that holds the slot; null if none does.
+  const FrameGroup* GroupOf(Slot slot, const std::vector<FrameGroup>& kept) const;
   Relations RelationsOf(uint32_t reading, const std::vector<FrameGroup>& kept) const;
   void FirstLook(uint32_t reading, const std::vector<FrameGroup>& kept);
   void CompareWithParent(uint32_t reading, uint32_t parent, const Relations& relations);
@@ -64,9 +73,20 @@ class PageJudge {
   MovedPages& moved_;
   Judgement& judgement_;
   SlotIndex index_;
-  std::vector<bool> huge_;  // by reading: the window is one huge page of it
-  size_t page_ = 0;         // the one that is judged, within the window
-  std::vector<FrameGroup> groups_;
+  std::vector<bool> huge_;          // by reading: the window is one huge page of it
+  std::vector<bool> departing_;     // by slot: the member ended
+  std::vector<bool> has_children_;  // by slot: a reading's parent
+  // Of the pages to be judged, taken out of the record, by page; and the first ones that are still to be judged.
+  std::vector<WindowRecord::Extra> extras_;
+  std::vector<WindowRecord::Away> away_;
+  size_t next_extra_ = 0;
+  size_t next_away_ = 0;
+  // Of the page that is judged:
+  size_t page_ = 0;                                        // within the window
+  std::vector<uint64_t> frames_now_;                       // by reading; kNoFrame also where KSM merged it
+  std::vector<FrameGroup> groups_;                         // as recorded
+  std::unordered_map<uint64_t, size_t> place_of_;          // in `groups_`, by frame
+  std::vector<uint32_t> group_of_;                         // by slot: index of its group, kNoReading for none
   std::vector<std::pair<Slot, uint64_t>> counted_;         // (breaker, frame it broke) on this page
   std::vector<std::pair<Slot, UnshareCause>> left_alone_;  // on this page
 };

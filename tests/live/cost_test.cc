@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <functional>
 #include <limits>
+#include <map>
 #include <string>
 
 #include "tests/live/live.h"
@@ -177,6 +179,38 @@ TEST_F(UnchangedCostTest, OnlyTheMemberThatChangedIsRead) {
   std::printf("a pass read %.0f pages in %.0f calls\n", least.pages, least.calls);
   EXPECT_LT(least.pages, 2 * kPages) << "all members have " << kMembers * kPages;
   EXPECT_GE(before.At("cow_scan_skipped_processes"), kMembers - 1);
+}
+
+// What the root breaks is compared with all that its children have.
+TEST_F(UnchangedCostTest, TimeGrowsWithTheMembersAndNotWithTheirSquare) {
+  constexpr size_t kPages = 4096;
+  constexpr size_t kRounds = 6;
+  constexpr size_t kStride = 10;
+  std::map<size_t, double> milliseconds;
+  for (const size_t members : {size_t{125}, size_t{1000}}) {
+    const std::string name = group() + "m";
+    auto crowd = StartWorkload(name);
+    crowd->Map(0, "a", kPages);
+    crowd->Do("write 0 a 0 " + std::to_string(kPages));
+    crowd->Do("crowd 0 " + std::to_string(members - 1));
+    Pass(name);
+    Sample before = Pass(name);
+    ASSERT_EQ(before.At("cow_processes"), members);
+    double least = std::numeric_limits<double>::infinity();
+    for (size_t round = 0; round < kRounds; ++round) {
+      const size_t count = (kPages - round + kStride - 1) / kStride;
+      crowd->Do("write 0 a " + std::to_string(round) + " " + std::to_string(count) + " " + std::to_string(kStride));
+      const std::clock_t begin = std::clock();
+      const Sample after = Pass(name);
+      least = std::min(least, 1000.0 * static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC);
+      EXPECT_EQ(Change(before, after).Of(kParentBreaks), count);
+      EXPECT_EQ(Change(before, after).Pages(kExposure), -static_cast<double>(count));
+      before = after;
+    }
+    milliseconds[members] = least;
+    std::printf("a pass over %zu members took %.1f ms of CPU\n", members, least);
+  }
+  EXPECT_LE(milliseconds[1000], 12 * milliseconds[125]);
 }
 
 // Compaction gives shared pages other frames in all members alike, without any signal.

@@ -209,10 +209,12 @@ class LedgerDriver {
       text += std::to_string(verdict.page);
       if (verdict.pages != 1) text.append(" x").append(std::to_string(verdict.pages));
       if (!verdict.seen) text += ", inferred";
-      if (verdict.heirs_begin != verdict.heirs_end) text += ", kept by";
+      std::string heirs;
       for (uint32_t i = verdict.heirs_begin; i < verdict.heirs_end; ++i) {
-        text.append(" ").append(std::to_string(judgement_.heirs.at(i)));
+        const Slot heir = judgement_.heirs.at(i);
+        if (heir != verdict.slot) heirs.append(" ").append(std::to_string(heir));
       }
+      if (!heirs.empty()) text.append(", kept by").append(heirs);
       result.verdicts.push_back(text);
     }
   }
