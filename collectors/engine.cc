@@ -100,9 +100,11 @@ class Engine::Impl {
   bool RunPass(PassControl& control) {
     control_ = &control;
     const auto begin = SteadyClock::now();
-    if (!table_.Update()) return false;
-    ++pass_;
     pass_begin_ = std::chrono::system_clock::now();
+    const memory::MayGoOn may_go_on = [this] { return control_->Continue(); };
+    if (!table_.Update(may_go_on).value_or(false) || !families_.Update(table_, scanner_.probe(), may_go_on))
+      return false;
+    ++pass_;
     groups_.BeginPass();
     // One that failed has sums missing, until a pass that shows all is complete.
     show_all_ = show_all_ || std::any_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.failed; });
@@ -112,7 +114,6 @@ class Engine::Impl {
       slot.spent = {};
       slot.failed = false;
     }
-    families_.Update(table_, scanner_.probe());
     ReadHostSaved();
     scanner_.BeginPass();
     const auto gone = table_.unreadable().find(ErrorKind::kGone);
@@ -123,7 +124,10 @@ class Engine::Impl {
     for (const std::string& name : rules_.fixed_names()) {
       groups_.Find(LabelValue(name, options_.label_value_length), begin);
     }
-    for (const auto& family : families_.families()) Assign(*family, begin);
+    for (const auto& family : families_.families()) {
+      if (!control_->Continue()) return false;
+      Assign(*family, begin);
+    }
     skipped_members_ = 0;
     if (!ScanAll(TakeDue(pass_options), pass_options)) return false;
     for (const auto& family : families_.families()) {
@@ -523,8 +527,12 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
   bool Scan(Family& family, const memory::PassOptions& options) {
     state_ = &engine_.states_.at(family.id);
     family_ = &family;
-    if (!engine_.scanner_.ScanFamily(family, options, *this, thread_)) return false;
+    const bool completed = engine_.scanner_.ScanFamily(family, options, *this, thread_);
     const auto lock = Lock();
+    if (!completed) {
+      engine_.abandoned_ = true;
+      return false;
+    }
     engine_.families_.Settle(family,
                              [this](const Family& owner, const Member& member) { engine_.OnEnd(owner, member); });
     TellProgress();
@@ -550,6 +558,7 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
     if (!engine_.abandoned_) engine_.abandoned_ = !engine_.control_->Continue();
     return !engine_.abandoned_;
   }
+  bool MustStop() const override { return engine_.control_->MustStop(); }
 
  private:
   std::unique_lock<std::mutex> Lock() {
@@ -571,6 +580,7 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
 std::vector<Family*> Engine::Impl::TakeDue(const memory::PassOptions& options) {
   std::vector<std::pair<Staleness, Family*>> stale;
   for (const auto& family : families_.families()) {
+    if (control_->MustStop()) break;  // the scan that follows finds out
     FamilyState& state = states_.at(family->id);
     if (state.left_out) {
       Leave(*family, state);

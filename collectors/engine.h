@@ -80,10 +80,12 @@ struct CollectedFamilies {
   std::vector<const Metric*> declared{};  // all that it has, those without a series too
 };
 
-// Asked between two windows, never while a kernel lock is held.
+// Asked at least every 10 ms, never while a kernel lock is held.
 class PassControl {
  public:
   virtual ~PassControl() = default;
+  // True abandons the pass at once. Asked amid a window, so it must not sleep; by any thread, several at a time.
+  virtual bool MustStop() const { return false; }
   // May sleep (CPU budget) and may call Engine::Collect: meanwhile all that scan wait at the end of their window. False
   // abandons the pass at once; counters keep what was counted. By any scanning thread, one at a time.
   virtual bool Continue() = 0;

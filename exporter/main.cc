@@ -1,12 +1,18 @@
 // The program: wiring only.
+#include <unistd.h>
+
 #include <chrono>
+#include <condition_variable>
 #include <csignal>
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
+#include <thread>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -46,6 +52,28 @@ sigset_t BlockSignals() {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return signals;
 }
+
+// While it lives, the program has this long to end. A read of /proc may wait in the kernel for a lock of its target,
+// and nothing else ends that. Nothing has to be saved.
+class EndInTime {
+ public:
+  explicit EndInTime(Log& log) : thread_([this, &log](const std::stop_token& stop) { Watch(stop, log); }) {}
+
+ private:
+  static constexpr auto kPatience = std::chrono::milliseconds(700);
+
+  void Watch(const std::stop_token& stop, Log& log) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, stop, kPatience, [] { return false; });
+    if (stop.stop_requested()) return;
+    log.Info("ending without waiting for a read that does not return");
+    _exit(0);
+  }
+
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  std::jthread thread_;
+};
 
 std::vector<ListenSocket> OpenSockets(const CommandLine& command_line) {
   if (command_line.systemd_socket) return SocketsOfSystemd();
@@ -102,6 +130,7 @@ void Serve(const CommandLine& command_line, const Settings& settings,
   while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) reload();
   service_manager.Stopping();
   log.Info("ending", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"}});
+  const EndInTime end_in_time(log);
   loop.Stop();
   api.Stop();
   server.Stop();

@@ -38,6 +38,7 @@ class ScanLoop::Control final : public collectors::PassControl {
  public:
   explicit Control(ScanLoop& loop) : loop_(loop) {}
   bool Continue() override { return loop_.ContinuePass(); }
+  bool MustStop() const override { return loop_.stop_.stop_requested(); }
 
  private:
   ScanLoop& loop_;

@@ -69,10 +69,10 @@ bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserve
     ShowEnded(family, observer);
     return true;
   }
-  Prepare(family, options);
-  if (!WalkWindows(family, observer)) return false;
+  if (!Prepare(family, options, observer) || !WalkWindows(family, observer)) return false;
   FamilyView view = BeginView(host_, family);
   for (Part& part : parts_) {
+    if (!observer.Continue()) return false;
     if (part.reader.alive() && (!walk_.all || !host_.capabilities.frames)) {
       if (!walk_.all) ProbeLonely(part);
       part.reader.ScanUnwalked(view.unwalked);
@@ -85,7 +85,7 @@ bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserve
   for (const auto& member : family.members) view.modes[static_cast<size_t>(member->mode)] = true;
   judgement_.Clear();
   MovedSharing moved;
-  if (walk_.all) FinishLedger(family, moved);
+  if (walk_.all && !FinishLedger(family, moved, observer)) return false;
   view.moved = &moved;
   view.judgement = &judgement_;
   if (host_.needs.member_sums) AddUpMembers(family);
@@ -132,7 +132,7 @@ bool FamilyScanner::OpenMember(Member& member, std::vector<procfs::Pagemap>& bor
   return true;
 }
 
-void FamilyScanner::Prepare(Family& family, const PassOptions& options) {
+bool FamilyScanner::Prepare(Family& family, const PassOptions& options, ScanObserver& observer) {
   walk_ = Walk();
   walk_.all = MustWalk(host_, family);
   walk_.everybody = !walk_.all || options.show_all || AllAreDue(host_, family, options.full_every);
@@ -161,6 +161,7 @@ void FamilyScanner::Prepare(Family& family, const PassOptions& options) {
       parts_.emplace_back(MemberReader(host_, counters_, *member, *member->pagemap), false);
       continue;
     }
+    if (!observer.Continue()) return false;
     member->unread.reset();
     member->mode = best;
     const procfs::Pagemap* pagemap = nullptr;
@@ -175,6 +176,7 @@ void FamilyScanner::Prepare(Family& family, const PassOptions& options) {
     entries_.resize(parts_.size() * pages_);
     remembered_.resize(parts_.size() * pages_);
   }
+  return true;
 }
 
 // Windows that may hold something though no member that is read maps them any more.
@@ -209,22 +211,26 @@ bool FamilyScanner::WalkWindows(Family& family, ScanObserver& observer) {
 
 bool FamilyScanner::VisitWindow(Family& family, uint64_t window, ScanObserver& observer) {
   if (!observer.Continue()) return false;
-  ReadDue(window);
+  if (!ReadDue(window, observer)) return false;
   if (IsUnchanged(family, window)) {
     ++counters_.windows_unchanged;
     observer.OnUnchanged(family, window);
   } else {
     judgement_.Clear();
-    SettleWindow(family, window);
+    if (!SettleWindow(family, window, observer)) return false;
+    for (const Part& part : parts_) {
+      if (walk_.all) part.reader.member().looked_until = window + 1;
+    }
     Account(family);
     Show(family, window, observer);
   }
   return true;
 }
 
-void FamilyScanner::ReadDue(uint64_t window) {
+bool FamilyScanner::ReadDue(uint64_t window, const ScanObserver& observer) {
   const Part* first = nullptr;
   for (size_t i = 0; i < parts_.size(); ++i) {
+    if (observer.MustStop()) return false;
     Part& part = parts_[i];
     part.entries = zero_window_.data();
     part.huge_pages = 0;
@@ -245,6 +251,7 @@ void FamilyScanner::ReadDue(uint64_t window) {
     if (walk_.keep_looks) TakeFingerprint(part, first, window);
     if (first == nullptr) first = &part;
   }
+  return true;
 }
 
 // `first`: the window's first part, whose entries this one shares if they are the same.
@@ -369,11 +376,12 @@ void FamilyScanner::ReadUnread(uint64_t window) {
 }
 
 // Compares the window with its record, until nothing that a verdict rests on is taken on trust.
-void FamilyScanner::Examine(const Family& family, uint64_t window) {
+bool FamilyScanner::Examine(const Family& family, uint64_t window, const ScanObserver& observer) {
   const Circumstances circumstances{walk_.ksm_in_use, walk_.swapped_in, host_.kernel.mapped_once};
   BuildReadings(family, window);
   family.ledger.Examine(window, readings_, circumstances, examination_);
   while (!examination_.doubts.empty()) {
+    if (observer.MustStop()) return false;
     if (ReadDoubts(window)) {
       family.ledger.DoubtReadings(window, readings_, examination_);
     } else {
@@ -381,6 +389,7 @@ void FamilyScanner::Examine(const Family& family, uint64_t window) {
       family.ledger.Examine(window, readings_, circumstances, examination_);
     }
   }
+  return true;
 }
 
 void FamilyScanner::BuildReadings(const Family& family, uint64_t window) {
@@ -390,15 +399,17 @@ void FamilyScanner::BuildReadings(const Family& family, uint64_t window) {
     Part& part = parts_[i];
     if (!part.reader.alive()) continue;
     const Member& member = part.reader.member();
-    readings_.push_back({member.slot, part.entries, member.first_look, member.parent, &member == family.root(),
+    const bool first_look = member.first_look && window >= member.looked_until;
+    readings_.push_back({member.slot, part.entries, first_look, member.parent, &member == family.root(),
                          BeginsWithHugetlb(part, window), part.read ? nullptr : part.recalled.data()});
     part_of_reading_.push_back(i);
   }
 }
 
-bool FamilyScanner::WitnessesAgree(uint64_t window, std::span<uint64_t> unstable) {
+bool FamilyScanner::WitnessesAgree(uint64_t window, std::span<uint64_t> unstable, const ScanObserver& observer) {
   bool agree = true;
   for (const uint32_t witness : examination_.witnesses) {
+    if (observer.MustStop()) return false;
     Part& part = parts_[part_of_reading_[witness]];
     if (!part.maps_window) continue;
     part.reader.ReadWindow(window, again_);
@@ -423,49 +434,68 @@ bool FamilyScanner::AnyMigrating() const {
   return any;
 }
 
-void FamilyScanner::SettleWindow(Family& family, uint64_t window) {
+// Until the ledger settles the window, nothing has changed.
+bool FamilyScanner::SettleWindow(Family& family, uint64_t window, const ScanObserver& observer) {
   facts_.Clear();
   if (!walk_.all) {
     BuildReadings(family, window);
     sharing_.members.assign(readings_.size(), {std::vector<uint64_t>((pages_ + 63) / 64, 0), 0, 0, false});
     sharing_.exposure_pages = 0;
     sharing_.unresolved_pages = 0;
-    return;
+    return true;
   }
   window_unsettled_ = false;
   std::vector<uint64_t> unstable((pages_ + 63) / 64);
   for (int attempt = 1;; ++attempt) {
     Recall(family, window);
-    Examine(family, window);
+    if (!Examine(family, window, observer)) return false;
     facts_.Clear();
     if (!examination_.questions.empty()) frames_.Read(examination_.questions, false, facts_);
     if (examination_.witnesses.empty()) break;
     ++counters_.windows_read_again;
     std::fill(unstable.begin(), unstable.end(), 0);
-    if (WitnessesAgree(window, unstable)) break;
+    if (WitnessesAgree(window, unstable, observer)) break;
+    if (observer.MustStop()) return false;
     if (attempt == kAttempts) {
       examination_.unstable = unstable;
       counters_.unstable_pages += CountBits(unstable);
       window_unsettled_ = true;
       break;
     }
-    ReadDue(window);
+    if (!ReadDue(window, observer)) return false;
   }
+  if (observer.MustStop()) return false;
   if (AnyMigrating()) window_unsettled_ = true;
   walk_.unsettled = walk_.unsettled || window_unsettled_;
   family.ledger.Settle(window, readings_, facts_, examination_, judgement_, sharing_);
+  return true;
 }
 
 void FamilyScanner::Account(const Family& family) {
-  for (const Verdict& verdict : judgement_.verdicts) {
-    if (verdict.kind != Verdict::Kind::kBreak || !verdict.side_known) continue;
-    Member* breaker = family.FindSlot(verdict.slot);
-    if (breaker == nullptr) continue;
-    if (walk_.count_breaks) breaker->break_pages += verdict.pages;
-    if (breaker->forked) breaker->life_break_pages += verdict.pages;
-    for (uint32_t i = verdict.heirs_begin; i < verdict.heirs_end; ++i) {
-      Member* heir = family.FindSlot(judgement_.heirs[i]);
-      if (heir != nullptr && heir->parent == verdict.slot) heir->life_break_pages += verdict.pages;
+  const std::vector<Verdict>& verdicts = judgement_.verdicts;
+  const auto counts = [](const Verdict& verdict) {
+    return verdict.kind == Verdict::Kind::kBreak && verdict.side_known;
+  };
+  for (size_t i = 0; i < verdicts.size();) {
+    // Several who broke one page have the heirs in common, which are gone through once for all of them.
+    const uint32_t first_heir = verdicts[i].heirs_begin;
+    const uint32_t heirs_end = verdicts[i].heirs_end;
+    const size_t begin = i;
+    while (i < verdicts.size() && verdicts[i].heirs_begin == first_heir && verdicts[i].heirs_end == heirs_end) ++i;
+    for (size_t v = begin; v < i; ++v) {
+      Member* breaker = counts(verdicts[v]) ? family.FindSlot(verdicts[v].slot) : nullptr;
+      if (breaker == nullptr) continue;
+      if (walk_.count_breaks) breaker->break_pages += verdicts[v].pages;
+      if (breaker->forked) breaker->life_break_pages += verdicts[v].pages;
+      if (breaker->slot >= broken_by_.size()) broken_by_.resize(breaker->slot + size_t{1}, 0);
+      broken_by_[breaker->slot] += verdicts[v].pages;
+    }
+    for (uint32_t h = first_heir; h < heirs_end; ++h) {
+      Member* heir = family.FindSlot(judgement_.heirs[h]);
+      if (heir != nullptr && heir->parent < broken_by_.size()) heir->life_break_pages += broken_by_[heir->parent];
+    }
+    for (size_t v = begin; v < i; ++v) {
+      if (verdicts[v].slot < broken_by_.size()) broken_by_[verdicts[v].slot] = 0;
     }
   }
 }
@@ -555,9 +585,7 @@ void FamilyScanner::ShowMember(Family& family, uint64_t window, size_t reading) 
     if (part.huge_pages == pages_) {
       member.huge_windows.insert(window);
     } else if (was_huge) {
-      shown.split = std::any_of(judgement_.verdicts.begin(), judgement_.verdicts.end(), [&](const Verdict& verdict) {
-        return verdict.kind == Verdict::Kind::kBreak && verdict.slot == member.slot;
-      });
+      shown.split = member.slot < broke_.size() && broke_[member.slot];
     }
   }
   if (shown_.empty() && fresh) shown_entries_ = part.entries;
@@ -570,6 +598,12 @@ void FamilyScanner::Show(Family& family, uint64_t window, ScanObserver& observer
   first_segment_.clear();
   shown_slots_.clear();
   shown_entries_ = nullptr;
+  broke_.clear();
+  for (const Verdict& verdict : judgement_.verdicts) {
+    if (verdict.kind != Verdict::Kind::kBreak) continue;
+    if (verdict.slot >= broke_.size()) broke_.resize(verdict.slot + size_t{1});
+    broke_[verdict.slot] = true;
+  }
   for (size_t r = 0; r < readings_.size(); ++r) {
     Part& part = parts_[part_of_reading_[r]];
     const Slot slot = part.reader.member().slot;
@@ -684,6 +718,7 @@ void FamilyScanner::AddUpMembers(const Family& family) {
     return slot < pages.size() ? pages[slot] : 0;
   };
   member_sums_.assign(family.members.size(), {});
+  size_t next_part = 0;
   for (size_t i = 0; i < family.members.size(); ++i) {
     const Member& member = *family.members[i];
     const procfs::Status& status = member.process->status;
@@ -691,28 +726,37 @@ void FamilyScanner::AddUpMembers(const Family& family) {
     sums.shared_pages = of_slot(shared, member.slot);
     sums.anon_pages = host_.geometry.PageOf(status.rss_anon_bytes.value_or(0) + status.hugetlb_bytes.value_or(0));
     if (walk_.keep_looks) sums.anon_pages = of_slot(anon, member.slot);
-    for (const Part& part : parts_) {
-      if (&part.reader.member() != &member) continue;
-      sums.ksm_pages = part.walked_ksm_pages;
-      if (walk_.all && !walk_.keep_looks) sums.anon_pages = part.walked_anon_pages + part.walked_hugetlb_pages;
-    }
+    // Parts are in the members' order.
+    if (next_part == parts_.size() || &parts_[next_part].reader.member() != &member) continue;
+    const Part& part = parts_[next_part++];
+    sums.ksm_pages = part.walked_ksm_pages;
+    if (walk_.all && !walk_.keep_looks) sums.anon_pages = part.walked_anon_pages + part.walked_hugetlb_pages;
   }
 }
 
-void FamilyScanner::FinishLedger(Family& family, MovedSharing& moved) {
+// What a pass that is abandoned here has confirmed is confirmed anew by the next one.
+bool FamilyScanner::FinishLedger(Family& family, MovedSharing& moved, ScanObserver& observer) {
+  std::vector<Part*> part_of_slot;
+  for (Part& part : parts_) {
+    const Slot slot = part.reader.member().slot;
+    if (slot >= part_of_slot.size()) part_of_slot.resize(slot + size_t{1}, nullptr);
+    part_of_slot[slot] = &part;
+  }
   for (const MovedPage& doubt : family.ledger.MovedInDoubt()) {
-    const auto part =
-        std::find_if(parts_.begin(), parts_.end(), [&](const Part& p) { return p.reader.member().slot == doubt.slot; });
+    if (observer.MustStop()) return false;
+    Part* part = doubt.slot < part_of_slot.size() ? part_of_slot[doubt.slot] : nullptr;
     std::array<uint64_t, 1> entry{};
-    if (part != parts_.end() && part->reader.alive() && part->reader.ReadPages(doubt.page, entry))
+    if (part != nullptr && part->reader.alive() && part->reader.ReadPages(doubt.page, entry))
       family.ledger.ConfirmMoved(doubt, entry.front());
   }
+  if (!observer.Continue()) return false;
   std::vector<uint64_t> frames = family.ledger.OrphanFrames();
   facts_.Clear();
   if (!frames.empty()) frames_.Read(frames, true, facts_);
   family.ledger.FinishPass(facts_, judgement_, moved);
   Account(family);
   if (moved.unmatched_pages == 0) family.members.front()->shares_unseen = false;
+  return true;
 }
 
 void FamilyScanner::PassCompleted(Family& family, const PassOptions& options) const {

@@ -77,22 +77,22 @@ class FamilyScanner {
 
   void ShowEnded(Family& family, ScanObserver& observer);
   bool OpenMember(Member& member, std::vector<procfs::Pagemap>& borrowed, const procfs::Pagemap*& pagemap);
-  void Prepare(Family& family, const PassOptions& options);
+  // These return false if the observer abandoned the pass: the next one begins anew, with nothing lost.
+  bool Prepare(Family& family, const PassOptions& options, ScanObserver& observer);
   bool WalkWindows(Family& family, ScanObserver& observer);
-  // False if the observer abandoned the pass.
   bool VisitWindow(Family& family, uint64_t window, ScanObserver& observer);
   std::vector<uint64_t> KnownWindows(const Family& family) const;
-  void ReadDue(uint64_t window);
+  bool ReadDue(uint64_t window, const ScanObserver& observer);
   bool IsUnchanged(const Family& family, uint64_t window) const;
   void TakeFingerprint(Part& part, const Part* first, uint64_t window);
   uint64_t Fingerprint(Part& part, uint64_t window);
   void Recall(const Family& family, uint64_t window);
   bool ReadDoubts(uint64_t window);
   void ReadUnread(uint64_t window);
-  void Examine(const Family& family, uint64_t window);
+  bool Examine(const Family& family, uint64_t window, const ScanObserver& observer);
   void BuildReadings(const Family& family, uint64_t window);
-  void SettleWindow(Family& family, uint64_t window);
-  bool WitnessesAgree(uint64_t window, std::span<uint64_t> unstable);
+  bool SettleWindow(Family& family, uint64_t window, const ScanObserver& observer);
+  bool WitnessesAgree(uint64_t window, std::span<uint64_t> unstable, const ScanObserver& observer);
   bool AnyMigrating() const;
   // Adds breaks to the lives of the members they concern.
   void Account(const Family& family);
@@ -106,10 +106,9 @@ class FamilyScanner {
   void ProbeLonely(Part& part);
   bool AnyShared(std::span<const uint64_t> entries);
   void CountUnwalked(const Part& part, Unwalked& unwalked) const;
-  // False if the observer abandoned the pass.
   bool ReadSmaps(const Family& family, ScanObserver& observer);
   void AddUpMembers(const Family& family);
-  void FinishLedger(Family& family, MovedSharing& moved);
+  bool FinishLedger(Family& family, MovedSharing& moved, ScanObserver& observer);
   void PassCompleted(Family& family, const PassOptions& options) const;
 
   const Host& host_;
@@ -141,6 +140,8 @@ class FamilyScanner {
   std::vector<Slot> shown_slots_;
   const uint64_t* shown_entries_ = nullptr;  // of the first one shown, if they were read
   bool window_unsettled_ = false;
+  std::vector<bool> broke_;          // by slot: broke a page of the window
+  std::vector<uint64_t> broken_by_;  // by slot: 0 but while the breaks of one page are counted
   std::vector<SmapsReading> smaps_;
   std::vector<MemberSums> member_sums_;
 };

@@ -120,8 +120,11 @@ class ScanObserver {
   // A window that was shown before is still as it was.
   virtual void OnUnchanged(const Family& family, uint64_t window) = 0;
   virtual void OnFamily(const FamilyView& view) = 0;
-  // Asked between two windows; false abandons the pass.
+  // Asked between two windows, and wherever else the state is consistent, at least every 10 ms; may sleep. False
+  // abandons the pass.
   virtual bool Continue() = 0;
+  // The same amid a window, whose readings must not lie apart: true abandons the pass, and it never sleeps. Any thread.
+  virtual bool MustStop() const { return false; }
 };
 
 }  // namespace cow::memory

@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT end the program within a second, also in the middle of a pass."""
 
+import os
 import signal
 import threading
 import time
@@ -48,7 +49,22 @@ def end_in_pause(context):
     check(took < MOST_SECONDS, f"took {took:.3f} s")
 
 
+def end_in_blocked_read(context):
+    """A file of /proc that does not answer: nothing but the end of the process ends that read."""
+    proc = f"{context.directory}/proc"
+    os.makedirs(f"{proc}/1")
+    os.makedirs(f"{proc}/self")
+    os.mkfifo(f"{proc}/1/stat")
+    exporter = context.start(support.Exporter("--scan.interval=1s", "--path.procfs", proc))
+    time.sleep(1)
+    took = exporter.end()
+    print(f"ended in {took * 1000:.0f} ms, in a read that does not return")
+    check(exporter.returncode == 0, f"exit code {exporter.returncode}")
+    check(took < MOST_SECONDS, f"took {took:.3f} s")
+
+
 def test(context):
+    end_in_blocked_read(context)
     workload = context.start(support.Workload())
     workload.do(f"map 0 a {PAGES} nohuge")
     workload.do(f"write 0 a 0 {PAGES}")

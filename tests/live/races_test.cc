@@ -3,6 +3,7 @@
 //
 // COW_RACES_EVERY=1 takes every single access (long).
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -19,6 +20,7 @@
 
 #include "collectors/procfs/root.h"
 #include "tests/live/live.h"
+#include "tests/support/pass_control.h"
 
 namespace cow::live {
 namespace {
@@ -382,6 +384,57 @@ TEST_F(RacesTest, ReadIsDenied) { FailEverywhere(ErrorKind::kDenied); }
 TEST_F(RacesTest, ReadIsMalformed) { FailEverywhere(ErrorKind::kMalformed); }
 TEST_F(RacesTest, ReadFails) { FailEverywhere(ErrorKind::kIo); }
 TEST_F(RacesTest, ReadFindsNobody) { FailEverywhere(ErrorKind::kGone); }
+
+// Passes that are abandoned at one step after the other, until one is completed.
+class AbandonTest : public LiveTest {
+ protected:
+  // Before the workload is there.
+  AbandonTest() {
+    test::NoControl control;
+    disturbed_.RunPass(control);
+  }
+  // What another engine finds that is not disturbed is what this one finds in the end.
+  void ExpectNothingLost(const char* what) {
+    SCOPED_TRACE(what);
+    uint64_t steps = 0;
+    for (bool completed = false; !completed; steps += 1 + steps / 8) {
+      test::AbandonAfter control(steps);
+      completed = disturbed_.RunPass(control);
+    }
+    ASSERT_GT(steps, 50U);
+    const Sample expected = Pass();
+    const Sample sample(test::CollectDeclared(disturbed_), group());
+    for (const auto& [series, value] : expected.values()) {
+      const bool counted = std::any_of(kCompared.begin(), kCompared.end(),
+                                       [&series = series](const char* name) { return series.starts_with(name); });
+      if (counted) {
+        EXPECT_EQ(sample.At(series), value) << series;
+      }
+    }
+  }
+
+  static constexpr std::array kCompared{"cow_break",    "cow_unshared",  "cow_unattributed", "cow_fork",
+                                        "cow_exposure", "cow_footprint", "cow_processes",    "cow_minor_faults"};
+  collectors::Engine disturbed_{procfs::Root(), DefaultOptions()};
+};
+
+TEST_F(AbandonTest, NothingIsLostNorCountedTwice) {
+  const int elder = ForkOver("a", 3000);
+  const int younger = ForkWarm();
+  ExpectNothingLost("first look");
+  Write(elder, "a", 0, 700);
+  Write(0, "a", 600, 200);
+  ExpectNothingLost("breaks");
+  Do("remap " + std::to_string(younger) + " a");
+  Write(elder, "a", 1000, 50);
+  ExpectNothingLost("moved pages");
+  const int newcomer = ForkWarm(elder);
+  Do("exec " + std::to_string(younger));
+  Write(newcomer, "a", 2000, 100);
+  ExpectNothingLost("fork and exec");
+  Do("kill " + std::to_string(elder));
+  ExpectNothingLost("end");
+}
 
 }  // namespace
 }  // namespace cow::live
