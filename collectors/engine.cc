@@ -703,9 +703,7 @@ void Engine::Impl::OnFamily(const FamilyView& view) {
   for (const auto& member : family.members) {
     if (member->unread) {
       state.unread_pages += member->process->ResidentBytes() / geometry_.page_bytes;
-      const ErrorKind kind = member->unread->kind;
-      const size_t other = kind == ErrorKind::kMalformed || kind == ErrorKind::kIo ? kMalformed : kGone;
-      ++state.unread.at(kind == ErrorKind::kDenied ? kDenied : other);
+      ++state.unread.at(ReasonOf(member->unread->kind));
     }
     if (member.get() == family.root() || !boot_time_) continue;
     const SystemTime start = StartOf(*member->process);

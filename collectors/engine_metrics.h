@@ -92,7 +92,9 @@ inline constexpr Metric kUnreadProcesses{
     .unit = "processes",
     .help = "Processes that are not in the sums, by reason.",
     .labels = {{{"reason", kUnreadReasons}}},
-    .source = "Errors of reading; budget is of those beyond limits.max_processes, in group _other.",
+    .source =
+        "Errors of reading; budget is of those beyond limits.max_processes, in group _other; too_large of those whose "
+        "mappings are more than 131,072 or fill more than 16 MiB of text, which are tried again after growing pauses.",
 };
 
 inline constexpr std::array<std::string_view, 3> kScannedFiles{"pagemap", "pagemap_scan", "kpage"};

@@ -20,14 +20,30 @@
 #include "collectors/groups.h"
 #include "collectors/memory/views.h"
 #include "collectors/procfs/cgroup.h"
+#include "collectors/procfs/result.h"
 
 namespace cow::collectors {
 
 using SystemTime = std::chrono::system_clock::time_point;
 using SteadyClock = std::chrono::steady_clock;
 
-inline constexpr std::array<std::string_view, 4> kUnreadReasons{"denied", "gone", "budget", "malformed"};
-enum UnreadReason : size_t { kDenied, kGone, kBudget, kMalformed };
+inline constexpr std::array<std::string_view, 5> kUnreadReasons{"denied", "gone", "budget", "malformed", "too_large"};
+enum UnreadReason : size_t { kDenied, kGone, kBudget, kMalformed, kTooLarge };
+
+inline UnreadReason ReasonOf(procfs::ErrorKind kind) {
+  switch (kind) {
+    case procfs::ErrorKind::kDenied:
+      return kDenied;
+    case procfs::ErrorKind::kGone:
+      return kGone;
+    case procfs::ErrorKind::kTooLarge:
+      return kTooLarge;
+    case procfs::ErrorKind::kMalformed:
+    case procfs::ErrorKind::kIo:
+      break;
+  }
+  return kMalformed;
+}
 
 // One enabled collector and its part of the cells.
 struct Slot {

@@ -122,7 +122,7 @@ std::map<std::string, GroupState> Publisher::SumGroups() const {
     other->second.unread.at(kBudget) += engine_.table.over_limit();
     // One that ends while it is listed is nothing unusual; of the others nothing is known, not even a name.
     for (const auto& [kind, count] : engine_.table.unreadable()) {
-      if (kind != ErrorKind::kGone) other->second.unread.at(kind == ErrorKind::kDenied ? kDenied : kMalformed) += count;
+      if (kind != ErrorKind::kGone) other->second.unread.at(ReasonOf(kind)) += count;
     }
   }
   return sums;

@@ -15,6 +15,7 @@ constexpr uint64_t kDenseSliceBytes = uint64_t{32} << 20U;
 constexpr uint64_t kSparseSliceBytes = uint64_t{16} << 30U;
 constexpr uint64_t kSparseSlicePages = 4096;
 constexpr uint64_t kSparseFactor = 6;
+constexpr size_t kMaxRegions = size_t{1} << 20;
 
 }  // namespace
 
@@ -28,14 +29,22 @@ procfs::Result<ScannedPages> ScannedPages::Read(const procfs::Root& root, procfs
   ScannedPages pages;
   uint64_t calls = 0;
   memory::ScanCounters counters;
+  bool too_many = false;
   for (const procfs::Vma& vma : *vmas) {
     if (vma.shared || vma.path == "[vsyscall]") continue;
     const bool sparse = vma.SizeBytes() > kSparseFactor * resident_bytes + kDenseSliceBytes;
     const procfs::ScanRequest request{vma.start, vma.end, sparse ? procfs::kScanPresent : kWanted, kWanted,
                                       sparse ? kSparseSlicePages : 0};
-    const auto walked = scan.Scan(*pagemap, request, sparse ? kSparseSliceBytes : kDenseSliceBytes, pages.regions_,
-                                  calls, [&counters] { memory::SleepBriefly(counters); });
+    const auto walked =
+        scan.Scan(*pagemap, request, sparse ? kSparseSliceBytes : kDenseSliceBytes, pages.regions_, calls, [&] {
+          memory::SleepBriefly(counters);
+          too_many = too_many || pages.regions_.size() > kMaxRegions;
+          if (too_many) pages.regions_.clear();
+        });
     if (!walked) return tl::unexpected(walked.error());
+    if (too_many) {
+      return tl::unexpected(procfs::Error::TooLarge(pagemap->path(), "too many zero and huge pages apart"));
+    }
   }
   return pages;
 }

@@ -79,6 +79,8 @@ struct Member {
   std::unordered_set<uint64_t> huge_windows;             // windows that were mapped by one huge page at the last look
   bool shares_unseen = false;            // it has no relatives, and yet its pages are shared: it is walked all the same
   std::optional<procfs::Error> unread;   // why the last pass could not read it
+  uint32_t passes_to_skip = 0;           // before a member that was too large is tried again
+  uint32_t next_pause = 1;               // passes to skip after the next time
   Mode mode = Mode::kFull;               // of the last pass
   std::optional<ChangeSignals> read_at;  // as they were at the last completed pass that read it; empty: to be read
   std::optional<std::chrono::steady_clock::time_point> full_due;  // when it is read whatever the signals say

@@ -16,6 +16,8 @@ using Clock = std::chrono::steady_clock;
 
 // How often a window whose pages change under the reads is read as a whole before they are left for the next pass.
 constexpr int kAttempts = 3;
+// Passes between two attempts at a process that is too large.
+constexpr uint32_t kMaxPause = 64;
 // smaps_rollup holds the target's mmap lock while it walks: only processes up to this size are asked for it where no
 // collector sets another limit.
 constexpr uint64_t kMaxSmapsBytes = uint64_t{512} << 20;
@@ -49,11 +51,11 @@ uint64_t KindNumber(const Mapping& mapping) {
 
 }  // namespace
 
-FamilyScanner::FamilyScanner(const Host& host)
+FamilyScanner::FamilyScanner(const Host& host, DeviceTypes& devices)
     : host_(host),
       pages_(host.geometry.PagesPerWindow()),
       frames_(host.root, host.kernel.words, pages_),
-      devices_(host.root),
+      devices_(devices),
       zero_window_(pages_, 0),
       again_(pages_, 0) {}
 
@@ -106,13 +108,16 @@ void FamilyScanner::ShowEnded(Family& family, ScanObserver& observer) {
   observer.OnFamily(view);
 }
 
-// Opens a member's page table and reads its mappings; false if that can't be done, and why is in `unread`.
+// Opens a member's page table and reads its mappings; false if that can't be done, and why is in `unread`. A member
+// whose mappings are too many is tried again after a pause, which grows from one pass to kMaxPause.
 bool FamilyScanner::OpenMember(Member& member, std::vector<procfs::Pagemap>& borrowed,
                                const procfs::Pagemap*& pagemap) {
-  if (member.process->unread) {
-    member.unread = member.process->unread;
+  if (member.passes_to_skip != 0) {
+    --member.passes_to_skip;
     return false;
   }
+  member.unread = member.process->unread;
+  if (member.unread) return false;
   if (member.pagemap) {
     pagemap = &*member.pagemap;
   } else if (auto opened = procfs::Pagemap::Open(host_.root, member.process->memory)) {
@@ -125,8 +130,13 @@ bool FamilyScanner::OpenMember(Member& member, std::vector<procfs::Pagemap>& bor
   auto vmas = procfs::ReadMaps(host_.root, member.process->memory);
   if (!vmas) {
     member.unread = vmas.error();
+    if (vmas.error().kind == procfs::ErrorKind::kTooLarge) {
+      member.passes_to_skip = member.next_pause;
+      member.next_pause = std::min(member.next_pause * 2, kMaxPause);
+    }
     return false;
   }
+  member.next_pause = 1;
   member.mappings = std::make_shared<const std::vector<Mapping>>(
       ClassifyMappings(std::move(*vmas), member.process->memory, devices_));
   return true;
@@ -162,7 +172,6 @@ bool FamilyScanner::Prepare(Family& family, const PassOptions& options, ScanObse
       continue;
     }
     if (!observer.Continue()) return false;
-    member->unread.reset();
     member->mode = best;
     const procfs::Pagemap* pagemap = nullptr;
     if (OpenMember(*member, borrowed_, pagemap)) {

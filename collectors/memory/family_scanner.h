@@ -33,8 +33,8 @@ struct PassOptions {
 
 class FamilyScanner {
  public:
-  // `host` outlives it.
-  explicit FamilyScanner(const Host& host);
+  // `host` and `devices` outlive it.
+  FamilyScanner(const Host& host, DeviceTypes& devices);
 
   FrameReader& frames() { return frames_; }
   ScanCounters counters() const;
@@ -114,7 +114,7 @@ class FamilyScanner {
   const Host& host_;
   size_t pages_;
   FrameReader frames_;
-  DeviceTypes devices_;
+  DeviceTypes& devices_;
   ScanCounters counters_;
 
   // The family under way.

@@ -1,13 +1,15 @@
 // A VMA with what it means for copy-on-write: its kind and what backs it.
 //
 // maps does not say which filesystem a file is on; shared memory and huge pages are told from files by the device's
-// filesystem type (mountinfo). Not thread-safe.
+// filesystem type.
 #pragma once
 
 #include <sys/types.h>
 
 #include <cstdint>
 #include <map>
+#include <mutex>
+#include <optional>
 #include <set>
 #include <span>
 #include <utility>
@@ -39,27 +41,43 @@ struct Mapping {
   bool IsAnonymous() const { return IsPrivate() && kind != MappingKind::kFile && kind != MappingKind::kShmem; }
 };
 
-// Which device numbers belong to tmpfs and hugetlbfs; learnt from mountinfo of this process, and of others where a
-// device is new.
+// Which filesystems have the device numbers without a driver (major 0). Learned from mountinfo of the process that maps
+// a file, then from that of this process. The kernel gives a number out again once its filesystem is gone, so what was
+// learned holds for one pass. Filesystems that only the kernel mounts (hugetlb memory of memfd and System V) are in no
+// mountinfo; theirs are found once, and stay. Any thread.
 class DeviceTypes {
  public:
+  using Device = std::pair<uint32_t, uint32_t>;  // major, minor
+  enum class Type : uint8_t { kOther, kTmpfs, kHugetlbfs };
+
   explicit DeviceTypes(const procfs::Root& root);
 
-  bool IsTmpfs(const procfs::Vma& vma, procfs::TaskId task) { return Has(tmpfs_, vma, task); }
-  bool IsHugetlbfs(const procfs::Vma& vma, procfs::TaskId task) { return Has(hugetlbfs_, vma, task); }
+  // Between passes: forgets what was learned.
+  void BeginPass();
+
+  // The types of all devices of major 0 that files among the VMAs of `task` are on. Reads mountinfo where one is new.
+  std::map<Device, Type> Find(std::span<const procfs::Vma> vmas, procfs::TaskId task);
+
+  // True if Find tells hugetlb memory of the kernel's own mounts from files.
+  bool knows_kernel_hugetlb() const { return kernel_hugetlb_.has_value(); }
 
  private:
-  using Device = std::pair<uint32_t, uint32_t>;
-  bool Has(const std::set<Device>& devices, const procfs::Vma& vma, procfs::TaskId task);
-  void Learn(const std::vector<procfs::Mount>& mounts);
+  struct Known {
+    Type type = Type::kOther;
+    bool in_mountinfo = false;  // else some process whose mountinfo was not read may know more of it
+    uint32_t asked = 0;         // processes whose mountinfo did not have it
+  };
+
+  // Takes the devices that the file has out of `wanted`.
+  void Learn(procfs::Result<procfs::MountinfoReader> mounts, std::set<Device>& wanted);
 
   procfs::Root root_;
-  std::set<Device> known_;
-  std::set<Device> tmpfs_;
-  std::set<Device> hugetlbfs_;
+  std::optional<std::vector<Device>> kernel_hugetlb_;
+  std::mutex mutex_;
+  std::map<Device, Known> known_;
 };
 
-// Classifies the VMAs of `pid`. [vsyscall] is left out: it is the kernel's and pagemap can't read it.
+// Classifies the VMAs of `task`. [vsyscall] is left out: it is the kernel's and pagemap can't read it.
 std::vector<Mapping> ClassifyMappings(std::vector<procfs::Vma> vmas, procfs::TaskId task, DeviceTypes& devices);
 
 // The mapping that holds an address, or null. `mappings` in ascending order.

@@ -171,18 +171,24 @@ uint64_t MemberReader::CountHugePages(uint64_t window, std::span<const uint64_t>
   return bytes / host_->geometry.page_bytes;
 }
 
-void MemberReader::ScanMapping(const procfs::Vma& vma, uint64_t any_of, uint64_t return_mask, bool sparse) {
+template <class Take>
+void MemberReader::ScanMapping(const procfs::Vma& vma, uint64_t any_of, uint64_t return_mask, bool sparse,
+                               Take&& take) {
   procfs::ScanRequest request{vma.start, vma.end, any_of, return_mask};
   if (sparse) request.max_pages = kSparseSlicePages;
   const uint64_t calls_before = counters_->scan_calls;
+  regions_.clear();
   auto slice_begin = Clock::now();
   const auto result = host_->scan.Scan(*pagemap_, request, sparse ? kSparseSliceBytes : kDenseSliceBytes, regions_,
                                        counters_->scan_calls, [&] {
+                                         take(regions_);
+                                         regions_.clear();
                                          // A slice of holes holds the lock for less than a rest is worth.
                                          if (Clock::now() - slice_begin > kRest / 5) SleepBriefly(*counters_);
                                          slice_begin = Clock::now();
                                        });
   if (counters_->scan_calls != calls_before) read_end_ = Clock::now();
+  take(regions_);
   if (!result) {
     member_->unread = result.error();
     alive_ = false;
@@ -190,18 +196,18 @@ void MemberReader::ScanMapping(const procfs::Vma& vma, uint64_t any_of, uint64_t
 }
 
 void MemberReader::AddPopulatedRanges(const Mapping& mapping) {
-  regions_.clear();
   constexpr uint64_t kPopulated = procfs::kScanPresent | procfs::kScanSwapped;
-  ScanMapping(mapping.vma, kPopulated, kPopulated, true);
-  for (const procfs::ScanRegion& region : regions_) {
-    const PageRange range{host_->geometry.PageOf(region.start), host_->geometry.PageOf(region.end)};
-    // Neighbours within one window are read in one go anyway.
-    if (!ranges_.empty() && range.first <= (ranges_.back().last / pages_ + 1) * pages_) {
-      ranges_.back().last = range.last;
-    } else {
-      ranges_.push_back(range);
+  ScanMapping(mapping.vma, kPopulated, kPopulated, true, [this](std::span<const procfs::ScanRegion> regions) {
+    for (const procfs::ScanRegion& region : regions) {
+      const PageRange range{host_->geometry.PageOf(region.start), host_->geometry.PageOf(region.end)};
+      // Neighbours within one window are read in one go anyway.
+      if (!ranges_.empty() && range.first <= (ranges_.back().last / pages_ + 1) * pages_) {
+        ranges_.back().last = range.last;
+      } else {
+        ranges_.push_back(range);
+      }
     }
-  }
+  });
 }
 
 std::vector<bool> MemberReader::EmptyByScreening() const {
@@ -252,22 +258,23 @@ void MemberReader::ScanUnwalked(Unwalked& unwalked) {
   const uint64_t resident = host_->geometry.PageOf(member_->process->ResidentBytes());
   for (const Mapping& mapping : *member_->mappings) {
     if (!mapping.IsAnonymous() || mapping.hugetlb || !alive_) continue;
-    regions_.clear();
+    const auto add = [&unwalked](std::span<const procfs::ScanRegion> regions) {
+      for (const procfs::ScanRegion& region : regions) {
+        const uint64_t bytes = region.end - region.start;
+        const bool zero = (region.categories & procfs::kScanZeroPage) != 0;
+        const bool huge = (region.categories & procfs::kScanHuge) != 0;
+        if (zero) {
+          (huge ? unwalked.zero_huge_bytes : unwalked.zero_base_bytes) += bytes;
+        } else if (huge) {
+          unwalked.huge_pmd_bytes += bytes;
+        }
+      }
+    };
     const uint64_t pages = mapping.vma.SizeBytes() / host_->geometry.page_bytes;
     if (pages > kSparseFactor * resident + kSparseSlackPages) {
-      ScanMapping(mapping.vma, procfs::kScanPresent, procfs::kScanPresent | kWanted, true);
+      ScanMapping(mapping.vma, procfs::kScanPresent, procfs::kScanPresent | kWanted, true, add);
     } else {
-      ScanMapping(mapping.vma, kWanted, kWanted, false);
-    }
-    for (const procfs::ScanRegion& region : regions_) {
-      const uint64_t bytes = region.end - region.start;
-      const bool zero = (region.categories & procfs::kScanZeroPage) != 0;
-      const bool huge = (region.categories & procfs::kScanHuge) != 0;
-      if (zero) {
-        (huge ? unwalked.zero_huge_bytes : unwalked.zero_base_bytes) += bytes;
-      } else if (huge) {
-        unwalked.huge_pmd_bytes += bytes;
-      }
+      ScanMapping(mapping.vma, kWanted, kWanted, false, add);
     }
   }
 }

@@ -74,7 +74,9 @@ class MemberReader {
   void Rest(size_t pages);
   bool ReadHugePage(uint64_t window, std::span<uint64_t> entries);
   uint64_t CountHugePages(uint64_t window, std::span<const uint64_t> entries);
-  void ScanMapping(const procfs::Vma& vma, uint64_t any_of, uint64_t return_mask, bool sparse);
+  // Hands the regions to `take` slice by slice: a process may have any number of them.
+  template <class Take>
+  void ScanMapping(const procfs::Vma& vma, uint64_t any_of, uint64_t return_mask, bool sparse, Take&& take);
   void AddPopulatedRanges(const Mapping& mapping);
   std::vector<bool> EmptyByScreening() const;
 

@@ -15,10 +15,13 @@ using procfs::ErrorKind;
 // since Linux 6.15 CAP_PERFMON, which CAP_SYS_ADMIN implies, is enough for it (fs/proc/base.c, kernel/fork.c:
 // may_access_mm).
 std::optional<LayoutKey> LayoutOfMaps(const procfs::Root& root, procfs::TaskId task) {
-  const auto vmas = procfs::ReadMaps(root, task);
+  auto vmas = procfs::MapsReader::Open(root, task);
   if (!vmas) return std::nullopt;
   LayoutKey key;
-  for (const procfs::Vma& vma : *vmas) {
+  for (procfs::Vma vma;;) {
+    const auto read = vmas->Next(vma);
+    if (!read) return std::nullopt;
+    if (!*read) break;
     if (key.start_code == 0 && vma.executable && vma.inode != 0) key.start_code = vma.start;
     if (vma.path == "[vdso]") key.start_data = vma.start;
     if (vma.path == "[stack]") key.start_stack = vma.end;

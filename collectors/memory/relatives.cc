@@ -17,6 +17,8 @@ namespace {
 
 // Windows compared at most to find out whether two processes are related.
 constexpr size_t kProbeWindows = 256;
+// And of its list of mappings.
+constexpr procfs::MapsLimits kProbeLimits{uint64_t{2} << 20, 16384};
 
 bool LayoutsAreRandom(const procfs::Root& root) {
   const auto value = procfs::ReadTextFile(root, root.ProcPath("sys/kernel/randomize_va_space"));
@@ -63,13 +65,13 @@ bool Relatives::LayoutIsRandom(const Process& process) {
 }
 
 template <class Visit>
-bool Relatives::ForEachWindow(const procfs::Pagemap& a, const procfs::Pagemap& b, std::span<const procfs::Vma> areas,
+bool Relatives::ForEachWindow(const procfs::Pagemap& a, const procfs::Pagemap& b, procfs::MapsReader& areas,
                               Visit&& visit) {
   std::vector<uint64_t> left(pages_);
   std::vector<uint64_t> right(pages_);
   size_t compared = 0;
   uint64_t since_rest = 0;
-  for (const procfs::Vma& area : areas) {
+  for (procfs::Vma area; areas.Next(area).value_or(false);) {
     if (area.shared || area.executable || !area.readable) continue;
     const uint64_t last = geometry_.PageOf(area.end);
     for (uint64_t first = geometry_.PageOf(area.start); first < last;) {
@@ -116,7 +118,7 @@ bool Relatives::ShareFrame(const Process& a, const Process& b) {
   if (zero_frame_ == kNoFrame) return false;
   const auto left = procfs::Pagemap::Open(root_, a.memory);
   const auto right = procfs::Pagemap::Open(root_, b.memory);
-  const auto areas = procfs::ReadMaps(root_, a.memory);
+  auto areas = procfs::MapsReader::Open(root_, a.memory, kProbeLimits);
   if (!left || !right || !areas) return false;
   ExpectMerged(a, b);
   return ForEachWindow(*left, *right, *areas, [this](std::span<const uint64_t> of_a, std::span<const uint64_t> of_b) {
@@ -136,7 +138,7 @@ std::optional<bool> Relatives::SameMemory(const Process& a, const Process& b) {
   if (zero_frame_ == kNoFrame) return std::nullopt;
   const auto left = procfs::Pagemap::Open(root_, a.memory);
   const auto right = procfs::Pagemap::Open(root_, b.memory);
-  const auto areas = procfs::ReadMaps(root_, a.memory);
+  auto areas = procfs::MapsReader::Open(root_, a.memory, kProbeLimits);
   if (!left || !right || !areas) return std::nullopt;
   constexpr size_t kProof = 2;
   bool once_in_both = false;
@@ -161,7 +163,7 @@ std::optional<bool> Relatives::SameMemory(const Process& a, const Process& b) {
 std::optional<bool> Relatives::HasPagemap(const Process& process, const procfs::Pagemap& pagemap) {
   if (zero_frame_ == kNoFrame) return std::nullopt;
   const auto now = procfs::Pagemap::Open(root_, process.memory);
-  const auto areas = procfs::ReadMaps(root_, process.memory);
+  auto areas = procfs::MapsReader::Open(root_, process.memory, kProbeLimits);
   if (!now || !areas) return std::nullopt;
   ExpectMerged(process, process);
   return ForEachWindow(pagemap, *now, *areas, [this](std::span<const uint64_t> of_a, std::span<const uint64_t> of_b) {

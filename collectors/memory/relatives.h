@@ -36,8 +36,7 @@ class Relatives : public FrameProbe {
   // Calls visit(entries of a, entries of b) for the windows of the areas that may hold anonymous pages, in ascending
   // order and only so many, until it returns true. False if it never did.
   template <class Visit>
-  bool ForEachWindow(const procfs::Pagemap& a, const procfs::Pagemap& b, std::span<const procfs::Vma> areas,
-                     Visit&& visit);
+  bool ForEachWindow(const procfs::Pagemap& a, const procfs::Pagemap& b, procfs::MapsReader& areas, Visit&& visit);
   void ExpectMerged(const Process& a, const Process& b);
   bool AnyInBoth(std::vector<uint64_t>& frames);
 

@@ -17,7 +17,8 @@ MappingKind KindOfVerdict(const Family& family, const Verdict& verdict, const pr
 
 Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t threads,
                  const std::optional<KernelFacts>& kernel)
-    : host_{std::move(root), geometry, {}, procfs::PagemapScan(), {}, kNoFrame, {}, std::nullopt, false} {
+    : host_{std::move(root), geometry, {}, procfs::PagemapScan(), {}, kNoFrame, {}, std::nullopt, false},
+      devices_(host_.root) {
   host_.scan = procfs::PagemapScan::Probe(host_.root, geometry);
   host_.kernel = kernel ? *kernel : ProbeKernel(host_.root, geometry, host_.scan);
   GrowTo(std::max<size_t>(threads, 1));
@@ -42,7 +43,7 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t thread
 }
 
 void Scanner::GrowTo(size_t threads) {
-  while (scanners_.size() < threads) scanners_.push_back(std::make_unique<FamilyScanner>(host_));
+  while (scanners_.size() < threads) scanners_.push_back(std::make_unique<FamilyScanner>(host_, devices_));
 }
 
 ScanCounters Scanner::counters(size_t thread) const {
@@ -58,6 +59,7 @@ ScanCounters Scanner::counters() const {
 }
 
 void Scanner::BeginPass() {
+  devices_.BeginPass();
   host_.vmstat.reset();
   if (const auto vmstat = procfs::ReadVmstat(host_.root)) host_.vmstat = *vmstat;
   host_.ksm_has_merged = procfs::KsmHasMerged(host_.root);

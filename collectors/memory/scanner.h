@@ -16,6 +16,7 @@
 #include "collectors/memory/family_scanner.h"
 #include "collectors/memory/host.h"
 #include "collectors/memory/kernel_probe.h"
+#include "collectors/memory/mapping.h"
 #include "collectors/memory/member_reader.h"
 #include "collectors/memory/relatives.h"
 #include "collectors/memory/views.h"
@@ -58,6 +59,7 @@ class Scanner {
 
  private:
   Host host_;
+  DeviceTypes devices_;
   ScanCounters counters_;  // of looking for relatives
   std::vector<std::unique_ptr<FamilyScanner>> scanners_;
   std::unique_ptr<Relatives> relatives_;

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <functional>
 #include <string_view>
@@ -16,6 +17,7 @@ namespace cow::procfs {
 namespace {
 
 constexpr std::string_view kUp = "/..";
+constexpr size_t kMaxCgroups = 65536;
 
 bool LeadsOut(std::string_view path) { return path == kUp || path.starts_with("/../"); }
 
@@ -48,7 +50,7 @@ std::optional<std::string> FindTop(const Root& root) {
 // Empty where no directory of the hierarchy has it, else "" for the top and "/a/b" below.
 std::optional<std::string> FindCgroupOf(const Root& root, const std::string& top, pid_t pid) {
   std::vector<std::string> to_do{""};
-  while (!to_do.empty()) {
+  for (size_t looked_at = 0; !to_do.empty() && looked_at < kMaxCgroups; ++looked_at) {
     const std::string cgroup = std::move(to_do.back());
     to_do.pop_back();
     const std::string directory = top + cgroup;

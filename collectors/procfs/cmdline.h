@@ -1,4 +1,5 @@
-// /proc/PID/cmdline: the arguments. World-readable. A process can rewrite them (setproctitle).
+// /proc/PID/cmdline: the arguments. World-readable. A process can rewrite them (setproctitle), and have the kernel show
+// any part of its memory as its arguments (PR_SET_MM_MAP): one bounded read takes what is needed.
 #pragma once
 
 #include <cstddef>

@@ -5,28 +5,51 @@
 #include "collectors/procfs/text.h"
 
 namespace cow::procfs {
+namespace {
 
-Result<std::vector<Vma>> ReadMaps(const Root& root, TaskId task) {
-  const std::string path = root.ProcPath(task, "maps");
-  const auto text = ReadTextFile(root, path);
-  if (!text) return tl::unexpected(text.error());
-  return ParseMaps(*text, path);
+// What stands before the path, and the path.
+constexpr size_t kMaxMapsLineBytes = 128 + kMaxPathBytes;
+
+}  // namespace
+
+Result<MapsReader> MapsReader::Open(const Root& root, TaskId task, MapsLimits limits) {
+  auto lines = LineReader::Open(root, root.ProcPath(task, "maps"), {limits.max_bytes, kMaxMapsLineBytes});
+  if (!lines) return tl::unexpected(lines.error());
+  return MapsReader(std::move(*lines), limits.max_vmas);
 }
 
-Result<std::vector<Vma>> ParseMaps(std::string_view text, const std::string& path) {
-  if (text.empty()) return tl::unexpected(Error{ErrorKind::kGone, path, 0, "empty: no address space"});
-  std::vector<Vma> vmas;
-  uint64_t previous_end = 0;
-  std::string_view line;
-  while (text::NextLine(text, line)) {
-    auto vma = ParseMapsLine(line, path);
-    if (!vma) return tl::unexpected(vma.error());
-    if (vma->start >= vma->end) return tl::unexpected(text::BadField(path, "address range", line));
-    if (vma->start < previous_end) return tl::unexpected(text::BadField(path, "order of addresses", line));
-    previous_end = vma->end;
-    vmas.push_back(std::move(*vma));
+Result<bool> MapsReader::Next(Vma& vma) {
+  const auto line = lines_.Next();
+  if (!line) return tl::unexpected(line.error());
+  const std::string& path = lines_.path();
+  if (!*line) {
+    if (vmas_ == 0) return tl::unexpected(Error{ErrorKind::kGone, path, 0, "empty: no address space"});
+    return false;
   }
-  return vmas;
+  if (vmas_ == max_vmas_) {
+    return tl::unexpected(Error::TooLarge(path, "more than " + std::to_string(max_vmas_) + " mappings"));
+  }
+  ++vmas_;
+  auto parsed = ParseMapsLine(**line, path);
+  if (!parsed) return tl::unexpected(parsed.error());
+  if (parsed->start >= parsed->end) return tl::unexpected(text::BadField(path, "address range", **line));
+  if (parsed->start < previous_end_) return tl::unexpected(text::BadField(path, "order of addresses", **line));
+  previous_end_ = parsed->end;
+  vma = std::move(*parsed);
+  return true;
+}
+
+Result<std::vector<Vma>> ReadMaps(const Root& root, TaskId task, MapsLimits limits) {
+  auto reader = MapsReader::Open(root, task, limits);
+  if (!reader) return tl::unexpected(reader.error());
+  std::vector<Vma> vmas;
+  for (;;) {
+    Vma vma;
+    const auto read = reader->Next(vma);
+    if (!read) return tl::unexpected(read.error());
+    if (!*read) return vmas;
+    vmas.push_back(std::move(vma));
+  }
 }
 
 Result<Vma> ParseMapsLine(std::string_view line, const std::string& path) {
@@ -74,7 +97,7 @@ Result<Vma> ParseMapsLine(std::string_view line, const std::string& path) {
 
   // No path begins with a blank: the kernel pads with them. At its end they are its own.
   const size_t path_start = rest.find_first_not_of(' ');
-  if (path_start != std::string_view::npos) vma.path = rest.substr(path_start);
+  if (path_start != std::string_view::npos) vma.path = rest.substr(path_start, kMaxPathBytes);
   return vma;
 }
 

@@ -8,6 +8,10 @@
 namespace cow::procfs {
 namespace {
 
+// Four paths with each byte escaped.
+constexpr size_t kMaxLineBytes = size_t{4} * 4 * 4096;
+constexpr uint64_t kMaxMountinfoBytes = uint64_t{16} << 20;
+
 // The kernel writes blank, tab, newline, backslash and '#' as \ooo.
 std::string Unescape(std::string_view escaped) {
   std::string plain;
@@ -57,31 +61,33 @@ Result<Mount> ParseLine(std::string_view line, const std::string& path) {
   return mount;
 }
 
-Result<std::vector<Mount>> ReadPath(const Root& root, const std::string& path) {
-  const auto text = ReadTextFile(root, path);
-  if (!text) return tl::unexpected(text.error());
-  return ParseMountinfo(*text, path);
-}
-
 }  // namespace
 
-Result<std::vector<Mount>> ReadMountinfo(const Root& root, TaskId task) {
-  return ReadPath(root, root.ProcPath(task, "mountinfo"));
+Result<MountinfoReader> MountinfoReader::OpenPath(const Root& root, std::string path) {
+  auto lines = LineReader::Open(root, std::move(path), {kMaxMountinfoBytes, kMaxLineBytes});
+  if (!lines) return tl::unexpected(lines.error());
+  return MountinfoReader(std::move(*lines));
 }
 
-Result<std::vector<Mount>> ReadSelfMountinfo(const Root& root) {
-  return ReadPath(root, root.ProcPath("self/mountinfo"));
+Result<MountinfoReader> MountinfoReader::Open(const Root& root, TaskId task) {
+  return OpenPath(root, root.ProcPath(task, "mountinfo"));
 }
 
-Result<std::vector<Mount>> ParseMountinfo(std::string_view text, const std::string& path) {
-  std::vector<Mount> mounts;
-  std::string_view line;
-  while (text::NextLine(text, line)) {
-    auto mount = ParseLine(line, path);
+Result<MountinfoReader> MountinfoReader::OpenSelf(const Root& root) {
+  return OpenPath(root, root.ProcPath("self/mountinfo"));
+}
+
+Result<const Mount*> MountinfoReader::Next() {
+  for (;;) {
+    const auto line = lines_.Next();
+    if (!line) return tl::unexpected(line.error());
+    if (!*line) return nullptr;
+    if ((*line)->size() == kMaxLineBytes) continue;  // its end is cut off
+    auto mount = ParseLine(**line, lines_.path());
     if (!mount) return tl::unexpected(mount.error());
-    mounts.push_back(std::move(*mount));
+    mount_ = std::move(*mount);
+    return &mount_;
   }
-  return mounts;
 }
 
 }  // namespace cow::procfs

@@ -1,13 +1,14 @@
-// /proc/PID/mountinfo: which filesystem type a VMA's device number belongs to. World-readable.
+// /proc/PID/mountinfo: which filesystem type a VMA's device number belongs to. World-readable. The text is read as a
+// stream, mount by mount: a mount namespace has tens of thousands of them where its owner likes.
 #pragma once
 
 #include <sys/types.h>
 
 #include <cstdint>
 #include <string>
-#include <string_view>
-#include <vector>
+#include <utility>
 
+#include "collectors/procfs/line_reader.h"
 #include "collectors/procfs/result.h"
 #include "collectors/procfs/root.h"
 
@@ -22,8 +23,22 @@ struct Mount {
   std::string super_options;
 };
 
-Result<std::vector<Mount>> ReadMountinfo(const Root& root, TaskId task);
-Result<std::vector<Mount>> ReadSelfMountinfo(const Root& root);
-Result<std::vector<Mount>> ParseMountinfo(std::string_view text, const std::string& path);
+class MountinfoReader {
+ public:
+  static Result<MountinfoReader> Open(const Root& root, TaskId task);
+  // Of the reading process itself: root/self/mountinfo.
+  static Result<MountinfoReader> OpenSelf(const Root& root);
+
+  // The next mount, valid until the next call; null at the end. A mount whose line is longer than 64 KiB is left out.
+  // kTooLarge beyond 16 MiB of text, which is more than the default of fs.mount-max gives with paths of usual lengths.
+  Result<const Mount*> Next();
+
+ private:
+  explicit MountinfoReader(LineReader lines) : lines_(std::move(lines)) {}
+  static Result<MountinfoReader> OpenPath(const Root& root, std::string path);
+
+  LineReader lines_;
+  Mount mount_;
+};
 
 }  // namespace cow::procfs

@@ -11,6 +11,7 @@ namespace cow::procfs {
 namespace {
 
 constexpr size_t kFirstTextBytes = 4096;
+constexpr size_t kMaxFileBytes = size_t{1} << 20;  // the kernel writes a few hundred bytes into these files
 
 void AppendNumber(pid_t number, std::string& path) {
   std::array<char, 16> digits{};
@@ -68,6 +69,9 @@ Result<std::string_view> ProcessFiles::ReadText(const FileDescriptor& descriptor
     }
     const auto used = static_cast<size_t>(bytes);
     if (used < text_.size()) return std::string_view(text_).substr(0, used);
+    if (text_.size() >= kMaxFileBytes) {
+      return tl::unexpected(Error::TooLarge(path_, "more than " + std::to_string(kMaxFileBytes) + " bytes"));
+    }
     text_.resize(text_.size() * 2);
   }
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -20,8 +21,8 @@ struct CloseDirectory {
   void operator()(DIR* directory) const { closedir(directory); }
 };
 
-// The ids among the names of a directory, ascending.
-Result<std::vector<pid_t>> ListIds(const Root& root, const std::string& path) {
+// The ids among the names of a directory, ascending: the first `max_ids` that the kernel lists.
+Result<std::vector<pid_t>> ListIds(const Root& root, const std::string& path, size_t max_ids) {
   const auto descriptor = OpenReadOnly(root, path, O_DIRECTORY);
   if (!descriptor) return tl::unexpected(descriptor.error());
   const int own_descriptor = fcntl(descriptor->get(), F_DUPFD_CLOEXEC, 0);  // fdopendir takes it over
@@ -34,7 +35,7 @@ Result<std::vector<pid_t>> ListIds(const Root& root, const std::string& path) {
   }
   if (auto error = Intercept(root.interposer(), Access::kRead, path)) return tl::unexpected(std::move(*error));
   std::vector<pid_t> pids;
-  for (;;) {
+  while (pids.size() < max_ids) {
     errno = 0;
     const dirent* entry = readdir(directory.get());  // NOLINT(concurrency-mt-unsafe): no other thread has this stream
     if (entry == nullptr) {
@@ -54,11 +55,11 @@ Result<std::vector<pid_t>> ListIds(const Root& root, const std::string& path) {
 }  // namespace
 
 Result<std::vector<pid_t>> ListProcesses(const Root& root) {
-  return ListIds(root, root.procfs().empty() ? "/" : root.procfs());
+  return ListIds(root, root.procfs().empty() ? "/" : root.procfs(), std::numeric_limits<size_t>::max());
 }
 
 Result<std::vector<pid_t>> ListThreads(const Root& root, pid_t pid) {
-  return ListIds(root, root.ProcPath(pid, "task"));
+  return ListIds(root, root.ProcPath(pid, "task"), kMaxListedThreads);
 }
 
 }  // namespace cow::procfs

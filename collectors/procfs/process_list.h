@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <vector>
 
 #include "collectors/procfs/result.h"
@@ -13,7 +14,9 @@ namespace cow::procfs {
 // Process ids (thread group leaders) in ascending order. About 0.5 µs per process. Any thread.
 Result<std::vector<pid_t>> ListProcesses(const Root& root);
 
-// Ids of the threads of a process in ascending order, a leader that has ended included: /proc/PID/task.
+inline constexpr size_t kMaxListedThreads = 1024;
+
+// Ids of the first threads of a process in ascending order, a leader that has ended included: /proc/PID/task.
 Result<std::vector<pid_t>> ListThreads(const Root& root, pid_t pid);
 
 }  // namespace cow::procfs

@@ -14,6 +14,8 @@ std::string_view ErrorKindName(ErrorKind kind) {
       return "denied";
     case ErrorKind::kMalformed:
       return "malformed";
+    case ErrorKind::kTooLarge:
+      return "too_large";
     case ErrorKind::kIo:
       break;
   }
@@ -39,6 +41,10 @@ Error Error::FromErrno(std::string path, int error_number) {
 
 Error Error::Malformed(std::string path, std::string detail) {
   return {ErrorKind::kMalformed, std::move(path), 0, std::move(detail)};
+}
+
+Error Error::TooLarge(std::string path, std::string detail) {
+  return {ErrorKind::kTooLarge, std::move(path), 0, std::move(detail)};
 }
 
 }  // namespace cow::procfs

@@ -14,10 +14,11 @@ enum class ErrorKind {
   kGone,       // the process or its address space ended: ENOENT, ESRCH, or an empty pagemap read
   kDenied,     // EACCES or EPERM: a capability is missing, or hidepid hides the process
   kMalformed,  // the file was read and does not say what the kernel would write there
+  kTooLarge,   // the file says more than is read of one process
   kIo,         // any other failure of open, read or ioctl
 };
 
-// "gone", "denied", "malformed" or "io": the words used for the label `reason`.
+// "gone", "denied", "malformed", "too_large" or "io": the words used for the label `reason`.
 std::string_view ErrorKindName(ErrorKind kind);
 
 struct Error {
@@ -32,6 +33,7 @@ struct Error {
   // Classifies `error_number` into a kind.
   static Error FromErrno(std::string path, int error_number);
   static Error Malformed(std::string path, std::string detail);
+  static Error TooLarge(std::string path, std::string detail);
 };
 
 template <class T>

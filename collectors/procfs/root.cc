@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t kFirstReadBytes = 4096;
 constexpr size_t kLinkBytes = 256;
+constexpr size_t kMaxLinkBytes = 65536;  // the kernel gives a page at most
 
 std::string WithoutTrailingSlashes(std::string path) {
   path.erase(path.find_last_not_of('/') + 1);
@@ -45,7 +46,7 @@ std::string Root::ProcPath(TaskId task, std::string_view file) const {
 
 std::string Root::SysPath(std::string_view file) const { return Join(sysfs_, file); }
 
-Result<std::string> ReadTextFile(const Root& root, const std::string& path) {
+Result<std::string> ReadTextFile(const Root& root, const std::string& path, size_t max_bytes) {
   const auto descriptor = OpenReadOnly(root, path);
   if (!descriptor) return tl::unexpected(descriptor.error());
   std::string text(kFirstReadBytes, '\0');
@@ -58,6 +59,9 @@ Result<std::string> ReadTextFile(const Root& root, const std::string& path) {
       return tl::unexpected(Error::FromErrno(path, errno));
     }
     if (bytes == 0) break;
+    if (static_cast<size_t>(bytes) > max_bytes - used) {
+      return tl::unexpected(Error::TooLarge(path, "more than " + std::to_string(max_bytes) + " bytes"));
+    }
     used += static_cast<size_t>(bytes);
     if (text.size() - used < kFirstReadBytes / 2) text.resize(text.size() * 2);
   }
@@ -78,6 +82,7 @@ Result<std::string> ReadLink(const Root& root, const std::string& path) {
       target.resize(static_cast<size_t>(bytes));
       return target;
     }
+    if (target.size() >= kMaxLinkBytes) return tl::unexpected(Error::TooLarge(path, "a link that long"));
     target.resize(target.size() * 2);  // perhaps cut
   }
 }

@@ -9,6 +9,7 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
@@ -77,8 +78,12 @@ inline std::optional<Error> Intercept(const std::shared_ptr<Interposer>& interpo
   return interposer->Before(access, path);
 }
 
+// Far above what the kernel writes into any file that is read as a whole.
+inline constexpr size_t kMaxTextBytes = size_t{4} << 20;
+
 // Reads a whole small text file of `root` (open, read to the end, close). No size is assumed: kernel files report 0.
-Result<std::string> ReadTextFile(const Root& root, const std::string& path);
+// kTooLarge beyond `max_bytes`: files that grow with what a process does are read by a LineReader instead.
+Result<std::string> ReadTextFile(const Root& root, const std::string& path, size_t max_bytes = kMaxTextBytes);
 
 // Reads the target of a symbolic link such as /proc/PID/exe or /proc/PID/ns/pid.
 Result<std::string> ReadLink(const Root& root, const std::string& path);

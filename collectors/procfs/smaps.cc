@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "collectors/procfs/line_reader.h"
 #include "collectors/procfs/text.h"
 
 namespace cow::procfs {
@@ -54,57 +55,81 @@ constexpr std::array<std::pair<std::string_view, std::optional<uint64_t> SmapsRo
      {"Pss_Dirty", &SmapsRollup::pss_dirty_bytes},
      {"KSM", &SmapsRollup::ksm_bytes}}};
 
-// Cuts one VMA with its fields off `text`: its line as in maps, then lines "Key:   123 kB" (and some without a unit).
-Result<SmapsVma> ParseOne(std::string_view& text, const std::string& path) {
-  std::string_view line;
-  text::NextLine(text, line);
-  auto vma = ParseMapsLine(line, path);
-  if (!vma) return tl::unexpected(vma.error());
-  SmapsVma smaps;
-  smaps.vma = std::move(*vma);
-  bool has_rss = false;
-  for (std::string_view rest = text; text::NextLine(rest, line); text = rest) {
+Error NoAddressSpace(const std::string& path) { return {ErrorKind::kGone, path, 0, "empty: no address space"}; }
+
+// Takes the lines of each VMA: the one that maps has, then lines "Key:   123 kB" (and some without a unit).
+class Parser {
+ public:
+  Parser(const std::string& path, size_t max_vmas) : path_(path), max_vmas_(max_vmas) {}
+
+  Result<void> Take(std::string_view line) {
     std::string_view value = line;
     std::string_view key = text::NextField(value);
-    if (!key.ends_with(':')) break;  // the next VMA's line: no address ends so
+    if (!key.ends_with(':')) return Begin(line);  // no address ends so
+    if (vmas_.empty()) return tl::unexpected(text::BadField(path_, "line", line));
     key.remove_suffix(1);
     for (const SizeField& field : kSizeFields) {
       if (key != field.key) continue;
-      const auto bytes = text::KilobytesField(path, key, value);
+      const auto bytes = text::KilobytesField(path_, key, value);
       if (!bytes) return tl::unexpected(bytes.error());
-      smaps.*field.member = *bytes;
-      has_rss = has_rss || field.member == &SmapsVma::rss_bytes;
+      vmas_.back().*field.member = *bytes;
+      has_rss_ = has_rss_ || field.member == &SmapsVma::rss_bytes;
     }
+    return {};
   }
-  if (!has_rss) return tl::unexpected(text::MissingField(path, "Rss"));
-  return smaps;
-}
 
-Error NoAddressSpace(const std::string& path) { return {ErrorKind::kGone, path, 0, "empty: no address space"}; }
+  Result<std::vector<SmapsVma>> Finish() {
+    if (vmas_.empty()) return tl::unexpected(NoAddressSpace(path_));
+    if (!has_rss_) return tl::unexpected(text::MissingField(path_, "Rss"));
+    return std::move(vmas_);
+  }
+
+ private:
+  Result<void> Begin(std::string_view line) {
+    if (!vmas_.empty() && !has_rss_) return tl::unexpected(text::MissingField(path_, "Rss"));
+    if (vmas_.size() == max_vmas_) {
+      return tl::unexpected(Error::TooLarge(path_, "more than " + std::to_string(max_vmas_) + " mappings"));
+    }
+    auto vma = ParseMapsLine(line, path_);
+    if (!vma) return tl::unexpected(vma.error());
+    if (vma->start >= vma->end) return tl::unexpected(text::BadField(path_, "address range", line));
+    if (!vmas_.empty() && vma->start < vmas_.back().vma.end) {
+      return tl::unexpected(text::BadField(path_, "order of addresses", line));
+    }
+    vmas_.emplace_back().vma = std::move(*vma);
+    has_rss_ = false;
+    return {};
+  }
+
+  const std::string& path_;
+  size_t max_vmas_;
+  std::vector<SmapsVma> vmas_;
+  bool has_rss_ = false;  // of the last VMA
+};
 
 }  // namespace
 
 Result<std::vector<SmapsVma>> ReadSmaps(const Root& root, TaskId task) {
-  const std::string path = root.ProcPath(task, "smaps");
-  const auto text = ReadTextFile(root, path);
-  if (!text) return tl::unexpected(text.error());
-  return ParseSmaps(*text, path);
+  constexpr MapsLimits kOfMaps;
+  // Some thirty lines for each line of maps.
+  auto lines = LineReader::Open(root, root.ProcPath(task, "smaps"), {8 * kOfMaps.max_bytes, 128 + kMaxPathBytes});
+  if (!lines) return tl::unexpected(lines.error());
+  Parser parser(lines->path(), kOfMaps.max_vmas);
+  for (;;) {
+    const auto line = lines->Next();
+    if (!line) return tl::unexpected(line.error());
+    if (!*line) return parser.Finish();
+    if (auto taken = parser.Take(**line); !taken) return tl::unexpected(taken.error());
+  }
 }
 
 Result<std::vector<SmapsVma>> ParseSmaps(std::string_view text, const std::string& path) {
-  if (text.empty()) return tl::unexpected(NoAddressSpace(path));
-  std::vector<SmapsVma> vmas;
-  uint64_t previous_end = 0;
-  while (!text.empty()) {
-    const std::string_view line = text.substr(0, text.find('\n'));
-    auto smaps = ParseOne(text, path);
-    if (!smaps) return tl::unexpected(smaps.error());
-    if (smaps->vma.start >= smaps->vma.end) return tl::unexpected(text::BadField(path, "address range", line));
-    if (smaps->vma.start < previous_end) return tl::unexpected(text::BadField(path, "order of addresses", line));
-    previous_end = smaps->vma.end;
-    vmas.push_back(std::move(*smaps));
+  Parser parser(path, MapsLimits().max_vmas);
+  std::string_view line;
+  while (text::NextLine(text, line)) {
+    if (auto taken = parser.Take(line); !taken) return tl::unexpected(taken.error());
   }
-  return vmas;
+  return parser.Finish();
 }
 
 Result<SmapsRollup> ReadSmapsRollup(const Root& root, TaskId task) {

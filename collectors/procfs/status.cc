@@ -2,7 +2,9 @@
 
 #include <array>
 #include <cstddef>
+#include <utility>
 
+#include "collectors/procfs/line_reader.h"
 #include "collectors/procfs/text.h"
 
 namespace cow::procfs {
@@ -34,10 +36,76 @@ std::string Unescape(std::string_view escaped) {
   return name;
 }
 
-Result<Status> ReadPath(const Root& root, const std::string& path) {
-  const auto text = ReadTextFile(root, path);
-  if (!text) return tl::unexpected(text.error());
-  return ParseStatus(*text, path);
+class Parser {
+ public:
+  explicit Parser(const std::string& path) : path_(path) {}
+
+  Result<void> Take(std::string_view line) {
+    std::string_view value = line;
+    const std::string_view key = text::CutAt(value, ':');
+    if (key == "Name") {
+      if (value.starts_with('\t')) value.remove_prefix(1);  // blanks after it are the name's own
+      status_.name = Unescape(value);
+      has_name_ = true;
+    } else if (key == "Tgid") {
+      tgid_ = text::Trim(value);
+    } else if (key == "PPid") {
+      ppid_ = text::Trim(value);
+    } else if (key == "Uid") {
+      text::NextField(value);  // the real one
+      uid_ = text::NextField(value);
+    } else if (key == "CapEff") {
+      const auto capabilities = text::NumberField<uint64_t>(path_, key, text::Trim(value), 16);
+      if (!capabilities) return tl::unexpected(capabilities.error());
+      status_.effective_capabilities = *capabilities;
+    } else {
+      for (const SizeField& field : kSizeFields) {
+        if (key != field.key) continue;
+        const auto bytes = text::KilobytesField(path_, key, value);
+        if (!bytes) return tl::unexpected(bytes.error());
+        status_.*field.member = *bytes;
+      }
+    }
+    return {};
+  }
+
+  Result<Status> Finish() {
+    if (!has_name_) return tl::unexpected(text::MissingField(path_, "Name"));
+    const auto tgid = text::NumberField<pid_t>(path_, "Tgid", tgid_);
+    if (!tgid) return tl::unexpected(tgid.error());
+    if (*tgid < 0) return tl::unexpected(text::BadField(path_, "Tgid", tgid_));
+    const auto ppid = text::NumberField<pid_t>(path_, "PPid", ppid_);
+    if (!ppid) return tl::unexpected(ppid.error());
+    if (*ppid < 0) return tl::unexpected(text::BadField(path_, "PPid", ppid_));
+    const auto uid = text::NumberField<uint32_t>(path_, "effective Uid", uid_);
+    if (!uid) return tl::unexpected(uid.error());
+    status_.tgid = *tgid;
+    status_.ppid = *ppid;
+    status_.effective_uid = *uid;
+    return std::move(status_);
+  }
+
+ private:
+  const std::string& path_;
+  Status status_;
+  bool has_name_ = false;
+  std::string tgid_;
+  std::string ppid_;
+  std::string uid_;
+};
+
+// `Groups` alone has up to 65,536 numbers in its line.
+Result<Status> ReadPath(const Root& root, std::string path) {
+  constexpr LineReader::Limits kLimits{uint64_t{1} << 20, 512};
+  auto lines = LineReader::Open(root, std::move(path), kLimits);
+  if (!lines) return tl::unexpected(lines.error());
+  Parser parser(lines->path());
+  for (;;) {
+    const auto line = lines->Next();
+    if (!line) return tl::unexpected(line.error());
+    if (!*line) return parser.Finish();
+    if (auto taken = parser.Take(**line); !taken) return tl::unexpected(taken.error());
+  }
 }
 
 }  // namespace
@@ -47,52 +115,12 @@ Result<Status> ReadStatus(const Root& root, TaskId task) { return ReadPath(root,
 Result<Status> ReadSelfStatus(const Root& root) { return ReadPath(root, root.ProcPath("self/status")); }
 
 Result<Status> ParseStatus(std::string_view text, const std::string& path) {
-  Status status;
-  bool has_name = false;
-  std::string_view tgid_text;
-  std::string_view ppid_text;
-  std::string_view uid_text;
+  Parser parser(path);
   std::string_view line;
   while (text::NextLine(text, line)) {
-    std::string_view value = line;
-    const std::string_view key = text::CutAt(value, ':');
-    if (key == "Name") {
-      if (value.starts_with('\t')) value.remove_prefix(1);  // blanks after it are the name's own
-      status.name = Unescape(value);
-      has_name = true;
-    } else if (key == "Tgid") {
-      tgid_text = text::Trim(value);
-    } else if (key == "PPid") {
-      ppid_text = text::Trim(value);
-    } else if (key == "Uid") {
-      text::NextField(value);  // the real one
-      uid_text = text::NextField(value);
-    } else if (key == "CapEff") {
-      const auto capabilities = text::NumberField<uint64_t>(path, key, text::Trim(value), 16);
-      if (!capabilities) return tl::unexpected(capabilities.error());
-      status.effective_capabilities = *capabilities;
-    } else {
-      for (const SizeField& field : kSizeFields) {
-        if (key != field.key) continue;
-        const auto bytes = text::KilobytesField(path, key, value);
-        if (!bytes) return tl::unexpected(bytes.error());
-        status.*field.member = *bytes;
-      }
-    }
+    if (auto taken = parser.Take(line); !taken) return tl::unexpected(taken.error());
   }
-  if (!has_name) return tl::unexpected(text::MissingField(path, "Name"));
-  const auto tgid = text::NumberField<pid_t>(path, "Tgid", tgid_text);
-  if (!tgid) return tl::unexpected(tgid.error());
-  if (*tgid < 0) return tl::unexpected(text::BadField(path, "Tgid", tgid_text));
-  const auto ppid = text::NumberField<pid_t>(path, "PPid", ppid_text);
-  if (!ppid) return tl::unexpected(ppid.error());
-  if (*ppid < 0) return tl::unexpected(text::BadField(path, "PPid", ppid_text));
-  const auto uid = text::NumberField<uint32_t>(path, "effective Uid", uid_text);
-  if (!uid) return tl::unexpected(uid.error());
-  status.tgid = *tgid;
-  status.ppid = *ppid;
-  status.effective_uid = *uid;
-  return status;
+  return parser.Finish();
 }
 
 }  // namespace cow::procfs

@@ -4,6 +4,8 @@
 #include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -83,13 +85,18 @@ bool MountShowsEveryProcess(const Root& root) {
   const std::filesystem::path canonical = std::filesystem::canonical(root.ProcPath(""), error);
   if (error) return false;
   const std::string procfs = canonical.has_filename() ? canonical.string() : canonical.parent_path().string();
-  const auto mounts = ReadSelfMountinfo(root);
+  auto mounts = MountinfoReader::OpenSelf(root);
   if (!mounts) return false;
-  // The last mount on a point is the one that is seen.
-  const auto mount = std::find_if(mounts->rbegin(), mounts->rend(),
-                                  [&procfs](const Mount& candidate) { return candidate.mount_point == procfs; });
-  return mount != mounts->rend() && mount->filesystem_type == "proc" && !HidesProcesses(mount->mount_options) &&
-         !HidesProcesses(mount->super_options);
+  bool shows_every_process = false;
+  for (;;) {
+    const auto mount = mounts->Next();
+    if (!mount) return false;
+    if (*mount == nullptr) return shows_every_process;
+    if ((*mount)->mount_point != procfs) continue;
+    // The last mount on a point is the one that is seen.
+    shows_every_process = (*mount)->filesystem_type == "proc" && !HidesProcesses((*mount)->mount_options) &&
+                          !HidesProcesses((*mount)->super_options);
+  }
 }
 
 // One private anonymous page of this process that was read but never written.
@@ -190,6 +197,29 @@ std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& 
   const uint64_t frame = entry & kPagemapFrameMask;
   if (bytes != sizeof(entry) || (entry & kPagemapPresent) == 0 || frame == 0) return std::nullopt;
   return (entry & kPagemapMappedOnce) != 0 ? kNoZeroPage : frame;
+}
+
+std::optional<std::vector<std::pair<uint32_t, uint32_t>>> FindKernelHugetlb(const Root& root) {
+  constexpr std::string_view kPrefix = "hugepages-";
+  struct statfs filesystem {};
+  if (statfs(root.procfs().c_str(), &filesystem) != 0 || filesystem.f_type != PROC_SUPER_MAGIC) return std::nullopt;
+  std::vector<std::pair<uint32_t, uint32_t>> devices;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(root.SysPath("kernel/mm/hugepages"), error), end;
+       !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (!name.starts_with(kPrefix) || !name.ends_with("kB")) continue;
+    const auto kilobytes =
+        text::ParseNumber<uint64_t>(std::string_view(name).substr(kPrefix.size(), name.size() - kPrefix.size() - 2));
+    if (!kilobytes || !std::has_single_bit(*kilobytes)) return std::nullopt;
+    const auto size_bits = static_cast<unsigned>(std::countr_zero(*kilobytes)) + 10;
+    const FileDescriptor memory(memfd_create("cow_exporter", MFD_CLOEXEC | MFD_HUGETLB | size_bits << MAP_HUGE_SHIFT));
+    struct stat status {};
+    if (!memory.valid() || fstat(memory.get(), &status) != 0) return std::nullopt;
+    devices.emplace_back(major(status.st_dev), minor(status.st_dev));
+  }
+  if (error) return std::nullopt;
+  return devices;
 }
 
 std::vector<PhysicalRange> ReadKernelImage(const Root& root) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "collectors/procfs/result.h"
@@ -51,6 +52,11 @@ inline constexpr uint64_t kNoZeroPage = (uint64_t{1} << 55) - 1;
 // It is constant until reboot. kNoZeroPage where the kernel has none, and gives each page that is read a frame of its own
 // (bit 56 tells). Empty where frames can't be seen, or where `root` is not this system's procfs.
 std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& geometry);
+
+// Device numbers (major, minor) of the filesystems that the kernel mounts for hugetlb memory without a file: memfd,
+// System V, MAP_HUGETLB. One for each size of huge pages, the same until reboot; found by an empty memfd of each. Empty
+// where that can't be made, or where `root` is not this system's procfs.
+std::optional<std::vector<std::pair<uint32_t, uint32_t>>> FindKernelHugetlb(const Root& root);
 
 // Physical addresses, `last` included.
 struct PhysicalRange {

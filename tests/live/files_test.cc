@@ -1,10 +1,14 @@
 // Private and shared mappings of files, of shared memory and of memfds.
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "tests/live/live.h"
 
@@ -169,6 +173,61 @@ TEST_F(FilesTest, PrivateMemfdIsCopied) {
   EXPECT_EQ(change.Pages(kFootprint), 45);
   EXPECT_EQ(change.UnsharedPages(), 0);
   EXPECT_EQ(change.Pages(kUnattributed), 0);
+}
+
+// A filesystem without a device, in a directory of its own.
+class Mounted {
+ public:
+  Mounted(std::string path, const char* type) : path_(std::move(path)) {
+    std::filesystem::create_directory(path_);
+    if (mount("none", path_.c_str(), type, 0, nullptr) != 0) path_.clear();
+  }
+  ~Mounted() {
+    if (path_.empty()) return;
+    umount2(path_.c_str(), MNT_DETACH);
+    std::filesystem::remove(path_);
+  }
+  Mounted(const Mounted&) = delete;
+  Mounted& operator=(const Mounted&) = delete;
+
+  // 0 where it could not be mounted.
+  dev_t Device() const {
+    struct stat status {};
+    return path_.empty() || stat(path_.c_str(), &status) != 0 ? 0 : status.st_dev;
+  }
+
+ private:
+  std::string path_;
+};
+
+// The kernel gives the number of a filesystem that is gone to the next one, of whatever type.
+TEST_F(FilesTest, ADeviceNumberThatIsUsedAgainIsLearnedAnew) {
+  const std::string directory = ::testing::TempDir() + "/cow_live_mount" + std::to_string(getpid());
+  const auto breaks_in_a_file_of = [&](const char* type, dev_t& device) {
+    const Mounted mounted(directory, type);
+    device = mounted.Device();
+    if (device == 0) return Sample();
+    std::ofstream(directory + "/file") << std::string(20 * PageBytes(), 'x');
+    Do(std::string("mapfile 0 ").append(type).append(" ").append(directory).append("/file 20 private"));
+    Write(0, type, 0, 20);
+    const int child = ForkWarm();
+    const Sample before = Pass();
+    Write(child, type, 0, 10);
+    Sample after = Pass();
+    EXPECT_EQ(Change(before, after).Of(kChildBreaks), 10) << type;
+    const bool is_shmem = std::string_view(type) == "tmpfs";
+    EXPECT_EQ(Change(before, after).Pages(kShmemBreaks), is_shmem ? 10 : 0) << type;
+    EXPECT_EQ(Change(before, after).Pages(kFileBreaks), is_shmem ? 0 : 10) << type;
+    Do("kill " + std::to_string(child));
+    Do(std::string("unmap 0 ").append(type).append(" 0 20"));
+    return after;
+  };
+  dev_t first = 0;
+  dev_t second = 0;
+  breaks_in_a_file_of("tmpfs", first);
+  breaks_in_a_file_of("ramfs", second);
+  if (first == 0 || first != second) GTEST_SKIP() << "the number was not given out again";
+  breaks_in_a_file_of("tmpfs", second);
 }
 
 }  // namespace

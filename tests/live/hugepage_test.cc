@@ -224,5 +224,61 @@ TEST_F(HugetlbTest, WritesCopyWholePages) {
   EXPECT_EQ(after.At(kUnmatched), 0);
 }
 
+// The kernel's own mounts of hugetlbfs are in no mountinfo.
+TEST_F(HugetlbTest, SharedMemfdAndSystemVArePageCache) {
+  const size_t window = HugePageBytes() / PageBytes();
+  const HostSetting reserve("/proc/sys/vm/nr_hugepages", "16");
+  if (reserve.Number() < 16) GTEST_SKIP() << "no free huge pages";
+  const Sample before = Pass();
+  size_t mapped = 0;
+  for (const std::string command : {"memfd 0 m " + std::to_string(2 * window) + " shared hugetlb",
+                                    "shm 0 s " + std::to_string(2 * window) + " hugetlb"}) {
+    SCOPED_TRACE(command);
+    Do(command);
+    Write(0, std::string_view(command).substr(0, 1) == "m" ? "m" : "s", 0, 2 * window);
+    mapped += 2 * window;
+    const Sample one = Pass();
+    EXPECT_EQ(one.Pages("cow_resident_bytes{backing=hugetlb,sharing=private}") +
+                  one.Pages("cow_resident_bytes{backing=hugetlb,sharing=shared}"),
+              static_cast<double>(mapped));
+    EXPECT_LE(Change(before, one).Pages(kFootprint), 8) << "its stack, at most";
+    EXPECT_EQ(Change(before, one).Pages("cow_resident_bytes{backing=shmem,sharing=private}"), 0);
+  }
+  const int child = ForkWarm();
+  const Sample forked = Pass();
+  Write(child, "m", 0, 2 * window);
+  Write(0, "s", 0, 2 * window);
+  const Sample written = Pass();
+  ExpectNoVerdict(Change(forked, written));
+  EXPECT_EQ(written.Pages("cow_resident_bytes{backing=hugetlb,sharing=private}") +
+                written.Pages("cow_resident_bytes{backing=hugetlb,sharing=shared}"),
+            static_cast<double>(2 * mapped));
+  EXPECT_EQ(Change(forked, written).Pages(kFootprint), 0);
+  EXPECT_EQ(written.Pages(kFootprint),
+            static_cast<double>(CountAnonymousMemory({workload().Pid(), workload().Pid(child)}).footprint_pages));
+}
+
+TEST_F(HugetlbTest, PrivateMemfdIsCopiedByWholePages) {
+  const size_t window = HugePageBytes() / PageBytes();
+  const auto huge_page = static_cast<double>(window);
+  const HostSetting reserve("/proc/sys/vm/nr_hugepages", "16");
+  if (reserve.Number() < 16) GTEST_SKIP() << "no free huge pages";
+  Idle(0);
+  const Sample before = Pass();
+  Do("memfd 0 m " + std::to_string(2 * window) + " private hugetlb");
+  Write(0, "m", 0, 2 * window);
+  const Sample one = Pass();
+  EXPECT_EQ(Change(before, one).Pages(kFootprint), 2 * huge_page);
+  EXPECT_EQ(one.Pages("cow_resident_bytes{backing=hugetlb,sharing=private}"), 2 * huge_page);
+  const int child = ForkWarm();
+  const Sample forked = Pass();
+  Write(child, "m", 5, 1);
+  const Sample written = Pass();
+  EXPECT_EQ(Change(forked, written).Of(kChildBreaks), huge_page);
+  EXPECT_EQ(Change(forked, written).Pages(kExposure), -huge_page);
+  EXPECT_EQ(Change(forked, written).Pages(kFootprint), huge_page);
+  EXPECT_EQ(Change(forked, written).UnsharedPages(), 0);
+}
+
 }  // namespace
 }  // namespace cow::live

@@ -145,7 +145,7 @@ Sample LiveTest::PassOf(collectors::Engine& engine, std::string_view group) cons
   if (sample.Has("cow_scan_coverage_ratio")) {
     EXPECT_EQ(sample.At("cow_scan_coverage_ratio"), 1);
   }
-  for (const char* reason : {"denied", "gone", "budget", "malformed"}) {
+  for (const char* reason : {"denied", "gone", "budget", "malformed", "too_large"}) {
     const std::string series = std::string("cow_unread_processes{reason=").append(reason).append("}");
     if (sample.Has(series)) {
       EXPECT_EQ(sample.At(series), 0) << reason;

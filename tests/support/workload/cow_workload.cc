@@ -11,7 +11,8 @@
 //                                     (aligned and MADV_HUGEPAGE), noreserve, none (PROT_NONE), shared, hugetlb (PAGES
 //                                     fill whole huge pages)
 //   mapfile ID NAME PATH PAGES private|shared
-//   memfd ID NAME PAGES private|shared  maps a memfd of its own
+//   memfd ID NAME PAGES private|shared [hugetlb]  maps a memfd of its own
+//   shm ID NAME PAGES [hugetlb]       maps shared memory of System V
 //   write ID NAME FIRST COUNT [STRIDE]  writes one byte to each of COUNT pages, STRIDE (1) pages apart
 //   read ID NAME FIRST COUNT [STRIDE]
 //   dontneed ID NAME FIRST COUNT

@@ -6,10 +6,12 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 
 #include "tests/support/workload/member.h"
@@ -140,15 +142,41 @@ void MapFile(const Call& call) {
 void MapMemfd(const Call& call) {
   const auto pages = ParseNumber<size_t>(call.words[3], kMaxPages);
   const bool shared = call.words[4] == "shared";
-  if (!pages || (!shared && call.words[4] != "private")) {
-    return call.Error("bad number of pages, or neither private nor shared");
+  const bool huge = call.words.size() > 5 && call.words[5] == "hugetlb";
+  if (!pages || (!shared && call.words[4] != "private") || (call.words.size() > 5 && !huge)) {
+    return call.Error("bad number of pages, neither private nor shared, or not hugetlb");
   }
-  const int file = memfd_create("cow_workload", MFD_CLOEXEC);
+  const int file = memfd_create("cow_workload", MFD_CLOEXEC | (huge ? MFD_HUGETLB : 0U));
   if (file < 0 || ftruncate(file, static_cast<off_t>(*pages * control->page_bytes)) != 0) {
     return call.SystemError("memfd");
   }
-  AddMapping(call, call.words[2], *pages, Kind::kFile, shared ? MAP_SHARED : MAP_PRIVATE, file);
+  const Kind kind = huge ? Kind::kHugetlb : Kind::kFile;
+  AddMapping(call, call.words[2], *pages, kind, shared ? MAP_SHARED : MAP_PRIVATE, file);
   close(file);
+}
+
+// Shared memory of System V.
+void MapShm(const Call& call) {
+  const auto pages = ParseNumber<size_t>(call.words[3], kMaxPages);
+  const bool huge = call.words.size() > 4 && call.words[4] == "hugetlb";
+  if (!pages || (call.words.size() > 4 && !huge)) {
+    return call.Error("bad number of pages, or not hugetlb");
+  }
+  if (!MayEnter(call, call.words[2], *pages)) {
+    return;
+  }
+  const int id = shmget(IPC_PRIVATE, *pages * control->page_bytes, IPC_CREAT | 0600 | (huge ? SHM_HUGETLB : 0));
+  if (id < 0) {
+    return call.SystemError("shmget");
+  }
+  const void* place = shmat(id, nullptr, 0);
+  const int error = errno;
+  shmctl(id, IPC_RMID, nullptr);  // gone with its last mapping
+  errno = error;
+  if (place == reinterpret_cast<const void*>(-1)) {
+    return call.SystemError("shmat");
+  }
+  Enter(call, call.words[2], reinterpret_cast<uintptr_t>(place), *pages, huge ? Kind::kHugetlb : Kind::kFile);
 }
 
 void Touch(const Call& call) {
@@ -436,7 +464,8 @@ void Pin(const Call& call) {
 constexpr std::array kCommands{
     Command{"map", 4, 5, Map},
     Command{"mapfile", 6, 6, MapFile},
-    Command{"memfd", 5, 5, MapMemfd},
+    Command{"memfd", 5, 6, MapMemfd},
+    Command{"shm", 4, 5, MapShm},
     Command{"write", 5, 6, Touch},
     Command{"read", 5, 6, Touch},
     Command{"dontneed", 5, 5, DontNeed},

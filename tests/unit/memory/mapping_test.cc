@@ -1,11 +1,14 @@
 #include "collectors/memory/mapping.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "collectors/procfs/system.h"
 #include "tests/support/fixture_process.h"
 
 namespace cow::memory {
@@ -65,6 +68,75 @@ TEST_F(MappingTest, FilesByTheirDevice) {
 TEST_F(MappingTest, DeviceOfAnotherMountNamespaceIsLearnt) {
   host_.tree().WriteFile("proc/10/mountinfo", "9 1 0:77 / /dev/shm rw - tmpfs tmpfs rw\n");
   EXPECT_EQ(Classify("/dev/shm/x", true, 0, 77, 7).kind, MappingKind::kShmem);
+}
+
+class DeviceTypesTest : public testing::Test {
+ protected:
+  // The type of device 0:77 that process 10 or another maps.
+  DeviceTypes::Type Find(pid_t pid = 10) {
+    procfs::Vma vma;
+    vma.device_minor = 77;
+    vma.inode = 7;
+    return devices_.Find(std::span(&vma, 1), pid).at({0, 77});
+  }
+  void Mount(pid_t pid, const std::string& type) {
+    host_.tree().WriteFile("proc/" + std::to_string(pid) + "/mountinfo", "9 1 0:77 / /x rw - " + type + " none rw\n");
+  }
+
+  test::FixtureHost host_;
+  DeviceTypes devices_{host_.Root()};
+};
+
+// The kernel gives the number of a filesystem that is gone to the next one.
+TEST_F(DeviceTypesTest, AreLearnedAnewInEachPass) {
+  Mount(10, "tmpfs");
+  EXPECT_EQ(Find(), DeviceTypes::Type::kTmpfs);
+  Mount(10, "overlay");
+  EXPECT_EQ(Find(), DeviceTypes::Type::kTmpfs) << "read once in a pass";
+  devices_.BeginPass();
+  EXPECT_EQ(Find(), DeviceTypes::Type::kOther);
+  Mount(10, "hugetlbfs");
+  devices_.BeginPass();
+  EXPECT_EQ(Find(), DeviceTypes::Type::kHugetlbfs);
+}
+
+TEST_F(DeviceTypesTest, AnotherProcessMayKnowMore) {
+  host_.tree().WriteFile("proc/10/mountinfo", "9 1 0:78 / /x rw - tmpfs none rw\n");
+  EXPECT_EQ(Find(10), DeviceTypes::Type::kOther);
+  Mount(11, "tmpfs");
+  EXPECT_EQ(Find(11), DeviceTypes::Type::kTmpfs);
+  EXPECT_EQ(Find(10), DeviceTypes::Type::kTmpfs);
+}
+
+TEST_F(DeviceTypesTest, SoManyAreAskedInAPass) {
+  for (pid_t pid = 10; pid < 20; ++pid) EXPECT_EQ(Find(pid), DeviceTypes::Type::kOther);
+  Mount(20, "tmpfs");
+  EXPECT_EQ(Find(20), DeviceTypes::Type::kOther);
+  devices_.BeginPass();
+  EXPECT_EQ(Find(20), DeviceTypes::Type::kTmpfs);
+}
+
+TEST(KernelHugetlbTest, IsKnownByItsDevice) {
+  const auto devices = procfs::FindKernelHugetlb(procfs::Root());
+  if (!devices || devices->empty()) GTEST_SKIP() << "no huge pages of hugetlb here";
+  DeviceTypes types{procfs::Root()};
+  procfs::Vma vma;
+  vma.start = 0x1000;
+  vma.end = 0x2000;
+  vma.device_major = devices->front().first;
+  vma.device_minor = devices->front().second;
+  for (const char* path : {"/memfd:x (deleted)", "/SYSV00000000 (deleted)"}) {
+    vma.inode = path[1] == 'm' ? 7 : 0;  // the first segment's number
+    vma.path = path;
+    const Mapping mapping = ClassifyMappings({vma}, getpid(), types).at(0);
+    EXPECT_TRUE(mapping.hugetlb) << path;
+    EXPECT_EQ(mapping.kind, MappingKind::kShmem) << path;
+    EXPECT_FALSE(mapping.IsPrivateFile()) << path;
+  }
+  vma.path = "/anon_hugepage (deleted)";
+  EXPECT_TRUE(ClassifyMappings({vma}, getpid(), types).at(0).hugetlb);
+  vma.device_minor = 0xfffff;
+  EXPECT_FALSE(ClassifyMappings({vma}, getpid(), types).at(0).hugetlb) << "a file of this name";
 }
 
 TEST_F(MappingTest, HugePagesOfHugetlb) {

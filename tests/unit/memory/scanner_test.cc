@@ -5,6 +5,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -326,6 +327,38 @@ TEST_F(ScannerTest, MembersThatCannotBeReadCostOnlyThemselves) {
   EXPECT_FALSE(MemberOf(100)->unread);
   EXPECT_FALSE(MemberOf(101)->unread);
   EXPECT_EQ(sums.breaks, 0U);
+}
+
+TEST_F(ScannerTest, AMemberThatIsTooLargeIsTriedAgainAfterGrowingPauses) {
+  AddPair();
+  host_.Fork(100, 102);
+  std::string text;
+  for (int i = 0; i <= 131072; ++i) {
+    std::array<char, 64> line{};
+    std::snprintf(line.data(), line.size(), "%x-%x rw-p 0 0:0 0\n", 0x1000 + i * 0x1000, 0x1800 + i * 0x1000);
+    text += line.data();
+  }
+  host_.maps_of_its_own[102] = text;
+  Start();
+  EXPECT_EQ(Pass().exposure, 8);
+  ASSERT_TRUE(MemberOf(102)->unread);
+  EXPECT_EQ(MemberOf(102)->unread->kind, procfs::ErrorKind::kTooLarge);
+  // With 1, 2, 4, … passes between.
+  std::vector<int> tried{1};
+  uint32_t pause = MemberOf(102)->next_pause;
+  for (int pass = 2; pass <= 11; ++pass) {
+    EXPECT_EQ(Pass().exposure, 8);
+    if (std::exchange(pause, MemberOf(102)->next_pause) != pause) tried.push_back(pass);
+    EXPECT_EQ(MemberOf(102)->unread->kind, procfs::ErrorKind::kTooLarge);
+  }
+  EXPECT_EQ(tried, (std::vector<int>{1, 3, 6, 11}));
+  host_.maps_of_its_own.clear();
+  for (int pass = 12; pass <= 19; ++pass) {
+    Pass();
+    EXPECT_TRUE(MemberOf(102)->unread) << pass;
+  }
+  EXPECT_EQ(Pass().exposure, 16);
+  EXPECT_FALSE(MemberOf(102)->unread);
 }
 
 // Root is denied nothing: for a while, be somebody else.

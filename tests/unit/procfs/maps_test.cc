@@ -52,6 +52,7 @@ TEST(MapsTest, EmptyIsGone) {
 }
 
 TEST(MapsTest, Malformed) {
+  const test::FixtureTree tree;
   for (const std::string_view bad : {
            "\n",
            "x",
@@ -75,12 +76,44 @@ TEST(MapsTest, Malformed) {
            "4000-5000 rw-p 0 0:0 0\n2000-3000 rw-p 0 0:0 0\n",
            "1000-2000 rw-p 0 0:0 0\n3000-40",
        }) {
-    const auto vmas = ParseMaps(bad, "/proc/42/maps");
+    tree.WriteFile("42/maps", bad);
+    const auto vmas = ReadMaps(Root(tree.path()), 42);
     ASSERT_FALSE(vmas) << bad;
     EXPECT_EQ(vmas.error().kind, ErrorKind::kMalformed) << bad;
-    EXPECT_EQ(vmas.error().path, "/proc/42/maps");
+    EXPECT_EQ(vmas.error().path, tree.Path("42/maps"));
     EXPECT_FALSE(vmas.error().detail.empty());
   }
+}
+
+TEST(MapsTest, KeepsTheFirstBytesOfAPath) {
+  const test::FixtureTree tree;
+  const std::string path(50000, 'p');
+  tree.WriteFile("42/maps", "1000-2000 rw-p 0 0:0 7    " + path + "\n2000-3000 rw-p 0 0:0 0 [heap]\n");
+  const auto vmas = ReadMaps(Root(tree.path()), 42);
+  ASSERT_TRUE(vmas) << vmas.error().ToString();
+  ASSERT_EQ(vmas->size(), 2U);
+  EXPECT_EQ(vmas->front().path, path.substr(0, kMaxPathBytes));
+  EXPECT_EQ(vmas->back().path, "[heap]");
+}
+
+TEST(MapsTest, TooLarge) {
+  const test::FixtureTree tree;
+  std::string text;
+  for (int i = 1; i <= 100; ++i) {
+    const std::string hundreds = std::to_string(i);
+    text.append(hundreds).append("000-").append(hundreds).append("800 rw-p 0 0:0 0\n");
+  }
+  tree.WriteFile("42/maps", text);
+  const Root root(tree.path());
+  EXPECT_EQ(ReadMaps(root, 42, {text.size(), 100}).value().size(), 100U);
+  EXPECT_EQ(ReadMaps(root, 42, {text.size() - 1, 100}).error().kind, ErrorKind::kTooLarge);
+  EXPECT_EQ(ReadMaps(root, 42, {text.size(), 99}).error().kind, ErrorKind::kTooLarge);
+  // Of a reader that stops in time the rest is not asked.
+  auto reader = MapsReader::Open(root, 42, {text.size(), 1});
+  Vma vma;
+  EXPECT_TRUE(reader->Next(vma).value());
+  EXPECT_EQ(vma.start, 0x1000U);
+  EXPECT_EQ(reader->Next(vma).error().kind, ErrorKind::kTooLarge);
 }
 
 }  // namespace

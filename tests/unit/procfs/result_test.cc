@@ -20,6 +20,7 @@ TEST(ErrorTest, NamesKindsAsLabels) {
   EXPECT_EQ(ErrorKindName(ErrorKind::kGone), "gone");
   EXPECT_EQ(ErrorKindName(ErrorKind::kDenied), "denied");
   EXPECT_EQ(ErrorKindName(ErrorKind::kMalformed), "malformed");
+  EXPECT_EQ(ErrorKindName(ErrorKind::kTooLarge), "too_large");
   EXPECT_EQ(ErrorKindName(ErrorKind::kIo), "io");
 }
 

@@ -50,6 +50,14 @@ TEST(RootTest, ReadsKernelFilesLargerThanOneRead) {
   EXPECT_EQ(text->back(), '\n');
 }
 
+TEST(RootTest, FilesThatAreTooLarge) {
+  const test::FixtureTree tree;
+  tree.WriteFile("file", std::string(5000, 'x'));
+  EXPECT_EQ(ReadTextFile(Root(), tree.Path("file"), 5000).value().size(), 5000U);
+  EXPECT_EQ(ReadTextFile(Root(), tree.Path("file"), 4999).error().kind, ErrorKind::kTooLarge);
+  EXPECT_EQ(ReadTextFile(Root(), "/dev/zero").error().kind, ErrorKind::kTooLarge);
+}
+
 TEST(RootTest, FileErrorsCarryThePath) {
   const test::FixtureTree tree;
   const auto missing = ReadTextFile(Root(), tree.Path("missing"));

@@ -99,5 +99,18 @@ TEST(StatusTest, MissingProcessIsGone) {
   EXPECT_EQ(ReadSelfStatus(Root(tree.path())).error().kind, ErrorKind::kGone);
 }
 
+TEST(StatusTest, AnyNumberOfGroupsCostsNothing) {
+  const test::FixtureTree tree;
+  std::string text(kStatus);
+  text += "Groups:\t";
+  for (int group = 0; group < 65536; ++group) text.append(std::to_string(group)).append(" ");
+  tree.WriteFile("42/status", text + "\nVmSwap:\t      16 kB\n");
+  const auto status = ReadStatus(Root(tree.path()), 42);
+  ASSERT_TRUE(status) << status.error().ToString();
+  EXPECT_EQ(status->swap_bytes, 16384U);
+  tree.WriteFile("42/status", text + std::string(size_t{1} << 20, ' '));
+  EXPECT_EQ(ReadStatus(Root(tree.path()), 42).error().kind, ErrorKind::kTooLarge);
+}
+
 }  // namespace
 }  // namespace cow::procfs
