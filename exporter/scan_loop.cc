@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <ctime>
 #include <exception>
+#include <new>
 #include <string_view>
 #include <utility>
 
@@ -19,6 +20,7 @@ using std::chrono::nanoseconds;
 constexpr std::chrono::microseconds kMinBudgetCheck{100};
 // Looking for forks takes one part in so many of a CPU at most.
 constexpr int kLookShare = 100;
+constexpr std::chrono::seconds kAfterException{1};
 
 nanoseconds BudgetOf(const ScanLoopOptions& options) {
   return std::chrono::duration_cast<nanoseconds>(options.interval * options.max_cpu);
@@ -62,10 +64,15 @@ void ScanLoop::Start() {
     interval_end_ = Clock::now() + options_.interval;
     if (Periodic()) statistics_.early_passes = 0;
     while (!stop_.stop_requested()) {
-      if (Periodic()) {
-        RunPeriodically();
-      } else {
-        RunOnDemand();
+      try {
+        if (Periodic()) {
+          RunPeriodically();
+        } else {
+          RunOnDemand();
+        }
+      } catch (...) {
+        NoteException("scanning failed");
+        WaitUntil(Clock::now() + kAfterException);
       }
     }
   });
@@ -117,8 +124,13 @@ bool ScanLoop::ServeRequests(bool with_options) {
     const std::shared_ptr<Request> request = requests_.front();
     if (request->engine && !with_options) return false;
     lock.unlock();
-    if (request->engine) Apply(*request);
-    PublishPass();
+    try {
+      if (request->engine) Apply(*request);
+      PublishPass();
+    } catch (...) {  // the values of before stay published
+      if (request->engine) request->error = "out of memory";
+      NoteException("publishing failed");
+    }
     lock.lock();
     requests_.pop_front();
     request->done = true;
@@ -170,7 +182,7 @@ bool ScanLoop::WatchForForks() {
     }
     if (Clock::now() >= interval_end_) break;
     const nanoseconds cpu = ThreadCpuTime();
-    wanted = runner_->NewForks() || wanted;
+    wanted = LookForForks() || wanted;
     next_look_ = Clock::now() + std::max<nanoseconds>(options_.look_every, (ThreadCpuTime() - cpu) * kLookShare);
     if (!wanted || !MayPassEarly()) continue;
     wanted = false;
@@ -214,14 +226,23 @@ void ScanLoop::RunPass() {
     ServeRequests(true);
     completed = TryPass();
   } while (!completed && requested_ && !stop_.stop_requested());
-  if (completed && failing_) log_.Info("passes are completed again");
-  if (completed) {
-    failing_ = false;
-    failures_.Forget();
+  const bool recovered = completed && std::exchange(failing_, false);
+  if (completed) failures_.Forget();
+  {
+    const std::lock_guard lock(mutex_);
+    passes_finished_ = passes_started_;
+    changed_.notify_all();
   }
-  const std::lock_guard lock(mutex_);
-  passes_finished_ = passes_started_;
-  changed_.notify_all();
+  if (recovered) log_.Info("passes are completed again");
+}
+
+bool ScanLoop::LookForForks() {
+  try {
+    return runner_->NewForks();
+  } catch (...) {
+    NoteException("looking for forks failed");
+    return false;
+  }
 }
 
 bool ScanLoop::TryPass() {
@@ -235,10 +256,14 @@ bool ScanLoop::TryPass() {
     PublishPass();
     LogNotices(*runner_, log_);
     if (!completed && !requested_ && !stop_.stop_requested())
-      TellFailure("not completed, the processes can't be listed");
-  } catch (const std::exception& error) {
+      NoteFailure(ScanFailure::kProcesses, "pass failed", "not completed, the processes can't be listed");
+  } catch (...) {
     completed = false;
-    TellFailure(error.what());
+    NoteException("pass failed");
+    try {
+      PublishPass();
+    } catch (...) {  // the values of before stay published
+    }
   }
   pass_end_ = Clock::now();
   pass_cpu_ = CpuTime() - start_cpu;
@@ -246,9 +271,25 @@ bool ScanLoop::TryPass() {
   return completed;
 }
 
-void ScanLoop::TellFailure(const std::string& error) {
+void ScanLoop::NoteException(const char* what) noexcept {
+  try {
+    throw;
+  } catch (const std::bad_alloc&) {
+    NoteFailure(ScanFailure::kMemory, what, "out of memory");
+  } catch (const std::exception& error) {
+    NoteFailure(ScanFailure::kError, what, error.what());
+  } catch (...) {
+    NoteFailure(ScanFailure::kError, what, "unknown");
+  }
+}
+
+void ScanLoop::NoteFailure(ScanFailure reason, const char* what, std::string_view error) noexcept {
   failing_ = true;
-  if (const auto told = failures_.ToTell(error)) log_.Error("pass failed", {{"error", *told}});
+  ++statistics_.failures.at(static_cast<size_t>(reason));
+  try {
+    if (const auto told = failures_.ToTell(std::string(error))) log_.Error(what, {{"error", *told}});
+  } catch (...) {  // no memory for the log either: the metric tells
+  }
 }
 
 nanoseconds ScanLoop::CpuTime() const {

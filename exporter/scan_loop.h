@@ -7,11 +7,12 @@
 // next step; it then begins anew.
 //
 // CPU seconds are those of the scanning thread and of those that help it (CLOCK_THREAD_CPUTIME_ID). Start and Stop are
-// for one thread, the rest for any. Nothing throws after Start: what a pass throws is logged, and that pass counts as
-// not completed. While that lasts each reason is told once an hour, not with each pass; then that it is
-// over.
+// for one thread, the rest for any. Nothing throws after Start: what a pass, a look for forks or a publication throws
+// is logged and counted, and the next one is tried in its turn. Each reason is logged once an hour while passes fail,
+// and then that passes are completed again.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -25,6 +26,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -48,10 +50,19 @@ struct ScanLoopOptions {
   size_t threads = 1;  // that scan
 };
 
+// Why a pass, or another step of the scanning thread, failed.
+enum class ScanFailure : size_t {
+  kMemory,     // an allocation failed
+  kProcesses,  // the processes could not be listed
+  kError,      // anything else
+};
+inline constexpr std::array<std::string_view, 3> kScanFailures{"memory", "processes", "error"};
+
 struct ScanStatistics {
   std::optional<std::chrono::duration<double>> last_duration;  // wall time of the last completed pass
   std::chrono::duration<double> cpu{0};                        // of all that scan, so far
   std::optional<uint64_t> early_passes;                        // that did not wait for their tick; none without ticks
+  std::array<uint64_t, kScanFailures.size()> failures{};       // by reason
 };
 
 // CPU time of the calling thread.
@@ -123,7 +134,11 @@ class ScanLoop {
   void RunPass();
   // False if it was not completed.
   bool TryPass();
-  void TellFailure(const std::string& error);
+  // Notes the exception that is being handled.
+  void NoteException(const char* what) noexcept;
+  void NoteFailure(ScanFailure reason, const char* what, std::string_view error) noexcept;
+  // False also where the look failed.
+  bool LookForForks();
   void PublishPass();
   void Publish();
   bool ContinuePass();

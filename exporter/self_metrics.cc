@@ -45,6 +45,16 @@ constexpr Metric kScanEarlyPasses{
     .of_groups = false,
     .absent = "With an interval of 0, and with --once.",
 };
+constexpr Metric kFailures{
+    .name = "cow_scan_failures_total",
+    .type = MetricType::Counter,
+    .unit = "times",
+    .help = "Passes, looks for forks and publications that failed, by reason; each is tried again in its turn.",
+    .labels = {{{"reason", kScanFailures}}},
+    .of_groups = false,
+    .source = "memory: an allocation failed. processes: the processes can't be listed. error: anything else.",
+    .query = "increase(cow_scan_failures_total[10m]) > 0",
+};
 constexpr Metric kBuildInfo{
     .name = "cow_exporter_build_info",
     .help = "Constant 1; the version is in the label.",
@@ -179,6 +189,10 @@ void SelfMetrics::Append(const ScanStatistics& scan, MetricWriter& writer) const
   Add(writer, kScanDuration, duration ? std::optional(duration->count()) : std::nullopt);
   Add(writer, kScanCpu, scan.cpu.count());
   Add(writer, kScanEarlyPasses, scan.early_passes);
+  writer.Begin(kFailures);
+  for (size_t reason = 0; reason < kScanFailures.size(); ++reason) {
+    writer.Add({kScanFailures.at(reason)}, static_cast<double>(scan.failures.at(reason)));
+  }
   writer.Begin(kBuildInfo);
   writer.Add({version_}, 1);
   Add(writer, kReloadSuccessful, reload_successful_ ? 1 : 0);

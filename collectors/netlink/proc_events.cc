@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstring>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -100,25 +101,39 @@ class KernelProcEvents final : public ProcEvents {
 
   bool Take(std::vector<ProcEvent>& events) override {
     events_ = &events;
-    bool complete = true;
-    while (true) {
+    complete_ = true;
+    size_t without_memory = 0;
+    for (size_t reads = 0; reads < kMaxReads; ++reads) {
       const int code = nl_recvmsgs_default(socket_.get());
       if (code == -NLE_NOMEM) {
-        complete = false;  // said once: what follows was kept
+        complete_ = false;
+        // The kernel says it once of events that it dropped, and kept what follows; libnl says it each time that there
+        // is no memory to read into.
+        if (++without_memory == kMaxWithoutMemory) break;
       } else if (code < 0 && code != -NLE_INTR) {
-        break;
+        events_ = nullptr;
+        return complete_;
       }
     }
     events_ = nullptr;
-    return complete;
+    return false;  // more are there
   }
 
  private:
-  static int OnMessage(nl_msg* message, void* self) {
-    if (nlmsg_get_src(message)->nl_pid == 0) {
-      const nlmsghdr* header = nlmsg_hdr(message);
-      static_cast<KernelProcEvents*>(self)->Add(
-          {static_cast<const std::byte*>(nlmsg_data(header)), static_cast<size_t>(nlmsg_datalen(header))});
+  // Reads of one Take: what comes faster than it is read must not keep it for ever.
+  static constexpr size_t kMaxReads = 65536;
+  static constexpr size_t kMaxWithoutMemory = 3;
+
+  // Called from C, where no exception may pass.
+  static int OnMessage(nl_msg* message, void* self) noexcept {
+    auto* events = static_cast<KernelProcEvents*>(self);
+    try {
+      if (nlmsg_get_src(message)->nl_pid == 0) {
+        const nlmsghdr* header = nlmsg_hdr(message);
+        events->Add({static_cast<const std::byte*>(nlmsg_data(header)), static_cast<size_t>(nlmsg_datalen(header))});
+      }
+    } catch (const std::bad_alloc&) {
+      events->complete_ = false;
     }
     return NL_SKIP;
   }
@@ -143,6 +158,7 @@ class KernelProcEvents final : public ProcEvents {
 
   Socket socket_;
   std::vector<ProcEvent>* events_ = nullptr;
+  bool complete_ = true;  // of the Take under way: no event was lost
   std::optional<ProcAnswer> answer_;
 };
 

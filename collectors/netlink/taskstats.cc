@@ -18,6 +18,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <string>
 #include <thread>
 #include <utility>
@@ -223,10 +224,16 @@ class KernelTaskstats final : public Taskstats {
 
   void TakeEnds(std::vector<TaskEnd>& ends) override {
     ends_ = &ends;
-    while (true) {
+    size_t without_memory = 0;
+    for (size_t reads = 0; reads < kMaxReads; ++reads) {
       const int code = nl_recvmsgs_default(reports_.get());
-      // Says once that reports were lost; lost() says how many.
-      if (code != 0 && code != -NLE_NOMEM && code != -NLE_INTR) break;
+      if (code == -NLE_NOMEM) {
+        // The kernel says it once of reports that it dropped, and lost() says how many; libnl says it each time that
+        // there is no memory to read into.
+        if (++without_memory == kMaxWithoutMemory) break;
+      } else if (code != 0 && code != -NLE_INTR) {
+        break;
+      }
     }
     ends_ = nullptr;
     CountLost();
@@ -235,15 +242,28 @@ class KernelTaskstats final : public Taskstats {
   uint64_t lost() const override { return lost_; }
 
  private:
-  static int OnReport(nl_msg* message, void* self) {
-    auto* ends = static_cast<KernelTaskstats*>(self)->ends_;
-    if (auto end = DecodeTaskEnd(AttributesOf(message)); end && ends != nullptr) ends->push_back(*end);
+  // Reads of one TakeEnds: what comes faster than it is read must not keep it for ever.
+  static constexpr size_t kMaxReads = 65536;
+  static constexpr size_t kMaxWithoutMemory = 3;
+
+  // These two are called from C, where no exception may pass.
+  static int OnReport(nl_msg* message, void* self) noexcept {
+    auto* stats = static_cast<KernelTaskstats*>(self);
+    try {
+      auto end = DecodeTaskEnd(AttributesOf(message));
+      if (end && stats->ends_ != nullptr) stats->ends_->push_back(*end);
+    } catch (const std::bad_alloc&) {
+      ++stats->lost_;
+    }
     return NL_OK;
   }
 
-  static int OnAnswer(nl_msg* message, void* self) {
+  static int OnAnswer(nl_msg* message, void* self) noexcept {
     auto* stats = static_cast<KernelTaskstats*>(self);
-    stats->answer_ = stats->DecodeAnswer(AttributesOf(message));
+    try {
+      stats->answer_ = stats->DecodeAnswer(AttributesOf(message));
+    } catch (const std::bad_alloc&) {  // it stays "no answer"
+    }
     return NL_OK;
   }
 

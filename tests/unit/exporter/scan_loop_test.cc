@@ -5,6 +5,7 @@
 #include <spdlog/sinks/ostream_sink.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -13,6 +14,7 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -143,6 +145,59 @@ TEST_F(ScanLoopTest, AFailureIsToldOnceWhileItLasts) {
   ASSERT_GE(told.size(), expected.size()) << text;
   told.resize(expected.size());  // a slow machine may be in the third round
   EXPECT_EQ(told, expected);
+}
+
+// Each step of the scanning thread fails in turn, and with whatever may be thrown: the next is tried all the same.
+TEST_F(ScanLoopTest, GoesOnWhateverIsThrown) {
+  std::atomic<int> passes = 0;
+  std::atomic<int> looks = 0;
+  std::atomic<bool> published_badly = false;
+  std::array<std::atomic<uint64_t>, kScanFailures.size()> failures{};
+  ScanLoop loop(
+      std::make_unique<FakeRunner>(
+          [&passes](auto& /*control*/) {
+            const int pass = ++passes;
+            if (pass % 5 == 1) throw std::bad_alloc();
+            if (pass % 5 == 2) throw 5;
+            return pass % 5 != 3;
+          },
+          [&looks]() -> bool {
+            if (++looks % 2 == 1) throw std::bad_alloc();
+            throw 5;
+          }),
+      ScanLoopOptions{milliseconds{10}, 0, milliseconds{1}},
+      [&](const ScanStatistics& statistics, auto& /*writer*/) {
+        if (passes == 4 && !published_badly.exchange(true)) throw std::bad_alloc();
+        for (size_t reason = 0; reason < failures.size(); ++reason) failures[reason] = statistics.failures[reason];
+      },
+      log_);
+  loop.Start();
+  EXPECT_TRUE(Eventually([&] { return passes >= 11; }));
+  EXPECT_TRUE(loop.Ready());
+  EXPECT_TRUE(published_badly);
+  EXPECT_GE(looks, 2);
+  loop.Refresh();
+  EXPECT_GE(failures[static_cast<size_t>(ScanFailure::kMemory)], 3U);
+  EXPECT_GE(failures[static_cast<size_t>(ScanFailure::kError)], 2U);
+  EXPECT_GE(failures[static_cast<size_t>(ScanFailure::kProcesses)], 2U);
+}
+
+// Who asks gets an answer also where it can't be given as it should be.
+TEST_F(ScanLoopTest, RequestsAreDoneWhateverIsThrown) {
+  std::atomic<bool> broken = false;
+  ScanLoop loop(
+      std::make_unique<FakeRunner>([](auto& /*control*/) { return true; }), ScanLoopOptions{milliseconds{0}, 0},
+      [&](const auto& /*statistics*/, auto& /*writer*/) {
+        if (broken) throw std::bad_alloc();
+      },
+      log_);
+  loop.Start();
+  broken = true;
+  loop.Refresh();
+  EXPECT_EQ(loop.Reconfigure({}, ScanLoopOptions{milliseconds{0}, 0}), "out of memory");
+  EXPECT_NE(loop.Scrape(std::nullopt), nullptr);
+  broken = false;
+  EXPECT_EQ(loop.Reconfigure({}, ScanLoopOptions{milliseconds{0}, 0}), std::nullopt);
 }
 
 constexpr collectors::Metric kNotAName{.name = "not a name", .help = "Of no use.", .of_groups = false};

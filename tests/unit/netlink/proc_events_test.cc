@@ -4,12 +4,14 @@
 #include <linux/cn_proc.h>
 #include <linux/connector.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -160,6 +162,33 @@ TEST_F(LiveProcEventsTest, SaysThatSomeWereLost) {
   const pid_t next = ForkAndReap(nullptr);
   EXPECT_TRUE((*small)->Take(events));
   EXPECT_EQ(KindsOf(events, next).size(), 2U);
+}
+
+// Nothing is left of it, in small pieces either.
+void UseUpMemory() {
+  const rlimit none{0, 0};
+  setrlimit(RLIMIT_AS, &none);
+  for (size_t bytes = size_t{1} << 20U; bytes >= 16; bytes /= 2) {
+    void* volatile piece = nullptr;
+    do {
+      piece = std::malloc(bytes);  // NOLINT: it is kept on purpose
+    } while (piece != nullptr);
+  }
+}
+
+TEST_F(LiveProcEventsTest, EndsWithoutMemory) {
+  std::vector<ProcEvent> taken;
+  taken.reserve(1);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    alarm(10);
+    UseUpMemory();
+    _exit(events_->Take(taken) ? 1 : 0);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 // Another network namespace has no proc connector.
