@@ -4,6 +4,8 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cmath>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <mutex>
@@ -102,8 +104,10 @@ class Engine::Impl {
     const auto begin = SteadyClock::now();
     pass_begin_ = std::chrono::system_clock::now();
     const memory::MayGoOn may_go_on = [this] { return control_->Continue(); };
-    if (!table_.Update(may_go_on).value_or(false) || !families_.Update(table_, scanner_.probe(), may_go_on))
-      return false;
+    const auto anon_before = ReadAnonPages();
+    if (!table_.Update(may_go_on).value_or(false)) return false;
+    const auto anon_after = ReadAnonPages();
+    if (!families_.Update(table_, scanner_.probe(), may_go_on)) return false;
     ++pass_;
     groups_.BeginPass();
     // One that failed has sums missing, until a pass that shows all is complete.
@@ -114,7 +118,7 @@ class Engine::Impl {
       slot.spent = {};
       slot.failed = false;
     }
-    ReadHostSaved();
+    SetHostSaved(anon_before, anon_after);
     scanner_.BeginPass();
     const auto gone = table_.unreadable().find(ErrorKind::kGone);
     const size_t nameless = table_.unreadable().size() - (gone == table_.unreadable().end() ? 0 : 1);
@@ -240,7 +244,8 @@ class Engine::Impl {
   void OnUnchanged(const Family& family, uint64_t window);
   void OnFamily(const FamilyView& view);
   void OnEnd(const Family& family, const Member& member);
-  void ReadHostSaved();
+  std::optional<double> ReadAnonPages() const;
+  void SetHostSaved(std::optional<double> anon_before, std::optional<double> anon_after);
   SystemTime StartOf(const memory::Process& process) const;  // the boot time must be known
 
   procfs::Root root_;
@@ -390,16 +395,26 @@ void Engine::Impl::Reconfigure(EngineOptions options) {
   options_ = std::move(options);
 }
 
-void Engine::Impl::ReadHostSaved() {
+std::optional<double> Engine::Impl::ReadAnonPages() const {
+  if (!scanner_.capabilities().sees_every_process) return std::nullopt;
+  const auto bytes = procfs::ReadAnonPagesBytes(root_);
+  if (!bytes) return std::nullopt;
+  return static_cast<double>(*bytes);
+}
+
+// The processes are read one after another. What the host has as a whole must not have changed meanwhile for the
+// difference to mean anything.
+void Engine::Impl::SetHostSaved(std::optional<double> anon_before, std::optional<double> anon_after) {
+  constexpr double kMaxChange = 0.01;
   host_saved_.reset();
-  if (!scanner_.capabilities().sees_every_process) return;
-  const auto anon_pages = procfs::ReadAnonPagesBytes(root_);
-  if (!anon_pages) return;
+  if (!anon_before || !anon_after) return;
+  if (std::abs(*anon_after - *anon_before) > kMaxChange * std::max(*anon_before, *anon_after)) return;
   double sum = 0;
   for (const auto& family : families_.families()) {
     for (const auto& member : family->members) sum += static_cast<double>(member->process->RssAnonBytes());
   }
-  host_saved_ = sum - static_cast<double>(*anon_pages);
+  const double saved = sum - (*anon_before + *anon_after) / 2;
+  if (saved >= 0) host_saved_ = saved;
 }
 
 SystemTime Engine::Impl::StartOf(const memory::Process& process) const {

@@ -112,8 +112,12 @@ inline constexpr Metric kHostSaved{
         "Anonymous memory that sharing saves on the whole host, by the kernel's own sums: RssAnon of all address "
         "spaces less AnonPages.",
     .of_groups = false,
-    .source = "/proc/PID/status and /proc/meminfo, without a look at page tables: a check of the sum of exposures.",
-    .absent = "Unless every process of the host can be seen.",
+    .source =
+        "/proc/PID/status and /proc/meminfo, read before and after the processes, without a look at page tables: a "
+        "check of the sum of exposures.",
+    .absent =
+        "Unless every process of the host can be seen, and of a pass during whose reading of processes AnonPages "
+        "changed by more than 1 %, or whose difference is negative.",
     .query = "sum(cow_exposure_bytes) / cow_host_saved_bytes",
 };
 inline constexpr Metric kScanPages{

@@ -533,6 +533,66 @@ TEST_F(EngineTest, HostSavedNeedsToSeeEverything) {
   EXPECT_EQ(Value("cow_exporter_capability", {{"feature", "all_processes"}}), 1);
 }
 
+// Writes the host's AnonPages anew when a process is read.
+class AnonPages : public procfs::Interposer {
+ public:
+  explicit AnonPages(const test::FixtureHost& host) : host_(host) {}
+  std::optional<procfs::Error> Before(procfs::Access access, const std::string& path) override {
+    if (access == procfs::Access::kOpen && path.ends_with("/100/stat")) Write(after_kilobytes);
+    return std::nullopt;
+  }
+  void Write(uint64_t kilobytes) const {
+    host_.tree().WriteFile("proc/meminfo", "AnonPages:      " + std::to_string(kilobytes) + " kB\n");
+  }
+  uint64_t after_kilobytes = 0;
+
+ private:
+  const test::FixtureHost& host_;
+};
+
+TEST_F(EngineTest, HostSavedNeedsAHostThatStandsStill) {
+  AddPair();
+  for (pid_t pid = 200; pid < 240; ++pid) host_.Add(pid).MapPages(kHeap, 10, static_cast<uint64_t>(pid) * 100);
+  host_.GrantAllRights();
+  host_.Sync();
+  const auto anon_pages = std::make_shared<AnonPages>(host_);
+  const uint64_t mapped = (2 * 8 + 40 * 10) * 4;  // kB, as each process counts them
+  struct Case {
+    uint64_t before;
+    uint64_t after;
+    std::optional<double> saved;
+  };
+  for (const Case& each : {Case{mapped - 32, mapped - 32, 32.0}, Case{mapped - 32, mapped - 20, 26.0},
+                           Case{mapped - 32, mapped - 10, std::nullopt},  // more than a hundredth
+                           Case{mapped - 10, mapped - 32, std::nullopt},  // likewise
+                           Case{mapped + 4, mapped + 4, std::nullopt},    // negative
+                           Case{mapped, mapped, 0.0}}) {
+    // An engine of its own each time: it opens each file.
+    Engine engine(procfs::Root(host_.tree().Path("proc"), host_.tree().Path("sys"), anon_pages), {});
+    anon_pages->Write(each.before);
+    anon_pages->after_kilobytes = each.after;
+    test::NoControl control;
+    ASSERT_TRUE(engine.RunPass(control));
+    families_ = test::CollectDeclared(engine);
+    const auto saved = Value("cow_host_saved_bytes", {});
+    EXPECT_EQ(saved ? std::optional(*saved / 1024) : std::nullopt, each.saved) << each.before << " " << each.after;
+  }
+}
+
+// It costs itself only, and is counted under its reason.
+TEST_F(EngineTest, AProcessThatIsTooLargeIsUnread) {
+  AddPair();
+  host_.Fork(100, 102);
+  std::string maps = "1000-2000 rw-p 0 0:0 0 " + std::string(size_t{17} << 20, 'x') + "\n";
+  host_.maps_of_its_own[102] = maps;
+  Start();
+  Pass();
+  EXPECT_EQ(App("cow_processes"), 3);
+  EXPECT_EQ(App("cow_unread_processes", {{"reason", "too_large"}}), 1);
+  EXPECT_EQ(App("cow_unread_processes", {{"reason", "malformed"}}), 0);
+  EXPECT_EQ(AppPages("cow_exposure_bytes"), 8);
+}
+
 TEST_F(EngineTest, Capabilities) {
   AddPair();
   Start();
