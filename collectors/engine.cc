@@ -13,6 +13,7 @@
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 
@@ -77,6 +78,17 @@ uint64_t FaultsSinceRead(const Family& family) {
   return faults;
 }
 
+// From the first look at a process to the second at its command line: servers rewrite it once they have started. Each
+// later pause is twice as long, up to full_every.
+constexpr std::chrono::seconds kFirstCommandLinePause{1};
+
+// What a group is called. None of processes is the one that others are added up in.
+std::string GroupLabel(std::string_view name, size_t max_bytes) {
+  std::string label = LabelValue(name, max_bytes);
+  if (label == Groups::kOverflow) label += '_';
+  return label;
+}
+
 }  // namespace
 
 class Engine::Impl {
@@ -126,7 +138,7 @@ class Engine::Impl {
     if (const auto denied = table_.unreadable().find(ErrorKind::kDenied); denied != table_.unreadable().end())
       notices_.NoteNameless(Groups::kOverflow, denied->second);
     for (const std::string& name : rules_.fixed_names()) {
-      groups_.Find(LabelValue(name, options_.label_value_length), begin);
+      groups_.Find(GroupLabel(name, options_.label_value_length), begin);
     }
     for (const auto& family : families_.families()) {
       if (!control_->Continue()) return false;
@@ -231,6 +243,8 @@ class Engine::Impl {
   void Install(std::vector<Slot> slots);
   void Assign(Family& family, SteadyClock::time_point now);
   void ReadUser(const Family& family, FamilyState& state, SteadyClock::time_point now);
+  // Reads it where it is due, and returns whether it is another one than before.
+  bool CommandLineChanged(const Family& family, FamilyState& state, SteadyClock::time_point now);
   void Judge(const memory::Process& root, FamilyState& state);
   void Leave(Family& family, FamilyState& state);
   void DescribeRoot(const memory::Process& root, FamilyState& state) const;
@@ -424,7 +438,7 @@ SystemTime Engine::Impl::StartOf(const memory::Process& process) const {
 
 void Engine::Impl::DescribeRoot(const memory::Process& root, FamilyState& state) const {
   state.labelled = true;
-  state.group_name = LabelValue(state.name, options_.label_value_length);
+  state.group_name = GroupLabel(state.name, options_.label_value_length);
   state.exe = LabelValue(root.exe, options_.label_value_length);
   const procfs::CgroupNames names = procfs::ParseCgroupPath(root.cgroups.NamingPath());
   state.names.unit = LabelValue(names.unit, options_.label_value_length);
@@ -480,7 +494,20 @@ void Engine::Impl::Assign(Family& family, SteadyClock::time_point now) {
     const bool is_other = identity == state.root &&
                           (root.stat.comm != state.root_comm || root.since_pass != state.described || other_user);
     const bool was_left_out = state.left_out;
-    if (!state.judged || is_other) Judge(root, state);
+    const bool is_new = !state.judged || is_other;
+    if (is_new) {
+      state.command_line_pause = kFirstCommandLinePause;
+      state.command_line_due = now + state.command_line_pause;
+    }
+    // A new root's is only noted: the family keeps its group until it is rewritten.
+    const bool is_rewritten =
+        !is_new && state.command_line && identity == state.root && CommandLineChanged(family, state, now);
+    if (is_new || is_rewritten) {
+      Judge(root, state);
+    } else if (state.command_line && identity != state.root) {
+      if (const auto text = procfs::ReadCommandLine(root_, root.memory))
+        state.command_line = std::hash<std::string>()(*text);
+    }
     if (was_left_out && !state.left_out) {
       Leave(family, state);
       state.baseline = true;
@@ -502,10 +529,22 @@ void Engine::Impl::Assign(Family& family, SteadyClock::time_point now) {
   state.exported_as = group->first;
 }
 
+bool Engine::Impl::CommandLineChanged(const Family& family, FamilyState& state, SteadyClock::time_point now) {
+  if (now < state.command_line_due) return false;
+  const SteadyClock::duration longest = memory::HalfToAll(options_.full_every, family.id);
+  state.command_line_pause = std::min(state.command_line_pause * 2, longest);
+  state.command_line_due = now + state.command_line_pause;
+  const auto text = procfs::ReadCommandLine(root_, family.members.front()->process->memory);
+  return text && std::hash<std::string>()(*text) != state.command_line;
+}
+
 void Engine::Impl::Judge(const memory::Process& root, FamilyState& state) {
-  const auto read_command_line = [this, &root]() -> std::optional<std::string> {
+  state.command_line.reset();
+  const auto read_command_line = [this, &root, &state]() -> std::optional<std::string> {
     auto text = procfs::ReadCommandLine(root_, root.memory);
-    return text ? std::optional(std::move(*text)) : std::nullopt;
+    if (!text) return std::nullopt;
+    state.command_line = std::hash<std::string>()(*text);
+    return std::move(*text);
   };
   const std::string path = root.cgroups.NamingPath();
   const GroupVerdict verdict = rules_.Judge(
@@ -514,7 +553,7 @@ void Engine::Impl::Judge(const memory::Process& root, FamilyState& state) {
   state.left_out = !verdict.name;
   if (verdict.name) {
     state.name = *verdict.name;
-    state.group_name = LabelValue(state.name, options_.label_value_length);
+    state.group_name = GroupLabel(state.name, options_.label_value_length);
   }
   if (verdict.unread_key.empty()) return;
   ++unread_keys_[verdict.unread_key];

@@ -81,7 +81,11 @@ struct FamilyState {
   uint64_t described = 0;           // since_pass of the root when it was described
   std::string root_comm;
   uint32_t root_uid = 0;
-  SteadyClock::time_point user_due;                   // when it is asked for though nothing of the root changed
+  SteadyClock::time_point user_due;  // when it is asked for though nothing of the root changed
+  std::optional<size_t>
+      command_line;  // hash of the root's; empty unless a rule asked for it, or where it can't be read
+  SteadyClock::time_point command_line_due;           // when it is read again
+  SteadyClock::duration command_line_pause{};         // from then to the time after
   std::unordered_map<uint64_t, WindowCells> windows;  // of families that are walked window by window
   std::vector<int64_t> window_sum;                    // over `windows`
   std::vector<int64_t> family_cells;                  // of the last completed pass that read it

@@ -156,6 +156,101 @@ TEST_F(EngineGroupsTest, JudgedAgainAfterExecAndRename) {
   EXPECT_EQ(Processes("second"), 1);
 }
 
+// Servers name what they do in their command line once they have started, and some do so again and again.
+class CommandLineTest : public EngineGroupsTest {
+ protected:
+  CommandLineTest() {
+    AddPair();
+    host_.At(100).command_line = "app /etc/app.conf";
+    host_.At(100).minor_faults = 1000;
+    GroupRule& rule = AddRule({{Kind::kText, "port-"}, {Kind::kMatch, "port"}});
+    rule.comm = {"app"};
+    rule.cmdline = {R"(:(?P<port>\d+)( |$))"};
+  }
+  // Longer than from the first look to the second.
+  static void WaitForTheSecondLook() { std::this_thread::sleep_for(std::chrono::milliseconds(1050)); }
+};
+
+TEST_F(CommandLineTest, RewrittenSoonAfterTheFirstLook) {
+  Start();
+  Pass();
+  EXPECT_EQ(Processes("app"), 2);
+  const double faults = Faults("app").value_or(0);
+  host_.At(100).command_line = "app ::1:7001";
+  host_.At(100).minor_faults += 10;
+  Pass();
+  EXPECT_EQ(Processes("app"), 2) << "not looked at so soon";
+  WaitForTheSecondLook();
+  host_.At(100).minor_faults += 100;
+  Pass();
+  EXPECT_EQ(Processes("port-7001"), 2);
+  EXPECT_EQ(Processes("app"), 0);
+  // What was counted stays; what follows is the new group's.
+  EXPECT_EQ(Faults("app"), faults + 10);
+  EXPECT_EQ(Faults("port-7001"), 100);
+}
+
+TEST_F(CommandLineTest, EachPassWhereEverythingIsReadInEachPass) {
+  options_.full_every = std::chrono::milliseconds(0);
+  Start();
+  Pass();
+  WaitForTheSecondLook();
+  for (const std::string port : {"7001", "7002", "7003"}) {
+    host_.At(100).command_line = "app *:" + port + " [cluster]";
+    Pass();
+    EXPECT_EQ(Processes("port-" + port), 2);
+  }
+}
+
+TEST_F(CommandLineTest, SurvivorOfTheRootKeepsTheGroupUntilItRewritesItsOwn) {
+  options_.full_every = std::chrono::milliseconds(0);
+  host_.At(100).command_line = "app *:7001";
+  host_.At(101).command_line = "app: worker";
+  Start();
+  Pass();
+  EXPECT_EQ(Processes("port-7001"), 2);
+  WaitForTheSecondLook();
+  host_.Exit(100);
+  Pass();
+  EXPECT_EQ(Processes("port-7001"), 1);
+  Pass();
+  EXPECT_EQ(Processes("port-7001"), 1);
+  host_.At(101).command_line = "app *:7002";
+  Pass();
+  EXPECT_EQ(Processes("port-7002"), 1);
+}
+
+TEST_F(CommandLineTest, NotReadAgainWhereNoRuleAskedForIt) {
+  options_.full_every = std::chrono::milliseconds(0);
+  options_.groups.rules.front().comm = {"another"};
+  Start();
+  Pass();
+  WaitForTheSecondLook();
+  host_.At(100).command_line = "app *:7001";
+  Pass();
+  EXPECT_EQ(Processes("app"), 2);
+}
+
+// Nor is a rule's.
+TEST_F(EngineGroupsTest, NoProcessIsInTheGroupOfThoseBeyondTheLimit) {
+  options_.max_groups = 2;
+  host_.Add(100).comm = "_other";
+  host_.Add(200).comm = "ruled";
+  host_.At(200).layout = 0x800000;
+  host_.Add(300).comm = "third";
+  host_.At(300).layout = 0x900000;
+  AddRule(Fixed("_other")).comm = {"ruled"};
+  Start();
+  Pass();
+  EXPECT_EQ(Processes("_other_"), 2);
+  EXPECT_EQ(Processes("_other"), std::nullopt);
+  host_.Add(400).comm = "fourth";
+  host_.At(400).layout = 0xa00000;
+  Pass();
+  EXPECT_EQ(Processes("_other_"), 2);
+  EXPECT_EQ(Processes("_other"), 1);
+}
+
 TEST_F(EngineGroupsTest, GroupWithoutProcessIsExported) {
   AddPair();
   AddRule(Fixed("none")).comm = {"nothing"};

@@ -135,11 +135,28 @@ TEST_F(GroupRulesTest, NamesAreExpanded) {
                          {Kind::kUnit, ""},
                          {Kind::kText, "/"},
                          {Kind::kPodUid, ""}});
-  rule.cmdline = {R"(:(?P<port>\d+))"};
+  rule.cmdline = {R"(:(?P<port>\d+)( |$))"};
   EXPECT_EQ(Judge().name,
             "r-6379/redis-server/redis-check-rdb/redis/redis-server.service/12345678-9abc-def0-1234-56789abcdef0");
   options_.rules.front().name = {{Kind::kContainerId, ""}};
   EXPECT_EQ(Judge().name, subject_.names.container_id);
+}
+
+// The expression of the documentation, for the titles that Redis gives itself.
+TEST_F(GroupRulesTest, PortOfARedis) {
+  GroupRule& rule = Add({{Kind::kMatch, "port"}});
+  rule.cmdline = {R"(:(?P<port>\d+)( |$))"};
+  for (const auto& [title, port] :
+       std::vector<std::pair<std::string, std::string>>{{"redis-server *:6379", "6379"},
+                                                        {"redis-server 127.0.0.1:6380", "6380"},
+                                                        {"redis-server ::1:16380", "16380"},
+                                                        {"redis-server ::1:16381 [cluster]", "16381"},
+                                                        {"redis-server fe80::1:2:6382 [sentinel]", "6382"},
+                                                        {"/usr/bin/redis-server 127.0.0.1:6379", "6379"},
+                                                        {"redis-server unixsocket:/run/redis.sock", "redis-server"}}) {
+    subject_.read_command_line = [&title = title] { return title; };
+    EXPECT_EQ(Judge().name, port) << title;
+  }
 }
 
 TEST_F(GroupRulesTest, LaterCapturesReplaceEarlierOnesAndOthersAreEmpty) {

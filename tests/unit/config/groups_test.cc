@@ -26,7 +26,7 @@ groups:
   - name: "redis-{{.Matches.port}}-{{ .Username }}"
     comm: [redis-server]
     exe: [redis-server, /usr/bin/redis-check-rdb]
-    cmdline: [':(?P<port>\d+)', 'cluster']
+    cmdline: [':(?P<port>\d+)( |$)', 'cluster']
     user: [redis, 999]
     cgroup: [^/system\.slice/]
     unit: [redis.service]
@@ -49,7 +49,7 @@ default_group: "rest-{{.Unit}}"
   EXPECT_EQ(redis.name.parts[3].variable, NameVariable::kUsername);
   EXPECT_EQ(redis.comm, (Strings{"redis-server"}));
   EXPECT_EQ(redis.exe, (Strings{"redis-server", "/usr/bin/redis-check-rdb"}));
-  EXPECT_EQ(redis.cmdline, (Strings{R"(:(?P<port>\d+))", "cluster"}));
+  EXPECT_EQ(redis.cmdline, (Strings{R"(:(?P<port>\d+)( |$))", "cluster"}));
   EXPECT_EQ(redis.user, (Strings{"redis", "999"}));
   EXPECT_EQ(redis.cgroup, (Strings{R"(^/system\.slice/)"}));
   EXPECT_EQ(redis.unit, (Strings{"redis.service"}));

@@ -1,0 +1,71 @@
+"""Servers that rewrite their command line once they have started: each is in the group of what it calls itself in the end, by the
+expressions of deploy/RECIPES.md. Real Redis, at an IPv6 address where there is one; real unicorn and puma where they are installed."""
+
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+
+import support
+from support import check, wait_for
+
+RECIPES = pathlib.Path(__file__).resolve().parents[2] / "deploy" / "RECIPES.md"
+SERVERS = 10
+RACK = "run ->(_) { [200, {}, ['']] }\n"
+
+
+def recipe(name):
+    """The entry of `groups` with this name, as the recipe has it."""
+    found = re.search(rf'^  - name: "?{re.escape(name)}.*?(?=^  - name|^```|^default_group)', RECIPES.read_text(), re.M | re.S)
+    check(found, f"no recipe for {name}")
+    return found.group(0)
+
+
+def loopback():
+    try:
+        with socket.socket(socket.AF_INET6) as listener:
+            listener.bind(("::1", 0))
+        return "::1"
+    except OSError:
+        return "127.0.0.1"
+
+
+def test(context):
+    support.need("redis-server")
+    groups = recipe("redis-{{.Matches.port}}")
+    ruby = [name for name in ("unicorn", "puma") if shutil.which(name)]
+    for name in ruby:
+        groups += recipe(name)
+    config = context.path("config.yml")
+    with open(config, "w") as file:
+        file.write(f"scan: {{interval: 300ms, full_every: 1h}}\ngroups:\n{groups}")
+    exporter = context.start(support.Exporter(f"--config.file={config}"))
+    wait_for(lambda: exporter.scrape().get("cow_scan_passes_total", kind="full"), 20, "a pass")
+
+    wanted = set(ruby)
+    address = loopback()
+    for _ in range(SERVERS):
+        port = support.free_port()
+        wanted.add(f"redis-{port}")
+        context.start(support.Process(["redis-server", "--bind", address, "--port", str(port), "--save", "", "--dir", context.directory],
+                                      stdout=subprocess.DEVNULL))
+    rack = context.path("config.ru")
+    with open(rack, "w") as file:
+        file.write(RACK)
+    if "unicorn" in ruby:
+        context.start(support.Process(["unicorn", "-l", f"127.0.0.1:{support.free_port()}", rack], stderr=subprocess.DEVNULL))
+    if "puma" in ruby:
+        context.start(support.Process(["puma", "-w", "2", "-b", f"tcp://127.0.0.1:{support.free_port()}", rack],
+                                      stdout=subprocess.DEVNULL))
+
+    def right():
+        samples = exporter.scrape()
+        return {group for group in wanted if (samples.get("cow_processes", group=group) or 0) >= 1}
+
+    wait_for(lambda: right() == wanted, 30, "each server in its group", 0.3)
+    print(f"{len(wanted)} servers are in their groups: Redis at {address}, {', '.join(ruby) or 'no unicorn, no puma'}")
+    check(not exporter.scrape().get("cow_processes", group="redis-server"), "a Redis is in the group of its name still")
+
+
+support.main(test)
