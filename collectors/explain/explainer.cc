@@ -1,10 +1,14 @@
 #include "collectors/explain/explainer.h"
 
+#include <linux/capability.h>
+
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <limits>
 #include <map>
 #include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "collectors/procfs/stat.h"
@@ -31,14 +35,29 @@ tl::unexpected<Failure> Fail(Kind kind, std::string message) {
 
 std::string Process(pid_t pid) { return "process " + std::to_string(pid); }
 
-tl::unexpected<Failure> FailToRead(pid_t pid, const procfs::Error& error) {
+// Why this process may not read a file of another one, by what the kernel checks when that file is opened.
+std::string WhyDenied(const procfs::Root& root, const std::string& path) {
+  const std::string file = path.substr(path.rfind('/') + 1);
+  if (file == "stat" || file == "status") return "procfs hides other users' processes (hidepid)";
+  const auto capabilities = procfs::ReadEffectiveCapabilities(root);
+  const auto lacks = [&capabilities](unsigned number) {
+    return !capabilities || (*capabilities & uint64_t{1} << number) == 0;
+  };
+  std::string lacking = lacks(CAP_SYS_PTRACE) ? "CAP_SYS_PTRACE" : "";
+  if (file == "pagemap" && lacks(CAP_DAC_READ_SEARCH)) {
+    lacking += lacking.empty() ? "CAP_DAC_READ_SEARCH" : " and CAP_DAC_READ_SEARCH";
+  }
+  if (lacking.empty()) return "no capability is lacking, so a security module or its user namespace forbids it";
+  return "without " + lacking + " only one's own user's processes can be read, and of these only dumpable ones";
+}
+
+tl::unexpected<Failure> FailToRead(const procfs::Root& root, pid_t pid, const procfs::Error& error) {
   switch (error.kind) {
     case procfs::ErrorKind::kGone:
       return Fail(Kind::kEnded, Process(pid) + " ended while it was read");
     case procfs::ErrorKind::kDenied:
-      return Fail(Kind::kDenied, "reading the page table of " + Process(pid) +
-                                     " is denied: it takes its own user, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH (" +
-                                     error.ToString() + ")");
+      return Fail(Kind::kDenied,
+                  Process(pid) + " can't be read: " + error.ToString() + ": " + WhyDenied(root, error.path));
     default:
       return Fail(Kind::kOther, Process(pid) + " can't be read: " + error.ToString());
   }
@@ -102,7 +121,7 @@ tl::expected<void, Failure> Explainer::CheckProcess(pid_t pid) const {
   const auto stat = procfs::ReadStat(root_, pid);
   if (!stat) {
     if (stat.error().kind == procfs::ErrorKind::kGone) return Fail(Kind::kNoProcess, "there is no " + Process(pid));
-    return FailToRead(pid, stat.error());
+    return FailToRead(root_, pid, stat.error());
   }
   if (stat->IsKernelThread()) {
     return Fail(Kind::kNoMemory, Process(pid) + " is a thread of the kernel and has no memory of its own");
@@ -125,7 +144,7 @@ tl::expected<Portrait, Failure> Explainer::Look(pid_t pid, const LookOptions& op
   families.Update(table_, scanner_.probe());
   const auto [family, member] = FindMember(families, pid);
   if (member == nullptr) {
-    if (const auto stat = procfs::ReadStat(root_, pid); !stat) return FailToRead(pid, stat.error());
+    if (const auto stat = procfs::ReadStat(root_, pid); !stat) return FailToRead(root_, pid, stat.error());
     return Fail(Kind::kOther, Process(pid) + " can't be read");
   }
   auto portrait = Read(pid, *family, *member, options);
@@ -144,7 +163,7 @@ tl::expected<Portrait, Failure> Explainer::Read(pid_t pid, memory::Family& famil
   memory::PassOptions pass;
   pass.show_all = true;
   if (!scanner_.ScanFamily(family, pass, builder)) return Fail(Kind::kStopped, "stopped before all was read");
-  if (member.unread) return FailToRead(pid, *member.unread);
+  if (member.unread) return FailToRead(root_, pid, *member.unread);
   Portrait portrait = builder.Take();
   portrait.asked = pid;
   portrait.unstable_pages = scanner_.counters().unstable_pages - unstable_before;
