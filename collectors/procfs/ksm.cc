@@ -79,7 +79,11 @@ Result<KsmStat> ReadKsmStat(const Root& root, TaskId task) {
 
 bool KsmHasMerged(const Root& root) {
   const auto text = ReadTextFile(root, root.SysPath("kernel/mm/ksm/pages_shared"));
-  return text && text::Trim(*text) != "0";
+  if (!text) return false;
+  std::string_view rest = *text;
+  std::string_view line;
+  text::NextLine(rest, line);
+  return text::Trim(line) != "0";
 }
 
 }  // namespace cow::procfs

@@ -49,8 +49,8 @@ std::optional<uint64_t> ReadEffectiveCapabilities(const Root& root);
 inline constexpr uint64_t kNoZeroPage = (uint64_t{1} << 55) - 1;
 
 // The frame of the 4 KiB (base) zero page: read-faults one page of this process and looks it up in root/self/pagemap.
-// It is constant until reboot. kNoZeroPage where the kernel has none, and gives each page that is read a frame of its own
-// (bit 56 tells). Empty where frames can't be seen, or where `root` is not this system's procfs.
+// It is constant until reboot. kNoZeroPage where the kernel has none, and gives each page that is read a frame of its
+// own (bit 56 tells). Empty where frames can't be seen, or where `root` is not this system's procfs.
 std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& geometry);
 
 // Device numbers (major, minor) of the filesystems that the kernel mounts for hugetlb memory without a file: memfd,

@@ -58,6 +58,16 @@ TEST(KsmStatTest, EmptyIsGoneAndNonsenseIsMalformed) {
   }
 }
 
+TEST(KsmStatTest, HostHasMergedUnlessItSaysZero) {
+  const test::FixtureTree tree;
+  const Root root(tree.path(), tree.path());
+  EXPECT_FALSE(KsmHasMerged(root)) << "no KSM";
+  tree.WriteFile("kernel/mm/ksm/pages_shared", "0\n");
+  EXPECT_FALSE(KsmHasMerged(root));
+  tree.WriteFile("kernel/mm/ksm/pages_shared", "30\n");
+  EXPECT_TRUE(KsmHasMerged(root));
+}
+
 TEST(KsmStatTest, ReadsThisProcess) {
   const auto stat = ReadKsmStat(Root(), getpid());
   ASSERT_TRUE(stat) << stat.error().ToString();
