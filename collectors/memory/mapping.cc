@@ -32,8 +32,8 @@ Type TypeOf(const procfs::Mount& mount) {
   return mount.filesystem_type == "hugetlbfs" ? Type::kHugetlbfs : Type::kOther;
 }
 
-// Without a file the device is 0:0, which the kernel gives to none. The inode says nothing: System V's first segment has
-// number 0.
+// Without a file the device is 0:0, which the kernel gives to none. The inode says nothing: System V's first segment
+// has number 0.
 bool IsUnnamedDevice(const procfs::Vma& vma) { return vma.device_major == 0 && vma.device_minor != 0; }
 
 }  // namespace

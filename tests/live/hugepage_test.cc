@@ -231,8 +231,8 @@ TEST_F(HugetlbTest, SharedMemfdAndSystemVArePageCache) {
   if (reserve.Number() < 16) GTEST_SKIP() << "no free huge pages";
   const Sample before = Pass();
   size_t mapped = 0;
-  for (const std::string command : {"memfd 0 m " + std::to_string(2 * window) + " shared hugetlb",
-                                    "shm 0 s " + std::to_string(2 * window) + " hugetlb"}) {
+  for (const std::string& command : {"memfd 0 m " + std::to_string(2 * window) + " shared hugetlb",
+                                     "shm 0 s " + std::to_string(2 * window) + " hugetlb"}) {
     SCOPED_TRACE(command);
     Do(command);
     Write(0, std::string_view(command).substr(0, 1) == "m" ? "m" : "s", 0, 2 * window);
