@@ -121,7 +121,6 @@ class Engine::Impl {
     const auto anon_after = ReadAnonPages();
     if (!families_.Update(table_, scanner_.probe(), may_go_on)) return false;
     ++pass_;
-    groups_.BeginPass();
     // One that failed has sums missing, until a pass that shows all is complete.
     show_all_ = show_all_ || std::any_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.failed; });
     memory::PassOptions pass_options{options_.full_every, show_all_};
@@ -134,16 +133,19 @@ class Engine::Impl {
     scanner_.BeginPass();
     const auto gone = table_.unreadable().find(ErrorKind::kGone);
     const size_t nameless = table_.unreadable().size() - (gone == table_.unreadable().end() ? 0 : 1);
-    if (table_.over_limit() + nameless > 0) groups_.Find(Groups::kOverflow, begin);
     if (const auto denied = table_.unreadable().find(ErrorKind::kDenied); denied != table_.unreadable().end())
       notices_.NoteNameless(Groups::kOverflow, denied->second);
+    groups_.BeginPass(begin);
     for (const std::string& name : rules_.fixed_names()) {
-      groups_.Find(GroupLabel(name, options_.label_value_length), begin);
+      groups_.Claim(GroupLabel(name, options_.label_value_length), {.named = true});
     }
     for (const auto& family : families_.families()) {
       if (!control_->Continue()) return false;
       Assign(*family, begin);
     }
+    groups_.Admit();
+    if (table_.over_limit() + nameless > 0) groups_.Find(Groups::kOverflow);
+    for (const auto& family : families_.families()) JoinGroup(states_.at(family->id));
     skipped_members_ = 0;
     if (!ScanAll(TakeDue(pass_options), pass_options)) return false;
     for (const auto& family : families_.families()) {
@@ -165,7 +167,6 @@ class Engine::Impl {
     }
     show_all_ = false;
     std::erase_if(cgroups_, [this](const auto& item) { return item.second.used != pass_; });
-    groups_.EndPass(begin, SteadyClock::now());
     skipped_processes_ = skipped_members_;
     ++(skipped_members_ == 0 ? full_passes_ : incremental_passes_);
     return true;
@@ -242,6 +243,7 @@ class Engine::Impl {
   // Lays the slots out, and with them the cells that there are.
   void Install(std::vector<Slot> slots);
   void Assign(Family& family, SteadyClock::time_point now);
+  void JoinGroup(FamilyState& state);
   void ReadUser(const Family& family, FamilyState& state, SteadyClock::time_point now);
   // Reads it where it is due, and returns whether it is another one than before.
   bool CommandLineChanged(const Family& family, FamilyState& state, SteadyClock::time_point now);
@@ -402,7 +404,7 @@ void Engine::Impl::Reconfigure(EngineOptions options) {
     if (other_labels) state.labelled = false;
   }
   if (rules) rules_ = std::move(*rules);
-  if (options.max_groups != options_.max_groups) groups_.SetLimit(options.max_groups, SteadyClock::now());
+  if (options.max_groups != options_.max_groups) groups_.SetLimit(options.max_groups);
   table_.SetMaxProcesses(options.max_processes);
   families_.SetLedgerLimit(options.ledger_bytes);
   if (options.interval.count() == 0) fork_watch_.reset();  // nobody asks any more
@@ -472,7 +474,7 @@ void Engine::Impl::ReadUser(const Family& family, FamilyState& state, SteadyCloc
   if (const auto status = procfs::ReadStatus(root_, root.memory)) root.status.effective_uid = status->effective_uid;
 }
 
-// Puts a family into its group, before its windows are shown.
+// Finds the group that a family claims, before its windows are shown.
 void Engine::Impl::Assign(Family& family, SteadyClock::time_point now) {
   FamilyState& state = states_[family.id];
   state.pass = pass_;
@@ -519,12 +521,17 @@ void Engine::Impl::Assign(Family& family, SteadyClock::time_point now) {
     state.described = root.since_pass;
     if (!state.left_out) state.cgroup_memory = MemoryOfCgroup(state.cgroup_path, root.cgroups);
   }
+  if (!state.left_out) groups_.Claim(state.group_name, {state.named, family.members.size() > 1});
+}
+
+// After the groups of all families are claimed.
+void Engine::Impl::JoinGroup(FamilyState& state) {
   if (state.left_out) {
     state.group = &left_out_;
     state.exported_as = {};
     return;
   }
-  const auto group = groups_.Find(state.group_name, now);
+  const auto group = groups_.Find(state.group_name);
   state.group = &group->second;
   state.exported_as = group->first;
 }
@@ -553,6 +560,7 @@ void Engine::Impl::Judge(const memory::Process& root, FamilyState& state) {
   state.left_out = !verdict.name;
   if (verdict.name) {
     state.name = *verdict.name;
+    state.named = verdict.named;
     state.group_name = GroupLabel(state.name, options_.label_value_length);
   }
   if (verdict.unread_key.empty()) return;

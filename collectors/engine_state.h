@@ -73,6 +73,7 @@ struct FamilyState {
   std::string group_name;           // cut to a label; where there was no room for it, `group` is the overflow's
   bool labelled = false;            // `name`, and what describes the root: made labels of the length in force
   bool judged = false;              // by the rules in force
+  bool named = false;               // a rule named it, not the default
   bool left_out = false;            // by the rules: neither scanned nor exported
   bool baseline = false;            // it was left out, and no pass was completed since: nothing is counted yet
   Group* group = nullptr;           // of the pass under way

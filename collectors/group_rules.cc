@@ -192,10 +192,10 @@ GroupRules& GroupRules::operator=(GroupRules&&) noexcept = default;
 GroupVerdict GroupRules::Judge(const GroupSubject& subject) {
   Judgement judgement(subject, users_);
   for (const Rule& rule : rules_) {
-    if (judgement.Matches(rule)) return {judgement.Name(rule.asked.name), judgement.unread_key()};
+    if (judgement.Matches(rule)) return {judgement.Name(rule.asked.name), true, judgement.unread_key()};
   }
-  if (!default_name_) return {std::nullopt, judgement.unread_key()};
-  return {judgement.Name(*default_name_), judgement.unread_key()};
+  if (!default_name_) return {std::nullopt, false, judgement.unread_key()};
+  return {judgement.Name(*default_name_), false, judgement.unread_key()};
 }
 
 }  // namespace cow::collectors

@@ -63,6 +63,7 @@ struct GroupSubject {
 
 struct GroupVerdict {
   std::optional<std::string> name;  // empty: left out
+  bool named = false;               // by a rule, not by the default
   std::string unread_key;           // that a rule asked for and that could not be read; empty: none
 };
 

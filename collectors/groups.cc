@@ -1,39 +1,74 @@
 #include "collectors/groups.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace cow::collectors {
 
-std::map<std::string, Group>::iterator Groups::Find(const std::string& name,
-                                                    std::chrono::steady_clock::time_point now) {
-  auto found = groups_.find(name);
-  const auto exported = [](const auto& item) { return item.second.exported && item.first != kOverflow; };
-  if (found == groups_.end() || !found->second.exported) {
-    const auto in_use = static_cast<size_t>(std::count_if(groups_.begin(), groups_.end(), exported));
-    if (name != kOverflow && in_use >= max_groups_) {
-      turned_away_[name] = 1;
-      return Find(kOverflow, now);
-    }
-    if (found == groups_.end()) {
-      found = groups_.emplace(name, Group()).first;
-      found->second.counters.assign(counters_, 0);
-    }
-    found->second.number = next_number_++;
-  }
-  found->second.exported = true;
-  found->second.last_seen = now;
-  return found;
+void Groups::BeginPass(Time now) {
+  now_ = now;
+  ++pass_;
 }
 
-void Groups::SetLimit(size_t max_groups, std::chrono::steady_clock::time_point now) {
-  max_groups_ = max_groups;
-  std::vector<Group*> exported;
-  for (auto& [name, group] : groups_) {
-    if (group.exported && name != kOverflow) exported.push_back(&group);
+Group& Groups::Touch(const std::string& name) {
+  const auto [item, is_new] = groups_.try_emplace(name);
+  Group& group = item->second;
+  if (is_new) {
+    group.counters.assign(counters_, 0);
+    group.first_claim = pass_;
   }
-  std::sort(exported.begin(), exported.end(), [](const Group* a, const Group* b) { return a->number < b->number; });
-  for (size_t i = max_groups; i < exported.size(); ++i) exported[i]->exported = false;
-  if (exported.size() > max_groups) Find(kOverflow, now);
+  if (is_new || (!group.exported && group.claimed + 1 < pass_)) group.number = next_number_++;
+  group.claimed = pass_;
+  group.last_seen = now_;
+  return group;
+}
+
+void Groups::Claim(const std::string& name, GroupClaim claim) {
+  const bool again = groups_.contains(name) && groups_.at(name).claimed == pass_;
+  Group& group = Touch(name);
+  group.named = claim.named || (again && group.named);
+  group.had_family = group.had_family || claim.has_family;
+}
+
+void Groups::Admit() {
+  std::vector<Group*> claims;
+  std::vector<Group*> ended;  // those that may be exported for some time
+  for (auto& [name, group] : groups_) {
+    if (name == kOverflow) continue;
+    if (group.claimed == pass_) {
+      group.awaits_second_pass = !group.Preferred() && group.first_claim == pass_ && pass_ != 1;
+      if (!group.awaits_second_pass) claims.push_back(&group);
+    } else if (group.exported) {
+      group.exported = group.had_family && now_ - group.last_seen <= kGrace;
+      if (group.exported) ended.push_back(&group);
+    }
+  }
+  std::sort(claims.begin(), claims.end(), [](const Group* a, const Group* b) {
+    return std::tuple(!a->Preferred(), !a->exported, a->number) < std::tuple(!b->Preferred(), !b->exported, b->number);
+  });
+  std::sort(ended.begin(), ended.end(), [](const Group* a, const Group* b) { return a->last_seen > b->last_seen; });
+  for (size_t i = 0; i < claims.size(); ++i) claims[i]->exported = i < max_groups_;
+  const size_t admitted = std::min(claims.size(), max_groups_);
+  for (size_t i = 0; i < ended.size(); ++i) ended[i]->exported = admitted + i < max_groups_;
+  overflowed_ = claims.size() - admitted;
+  if (overflowed_ != 0) Touch(kOverflow);
+  if (const auto overflow = groups_.find(kOverflow); overflow != groups_.end()) {
+    overflow->second.exported = now_ - overflow->second.last_seen <= kGrace;
+  }
+  Forget();
+}
+
+Groups::Map::iterator Groups::Find(const std::string& name) {
+  const auto found = name == kOverflow ? groups_.end() : groups_.find(name);
+  if (found != groups_.end() && (found->second.exported || found->second.awaits_second_pass)) return found;
+  Touch(kOverflow).exported = true;
+  return groups_.find(kOverflow);
+}
+
+void Groups::SetLimit(size_t max_groups) {
+  const bool lower = max_groups < max_groups_;
+  max_groups_ = max_groups;
+  if (lower) Admit();
 }
 
 void Groups::GrowTo(size_t counters) {
@@ -41,22 +76,18 @@ void Groups::GrowTo(size_t counters) {
   for (auto& [name, group] : groups_) group.counters.resize(counters_, 0);
 }
 
-void Groups::EndPass(std::chrono::steady_clock::time_point pass_begin, std::chrono::steady_clock::time_point now) {
-  overflowed_ = turned_away_.size();
-  size_t ended = 0;
-  for (auto& [name, group] : groups_) {
-    if (group.last_seen < pass_begin && now - group.last_seen > kGrace) group.exported = false;
-    ended += group.exported ? 0 : 1;
+// Counters of ended groups: beyond the limit, those that ended first go. One that was never exported has none to keep.
+void Groups::Forget() {
+  std::erase_if(groups_,
+                [this](const auto& item) { return item.second.awaits_second_pass && item.second.claimed != pass_; });
+  std::vector<Map::iterator> ended;
+  for (auto item = groups_.begin(); item != groups_.end(); ++item) {
+    if (!item->second.exported && item->second.claimed != pass_) ended.push_back(item);
   }
-  while (ended > max_groups_) {
-    auto oldest = groups_.end();
-    for (auto item = groups_.begin(); item != groups_.end(); ++item) {
-      if (item->second.exported) continue;
-      if (oldest == groups_.end() || item->second.last_seen < oldest->second.last_seen) oldest = item;
-    }
-    groups_.erase(oldest);
-    --ended;
-  }
+  if (ended.size() <= max_groups_) return;
+  std::sort(ended.begin(), ended.end(),
+            [](const auto& a, const auto& b) { return a->second.last_seen > b->second.last_seen; });
+  for (size_t i = max_groups_; i < ended.size(); ++i) groups_.erase(ended[i]);
 }
 
 }  // namespace cow::collectors

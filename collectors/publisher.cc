@@ -114,7 +114,11 @@ std::map<std::string, GroupState> Publisher::SumGroups() const {
   for (const auto& [id, state] : engine_.states) {
     if (state.left_out) continue;
     auto found = sums.find(state.group_name);
-    if (found == sums.end()) found = sums.find(Groups::kOverflow);
+    if (found == sums.end()) {
+      const auto group = engine_.groups.all().find(state.group_name);
+      if (group != engine_.groups.all().end() && group->second.awaits_second_pass) continue;
+      found = sums.find(Groups::kOverflow);
+    }
     if (found != sums.end()) AddFamily(state, horizon, found->second);
   }
   const auto other = sums.find(Groups::kOverflow);

@@ -391,6 +391,8 @@ TEST_F(EngineTest, ExecMovesTheProcessToAnotherGroup) {
   host_.At(101).MapPages(kAnon, 3, 3000);
   Pass();
   EXPECT_EQ(App("cow_processes"), 1);
+  EXPECT_EQ(Value("cow_processes", {{"group", "other"}}), std::nullopt) << "a single process' second pass exports it";
+  Pass();
   EXPECT_EQ(Value("cow_processes", {{"group", "other"}}), 1);
   EXPECT_EQ(AppPages("cow_unshared_bytes_total", {{"cause", "exit"}}), 8);
   EXPECT_EQ(Value("cow_footprint_bytes", {{"group", "other"}}), 3 * kPage);
