@@ -100,9 +100,7 @@ void Serve(const CommandLine& command_line, const Settings& settings,
   options.version = kVersion;
   options.enable_api = command_line.enable_api;
   for (const collectors::CollectorInfo& info : available) options.collectors.push_back(info.name);
-  Api api(
-      procfs::Root(command_line.procfs, command_line.sysfs), [&loop] { return loop.Latest(); },
-      [&loop](auto cpu) { loop.Charge(cpu); });
+  Api api(procfs::Root(command_line.procfs, command_line.sysfs), [&loop] { return loop.Latest(); });
   ServiceManager service_manager;
   const auto reload = [&reloader, &service_manager] {
     return service_manager.Reload([&reloader] { return reloader.Reload(); });

@@ -293,7 +293,7 @@ void ScanLoop::NoteFailure(ScanFailure reason, const char* what, std::string_vie
 }
 
 nanoseconds ScanLoop::CpuTime() const {
-  return ReadClock(scan_clock_) + runner_->HelperCpuTime() + nanoseconds(charged_.load());
+  return ReadClock(scan_clock_) + runner_->HelperCpuTime();
 }
 
 void ScanLoop::PublishPass() {

@@ -85,9 +85,6 @@ class ScanLoop {
   // Ends a pass at its next step and wakes everyone who waits in Scrape.
   void Stop();
 
-  // CPU time that was spent on scanning outside of the loop: taken off its budget.
-  void Charge(std::chrono::nanoseconds cpu) { charged_ += cpu.count(); }
-
   // Whether the values of a whole pass are there; always at interval 0, where a scrape makes them.
   [[nodiscard]] bool Ready() const { return !Periodic() || passed_once_.load(); }
 
@@ -157,7 +154,6 @@ class ScanLoop {
   SnapshotStore snapshots_;
   GroupHistory history_;
   std::atomic<bool> passed_once_ = false;
-  std::atomic<int64_t> charged_ = 0;  // nanoseconds
   std::atomic<bool> periodic_;
   std::atomic<bool> requested_ = false;  // requests_ is not empty
   std::atomic<Clock::time_point> last_step_ = kWaits;

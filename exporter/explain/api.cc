@@ -1,6 +1,8 @@
 #include "exporter/explain/api.h"
 
+#include <chrono>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <utility>
 
 #include "exporter/explain/arguments.h"
@@ -46,9 +48,8 @@ Json Optional(const std::optional<uint64_t>& bytes) { return bytes ? Json(*bytes
 
 }  // namespace
 
-Api::Api(procfs::Root root, std::function<std::shared_ptr<const Snapshot>()> latest,
-         std::function<void(std::chrono::nanoseconds)> charge)
-    : root_(std::move(root)), latest_(std::move(latest)), charge_(std::move(charge)) {}
+Api::Api(procfs::Root root, std::function<std::shared_ptr<const Snapshot>()> latest)
+    : root_(std::move(root)), latest_(std::move(latest)), budget_(std::chrono::steady_clock::now()) {}
 
 ApiReply Api::Answer(const ApiRequest& request) { return request.path == kApiFamilies ? Families() : Explain(request); }
 
@@ -82,10 +83,15 @@ ApiReply Api::Explain(const ApiRequest& request) {
 
   const std::unique_lock lock(one_at_a_time_, std::try_to_lock);
   if (!lock.owns_lock()) return Problem(kUnavailable, "one at a time: another process is being explained");
+  const auto wait = std::chrono::ceil<std::chrono::seconds>(budget_.Wait(std::chrono::steady_clock::now()));
+  if (wait.count() > 0) {
+    return Problem(kUnavailable,
+                   "the CPU budget of this request is used up: ask again in " + std::to_string(wait.count()) + " s");
+  }
   const std::chrono::nanoseconds before = ThreadCpuTime();
   if (explainer_ == nullptr) explainer_ = std::make_unique<explain::Explainer>(root_);
   const auto portrait = explainer_->Look(*pid, look);
-  charge_(ThreadCpuTime() - before);
+  budget_.Spend(ThreadCpuTime() - before);
   if (!portrait) return Problem(StatusOf(portrait.error().kind), portrait.error().message);
   return {200, PortraitJson(*portrait, false)};
 }

@@ -1,12 +1,11 @@
 // What /api/v1/families and /api/v1/explain answer. They show names and address layouts of processes: who may ask is
 // the server's to decide.
 //
-// Answer is called by many threads. /explain reads page tables, so only one is answered at a time, and its CPU time is
-// taken off the scanning budget.
+// Answer is called by many threads. /explain reads page tables: one request is answered at a time, and their CPU time
+// is bounded by a small budget of their own. Beyond it they are refused, with the time after which to ask again.
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -15,6 +14,7 @@
 
 #include "collectors/explain/explainer.h"
 #include "collectors/procfs/root.h"
+#include "exporter/explain/look_budget.h"
 #include "exporter/snapshot.h"
 
 namespace cow::exporter {
@@ -37,9 +37,8 @@ struct ApiReply {
 
 class Api {
  public:
-  // `latest` gives the snapshot to answer from; `charge` takes the CPU time of a look. Both by many threads.
-  Api(procfs::Root root, std::function<std::shared_ptr<const Snapshot>()> latest,
-      std::function<void(std::chrono::nanoseconds)> charge);
+  // `latest` gives the snapshot to answer from; many threads call it.
+  Api(procfs::Root root, std::function<std::shared_ptr<const Snapshot>()> latest);
 
   ApiReply Answer(const ApiRequest& request);
   // Ends a look under way at its next window.
@@ -51,10 +50,11 @@ class Api {
 
   const procfs::Root root_;
   const std::function<std::shared_ptr<const Snapshot>()> latest_;
-  const std::function<void(std::chrono::nanoseconds)> charge_;
   std::atomic<bool> stopped_ = false;
   std::mutex one_at_a_time_;
-  std::unique_ptr<explain::Explainer> explainer_;  // made when it is first needed; of who holds the mutex
+  // Of who holds the mutex.
+  LookBudget budget_;
+  std::unique_ptr<explain::Explainer> explainer_;  // made when it is first needed
 };
 
 }  // namespace cow::exporter
