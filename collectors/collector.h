@@ -21,6 +21,7 @@
 #include "collectors/metrics.h"
 #include "collectors/options.h"
 #include "collectors/procfs/root.h"
+#include "collectors/unread_members.h"
 
 namespace cow::collectors {
 
@@ -74,6 +75,9 @@ class Collector {
   virtual void OnFamilyGone(uint64_t /*family_id*/) {}
   // A pass over all families was completed.
   virtual void OnPassEnd() {}
+
+  // Members whose windows were not all read yet: adds what is taken for the rest to the gauges of their family.
+  virtual void AddUnread(std::span<const UnreadMember> /*members*/, std::span<int64_t> /*gauges*/) const {}
 
   // The same sums of a single family, by the gauges of its latest readings.
   virtual std::optional<FamilyMemory> DescribeFamily(std::span<const int64_t> /*gauges*/) const { return std::nullopt; }

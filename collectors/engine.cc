@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <ctime>
 #include <functional>
 #include <iterator>
 #include <map>
@@ -14,6 +15,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 
@@ -37,6 +39,7 @@
 #include "collectors/procfs/system.h"
 #include "collectors/publisher.h"
 #include "collectors/scan_order.h"
+#include "collectors/scan_queue.h"
 #include "collectors/worker_threads.h"
 
 namespace cow::collectors {
@@ -89,6 +92,20 @@ std::string GroupLabel(std::string_view name, size_t max_bytes) {
   return label;
 }
 
+uint64_t PresentPages(const WindowView& view) {
+  uint64_t present = 0;
+  for (const memory::MemberWindow& member : view.members) {
+    for (const memory::Segment& segment : member.segments) present += segment.tally.Present();
+  }
+  return present;
+}
+
+std::chrono::nanoseconds ThreadCpuTime() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
+
 }  // namespace
 
 class Engine::Impl {
@@ -113,60 +130,19 @@ class Engine::Impl {
 
   bool RunPass(PassControl& control) {
     control_ = &control;
-    const auto begin = SteadyClock::now();
-    pass_begin_ = std::chrono::system_clock::now();
-    const memory::MayGoOn may_go_on = [this] { return control_->Continue(); };
-    const auto anon_before = ReadAnonPages();
-    if (!table_.Update(may_go_on).value_or(false)) return false;
-    const auto anon_after = ReadAnonPages();
-    if (!families_.Update(table_, scanner_.probe(), may_go_on)) return false;
-    ++pass_;
     // One that failed has sums missing, until a pass that shows all is complete.
     show_all_ = show_all_ || std::any_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.failed; });
-    memory::PassOptions pass_options{options_.full_every, show_all_};
-    for (Slot& slot : slots_) {
-      if (!slot.awaits_pass && slot.collector->needs().member_sums) pass_options.count_breaks = true;
-      slot.spent = {};
-      slot.failed = false;
+    for (Slot& slot : slots_) slot.failed = false;
+    if (show_all_) DropScans();
+    if (!BeginInterval(true)) return false;
+    while (true) {
+      if (!ScanAll() || !EndInterval()) return false;
+      if (!RoundGoesOn()) break;
+      // Where the processes can't be listed, those of the interval before stand.
+      if (!BeginInterval(false) && control_->MustStop()) return false;
     }
-    SetHostSaved(anon_before, anon_after);
-    scanner_.BeginPass();
-    const auto gone = table_.unreadable().find(ErrorKind::kGone);
-    const size_t nameless = table_.unreadable().size() - (gone == table_.unreadable().end() ? 0 : 1);
-    if (const auto denied = table_.unreadable().find(ErrorKind::kDenied); denied != table_.unreadable().end())
-      notices_.NoteNameless(Groups::kOverflow, denied->second);
-    groups_.BeginPass(begin);
-    for (const std::string& name : rules_.fixed_names()) {
-      groups_.Claim(GroupLabel(name, options_.label_value_length), {.named = true});
-    }
-    for (const auto& family : families_.families()) {
-      if (!control_->Continue()) return false;
-      Assign(*family, begin);
-    }
-    groups_.Admit();
-    if (table_.over_limit() + nameless > 0) groups_.Find(Groups::kOverflow);
-    for (const auto& family : families_.families()) JoinGroup(states_.at(family->id));
-    skipped_members_ = 0;
-    if (!ScanAll(TakeDue(pass_options), pass_options)) return false;
-    for (const auto& family : families_.families()) {
-      if (!control_->Continue()) return false;
-      ShowPass(*family);
-    }
-    std::erase_if(states_, [this](const auto& item) {
-      if (item.second.pass == pass_) return false;
-      for (Slot& slot : slots_) {
-        Guard(slot, [&] { slot.collector->OnFamilyGone(item.first); });
-      }
-      return true;
-    });
-    for (Slot& slot : slots_) {
-      Guard(slot, [&] { slot.collector->OnPassEnd(); });
-      slot.last_spent = slot.spent;
-      slot.last_failed = slot.failed;
-      slot.awaits_pass = false;
-    }
+    for (Slot& slot : slots_) slot.awaits_pass = false;
     show_all_ = false;
-    std::erase_if(cgroups_, [this](const auto& item) { return item.second.used != pass_; });
     skipped_processes_ = skipped_members_;
     ++(skipped_members_ == 0 ? full_passes_ : incremental_passes_);
     return true;
@@ -237,6 +213,18 @@ class Engine::Impl {
     }
   }
 
+  // Brings processes, families and groups up to date, and finds what is to be scanned. `first` of a pass. False if the
+  // processes can't be listed.
+  bool BeginInterval(bool first);
+  // False if the pass was abandoned.
+  bool EndInterval();
+  // A family that the pass began with waits for its scan to be over.
+  bool RoundGoesOn() const;
+  void DropScans();
+  // Takes members that ended out of the sums. True if somebody joined or left.
+  bool UpdateMembers(Family& family, FamilyState& state);
+  void TellLongLooks();
+
   // What the options ask for; a collector that is there already is taken over, with what it remembers.
   std::vector<Slot> MakeSlots(const EngineOptions& options);
   std::shared_ptr<Collector> FindOrMake(const Registration& entry, bool stand_in, const EngineOptions& options);
@@ -252,10 +240,10 @@ class Engine::Impl {
   void DescribeRoot(const memory::Process& root, FamilyState& state) const;
   const std::optional<procfs::CgroupMemory>& MemoryOfCgroup(const std::string& path, const procfs::Cgroups& cgroups);
   void ShowPass(const Family& family);
-  // Those to be scanned in this pass, in this order. The others are as they were.
-  std::vector<Family*> TakeDue(const memory::PassOptions& options);
-  // False if the pass was abandoned.
-  bool ScanAll(const std::vector<Family*>& due, const memory::PassOptions& options);
+  // Those to be scanned in this interval, in this order. The others are as they were.
+  std::vector<Family*> TakeDue(bool first);
+  // Until the interval is over or nobody waits. False if the pass was abandoned.
+  bool ScanAll();
   void OnWindow(const WindowView& view);
   void OnUnchanged(const Family& family, uint64_t window);
   void OnFamily(const FamilyView& view);
@@ -275,6 +263,12 @@ class Engine::Impl {
   std::mutex mutex_;
   std::vector<memory::ScanCounters> scan_counters_;  // by thread, as of its last window
   bool abandoned_ = false;                           // the pass under way
+  bool interval_over_ = false;
+  bool progressed_ = false;  // in the interval
+  uint64_t interval_ = 0;    // under way
+  ScanQueue queue_;
+  memory::PassOptions pass_options_;
+  std::chrono::nanoseconds scan_cpu_{0};  // of all scans so far
   memory::Needs needs_;
   memory::Families families_;
   GroupRules rules_;
@@ -294,7 +288,8 @@ class Engine::Impl {
   std::map<uint64_t, FamilyState> states_;  // by family
   std::optional<uint64_t> boot_time_;       // seconds since the epoch; hidden where procfs shows processes only
   double ticks_ = 100;
-  uint64_t pass_ = 0;
+  uint64_t pass_ = 0;   // counts intervals: each has a process list of its own
+  uint64_t round_ = 0;  // counts calls of RunPass
   uint64_t full_passes_ = 0;
   uint64_t incremental_passes_ = 0;
   uint64_t skipped_processes_ = 0;  // in the last completed pass
@@ -368,15 +363,7 @@ void Engine::Impl::Install(std::vector<Slot> slots) {
   groups_.GrowTo(counters_);
   left_out_.counters.resize(counters_, 0);
   scratch_.assign(gauges_, 0);
-  const auto lay_out = [&](auto& cells) { cells = LaidOut(cells, gauges_, moves); };
-  for (auto& [id, state] : states_) {
-    for (auto& [number, window] : state.windows) lay_out(window.gauges);
-    lay_out(state.window_sum);
-    lay_out(state.family_cells);
-    lay_out(state.pass_cells);
-    if (!state.lonely.gauges.empty()) lay_out(state.lonely.gauges);
-    state.lonely_pending = WindowCells();
-  }
+  for (auto& [id, state] : states_) state.sums.LayOut(gauges_, moves);
 }
 
 void Engine::Impl::Reconfigure(EngineOptions options) {
@@ -391,6 +378,7 @@ void Engine::Impl::Reconfigure(EngineOptions options) {
   const bool other_collectors = options.collectors != options_.collectors;
   if (other_options || other_collectors) {
     for (Slot& slot : slots) slot.collector->SetOptions(options.collector_options);
+    DropScans();
     Install(std::move(slots));
     show_all_ = true;
   }
@@ -476,18 +464,15 @@ void Engine::Impl::ReadUser(const Family& family, FamilyState& state, SteadyCloc
 
 // Finds the group that a family claims, before its windows are shown.
 void Engine::Impl::Assign(Family& family, SteadyClock::time_point now) {
-  FamilyState& state = states_[family.id];
+  const auto [item, is_new] = states_.try_emplace(family.id);
+  FamilyState& state = item->second;
   state.pass = pass_;
   state.ledger_bytes = family.ledger.MemoryBytes();
   state.resident_pages = 0;
   for (const auto& member : family.members) {
     state.resident_pages += member->process->ResidentBytes() / geometry_.page_bytes;
   }
-  if (state.window_sum.empty()) {
-    state.window_sum.assign(gauges_, 0);
-    state.family_cells.assign(gauges_, 0);
-    state.pass_cells.assign(gauges_, 0);
-  }
+  if (is_new) state.sums.LayOut(gauges_, {});
   if (!family.members.empty()) {
     if (rules_.AskForUser()) ReadUser(family, state, now);
     const memory::Process& root = *family.members.front()->process;
@@ -496,15 +481,15 @@ void Engine::Impl::Assign(Family& family, SteadyClock::time_point now) {
     const bool is_other = identity == state.root &&
                           (root.stat.comm != state.root_comm || root.since_pass != state.described || other_user);
     const bool was_left_out = state.left_out;
-    const bool is_new = !state.judged || is_other;
-    if (is_new) {
+    const bool judge_anew = !state.judged || is_other;
+    if (judge_anew) {
       state.command_line_pause = kFirstCommandLinePause;
       state.command_line_due = now + state.command_line_pause;
     }
     // A new root's is only noted: the family keeps its group until it is rewritten.
     const bool is_rewritten =
-        !is_new && state.command_line && identity == state.root && CommandLineChanged(family, state, now);
-    if (is_new || is_rewritten) {
+        !judge_anew && state.command_line && identity == state.root && CommandLineChanged(family, state, now);
+    if (judge_anew || is_rewritten) {
       Judge(root, state);
     } else if (state.command_line && identity != state.root) {
       if (const auto text = procfs::ReadCommandLine(root_, root.memory))
@@ -571,10 +556,8 @@ void Engine::Impl::Judge(const memory::Process& root, FamilyState& state) {
 // Nothing is kept of what it showed before.
 void Engine::Impl::Leave(Family& family, FamilyState& state) {
   families_.Leave(family);
-  state.windows.clear();
-  for (auto* cells : {&state.window_sum, &state.family_cells, &state.pass_cells}) cells->assign(gauges_, 0);
-  state.lonely = WindowCells();
-  state.unwalked_pages = 0;
+  state.sums.Clear();
+  state.unread_members.Clear();
   state.completed = false;
   state.looks_bytes = 0;
 }
@@ -585,20 +568,44 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
  public:
   ScanThread(Impl& engine, size_t thread) : engine_(engine), thread_(thread) {}
 
-  // False if the pass was abandoned.
-  bool Scan(Family& family, const memory::PassOptions& options) {
+  // A turn of so much CPU time, one window at least. True if the scan of the family is over.
+  bool Scan(Family& family, ScanQueue::Nanoseconds turn) {
     state_ = &engine_.states_.at(family.id);
     family_ = &family;
-    const bool completed = engine_.scanner_.ScanFamily(family, options, *this, thread_);
+    state_->served = engine_.pass_;
+    turn_end_.reset();
+    if (turn != ScanQueue::kNoLimit) turn_end_ = ThreadCpuTime() + turn;
+    stepped_ = false;
+    if (family.scan == nullptr) state_->sums.BeginScan();
+    const std::chrono::nanoseconds cpu_before = ThreadCpuTime();
+    const bool finished = engine_.scanner_.ScanFamily(family, engine_.pass_options_, *this, thread_);
     const auto lock = Lock();
-    if (!completed) {
-      engine_.abandoned_ = true;
+    engine_.scan_cpu_ += ThreadCpuTime() - cpu_before;
+    if (!finished) {
+      engine_.abandoned_ = engine_.abandoned_ || engine_.control_->MustStop();
       return false;
     }
     engine_.families_.Settle(family,
                              [this](const Family& owner, const Member& member) { engine_.OnEnd(owner, member); });
     TellProgress();
     state_->looks_bytes = family.looks.MemoryBytes();
+    state_->round = 0;
+    return true;
+  }
+
+  // Scans the next family that waits. False if there is none, or the interval is over.
+  bool TakeTurn() {
+    Family* family = nullptr;
+    auto turn = ScanQueue::kNoLimit;
+    {
+      const auto lock = Lock();
+      if (engine_.abandoned_ || engine_.interval_over_) return false;
+      std::tie(family, turn) = engine_.queue_.Take(engine_.control_->Left());
+    }
+    if (family == nullptr) return false;
+    const bool finished = Scan(*family, turn);
+    const auto lock = Lock();
+    engine_.queue_.Return(family, finished);
     return true;
   }
 
@@ -617,8 +624,14 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
   bool Continue() override {
     const auto lock = Lock();
     TellProgress();
-    if (!engine_.abandoned_) engine_.abandoned_ = !engine_.control_->Continue();
-    return !engine_.abandoned_;
+    if (engine_.abandoned_ || engine_.interval_over_) return false;
+    if (stepped_ && turn_end_ && ThreadCpuTime() >= *turn_end_) return false;
+    stepped_ = true;
+    engine_.abandoned_ = !engine_.control_->Continue();
+    // However short the intervals are, each has one step at least.
+    engine_.interval_over_ = engine_.progressed_ && engine_.control_->Interval() != engine_.interval_;
+    engine_.progressed_ = true;
+    return !engine_.abandoned_ && !engine_.interval_over_;
   }
   bool MustStop() const override { return engine_.control_->MustStop(); }
 
@@ -637,21 +650,32 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
   const size_t thread_;
   const Family* family_ = nullptr;
   FamilyState* state_ = nullptr;
+  std::optional<std::chrono::nanoseconds> turn_end_;  // on the thread's CPU clock
+  bool stepped_ = false;                              // in this turn
 };
 
-std::vector<Family*> Engine::Impl::TakeDue(const memory::PassOptions& options) {
+std::vector<Family*> Engine::Impl::TakeDue(bool first) {
   std::vector<std::pair<Staleness, Family*>> stale;
+  std::vector<Family*> served;  // they had their turn in the interval before, and need another
   for (const auto& family : families_.families()) {
     if (control_->MustStop()) break;  // the scan that follows finds out
     FamilyState& state = states_.at(family->id);
     if (state.left_out) {
       Leave(*family, state);
+      state.round = 0;
       continue;
     }
     const SystemTime now = std::chrono::system_clock::now();
-    if (!family->members.empty() && !scanner_.IsDue(*family, options)) {
-      skipped_members_ += family->members.size();
+    const bool due = family->members.empty() || family->scan != nullptr || scanner_.IsDue(*family, pass_options_);
+    if (!due) {
+      if (first) skipped_members_ += family->members.size();
+      state.round = 0;
       state.verified_at = now;
+      continue;
+    }
+    if (first) state.round = round_;
+    if (family->scan != nullptr && state.served + 1 == pass_) {
+      served.push_back(family.get());
       continue;
     }
     Staleness staleness{std::nullopt, FaultsSinceRead(*family), state.resident_pages, family->id};
@@ -660,22 +684,149 @@ std::vector<Family*> Engine::Impl::TakeDue(const memory::PassOptions& options) {
   }
   std::sort(stale.begin(), stale.end(), [](const auto& a, const auto& b) { return ReadBefore(a.first, b.first); });
   std::vector<Family*> due;
-  due.reserve(stale.size());
+  due.reserve(stale.size() + served.size());
   for (const auto& [staleness, family] : stale) due.push_back(family);
+  due.insert(due.end(), served.begin(), served.end());
   return due;
 }
 
-bool Engine::Impl::ScanAll(const std::vector<Family*>& due, const memory::PassOptions& options) {
+bool Engine::Impl::ScanAll() {
   for (size_t thread = 0; thread < scan_counters_.size(); ++thread) scan_counters_[thread] = scanner_.counters(thread);
-  abandoned_ = false;
-  std::atomic<size_t> next = 0;
-  workers_.Run(std::min(due.size(), options_.threads), [&](size_t thread) {
+  workers_.Run(std::min(queue_.size(), options_.threads), [this](size_t thread) {
     ScanThread scan(*this, thread);
-    for (size_t i = next++; i < due.size(); i = next++) {
-      if (!scan.Scan(*due[i], options)) return;
+    while (scan.TakeTurn()) {
     }
   });
   return !abandoned_;
+}
+
+bool Engine::Impl::BeginInterval(bool first) {
+  const auto begin = SteadyClock::now();
+  abandoned_ = false;
+  interval_over_ = false;
+  progressed_ = false;
+  interval_ = control_->Interval();
+  const memory::MayGoOn may_go_on = [this] { return !control_->MustStop(); };
+  const auto anon_before = ReadAnonPages();
+  if (!table_.Update(may_go_on).value_or(false)) return false;
+  const auto anon_after = ReadAnonPages();
+  if (!families_.Update(table_, scanner_.probe(), may_go_on)) return false;
+  ++pass_;
+  if (first) ++round_;
+  if (first) skipped_members_ = 0;
+  const SystemTime listed_at = std::chrono::system_clock::now();
+  pass_options_ = {options_.full_every, show_all_};
+  for (Slot& slot : slots_) {
+    if (!slot.awaits_pass && slot.collector->needs().member_sums) pass_options_.count_breaks = true;
+    slot.spent = {};
+  }
+  SetHostSaved(anon_before, anon_after);
+  scanner_.BeginPass();
+  const auto gone = table_.unreadable().find(ErrorKind::kGone);
+  const size_t nameless = table_.unreadable().size() - (gone == table_.unreadable().end() ? 0 : 1);
+  if (const auto denied = table_.unreadable().find(ErrorKind::kDenied); denied != table_.unreadable().end())
+    notices_.NoteNameless(Groups::kOverflow, denied->second);
+  groups_.BeginPass(begin);
+  for (const std::string& name : rules_.fixed_names()) {
+    groups_.Claim(GroupLabel(name, options_.label_value_length), {.named = true});
+  }
+  bool changed = false;
+  for (const auto& family : families_.families()) {
+    if (control_->MustStop()) return false;
+    Assign(*family, begin);
+    changed = UpdateMembers(*family, states_.at(family->id)) || changed;
+  }
+  groups_.Admit();
+  if (table_.over_limit() + nameless > 0) groups_.Find(Groups::kOverflow);
+  for (const auto& family : families_.families()) JoinGroup(states_.at(family->id));
+  queue_.Fill(TakeDue(first));
+  TellLongLooks();
+  control_->Listed(changed);  // until now all that the interval before read is of the last one
+  pass_begin_ = listed_at;
+  return true;
+}
+
+bool Engine::Impl::EndInterval() {
+  for (const auto& family : families_.families()) {
+    if (!control_->Continue()) return false;
+    ShowPass(*family);
+  }
+  std::erase_if(states_, [this](const auto& item) {
+    if (item.second.pass == pass_) return false;
+    for (Slot& slot : slots_) {
+      Guard(slot, [&] { slot.collector->OnFamilyGone(item.first); });
+    }
+    return true;
+  });
+  for (Slot& slot : slots_) {
+    Guard(slot, [&] { slot.collector->OnPassEnd(); });
+    slot.last_spent = slot.spent;
+    slot.last_failed = slot.failed;
+  }
+  std::erase_if(cgroups_, [this](const auto& item) { return item.second.used != pass_; });
+  return true;
+}
+
+bool Engine::Impl::RoundGoesOn() const {
+  return std::any_of(states_.begin(), states_.end(), [this](const auto& item) { return item.second.round == round_; });
+}
+
+// Where a first look at a family takes several intervals, the log says so: until then its values rest on what is taken
+// for unread children.
+void Engine::Impl::TellLongLooks() {
+  const auto left = control_->Left();
+  if (left == ScanQueue::kNoLimit || left.count() <= 0) return;
+  constexpr double kUsualNanosecondsPerPage = 60;
+  constexpr uint64_t kEnoughPages = 1'000'000;
+  uint64_t pages_read = 0;
+  for (const memory::ScanCounters& counters : scan_counters_) pages_read += counters.pagemap_pages;
+  const double per_page = pages_read < kEnoughPages
+                              ? kUsualNanosecondsPerPage
+                              : static_cast<double>(scan_cpu_.count()) / static_cast<double>(pages_read);
+  for (const auto& [id, state] : states_) {
+    if (state.pass != pass_ || state.left_out || state.unread_members.empty()) continue;
+    double pages =
+        state.unread_members.FadingShare(state.sums.fading_pages()) * static_cast<double>(state.sums.fading_pages());
+    for (const UnreadMember& member : state.unread_members.List()) pages += static_cast<double>(member.ResidentPages());
+    const double intervals = pages * per_page / static_cast<double>(left.count());
+    if (intervals > 1) notices_.NoteLongLook(state.group_name, state.root.first, std::ceil(intervals));
+  }
+}
+
+void Engine::Impl::DropScans() {
+  for (const auto& family : families_.families()) family->DropScan();
+}
+
+bool Engine::Impl::UpdateMembers(Family& family, FamilyState& state) {
+  const size_t members_before = state.members;
+  state.members = family.members.size();
+  state.processes = family.members.size() + family.aliases.size();
+  std::vector<Member*> gone;
+  for (const auto& member : family.ended) {
+    if (!std::exchange(member->taken_out, true)) gone.push_back(member.get());
+  }
+  if (state.left_out) return false;
+  if (scanner_.IsOutdated(family)) family.DropScan();
+  if (!gone.empty() && family.members.empty()) {
+    state.sums.Clear();
+    state.unread_members.Clear();
+  } else if (!gone.empty()) {
+    scanner_.ShowDeparture(family, gone, [this, &state](const WindowView& view) {
+      ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnWindow(view, tally); });
+      state.sums.TakeOut(view.window, scratch_, PresentPages(view));
+    });
+  }
+  const bool alone_before = state.sums.alone_pages() != 0;
+  if (family.members.size() > 1) state.sums.BeginToFade();
+  state.unread_members.Update(family, geometry_, alone_before && family.members.size() > 1);
+  state.has_child = false;
+  for (const auto& member : family.members) {
+    if (member.get() == family.root() || !boot_time_) continue;
+    const SystemTime start = StartOf(*member->process);
+    if (!state.has_child || start < state.first_start) state.first_start = start;
+    state.has_child = true;
+  }
+  return !gone.empty() || members_before != state.members;
 }
 
 void Engine::Impl::ShowPass(const Family& family) {
@@ -687,8 +838,8 @@ void Engine::Impl::ShowPass(const Family& family) {
   }
   const memory::PassView view{&family, ksm};
   ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnPass(view, tally); });
-  state.pass_cells = scratch_;
-  state.baseline = false;
+  state.sums.SetPassCells(scratch_);
+  if (state.completed) state.baseline = false;
 }
 
 void Engine::Impl::OnWindow(const WindowView& view) {
@@ -696,40 +847,17 @@ void Engine::Impl::OnWindow(const WindowView& view) {
   ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnWindow(view, tally); });
   // A first pass may take long, and what it has read is published meanwhile.
   if (!state.completed) {
-    for (const auto& member : view.family->members) state.modes.at(static_cast<size_t>(member->mode)) = true;
+    for (const auto& member : view.family->members) {
+      if (!member->waits) state.modes.at(static_cast<size_t>(member->mode)) = true;
+    }
     state.group->looked_at = true;
   }
-  uint64_t present = 0;
-  for (const memory::MemberWindow& member : view.members) {
-    for (const memory::Segment& segment : member.segments) present += segment.tally.Present();
-  }
-  const bool lonely = view.family->members.size() == 1;
-  if (lonely) {
-    WindowCells& cells = state.lonely_pending;
-    if (cells.pass != pass_) {
-      cells = {std::vector<int32_t>(gauges_, 0), 0, view.read_at, pass_};
-    }
-    for (size_t i = 0; i < gauges_; ++i) cells.gauges[i] += static_cast<int32_t>(scratch_[i]);
-    cells.present_pages += static_cast<uint32_t>(present);
-    return;
-  }
-  WindowCells& cells = state.windows[view.window];
-  cells.gauges.resize(gauges_, 0);
-  for (size_t i = 0; i < gauges_; ++i) {
-    state.window_sum[i] += scratch_[i] - cells.gauges[i];
-    cells.gauges[i] = static_cast<int32_t>(scratch_[i]);
-  }
-  cells.present_pages = static_cast<uint32_t>(present);
-  cells.read_at = view.read_at;
-  cells.pass = pass_;
+  state.unread_members.OnWindow(view);
+  state.sums.AddWindow(view.window, scratch_, PresentPages(view), view.read_at, view.alone);
 }
 
 void Engine::Impl::OnUnchanged(const Family& family, uint64_t window) {
-  std::unordered_map<uint64_t, WindowCells>& windows = states_[family.id].windows;
-  const auto known = windows.find(window);
-  if (known == windows.end()) return;  // recorded, but nobody maps it
-  known->second.read_at = std::chrono::system_clock::now();
-  known->second.pass = pass_;
+  states_[family.id].sums.Verify(window, std::chrono::system_clock::now());
 }
 
 void Engine::Impl::OnFamily(const FamilyView& view) {
@@ -737,40 +865,16 @@ void Engine::Impl::OnFamily(const FamilyView& view) {
   FamilyState& state = states_[view.family->id];
   const Family& family = *view.family;
   ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnFamily(view, tally); });
-  state.family_cells = scratch_;
-  // Windows that nobody maps any more.
-  std::erase_if(state.windows, [&](const auto& item) {
-    if (item.second.pass == pass_) return false;
-    for (size_t i = 0; i < gauges_; ++i) state.window_sum[i] -= item.second.gauges[i];
-    return true;
-  });
-  state.unwalked_pages = 0;
-  const bool lonely = family.members.size() == 1 && state.windows.empty();
-  if (lonely && state.lonely_pending.pass == pass_) {
-    state.lonely = std::move(state.lonely_pending);
-  } else {
-    state.lonely = WindowCells();
-  }
-  state.lonely_pending = WindowCells();
   const uint64_t unwalked = view.unwalked.anon_bytes + view.unwalked.hugetlb_bytes + view.unwalked.swap_bytes;
-  if (lonely) {
-    state.lonely.present_pages += static_cast<uint32_t>(unwalked / geometry_.page_bytes);
-  } else {
-    state.unwalked_pages = unwalked / geometry_.page_bytes;
-  }
+  state.sums.EndScan(scratch_, unwalked / geometry_.page_bytes, view.alone);
+  state.unread_members.OnScanEnd(family, view.alone);
 
   state.unread.fill(0);
   state.unread_pages = 0;
-  state.has_child = false;
   for (const auto& member : family.members) {
-    if (member->unread) {
-      state.unread_pages += member->process->ResidentBytes() / geometry_.page_bytes;
-      ++state.unread.at(ReasonOf(member->unread->kind));
-    }
-    if (member.get() == family.root() || !boot_time_) continue;
-    const SystemTime start = StartOf(*member->process);
-    if (!state.has_child || start < state.first_start) state.first_start = start;
-    state.has_child = true;
+    if (!member->unread) continue;
+    state.unread_pages += member->process->ResidentBytes() / geometry_.page_bytes;
+    ++state.unread.at(ReasonOf(member->unread->kind));
   }
   state.modes = view.modes;
   state.group->looked_at = true;
@@ -778,8 +882,6 @@ void Engine::Impl::OnFamily(const FamilyView& view) {
   state.scan_known = view.scan_known;
   state.completed = true;
   state.read_at = view.read_at;
-  state.processes = family.members.size() + family.aliases.size();
-  state.members = family.members.size();
 }
 
 void Engine::Impl::OnEnd(const Family& family, const Member& member) {

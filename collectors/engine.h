@@ -71,6 +71,7 @@ struct ModeNotice {
   pid_t pid = 0;      // one of its processes; 0 where none is known
   std::string reason;
   std::string collector = {};  // that failed, for this reason and no mode or group; empty: none
+  double intervals = 0;        // that the first look at a family of the group takes; 0: the notice is of something else
 };
 
 // What one collector made.
@@ -86,9 +87,17 @@ class PassControl {
   virtual ~PassControl() = default;
   // True abandons the pass at once. Asked amid a window, so it must not sleep; by any thread, several at a time.
   virtual bool MustStop() const { return false; }
-  // May sleep (CPU budget) and may call Engine::Collect: meanwhile all that scan wait at the end of their window. False
-  // abandons the pass at once; counters keep what was counted. By any scanning thread, one at a time.
+  // May sleep (CPU budget): meanwhile all that scan wait at the end of their window. False abandons the pass at once;
+  // counters keep what was counted, and the next pass goes on with scans that were not over. By any scanning thread,
+  // one at a time.
   virtual bool Continue() = 0;
+  // The interval under way. It grows in Continue only; the pass then brings the process list up to date, and goes on.
+  virtual uint64_t Interval() const { return 0; }
+  // CPU time that may still be spent in this interval; max(): no limit. By any scanning thread, one at a time.
+  virtual std::chrono::nanoseconds Left() { return std::chrono::nanoseconds::max(); }
+  // The process list is that of a new interval, and Collect gives its values. `changed`: processes joined or left
+  // families. By the thread that calls RunPass.
+  virtual void Listed(bool /*changed*/) {}
 };
 
 struct Registration;

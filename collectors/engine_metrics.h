@@ -18,7 +18,7 @@ inline constexpr Metric kProcesses{
     .help = "Processes in the group at the last scan.",
     .source =
         "Process lists. 0 for a group that the configuration names and that has no process, and for five minutes "
-        "after a group's last process ended.",
+        "after the last process of a group ended that had a family.",
 };
 inline constexpr Metric kFamilies{
     .name = "cow_families",
@@ -74,7 +74,7 @@ inline constexpr Metric kGroupMode{
 inline constexpr Metric kScanCoverage{
     .name = "cow_scan_coverage_ratio",
     .unit = "ratio",
-    .help = "Share of the group's resident pages that the last values rest on.",
+    .help = "Share of the resident pages of all members, read or not, that the last values rest on.",
     .source = "Times of the windows' latest readings: read, or found unchanged, within the last interval.",
     .absent = "Of a group without processes.",
     .query = "cow_scan_coverage_ratio < 0.9",

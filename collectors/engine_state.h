@@ -12,19 +12,19 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "collectors/collector.h"
+#include "collectors/family_sums.h"
 #include "collectors/groups.h"
 #include "collectors/memory/views.h"
 #include "collectors/procfs/cgroup.h"
 #include "collectors/procfs/result.h"
+#include "collectors/unread_members.h"
 
 namespace cow::collectors {
 
-using SystemTime = std::chrono::system_clock::time_point;
 using SteadyClock = std::chrono::steady_clock;
 
 inline constexpr std::array<std::string_view, 5> kUnreadReasons{"denied", "gone", "budget", "malformed", "too_large"};
@@ -59,14 +59,6 @@ struct Slot {
   bool last_failed = false;
 };
 
-// The latest reading of one window.
-struct WindowCells {
-  std::vector<int32_t> gauges;  // base pages
-  uint32_t present_pages = 0;
-  SystemTime read_at;
-  uint64_t pass = 0;
-};
-
 // What the engine keeps of a family.
 struct FamilyState {
   std::string name;                 // by the rules
@@ -85,16 +77,13 @@ struct FamilyState {
   SteadyClock::time_point user_due;  // when it is asked for though nothing of the root changed
   std::optional<size_t>
       command_line;  // hash of the root's; empty unless a rule asked for it, or where it can't be read
-  SteadyClock::time_point command_line_due;           // when it is read again
-  SteadyClock::duration command_line_pause{};         // from then to the time after
-  std::unordered_map<uint64_t, WindowCells> windows;  // of families that are walked window by window
-  std::vector<int64_t> window_sum;                    // over `windows`
-  std::vector<int64_t> family_cells;                  // of the last completed pass that read it
-  std::vector<int64_t> pass_cells;                    // of the last completed pass
-  WindowCells lonely;                                 // a process without relatives: its windows in one
-  WindowCells lonely_pending;                         // of the pass under way
-  uint64_t unwalked_pages = 0;                        // of the last completed pass
-  uint64_t resident_pages = 0;                        // of the members, by the kernel's sums, at the pass under way
+  SteadyClock::time_point command_line_due;    // when it is read again
+  SteadyClock::duration command_line_pause{};  // from then to the time after
+  FamilySums sums;                             // of collectors
+  UnreadMembers unread_members;                // of a family of two or more
+  uint64_t served = 0;                         // the last interval in which it had a turn
+  uint64_t round = 0;                          // the pass that waits for a scan of it; 0: none does
+  uint64_t resident_pages = 0;                 // of the members, by the kernel's sums, at the pass under way
   uint64_t unread_pages = 0;
   std::array<uint64_t, kUnreadReasons.size()> unread{};
   std::array<bool, memory::kModes> modes{};

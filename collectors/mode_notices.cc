@@ -61,6 +61,15 @@ void ModeNotices::NoteFailure(std::string_view collector, const std::string& rea
   notice.reason = reason;
 }
 
+void ModeNotices::NoteLongLook(const std::string& group, pid_t pid, double intervals) {
+  if (told_long_looks_.size() >= kMaxTold) told_long_looks_.clear();
+  if (!told_long_looks_.insert(group).second) return;
+  ModeNotice& notice = fresh_keys_.emplace_back();
+  notice.group = group;
+  notice.pid = pid;
+  notice.intervals = intervals;
+}
+
 std::vector<ModeNotice> ModeNotices::Take() {
   std::vector<ModeNotice> notices = std::exchange(fresh_keys_, {});
   for (auto& [mode, notice] : fresh_) notices.push_back(std::move(notice));

@@ -31,6 +31,8 @@ class ModeNotices {
   void NoteUnreadKey(const std::string& group, pid_t pid, const std::string& key);
   // A collector failed, in one pass or in each, at one process or at all.
   void NoteFailure(std::string_view collector, const std::string& reason);
+  // The first look at a family takes so many intervals.
+  void NoteLongLook(const std::string& group, pid_t pid, double intervals);
   // What is new since the call before.
   std::vector<ModeNotice> Take();
 
@@ -40,6 +42,7 @@ class ModeNotices {
   std::set<std::pair<std::string, memory::Mode>> told_;
   std::map<memory::Mode, ModeNotice> fresh_;
   std::set<std::string> told_keys_;
+  std::set<std::string> told_long_looks_;
   std::vector<ModeNotice> fresh_keys_;
   std::set<std::pair<std::string, std::string>> told_failures_;
 };

@@ -56,6 +56,8 @@ class Publisher {
 
  private:
   std::map<std::string, GroupState> SumGroups() const;
+  void AddGauges(const FamilyState& state, std::span<const UnreadMember> unread_members, double fading_share,
+                 std::span<int64_t> sums) const;
   void AddFamily(const FamilyState& state, SystemTime horizon, GroupState& group) const;
   void PublishGroups(const std::map<std::string, GroupState>& groups, MetricWriter& writer) const;
   void PublishKnowledge(const std::map<std::string, GroupState>& groups, MetricWriter& writer) const;
@@ -66,10 +68,9 @@ class Publisher {
 };
 
 void Publisher::AddFamily(const FamilyState& state, SystemTime horizon, GroupState& group) const {
-  for (size_t i = 0; i < engine_.gauges; ++i) {
-    group.gauges[i] += state.window_sum[i] + state.family_cells[i] + state.pass_cells[i];
-    if (!state.lonely.gauges.empty()) group.gauges[i] += state.lonely.gauges[i];
-  }
+  const std::vector<UnreadMember> unread_members = state.unread_members.List();
+  const double fading_share = state.unread_members.FadingShare(state.sums.fading_pages());
+  AddGauges(state, unread_members, fading_share, group.gauges);
   const auto rest = [&](SystemTime read_at, uint64_t pages) {
     read_at = std::max(read_at, state.verified_at);
     group.known_pages += pages;
@@ -77,7 +78,7 @@ void Publisher::AddFamily(const FamilyState& state, SystemTime horizon, GroupSta
     if (!group.oldest_read || read_at < *group.oldest_read) group.oldest_read = read_at;
   };
   uint64_t seen = 0;
-  for (const auto& [number, cells] : state.windows) {
+  for (const auto& [number, cells] : state.sums.windows()) {
     rest(cells.read_at, cells.present_pages);
     seen += cells.present_pages;
   }
@@ -87,8 +88,15 @@ void Publisher::AddFamily(const FamilyState& state, SystemTime horizon, GroupSta
   }
   uint64_t unread = 0;
   for (const uint64_t count : state.unread) unread += count;
-  const bool lonely = state.completed && state.windows.empty() && state.members > unread;
-  if (lonely) rest(state.read_at, state.lonely.present_pages);
+  if (state.completed && state.sums.windows().empty() && state.members > unread) {
+    rest(state.read_at, state.sums.alone_pages());
+  }
+  if (state.completed) {
+    // What is not read yet is known of, and not covered.
+    group.known_pages += static_cast<uint64_t>(static_cast<double>(state.sums.fading_pages()) * fading_share);
+    for (const UnreadMember& member : unread_members)
+      group.known_pages += static_cast<uint64_t>(member.ResidentPages());
+  }
   group.known_pages += state.unread_pages;
   group.processes += state.processes;
   group.families += state.members > 1 ? 1 : 0;
@@ -99,6 +107,17 @@ void Publisher::AddFamily(const FamilyState& state, SystemTime horizon, GroupSta
     group.oldest_child = state.first_start;
   }
   if (state.members != 0) group.members.push_back(&state);
+}
+
+void Publisher::AddGauges(const FamilyState& state, std::span<const UnreadMember> unread_members, double fading_share,
+                          std::span<int64_t> sums) const {
+  std::vector<int64_t> gauges(engine_.gauges, 0);
+  state.sums.AddTo(gauges, fading_share);
+  for (const Slot& slot : engine_.slots) {
+    if (unread_members.empty()) break;
+    slot.collector->AddUnread(unread_members, std::span(gauges).subspan(slot.first_gauge, slot.collector->gauges()));
+  }
+  for (size_t i = 0; i < gauges.size(); ++i) sums[i] += gauges[i];
 }
 
 std::map<std::string, GroupState> Publisher::SumGroups() const {

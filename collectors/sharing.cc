@@ -2,6 +2,7 @@
 // which pages of private file mappings are copies. All sums are of base pages.
 #include <prometheus/metric_family.h>
 
+#include <algorithm>
 #include <array>
 
 #include "collectors/registry.h"
@@ -133,6 +134,27 @@ class Sharing : public Collector {
       if (member->mode == memory::Mode::kNoPagemap || member->mode == memory::Mode::kNone)
         AddUnreadable(member->process->status, tally);
     }
+  }
+
+  // A child shares what its parent has, as it does after a fork; so the parent's pages are not private either.
+  void AddUnread(std::span<const UnreadMember> members, std::span<int64_t> gauges) const override {
+    int64_t with_parent = 0;
+    for (const UnreadMember& member : members) {
+      const int64_t own = member.anon_pages - member.shared_pages;
+      gauges[Private(kAnon)] += own;
+      gauges[Shared(kAnon)] += member.shared_pages;
+      gauges[kSharedAnon] += member.shared_pages;
+      gauges[kExposure] += member.shared_pages;
+      gauges[kFootprint] += own;
+      gauges[Shared(kFile)] += member.file_pages;
+      gauges[Shared(kShmem)] += member.shmem_pages;
+      gauges[kSwapped] += member.swapped_pages;
+      with_parent = std::max(with_parent, member.shared_pages);
+    }
+    const int64_t of_parent = std::clamp<int64_t>(gauges[Private(kAnon)], 0, with_parent);
+    gauges[Private(kAnon)] -= of_parent;
+    gauges[Shared(kAnon)] += of_parent;
+    gauges[kSharedAnon] += of_parent;
   }
 
   std::optional<FamilyMemory> DescribeFamily(std::span<const int64_t> gauges) const override {

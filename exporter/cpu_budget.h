@@ -29,6 +29,9 @@ class CpuBudget {
     end_ = std::min(end_ + count * per_interval_, cpu_now + per_interval_);
   }
 
+  // So much of what was used does not count.
+  void Refund(std::chrono::nanoseconds cpu) { end_ += cpu; }
+
   // Not positive when it is used up.
   [[nodiscard]] std::chrono::nanoseconds Remaining(std::chrono::nanoseconds cpu_now) const { return end_ - cpu_now; }
 

@@ -11,6 +11,13 @@ void LogNotices(PassRunner& runner, Log& log) {
                 {{"collector", notice.collector}, {"reason", notice.reason}});
       continue;
     }
+    if (notice.intervals > 0) {
+      log.Info("the first look at a family takes several intervals, until then unread children count as sharing all",
+               {{"group", notice.group},
+                {"pid", std::to_string(notice.pid)},
+                {"intervals", std::to_string(static_cast<uint64_t>(notice.intervals))}});
+      continue;
+    }
     if (notice.mode.empty()) {
       log.Warn("a group could not be told",
                {{"group", notice.group}, {"pid", std::to_string(notice.pid)}, {"reason", notice.reason}});

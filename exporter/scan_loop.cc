@@ -41,6 +41,9 @@ class ScanLoop::Control final : public collectors::PassControl {
   explicit Control(ScanLoop& loop) : loop_(loop) {}
   bool Continue() override { return loop_.ContinuePass(); }
   bool MustStop() const override { return loop_.stop_.stop_requested(); }
+  uint64_t Interval() const override { return loop_.interval_; }
+  nanoseconds Left() override { return loop_.Left(); }
+  void Listed(bool changed) override { loop_.ListedProcesses(changed); }
 
  private:
   ScanLoop& loop_;
@@ -248,6 +251,8 @@ bool ScanLoop::LookForForks() {
 bool ScanLoop::TryPass() {
   const Clock::time_point start = Clock::now();
   const nanoseconds start_cpu = CpuTime();
+  listing_cpu_ = start_cpu;
+  pass_interval_ = interval_;
   Control control(*this);
   bool completed = false;
   try {
@@ -292,9 +297,7 @@ void ScanLoop::NoteFailure(ScanFailure reason, const char* what, std::string_vie
   }
 }
 
-nanoseconds ScanLoop::CpuTime() const {
-  return ReadClock(scan_clock_) + runner_->HelperCpuTime();
-}
+nanoseconds ScanLoop::CpuTime() const { return ReadClock(scan_clock_) + runner_->HelperCpuTime(); }
 
 void ScanLoop::PublishPass() {
   statistics_.cpu = CpuTime();
@@ -340,8 +343,26 @@ bool ScanLoop::ContinuePass() {
     }
   }
   OpenNextInterval();
-  PublishPass();
-  return true;  // even if publishing took the whole budget: each interval gets its step
+  return true;  // each interval gets its step
+}
+
+nanoseconds ScanLoop::Left() const {
+  if (!Periodic()) return nanoseconds::max();
+  const nanoseconds time =
+      (interval_end_ - Clock::now()) * std::max<int64_t>(static_cast<int64_t>(options_.threads), 1);
+  return budget_.Limited() ? std::min(time, budget_.Remaining(CpuTime())) : time;
+}
+
+// The values of a pass that goes on are those of the interval that ended, and whoever joined or left a family since.
+void ScanLoop::ListedProcesses(bool changed) {
+  if (!Periodic()) return;
+  if (changed || interval_ != pass_interval_) PublishPass();
+  LogNotices(*runner_, log_);
+  // What this takes over half of the budget must not keep anything from being read.
+  const nanoseconds spent = CpuTime() - listing_cpu_;
+  const nanoseconds share = BudgetOf(options_) / 2;
+  if (budget_.Limited() && spent > share) budget_.Refund(spent - share);
+  next_budget_check_ = Clock::now();
 }
 
 bool ScanLoop::WaitUntil(Clock::time_point end) {
@@ -357,7 +378,9 @@ void ScanLoop::OpenNextInterval() {
   const Clock::time_point now = Clock::now();
   const int64_t count = std::max<int64_t>((now - interval_end_) / options_.interval + 1, 1);
   interval_end_ += count * options_.interval;
-  budget_.Open(count, CpuTime());
+  interval_ += static_cast<uint64_t>(count);
+  listing_cpu_ = CpuTime();
+  budget_.Open(count, listing_cpu_);
   next_budget_check_ = now;
 }
 

@@ -1,10 +1,10 @@
 // The scanning thread: starts passes, keeps them within their CPU budget, publishes a snapshot of each.
 //
-// With an interval, passes start on its ticks and never overlap; a pass that spans intervals publishes at each one's
-// end, and the next pass starts at the first tick after it. Between ticks it looks for new forks; where a known process
-// forked, a pass starts early, as often as its distance and the budget allow. Without an interval, each scrape asks for
-// a pass that starts after it arrived; all that arrive while one runs share the next. New options end a pass at its
-// next step; it then begins anew.
+// With an interval, passes start on its ticks and never overlap; a pass that spans intervals publishes at each tick,
+// when it has listed the processes again, and the next pass starts at the first tick after it. Between ticks it looks
+// for new forks; where a known process forked, a pass starts early, as often as its distance and the budget allow.
+// Without an interval, each scrape asks for a pass that starts after it arrived; all that arrive while one runs share
+// the next. New options end a pass at its next step; it then begins anew.
 //
 // CPU seconds are those of the scanning thread and of those that help it (CLOCK_THREAD_CPUTIME_ID). Start and Stop are
 // for one thread, the rest for any. Nothing throws after Start: what a pass, a look for forks or a publication throws
@@ -139,6 +139,8 @@ class ScanLoop {
   void PublishPass();
   void Publish();
   bool ContinuePass();
+  [[nodiscard]] std::chrono::nanoseconds Left() const;
+  void ListedProcesses(bool changed);
   // Of all that scan, so far.
   std::chrono::nanoseconds CpuTime() const;
   // Until the next tick or new options, with passes that start early. False if stopped before.
@@ -164,6 +166,9 @@ class ScanLoop {
   clockid_t scan_clock_ = 0;  // of the scanning thread's CPU time
   CpuBudget budget_;
   Clock::time_point interval_end_;
+  uint64_t interval_ = 0;                    // under way
+  uint64_t pass_interval_ = 0;               // in which the pass began
+  std::chrono::nanoseconds listing_cpu_{0};  // CPU time when the listing of processes began
   Clock::time_point next_budget_check_;
   Clock::time_point next_look_;
   Clock::time_point pass_end_;

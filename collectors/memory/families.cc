@@ -104,6 +104,12 @@ void Family::FreeSlot(Slot slot) {
   first_free_ = std::min(first_free_, slot);
 }
 
+void Family::DropScan() {
+  if (scan == nullptr) return;
+  scan.reset();
+  membership_changed = true;
+}
+
 Families::Families(procfs::PageGeometry geometry, uint64_t zero_frame, uint64_t ledger_limit_bytes)
     : geometry_(geometry), zero_frame_(zero_frame), budget_{ledger_limit_bytes, 0} {}
 
@@ -442,11 +448,12 @@ Member& Families::Join(Family& family, const std::shared_ptr<Process>& process, 
   family.TakeSlot(*member);
   const Home* home = FindParent(*process);
   Member* parent = home == nullptr || home->family != &family ? nullptr : family.FindSlot(home->slot);
+  member->waits = family.scan != nullptr;
   if (parent != nullptr) {
     member->parent = parent->slot;
-    parent->read_at.reset();  // what it had of its own is shared now
+    parent->ReadAgain();
   } else {
-    for (const auto& other : family.members) other->read_at.reset();
+    for (const auto& other : family.members) other->ReadAgain();
   }
   const Member* root_before = family.root();
   Member& joined = Insert(family, std::move(member));
@@ -474,7 +481,7 @@ void Families::Settle(Family& family, const std::function<void(const Family&, co
     return true;
   });
   for (const auto& member : family.members) {
-    member->first_look = false;
+    member->first_look = member->first_look && member->waits;
     member->looked_until = 0;
     // The parent's slot may get a new holder.
     if (member->parent != Verdict::kNobody && family.FindSlot(member->parent) == nullptr)
@@ -489,6 +496,7 @@ void Families::Settle(Family& family, const std::function<void(const Family&, co
 }
 
 void Families::Leave(Family& family) {
+  family.DropScan();
   family.ledger.Clear();
   family.looks.Clear();
   for (const auto& member : family.members) {

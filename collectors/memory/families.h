@@ -63,6 +63,8 @@ enum class Mode {
 };
 inline constexpr size_t kModes = 5;
 
+struct FamilyScan;
+
 struct Member {
   std::shared_ptr<Process> process;
   std::optional<LayoutKey> layout;  // of the process, as it was when its address space was last known to live
@@ -72,6 +74,9 @@ struct Member {
   bool first_look = false;         // no completed pass has seen it yet, and it is younger than the exporter
   uint64_t looked_until = 0;       // of `first_look`: lower windows were judged, in a pass that was not completed
   bool ended = false;              // exit or exec; kept until the ledger has settled its pages
+  bool waits = false;              // joined while a scan was under way: the next one begins with it
+  bool read_again = false;         // since the scan under way began
+  bool taken_out = false;          // it ended, and what was shown of it is taken out of the sums
 
   // Kept from pass to pass in families of two or more: the descriptor is the identity of the address space.
   std::optional<procfs::Pagemap> pagemap;
@@ -87,6 +92,12 @@ struct Member {
   uint64_t life_break_pages = 0;                                  // broken between it and its parent since it joined
   bool missed = false;       // for a part of its life it was not scanned: what it cost is not known
   uint64_t break_pages = 0;  // broken by it, in passes that count them
+
+  // It forked: what was its own is shared now.
+  void ReadAgain() {
+    read_at.reset();
+    read_again = true;
+  }
 };
 
 // A process in the address space of a member.
@@ -104,12 +115,16 @@ struct Family {
   std::vector<std::unique_ptr<Member>> ended;    // until the ledger has settled them
   Ledger ledger;
   Looks looks;
-  bool membership_changed = true;      // since its last completed pass
-  bool used_ksm = false;               // at its last pass, or that could not be ruled out
-  std::optional<procfs::Vmstat> host;  // the host's counters at its last completed pass
+  bool membership_changed = true;      // since its last scan began
+  bool used_ksm = false;               // at its last scan, or that could not be ruled out
+  std::optional<procfs::Vmstat> host;  // the host's counters before its last completed scan
   uint64_t forks = 0;                  // members that joined by fork since the exporter's first look
   // Processes that share a member's whole memory (vfork, CLONE_VM): they count as processes, their memory once.
   std::vector<Alias> aliases;
+  std::shared_ptr<FamilyScan> scan;  // that rests; null: none is under way. It refers to members, also to ended ones
+
+  // Gives up a scan that rests: the next one begins anew.
+  void DropScan();
 
   const Member* root() const { return members.empty() ? nullptr : members.front().get(); }
   // The member of this slot, living or ended; null if there is none.

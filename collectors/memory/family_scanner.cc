@@ -36,6 +36,7 @@ bool SwappedIn(const Host& host, const Family& family) {
 FamilyView BeginView(const Host& host, const Family& family) {
   FamilyView view;
   view.family = &family;
+  view.alone = family.members.size() == 1;
   view.geometry = host.geometry;
   view.scan_known = host.capabilities.pagemap_scan;
   view.frames_known = host.capabilities.frames;
@@ -68,13 +69,25 @@ ScanCounters FamilyScanner::counters() const {
 
 bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserver& observer) {
   if (family.members.empty()) {
+    family.scan.reset();
     ShowEnded(family, observer);
     return true;
   }
-  if (!Prepare(family, options, observer) || !WalkWindows(family, observer)) return false;
+  if (family.scan == nullptr) Begin(family, options);
+  FamilyScan& scan = *family.scan;
+  GoOn(scan);
+  const bool shown = OpenMembers(scan, observer) && WalkWindows(family, scan, observer) && ReadSmaps(scan, observer);
+  if (!shown) {
+    Rest(scan);
+    return false;
+  }
   FamilyView view = BeginView(host_, family);
+  view.alone = walk_.alone;
   for (Part& part : parts_) {
-    if (!observer.Continue()) return false;
+    if (observer.MustStop()) {
+      Rest(scan);
+      return false;
+    }
     if (part.reader.alive() && (!walk_.all || !host_.capabilities.frames)) {
       if (!walk_.all) ProbeLonely(part);
       part.reader.ScanUnwalked(view.unwalked);
@@ -82,12 +95,17 @@ bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserve
     }
     if (!part.due) ++view.skipped;
   }
-  if (!ReadSmaps(family, observer)) return false;
+  CollectSmaps(family, scan);
   view.smaps = smaps_;
-  for (const auto& member : family.members) view.modes[static_cast<size_t>(member->mode)] = true;
+  for (const auto& member : family.members) {
+    if (!member->waits) view.modes[static_cast<size_t>(member->mode)] = true;
+  }
   judgement_.Clear();
   MovedSharing moved;
-  if (walk_.all && !FinishLedger(family, moved, observer)) return false;
+  if (walk_.all && !FinishLedger(family, moved, observer)) {
+    Rest(scan);
+    return false;
+  }
   view.moved = &moved;
   view.judgement = &judgement_;
   if (host_.needs.member_sums) AddUpMembers(family);
@@ -95,6 +113,7 @@ bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserve
   view.read_at = std::chrono::system_clock::now();
   PassCompleted(family, options);
   observer.OnFamily(view);
+  family.scan.reset();
   return true;
 }
 
@@ -142,23 +161,56 @@ bool FamilyScanner::OpenMember(Member& member, std::vector<procfs::Pagemap>& bor
   return true;
 }
 
-bool FamilyScanner::Prepare(Family& family, const PassOptions& options, ScanObserver& observer) {
-  walk_ = Walk();
-  walk_.all = MustWalk(host_, family);
-  walk_.everybody = !walk_.all || options.show_all || AllAreDue(host_, family, options.full_every);
-  walk_.swapped_in = SwappedIn(host_, family);
-  walk_.ksm_in_use = UsesKsm(host_, family);
-  family.used_ksm = walk_.ksm_in_use;
-  frames_.SetMayBeMerged(walk_.ksm_in_use);
-  walk_.show_all = options.show_all;
-  walk_.count_breaks = options.count_breaks;
+void FamilyScanner::Begin(Family& family, const PassOptions& options) {
+  family.scan = std::make_shared<FamilyScan>();
+  FamilyScan& scan = *family.scan;
+  ScanWalk& walk = scan.walk;
+  walk.all = MustWalk(host_, family);
+  walk.everybody = !walk.all || options.show_all || AllAreDue(host_, family, options.full_every);
+  walk.swapped_in = SwappedIn(host_, family);
+  walk.ksm_in_use = UsesKsm(host_, family);
+  family.used_ksm = walk.ksm_in_use;
+  walk.show_all = options.show_all;
+  walk.count_breaks = options.count_breaks;
+  walk.alone = family.members.size() == 1;
+  walk.host = host_.vmstat;
   // A process without relatives is shown as a whole.
-  walk_.keep_looks = walk_.all && family.members.size() > 1;
-  if (!walk_.keep_looks) family.looks.Clear();
-  parts_.clear();
-  parts_.reserve(family.members.size());
-  borrowed_.clear();
-  borrowed_.reserve(family.members.size());
+  walk.keep_looks = walk.all && !walk.alone;
+  if (!walk.keep_looks) family.looks.Clear();
+  family.membership_changed = false;
+  scan.parts.reserve(family.members.size());
+  scan.borrowed.reserve(family.members.size());
+  for (const auto& member : family.members) {
+    member->waits = false;
+    member->read_again = false;
+    scan.members.push_back(member.get());
+  }
+}
+
+// Takes over a scan that rested. Members that ended meanwhile are not read any more.
+void FamilyScanner::GoOn(FamilyScan& scan) {
+  walk_ = std::move(scan.walk);
+  parts_ = std::move(scan.parts);
+  borrowed_ = std::move(scan.borrowed);
+  frames_.SetMayBeMerged(walk_.ksm_in_use);
+  for (Part& part : parts_) {
+    part.reader.CountIn(counters_);
+    if (part.reader.member().ended) part.reader.End();
+  }
+  if (entries_.size() < scan.members.size() * pages_) {
+    entries_.resize(scan.members.size() * pages_);
+    remembered_.resize(scan.members.size() * pages_);
+  }
+}
+
+void FamilyScanner::Rest(FamilyScan& scan) {
+  scan.walk = std::move(walk_);
+  scan.parts = std::move(parts_);
+  scan.borrowed = std::move(borrowed_);
+}
+
+// Opens the members' page tables and finds what is to be read of them, which takes long where memory is sparse.
+bool FamilyScanner::OpenMembers(FamilyScan& scan, ScanObserver& observer) {
   Mode best = Mode::kFull;
   if (!host_.capabilities.frames) {
     best = Mode::kNoFrames;
@@ -166,24 +218,22 @@ bool FamilyScanner::Prepare(Family& family, const PassOptions& options, ScanObse
     best = Mode::kNoKpage;
   }
   const SteadyTime now = Clock::now();
-  for (const auto& member : family.members) {
-    if (!walk_.everybody && !IsDue(*member, now) && RecordsCanStandFor(*member)) {
-      parts_.emplace_back(MemberReader(host_, counters_, *member, *member->pagemap), false);
+  for (; scan.opened < scan.members.size(); ++scan.opened) {
+    Member& member = *scan.members[scan.opened];
+    if (scan.opened != 0 && !observer.Continue()) return false;
+    if (member.ended) continue;
+    if (!walk_.everybody && !IsDue(member, now) && RecordsCanStandFor(member)) {
+      parts_.emplace_back(MemberReader(host_, counters_, member, *member.pagemap), false);
       continue;
     }
-    if (!observer.Continue()) return false;
-    member->mode = best;
+    member.mode = best;
     const procfs::Pagemap* pagemap = nullptr;
-    if (OpenMember(*member, borrowed_, pagemap)) {
-      parts_.emplace_back(MemberReader(host_, counters_, *member, *pagemap), true);
+    if (OpenMember(member, borrowed_, pagemap)) {
+      parts_.emplace_back(MemberReader(host_, counters_, member, *pagemap), true);
       parts_.back().reader.Plan(walk_.all);
-    } else if (member->unread->kind == procfs::ErrorKind::kDenied) {
-      member->mode = Mode::kNone;
+    } else if (member.unread->kind == procfs::ErrorKind::kDenied) {
+      member.mode = Mode::kNone;
     }
-  }
-  if (entries_.size() < parts_.size() * pages_) {
-    entries_.resize(parts_.size() * pages_);
-    remembered_.resize(parts_.size() * pages_);
   }
   return true;
 }
@@ -198,22 +248,22 @@ std::vector<uint64_t> FamilyScanner::KnownWindows(const Family& family) const {
   return windows;
 }
 
-bool FamilyScanner::WalkWindows(Family& family, ScanObserver& observer) {
-  if (walk_.all) {
+bool FamilyScanner::WalkWindows(Family& family, FamilyScan& scan, ScanObserver& observer) {
+  if (!scan.walking && walk_.all) {
     std::vector<Slot> standing_for;
     for (const Part& part : parts_) {
       if (!part.due) standing_for.push_back(part.reader.member().slot);
     }
     family.ledger.BeginPass(standing_for);
+    scan.known = KnownWindows(family);
   }
-  const std::vector<uint64_t> known = walk_.all ? KnownWindows(family) : std::vector<uint64_t>();
-  size_t next_known = 0;
+  scan.walking = true;
   while (true) {
-    uint64_t window = next_known < known.size() ? known[next_known] : ~uint64_t{0};
+    uint64_t window = scan.next_known < scan.known.size() ? scan.known[scan.next_known] : ~uint64_t{0};
     for (const Part& part : parts_) window = std::min(window, part.reader.NextWindow().value_or(~uint64_t{0}));
     if (window == ~uint64_t{0}) return true;
     if (!VisitWindow(family, window, observer)) return false;
-    if (next_known < known.size() && known[next_known] == window) ++next_known;
+    if (scan.next_known < scan.known.size() && scan.known[scan.next_known] == window) ++scan.next_known;
     for (Part& part : parts_) part.reader.Pass(window);
   }
 }
@@ -644,6 +694,7 @@ void FamilyScanner::Show(Family& family, uint64_t window, ScanObserver& observer
   view.judgement = &judgement_;
   view.frames_known = host_.capabilities.frames;
   view.mapcounts_known = host_.capabilities.page_mapcounts;
+  view.alone = walk_.alone;
   observer.OnWindow(view);
 }
 
@@ -692,29 +743,49 @@ void FamilyScanner::CountUnwalked(const Part& part, Unwalked& unwalked) const {
 
 // smaps_rollup asks for less than pagemap does (ptrace read permission, no CAP_DAC_READ_SEARCH): it is what is left to
 // know of a process whose page table is denied.
-bool FamilyScanner::ReadSmaps(const Family& family, ScanObserver& observer) {
-  smaps_.clear();
-  for (const auto& member : family.members) {
-    SmapsReading& reading = smaps_.emplace_back();
-    const Process& process = *member->process;
-    const bool denied = member->mode == Mode::kNone;
-    if (!denied && !host_.needs.smaps_rollup_max_bytes) continue;
-    const uint64_t bytes = process.SizeBytes();
-    if (bytes > host_.needs.smaps_rollup_max_bytes.value_or(kMaxSmapsBytes)) {
-      reading.state = SmapsReading::State::kTooLarge;
-      continue;
-    }
-    if (!observer.Continue()) return false;
-    const auto sums = procfs::ReadSmapsRollup(host_.root, process.memory);
-    if (!sums) {
-      const bool gone = sums.error().kind == procfs::ErrorKind::kGone;
-      reading.state = gone ? SmapsReading::State::kGone : SmapsReading::State::kUnreadable;
-      continue;
-    }
-    reading = {SmapsReading::State::kRead, *sums};
-    if (denied) member->mode = Mode::kNoPagemap;
+bool FamilyScanner::ReadSmaps(FamilyScan& scan, ScanObserver& observer) {
+  while (scan.smaps.size() < scan.members.size()) {
+    Member& member = *scan.members[scan.smaps.size()];
+    const bool wanted = member.mode == Mode::kNone || host_.needs.smaps_rollup_max_bytes;
+    if (wanted && !observer.Continue()) return false;
+    scan.smaps.push_back(wanted && !member.ended ? ReadSmapsOf(member) : SmapsReading());
   }
   return true;
+}
+
+// In the order of the members, some of whom may have joined since.
+void FamilyScanner::CollectSmaps(const Family& family, const FamilyScan& scan) {
+  smaps_.assign(family.members.size(), SmapsReading());
+  for (size_t i = 0; i < family.members.size(); ++i) {
+    const auto read = std::find(scan.members.begin(), scan.members.end(), family.members[i].get());
+    if (read != scan.members.end()) smaps_[i] = scan.smaps[static_cast<size_t>(read - scan.members.begin())];
+  }
+}
+
+SmapsReading FamilyScanner::ReadSmapsOf(Member& member) const {
+  const Process& process = *member.process;
+  const bool denied = member.mode == Mode::kNone;
+  if (process.SizeBytes() > host_.needs.smaps_rollup_max_bytes.value_or(kMaxSmapsBytes)) {
+    return {SmapsReading::State::kTooLarge, {}};
+  }
+  const auto sums = procfs::ReadSmapsRollup(host_.root, process.memory);
+  if (!sums) {
+    const bool gone = sums.error().kind == procfs::ErrorKind::kGone;
+    return {gone ? SmapsReading::State::kGone : SmapsReading::State::kUnreadable, {}};
+  }
+  if (denied) member.mode = Mode::kNoPagemap;
+  return {SmapsReading::State::kRead, *sums};
+}
+
+// Null where the member has no part.
+std::vector<FamilyScanner::Part*> FamilyScanner::PartsBySlot() {
+  std::vector<Part*> by_slot;
+  for (Part& part : parts_) {
+    const Slot slot = part.reader.member().slot;
+    if (slot >= by_slot.size()) by_slot.resize(slot + size_t{1}, nullptr);
+    by_slot[slot] = &part;
+  }
+  return by_slot;
 }
 
 // At the end of a pass, where the records and the latest looks are of now. What is not walked is told by the kernel.
@@ -727,7 +798,7 @@ void FamilyScanner::AddUpMembers(const Family& family) {
     return slot < pages.size() ? pages[slot] : 0;
   };
   member_sums_.assign(family.members.size(), {});
-  size_t next_part = 0;
+  const std::vector<Part*> parts = PartsBySlot();
   for (size_t i = 0; i < family.members.size(); ++i) {
     const Member& member = *family.members[i];
     const procfs::Status& status = member.process->status;
@@ -735,25 +806,19 @@ void FamilyScanner::AddUpMembers(const Family& family) {
     sums.shared_pages = of_slot(shared, member.slot);
     sums.anon_pages = host_.geometry.PageOf(status.rss_anon_bytes.value_or(0) + status.hugetlb_bytes.value_or(0));
     if (walk_.keep_looks) sums.anon_pages = of_slot(anon, member.slot);
-    // Parts are in the members' order.
-    if (next_part == parts_.size() || &parts_[next_part].reader.member() != &member) continue;
-    const Part& part = parts_[next_part++];
-    sums.ksm_pages = part.walked_ksm_pages;
-    if (walk_.all && !walk_.keep_looks) sums.anon_pages = part.walked_anon_pages + part.walked_hugetlb_pages;
+    const Part* part = member.slot < parts.size() ? parts[member.slot] : nullptr;
+    if (part == nullptr) continue;
+    sums.ksm_pages = part->walked_ksm_pages;
+    if (walk_.all && !walk_.keep_looks) sums.anon_pages = part->walked_anon_pages + part->walked_hugetlb_pages;
   }
 }
 
 // What a pass that is abandoned here has confirmed is confirmed anew by the next one.
 bool FamilyScanner::FinishLedger(Family& family, MovedSharing& moved, ScanObserver& observer) {
-  std::vector<Part*> part_of_slot;
-  for (Part& part : parts_) {
-    const Slot slot = part.reader.member().slot;
-    if (slot >= part_of_slot.size()) part_of_slot.resize(slot + size_t{1}, nullptr);
-    part_of_slot[slot] = &part;
-  }
+  const std::vector<Part*> parts = PartsBySlot();
   for (const MovedPage& doubt : family.ledger.MovedInDoubt()) {
     if (observer.MustStop()) return false;
-    Part* part = doubt.slot < part_of_slot.size() ? part_of_slot[doubt.slot] : nullptr;
+    Part* part = doubt.slot < parts.size() ? parts[doubt.slot] : nullptr;
     std::array<uint64_t, 1> entry{};
     if (part != nullptr && part->reader.alive() && part->reader.ReadPages(doubt.page, entry))
       family.ledger.ConfirmMoved(doubt, entry.front());
@@ -770,15 +835,14 @@ bool FamilyScanner::FinishLedger(Family& family, MovedSharing& moved, ScanObserv
 
 void FamilyScanner::PassCompleted(Family& family, const PassOptions& options) const {
   const SteadyTime now = Clock::now();
-  family.membership_changed = false;
-  family.host = host_.vmstat;
+  family.host = walk_.host;
   for (const Part& part : parts_) {
     if (!part.due) continue;
     Member& member = part.reader.member();
     member.read_at.reset();
     // KSM merges, and a migration ends, without any signal of the process.
-    if (!walk_.ksm_in_use && !walk_.unsettled && part.reader.alive())
-      member.read_at = ChangeSignals::Of(*member.process);
+    if (!walk_.ksm_in_use && !walk_.unsettled && part.reader.alive() && !member.read_again)
+      member.read_at = part.signals;
     member.full_due = NextFullRead(family, member, options.full_every, now);
   }
 }

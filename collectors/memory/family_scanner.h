@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "collectors/memory/families.h"
+#include "collectors/memory/family_scan.h"
 #include "collectors/memory/frame_facts.h"
 #include "collectors/memory/host.h"
 #include "collectors/memory/ledger.h"
@@ -39,47 +40,22 @@ class FamilyScanner {
   FrameReader& frames() { return frames_; }
   ScanCounters counters() const;
 
-  // False if the observer abandoned it.
+  // Begins a scan, or goes on with the one that rests with the family (Family::scan), until it is over. False if the
+  // observer interrupted it: it rests with the family then, and what was shown stays.
   bool Scan(Family& family, const PassOptions& options, ScanObserver& observer);
 
  private:
-  // A member in the pass under way.
-  struct Part {
-    Part(MemberReader member_reader, bool is_due) : reader(std::move(member_reader)), due(is_due) {}
-
-    MemberReader reader;
-    bool due;  // else the ledger stands for it, except where a verdict is in doubt
-    size_t next_mapping = 0;
-    uint64_t walked_anon_pages = 0;
-    uint64_t walked_swap_pages = 0;
-    uint64_t walked_hugetlb_pages = 0;
-    uint64_t walked_ksm_pages = 0;
-    // Of the current window:
-    uint64_t* entries = nullptr;
-    uint64_t huge_pages = 0;
-    bool maps_window = false;
-    bool read = false;                 // all its entries were read; else some are what the ledger remembers
-    std::vector<uint64_t> recalled;    // bitmap: those that were not
-    uint64_t entries_fingerprint = 0;  // where the entries are not the first part's
-    uint64_t fingerprint = 0;
-  };
-  // How the current family is walked.
-  struct Walk {
-    bool all = false;         // anonymous memory too
-    bool everybody = false;   // every member is read
-    bool ksm_in_use = false;  // by a member
-    bool swapped_in = false;  // pages of members, since the family's last pass
-    bool unsettled = false;   // pages were on their way, or kept changing under the reads: to be looked at again
-    bool show_all = false;
-    bool keep_looks = false;  // what is seen is kept for the next pass
-    bool count_breaks = false;
-  };
+  using Part = ScanPart;
+  using Walk = ScanWalk;
 
   void ShowEnded(Family& family, ScanObserver& observer);
   bool OpenMember(Member& member, std::vector<procfs::Pagemap>& borrowed, const procfs::Pagemap*& pagemap);
-  // These return false if the observer abandoned the pass: the next one begins anew, with nothing lost.
-  bool Prepare(Family& family, const PassOptions& options, ScanObserver& observer);
-  bool WalkWindows(Family& family, ScanObserver& observer);
+  void Begin(Family& family, const PassOptions& options);
+  void GoOn(FamilyScan& scan);
+  void Rest(FamilyScan& scan);
+  // These are false if the observer interrupted them.
+  bool OpenMembers(FamilyScan& scan, ScanObserver& observer);
+  bool WalkWindows(Family& family, FamilyScan& scan, ScanObserver& observer);
   bool VisitWindow(Family& family, uint64_t window, ScanObserver& observer);
   std::vector<uint64_t> KnownWindows(const Family& family) const;
   bool ReadDue(uint64_t window, const ScanObserver& observer);
@@ -106,7 +82,11 @@ class FamilyScanner {
   void ProbeLonely(Part& part);
   bool AnyShared(std::span<const uint64_t> entries);
   void CountUnwalked(const Part& part, Unwalked& unwalked) const;
-  bool ReadSmaps(const Family& family, ScanObserver& observer);
+  // False if the observer interrupted it.
+  bool ReadSmaps(FamilyScan& scan, ScanObserver& observer);
+  SmapsReading ReadSmapsOf(Member& member) const;
+  void CollectSmaps(const Family& family, const FamilyScan& scan);
+  std::vector<Part*> PartsBySlot();
   void AddUpMembers(const Family& family);
   bool FinishLedger(Family& family, MovedSharing& moved, ScanObserver& observer);
   void PassCompleted(Family& family, const PassOptions& options) const;

@@ -236,6 +236,57 @@ void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading>
   }
 }
 
+void Ledger::DescribeDeparture(uint64_t window, std::span<const Slot> gone, std::span<const Slot> remaining,
+                               DepartedSharing& sharing) const {
+  sharing.shared.assign(gone.size(), std::vector<uint64_t>(words_, 0));
+  sharing.exposure_pages = 0;
+  sharing.alone_pages = 0;
+  const PackedWindow* record = records_.Find(window);
+  if (record == nullptr) return;
+  std::vector<uint64_t> recorded(words_);
+  record->CopyRecorded(recorded);
+  // Pages that one holder at least has, and that two at least have: of those that remain, then of all.
+  std::vector<uint64_t> one(words_, 0);
+  std::vector<uint64_t> two(words_, 0);
+  uint64_t held_pages = 0;
+  const auto add = [&](Slot slot) {
+    const std::span<const uint64_t> held = record->Held(slot, recorded);
+    for (size_t w = 0; w < held.size(); ++w) {
+      two[w] |= one[w] & held[w];
+      one[w] |= held[w];
+    }
+    held_pages += CountBits(held);
+    return held;
+  };
+  for (const Slot slot : remaining) add(slot);
+  const std::vector<uint64_t> one_remains = one;
+  const std::vector<uint64_t> two_remain = two;
+  const uint64_t exposure_after = held_pages - CountBits(one);
+  for (size_t i = 0; i < gone.size(); ++i) {
+    const std::span<const uint64_t> held = add(gone[i]);
+    std::copy(held.begin(), held.end(), sharing.shared[i].begin());
+  }
+  sharing.exposure_pages = held_pages - CountBits(one) - exposure_after;
+  for (size_t w = 0; w < words_; ++w) {
+    sharing.alone_pages += static_cast<uint64_t>(std::popcount(two[w] & one_remains[w] & ~two_remain[w]));
+  }
+  for (const WindowRecord::Extra& extra : record->extras()) {
+    const auto holds = [&extra](Slot slot) {
+      return std::find(extra.holders.begin(), extra.holders.end(), slot) != extra.holders.end();
+    };
+    const auto after = static_cast<uint64_t>(std::count_if(remaining.begin(), remaining.end(), holds));
+    uint64_t before = after;
+    for (size_t i = 0; i < gone.size(); ++i) {
+      if (!holds(gone[i])) continue;
+      ++before;
+      SetBit(sharing.shared[i], extra.page);
+    }
+    if (before == after || before < 2) continue;
+    sharing.exposure_pages += before - std::max<uint64_t>(after, 1);
+    if (after == 1) ++sharing.alone_pages;
+  }
+}
+
 std::vector<uint64_t> Ledger::OrphanFrames() const { return moved_.Frames(); }
 
 void Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved) {

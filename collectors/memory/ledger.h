@@ -51,6 +51,13 @@ struct WindowSharing {
   uint64_t unresolved_pages = 0;  // swapped or migrating while a partner is not, or of `maybe_ksm_pages`
 };
 
+// What members that end leave behind in a window, by its record.
+struct DepartedSharing {
+  std::vector<std::vector<uint64_t>> shared;  // bitmaps, parallel to those that end: pages that each shared
+  uint64_t exposure_pages = 0;                // that go with them
+  uint64_t alone_pages = 0;                   // of those that remain, which nobody shares any more
+};
+
 class Ledger {
  public:
   // `zero_frame`: the base zero page's frame, kNoFrame if unknown. `budget`: shared by ledgers, outlives them; null: no
@@ -82,6 +89,10 @@ class Ledger {
   // Decides. `facts` answers the questions asked (all of them, or some are unknown).
   void Settle(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
               const Examination& examination, Judgement& judgement, WindowSharing& sharing);
+
+  // What leaves with members that end, where `remaining` are the others that were shown in the window.
+  void DescribeDeparture(uint64_t window, std::span<const Slot> gone, std::span<const Slot> remaining,
+                         DepartedSharing& sharing) const;
 
   // Windows where somebody may hold pages whom no reading shows (it ended, or unmapped them): they must be visited.
   std::vector<uint64_t> Windows() const;

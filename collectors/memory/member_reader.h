@@ -43,6 +43,11 @@ class MemberReader {
   // False once a read has failed; why is in the member's `unread`.
   bool alive() const { return alive_; }
 
+  // What it reads from now on is added to these.
+  void CountIn(ScanCounters& counters) { counters_ = &counters; }
+  // The member ended: it is not read any more.
+  void End() { alive_ = false; }
+
   // Finds the ranges of pages worth reading: of every mapping, or not of anonymous memory.
   void Plan(bool walk_all);
   // The first window that is still to be read.

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "collectors/memory/departure.h"
 #include "collectors/memory/due.h"
+#include "collectors/memory/family_scan.h"
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/pagemap_scan.h"
 
@@ -67,6 +69,15 @@ void Scanner::BeginPass() {
 
 bool Scanner::IsDue(const Family& family, const PassOptions& options) const {
   return options.show_all || memory::IsDue(host_, family, options.full_every);
+}
+
+bool Scanner::IsOutdated(const Family& family) const {
+  return family.scan != nullptr && family.scan->walk.alone && family.members.size() > 1;
+}
+
+void Scanner::ShowDeparture(Family& family, std::span<Member* const> gone,
+                            const std::function<void(const WindowView&)>& show) const {
+  memory::ShowDeparture(host_, family, gone, show);
 }
 
 bool Scanner::ScanFamily(Family& family, const PassOptions& options, ScanObserver& observer, size_t thread) {

@@ -8,8 +8,10 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "collectors/memory/families.h"
@@ -53,9 +55,16 @@ class Scanner {
   // or a member's turn has come. Any thread during a pass.
   bool IsDue(const Family& family, const PassOptions& options) const;
 
-  // One pass over a family. False if the observer abandoned it. `thread` below the number of threads; each of them
-  // scans one family at a time.
+  // Begins a scan of the family or goes on with the one that rests with it. False if the observer interrupted it: it
+  // rests then. `thread` below the number of threads; each of them scans one family at a time.
   bool ScanFamily(Family& family, const PassOptions& options, ScanObserver& observer, size_t thread = 0);
+
+  // Whether a scan that rests was begun for a process without relatives, which has some now.
+  bool IsOutdated(const Family& family) const;
+
+  // Between scans: shows what leaves the sums of a family with members that ended, as ShowDeparture.
+  void ShowDeparture(Family& family, std::span<Member* const> gone,
+                     const std::function<void(const WindowView&)>& show) const;
 
  private:
   Host host_;

@@ -45,6 +45,7 @@ struct WindowView {
   const Judgement* judgement = nullptr;
   bool frames_known = true;
   bool mapcounts_known = true;  // bit 56 is each page's own, and kpagecount
+  bool alone = false;  // the family had one member when the scan began
 };
 
 // What was not walked page by page, because no one can share it; from status, in bytes.
@@ -102,6 +103,7 @@ struct FamilyView {
   std::span<const SmapsReading> smaps;      // of the members in their order
   std::span<const MemberSums> member_sums;  // of the members in their order; empty if nobody needs them
   size_t skipped = 0;                       // members that were not read, because nothing of theirs had changed
+  bool alone = false;                       // the family had one member when the scan began
 };
 
 // A family at the end of a pass, read in it or not.

@@ -138,6 +138,20 @@ TEST_F(HugePageTest, CollapseOverTheLedgersLimit) {
   EXPECT_EQ(Change(after, alone).UnsharedPages(), -Change(after, alone).Pages(kExposure));
 }
 
+// The new huge page looks like one that khugepaged made.
+TEST_F(HugePageTest, DroppedAndTouchedAgainAsAWholeIsCollapse) {
+  const int child = ForkOver("t", 2 * Window(), "huge");
+  const Sample before = Pass();
+  Do("dontneed " + std::to_string(child) + " t 0 " + std::to_string(Window()));
+  Write(child, "t", 0, 1);
+  const Sample after = Pass();
+  if (after.Has(kMappedHuge) && after.At(kMappedHuge) != before.At(kMappedHuge)) GTEST_SKIP() << "no huge page came";
+  EXPECT_EQ(Change(before, after).BreaksOfAllSides(), 0);
+  EXPECT_EQ(Change(before, after).Pages(Unshared("collapse")), static_cast<double>(Window()));
+  EXPECT_EQ(Change(before, after).Pages(kExposure), -static_cast<double>(Window()));
+  ExpectKernelsAccount(after, child);
+}
+
 // khugepaged replaces what both share by a huge page of one: no fault of anybody, no copy-on-write.
 TEST_F(HugePageTest, CollapseByKhugepagedIsCollapse) {
   constexpr int kSeconds = 20;

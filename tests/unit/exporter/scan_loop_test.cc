@@ -373,7 +373,8 @@ TEST_F(ScanLoopTest, KeepsItsBudgetAndPublishesEachInterval) {
   constexpr milliseconds kInterval{100};
   constexpr double kMaxCpu = 0.2;
   Start(kInterval, kMaxCpu, [](auto& control) {
-    while (control.Continue()) {
+    for (uint64_t interval = control.Interval(); control.Continue();) {
+      if (std::exchange(interval, control.Interval()) != control.Interval()) control.Listed(false);
       const auto end = ThreadCpuTime() + std::chrono::microseconds{50};
       while (ThreadCpuTime() < end) {
       }
@@ -395,7 +396,8 @@ TEST_F(ScanLoopTest, BudgetIsForAllThreads) {
   std::atomic<int> steps = 0;
   FakeRunner* runner = nullptr;
   auto owned = std::make_unique<FakeRunner>([&](auto& control) {
-    while (control.Continue()) {
+    for (uint64_t interval = control.Interval(); control.Continue();) {
+      if (std::exchange(interval, control.Interval()) != control.Interval()) control.Listed(false);
       ++steps;
       runner->helper_cpu = runner->helper_cpu.load() + milliseconds{5};
       std::this_thread::sleep_for(milliseconds{1});

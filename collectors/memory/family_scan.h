@@ -1,0 +1,70 @@
+// A scan of one family that can rest between two windows and go on later: what it walks, and how far it has come.
+//
+// It rests with its family. Members that end meanwhile stay in Family::ended until it is over; members that join are
+// left to the next scan. Plain data, of the scanner that is at work on it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "collectors/memory/families.h"
+#include "collectors/memory/member_reader.h"
+#include "collectors/memory/views.h"
+#include "collectors/procfs/pagemap.h"
+#include "collectors/procfs/vmstat.h"
+
+namespace cow::memory {
+
+// A member in the scan.
+struct ScanPart {
+  ScanPart(MemberReader member_reader, bool is_due)
+      : reader(std::move(member_reader)), due(is_due), signals(ChangeSignals::Of(*reader.member().process)) {}
+
+  MemberReader reader;
+  bool due;               // else the ledger stands for it, except where a verdict is in doubt
+  ChangeSignals signals;  // from before its pages were read
+  size_t next_mapping = 0;
+  uint64_t walked_anon_pages = 0;
+  uint64_t walked_swap_pages = 0;
+  uint64_t walked_hugetlb_pages = 0;
+  uint64_t walked_ksm_pages = 0;
+  // Of the current window:
+  uint64_t* entries = nullptr;
+  uint64_t huge_pages = 0;
+  bool maps_window = false;
+  bool read = false;                 // all its entries were read; else some are what the ledger remembers
+  std::vector<uint64_t> recalled;    // bitmap: those that were not
+  uint64_t entries_fingerprint = 0;  // where the entries are not the first part's
+  uint64_t fingerprint = 0;
+};
+
+// How the family is walked.
+struct ScanWalk {
+  bool all = false;         // anonymous memory too
+  bool everybody = false;   // every member is read
+  bool ksm_in_use = false;  // by a member
+  bool swapped_in = false;  // pages of members, since the family's last pass
+  bool unsettled = false;   // pages were on their way, or kept changing under the reads: to be looked at again
+  bool show_all = false;
+  bool keep_looks = false;  // what is seen is kept for the next pass
+  bool alone = false;       // the family had one member when the scan began
+  bool count_breaks = false;
+  std::optional<procfs::Vmstat> host;  // the host's counters when the scan began
+};
+
+struct FamilyScan {
+  ScanWalk walk;
+  std::vector<ScanPart> parts;
+  std::vector<procfs::Pagemap> borrowed;
+  std::vector<Member*> members;  // the members when it began
+  size_t opened = 0;             // of those, so far
+  bool walking = false;          // all are opened
+  std::vector<uint64_t> known;   // windows that may hold something though no member that is read maps them any more
+  size_t next_known = 0;
+  std::vector<SmapsReading> smaps;  // of the first of `members`
+};
+
+}  // namespace cow::memory
