@@ -129,6 +129,18 @@ class Engine::Impl {
   }
 
   bool RunPass(PassControl& control) {
+    try {
+      return TryPass(control);
+    } catch (...) {
+      // What was under way is half done. All that is there now becomes baseline: nothing is counted twice.
+      queue_.Fill({});
+      families_.Forget(table_);
+      families_forgotten_ = true;
+      throw;
+    }
+  }
+
+  bool TryPass(PassControl& control) {
     control_ = &control;
     // One that failed has sums missing, until a pass that shows all is complete.
     show_all_ = show_all_ || std::any_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.failed; });
@@ -225,6 +237,17 @@ class Engine::Impl {
   bool UpdateMembers(Family& family, FamilyState& state);
   void TellLongLooks();
 
+  // Those that the interval under way did not assign to a group.
+  void EndFamiliesThatAreGone() {
+    std::erase_if(states_, [this](const auto& item) {
+      if (item.second.pass == pass_) return false;
+      for (Slot& slot : slots_) {
+        Guard(slot, [&] { slot.collector->OnFamilyGone(item.first); });
+      }
+      return true;
+    });
+  }
+
   // What the options ask for; a collector that is there already is taken over, with what it remembers.
   std::vector<Slot> MakeSlots(const EngineOptions& options);
   std::shared_ptr<Collector> FindOrMake(const Registration& entry, bool stand_in, const EngineOptions& options);
@@ -282,6 +305,7 @@ class Engine::Impl {
   std::vector<Slot> slots_;
   std::map<std::pair<std::string_view, bool>, size_t> first_counters_;  // of slots that there are or were
   bool show_all_ = false;                                               // some collector has to be shown everything
+  bool families_forgotten_ = false;                                     // what is published is still of those
   size_t gauges_ = 0;
   size_t counters_ = 0;  // only grows: what was counted stays where it is
   std::vector<int64_t> scratch_;
@@ -736,6 +760,7 @@ bool Engine::Impl::BeginInterval(bool first) {
     Assign(*family, begin);
     changed = UpdateMembers(*family, states_.at(family->id)) || changed;
   }
+  if (std::exchange(families_forgotten_, false)) EndFamiliesThatAreGone();
   groups_.Admit();
   if (table_.over_limit() + nameless > 0) groups_.Find(Groups::kOverflow);
   for (const auto& family : families_.families()) JoinGroup(states_.at(family->id));
@@ -751,13 +776,7 @@ bool Engine::Impl::EndInterval() {
     if (!control_->Continue()) return false;
     ShowPass(*family);
   }
-  std::erase_if(states_, [this](const auto& item) {
-    if (item.second.pass == pass_) return false;
-    for (Slot& slot : slots_) {
-      Guard(slot, [&] { slot.collector->OnFamilyGone(item.first); });
-    }
-    return true;
-  });
+  EndFamiliesThatAreGone();
   for (Slot& slot : slots_) {
     Guard(slot, [&] { slot.collector->OnPassEnd(); });
     slot.last_spent = slot.spent;

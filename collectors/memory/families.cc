@@ -495,6 +495,20 @@ void Families::Settle(Family& family, const std::function<void(const Family&, co
   }
 }
 
+void Families::Forget(const ProcessTable& table) noexcept {
+  homes_.clear();
+  families_.clear();
+  by_layout_.clear();
+  by_address_.clear();
+  alike_.clear();
+  memory_order_.clear();
+  overtaken_.clear();
+  candidates_.clear();
+  table_version_ = 0;  // no table with a process has it
+  listed_version_ = 0;
+  for (const auto& [pid, process] : table.processes()) process->baseline = true;
+}
+
 void Families::Leave(Family& family) {
   family.DropScan();
   family.ledger.Clear();

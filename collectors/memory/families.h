@@ -177,6 +177,10 @@ class Families {
   // is not looked for.
   void Leave(Family& family);
 
+  // After an update or a scan that was broken off by an exception, whatever was half done: nothing is known of any
+  // family, and every process of the table is as one that was there at the first look. Never throws.
+  void Forget(const ProcessTable& table) noexcept;
+
   // What the records of all families may take from now on; what is over it goes as records are made anew.
   void SetLedgerLimit(uint64_t bytes) { budget_.limit_bytes = bytes; }
 
