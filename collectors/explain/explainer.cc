@@ -181,7 +181,7 @@ tl::expected<Portrait, Failure> Explainer::Read(pid_t pid, memory::Family& famil
 PortraitBuilder::Scanned Explainer::ScanHidden(const memory::Family& family) const {
   PortraitBuilder::Scanned scanned;
   if (scanner_.capabilities().frames || !scanner_.capabilities().pagemap_scan) return scanned;
-  const procfs::PagemapScan scan = procfs::PagemapScan::Probe(root_, scanner_.geometry());
+  const procfs::PagemapScan scan = procfs::PagemapScan::Probe(memory::RootOfSelf(root_), scanner_.geometry());
   for (const auto& member : family.members) {
     const uint64_t resident = member->process->ResidentBytes();
     auto pages = ScannedPages::Read(root_, member->process->memory, scan, resident);

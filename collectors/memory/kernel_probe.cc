@@ -356,7 +356,7 @@ class Probe {
   bool scanned_as_huge_ = false;
 };
 
-// A real procfs, whose `self` is this process.
+// A real procfs.
 bool IsOfThisSystem(const procfs::Root& root) {
   struct statfs filesystem {};
   return statfs(root.ProcPath("").c_str(), &filesystem) == 0 && filesystem.f_type == PROC_SUPER_MAGIC;
@@ -389,6 +389,11 @@ KernelFacts KernelFacts::AsDocumented() {
   facts.words = {ExclusiveMarks::kOfThePage, true, true};
   facts.entry_kinds = facts.mapped_once = facts.page_mapcounts = facts.scan_kinds = true;
   return facts;
+}
+
+procfs::Root RootOfSelf(const procfs::Root& root) {
+  if (!IsOfThisSystem(root) || procfs::ReadLink(root, root.ProcPath("self"))) return root;
+  return procfs::Root("/proc", root.sysfs(), root.interposer());
 }
 
 KernelFacts ProbeKernel(const procfs::Root& root, const procfs::PageGeometry& geometry,

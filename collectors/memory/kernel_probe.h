@@ -26,6 +26,10 @@ struct KernelFacts {
   static KernelFacts AsDocumented();
 };
 
+// Where this process finds its own page tables: `root`, or this system's /proc where `root` is the procfs of a PID
+// namespace that this process is not in and so has no `self`. All procfs mounts show one kernel.
+procfs::Root RootOfSelf(const procfs::Root& root);
+
 // `scan`: the categories that the kernel knows.
 KernelFacts ProbeKernel(const procfs::Root& root, const procfs::PageGeometry& geometry,
                         const procfs::PagemapScan& scan);

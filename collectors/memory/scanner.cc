@@ -21,13 +21,14 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t thread
                  const std::optional<KernelFacts>& kernel)
     : host_{std::move(root), geometry, {}, procfs::PagemapScan(), {}, kNoFrame, {}, std::nullopt, false},
       devices_(host_.root) {
-  host_.scan = procfs::PagemapScan::Probe(host_.root, geometry);
-  host_.kernel = kernel ? *kernel : ProbeKernel(host_.root, geometry, host_.scan);
+  const procfs::Root own_root = RootOfSelf(host_.root);
+  host_.scan = procfs::PagemapScan::Probe(own_root, geometry);
+  host_.kernel = kernel ? *kernel : ProbeKernel(own_root, geometry, host_.scan);
   GrowTo(std::max<size_t>(threads, 1));
   FrameReader& frames = scanners_.front()->frames();
-  host_.zero_frame = procfs::FindZeroPageFrame(host_.root, geometry).value_or(kNoFrame);
+  host_.zero_frame = procfs::FindZeroPageFrame(own_root, geometry).value_or(kNoFrame);
   // Where the root is another system's tree, this process' own page tells nothing of it.
-  const bool is_own_system = procfs::ReadLink(host_.root, host_.root.ProcPath("self/exe")).has_value();
+  const bool is_own_system = procfs::ReadLink(own_root, own_root.ProcPath("self/exe")).has_value();
   if (host_.zero_frame == kNoFrame && !is_own_system)
     host_.zero_frame = frames.SearchZeroFrame(host_.root, geometry.page_bytes);
   Capabilities& can = host_.capabilities;
