@@ -80,7 +80,7 @@ TEST_F(KernelTest, ZeroPageLooksLikeSharedAnonymousMemory) {
 }
 
 TEST_F(KernelTest, HugeZeroPageLooksLikeSharedFileMemory) {
-  if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
+  if (const std::string reason = WhyNoHugeZeroPage(); !reason.empty()) GTEST_SKIP() << reason;
   const size_t window = HugePageBytes() / PageBytes();
   workload_.Map(0, "z", window, "huge");
   Do("read 0 z 0 1");

@@ -43,7 +43,7 @@ class MergingTest : public LiveTest {
  protected:
   void SetUp() override {
     LiveTest::SetUp();
-    if (!std::filesystem::exists("/sys/kernel/mm/ksm/run")) GTEST_SKIP() << "the kernel has no KSM";
+    if (!std::filesystem::exists("/sys/kernel/mm/ksm/run")) GTEST_SKIP() << KernelLacks("KSM");
   }
   void Advise(int id, const std::string& name, int advice, size_t pages) {
     Do("madvise " + std::to_string(id) + " " + name + " " + std::to_string(advice) + " 0 " + std::to_string(pages));

@@ -172,28 +172,54 @@ void LiveTest::Write(int id, std::string_view name, size_t first, size_t pages) 
      std::to_string(pages));
 }
 
+std::string KernelLacks(std::string_view feature) { return "missing kernel feature: " + std::string(feature); }
+
 std::string WhyNoHugePages() {
   std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
   std::string modes;
-  if (!std::getline(file, modes)) return "the kernel has no transparent huge pages";
+  if (!std::getline(file, modes)) return KernelLacks("transparent huge pages");
   return modes.find("[never]") == std::string::npos ? "" : "transparent huge pages are off";
 }
 
 std::string WhyNoPagemapScan(const Sample& sample) {
-  return sample.At("cow_exporter_capability{feature=pagemap_scan}") != 0 ? "" : "needs PAGEMAP_SCAN (Linux 6.7)";
+  return sample.At("cow_exporter_capability{feature=pagemap_scan}") != 0 ? "" : KernelLacks("PAGEMAP_SCAN (Linux 6.7)");
 }
 
-std::string WhyNoZeroPage() {
-  const auto frame = procfs::FindZeroPageFrame(procfs::Root(), {PageBytes(), HugePageBytes()});
-  return frame == procfs::kNoZeroPage ? "the kernel gives each page that is read a frame of its own" : "";
+std::string WhyNoZeroPage() { return ZeroPageFrame() != procfs::kNoZeroPage ? "" : KernelLacks("zero page"); }
+
+// Two ranges of huge pages that were only read have the same frames where the kernel has a huge zero page.
+std::string WhyNoHugeZeroPage() {
+  if (std::string reason = WhyNoHugePages(); !reason.empty()) return reason;
+  const uint64_t bytes = 3 * HugePageBytes();
+  void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return "no memory for two huge pages";  // NOLINT: the C macro casts
+  madvise(memory, bytes, MADV_HUGEPAGE);
+  const uint64_t first =
+      (reinterpret_cast<uintptr_t>(memory) + HugePageBytes() - 1) / HugePageBytes() * HugePageBytes();
+  const auto frames = [first](uint64_t range) {
+    const uint64_t address = first + range * HugePageBytes();
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): aligned to a huge page
+    static_cast<void>(*reinterpret_cast<volatile char*>(address));
+    std::vector<uint64_t> entries = ReadPagemap(getpid(), address, HugePageBytes() / PageBytes());
+    for (uint64_t& entry : entries) entry &= kFrameMask;
+    return entries;
+  };
+  const std::vector<uint64_t> one = frames(0);
+  const bool is_zero_page = one == frames(1) && one[1] == one[0] + 1;
+  munmap(memory, bytes);
+  return is_zero_page ? "" : KernelLacks("huge zero page");
 }
 
+// Two pages that were only read have one frame where the kernel has a zero page.
 uint64_t ZeroPageFrame() {
-  void* page = mmap(nullptr, PageBytes(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  static_cast<void>(*static_cast<volatile char*>(page));
-  const uint64_t entry = ReadPagemap(getpid(), reinterpret_cast<uintptr_t>(page), 1).at(0);
-  munmap(page, PageBytes());
-  return entry & kFrameMask;
+  void* const memory = mmap(nullptr, 2 * PageBytes(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::runtime_error("no memory for two pages");  // NOLINT: the C macro casts
+  madvise(memory, 2 * PageBytes(), MADV_NOHUGEPAGE);
+  for (const size_t page : {0U, 1U}) static_cast<void>(static_cast<volatile char*>(memory)[page * PageBytes()]);
+  const std::vector<uint64_t> entries = ReadPagemap(getpid(), reinterpret_cast<uintptr_t>(memory), 2);
+  munmap(memory, 2 * PageBytes());
+  const uint64_t frame = entries[0] & kFrameMask;
+  return frame == (entries[1] & kFrameMask) ? frame : procfs::kNoZeroPage;
 }
 
 uint64_t AnonymousFrame(uint64_t entry) { return (entry & (kPresent | kFile)) == kPresent ? entry & kFrameMask : 0; }

@@ -122,10 +122,14 @@ class LiveTest : public ::testing::Test {
 // Neither a break nor anything unshared or unattributed.
 void ExpectNoVerdict(const Change& change);
 
+// What a probe found the kernel to lack. tests/run accepts a test that skips for such a reason wherever it runs.
+std::string KernelLacks(std::string_view feature);
 // Why transparent huge pages can't be had on request; empty if they can.
 std::string WhyNoHugePages();
 // Empty if a page that is read before it is written is the zero page.
 std::string WhyNoZeroPage();
+// Empty if a huge page that is read before it is written is the huge zero page.
+std::string WhyNoHugeZeroPage();
 // Why populated ranges can't be asked for; empty if they can.
 std::string WhyNoPagemapScan(const Sample& sample);
 
@@ -139,7 +143,7 @@ struct Area {
 // The mappings of a process, without [vsyscall].
 std::vector<Area> ReadAreas(pid_t pid);
 
-// The frame of the base zero page.
+// The frame of the base zero page; procfs::kNoZeroPage where each page that is read gets a frame of its own.
 uint64_t ZeroPageFrame();
 // The frame of a present anonymous page, the zero page's too; 0 for everything else.
 uint64_t AnonymousFrame(uint64_t entry);

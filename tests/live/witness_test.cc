@@ -206,6 +206,7 @@ TEST_F(CopiesTest, CopiesOfAThreadThatEndedAreCounted) {
 // Copies that are no breaks, and breaks that are no copies.
 
 TEST_F(CopiesTest, FirstWriteToTheZeroPageIsACopyButNoBreak) {
+  if (const std::string reason = WhyNoZeroPage(); !reason.empty()) GTEST_SKIP() << reason;
   const std::string child = ForkOver("a", 10);
   workload().Map(std::stoi(child), "z", 100);
   Do("read " + child + " z 0 100");
@@ -479,7 +480,7 @@ class KsmTest : public LiveTest {
 };
 
 TEST_F(KsmTest, MergedPagesAreTheKernels) {
-  if (!Ksm::Exists()) GTEST_SKIP() << "the kernel has no KSM";
+  if (!Ksm::Exists()) GTEST_SKIP() << KernelLacks("KSM");
   Ksm ksm;
   workload().Map(0, "a", 200);
   Do("write 0 a 0 200");
@@ -501,7 +502,7 @@ TEST_F(KsmTest, MergedPagesAreTheKernels) {
 }
 
 TEST_F(CopiesTest, WriteToAMergedPageIsACopyButNoBreak) {
-  if (!Ksm::Exists()) GTEST_SKIP() << "the kernel has no KSM";
+  if (!Ksm::Exists()) GTEST_SKIP() << KernelLacks("KSM");
   ForkOver("a", 10);
   workload().Map(0, "k", 200);
   Do("write 0 k 0 200");
