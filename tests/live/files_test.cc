@@ -203,23 +203,25 @@ class Mounted {
 // The kernel gives the number of a filesystem that is gone to the next one, of whatever type.
 TEST_F(FilesTest, ADeviceNumberThatIsUsedAgainIsLearnedAnew) {
   const std::string directory = ::testing::TempDir() + "/cow_live_mount" + std::to_string(getpid());
+  int files = 0;
   const auto breaks_in_a_file_of = [&](const char* type, dev_t& device) {
     const Mounted mounted(directory, type);
     device = mounted.Device();
     if (device == 0) return Sample();
     std::ofstream(directory + "/file") << std::string(20 * PageBytes(), 'x');
-    Do(std::string("mapfile 0 ").append(type).append(" ").append(directory).append("/file 20 private"));
-    Write(0, type, 0, 20);
+    const std::string name = type + std::to_string(++files);
+    Do("mapfile 0 " + name + " " + directory + "/file 20 private");
+    Write(0, name, 0, 20);
     const int child = ForkWarm();
     const Sample before = Pass();
-    Write(child, type, 0, 10);
+    Write(child, name, 0, 10);
     Sample after = Pass();
     EXPECT_EQ(Change(before, after).Of(kChildBreaks), 10) << type;
     const bool is_shmem = std::string_view(type) == "tmpfs";
     EXPECT_EQ(Change(before, after).Pages(kShmemBreaks), is_shmem ? 10 : 0) << type;
     EXPECT_EQ(Change(before, after).Pages(kFileBreaks), is_shmem ? 0 : 10) << type;
     Do("kill " + std::to_string(child));
-    Do(std::string("unmap 0 ").append(type).append(" 0 20"));
+    Do("unmap 0 " + name + " 0 20");
     return after;
   };
   dev_t first = 0;
