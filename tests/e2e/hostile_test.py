@@ -89,7 +89,8 @@ def mount_often(directory):
             target.write(text)
     call(libc.mount, b"none", directory.encode(), b"tmpfs", 0, None)
     os.chdir(directory)
-    os.mkdir("bound")
+    for i in range(100):
+        os.mkdir(f"bound{i}")
     for i in range(MOUNTS):
         if i % 100 == 0:
             name = f"t{i}"
@@ -100,7 +101,8 @@ def mount_often(directory):
             call(libc.mmap, None, PAGE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, file, 0)
             os.close(file)
         else:
-            call(libc.mount, b"bound", b"bound", None, 0x1000, None)
+            place = f"bound{i % 100}".encode()  # one on another: few each, for each lookup goes through all of them
+            call(libc.mount, place, place, None, 0x1000, None)
 
 
 DEEDS = {"hostile_maps": map_long_paths, "hostile_args": claim_command_line, "hostile_mounts": mount_often}
