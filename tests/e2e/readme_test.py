@@ -58,7 +58,8 @@ def hold_paths():
 
 def hold_flags(exporter):
     commands = ([exporter], [exporter, "explain"], [ROOT / "deploy/quickstart"], [ROOT / "tests/run"],
-                [ROOT / "tests/bench/run"], ["python3", ROOT / "tests/golden/reference_test.py"])
+                [ROOT / "tests/kernels/run"], [ROOT / "tests/bench/run"],
+                ["python3", ROOT / "tests/golden/reference_test.py"])
     known = {"--collector.NAME", "--no-collector.NAME"}
     for command in commands:
         text = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
