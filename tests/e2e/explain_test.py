@@ -3,8 +3,10 @@ there, that are not, and that end meanwhile.
 """
 
 import concurrent.futures
+import ctypes
 import http.client
 import json
+import mmap
 import os
 import pty
 import re
@@ -12,6 +14,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -149,6 +152,17 @@ def test_errors(pair):
     check(re.search("no process|has ended|ended while", process.stderr.read()), "a watch does not say that it ended")
 
 
+def has_zero_page():
+    """True if two pages that were only read have one frame; hidden frames are equal too."""
+    size = mmap.PAGESIZE
+    memory = mmap.mmap(-1, 2 * size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    check(memory[0] == memory[size] == 0, "new memory is not zero")
+    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+        first, second = struct.unpack("QQ", os.pread(pagemap.fileno(), 16, address // size * 8))
+    return (first ^ second) % (1 << 55) == 0
+
+
 def test_other_user(context):
     """One's own processes without root."""
     program = context.path("cow_exporter")
@@ -180,6 +194,8 @@ def test_other_user(context):
     scan = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 7)
     # Each has pages of its own where they differ; who copied them is what frames would tell.
     expected = [("unattributed", COPIED, None), ("shared", PAGES - 100 - COPIED, []), ("zero", 100, None)]
+    if not has_zero_page():
+        expected[1:] = [("shared", PAGES - COPIED, [])]
     if scan:
         check(found == expected, str(found))
     found = states(explain(root, "--json", "--pages").stdout, file_address)
