@@ -123,6 +123,9 @@ class Engine::Impl {
         groups_(options_.max_groups, 0),
         registry_(registry) {
     Install(MakeSlots(options_));
+    if (options_.fork_events) {
+      if (auto events = netlink::OpenProcEvents(root_)) scanner_.forks().Listen(std::move(*events));
+    }
     if (const auto boot_time = procfs::ReadBootTimeSeconds(root_)) boot_time_ = *boot_time;
     ticks_ = static_cast<double>(procfs::ReadClockTicksPerSecond(root_));
     if (const auto listed = procfs::ListProcesses(root_); !listed) throw std::runtime_error(listed.error().ToString());
@@ -167,10 +170,7 @@ class Engine::Impl {
   std::chrono::nanoseconds HelperCpuTime() const { return workers_.CpuTime(); }
 
   bool NewForks() {
-    if (!fork_watch_) {
-      auto events = netlink::OpenProcEvents(root_);
-      fork_watch_.emplace(root_, events ? std::move(*events) : nullptr);
-    }
+    if (!fork_watch_) fork_watch_.emplace(root_, scanner_.forks().Relay());
     return fork_watch_->Look(table_);
   }
 
@@ -279,8 +279,8 @@ class Engine::Impl {
   EngineOptions options_;
   procfs::PageGeometry geometry_;
   memory::ProcessTable table_;
-  std::optional<ForkWatch> fork_watch_;  // of those who ask
   memory::Scanner scanner_;
+  std::optional<ForkWatch> fork_watch_;  // of those who ask; reads the scanner's fork events
   WorkerThreads workers_;
   // While more than one thread scans, held for all that follows and for every call of a collector or of control_.
   std::mutex mutex_;
@@ -732,7 +732,9 @@ bool Engine::Impl::BeginInterval(bool first) {
   interval_ = control_->Interval();
   const memory::MayGoOn may_go_on = [this] { return !control_->MustStop(); };
   const auto anon_before = ReadAnonPages();
+  scanner_.forks().BeforeUpdate();
   if (!table_.Update(may_go_on).value_or(false)) return false;
+  scanner_.forks().AfterUpdate(table_);
   const auto anon_after = ReadAnonPages();
   if (!families_.Update(table_, scanner_.probe(), may_go_on)) return false;
   ++pass_;

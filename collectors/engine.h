@@ -46,6 +46,8 @@ struct EngineOptions {
   std::chrono::milliseconds interval{0};
   // A family is read at least this often, also if nothing of it seems to have changed. 0: in every pass.
   std::chrono::milliseconds full_every{0};
+  // False: as where the kernel sends no fork events. Read once, when the engine is made.
+  bool fork_events = true;
   // Families are scanned in parallel by so many, the calling one among them. What is counted does not depend on it.
   size_t threads = 1;
   GroupOptions groups;

@@ -138,7 +138,9 @@ tl::expected<void, Failure> Explainer::CheckProcess(pid_t pid) const {
 
 tl::expected<Portrait, Failure> Explainer::Look(pid_t pid, const LookOptions& options) {
   if (auto good = CheckProcess(pid); !good) return tl::unexpected(good.error());
+  scanner_.forks().BeforeUpdate();
   if (auto listed = table_.Update(); !listed) return Fail(Kind::kOther, listed.error().ToString());
+  scanner_.forks().AfterUpdate(table_);
   scanner_.BeginPass();
   memory::Families families(scanner_.geometry(), scanner_.zero_frame());
   families.Update(table_, scanner_.probe());

@@ -25,12 +25,20 @@ constexpr uint64_t kMaxSmapsBytes = uint64_t{512} << 20;
 // Whether pages of the family may have come back from swap since its last pass: the host's counter moved, and a member
 // waited for a page or has another amount of memory in swap.
 bool SwappedIn(const Host& host, const Family& family) {
-  if (family.host && host.vmstat && family.host->swapped_in_pages == host.vmstat->swapped_in_pages) return false;
+  // Before its first pass the host's counter is compared with that at boot.
+  const uint64_t before = family.host ? family.host->swapped_in_pages : 0;
+  if (host.vmstat && host.vmstat->swapped_in_pages == before) return false;
   return std::any_of(family.members.begin(), family.members.end(), [](const auto& member) {
     const ChangeSignals now = ChangeSignals::Of(*member->process);
+    if (member->first_look) return now.major_faults != 0;
     return !member->read_at || member->read_at->major_faults != now.major_faults ||
            member->read_at->swap_bytes != now.swap_bytes;
   });
+}
+
+bool AnyFirstLook(std::span<const Reading> readings) {
+  return std::any_of(readings.begin(), readings.end(),
+                     [](const Reading& reading) { return reading.first_look && !reading.is_root; });
 }
 
 FamilyView BeginView(const Host& host, const Family& family) {
@@ -493,6 +501,21 @@ bool FamilyScanner::AnyMigrating() const {
   return any;
 }
 
+// After the marks were read, so that no fork until then is missed. A fork clears the marks while it holds the lock that
+// reading the page table takes, and is counted and reported within microseconds from there: the pause covers these.
+void FamilyScanner::TakeForkEvidence(const Family& family) {
+  if (host_.forks == nullptr || !family.aliases.empty()) return;
+  SleepBriefly(counters_);
+  for (size_t r = 0; r < readings_.size(); ++r) {
+    Reading& reading = readings_[r];
+    if (!reading.first_look || reading.is_root || reading.parent == Verdict::kNobody) continue;
+    const Member* parent = family.FindSlot(reading.parent);
+    if (parent == nullptr || parent->ended) continue;
+    const Member& child = parts_[part_of_reading_[r]].reader.member();
+    reading.forks = host_.forks->Of(*child.process, *parent->process);
+  }
+}
+
 // Until the ledger settles the window, nothing has changed.
 bool FamilyScanner::SettleWindow(Family& family, uint64_t window, const ScanObserver& observer) {
   facts_.Clear();
@@ -509,7 +532,7 @@ bool FamilyScanner::SettleWindow(Family& family, uint64_t window, const ScanObse
     Recall(family, window);
     if (!Examine(family, window, observer)) return false;
     facts_.Clear();
-    if (!examination_.questions.empty()) frames_.Read(examination_.questions, false, facts_);
+    if (!examination_.questions.empty()) frames_.Read(examination_.questions, AnyFirstLook(readings_), facts_);
     if (examination_.witnesses.empty()) break;
     ++counters_.windows_read_again;
     std::fill(unstable.begin(), unstable.end(), 0);
@@ -526,6 +549,7 @@ bool FamilyScanner::SettleWindow(Family& family, uint64_t window, const ScanObse
   if (observer.MustStop()) return false;
   if (AnyMigrating()) window_unsettled_ = true;
   walk_.unsettled = walk_.unsettled || window_unsettled_;
+  if (AnyFirstLook(readings_) && AnyBit(examination_.attention)) TakeForkEvidence(family);
   family.ledger.Settle(window, readings_, facts_, examination_, judgement_, sharing_);
   return true;
 }

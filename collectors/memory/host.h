@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "collectors/memory/fork_history.h"
 #include "collectors/memory/kernel_probe.h"
 #include "collectors/memory/page.h"
 #include "collectors/memory/views.h"
@@ -39,6 +40,7 @@ struct Host {
   Needs needs;                           // what observers are to be shown besides the windows
   std::optional<procfs::Vmstat> vmstat;  // at the begin of this pass
   bool ksm_has_merged = false;           // pages of somebody
+  ForkHistory* forks = nullptr;          // null: nothing is known of forks
 
   // kpageflags can be read, and do not tell the pages that KSM merged.
   bool IsMergingUntold() const { return capabilities.kpageflags && !capabilities.merged_flag; }

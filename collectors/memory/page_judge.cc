@@ -33,7 +33,6 @@ PageJudge::PageJudge(const ExaminedWindow& window, WindowRecord& record, MovedPa
   huge_.reserve(window.readings.size());
   for (const Reading& reading : window.readings) {
     huge_.push_back(!reading.hugetlb && IsHugeRun(std::span(reading.entries, record.frames.size())));
-    if (reading.parent != Verdict::kNobody) SetFlag(has_children_, reading.parent);
   }
   for (const Slot slot : window.departing) SetFlag(departing_, slot);
 }
@@ -52,6 +51,7 @@ void PageJudge::Judge(size_t page) {
   counted_.clear();
   left_alone_.clear();
   TakeGroups();
+  AddNewHolders();
   std::vector<FrameGroup> kept;
   for (const FrameGroup& group : groups_) Settle(group, kept);
   group_of_.clear();
@@ -118,6 +118,21 @@ void PageJudge::TakeGroups() {
   for (; next_away_ < away_.size() && away_[next_away_].page == page_; ++next_away_) {
     const WindowRecord::Away& away = away_[next_away_];
     GroupAt(away.frame).holders.push_back(Describe(away.slot, away.frame, !away.missed));
+  }
+}
+
+// A newcomer that has a recorded frame got it by its fork: the frame was not moved, whoever of the recorded has left
+// it.
+void PageJudge::AddNewHolders() {
+  for (uint32_t r = 0; r < window_.readings.size(); ++r) {
+    if (!IsUnseenChild(r)) continue;
+    const auto place = place_of_.find(FrameNow(r));
+    if (place == place_of_.end() || window_.facts.IsExclusive(FrameNow(r)).value_or(false)) continue;
+    std::vector<FrameHolder>& holders = groups_[place->second].holders;
+    const Slot slot = window_.readings[r].slot;
+    const bool is_recorded =
+        std::any_of(holders.begin(), holders.end(), [slot](const FrameHolder& holder) { return holder.slot == slot; });
+    if (!is_recorded) holders.push_back(Describe(slot, FrameNow(r), false));
   }
 }
 
@@ -231,81 +246,102 @@ std::vector<uint32_t> PageJudge::Pair(std::vector<FrameGroup>& kept) {
 
 // With whom a member shares a page at its first look.
 struct PageJudge::Relations {
-  std::vector<Slot> holders;      // itself included
-  bool origin = false;            // with somebody else than those it forked itself, which says nothing of its origin
-  bool origin_was_seen = false;   // and one of them was there at the last look
-  bool descendants_only = false;  // with those it forked itself and nobody else
-  bool forked = false;            // the kernel's mark says that the page comes from a fork
+  std::vector<uint32_t> readings;  // of the holders, itself included; not those that were not read
+  std::vector<Slot> holders;       // itself included
+  bool was_seen = false;           // one of them was there at the last look
 };
 
 PageJudge::Relations PageJudge::RelationsOf(uint32_t reading, const std::vector<FrameGroup>& kept) const {
   Relations relations;
   const Slot slot = window_.readings[reading].slot;
+  relations.readings.push_back(reading);
   relations.holders.push_back(slot);
   const FrameGroup* group = GroupOf(slot, kept);
-  if (group != nullptr) {
-    for (const FrameHolder& holder : group->holders) {
-      if (holder.slot == slot) continue;
-      relations.holders.push_back(holder.slot);
-      const uint32_t other = index_.Find(holder.slot);
-      if (other == kNoReading || !IsChildOf(other, slot)) relations.origin = true;
-      if (other == kNoReading || !window_.readings[other].first_look) relations.origin_was_seen = true;
-    }
+  if (group == nullptr) return relations;
+  for (const FrameHolder& holder : group->holders) {
+    if (holder.slot == slot) continue;
+    relations.holders.push_back(holder.slot);
+    const uint32_t other = index_.Find(holder.slot);
+    if (other != kNoReading) relations.readings.push_back(other);
+    if (other == kNoReading || !window_.readings[other].first_look) relations.was_seen = true;
   }
-  relations.descendants_only = group != nullptr && !relations.origin;
-  // Its own forks mark a page of its own as well, also where those who shared it have left it since.
-  const bool maybe_by_own_fork = !relations.origin && HasChildren(slot);
-  relations.forked = !window_.facts.IsExclusive(FrameNow(reading)).value_or(true) && !maybe_by_own_fork;
   return relations;
 }
 
+// A page that its parent has as well is compared with it; else the relatives' pages tell whether anything was copied.
 void PageJudge::FirstLook(uint32_t reading, const std::vector<FrameGroup>& kept) {
-  const Relations relations = RelationsOf(reading, kept);
   const uint32_t parent = index_.Find(window_.readings[reading].parent);
+  if (parent != kNoReading && FrameNow(parent) == FrameNow(reading)) return;
+  const Relations relations = RelationsOf(reading, kept);
+  // Who shared it with one that was seen before is in the record, and judged by it. Others never had it.
+  if (relations.was_seen) return;
   if (parent != kNoReading && FrameNow(parent) != kNoFrame) {
-    if (FrameNow(parent) != FrameNow(reading)) CompareWithParent(reading, parent, relations);
-  } else if (!relations.origin) {
-    CompareWithRelatives(reading, parent == kNoReading, relations);
+    CompareWithParent(reading, parent, relations);
+  } else if (HasOtherFrames(reading)) {
+    AddUnattributed(reading);
   }
 }
 
 void PageJudge::CompareWithParent(uint32_t reading, uint32_t parent, const Relations& relations) {
   const Slot slot = window_.readings[reading].slot;
   const Slot parent_slot = window_.readings[parent].slot;
-  const uint64_t frame = FrameNow(reading);
-  const bool exclusive = window_.facts.IsExclusive(frame).value_or(false);
-  const bool parent_forked = !window_.facts.IsExclusive(FrameNow(parent)).value_or(true);
-  if (relations.forked) {
-    // A parent that shared it with the one seen before is in the record, and judged by it. Another never had it: the
-    // member is somebody else's fork, adopted by this one.
-    if (!relations.origin_was_seen && !Counted(parent_slot, frame)) {
+  if (IsCopy(reading) && OthersForked(reading).parent_idle && IsOriginal(parent)) {
+    judgement_.AddBreak(slot, PageNumber(), false, std::span(&parent_slot, 1));
+  } else if (IsCopy(parent) && IsInherited(relations, parent_slot)) {
+    if (!Counted(parent_slot, FrameNow(reading))) {
       judgement_.AddBreak(parent_slot, PageNumber(), false, relations.holders);
     }
-  } else if (exclusive && parent_forked && !relations.descendants_only) {
-    judgement_.AddBreak(slot, PageNumber(), false, std::span(&parent_slot, 1));
-  } else if (!relations.origin) {
-    judgement_.AddUnattributed(slot, PageNumber());
+  } else {
+    AddUnattributed(reading);
   }
 }
 
-// Without its parent's page, its relatives' tell: one that has the original, or none.
-void PageJudge::CompareWithRelatives(uint32_t reading, bool parent_unread, const Relations& relations) {
-  const Slot slot = window_.readings[reading].slot;
-  bool relative_present = false;
-  std::vector<Slot> originals;
+// What is known of the forks around a member. Pages that came back from swap have frames and marks that no fork and no
+// copy gave them: then nothing is taken as known.
+ForkEvidence PageJudge::OthersForked(uint32_t reading) const {
+  const Reading& member = window_.readings[reading];
+  return window_.examination.swapped_in || !member.forks.own_child ? ForkEvidence() : member.forks;
+}
+
+// One of the holders has the page from this parent: it was forked by it and has forked nobody that can have cleared
+// the mark.
+bool PageJudge::IsInherited(const Relations& relations, Slot parent) const {
+  return IsOriginal(relations.readings.front()) &&
+         std::any_of(relations.readings.begin(), relations.readings.end(),
+                     [&](uint32_t holder) { return IsChildOf(holder, parent) && OthersForked(holder).idle; });
+}
+
+// Its page has not been written since some fork, and nobody holds it that is not here: it was not moved.
+bool PageJudge::IsOriginal(uint32_t reading) const {
+  const uint64_t frame = FrameNow(reading);
+  if (window_.facts.IsExclusive(frame).value_or(true)) return false;
+  uint64_t holders = 0;
+  for (uint32_t other = 0; other < window_.readings.size(); ++other) holders += FrameNow(other) == frame ? 1U : 0U;
+  return window_.facts.MapCount(frame) == holders;
+}
+
+// Its page has been its own since it was made, and copy-on-write can have made it: it makes single pages, never large
+// ones, but for hugetlb's.
+bool PageJudge::IsCopy(uint32_t reading) const {
+  constexpr uint64_t kLarge = procfs::kFrameCompoundHead | procfs::kFrameCompoundTail | procfs::kFrameThp;
+  const uint64_t frame = FrameNow(reading);
+  if (!window_.facts.IsExclusive(frame).value_or(false)) return false;
+  return window_.readings[reading].hugetlb || (window_.facts.Flags(frame).value_or(kLarge) & kLarge) == 0;
+}
+
+bool PageJudge::HasOtherFrames(uint32_t reading) const {
   for (uint32_t other = 0; other < window_.readings.size(); ++other) {
-    const uint64_t other_frame = FrameNow(other);
-    if (other == reading || other_frame == kNoFrame || IsChildOf(other, slot)) continue;
-    relative_present = true;
-    if (!window_.facts.IsExclusive(other_frame).value_or(true)) originals.push_back(window_.readings[other].slot);
+    const uint64_t frame = FrameNow(other);
+    const bool own_fork = IsChildOf(other, window_.readings[reading].slot);
+    if (frame != kNoFrame && frame != FrameNow(reading) && !own_fork) return true;
   }
-  if (!relative_present || relations.forked) return;
-  const bool exclusive = window_.facts.IsExclusive(FrameNow(reading)).value_or(false);
-  if (parent_unread && exclusive && !originals.empty() && !relations.descendants_only) {
-    judgement_.AddBreak(slot, PageNumber(), false, originals);
-  } else {
-    judgement_.AddUnattributed(slot, PageNumber());
-  }
+  return false;
+}
+
+// Once for all that share the frame.
+void PageJudge::AddUnattributed(uint32_t reading) {
+  if (Counted(Verdict::kNobody, FrameNow(reading))) return;
+  judgement_.AddUnattributed(window_.readings[reading].slot, PageNumber());
 }
 
 // A break of this frame by this member is in the judgement already; else notes it.

@@ -45,7 +45,6 @@ class PageJudge {
   uint64_t PageNumber() const { return window_.first_page + page_; }
   uint64_t FrameNow(uint32_t reading) const { return frames_now_[reading]; }
   bool IsChildOf(uint32_t reading, Slot parent) const { return window_.readings[reading].parent == parent; }
-  bool HasChildren(Slot slot) const { return slot < has_children_.size() && has_children_[slot]; }
   bool IsUnseenChild(uint32_t reading) const {
     return window_.readings[reading].first_look && !window_.readings[reading].is_root;
   }
@@ -53,6 +52,7 @@ class PageJudge {
 
   void ReadFrames();
   void TakeGroups();
+  void AddNewHolders();
   FrameGroup& GroupAt(uint64_t frame);
   void Settle(const FrameGroup& group, std::vector<FrameGroup>& kept);
   std::vector<uint32_t> Pair(std::vector<FrameGroup>& kept);
@@ -63,7 +63,12 @@ class PageJudge {
   Relations RelationsOf(uint32_t reading, const std::vector<FrameGroup>& kept) const;
   void FirstLook(uint32_t reading, const std::vector<FrameGroup>& kept);
   void CompareWithParent(uint32_t reading, uint32_t parent, const Relations& relations);
-  void CompareWithRelatives(uint32_t reading, bool parent_unread, const Relations& relations);
+  ForkEvidence OthersForked(uint32_t reading) const;
+  bool IsInherited(const Relations& relations, Slot parent) const;
+  bool IsOriginal(uint32_t reading) const;
+  bool IsCopy(uint32_t reading) const;
+  bool HasOtherFrames(uint32_t reading) const;
+  void AddUnattributed(uint32_t reading);
   bool Counted(Slot slot, uint64_t frame);
   void AddOrphans(const std::vector<uint32_t>& single);
   void PutGroups(const std::vector<FrameGroup>& kept);
@@ -73,9 +78,8 @@ class PageJudge {
   MovedPages& moved_;
   Judgement& judgement_;
   SlotIndex index_;
-  std::vector<bool> huge_;          // by reading: the window is one huge page of it
-  std::vector<bool> departing_;     // by slot: the member ended
-  std::vector<bool> has_children_;  // by slot: a reading's parent
+  std::vector<bool> huge_;       // by reading: the window is one huge page of it
+  std::vector<bool> departing_;  // by slot: the member ended
   // Of the pages to be judged, taken out of the record, by page; and the first ones that are still to be judged.
   std::vector<WindowRecord::Extra> extras_;
   std::vector<WindowRecord::Away> away_;

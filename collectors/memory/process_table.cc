@@ -1,10 +1,12 @@
 #include "collectors/memory/process_table.h"
 
 #include <algorithm>
+#include <ctime>
 #include <utility>
 
 #include "collectors/procfs/maps.h"
 #include "collectors/procfs/process_list.h"
+#include "collectors/procfs/system.h"
 
 namespace cow::memory {
 namespace {
@@ -52,7 +54,11 @@ uint64_t Process::ResidentBytes() const {
 uint64_t Process::SizeBytes() const { return ResidentBytes() + status.swap_bytes.value_or(0); }
 
 ProcessTable::ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files)
-    : root_(std::move(root)), cgroup_namespace_(root_), max_processes_(max_processes), files_(root_, max_kept_files) {}
+    : root_(std::move(root)),
+      cgroup_namespace_(root_),
+      max_processes_(max_processes),
+      files_(root_, max_kept_files),
+      ticks_per_second_(procfs::ReadClockTicksPerSecond(root_)) {}
 
 procfs::Result<bool> ProcessTable::Update(const MayGoOn& may_go_on) {
   const auto pids = procfs::ListProcesses(root_);
@@ -60,6 +66,7 @@ procfs::Result<bool> ProcessTable::Update(const MayGoOn& may_go_on) {
   ++pass_;
   unreadable_now_.clear();
   newcomers_.clear();
+  zombies_.clear();
   // Known processes first: the limit must not throw out a family for newcomers.
   if (!UpdateKnown(*pids, may_go_on) || !AddNewcomers(may_go_on)) return false;
   unreadable_ = unreadable_now_;
@@ -161,10 +168,14 @@ bool ProcessTable::UpdateOne(pid_t pid, std::shared_ptr<Process>& process) {
   if (!stat) return NoteUnreadable(stat.error(), process.get());
   if (stat->IsKernelThread()) return false;
   const auto memory = FindMemory(*stat);
+  if (!memory && memory.error().kind == ErrorKind::kGone) {
+    zombies_.push_back({pid, stat->ppid, stat->start_time_ticks});
+  }
   if (!memory) return memory.error().kind != ErrorKind::kGone && NoteUnreadable(memory.error(), process.get());
   const bool is_known = process != nullptr && process->start_ticks == stat->start_time_ticks;
   if (!is_known || process->memory != *memory) CloseStatm(kept);
   if (is_known && !Moved(*process, *stat, *memory, kept)) {
+    NoteReaping(process->stat.children_faults, *stat, *process);
     process->stat = std::move(*stat);
     return true;
   }
@@ -173,9 +184,20 @@ bool ProcessTable::UpdateOne(pid_t pid, std::shared_ptr<Process>& process) {
   if (!is_known) process = std::make_shared<Process>();
   process->memory = *memory;
   process->unread.reset();
+  NoteReaping(is_known ? process->stat.children_faults : 0, *stat, *process);
   TakeStat(is_known, std::move(*stat), *process);
   process->status = std::move(*status);
   return true;
+}
+
+// `stat` was read just now.
+void ProcessTable::NoteReaping(uint64_t children_faults_before, const procfs::Stat& stat, Process& process) const {
+  if (stat.children_faults == children_faults_before) return;
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  const auto seconds = static_cast<uint64_t>(now.tv_sec);
+  const auto nanoseconds = static_cast<uint64_t>(now.tv_nsec);
+  process.reaped_until_ticks = seconds * ticks_per_second_ + nanoseconds * ticks_per_second_ / 1'000'000'000;
 }
 
 void ProcessTable::TakeStat(bool is_known, procfs::Stat&& stat, Process& process) {

@@ -64,6 +64,9 @@ struct Process {
   std::optional<LayoutKey> layout;  // from stat, or from maps where stat hides it; empty: hidden by permission
   bool baseline = false;            // was there at the exporter's first look, or was left out before
   uint64_t since_pass = 0;          // the update that saw it first, or first with its present layout
+  // Ticks since boot until when it may have waited for a child that ended; 0: it never has. What happened before the
+  // table knew it counts as of the first update.
+  uint64_t reaped_until_ticks = 0;
   std::optional<procfs::Error> unread;  // why the last update could not read it; stat and status are older then
   std::string exe;                      // read at first sight and when the layout changes; empty where denied
   procfs::Cgroups cgroups;              // likewise
@@ -74,6 +77,13 @@ struct Process {
   uint64_t ResidentBytes() const;
   // Resident and swapped: swapped pages are walked as resident ones are.
   uint64_t SizeBytes() const;
+};
+
+// A process that has ended and was not waited for yet.
+struct Zombie {
+  pid_t pid = 0;
+  pid_t parent = 0;
+  uint64_t start_ticks = 0;
 };
 
 class ProcessTable {
@@ -103,6 +113,10 @@ class ProcessTable {
   // Processes whose stat could not be read or made no sense in the last update, by reason, and of which nothing is
   // known from an earlier one.
   const std::map<procfs::ErrorKind, size_t>& unreadable() const { return unreadable_; }
+  // Of the last update.
+  const std::vector<Zombie>& zombies() const { return zombies_; }
+  // The last update found this pid in the list: of a process, a zombie or a kernel thread.
+  bool WasListed(pid_t pid) const { return kept_.contains(pid); }
   // Descriptors that are open on files of processes.
   size_t kept_files() const { return files_.kept(); }
 
@@ -124,6 +138,7 @@ class ProcessTable {
   bool Moved(const Process& process, const procfs::Stat& stat, procfs::TaskId memory, Kept& kept);
   procfs::Result<procfs::Stat> ReadStat(pid_t pid, bool is_known, Kept& kept);
   procfs::Result<procfs::Statm> ReadStatm(procfs::TaskId task, Kept& kept);
+  void NoteReaping(uint64_t children_faults_before, const procfs::Stat& stat, Process& process) const;
   bool NoteUnreadable(const procfs::Error& error, Process* known);
   Processes::iterator Forget(Processes::iterator process);
   void CloseStatm(Kept& kept);
@@ -133,12 +148,14 @@ class ProcessTable {
   procfs::CgroupNamespace cgroup_namespace_;
   size_t max_processes_;
   procfs::ProcessFiles files_;
+  uint64_t ticks_per_second_;
   uint64_t pass_ = 0;
   bool completed_ = false;  // some update was
   uint64_t version_ = 0;
   Processes processes_;
   std::unordered_map<pid_t, Kept> kept_;  // kernel threads and zombies too: they must be told from others each time
   std::vector<pid_t> newcomers_;
+  std::vector<Zombie> zombies_;
   std::vector<pid_t> over_limit_;  // ascending; as the next one of the last completed update
   std::map<procfs::ErrorKind, size_t> unreadable_;
   std::map<procfs::ErrorKind, size_t> unreadable_now_;  // of the update under way

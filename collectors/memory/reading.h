@@ -12,6 +12,20 @@
 
 namespace cow::memory {
 
+// What is known of the forks around a member from its birth until its pages were read. False: it may be so or not.
+struct ForkEvidence {
+  bool own_child = false;    // its parent forked it, with no process in between
+  bool parent_idle = false;  // its parent has forked nobody since
+  bool idle = false;         // it has forked nobody
+
+  bool IsComplete() const { return own_child && parent_idle && idle; }
+  void Add(const ForkEvidence& other) {
+    own_child = own_child || other.own_child;
+    parent_idle = parent_idle || other.parent_idle;
+    idle = idle || other.idle;
+  }
+};
+
 // One member's reading of one window.
 struct Reading {
   Slot slot = 0;
@@ -22,6 +36,7 @@ struct Reading {
   bool hugetlb = false;  // its mapping here is hugetlb's: copy-on-write copies whole huge pages, and nothing collapses
   // Bitmap: pages whose entries were not read but recalled from the ledger. Null: all were read.
   const uint64_t* recalled = nullptr;
+  ForkEvidence forks{};  // of a first look
 
   bool IsRead(size_t page) const { return recalled == nullptr || ((recalled[page / 64] >> (page % 64)) & 1) == 0; }
   uint64_t RecalledWord(size_t word) const { return recalled == nullptr ? 0 : recalled[word]; }

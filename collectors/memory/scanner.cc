@@ -19,7 +19,7 @@ MappingKind KindOfVerdict(const Family& family, const Verdict& verdict, const pr
 
 Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t threads,
                  const std::optional<KernelFacts>& kernel)
-    : host_{std::move(root), geometry, {}, procfs::PagemapScan(), {}, kNoFrame, {}, std::nullopt, false},
+    : host_{std::move(root), geometry, {}, procfs::PagemapScan(), {}, kNoFrame, {}, std::nullopt, false, nullptr},
       devices_(host_.root) {
   const procfs::Root own_root = RootOfSelf(host_.root);
   host_.scan = procfs::PagemapScan::Probe(own_root, geometry);
@@ -42,6 +42,8 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t thread
   can.pagemap_scan = host_.kernel.scan_kinds && host_.scan.Supports(procfs::kScanPresent | procfs::kScanSwapped |
                                                                     procfs::kScanZeroPage | procfs::kScanHuge);
   can.sees_every_process = procfs::SeesEveryProcess(host_.root);
+  forks_ = std::make_unique<ForkHistory>(host_.root, can.sees_every_process);
+  host_.forks = forks_.get();
   relatives_ = std::make_unique<Relatives>(host_.root, geometry, host_.zero_frame, frames, counters_);
 }
 

@@ -16,6 +16,7 @@
 
 #include "collectors/memory/families.h"
 #include "collectors/memory/family_scanner.h"
+#include "collectors/memory/fork_history.h"
 #include "collectors/memory/host.h"
 #include "collectors/memory/kernel_probe.h"
 #include "collectors/memory/mapping.h"
@@ -40,6 +41,8 @@ class Scanner {
   // Of one thread's scanning: for that thread, or between passes. The first one's with those of looking for relatives.
   ScanCounters counters(size_t thread) const;
   ScanCounters counters() const;  // of all, between passes
+  // Told of each update of the process table, or nothing is known of forks.
+  ForkHistory& forks() { return *forks_; }
   FrameProbe& probe() { return *relatives_; }
   // The first thread's: for it, or between passes.
   FrameReader& frames() { return scanners_.front()->frames(); }
@@ -72,6 +75,7 @@ class Scanner {
   ScanCounters counters_;  // of looking for relatives
   std::vector<std::unique_ptr<FamilyScanner>> scanners_;
   std::unique_ptr<Relatives> relatives_;
+  std::unique_ptr<ForkHistory> forks_;
 };
 
 }  // namespace cow::memory

@@ -55,15 +55,16 @@ ProcMessage DecodeEvent(std::span<const std::byte> event) {
   ProcMessage message;
   const auto pid_at = [event](size_t offset) { return FieldAt<pid_t>(event, offset); };
   const auto add_leader = [&message](ProcEvent::Kind kind, pid_t thread, pid_t process) {
-    if (thread == process) message.event = ProcEvent{kind, process};
+    if (thread == process) message.event = ProcEvent{kind, process, 0};
   };
   switch (FieldAt<uint32_t>(event, offsetof(proc_event, what))) {
     case What::PROC_EVENT_FORK:
       add_leader(ProcEvent::Kind::kFork, pid_at(offsetof(proc_event, event_data.fork.child_pid)),
                  pid_at(offsetof(proc_event, event_data.fork.child_tgid)));
+      if (message.event) message.event->parent = pid_at(offsetof(proc_event, event_data.fork.parent_tgid));
       break;
     case What::PROC_EVENT_EXEC:
-      message.event = {ProcEvent::Kind::kExec, pid_at(offsetof(proc_event, event_data.exec.process_tgid))};
+      message.event = ProcEvent{ProcEvent::Kind::kExec, pid_at(offsetof(proc_event, event_data.exec.process_tgid)), 0};
       break;
     case What::PROC_EVENT_EXIT:
       add_leader(ProcEvent::Kind::kExit, pid_at(offsetof(proc_event, event_data.exit.process_pid)),

@@ -27,6 +27,7 @@ struct ProcEvent {
   };
   Kind kind = Kind::kFork;
   pid_t process = 0;
+  pid_t parent = 0;  // of kFork
 
   bool operator==(const ProcEvent&) const = default;
 };

@@ -103,6 +103,10 @@ Result<Stat> ParseStat(std::string_view text, const std::string& path) {
   fields.Get(9, "flags", stat.flags);
   fields.Get(10, "minflt", stat.minor_faults);
   fields.Get(12, "majflt", stat.major_faults);
+  uint64_t children_major_faults = 0;
+  fields.Get(11, "cminflt", stat.children_faults);
+  fields.Get(13, "cmajflt", children_major_faults);
+  stat.children_faults += children_major_faults;
   fields.Get(20, "num_threads", stat.num_threads);
   fields.Get(22, "starttime", stat.start_time_ticks);
   fields.Get(23, "vsize", stat.virtual_bytes);

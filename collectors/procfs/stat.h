@@ -19,9 +19,10 @@ struct Stat {
   std::string comm;  // as the kernel has it: up to 15 bytes, any byte but NUL, parentheses and newlines included
   char state = '?';
   pid_t ppid = 0;
-  uint32_t flags = 0;         // PF_* of include/linux/sched.h
-  uint64_t minor_faults = 0;  // minflt
-  uint64_t major_faults = 0;  // majflt
+  uint32_t flags = 0;            // PF_* of include/linux/sched.h
+  uint64_t minor_faults = 0;     // minflt
+  uint64_t major_faults = 0;     // majflt
+  uint64_t children_faults = 0;  // cminflt and cmajflt: of children that it waited for, and of theirs
   int64_t num_threads = 0;
   uint64_t start_time_ticks = 0;  // since boot, in clock ticks
   uint64_t virtual_bytes = 0;     // vsize

@@ -1,6 +1,7 @@
 #include "collectors/procfs/status.h"
 
 #include <array>
+#include <csignal>
 #include <cstddef>
 #include <utility>
 
@@ -58,6 +59,10 @@ class Parser {
       const auto capabilities = text::NumberField<uint64_t>(path_, key, text::Trim(value), 16);
       if (!capabilities) return tl::unexpected(capabilities.error());
       status_.effective_capabilities = *capabilities;
+    } else if (key == "SigIgn") {
+      const auto ignored = text::NumberField<uint64_t>(path_, key, text::Trim(value), 16);
+      if (!ignored) return tl::unexpected(ignored.error());
+      status_.ignores_children = ((*ignored >> (SIGCHLD - 1)) & 1) != 0;
     } else {
       for (const SizeField& field : kSizeFields) {
         if (key != field.key) continue;

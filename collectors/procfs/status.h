@@ -24,6 +24,7 @@ struct Status {
   std::optional<uint64_t> rss_shmem_bytes;
   std::optional<uint64_t> swap_bytes;
   std::optional<uint64_t> hugetlb_bytes;
+  bool ignores_children = false;                   // SigIgn has SIGCHLD: it waits for no child, the kernel reaps them
   std::optional<uint64_t> effective_capabilities;  // CapEff bit mask
 };
 

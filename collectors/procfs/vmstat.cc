@@ -17,14 +17,14 @@ Result<Vmstat> ParseVmstat(std::string_view text, const std::string& path) {
   while (text::NextLine(text, line)) {
     const std::string_view name = text::NextField(line);
     uint64_t* field = nullptr;
-    if (name == "pswpin") field = &vmstat.swapped_in_pages;
+    if (name == "pswpin" || name == "zswpin" || name == "swpin_zero") field = &vmstat.swapped_in_pages;
     if (name == "pswpout") field = &vmstat.swapped_out_pages;
     if (name == "thp_collapse_alloc") field = &vmstat.huge_collapses;
     if (name == "pgmigrate_success") field = &vmstat.migrated_pages;
     if (field == nullptr) continue;
     const auto value = text::NumberField<uint64_t>(path, name, text::NextField(line));
     if (!value) return tl::unexpected(value.error());
-    *field = *value;
+    *field += *value;
   }
   return vmstat;
 }

@@ -13,7 +13,7 @@ namespace cow::procfs {
 
 // Events since boot; 0 where the kernel does not count them.
 struct Vmstat {
-  uint64_t swapped_in_pages = 0;   // pswpin
+  uint64_t swapped_in_pages = 0;   // pswpin, zswpin, swpin_zero: read, decompressed, or known to be empty
   uint64_t swapped_out_pages = 0;  // pswpout
   uint64_t huge_collapses = 0;     // thp_collapse_alloc
   uint64_t migrated_pages = 0;     // pgmigrate_success

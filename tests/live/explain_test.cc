@@ -100,6 +100,17 @@ TEST_F(ExplainTest, WrittenPagesAreCopiedThereAndOriginalHere) {
   EXPECT_GE(portrait.members[1].broken_pages, 100U);
 }
 
+// The root adopts what is forked through a process that ends.
+TEST_F(ExplainTest, ParentCopiedNothingThatItsWorkersPassedOn) {
+  Do("subreaper");
+  MapWritten("a", kPages);
+  const int worker = Fork();
+  Write(worker, "a", 0, 500);
+  workload_.ForkDouble(worker);
+  EXPECT_EQ(Runs(kRoot, "a", kPages).find("copied"), std::string::npos);
+  EXPECT_LE(Look(kRoot).members.at(0).broken_pages, 60U);
+}
+
 TEST_F(ExplainTest, SharedPagesNameThePartners) {
   MapWritten("a", kPages);
   const int one = Fork();
@@ -108,8 +119,9 @@ TEST_F(ExplainTest, SharedPagesNameThePartners) {
   Write(kRoot, "a", 200, 50);
   EXPECT_EQ(Runs(kRoot, "a", kPages),
             With({two}) + "100, " + With({one, two}) + "100, copied 50, " + With({one, two}) + "350");
+  // The parent forked again: its page may be younger than this member.
   EXPECT_EQ(Runs(one, "a", kPages),
-            "copied 100, " + With({kRoot, two}) + "100, " + With({two}) + "50, " + With({kRoot, two}) + "350");
+            "unattributed 100, " + With({kRoot, two}) + "100, " + With({two}) + "50, " + With({kRoot, two}) + "350");
   EXPECT_EQ(Runs(two, "a", kPages),
             With({kRoot}) + "100, " + With({kRoot, one}) + "100, " + With({one}) + "50, " + With({kRoot, one}) + "350");
 }

@@ -161,6 +161,7 @@ TEST_F(MembershipTest, EqualLayoutsAreNoFamily) {
   Fill(*first);
   Fill(*second);
   ASSERT_EQ(first->Address(0, "a"), second->Address(0, "a")) << "layouts differ: nothing is tested";
+  Pass();  // a group of single processes is exported from its second pass on
   for (int pass = 0; pass < 3; ++pass) {
     const Sample sample = Pass(name);
     EXPECT_EQ(sample.At("cow_processes"), 2);

@@ -55,6 +55,8 @@ struct FixtureProcess {
   pid_t thread = 0;  // that lives on where the leader has ended; its files show the memory
   uint32_t flags = 0x400000;
   uint64_t minor_faults = 0;
+  uint64_t children_faults = 0;   // of those that it waited for
+  bool ignores_children = false;  // ignores SIGCHLD
   uint64_t ksm_pages = 0;
   uint64_t layout = 0x400000;  // start of the code; 0: hidden by permission
   uint64_t stack = 0;          // start of the stack; 0: drawn with the layout
@@ -87,7 +89,7 @@ struct FixtureProcess {
 class FixtureHost {
  public:
   FixtureHost() {
-    tree_.WriteFile("proc/stat", "cpu  0\nbtime 1700000000\n");
+    tree_.WriteFile("proc/stat", "cpu  0\nbtime 1700000000\nprocesses 1000\n");
     tree_.WriteFile("proc/sys/kernel/randomize_va_space", "2\n");
     tree_.WriteFile("proc/self/status", "Name:\tself\nTgid:\t1\nPPid:\t0\nUid:\t0\t0\t0\t0\n");
     tree_.WriteFile("proc/self/mountinfo", Mountinfo());
@@ -123,6 +125,7 @@ class FixtureHost {
     child.ppid = parent;
     child.start_ticks = start_ticks;
     child.minor_faults = 0;
+    child.children_faults = 0;
     for (const auto& [page, entry] : child.entries) {
       if (FixtureProcess::IsAnon(entry)) forked_frames.insert(entry & procfs::kPagemapFrameMask);
     }
@@ -205,7 +208,8 @@ class FixtureHost {
     for (int i = 5; i < 9; ++i) add(0);
     add(process.flags);
     add(process.minor_faults);
-    for (int i = 11; i < 20; ++i) add(0);
+    add(process.children_faults);
+    for (int i = 12; i < 20; ++i) add(0);
     add(process.thread == 0 ? 1 : 2);
     add(0);
     add(process.start_ticks);
@@ -292,6 +296,7 @@ class FixtureHost {
     status += "Uid:";
     for (int i = 0; i < 4; ++i) status.append("\t").append(std::to_string(process.uid));
     status += "\n";
+    status.append("SigIgn:\t00000000000").append(process.ignores_children ? "1" : "0").append("0000\n");
     const auto kilobytes = [&status](const char* field, uint64_t pages) {
       status.append(field).append(":\t").append(std::to_string(pages * 4)).append(" kB\n");
     };

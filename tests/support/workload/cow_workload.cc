@@ -49,6 +49,8 @@
 //   share ID                          starts a process in the same memory (CLONE_VM) that only sleeps; answers PID
 //   sharesibling ID                   the same with the member's parent as its parent (CLONE_PARENT)
 //   relayout ID code|stack BYTES      tells the kernel that its code or its stack begins so much lower (PR_SET_MM_MAP)
+//   run ID [ignoring]                 runs a program by fork and exec and waits for its end; `ignoring` makes the member
+//                                     ignore SIGCHLD first, and from then on
 //   exec ID                           becomes a fresh process image that only sleeps; takes no commands any more
 //   reexec ID                         becomes a fresh process image that takes commands; it has no mappings of a name
 //   setuid ID UID                     drops root, with all groups

@@ -319,6 +319,13 @@ bool MountProc(const char* directory) {
          mount("proc", directory, "proc", 0, nullptr) == 0;
 }
 
+// Waits for the end of a child, which the kernel reaps itself where SIGCHLD is ignored. Its status is then unknown and
+// taken for 0.
+bool AwaitChild(pid_t pid, int& status) {
+  status = 0;
+  return waitpid(pid, &status, 0) == pid || errno == ECHILD;
+}
+
 // The child's side of a fork.
 [[noreturn]] void RunForked(const Call& call, int id) {
   const std::string_view how = call.words[0];
@@ -369,7 +376,7 @@ void Fork(const Call& call) {
     RunForked(call, id);
   }
   int status = 0;
-  if (pid < 0 || (orphan && (waitpid(pid, &status, 0) != pid || status != 0))) {
+  if (pid < 0 || (orphan && (!AwaitChild(pid, status) || status != 0))) {
     return call.SystemError("fork");
   }
   // The child says that it is there, so that it is done with its own start when we answer.
@@ -382,6 +389,27 @@ void Fork(const Call& call) {
   }
   ++control->member_count;
   call.Ok().Add(" ").AddNumber(static_cast<uint64_t>(id)).Add(" ").AddNumber(static_cast<uint64_t>(member.pid));
+}
+
+// Runs a program that ends at once and waits for it; `ignoring`: SIGCHLD is ignored from here on.
+void Run(const Call& call) {
+  const bool ignoring = call.words.size() > 2;
+  if (ignoring && call.words[2] != "ignoring") {
+    return call.Error("bad word");
+  }
+  if (ignoring) {
+    signal(SIGCHLD, SIG_IGN);
+  }
+  const pid_t pid = fork();
+  if (pid == 0) {
+    execl("/bin/true", "true", nullptr);
+    _exit(1);
+  }
+  int status = 0;
+  if (pid < 0 || !AwaitChild(pid, status) || status != 0) {
+    return call.SystemError("run");
+  }
+  call.Done();
 }
 
 void KeepOverExec(int descriptor, bool keep) { fcntl(descriptor, F_SETFD, keep ? 0 : FD_CLOEXEC); }
@@ -445,7 +473,8 @@ void Exit(const Call& call) {
 // Sent by the root only: _reap ID PID.
 void Reap(const Call& call) {
   const auto pid = ParseNumber<pid_t>(call.words[2], INT32_MAX);
-  if (!pid || waitpid(*pid, nullptr, 0) != *pid) {
+  int status = 0;
+  if (!pid || !AwaitChild(*pid, status)) {
     return call.SystemError("waitpid");
   }
   call.Done();
@@ -468,6 +497,7 @@ constexpr std::array kCommands{
     Command{"forkdouble", 2, 2, Fork},
     Command{"forkat", 3, 3, Fork},
     Command{"forkns", 3, 3, Fork},
+    Command{"run", 2, 3, Run},
     Command{"exec", 2, 2, Exec},
     Command{"reexec", 2, 2, ReExec},
     Command{"_exit", 2, 2, Exit},

@@ -70,15 +70,15 @@ class ForkWatchTest : public testing::Test {
   void Fork(pid_t parent, pid_t child, uint64_t start_ticks = 200) {
     ++forks_;
     host_.Fork(parent, child, start_ticks);
-    told_.events.push_back({Kind::kFork, child});
+    told_.events.push_back({Kind::kFork, child, parent});
   }
   void Exec(pid_t pid) {
     host_.Exec(pid, 0x900000);
-    told_.events.push_back({Kind::kExec, pid});
+    told_.events.push_back({Kind::kExec, pid, 0});
   }
   void Exit(pid_t pid) {
     host_.Exit(pid);
-    told_.events.push_back({Kind::kExit, pid});
+    told_.events.push_back({Kind::kExit, pid, 0});
   }
 
   test::FixtureHost host_;

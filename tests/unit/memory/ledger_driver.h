@@ -49,6 +49,7 @@ class LedgerDriver {
     bool read = true;                     // false: the pass can't read it
     std::map<uint64_t, uint64_t> tables;  // page to entry; bit 56 is added where a frame is mapped once
     bool hugetlb = false;                 // all that it maps is
+    ForkEvidence forks{};                 // of its first look
   };
 
   explicit LedgerDriver(size_t pages_per_window = 512, uint64_t ledger_limit_bytes = ~uint64_t{0})
@@ -56,7 +57,11 @@ class LedgerDriver {
 
   // The first one is the root.
   Member& Add(Slot slot, Slot parent = Verdict::kNobody, bool first_look = false) {
-    members_.push_back(std::make_unique<Member>(Member{slot, parent, first_look, true, {}, false}));
+    members_.push_back(std::make_unique<Member>(Member{slot, parent, first_look, true, {}, false, {true, true, true}}));
+    for (const auto& member : members_) {
+      if (member->slot == parent) member->forks.idle = false;
+      if (member->parent == parent && member->slot != slot) member->forks.parent_idle = false;
+    }
     return *members_.back();
   }
   // A child with a copy of its parent's tables.
@@ -98,6 +103,8 @@ class LedgerDriver {
   }
   // A page of a large folio that is not exclusive.
   void MarkInFolio(uint64_t frame) { flags_[frame] = procfs::kFrameAnon | procfs::kFrameCompoundTail; }
+  // It is part of a folio of several pages.
+  void MarkLarge(uint64_t frame) { flags_[frame] |= procfs::kFrameCompoundTail | procfs::kFrameThp; }
   void MarkKsm(uint64_t frame) { flags_[frame] = procfs::kFrameAnon | procfs::kFrameKsm; }
 
   std::map<uint64_t, uint64_t> unseen_mappers;  // of a frame, by processes that are no members
@@ -148,7 +155,7 @@ class LedgerDriver {
         words[item->first % pages_] = item->second | (once ? procfs::kPagemapMappedOnce : 0);
       }
       readings.push_back({member->slot, words.data(), member->first_look, member->parent, member == members_.front(),
-                          member->hugetlb});
+                          member->hugetlb, nullptr, member->forks});
     }
     if (reversed_) std::reverse(readings.begin(), readings.end());
     ledger.Examine(window, readings, {ksm_in_use, swapped_in, mapped_once_known}, examination_);
@@ -159,7 +166,7 @@ class LedgerDriver {
     }
     judgement_.Clear();
     WindowSharing sharing;
-    ledger.Settle(window, readings, Answers(examination_.questions, false), examination_, judgement_, sharing);
+    ledger.Settle(window, readings, Answers(examination_.questions, true), examination_, judgement_, sharing);
     AddVerdicts(result);
     result.exposure_pages += static_cast<int64_t>(sharing.exposure_pages);
     result.unresolved_pages += sharing.unresolved_pages;

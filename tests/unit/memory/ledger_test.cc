@@ -358,6 +358,22 @@ TEST_F(LedgerTest, ParentsBreakAfterItsForkIsSeenAndNotInferredAgain) {
   EXPECT_EQ(pass.exposure_pages, 1);
 }
 
+// Both copied what a newcomer got by its fork. A fork of the one cleared its copy's mark: it is no original that moved.
+TEST_F(LedgerTest, FrameThatANewcomerHasWasNotMoved) {
+  Share();
+  driver_->Fork(0, 2);
+  driver_->Map(0, kPage, 200);
+  driver_->Map(1, kPage, 201);
+  driver_->Fork(1, 3);
+  driver_->MarkExclusive(100, false);
+  driver_->MarkExclusive(200, true);
+  driver_->MarkExclusive(201, false);
+  const PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.breaks, (std::map<Slot, uint64_t>{{0, 1}, {1, 1}}));
+  EXPECT_EQ(pass.verdicts.size(), 2U);
+  EXPECT_EQ(pass.exposure_pages, 1);
+}
+
 // An orphan's parent by pid is who adopted it, perhaps a relative that never had the page.
 TEST_F(LedgerTest, FirstLookAtAnOrphanIsNoBreakOfItsAdopter) {
   driver_->Add(0);
@@ -382,6 +398,102 @@ TEST_F(LedgerTest, MembersOlderThanTheExporterAreBaseline) {
   driver_->MarkExclusive(100, false);
   driver_->MarkExclusive(101, true);
   EXPECT_EQ(driver_->Pass().verdicts, Words{});
+}
+
+class LedgerFirstLookTest : public LedgerTest {
+ protected:
+  // A parent and a child that differ at kPage; the marks of frames 100 (the parent's) and 101.
+  void Differ(bool parent_exclusive, bool child_exclusive) {
+    driver_->Add(0);
+    driver_->Add(1, 0, true);
+    driver_->Map(0, kPage, 100);
+    driver_->Map(1, kPage, 101);
+    driver_->MarkExclusive(100, parent_exclusive);
+    driver_->MarkExclusive(101, child_exclusive);
+  }
+  void ExpectUnattributed() { EXPECT_EQ(driver_->Pass().verdicts, Words{"1 unattributed 5"}); }
+};
+
+TEST_F(LedgerFirstLookTest, ChildsCopyNeedsAParentThatForkedNobodySince) {
+  Differ(false, true);
+  driver_->At(1).forks = {true, false, true};
+  ExpectUnattributed();
+}
+
+TEST_F(LedgerFirstLookTest, ParentsCopyNeedsAChildThatForkedNobody) {
+  Differ(true, false);
+  driver_->At(1).forks = {true, true, false};
+  ExpectUnattributed();
+}
+
+TEST_F(LedgerFirstLookTest, AdoptedChildProvesNothing) {
+  Differ(true, false);
+  driver_->At(1).forks = {false, true, true};
+  ExpectUnattributed();
+  StartAgain();
+  Differ(false, true);
+  driver_->At(1).forks = {false, true, true};
+  ExpectUnattributed();
+}
+
+TEST_F(LedgerFirstLookTest, ForkOfThePartnerDoesNotMatter) {
+  Differ(true, false);
+  driver_->At(1).forks = {true, false, true};
+  EXPECT_EQ(driver_->Pass().verdicts, Words{"0 broke 5, inferred, kept by 1"});
+  StartAgain();
+  Differ(false, true);
+  driver_->At(1).forks = {true, true, false};
+  EXPECT_EQ(driver_->Pass().verdicts, Words{"1 broke 5, inferred, kept by 0"});
+}
+
+TEST_F(LedgerFirstLookTest, ParentsOwnMarkIsNeeded) {
+  Differ(false, false);
+  ExpectUnattributed();
+}
+
+// Siblings share a page that one of them forked to the other; the parent's own page says that it copied nothing.
+TEST_F(LedgerFirstLookTest, SiblingsMayHaveAPageFromEachOther) {
+  Differ(true, false);
+  driver_->Add(2, 0, true).forks = {false, true, true};
+  driver_->Map(2, kPage, 101);
+  driver_->At(1).forks = {true, true, false};
+  const PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.Breaks(), 0U);
+  EXPECT_EQ(pass.verdicts, Words{"1 unattributed 5"}) << "once";
+}
+
+TEST_F(LedgerFirstLookTest, OneHeirsForksSufficeForAll) {
+  Differ(true, false);
+  driver_->Add(2, 0, true);
+  driver_->Map(2, kPage, 101);
+  driver_->At(1).forks = {true, false, false};
+  EXPECT_EQ(driver_->Pass().breaks, (std::map<Slot, uint64_t>{{0, 1}}));
+}
+
+// A holder elsewhere: the page was moved to where it is.
+TEST_F(LedgerFirstLookTest, OriginalThatIsMappedElsewhereTooProvesNothing) {
+  for (const bool parents : {false, true}) {
+    StartAgain();
+    Differ(!parents, parents);
+    driver_->unseen_mappers[parents ? 100 : 101] = 1;
+    ExpectUnattributed();
+  }
+}
+
+TEST_F(LedgerFirstLookTest, PagesFromSwapProveNothing) {
+  Differ(false, true);
+  driver_->swapped_in = true;
+  ExpectUnattributed();
+}
+
+// Copy-on-write makes single pages: what is exclusive in a large one was collapsed, or is fresh.
+TEST_F(LedgerFirstLookTest, PageOfALargeFolioIsNoCopy) {
+  for (const bool parents : {false, true}) {
+    StartAgain();
+    Differ(parents, !parents);
+    driver_->MarkLarge(parents ? 100 : 101);
+    ExpectUnattributed();
+  }
 }
 
 TEST_F(LedgerTest, FirstLookIsJudgedOnce) {

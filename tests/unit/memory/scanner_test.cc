@@ -698,7 +698,9 @@ class IncrementalScanTest : public ScannerTest {
   };
   Result Scan() {
     host_.Sync();
+    scanner_->forks().BeforeUpdate();
     EXPECT_TRUE(table_->Update());
+    scanner_->forks().AfterUpdate(*table_);
     families_->Update(*table_, scanner_->probe());
     scanner_->BeginPass();
     const PassOptions options{.full_every = kFullEvery};
@@ -788,6 +790,7 @@ TEST_F(IncrementalScanTest, ExitTellsOfThoseWhoStay) {
 }
 
 TEST_F(IncrementalScanTest, NewcomerIsComparedWithItsParent) {
+  host_.GrantAllRights();
   StartFamily();
   host_.At(101).MapPages(kFar, 4, 4000, "");
   Touch(101);

@@ -52,7 +52,7 @@ std::optional<ProcEvent> Decoded(const proc_event& event) { return DecodeProcMes
 TEST(ProcMessageTest, ForkOfAProcess) {
   proc_event event = Event(What::PROC_EVENT_FORK);
   event.event_data.fork = {11, 10, 20, 20};
-  EXPECT_EQ(Decoded(event), (ProcEvent{Kind::kFork, 20}));
+  EXPECT_EQ(Decoded(event), (ProcEvent{Kind::kFork, 20, 10}));
   event.event_data.fork = {11, 10, 21, 20};
   EXPECT_FALSE(Decoded(event)) << "a thread";
 }
@@ -60,14 +60,14 @@ TEST(ProcMessageTest, ForkOfAProcess) {
 TEST(ProcMessageTest, ExecIsTheProcessWhicheverThreadDidIt) {
   proc_event event = Event(What::PROC_EVENT_EXEC);
   event.event_data.exec = {21, 20};
-  EXPECT_EQ(Decoded(event), (ProcEvent{Kind::kExec, 20}));
+  EXPECT_EQ(Decoded(event), (ProcEvent{Kind::kExec, 20, 0}));
 }
 
 TEST(ProcMessageTest, ExitOfALeader) {
   proc_event event = Event(What::PROC_EVENT_EXIT);
   event.event_data.exit.process_pid = 20;
   event.event_data.exit.process_tgid = 20;
-  EXPECT_EQ(Decoded(event), (ProcEvent{Kind::kExit, 20}));
+  EXPECT_EQ(Decoded(event), (ProcEvent{Kind::kExit, 20, 0}));
   event.event_data.exit.process_pid = 21;
   EXPECT_FALSE(Decoded(event));
 }
