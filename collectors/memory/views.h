@@ -45,7 +45,7 @@ struct WindowView {
   const Judgement* judgement = nullptr;
   bool frames_known = true;
   bool mapcounts_known = true;  // bit 56 is each page's own, and kpagecount
-  bool alone = false;  // the family had one member when the scan began
+  bool alone = false;           // the family had one member when the scan began
 };
 
 // What was not walked page by page, because no one can share it; from status, in bytes.
