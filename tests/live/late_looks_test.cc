@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -49,12 +51,18 @@ std::optional<uint64_t> FromEnvironment(const char* name) {
 }
 
 struct Variant {
+  size_t index;  // in kSeeds
   const char* name;
   uint64_t ledger_bytes = ~uint64_t{0};
   bool events = true;
   bool huge = false;   // a part of the memory is in huge pages, which are split and collapsed
   bool moves = false;  // mappings are moved
 };
+
+// The first seed of each variant in a run that asks for no number of steps: what such a run shows does not change with
+// chance. Longer runs draw theirs.
+constexpr std::array<uint64_t, 9> kSeeds{3693139106, 2646842822, 3751773730, 1220267364, 303595898,
+                                         4061189070, 1127111811, 729899847,  3205975768};
 
 std::string NameOf(const ::testing::TestParamInfo<Variant>& info) { return info.param.name; }
 
@@ -550,8 +558,10 @@ class LateLooksTest : public ::testing::TestWithParam<Variant> {
 };
 
 TEST_P(LateLooksTest, NobodyIsBlamedAndNothingIsMissed) {
-  const uint64_t steps = FromEnvironment("COW_PROPERTY_STEPS").value_or(kDefaultSteps);
-  const uint64_t first = FromEnvironment("COW_PROPERTY_SEED").value_or(std::random_device()());
+  const std::optional<uint64_t> asked = FromEnvironment("COW_PROPERTY_STEPS");
+  const uint64_t steps = asked.value_or(kDefaultSteps);
+  const uint64_t drawn = asked ? std::random_device()() : kSeeds.at(GetParam().index);
+  const uint64_t first = FromEnvironment("COW_PROPERTY_SEED").value_or(drawn);
   uint64_t done = 0;
   uint64_t episodes = 0;
   while (done < steps && !HasFatalFailure()) {
@@ -566,13 +576,13 @@ TEST_P(LateLooksTest, NobodyIsBlamedAndNothingIsMissed) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, LateLooksTest,
-                         ::testing::Values(Variant{"WithEvents"}, Variant{"WithoutEvents", ~uint64_t{0}, false},
-                                           Variant{"NoFrames", 0}, Variant{"FramesOf4KiB", 4 << 10},
-                                           Variant{"FramesOf64KiB", 64 << 10, false},
-                                           Variant{"HugePages", ~uint64_t{0}, true, true},
-                                           Variant{"HugePagesNoFrames", 0, true, true},
-                                           Variant{"Moves", ~uint64_t{0}, true, false, true},
-                                           Variant{"MovesNoFrames", 0, true, false, true}),
+                         ::testing::Values(Variant{0, "WithEvents"}, Variant{1, "WithoutEvents", ~uint64_t{0}, false},
+                                           Variant{2, "NoFrames", 0}, Variant{3, "FramesOf4KiB", 4 << 10},
+                                           Variant{4, "FramesOf64KiB", 64 << 10, false},
+                                           Variant{5, "HugePages", ~uint64_t{0}, true, true},
+                                           Variant{6, "HugePagesNoFrames", 0, true, true},
+                                           Variant{7, "Moves", ~uint64_t{0}, true, false, true},
+                                           Variant{8, "MovesNoFrames", 0, true, false, true}),
                          NameOf);
 
 }  // namespace
