@@ -154,10 +154,10 @@ void Families::ListLayouts(const ProcessTable& table) {
     const auto alike = by_layout_.find(item.first);
     return alike == by_layout_.end() || alike->second.size() < 2;
   });
-  for (auto& [layout, order] : memory_order_) {
-    std::erase_if(order, [&](const auto& process) {
+  for (auto& item : memory_order_) {
+    std::erase_if(item.second, [&](const auto& process) {
       const auto found = table.processes().find(process->pid);
-      return found == table.processes().end() || found->second != process || process->layout != layout;
+      return found == table.processes().end() || found->second != process || process->layout != item.first;
     });
   }
 }
@@ -347,7 +347,8 @@ const Process* Families::FindInOrder(std::vector<std::shared_ptr<Process>>& orde
     } else if (*comparison == std::strong_ordering::equal) {
       return order[middle].get();
     } else {
-      (*comparison == std::strong_ordering::less ? last : first) = *comparison < 0 ? middle : middle + 1;
+      const bool is_before = *comparison == std::strong_ordering::less;
+      (is_before ? last : first) = is_before ? middle : middle + 1;
     }
   }
   order.insert(order.begin() + static_cast<std::ptrdiff_t>(first), process);

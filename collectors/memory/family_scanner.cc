@@ -197,7 +197,7 @@ void FamilyScanner::Begin(Family& family, const PassOptions& options) {
 
 // Takes over a scan that rested. Members that ended meanwhile are not read any more.
 void FamilyScanner::GoOn(FamilyScan& scan) {
-  walk_ = std::move(scan.walk);
+  walk_ = scan.walk;
   parts_ = std::move(scan.parts);
   borrowed_ = std::move(scan.borrowed);
   frames_.SetMayBeMerged(walk_.ksm_in_use);
@@ -212,7 +212,7 @@ void FamilyScanner::GoOn(FamilyScan& scan) {
 }
 
 void FamilyScanner::Rest(FamilyScan& scan) {
-  scan.walk = std::move(walk_);
+  scan.walk = walk_;
   scan.parts = std::move(parts_);
   scan.borrowed = std::move(borrowed_);
 }

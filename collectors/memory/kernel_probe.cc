@@ -129,7 +129,7 @@ class HugeRange {
  public:
   explicit HugeRange(size_t bytes) : bytes_(bytes), area_(2 * bytes) {
     if (!area_.valid()) return;
-    const uintptr_t start = reinterpret_cast<uintptr_t>(area_.start());
+    const auto start = reinterpret_cast<uintptr_t>(area_.start());
     first_ = area_.bytes() + ((bytes - start % bytes) % bytes);
     madvise(At(0), bytes_, MADV_HUGEPAGE);
   }

@@ -214,6 +214,7 @@ std::vector<uint32_t> PageJudge::JoinGroups(std::vector<FrameGroup>& kept) {
 std::vector<uint32_t> PageJudge::Pair(std::vector<FrameGroup>& kept) {
   std::vector<uint32_t> single = JoinGroups(kept);
   std::vector<std::pair<uint64_t, uint32_t>> by_frame;
+  by_frame.reserve(single.size());
   for (const uint32_t r : single) by_frame.emplace_back(FrameNow(r), r);
   std::sort(by_frame.begin(), by_frame.end());
   single.clear();

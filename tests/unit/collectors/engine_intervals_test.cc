@@ -126,6 +126,7 @@ class EngineIntervalsTest : public testing::Test {
 TEST_F(EngineIntervalsTest, AChildCountsBeforeItIsRead) {
   constexpr uint64_t kPages = 16 * kWindowPages;
   constexpr double kAll = kPages;
+  host_.GrantAllRights();  // forks are known of where every process is visible
   host_.Add(100).MapPages(kHeap, kPages, 100000, "[heap]");
   Start();
   Pass();

@@ -196,6 +196,8 @@ TEST_F(EngineTest, ForksAndWhatTheyCost) {
 }
 
 TEST_F(EngineTest, FirstLookInfersAndLeavesUnattributed) {
+  host_.GrantAllRights();  // forks are known of where every process is visible, and nothing came back from swap
+  host_.tree().WriteFile("proc/vmstat", "pswpin 0\npswpout 0\nthp_collapse_alloc 0\npgmigrate_success 0\n");
   AddPair();
   Start();
   Pass();
@@ -770,6 +772,8 @@ TEST_F(EngineTest, AbandonedPassKeepsTheLastValues) {
 class ChangedHost {
  public:
   ChangedHost() {
+    host_.GrantAllRights();
+    host_.tree().WriteFile("proc/vmstat", "pswpin 0\npswpout 0\nthp_collapse_alloc 0\npgmigrate_success 0\n");
     host_.Add(100).MapPages(kHeap, 8, 1000, "[heap]");
     host_.At(100).MapPages(kAnon, 600, 2000);
     for (const pid_t pid : {101, 102, 103}) host_.Fork(100, pid);
