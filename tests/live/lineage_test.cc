@@ -290,7 +290,11 @@ TEST_P(RelayoutTest, ExecWhileAnotherProcessHasTheMemory) {
   EXPECT_GE(execed.Pages(kExposure), 500);
   EXPECT_LE(std::abs(Change(before, execed).Pages(kExposure)), 10) << "the way to the exec";
   WriteOutside(heir, address, 25);
-  EXPECT_EQ(Change(execed, Pass()).Of(kChildBreaks), 25);
+  const Sample written = Pass();
+  if (DefaultFullEvery().count() ==
+      0) {  // else the heir waits for its turn: a write from outside moves no signal of it
+    EXPECT_EQ(Change(execed, written).Of(kChildBreaks), 25);
+  }
   kill(heir, SIGKILL);
 }
 
