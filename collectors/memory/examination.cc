@@ -109,6 +109,7 @@ void WindowExaminer::Clear() {
     bitmap->assign(words_, 0);
   }
   e_.quiet = true;
+  e_.marks_decide = false;
   e_.any_away = false;
   if (e_.members.size() < readings_.size()) e_.members.resize(readings_.size());
   e_.is_witness.assign(readings_.size(), false);
@@ -377,7 +378,10 @@ void WindowExaminer::AskAbout(size_t page, const SlotIndex& index) {
   }
   if (!e_.unseen.empty()) AskAboutFirstLooks(page, index);
   if (highest_changed == kNoReading) return;
-  if (lowest_same == kNoReading || (e_.swapped_in && lowest_same == highest_same)) AskAboutAll(page);
+  if (lowest_same == kNoReading || (e_.swapped_in && lowest_same == highest_same)) {
+    e_.marks_decide = true;
+    AskAboutAll(page);
+  }
   if (lowest_same == kNoReading) {
     if (lowest_changed != highest_changed) AddWitness(lowest_changed);
   } else if (highest_same < highest_changed) {

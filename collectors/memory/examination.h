@@ -39,8 +39,9 @@ struct Examination {
   std::vector<uint32_t> witnesses;  // indexes of readings to be taken again: pages in `attention` must read the same
   std::vector<uint64_t> attention;  // bitmap: pages that are judged one by one
   std::vector<uint64_t>
-      unstable;        // bitmap set by the caller: pages that kept changing under the reads, left for the next pass
-  bool quiet = false;  // nothing changed: Settle has nothing to do
+      unstable;  // bitmap set by the caller: pages that kept changing under the reads, left for the next pass
+  bool marks_decide = false;  // some verdict rests on marks, which a holder's fork since its look before clears
+  bool quiet = false;         // nothing changed: Settle has nothing to do
   std::vector<Doubt> doubts;  // to be read, and the window examined anew, before Settle
 
   // Scratch of the ledger.

@@ -249,6 +249,7 @@ bool Families::TakeOver(Family& family, Member& member, const Circumstances& now
   member.process = heir->process;
   member.layout = member.process->layout;
   member.read_at.reset();
+  member.scanned_at.reset();
   family.aliases.erase(heir);
   homes_[member.process->pid] = {&family, member.slot, member.process.get()};
   if (const auto order = memory_order_.find(member.layout.value_or(LayoutKey())); order != memory_order_.end()) {

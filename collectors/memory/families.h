@@ -27,6 +27,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "collectors/memory/fork_moment.h"
 #include "collectors/memory/ledger.h"
 #include "collectors/memory/looks.h"
 #include "collectors/memory/mapping.h"
@@ -87,6 +88,7 @@ struct Member {
   uint32_t passes_to_skip = 0;           // before a member that was too large is tried again
   uint32_t next_pause = 1;               // passes to skip after the next time
   Mode mode = Mode::kFull;               // of the last pass
+  std::optional<ForkMoment> scanned_at;  // when the last completed scan that read it began
   std::optional<ChangeSignals> read_at;  // as they were at the last completed pass that read it; empty: to be read
   std::optional<std::chrono::steady_clock::time_point> full_due;  // when it is read whatever the signals say
   uint64_t life_break_pages = 0;                                  // broken between it and its parent since it joined

@@ -26,6 +26,7 @@ struct ScanPart {
   MemberReader reader;
   bool due;               // else the ledger stands for it, except where a verdict is in doubt
   ChangeSignals signals;  // from before its pages were read
+  ForkMoment began;       // likewise
   size_t next_mapping = 0;
   uint64_t walked_anon_pages = 0;
   uint64_t walked_swap_pages = 0;

@@ -238,6 +238,7 @@ bool FamilyScanner::OpenMembers(FamilyScan& scan, ScanObserver& observer) {
     const procfs::Pagemap* pagemap = nullptr;
     if (OpenMember(member, borrowed_, pagemap)) {
       parts_.emplace_back(MemberReader(host_, counters_, member, *pagemap), true);
+      if (host_.forks != nullptr) parts_.back().began = host_.forks->Now();
       parts_.back().reader.Plan(walk_.all);
     } else if (member.unread->kind == procfs::ErrorKind::kDenied) {
       member.mode = Mode::kNone;
@@ -516,6 +517,16 @@ void FamilyScanner::TakeForkEvidence(const Family& family) {
   }
 }
 
+// Which members forked nobody since the scan before. After the marks were read, as for first looks.
+void FamilyScanner::FindIdleMembers(const Family& family) {
+  if (host_.forks == nullptr || !family.aliases.empty()) return;
+  SleepBriefly(counters_);
+  for (size_t r = 0; r < readings_.size(); ++r) {
+    const Member& member = parts_[part_of_reading_[r]].reader.member();
+    readings_[r].idle = member.scanned_at && host_.forks->IsIdleSince(*member.process, *member.scanned_at);
+  }
+}
+
 // Until the ledger settles the window, nothing has changed.
 bool FamilyScanner::SettleWindow(Family& family, uint64_t window, const ScanObserver& observer) {
   facts_.Clear();
@@ -550,6 +561,7 @@ bool FamilyScanner::SettleWindow(Family& family, uint64_t window, const ScanObse
   if (AnyMigrating()) window_unsettled_ = true;
   walk_.unsettled = walk_.unsettled || window_unsettled_;
   if (AnyFirstLook(readings_) && AnyBit(examination_.attention)) TakeForkEvidence(family);
+  if (examination_.marks_decide) FindIdleMembers(family);
   family.ledger.Settle(window, readings_, facts_, examination_, judgement_, sharing_);
   return true;
 }
@@ -864,6 +876,7 @@ void FamilyScanner::PassCompleted(Family& family, const PassOptions& options) co
     if (!part.due) continue;
     Member& member = part.reader.member();
     member.read_at.reset();
+    if (host_.forks != nullptr) member.scanned_at = part.began;
     // KSM merges, and a migration ends, without any signal of the process.
     if (!walk_.ksm_in_use && !walk_.unsettled && part.reader.alive() && !member.read_again)
       member.read_at = part.signals;

@@ -69,6 +69,7 @@ class FamilyScanner {
   void BuildReadings(const Family& family, uint64_t window);
   bool SettleWindow(Family& family, uint64_t window, const ScanObserver& observer);
   void TakeForkEvidence(const Family& family);
+  void FindIdleMembers(const Family& family);
   bool WitnessesAgree(uint64_t window, std::span<uint64_t> unstable, const ScanObserver& observer);
   bool AnyMigrating() const;
   // Adds breaks to the lives of the members they concern.

@@ -5,6 +5,7 @@
 
 #include "collectors/procfs/process_list.h"
 #include "collectors/procfs/stat.h"
+#include "collectors/procfs/system.h"
 
 namespace cow::memory {
 namespace {
@@ -43,9 +44,15 @@ class ForkHistory::RelayedEvents final : public netlink::ProcEvents {
 };
 
 ForkHistory::ForkHistory(procfs::Root root, bool sees_every_process)
-    : root_(std::move(root)), sees_every_process_(sees_every_process), counter_(root_) {}
+    : root_(std::move(root)),
+      ticks_per_second_(procfs::ReadClockTicksPerSecond(root_)),
+      sees_every_process_(sees_every_process),
+      counter_(root_) {}
 
-void ForkHistory::Listen(std::unique_ptr<netlink::ProcEvents> events) { events_ = std::move(events); }
+void ForkHistory::Listen(std::unique_ptr<netlink::ProcEvents> events) {
+  events_ = std::move(events);
+  ForgetLives();
+}
 
 std::unique_ptr<netlink::ProcEvents> ForkHistory::Relay() {
   if (events_ == nullptr) return nullptr;
@@ -89,15 +96,21 @@ void ForkHistory::Poll() {
   taken_.clear();
   const bool complete = events_->Take(taken_);
   // A loss may lie before or after any of them.
-  if (!complete) lives_.clear();
+  if (!complete) ForgetLives();
   for (const netlink::ProcEvent& event : taken_) {
     if (complete) NoteEvent(event);
     if (relayed_) backlog_.push_back(event);
   }
-  if (lives_.size() > kMaxLives) lives_.clear();
+  if (lives_.size() > kMaxLives) ForgetLives();
   const bool overflowed = backlog_.size() > kMaxBacklog;
   if (overflowed) backlog_.clear();
   relay_complete_ = relay_complete_ && complete && !overflowed;
+}
+
+// Counts as an event, so that no moment until now lies after it.
+void ForkHistory::ForgetLives() {
+  lives_.clear();
+  complete_since_ = ++event_number_;
 }
 
 void ForkHistory::NoteEvent(const netlink::ProcEvent& event) {
@@ -115,6 +128,33 @@ ForkEvidence ForkHistory::ByEvents(pid_t child, pid_t parent) const {
   const auto of_parent = lives_.find(parent);
   const bool parent_idle = of_parent != lives_.end() && of_parent->second.last_fork == of_child->second.born;
   return {true, parent_idle, of_child->second.last_fork == 0};
+}
+
+ForkMoment ForkHistory::Now() {
+  const std::lock_guard lock(mutex_);
+  Poll();
+  return {event_number_, procfs::TicksSinceBoot(ticks_per_second_)};
+}
+
+bool ForkHistory::IsIdleSince(const Process& process, const ForkMoment& moment) {
+  const std::lock_guard lock(mutex_);
+  Poll();
+  return IdleByEvents(process.pid, moment) || IdleByTable(process, moment);
+}
+
+bool ForkHistory::IdleByEvents(pid_t pid, const ForkMoment& moment) const {
+  if (events_ == nullptr || moment.event < complete_since_) return false;
+  const auto life = lives_.find(pid);
+  return life == lives_.end() || life->second.last_fork <= moment.event;
+}
+
+bool ForkHistory::IdleByTable(const Process& process, const ForkMoment& moment) {
+  if (!TableIsComplete() || process.status.ignores_children) return false;
+  ListChildren();
+  for (auto item = FirstChildOf(process.pid); item != children_.end() && item->parent == process.pid; ++item) {
+    if (item->start_ticks >= moment.ticks) return false;
+  }
+  return FactsOf(process).reaped_until < moment.ticks && !ForkedUnseen(process);
 }
 
 // Every process that may have forked is in it, or was, or is a zombie.

@@ -6,7 +6,8 @@
 // and children that are gone by the faults that a process takes over from each child it waits for (`stat`, cminflt and
 // cmajflt). A process that ignores SIGCHLD takes over nothing, so nothing is known of its forks.
 //
-// Of() may be called by any thread during a pass; everything else between passes, by the scanning thread.
+// Of(), Now() and IsIdleSince() may be called by any thread during a pass; everything else between passes, by the
+// scanning thread.
 #pragma once
 
 #include <sys/types.h>
@@ -20,6 +21,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "collectors/memory/fork_moment.h"
 #include "collectors/memory/process_table.h"
 #include "collectors/memory/reading.h"
 #include "collectors/netlink/proc_events.h"
@@ -48,6 +50,11 @@ class ForkHistory {
   // processes and two reads of `stat`.
   ForkEvidence Of(const Process& child, const Process& parent);
 
+  // This moment: before the pages are read that a later question is about.
+  ForkMoment Now();
+  // True if the process, which is in the table, has forked nobody from that moment to this one. Costs as Of() does.
+  bool IsIdleSince(const Process& process, const ForkMoment& moment);
+
  private:
   class RelayedEvents;
   // A process as events tell of it; times are the numbers of events.
@@ -70,8 +77,11 @@ class ForkHistory {
 
   void Poll();
   void NoteEvent(const netlink::ProcEvent& event);
+  void ForgetLives();
   ForkEvidence ByEvents(pid_t child, pid_t parent) const;
   ForkEvidence ByTable(const Process& child, const Process& parent);
+  bool IdleByEvents(pid_t pid, const ForkMoment& moment) const;
+  bool IdleByTable(const Process& process, const ForkMoment& moment);
   bool TableIsComplete() const;
   const Facts& FactsOf(const Process& process);
   void ListChildren();
@@ -81,12 +91,14 @@ class ForkHistory {
   bool ListNewcomers();
 
   procfs::Root root_;
+  uint64_t ticks_per_second_;
   bool sees_every_process_;
   std::mutex mutex_;
 
   std::unique_ptr<netlink::ProcEvents> events_;
   std::vector<netlink::ProcEvent> taken_;
   uint64_t event_number_ = 0;
+  uint64_t complete_since_ = 0;  // the number of the event after which none was lost or forgotten
   std::unordered_map<pid_t, Life> lives_;
   bool relayed_ = false;
   bool relay_complete_ = true;

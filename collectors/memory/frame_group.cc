@@ -176,13 +176,14 @@ class GroupJudge {
     }
   }
 
-  // By the kernel's mark of an exclusive page: a copy has it, a page that was shared by fork and only moved has not.
+  // By the kernel's mark of an exclusive page: a copy has it, a page that was shared by fork and only moved has not. A
+  // fork clears the mark of a copy too, so only the page of a holder that forked nobody since is the page itself.
   // False if the marks don't name one holder of the page itself.
   bool JudgeByMarks() {
     const FrameHolder* original = nullptr;
     for (const FrameHolder* holder : changed_) {
       const std::optional<bool> exclusive = facts_.IsExclusive(holder->frame);
-      if (!exclusive || (!*exclusive && original != nullptr)) return false;
+      if (!exclusive || (!*exclusive && (original != nullptr || !holder->idle))) return false;
       if (!*exclusive) original = holder;
     }
     if (original == nullptr) return false;

@@ -30,7 +30,7 @@ void AddUnshared(std::span<const OrphanPage> orphans, Judgement& judgement) {
 FrameHolder Describe(const MovedPage& moved, uint64_t zero_frame, const FrameFacts& facts,
                      std::span<const Slot> departing) {
   using State = FrameHolder::State;
-  FrameHolder holder{moved.slot, State::kDropped, AnonFrame(moved.now, zero_frame), moved.page, false, false};
+  FrameHolder holder{moved.slot, State::kDropped, AnonFrame(moved.now, zero_frame), moved.page, false, false, false};
   if (std::find(departing.begin(), departing.end(), moved.slot) != departing.end()) {
     holder.state = State::kGone;
   } else if (holder.frame != kNoFrame && !facts.IsKsm(holder.frame)) {

@@ -78,7 +78,7 @@ void PageJudge::ReadFrames() {
 }
 
 FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) const {
-  FrameHolder holder{slot, State::kSame, kNoFrame, PageNumber(), false, false};
+  FrameHolder holder{slot, State::kSame, kNoFrame, PageNumber(), false, false, false};
   const uint32_t reading = index_.Find(slot);
   if (slot < departing_.size() && departing_[slot]) {
     holder.state = State::kGone;
@@ -88,6 +88,7 @@ FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) con
   } else {
     holder.frame = FrameNow(reading);
     holder.huge_run = huge_[reading];
+    holder.idle = window_.readings[reading].idle;
     if (holder.frame != kNoFrame) {
       const State elsewhere = was_away ? State::kReturned : State::kChanged;
       holder.state = holder.frame == recorded ? State::kSame : elsewhere;

@@ -1,7 +1,6 @@
 #include "collectors/memory/process_table.h"
 
 #include <algorithm>
-#include <ctime>
 #include <utility>
 
 #include "collectors/procfs/maps.h"
@@ -193,11 +192,7 @@ bool ProcessTable::UpdateOne(pid_t pid, std::shared_ptr<Process>& process) {
 // `stat` was read just now.
 void ProcessTable::NoteReaping(uint64_t children_faults_before, const procfs::Stat& stat, Process& process) const {
   if (stat.children_faults == children_faults_before) return;
-  timespec now{};
-  clock_gettime(CLOCK_BOOTTIME, &now);
-  const auto seconds = static_cast<uint64_t>(now.tv_sec);
-  const auto nanoseconds = static_cast<uint64_t>(now.tv_nsec);
-  process.reaped_until_ticks = seconds * ticks_per_second_ + nanoseconds * ticks_per_second_ / 1'000'000'000;
+  process.reaped_until_ticks = procfs::TicksSinceBoot(ticks_per_second_);
 }
 
 void ProcessTable::TakeStat(bool is_known, procfs::Stat&& stat, Process& process) {

@@ -13,6 +13,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -150,6 +151,14 @@ Result<PageGeometry> ReadPageGeometry(const Root& root) {
 uint64_t ReadClockTicksPerSecond(const Root& root) {
   const auto ticks = ReadAuxiliaryValue(root, AT_CLKTCK);
   return ticks.value_or(0) != 0 ? *ticks : SystemValue(_SC_CLK_TCK);
+}
+
+uint64_t TicksSinceBoot(uint64_t ticks_per_second) {
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  const auto seconds = static_cast<uint64_t>(now.tv_sec);
+  const auto nanoseconds = static_cast<uint64_t>(now.tv_nsec);
+  return seconds * ticks_per_second + nanoseconds * ticks_per_second / 1'000'000'000;
 }
 
 Result<uint64_t> ReadBootTimeSeconds(const Root& root) {

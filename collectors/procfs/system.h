@@ -30,6 +30,9 @@ Result<PageGeometry> ReadPageGeometry(const Root& root);
 // Clock ticks per second of stat's start time (AT_CLKTCK in root/self/auxv, else sysconf).
 uint64_t ReadClockTicksPerSecond(const Root& root);
 
+// Whole ticks from boot to now (CLOCK_BOOTTIME), as stat counts a start time.
+uint64_t TicksSinceBoot(uint64_t ticks_per_second);
+
 // Seconds since the epoch at which the system booted: `btime` of root/stat.
 Result<uint64_t> ReadBootTimeSeconds(const Root& root);
 

@@ -215,6 +215,74 @@ TEST_F(ForkHistoryTest, AfterALossOnlyTheTableTells) {
   EXPECT_EQ(Of(101), "");
 }
 
+// A parent that is asked about as it was at a moment.
+class IdleTest : public ForkHistoryTest {
+ protected:
+  IdleTest() {
+    Update();
+    moment_ = history_.Now();
+    moment_.ticks = 250;
+  }
+  bool IsIdle(pid_t pid = 100) { return history_.IsIdleSince(*table_.processes().at(pid), moment_); }
+
+  ForkMoment moment_;
+};
+
+TEST_F(IdleTest, ChildrenFromBeforeAreNoForksSince) { EXPECT_TRUE(IsIdle()); }
+
+TEST_F(IdleTest, YoungerChild) {
+  host_.Fork(100, 102, 250);
+  Update();
+  EXPECT_FALSE(IsIdle());
+  EXPECT_TRUE(IsIdle(101));
+}
+
+TEST_F(IdleTest, ChildThatItWaitedFor) {
+  host_.At(100).children_faults = 30;
+  EXPECT_TRUE(IsIdle());
+  Update();
+  EXPECT_FALSE(IsIdle());
+}
+
+TEST_F(IdleTest, WhoIgnoresItsChildrenIsNotKnown) {
+  host_.At(100).ignores_children = true;
+  ++host_.At(100).minor_faults;
+  Update();
+  EXPECT_FALSE(IsIdle());
+}
+
+class IdleByEventsTest : public IdleTest {
+ protected:
+  IdleByEventsTest() {
+    Listen();
+    host_.At(100).ignores_children = true;
+    ++host_.At(100).minor_faults;
+    Update();
+  }
+};
+
+TEST_F(IdleByEventsTest, NothingIsKnownFromBeforeTheyBegan) {
+  EXPECT_FALSE(IsIdle());
+  moment_ = history_.Now();
+  EXPECT_TRUE(IsIdle());
+}
+
+TEST_F(IdleByEventsTest, ForksSinceAreTold) {
+  told_.events = {{Kind::kFork, 300, 100}};
+  moment_ = history_.Now();
+  EXPECT_TRUE(IsIdle()) << "that fork was before";
+  told_.events = {{Kind::kFork, 301, 100}, {Kind::kExit, 301, 0}};
+  EXPECT_FALSE(IsIdle());
+}
+
+TEST_F(IdleByEventsTest, ALossMayHideAFork) {
+  moment_ = history_.Now();
+  told_.complete = false;
+  EXPECT_FALSE(IsIdle());
+  moment_ = history_.Now();
+  EXPECT_TRUE(IsIdle());
+}
+
 TEST_F(ForkHistoryTest, AnotherReaderGetsTheSameEvents) {
   EXPECT_EQ(history_.Relay(), nullptr);
   Listen();

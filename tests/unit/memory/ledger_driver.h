@@ -50,6 +50,7 @@ class LedgerDriver {
     std::map<uint64_t, uint64_t> tables;  // page to entry; bit 56 is added where a frame is mapped once
     bool hugetlb = false;                 // all that it maps is
     ForkEvidence forks{};                 // of its first look
+    bool idle = true;                     // it has forked nobody since its look before
   };
 
   explicit LedgerDriver(size_t pages_per_window = 512, uint64_t ledger_limit_bytes = ~uint64_t{0})
@@ -57,9 +58,10 @@ class LedgerDriver {
 
   // The first one is the root.
   Member& Add(Slot slot, Slot parent = Verdict::kNobody, bool first_look = false) {
-    members_.push_back(std::make_unique<Member>(Member{slot, parent, first_look, true, {}, false, {true, true, true}}));
+    members_.push_back(
+        std::make_unique<Member>(Member{slot, parent, first_look, true, {}, false, {true, true, true}, true}));
     for (const auto& member : members_) {
-      if (member->slot == parent) member->forks.idle = false;
+      if (member->slot == parent) member->forks.idle = member->idle = false;
       if (member->parent == parent && member->slot != slot) member->forks.parent_idle = false;
     }
     return *members_.back();
@@ -136,7 +138,10 @@ class LedgerDriver {
     result.shared_pages += moved.shared_pages;
     result.exposure_pages += moved.exposure_pages;
     result.unmatched_pages = moved.unmatched_pages;
-    for (const auto& member : members_) member->first_look = false;
+    for (const auto& member : members_) {
+      member->first_look = false;
+      member->idle = true;
+    }
     std::sort(result.verdicts.begin(), result.verdicts.end());
     return result;
   }
@@ -155,7 +160,7 @@ class LedgerDriver {
         words[item->first % pages_] = item->second | (once ? procfs::kPagemapMappedOnce : 0);
       }
       readings.push_back({member->slot, words.data(), member->first_look, member->parent, member == members_.front(),
-                          member->hugetlb, nullptr, member->forks});
+                          member->hugetlb, nullptr, member->forks, member->idle});
     }
     if (reversed_) std::reverse(readings.begin(), readings.end());
     ledger.Examine(window, readings, {ksm_in_use, swapped_in, mapped_once_known}, examination_);

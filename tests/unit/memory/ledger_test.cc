@@ -1167,6 +1167,19 @@ TEST_F(LedgerWithoutFramesTest, MarksTellTheBreakerOfAPair) {
   ExpectSettled(0);
 }
 
+// The copy was shared by the fork, and so has no mark either.
+TEST_F(LedgerWithoutFramesTest, CopyOfAMemberThatForkedSinceIsNotTakenForTheOriginal) {
+  Share();
+  driver_->Map(0, kPage, 200);
+  driver_->MarkExclusive(200, false);
+  driver_->MarkExclusive(100, true);
+  driver_->At(0).idle = false;
+  const PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.unknown_breaks, 1U);
+  EXPECT_EQ(pass.verdicts.size(), 1U);
+  ExpectSettled(0);
+}
+
 TEST_F(LedgerWithoutFramesTest, BreakOfAPairWithoutMarksIsOfUnknownSide) {
   Share();
   driver_->Map(1, kPage, 200);

@@ -1,0 +1,13 @@
+// A moment in the history of forks (fork_history.h). A pure value.
+#pragma once
+
+#include <cstdint>
+
+namespace cow::memory {
+
+struct ForkMoment {
+  uint64_t event = 0;  // how many forks the events had told of
+  uint64_t ticks = 0;  // since boot, as in `stat`
+};
+
+}  // namespace cow::memory
