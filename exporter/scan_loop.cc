@@ -18,8 +18,9 @@ using std::chrono::nanoseconds;
 
 // Reading the CPU clock is a system call: at most once in this time.
 constexpr std::chrono::microseconds kMinBudgetCheck{100};
-// Looking for forks takes one part in so many of a CPU at most.
+// Looking for forks takes one part in so many of a CPU, and of the budget, at most.
 constexpr int kLookShare = 100;
+constexpr int kLookShareOfBudget = 10;
 constexpr std::chrono::seconds kAfterException{1};
 
 nanoseconds BudgetOf(const ScanLoopOptions& options) {
@@ -184,15 +185,27 @@ bool ScanLoop::WatchForForks() {
       if (options_changes_ != before) return true;
     }
     if (Clock::now() >= interval_end_) break;
-    const nanoseconds cpu = ThreadCpuTime();
+    const nanoseconds before = ThreadCpuTime();
     wanted = LookForForks() || wanted;
-    next_look_ = Clock::now() + std::max<nanoseconds>(options_.look_every, (ThreadCpuTime() - cpu) * kLookShare);
+    const nanoseconds cpu = ThreadCpuTime() - before;
+    ChargeOverhead(cpu);
+    next_look_ = Clock::now() + PauseAfterLook(cpu);
     if (!wanted || !MayPassEarly()) continue;
     wanted = false;
     ++*statistics_.early_passes;
     RunPass();
   }
   return true;
+}
+
+nanoseconds ScanLoop::PauseAfterLook(nanoseconds cpu) const {
+  nanoseconds pause = std::max<nanoseconds>(options_.look_every, cpu * kLookShare);
+  if (options_.max_cpu > 0) {
+    const auto of_budget = std::chrono::duration<double>(cpu) * (kLookShareOfBudget / options_.max_cpu);
+    pause = std::max(pause, std::chrono::duration_cast<nanoseconds>(
+                                std::min(of_budget, std::chrono::duration<double>(options_.interval))));
+  }
+  return pause;
 }
 
 // The budget must do for this pass and for the one on the tick.
@@ -300,8 +313,10 @@ void ScanLoop::NoteFailure(ScanFailure reason, const char* what, std::string_vie
 nanoseconds ScanLoop::CpuTime() const { return ReadClock(scan_clock_) + runner_->HelperCpuTime(); }
 
 void ScanLoop::PublishPass() {
+  const nanoseconds before = ThreadCpuTime();
   statistics_.cpu = CpuTime();
   Publish();
+  ChargeOverhead(ThreadCpuTime() - before);
 }
 
 void ScanLoop::Publish() {
@@ -356,13 +371,18 @@ nanoseconds ScanLoop::Left() const {
 // The values of a pass that goes on are those of the interval that ended, and whoever joined or left a family since.
 void ScanLoop::ListedProcesses(bool changed) {
   if (!Periodic()) return;
+  ChargeOverhead(CpuTime() - listing_cpu_);
   if (changed || interval_ != pass_interval_) PublishPass();
   LogNotices(*runner_, log_);
-  // What this takes over half of the budget must not keep anything from being read.
-  const nanoseconds spent = CpuTime() - listing_cpu_;
-  const nanoseconds share = BudgetOf(options_) / 2;
-  if (budget_.Limited() && spent > share) budget_.Refund(spent - share);
+  listing_cpu_ = CpuTime();
   next_budget_check_ = Clock::now();
+}
+
+void ScanLoop::ChargeOverhead(nanoseconds cpu) {
+  const nanoseconds share = BudgetOf(options_) / 2;
+  const nanoseconds before = std::max(overhead_, share);
+  overhead_ += cpu;
+  if (budget_.Limited() && overhead_ > before) budget_.Refund(overhead_ - before);
 }
 
 bool ScanLoop::WaitUntil(Clock::time_point end) {
@@ -380,6 +400,7 @@ void ScanLoop::OpenNextInterval() {
   interval_end_ += count * options_.interval;
   interval_ += static_cast<uint64_t>(count);
   listing_cpu_ = CpuTime();
+  overhead_ = nanoseconds{0};
   budget_.Open(count, listing_cpu_);
   next_budget_check_ = now;
 }

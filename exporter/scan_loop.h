@@ -6,6 +6,9 @@
 // Without an interval, each scrape asks for a pass that starts after it arrived; all that arrive while one runs share
 // the next. New options end a pass at its next step; it then begins anew.
 //
+// Listing processes, publishing and looking for forks may use half of an interval's budget; what they need beyond that
+// is not taken off what reading pages may use, so that a small budget and a busy host never stop the reading.
+//
 // CPU seconds are those of the scanning thread and of those that help it (CLOCK_THREAD_CPUTIME_ID). Start and Stop are
 // for one thread, the rest for any. Nothing throws after Start: what a pass, a look for forks or a publication throws
 // is logged and counted, and the next one is tried in its turn. Each reason is logged once an hour while passes fail,
@@ -43,7 +46,8 @@ namespace cow::exporter {
 struct ScanLoopOptions {
   std::chrono::nanoseconds interval{0};  // 0: a pass at each scrape, without a budget
   double max_cpu = 0;                    // share of one CPU for all that scan, 0: no limit
-  // Time between two looks for new forks; more where a look takes more than a hundredth of it.
+  // Time between two looks for new forks; more where the looks would take more than a hundredth of a CPU or a tenth of
+  // the budget.
   std::chrono::nanoseconds look_every = std::chrono::milliseconds(200);
   // No pass starts early within this time of the end of another.
   std::chrono::nanoseconds early_distance = std::chrono::milliseconds(500);
@@ -141,6 +145,10 @@ class ScanLoop {
   bool ContinuePass();
   [[nodiscard]] std::chrono::nanoseconds Left() const;
   void ListedProcesses(bool changed);
+  // Counts CPU time that was not spent on reading pages.
+  void ChargeOverhead(std::chrono::nanoseconds cpu);
+  // A look for forks took so much: the pause before the next one.
+  [[nodiscard]] std::chrono::nanoseconds PauseAfterLook(std::chrono::nanoseconds cpu) const;
   // Of all that scan, so far.
   std::chrono::nanoseconds CpuTime() const;
   // Until the next tick or new options, with passes that start early. False if stopped before.
@@ -169,6 +177,7 @@ class ScanLoop {
   uint64_t interval_ = 0;                    // under way
   uint64_t pass_interval_ = 0;               // in which the pass began
   std::chrono::nanoseconds listing_cpu_{0};  // CPU time when the listing of processes began
+  std::chrono::nanoseconds overhead_{0};     // CPU time in the interval that was not spent on reading pages
   Clock::time_point next_budget_check_;
   Clock::time_point next_look_;
   Clock::time_point pass_end_;

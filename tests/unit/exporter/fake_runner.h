@@ -26,6 +26,9 @@ class FakeRunner final : public PassRunner {
   // What helping threads have used, as the pass says.
   std::atomic<std::chrono::nanoseconds> helper_cpu = std::chrono::nanoseconds{0};
 
+  // Done with each call of Collect; set before the runner is used.
+  std::function<void()> collect = [] {};
+
   // Options that were given; max_groups 0 is a bad one.
   std::atomic<int> reconfigured = 0;
   void Reconfigure(const collectors::EngineOptions& options) override {
@@ -43,6 +46,7 @@ class FakeRunner final : public PassRunner {
   }
 
   [[nodiscard]] std::vector<collectors::CollectedFamilies> Collect() const override {
+    collect();
     prometheus::ClientMetric metric;
     metric.counter.value = completed_.load();
     return {{"fake", {{"fake_passes", "Passes.", prometheus::MetricType::Counter, {metric}}}}};

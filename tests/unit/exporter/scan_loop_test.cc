@@ -389,6 +389,44 @@ TEST_F(ScanLoopTest, KeepsItsBudgetAndPublishesEachInterval) {
   EXPECT_GT(cpu_seconds_, allowed * 0.1);
 }
 
+void Compute(std::chrono::nanoseconds cpu) {
+  const auto end = ThreadCpuTime() + cpu;
+  while (ThreadCpuTime() < end) {
+  }
+}
+
+// Listing and publishing each cost more than an interval's budget.
+TEST_F(ScanLoopTest, ReadingKeepsHalfOfTheBudget) {
+  static constexpr milliseconds kInterval{100};
+  static constexpr milliseconds kBudget{2};
+  static constexpr std::chrono::microseconds kStep{50};
+  static constexpr int kIntervals = 10;
+  std::atomic<int> steps = 0;
+  std::atomic<bool> done = false;
+  auto runner = std::make_unique<FakeRunner>([&](auto& control) {
+    const uint64_t first = control.Interval();
+    for (uint64_t interval = first - 1; control.Continue();) {
+      if (std::exchange(interval, control.Interval()) != control.Interval()) {
+        if (control.Interval() == first + kIntervals) done = true;
+        Compute(2 * kBudget);
+        control.Listed(true);
+      }
+      Compute(kStep);
+      if (!done) ++steps;
+    }
+    return false;
+  });
+  runner->collect = [] { Compute(2 * kBudget); };
+  ScanLoopOptions options;
+  options.interval = kInterval;
+  options.max_cpu = std::chrono::duration<double>(kBudget) / kInterval;
+  Start(options, std::move(runner));
+  ASSERT_TRUE(Eventually([&] { return done.load(); }));
+  loop_->Stop();
+  EXPECT_GE(steps, kIntervals * (kBudget / 2 / kStep) / 2);
+  EXPECT_LE(steps, kIntervals * (kBudget / kStep));
+}
+
 // A step costs the calling thread next to nothing, and those that help it much.
 TEST_F(ScanLoopTest, BudgetIsForAllThreads) {
   constexpr milliseconds kInterval{100};
@@ -434,26 +472,26 @@ class EarlyPassTest : public ScanLoopTest {
 
   // Looks each millisecond, with a tick that never comes.
   void StartWatching(double max_cpu, const std::function<bool()>& new_forks, milliseconds cpu_of_a_pass = {}) {
-    Start({std::chrono::hours{1}, max_cpu, milliseconds{1}, kDistance}, std::make_unique<FakeRunner>(
-                                                                            [this, cpu_of_a_pass](auto& /*control*/) {
-                                                                              const std::lock_guard lock(mutex_);
-                                                                              starts_.push_back(Clock::now());
-                                                                              const auto end =
-                                                                                  ThreadCpuTime() + cpu_of_a_pass;
-                                                                              while (ThreadCpuTime() < end) {
-                                                                              }
-                                                                              return true;
-                                                                            },
-                                                                            [this, new_forks] {
-                                                                              ++looks_;
-                                                                              return new_forks();
-                                                                            }));
+    Start({interval_, max_cpu, milliseconds{1}, kDistance}, std::make_unique<FakeRunner>(
+                                                                [this, cpu_of_a_pass](auto& /*control*/) {
+                                                                  const std::lock_guard lock(mutex_);
+                                                                  starts_.push_back(Clock::now());
+                                                                  const auto end = ThreadCpuTime() + cpu_of_a_pass;
+                                                                  while (ThreadCpuTime() < end) {
+                                                                  }
+                                                                  return true;
+                                                                },
+                                                                [this, new_forks] {
+                                                                  ++looks_;
+                                                                  return new_forks();
+                                                                }));
   }
   size_t Passes() {
     const std::lock_guard lock(mutex_);
     return starts_.size();
   }
 
+  milliseconds interval_ = std::chrono::hours{1};
   std::mutex mutex_;
   std::vector<Clock::time_point> starts_;
   std::atomic<int> looks_ = 0;
@@ -484,11 +522,12 @@ TEST_F(EarlyPassTest, PassesKeepTheirDistance) {
 
 TEST_F(EarlyPassTest, ForksWithoutEndStayWithinTheBudget) {
   // 36 ms of CPU in the interval: for three passes of 10 ms, if the one on the tick is to have its part.
+  interval_ = std::chrono::seconds{36};
   StartWatching(
-      1e-5, [] { return true; }, milliseconds{10});
+      1e-3, [] { return true; }, milliseconds{10});
   ASSERT_TRUE(Eventually([&] { return Passes() >= 2; }));
   const int looks = looks_;
-  ASSERT_TRUE(Eventually([&] { return looks_ > looks + 100; }));
+  ASSERT_TRUE(Eventually([&] { return looks_ > looks + 20; }));
   EXPECT_LE(Passes(), 3U);
 }
 
@@ -505,6 +544,19 @@ TEST_F(EarlyPassTest, LooksThatCostMuchAreFew) {
   std::this_thread::sleep_for(milliseconds{700});
   loop_->Stop();
   EXPECT_LE(cpu, (Clock::now() - begin) / milliseconds{100} + 2) << "a hundredth, and the first";
+}
+
+TEST_F(EarlyPassTest, LooksThatCostMuchOfASmallBudgetAreFew) {
+  std::atomic<int64_t> cpu = 0;
+  StartWatching(0.01, [&cpu] {
+    Compute(milliseconds{1});
+    ++cpu;
+    return false;
+  });
+  const auto begin = Clock::now();
+  std::this_thread::sleep_for(milliseconds{1500});
+  loop_->Stop();
+  EXPECT_LE(cpu, (Clock::now() - begin) / milliseconds{1000} + 2) << "a tenth of a hundredth, and the first";
 }
 
 TEST_F(EarlyPassTest, NothingLooksWhereScrapesMakeThePasses) {
