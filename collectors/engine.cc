@@ -767,8 +767,8 @@ bool Engine::Impl::BeginInterval(bool first) {
   if (table_.over_limit() + nameless > 0) groups_.Find(Groups::kOverflow);
   for (const auto& family : families_.families()) JoinGroup(states_.at(family->id));
   queue_.Fill(TakeDue(first));
-  TellLongLooks();
   control_->Listed(changed);  // until now all that the interval before read is of the last one
+  TellLongLooks();
   pass_begin_ = listed_at;
   return true;
 }

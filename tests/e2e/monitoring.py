@@ -4,6 +4,7 @@ import collections
 import http.server
 import json
 import os
+import subprocess
 import threading
 import time
 import urllib.error
@@ -15,7 +16,45 @@ import yaml
 import support
 from support import check, wait_for
 
+DEPLOY = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "deploy"))
+RULES = "prometheus/rules/*.yml"
+SHIPPED_RULES = os.path.join(DEPLOY, RULES)
+# What the mixin is rendered with for tests of seconds: minutes become seconds, megabytes a second become a few pages.
+FAST_KNOBS = {
+    "fastWindow": "5s", "slowWindow": "8s", "consumedWindow": "20s", "slowInterval": "1s",
+    "breakingBytesPerSecond": 100_000, "explosionBytesPerSecond": 2_000_000, "explosionFor": "1s",
+    "exceedsFor": "2s", "collapseWindow": "2m", "collapseChildAge": "10s", "collapseFor": "5s", "forkFor": "2s",
+    "hugePageFor": "2s", "downFor": "2s", "collectorFor": "2s", "coverageWindow": "10s", "coverageFor": "2s",
+    "reloadFor": "2s",
+}
+
 Notification = collections.namedtuple("Notification", "time status labels annotations")
+
+
+def fast_rules(context, **knobs_of_its_own):
+    """The rules' files, rendered with FAST_KNOBS and these."""
+    knobs = context.path("knobs.json")
+    with open(knobs, "w", encoding="utf-8") as file:
+        json.dump({**FAST_KNOBS, **knobs_of_its_own}, file)
+    output = context.path("rendered")
+    subprocess.run([os.path.join(DEPLOY, "mixin", "render"), "--config", knobs, "--output", output], check=True)
+    return os.path.join(output, RULES)
+
+
+def shipped_configuration(rules, addresses, interval=None):
+    """deploy/prometheus/prometheus.yml with other rules and addresses (by job, and of the Alertmanager), and with
+    `interval` in place of its own intervals."""
+    with open(os.path.join(DEPLOY, "prometheus", "prometheus.yml"), encoding="utf-8") as file:
+        configuration = yaml.safe_load(file)
+    configuration["rule_files"] = [rules]
+    for job in configuration["scrape_configs"]:
+        job["static_configs"] = [{"targets": [addresses[job["job_name"]]]}]
+        if interval:
+            job["scrape_interval"] = job["scrape_timeout"] = interval
+    if interval:
+        configuration["global"] = {"evaluation_interval": interval}
+    configuration["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [addresses["alertmanager"]]}]}]
+    return configuration
 
 
 class Logged(support.Process):

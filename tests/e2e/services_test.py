@@ -20,11 +20,8 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import threading
 import time
-
-import yaml
 
 import kernel_sums
 import monitoring
@@ -33,8 +30,6 @@ import support
 from support import check, check_close, wait_for
 
 PAGE = os.sysconf("SC_PAGESIZE")
-DEPLOY = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "deploy"))
-RULES = "prometheus/rules/*.yml"
 # Two values fill a page. Of larger ones the saving child drops the pages when it has saved them, and with them the originals that
 # its parent's writes left to it: Private_Dirty would be too small to be a witness.
 VALUES_PER_PAGE = 2
@@ -66,16 +61,6 @@ LONG = Form(interval="", scan_seconds=10, still_within=300, pages=900_000, save_
             fires_within=240, resolves_within=300, records=200_000, workers=4, requests=300, backends=20, children=5,
             exploding=("redis",))
 
-# What the mixin is rendered with in the short form: what takes minutes takes seconds, what takes megabytes a second a few pages.
-SHORT_KNOBS = {
-    "fastWindow": "5s", "slowWindow": "8s", "consumedWindow": "20s", "slowInterval": "1s",
-    "breakingBytesPerSecond": 100_000, "explosionBytesPerSecond": 2_000_000, "explosionFor": "1s",
-    "exceedsFor": "2s", "collapseWindow": "2m", "collapseChildAge": "10s", "collapseFor": "5s", "forkFor": "2s",
-    "hugePageFor": "2s", "downFor": "2s", "collectorFor": "2s", "coverageWindow": "10s", "coverageFor": "2s",
-    "reloadFor": "2s",
-}
-
-
 class Watch:
     """All that watches the services of one test."""
 
@@ -94,7 +79,8 @@ class Watch:
         port = support.free_port()
         addresses = {"cow_exporter": self.exporter.address, "node_exporter": self.node_exporter.address,
                      "prometheus": f"127.0.0.1:{port}", "alertmanager": self.alertmanager.address}
-        self.prometheus = monitoring.Prometheus(context, shipped_configuration(form, rules, addresses), port=port)
+        self.prometheus = monitoring.Prometheus(
+            context, monitoring.shipped_configuration(rules, addresses, form.interval), port=port)
 
     def read_since(self, moment, groups):
         """A scrape that rests on nothing older than that."""
@@ -149,21 +135,6 @@ class Writer(threading.Thread):
         self.join(30)
         check(not self.is_alive(), "writing does not end: Redis does not answer")
         check(self.failed is None, f"writing failed: {self.failed}")
-
-
-def shipped_configuration(form, rules, addresses):
-    """deploy/prometheus/prometheus.yml with the test's addresses, and in the short form with intervals of a second."""
-    with open(os.path.join(DEPLOY, "prometheus", "prometheus.yml"), encoding="utf-8") as file:
-        configuration = yaml.safe_load(file)
-    configuration["rule_files"] = [rules]
-    for job in configuration["scrape_configs"]:
-        job["static_configs"] = [{"targets": [addresses[job["job_name"]]]}]
-        if form.interval:
-            job["scrape_interval"] = job["scrape_timeout"] = form.interval
-    if form.interval:
-        configuration["global"] = {"evaluation_interval": form.interval}
-    configuration["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [addresses["alertmanager"]]}]}]
-    return configuration
 
 
 def sums_of(service):
@@ -342,22 +313,12 @@ def mib(value):
     return f"{value / (1 << 20):.1f} MiB"
 
 
-def rendered_mixin(context):
-    """The rules' files, with SHORT_KNOBS."""
-    knobs = context.path("knobs.json")
-    with open(knobs, "w", encoding="utf-8") as file:
-        json.dump(SHORT_KNOBS, file)
-    output = context.path("rendered")
-    subprocess.run([os.path.join(DEPLOY, "mixin", "render"), "--config", knobs, "--output", output], check=True)
-    return os.path.join(output, RULES)
-
-
 def test(context, form):
     support.need("redis-server", "redis-cli", "gunicorn", "apache2", "setpriv", "jsonnet", "prometheus",
                  "prometheus-alertmanager", "prometheus-node-exporter")
     support.need_frames()
-    need_memory(form)
-    rules = rendered_mixin(context) if form is SHORT else os.path.join(DEPLOY, RULES)
+    support.need_memory(2 * form.pages * PAGE + (2 << 30))  # Redis, what its writes copy, and the others
+    rules = monitoring.fast_rules(context) if form is SHORT else monitoring.SHIPPED_RULES
     directories = {name: context.path(name) for name in ("redis", "gunicorn", "gunicorn-frozen", "postgres", "php-fpm",
                                                          "apache")}
     watch = Watch(context, form, rules, directories)
@@ -368,15 +329,6 @@ def test(context, form):
     report({"redis, saving": saving, **hold_against_kernel(watch, services)})
     print(f"CowExplosion: fired {fired:.1f} s after writing began, resolved {resolved:.1f} s after it ended")
     check_quiet(watch, form)
-
-
-def need_memory(form):
-    with open("/proc/meminfo", encoding="ascii") as file:
-        available = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
-    # Redis, what its writes copy, and the others.
-    needed = 2 * form.pages * PAGE + (2 << 30)
-    if available < needed:
-        support.skip(f"needs {mib(needed)} of memory, {mib(available)} are available")
 
 
 def check_quiet(watch, form):

@@ -50,6 +50,14 @@ def need(*tools):
             skip(f"{tool} is not installed")
 
 
+def need_memory(needed):
+    """In bytes."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        available = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+    if available < needed:
+        skip(f"needs {needed >> 20} MiB of memory, {available >> 20} MiB are available")
+
+
 def binary(variable):
     """A program of ours; CTest sets the variables."""
     path = os.environ.get(variable)

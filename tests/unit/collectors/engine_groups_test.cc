@@ -560,7 +560,9 @@ TEST_F(EngineGroupsTest, LimitsChange) {
   Reconfigure();
   BreakOne(1, 3001);
   Pass();
-  EXPECT_EQ(ChildBreaks("app"), 2);
+  // Without frames the side rests on marks, and who may have forked is not known on this host.
+  EXPECT_EQ(ChildBreaks("app"), 1);
+  EXPECT_EQ(Value("cow_breaks_total", {{"group", "app"}, {"side", "unknown"}}), 1);
   EXPECT_EQ(Processes("app"), 3);
   EXPECT_EQ(Processes("p20"), 3);
   EXPECT_GE(engine_->HelperCpuTime().count(), 0);
