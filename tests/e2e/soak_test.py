@@ -16,6 +16,7 @@ import subprocess
 import threading
 import time
 
+import hostile
 import support
 from support import check
 
@@ -195,6 +196,26 @@ class Dying:
         workload.end(signal.SIGKILL)
 
 
+class Sparse:
+    """A family that writes all the time to memory with one page in each window: page tables are most of what it has."""
+
+    WINDOWS = 8192  # 16 GiB of addresses
+    CHILDREN = 7
+
+    def __init__(self, context):
+        window = 2 * MIB_PAGES
+        self._workload = context.start(support.Workload())
+        self._workload.do("name 0 cow_sparse")
+        self._workload.do(f"map 0 a {self.WINDOWS * window} noreserve")
+        self._write = f"a 0 {self.WINDOWS} {window}"
+        self._workload.do(f"write 0 {self._write}")
+        self._children = [self._workload.do("fork 0").split()[0] for _ in range(self.CHILDREN)]
+        self._random = random.Random(5)
+
+    def step(self):
+        self._workload.do(f"write {self._random.choice(self._children)} {self._write}")
+
+
 class ShortLives:
     """Programs of 300 names, 20 a second, which live for a second and overflow the groups."""
 
@@ -272,6 +293,8 @@ def test(context):
     support.need_frames()
     configuration = context.path("soak.yml")
     pathlib.Path(configuration).write_text(CONFIGURATION, encoding="utf-8")
+    support.own_namespaces(support.CLONE_NEWNS)  # what hostile processes mount goes with the test
+    print(f"beside {', '.join(hostile.start(context)) or 'no hostile process'}")
     exporter = context.start(support.Exporter(f"--config.file={configuration}"))
     over = threading.Event()
     context.callback(over.set)
@@ -279,7 +302,7 @@ def test(context):
     truth.begin(exporter)
     workloads = [Background(over, step, pause) for step, pause in (
         (truth.step, 0.2), (Moving(context).step, 0.5), (Collapsing(context).step, 0.2), (Dying(context).step, 8),
-        (ShortLives().step, 0.05))]
+        (Sparse(context).step, 0.5), (ShortLives().step, 0.05))]
 
     def failed():
         return [repr(workload.error) for workload in workloads if workload.error]
