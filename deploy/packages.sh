@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Debian 12 packages and how to install them; sourced by deploy/quickstart and tests/run.
+# Packages, by names that Debian 12 and 13 both have, and how to install them; sourced by deploy/quickstart and tests/run.
 
 # To build the exporter. tests/run adds what only the tests need.
 # shellcheck disable=SC2034  # used by those who source this
