@@ -4,7 +4,7 @@
 # To build the exporter. tests/run adds what only the tests need.
 # shellcheck disable=SC2034  # used by those who source this
 build_packages=(
-  build-essential cmake ninja-build pkg-config
+  build-essential cmake file ninja-build pkg-config
   libexpected-dev libmicrohttpd-dev libyaml-cpp-dev prometheus-cpp-dev libcli11-dev libspdlog-dev libnl-genl-3-dev
   nlohmann-json3-dev libre2-dev zlib1g-dev libgnutls28-dev libcrypt-dev libsystemd-dev
 )
