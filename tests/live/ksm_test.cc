@@ -39,12 +39,15 @@ class MergingHost {
   HostSetting run_;
 };
 
-class MergingTest : public LiveTest {
+class AnyMergingTest : public LiveTest {
  protected:
   void SetUp() override {
     LiveTest::SetUp();
     if (!std::filesystem::exists("/sys/kernel/mm/ksm/run")) GTEST_SKIP() << KernelLacks("KSM");
+    flagged_ = Pass().At("cow_exporter_capability{feature=ksm_flag}") != 0;
   }
+  // The kernel tells which pages are merged.
+  bool flagged() const { return flagged_; }
   void Advise(int id, const std::string& name, int advice, size_t pages) {
     Do("madvise " + std::to_string(id) + " " + name + " " + std::to_string(advice) + " 0 " + std::to_string(pages));
   }
@@ -59,6 +62,42 @@ class MergingTest : public LiveTest {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
     return merged();
+  }
+
+ private:
+  bool flagged_ = false;
+};
+
+// Where the kernel does not tell merged pages from others, a family that has some says what is unknown, and blames
+// nobody.
+TEST_F(AnyMergingTest, WhatCannotBeToldIsUnresolved) {
+  constexpr size_t kPages = 300;
+  const int child = ForkOver("a", 100);
+  for (const int id : {0, child}) {
+    workload().Map(id, "m", kPages);
+    Write(id, "m", 0, kPages);
+  }
+  const Sample before = Pass();
+  const MergingHost ksm;
+  for (const int id : {0, child}) Advise(id, "m", kMergeable, kPages);
+  ASSERT_TRUE(AwaitMerged(ksm, child, 2 * kPages));
+  const Sample merged = Pass();
+  ExpectNoVerdict(Change(before, merged));
+  if (flagged()) {
+    EXPECT_EQ(merged.At(kUnresolved), 0);
+  } else {
+    EXPECT_GE(merged.Pages(kUnresolved), 2.0 * kPages);
+  }
+  Write(child, "a", 0, 20);
+  EXPECT_LE(Change(merged, Pass()).BreaksOfAllSides(), 20);
+  for (const int id : {0, child}) Advise(id, "m", kUnmergeable, kPages);
+}
+
+class MergingTest : public AnyMergingTest {
+ protected:
+  void SetUp() override {
+    AnyMergingTest::SetUp();
+    if (!IsSkipped() && !flagged()) GTEST_SKIP() << KernelLacks("a KSM flag that tells merged pages from others");
   }
 };
 
