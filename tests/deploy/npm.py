@@ -25,9 +25,9 @@ def run(arguments, directory, seconds):
         return ended.stdout
     code = _code(ended)
     if UNREACHABLE.fullmatch(code):
-        support.skip(f"npm {arguments[0]} can't fetch from its registry: {code}")
+        support.skip(f"missing network: npm {arguments[0]} can't fetch from its registry: {code}")
     if code == "E404" and _run(PROBE, directory, seconds).returncode != 0:
-        support.skip(f"npm {arguments[0]}: what answers is no registry: {code}")
+        support.skip(f"missing network: npm {arguments[0]}: what answers is no registry: {code}")
     check(False, f"npm {' '.join(arguments)}: {ended.stdout}{ended.stderr}")
 
 
@@ -36,7 +36,7 @@ def _run(arguments, directory, seconds):
         return subprocess.run(["npm", *arguments, *OPTIONS], cwd=directory, capture_output=True, text=True, timeout=seconds,
                               stdin=subprocess.DEVNULL, check=False)
     except subprocess.TimeoutExpired:
-        support.skip(f"npm {arguments[0]} took longer than {seconds} s")
+        support.skip(f"missing network: npm {arguments[0]} took longer than {seconds} s")
 
 
 def _code(ended):

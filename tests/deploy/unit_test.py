@@ -207,9 +207,8 @@ def check_that_limits_hold(directory):
 
 def test(context):
     support.need("systemd-analyze", "openssl", "curl")
-    support.need_frames()
-    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
-        support.skip("no mount namespaces here")
+    support.need_everything()
+    support.need_privileges("mounts of its own")
     directory = prepare(context)
     check_that_limits_hold(directory)
     check_what_is_left_alone(directory)

@@ -267,7 +267,7 @@ def test_http(context, pair):
 
 def test(context):
     support.need("setpriv", "stty")
-    support.need_frames()
+    support.need_history()
     pair = context.start(Pair())
     test_texts(pair)
     test_json(pair)

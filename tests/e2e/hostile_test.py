@@ -38,7 +38,7 @@ class MemoryGroup:
                     return
                 except OSError:
                     os.rmdir(self.path)
-        support.skip("no memory cgroup can be made")
+        support.skip("missing privilege: a memory cgroup")
 
     def wrapper(self):
         return ["sh", "-c", f'echo $$ > {self.path}/cgroup.procs && exec "$@"', "sh"]

@@ -97,6 +97,7 @@ def test(context):
         import prometheus_client  # noqa: F401
     except ImportError:
         support.skip("python3-prometheus-client is not installed")
+    support.need_frames()
     context.start(support.Process([support.binary("COW_DEMO"), "--heap-mib=16"], stdout=subprocess.DEVNULL))
     exporter = context.start(support.Exporter("--scan.interval=1h"))
     support.wait_for(lambda: get(exporter, "/-/ready")[0] == 200, 20, "a pass")

@@ -179,6 +179,7 @@ def test(context):
     hold_metrics()
     hold_configurations(context, exporter)
     support.need_frames()
+    support.need_privileges("to become another user", "a PID namespace")
     support.need("setpriv", "setcap", "curl", "pgrep", "unshare", "nsenter")
     hold_capabilities(context, exporter)
     run_commands(context, exporter)

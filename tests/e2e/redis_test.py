@@ -26,7 +26,7 @@ PAGE = os.sysconf("SC_PAGESIZE")
 
 def test(context):
     support.need("redis-server", "redis-cli", "redis-benchmark")
-    support.need_frames()
+    support.need_history()
     redis = context.start(servers.Redis(context.directory))
     redis.fill(KEYS, VALUE_BYTES)
     exporter = context.start(support.Exporter("--scan.interval=0s"))

@@ -16,6 +16,8 @@ import threading
 import time
 import urllib.request
 
+import privileges
+
 SKIP = 77
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
 SAMPLE = re.compile(r'^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$')
@@ -85,8 +87,8 @@ def free_port():
 
 def own_namespaces(flags):
     """Unshares them, where that may be done: those of mounts, which then spread to nobody, or of the network, with lo up."""
-    if ctypes.CDLL(None, use_errno=True).unshare(flags) != 0:
-        skip(f"no namespaces of the test's own: {os.strerror(ctypes.get_errno())}")
+    need_privileges(*(["mounts of its own"] if flags & CLONE_NEWNS else []), *(["a network namespace"] if flags & CLONE_NEWNET else []))
+    check(ctypes.CDLL(None, use_errno=True).unshare(flags) == 0, f"unshare: {os.strerror(ctypes.get_errno())}")
     if flags & CLONE_NEWNS:
         subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     if flags & CLONE_NEWNET:
@@ -290,6 +292,23 @@ def main(test):
     print("passed")
 
 
+def need_privileges(*names):
+    """Of privileges.PROBES."""
+    for name in names:
+        missing = privileges.missing(name)
+        if missing:
+            skip(missing)
+
+
 def need_frames():
-    if os.geteuid() != 0:
-        skip("frame numbers are hidden: needs root in the initial user namespace")
+    need_privileges("page frames of other processes")
+
+
+def need_history():
+    """What the exporter needs to know whose page was copied before it looked: frames, and the kernel's counts of each task."""
+    need_privileges("page frames of other processes", "the kernel's reports of ended tasks")
+
+
+def need_everything():
+    """Every feature of the exporter."""
+    need_privileges("page frames of other processes", "the kernel's fork events", "the kernel's reports of ended tasks")

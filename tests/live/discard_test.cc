@@ -119,7 +119,7 @@ TEST_F(DiscardTest, GuardOverSharedPagesIsUnmap) {
   try {
     Do(Advise(child, "a", kGuardInstall, 100, 60));
   } catch (const std::exception& error) {
-    GTEST_SKIP() << error.what() << " (needs Linux 6.13)";
+    GTEST_SKIP() << KernelLacks("guard regions (Linux 6.13): ") << error.what();
   }
   const Sample guarded = Pass();
   const Change change(before, guarded);
@@ -143,7 +143,7 @@ TEST_F(DiscardTest, GuardsBeforeTheFork) {
   try {
     Do(Advise(0, "a", kGuardInstall, 0, 100));
   } catch (const std::exception& error) {
-    GTEST_SKIP() << error.what() << " (needs Linux 6.13)";
+    GTEST_SKIP() << KernelLacks("guard regions (Linux 6.13): ") << error.what();
   }
   const int child = ForkWarm();
   const Sample before = Pass();
@@ -161,7 +161,7 @@ TEST_F(DiscardTest, WriteProtectionByUserfaultfdIsNoVerdict) {
   try {
     Do("uffdwp " + id + " a 0 1000");
   } catch (const std::exception& error) {
-    GTEST_SKIP() << error.what() << " (needs Linux 6.7)";
+    GTEST_SKIP() << KernelLacks("write protection of pages without one (Linux 6.7): ") << error.what();
   }
   const Sample covered = Pass();
   ExpectNoVerdict(Change(before, covered));

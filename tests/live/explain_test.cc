@@ -16,6 +16,7 @@
 #include "collectors/explain/explainer.h"
 #include "tests/live/explained.h"
 #include "tests/live/live.h"
+#include "tests/support/privileges.h"
 #include "tests/support/workload.h"
 
 namespace cow::live {
@@ -33,7 +34,7 @@ constexpr size_t kPages = 600;
 class ExplainTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (ZeroPageFrame() == 0) GTEST_SKIP() << "frame numbers are hidden: needs root in the initial user namespace";
+    if (const std::string why = test::WhyNoPageFrames(); !why.empty()) GTEST_SKIP() << why;
   }
 
   void Do(const std::string& command) { workload_.Do(command); }
@@ -243,7 +244,7 @@ TEST_F(ExplainTest, GuardRegionsAreGuards) {
   try {
     Do("madvise 0 a " + std::to_string(kGuardInstall) + " 10 20");
   } catch (const std::runtime_error&) {
-    GTEST_SKIP() << "the kernel has no guard regions (6.13), or does not show them (6.15)";
+    GTEST_SKIP() << KernelLacks("guard regions that pagemap shows (Linux 6.15)");
   }
   EXPECT_EQ(Runs(kRoot, "a", 100), "private 10, guard 20, private 70");
 }

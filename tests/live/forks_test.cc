@@ -17,6 +17,7 @@
 
 #include "exporter/scan_loop.h"
 #include "tests/live/live.h"
+#include "tests/support/privileges.h"
 
 namespace cow::live {
 namespace {
@@ -95,6 +96,7 @@ class ForksTest : public ::testing::Test {
 };
 
 TEST_F(ForksTest, FirstLookComesLongBeforeTheTick) {
+  if (const std::string why = test::WhyNoPageFrames(); !why.empty()) GTEST_SKIP() << why;
   ASSERT_NO_FATAL_FAILURE(Start());
   ASSERT_EQ(Value("cow_forks_total"), 0);
   const std::string child = std::to_string(workload_->Fork().id);

@@ -1,4 +1,5 @@
 #include "tests/live/host.h"
+#include "tests/support/privileges.h"
 
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -114,7 +115,7 @@ ReclaimGroup::ReclaimGroup(const std::string& name) {
     if (version_2_ || std::filesystem::exists(path_ + "/memory.force_empty")) return;
     rmdir(path_.c_str());
   }
-  why_not_ = "no memory cgroup can be made";
+  why_not_ = test::MissingPrivilege(test::kMemoryCgroup);
 }
 
 ReclaimGroup::~ReclaimGroup() {

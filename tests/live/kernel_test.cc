@@ -16,6 +16,7 @@
 #include "collectors/procfs/statm.h"
 #include "collectors/procfs/system.h"
 #include "tests/live/live.h"
+#include "tests/support/privileges.h"
 
 namespace cow::live {
 namespace {
@@ -28,9 +29,7 @@ constexpr int kMadviseGuardInstall = 102;
 class KernelTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!procfs::FindZeroPageFrame(root_, {PageBytes(), HugePageBytes()})) {
-      GTEST_SKIP() << "frame numbers are hidden: needs root in the initial user namespace";
-    }
+    if (const std::string why = test::WhyNoPageFrames(); !why.empty()) GTEST_SKIP() << why;
   }
 
   void Do(const std::string& command) { workload_.Do(command); }
@@ -266,7 +265,7 @@ TEST_F(KernelTest, GuardRegions) {
   try {
     Do(command);
   } catch (const std::runtime_error&) {
-    GTEST_SKIP() << "the kernel has no guard regions";
+    GTEST_SKIP() << KernelLacks("guard regions (Linux 6.13)");
   }
   const uint64_t entry = Entry(0, "a", 1);
   EXPECT_EQ(entry & kPresent, 0U);

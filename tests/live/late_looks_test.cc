@@ -34,6 +34,7 @@
 #include "collectors/netlink/proc_events.h"
 #include "collectors/procfs/system.h"
 #include "tests/live/live.h"
+#include "tests/support/privileges.h"
 
 namespace cow::live {
 namespace {
@@ -269,8 +270,8 @@ struct Area {
 class LateLooksTest : public ::testing::TestWithParam<Variant> {
  protected:
   void SetUp() override {
-    if (ZeroPageFrame() == 0) GTEST_SKIP() << "frame numbers are hidden: needs root in the initial user namespace";
-    const std::string why = GetParam().huge ? WhyNoHugePages() : "";
+    std::string why = test::WhyNoPageFrames();
+    if (why.empty() && GetParam().huge) why = WhyNoHugePages();
     if (!why.empty()) GTEST_SKIP() << why;
   }
 

@@ -18,6 +18,7 @@
 
 #include "collectors/procfs/root.h"
 #include "tests/live/live.h"
+#include "tests/support/privileges.h"
 
 namespace cow::live {
 namespace {
@@ -221,7 +222,7 @@ TEST_P(RelayoutTest, IsNoExec) {
   for (const int id : {0, child}) {
     SCOPED_TRACE(id);
     const Sample before = Pass();
-    if (!Relayout(id)) GTEST_SKIP() << "no PR_SET_MM_MAP";
+    if (!Relayout(id)) GTEST_SKIP() << KernelLacks("PR_SET_MM_MAP");
     Idle(0);
     Idle(child);
     const Sample relaid = Pass();
@@ -250,7 +251,7 @@ TEST_P(RelayoutTest, IsNoExec) {
 // Nobody saw them with one layout.
 TEST_P(RelayoutTest, BeforeTheFirstLook) {
   const int child = ForkOver("a", 500);
-  if (!Relayout(child)) GTEST_SKIP() << "no PR_SET_MM_MAP";
+  if (!Relayout(child)) GTEST_SKIP() << KernelLacks("PR_SET_MM_MAP");
   Idle(child);
   const Sample first = Pass();
   EXPECT_EQ(first.At("cow_processes"), 2);
@@ -265,7 +266,7 @@ TEST_P(RelayoutTest, BeforeTheFirstLook) {
 TEST_P(RelayoutTest, OfAProcessWithoutRelatives) {
   Fill(workload());
   const Sample before = Pass();
-  if (!Relayout(0)) GTEST_SKIP() << "no PR_SET_MM_MAP";
+  if (!Relayout(0)) GTEST_SKIP() << KernelLacks("PR_SET_MM_MAP");
   const int child = ForkWarm();
   const Sample first = Pass();
   EXPECT_EQ(first.At("cow_families"), 1);
@@ -278,7 +279,7 @@ TEST_P(RelayoutTest, OfAProcessWithoutRelatives) {
 TEST_P(RelayoutTest, ExecWhileAnotherProcessHasTheMemory) {
   const int child = ForkOver("a", 500);
   const pid_t heir = std::stoi(workload().Do("share " + std::to_string(child)));
-  if (!Relayout(child)) GTEST_SKIP() << "no PR_SET_MM_MAP";
+  if (!Relayout(child)) GTEST_SKIP() << KernelLacks("PR_SET_MM_MAP");
   Idle(child);
   const Sample before = Pass();
   EXPECT_EQ(before.At("cow_processes"), 3);
@@ -317,7 +318,7 @@ TEST_F(LineageTest, ReusedPidOfASibling) {
   try {
     second = std::stoi(workload().Do("forkat 0 " + std::to_string(pid)));
   } catch (const std::exception& error) {
-    GTEST_SKIP() << error.what() << " (needs CAP_SYS_ADMIN)";
+    GTEST_SKIP() << test::MissingPrivilege(test::kPids) << ": " << error.what();
   }
   ASSERT_EQ(workload().Pid(second), pid);
   Idle(0);
@@ -349,7 +350,7 @@ TEST_F(LineageTest, ReusedPidOfAStranger) {
   try {
     taken = std::stoi(stranger->Do("forkat 0 " + std::to_string(pid)));
   } catch (const std::exception& error) {
-    GTEST_SKIP() << error.what() << " (needs CAP_SYS_ADMIN)";
+    GTEST_SKIP() << test::MissingPrivilege(test::kPids) << ": " << error.what();
   }
   Settle(*stranger, 0);
   Settle(*stranger, taken);
@@ -453,7 +454,7 @@ TEST_F(LineageTest, ParentThatCantBeSeen) {
   try {
     child = std::stoi(workload().Do("forkns 0 " + directory));
   } catch (const std::exception& error) {
-    GTEST_SKIP() << error.what() << " (needs CAP_SYS_ADMIN)";
+    GTEST_SKIP() << test::MissingPrivilege(test::kPidNamespace) << ": " << error.what();
   }
   Idle(0);
   Idle(child);

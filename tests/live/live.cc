@@ -17,6 +17,7 @@
 #include "collectors/procfs/root.h"
 #include "collectors/procfs/system.h"
 #include "tests/support/pass_control.h"
+#include "tests/support/privileges.h"
 
 namespace cow::live {
 namespace {
@@ -121,9 +122,8 @@ LiveTest::LiveTest(std::chrono::minutes full_every, const std::vector<std::strin
       engine_(std::move(root), DefaultOptions(full_every, more)) {}
 
 void LiveTest::SetUp() {
-  if (Pass().At("cow_exporter_capability{feature=frames}") == 0) {
-    GTEST_SKIP() << "frame numbers are hidden: needs root in the initial user namespace";
-  }
+  if (const std::string why = test::WhyNoPageFrames(); !why.empty()) GTEST_SKIP() << why;
+  ASSERT_EQ(Pass().At("cow_exporter_capability{feature=frames}"), 1);
 }
 
 std::unique_ptr<testing::Workload> LiveTest::StartWorkload(const std::string& group) {

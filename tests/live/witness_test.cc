@@ -22,6 +22,7 @@
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/root.h"
 #include "tests/live/live.h"
+#include "tests/support/privileges.h"
 
 namespace cow::live {
 namespace {
@@ -53,7 +54,8 @@ class KernelSetting {
 
 // Before the workload starts: only tasks that start after it are accounted.
 struct DelayAccounting {
-  KernelSetting setting{"/proc/sys/kernel/task_delayacct", "1"};
+  static constexpr const char* kPath = "/proc/sys/kernel/task_delayacct";
+  KernelSetting setting{kPath, "1"};
 };
 
 bool IsEmulated() {
@@ -74,7 +76,8 @@ class CopiesTest : private DelayAccounting, public LiveTest {
     CPU_SET(0, &one);
     ASSERT_EQ(sched_setaffinity(workload().Pid(), sizeof(one), &one), 0);
     if (!IsSkipped() && Pass().At("cow_exporter_capability{feature=delayacct}") == 0) {
-      GTEST_SKIP() << "no wpcopy_count: needs Linux 5.19, kernel.task_delayacct and CAP_NET_ADMIN";
+      if (!std::filesystem::exists(DelayAccounting::kPath)) GTEST_SKIP() << KernelLacks("accounting of delays");
+      GTEST_SKIP() << test::MissingPrivilege(test::kTaskReports);
     }
   }
 

@@ -15,6 +15,7 @@
 
 #include "tests/support/child_process.h"
 #include "tests/support/fixture_tree.h"
+#include "tests/support/privileges.h"
 
 namespace cow::memory {
 namespace {
@@ -23,11 +24,6 @@ KernelFacts ProbeHere() {
   const procfs::Root root;
   const procfs::PageGeometry geometry = *procfs::ReadPageGeometry(root);
   return ProbeKernel(root, geometry, procfs::PagemapScan::Probe(root, geometry));
-}
-
-bool FramesAreSeen() {
-  const procfs::Root root;
-  return procfs::FindZeroPageFrame(root, *procfs::ReadPageGeometry(root)).has_value();
 }
 
 // From now on this process can't have children.
@@ -70,7 +66,7 @@ TEST(KernelProbeTest, SameAnswerEachTime) {
 
 // What takes a child is unknown, and all else is as it was.
 TEST(KernelProbeTest, WithoutForkMarksAreNotReliedOn) {
-  if (!FramesAreSeen()) GTEST_SKIP() << "frame numbers are hidden: needs root in the initial user namespace";
+  if (const std::string why = test::WhyNoPageFrames(); !why.empty()) GTEST_SKIP() << why;
   const KernelFacts with_child = ProbeHere();
   test::ChildProcess child([&with_child](const test::ChildProcess::Steps&) {
     if (!RefuseForks()) return 1;

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "tests/support/fixture_tree.h"
+#include "tests/support/privileges.h"
 
 namespace cow::netlink {
 namespace {
@@ -113,7 +114,10 @@ class LiveProcEventsTest : public testing::Test {
  protected:
   void SetUp() override {
     auto opened = OpenProcEvents(procfs::Root());
-    if (!opened) GTEST_SKIP() << opened.error().ToString();
+    if (!opened) {
+      if (opened.error().kind != ErrorKind::kDenied) GTEST_SKIP() << opened.error().ToString();
+      GTEST_SKIP() << test::MissingPrivilege(test::kForkEvents);
+    }
     events_ = std::move(*opened);
   }
 
@@ -205,7 +209,7 @@ TEST_F(LiveProcEventsTest, AbsenceIsTold) {
   int status = 0;
   waitpid(pid, &status, 0);
   ASSERT_TRUE(WIFEXITED(status));
-  if (WEXITSTATUS(status) == 2) GTEST_SKIP() << "may not make a network namespace";
+  if (WEXITSTATUS(status) == 2) GTEST_SKIP() << test::MissingPrivilege(test::kNetworkNamespace);
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "tests/support/fixture_tree.h"
+#include "tests/support/privileges.h"
 
 namespace cow::netlink {
 namespace {
@@ -167,9 +168,13 @@ TEST(TaskstatsTest, OtherSystemsTreeIsRefused) {
   EXPECT_FALSE(OpenTaskstats(procfs::Root(tree.path())));
 }
 
+std::string WhyNot(const procfs::Error& error) {
+  return error.kind == ErrorKind::kDenied ? test::MissingPrivilege(test::kTaskReports) : error.ToString();
+}
+
 TEST(TaskstatsTest, ThisKernelAnswersAndReports) {
   const auto stats = OpenTaskstats(procfs::Root());
-  if (!stats) GTEST_SKIP() << stats.error().ToString();
+  if (!stats) GTEST_SKIP() << WhyNot(stats.error());
   EXPECT_TRUE((*stats)->CopiedPages(getpid()));
   const auto self = (*stats)->FirstThread(getpid());
   ASSERT_TRUE(self);
@@ -198,14 +203,14 @@ TEST(TaskstatsTest, ThisKernelAnswersAndReports) {
 
 // A listener there is taken by the kernel and never hears of anything.
 TEST(TaskstatsTest, OtherNetworkNamespaceIsRefused) {
-  if (const auto here = OpenTaskstats(procfs::Root()); !here) GTEST_SKIP() << here.error().ToString();
+  if (const auto here = OpenTaskstats(procfs::Root()); !here) GTEST_SKIP() << WhyNot(here.error());
   bool other = false;
   procfs::Result<std::unique_ptr<Taskstats>> stats;
   std::thread([&] {
     other = unshare(CLONE_NEWNET) == 0;
     if (other) stats = OpenTaskstats(procfs::Root());
   }).join();
-  if (!other) GTEST_SKIP() << "no other network namespace can be made";
+  if (!other) GTEST_SKIP() << test::MissingPrivilege(test::kNetworkNamespace);
   ASSERT_FALSE(stats);
   EXPECT_EQ(stats.error().kind, ErrorKind::kGone);
 }
@@ -214,7 +219,7 @@ TEST(TaskstatsTest, OtherNetworkNamespaceIsRefused) {
 TEST(TaskstatsTest, LostReportsAreCounted) {
   constexpr uint64_t kChildren = 1000;
   const auto stats = OpenTaskstats(procfs::Root(), 64 << 10);
-  if (!stats) GTEST_SKIP() << stats.error().ToString();
+  if (!stats) GTEST_SKIP() << WhyNot(stats.error());
   for (uint64_t i = 0; i < kChildren; ++i) {
     const pid_t child = fork();
     if (child == 0) _exit(0);

@@ -29,7 +29,7 @@ TEST(ForkCounterTest, ProcessesOfStat) {
 // The reader's own last pid says nothing of it.
 TEST(ForkCounterTest, AnotherNamespacesProcfsIsReadByItsStat) {
   const test::FixtureTree tree;
-  tree.Symlink("self", "1");
+  tree.Symlink("self", std::to_string(getpid() + 1));
   tree.WriteFile("loadavg", "0.10 0.20 0.30 2/345 67890\n");
   tree.WriteFile("stat", "processes 1\n");
   ForkCounter counter{Root(tree.path())};

@@ -24,6 +24,7 @@
 #include "collectors/procfs/status.h"
 #include "collectors/procfs/system.h"
 #include "tests/support/child_process.h"
+#include "tests/support/privileges.h"
 
 namespace cow::procfs {
 namespace {
@@ -71,19 +72,14 @@ class LiveTest : public testing::Test {
   }
   uint64_t FrameOf(pid_t pid, uint64_t page) const { return EntryOf(pid, page) & kPagemapFrameMask; }
 
-  // Frames are hidden without CAP_SYS_ADMIN in the initial user namespace.
-  bool FramesAreVisible() const {
-    const Memory memory(geometry_, 1);
-    memory.Write(0);
-    return FrameOf(getpid(), memory.FirstPage()) != 0;
-  }
-
-  // Two pages that were only read have one frame, unless the kernel gives each a frame of its own. Hidden frames are
-  // equal too.
+  // Two pages that were only read have one frame, unless the kernel gives each a frame of its own. Where frame numbers
+  // are hidden, it is a page that is mapped once.
   bool HasZeroPage() const {
     const Memory memory(geometry_, 2);
     for (const uint64_t page : {0U, 1U}) EXPECT_EQ(memory.Read(page), 0);
-    return FrameOf(getpid(), memory.FirstPage()) == FrameOf(getpid(), memory.FirstPage() + 1);
+    const uint64_t entry = EntryOf(getpid(), memory.FirstPage());
+    if ((entry & kPagemapFrameMask) == 0) return (entry & kPagemapMappedOnce) == 0;
+    return (entry & kPagemapFrameMask) == FrameOf(getpid(), memory.FirstPage() + 1);
   }
 
   static uint64_t WordOf(const KpageFile& file, uint64_t frame) {
@@ -201,7 +197,7 @@ TEST_F(LiveTest, PagesOutsideOfUserSpaceAreZero) {
 }
 
 TEST_F(LiveTest, ZeroPageIsWhatAReadFaultShows) {
-  if (!FramesAreVisible()) GTEST_SKIP() << "frame numbers are hidden: no CAP_SYS_ADMIN in the initial user namespace";
+  if (const std::string why = test::WhyNoPageFrames(); !why.empty()) GTEST_SKIP() << why;
   const auto zero_frame = FindZeroPageFrame(root_, geometry_);
   ASSERT_TRUE(zero_frame);
   EXPECT_EQ(*zero_frame != kNoZeroPage, HasZeroPage());
@@ -213,15 +209,15 @@ TEST_F(LiveTest, ZeroPageIsWhatAReadFaultShows) {
   EXPECT_EQ(FrameOf(getpid(), memory.FirstPage()), *zero_frame);
   EXPECT_NE(FrameOf(getpid(), memory.FirstPage() + 1), *zero_frame);
   const auto flags = KpageFile::OpenFlags(root_);
-  if (!flags) GTEST_SKIP() << flags.error().ToString();
+  ASSERT_TRUE(flags) << flags.error().ToString();
   EXPECT_NE(WordOf(*flags, *zero_frame) & kFrameZeroPage, 0U);
 }
 
 TEST_F(LiveTest, KpageFilesShowACopy) {
-  if (!FramesAreVisible()) GTEST_SKIP() << "frame numbers are hidden: no CAP_SYS_ADMIN in the initial user namespace";
+  if (const std::string why = test::WhyNoPageFrames(); !why.empty()) GTEST_SKIP() << why;
   const auto flags = KpageFile::OpenFlags(root_);
   const auto counts = KpageFile::OpenCounts(root_);
-  if (!flags || !counts) GTEST_SKIP() << "no /proc/kpageflags or no right to read it";
+  ASSERT_TRUE(flags && counts);
   const Memory memory(geometry_, 1);
   memory.Write(0);
   const uint64_t page = memory.FirstPage();
@@ -345,7 +341,7 @@ TEST_F(LiveScanTest, VsyscallAreaIsEmpty) {
 
 // Another user without capabilities may see neither the memory nor the layout.
 TEST_F(LiveTest, OtherUsersAreDenied) {
-  if (geteuid() != 0) GTEST_SKIP() << "not root: can't become another user";
+  if (geteuid() != 0) GTEST_SKIP() << test::MissingPrivilege(test::kOtherUsers);
   constexpr uid_t kNobody = 65534;
   ChildProcess child([this](const ChildProcess::Steps&) {
     if (setresgid(kNobody, kNobody, kNobody) != 0 || setresuid(kNobody, kNobody, kNobody) != 0) return 1;

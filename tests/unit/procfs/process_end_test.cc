@@ -25,6 +25,7 @@
 #include "collectors/procfs/status.h"
 #include "collectors/procfs/system.h"
 #include "tests/support/child_process.h"
+#include "tests/support/privileges.h"
 
 namespace cow::procfs {
 namespace {
@@ -39,6 +40,10 @@ int Sleep(const ChildProcess::Steps& steps) {
 
 class ProcessEndTest : public testing::Test {
  protected:
+  void SetUp() override {
+    if (const std::string why = test::WhyNoZombies(); !why.empty()) GTEST_SKIP() << why;
+  }
+
   template <class T>
   static testing::AssertionResult IsGone(const Result<T>& result) {
     if (result) return testing::AssertionFailure() << "a value";

@@ -18,6 +18,7 @@
 #include "collectors/procfs/stat.h"
 #include "tests/support/child_process.h"
 #include "tests/support/fixture_tree.h"
+#include "tests/support/privileges.h"
 
 namespace cow::procfs {
 namespace {
@@ -134,7 +135,7 @@ TEST(ProcessFilesLiveTest, ReusedPidIsReadAnew) {
     child.reset();
     std::this_thread::sleep_for(std::chrono::milliseconds(20));  // a start time of its own for the next
     std::ofstream last("/proc/sys/kernel/ns_last_pid");
-    if (!(last << pid - 1 << std::flush)) GTEST_SKIP() << "needs the right to choose pids";
+    if (!(last << pid - 1 << std::flush)) GTEST_SKIP() << test::MissingPrivilege(test::kPids);
     const ChildProcess other(&Sleep);
     ASSERT_TRUE(other.AwaitReport());
     if (other.pid() != pid) continue;  // another process was faster

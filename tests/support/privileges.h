@@ -1,0 +1,64 @@
+// Why a test can't run here, by what this process may do and see of the host: found out by doing it, without the code
+// that is tested. The lines are those of tests/e2e/privileges.py, which tests/run compares them with. Any thread may
+// call this.
+#pragma once
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "tests/support/child_process.h"
+
+namespace cow::test {
+
+inline constexpr std::string_view kPageFrames = "page frames of other processes";
+inline constexpr std::string_view kZombies = "files of ended processes";
+inline constexpr std::string_view kForkEvents = "the kernel's fork events";
+inline constexpr std::string_view kTaskReports = "the kernel's reports of ended tasks";
+inline constexpr std::string_view kOtherUsers = "to become another user";
+inline constexpr std::string_view kPids = "to choose PIDs";
+inline constexpr std::string_view kNetworkNamespace = "a network namespace";
+inline constexpr std::string_view kPidNamespace = "a PID namespace";
+inline constexpr std::string_view kMemoryCgroup = "a memory cgroup";
+
+inline std::string MissingPrivilege(std::string_view name) { return "missing privilege: " + std::string(name); }
+
+// The 64-bit word of a file that has one for each page; 0 if it can't be read.
+inline uint64_t WordOfPage(const std::string& path, uint64_t page) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  uint64_t word = 0;
+  if (pread(file, &word, sizeof(word), static_cast<off_t>(page * sizeof(word))) != sizeof(word)) word = 0;
+  close(file);
+  return word;
+}
+
+// Empty if the frame numbers of another process are seen, and the kernel's words of such a frame.
+inline std::string WhyNoPageFrames() {
+  static const std::string why = [] {
+    volatile char shared = 1;  // in a page that the child has too
+    const ChildProcess child([](const ChildProcess::Steps& steps) { return steps.AwaitGo() ? 0 : 1; });
+    const auto page = reinterpret_cast<uintptr_t>(&shared) / static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    constexpr uint64_t kFrameMask = (uint64_t{1} << 55U) - 1;
+    const uint64_t frame = WordOfPage("/proc/" + std::to_string(child.pid()) + "/pagemap", page) & kFrameMask;
+    const bool seen =
+        frame != 0 && WordOfPage("/proc/kpageflags", frame) != 0 && WordOfPage("/proc/kpagecount", frame) != 0;
+    return seen ? std::string() : MissingPrivilege(kPageFrames);
+  }();
+  return why;
+}
+
+// Empty if the files of a process that has ended and was not reaped can be opened, or are gone: they belong to root.
+inline std::string WhyNoZombies() {
+  const ChildProcess child([](const ChildProcess::Steps&) { return 0; });
+  child.AwaitZombie();
+  const int file = open(("/proc/" + std::to_string(child.pid()) + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC);
+  const bool denied = file < 0 && errno == EACCES;
+  close(file);
+  return denied ? MissingPrivilege(kZombies) : std::string();
+}
+
+}  // namespace cow::test
