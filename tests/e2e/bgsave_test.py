@@ -35,7 +35,7 @@ class Form:
     fires_within: int
 
 
-SHORT = Form(1 << 18, "1s", 1, 100, 60)
+SHORT = Form(1 << 18, "1s", 1, 100, 120)
 LONG = Form(1 << 20, "", 10, 60, 300)
 
 
