@@ -82,6 +82,7 @@ struct Member {
   // Kept from pass to pass in families of two or more: the descriptor is the identity of the address space.
   std::optional<procfs::Pagemap> pagemap;
   std::shared_ptr<const std::vector<Mapping>> mappings;  // as they were when it was read last
+  bool remapped = false;                                 // they are not those of the look before
   std::unordered_set<uint64_t> huge_windows;             // windows that were mapped by one huge page at the last look
   bool shares_unseen = false;            // it has no relatives, and yet its pages are shared: it is walked all the same
   std::optional<procfs::Error> unread;   // why the last pass could not read it
@@ -110,14 +111,19 @@ struct Alias {
 
 struct Family {
   Family(uint64_t family_id, size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
-      : id(family_id), ledger(pages_per_window, zero_frame, budget) {}
+      : id(family_id),
+        ledger(pages_per_window, zero_frame, budget),
+        looks(budget),
+        mappings_charge(budget, MemoryPurpose::kMappings) {}
 
   uint64_t id;
   std::vector<std::unique_ptr<Member>> members;  // the root first, then by age
   std::vector<std::unique_ptr<Member>> ended;    // until the ledger has settled them
   Ledger ledger;
   Looks looks;
+  MemoryCharge mappings_charge;        // of all members
   bool membership_changed = true;      // since its last scan began
+  bool must_read_all = false;          // the last scan could not tell where pages have moved
   bool used_ksm = false;               // at its last scan, or that could not be ruled out
   std::optional<procfs::Vmstat> host;  // the host's counters before its last completed scan
   uint64_t forks = 0;                  // members that joined by fork since the exporter's first look
@@ -125,6 +131,9 @@ struct Family {
   std::vector<Alias> aliases;
   std::shared_ptr<FamilyScan> scan;  // that rests; null: none is under way. It refers to members, also to ended ones
 
+  // At the end of a scan: tells the budget what looks and mappings take, and drops long lists of mappings over the
+  // limit: their members are read in each pass.
+  void BookMemory(const LedgerBudget& budget);
   // Gives up a scan that rests: the next one begins anew.
   void DropScan();
 
@@ -185,6 +194,7 @@ class Families {
 
   // What the records of all families may take from now on; what is over it goes as records are made anew.
   void SetLedgerLimit(uint64_t bytes) { budget_.limit_bytes = bytes; }
+  const LedgerBudget& budget() const { return budget_; }
 
  private:
   struct Candidate {
