@@ -227,8 +227,8 @@ inline constexpr Metric kMemoryBytes{
     .of_groups = false,
     .source =
         "records: who shares which page. moved: pages shared between different addresses. pending: pages whose partner "
-        "is looked for in the pass under way. looks: what each process showed in each window. mappings: the processes' "
-        "address ranges.",
+        "is looked for in the pass under way. looks: what each process showed in each window. members: the processes' "
+        "address ranges, and where they have huge pages.",
     .query = "sum without (purpose) (cow_exporter_memory_bytes)",
 };
 inline constexpr Metric kGroupsOverflowed{

@@ -77,12 +77,12 @@ struct Member {
   bool ended = false;              // exit or exec; kept until the ledger has settled its pages
   bool waits = false;              // joined while a scan was under way: the next one begins with it
   bool read_again = false;         // since the scan under way began
+  bool remapped = false;           // its mappings are not those of its last completed look
   bool taken_out = false;          // it ended, and what was shown of it is taken out of the sums
 
   // Kept from pass to pass in families of two or more: the descriptor is the identity of the address space.
   std::optional<procfs::Pagemap> pagemap;
   std::shared_ptr<const std::vector<Mapping>> mappings;  // as they were when it was read last
-  bool remapped = false;                                 // they are not those of the look before
   std::unordered_set<uint64_t> huge_windows;             // windows that were mapped by one huge page at the last look
   bool shares_unseen = false;            // it has no relatives, and yet its pages are shared: it is walked all the same
   std::optional<procfs::Error> unread;   // why the last pass could not read it
@@ -114,14 +114,14 @@ struct Family {
       : id(family_id),
         ledger(pages_per_window, zero_frame, budget),
         looks(budget),
-        mappings_charge(budget, MemoryPurpose::kMappings) {}
+        members_charge(budget, MemoryPurpose::kMembers) {}
 
   uint64_t id;
   std::vector<std::unique_ptr<Member>> members;  // the root first, then by age
   std::vector<std::unique_ptr<Member>> ended;    // until the ledger has settled them
   Ledger ledger;
   Looks looks;
-  MemoryCharge mappings_charge;        // of all members
+  MemoryCharge members_charge;
   bool membership_changed = true;      // since its last scan began
   bool must_read_all = false;          // the last scan could not tell where pages have moved
   bool used_ksm = false;               // at its last scan, or that could not be ruled out
@@ -131,8 +131,8 @@ struct Family {
   std::vector<Alias> aliases;
   std::shared_ptr<FamilyScan> scan;  // that rests; null: none is under way. It refers to members, also to ended ones
 
-  // At the end of a scan: tells the budget what looks and mappings take, and drops long lists of mappings over the
-  // limit: their members are read in each pass.
+  // At the end of a scan: tells the budget what looks and members take. Over the limit, drops long lists of mappings:
+  // their members are read in each pass.
   void BookMemory(const LedgerBudget& budget);
   // Gives up a scan that rests: the next one begins anew.
   void DropScan();

@@ -2,7 +2,8 @@
 //
 // Over the limit a window keeps one was-shared bit per member and page and drops its frames: breaks stay countable, but
 // where no two holders have a frame in common any more, the kernel's marks must tell who has the original, or the side
-// is unknown. What is booked is memory between two steps of a pass; what the allocator adds is not in it.
+// is unknown. Bits, moved pages and looks are kept beyond the limit: correctness needs them, and they grow with the
+// members' memory only. What is booked is memory between two steps of a pass; what the allocator adds is not in it.
 //
 // Any thread may take and return; the limit is set between passes.
 #pragma once
@@ -16,13 +17,13 @@
 namespace cow::memory {
 
 enum class MemoryPurpose : size_t {
-  kRecords,   // windows: who shares which page, at which frame
-  kMoved,     // pages that are shared between different addresses
-  kPending,   // pages whose partner is looked for at the end of the pass
-  kLooks,     // what each member showed in each window
-  kMappings,  // of members: address ranges and names
+  kRecords,  // windows: who shares which page, at which frame
+  kMoved,    // pages that are shared between different addresses
+  kPending,  // pages whose partner is looked for at the end of the pass
+  kLooks,    // what each member showed in each window
+  kMembers,  // of members: mappings, and where they have huge pages
 };
-inline constexpr std::array<std::string_view, 5> kMemoryPurposes{"records", "moved", "pending", "looks", "mappings"};
+inline constexpr std::array<std::string_view, 5> kMemoryPurposes{"records", "moved", "pending", "looks", "members"};
 
 struct LedgerBudget {
   uint64_t limit_bytes = ~uint64_t{0};

@@ -384,7 +384,7 @@ void MovedPages::JudgeFrame(std::span<const Place> places, std::span<MovedBlock*
 FrameHolder MovedPages::Describe(const MovedBlock& block, size_t holder, size_t page, const FrameFacts& facts) const {
   using State = FrameHolder::State;
   const uint64_t recorded = block.FrameAt(page);
-  FrameHolder described{block.SlotOf(holder), State::kDropped, kNoFrame, block.first() + page, false, false};
+  FrameHolder described{block.SlotOf(holder), State::kDropped, kNoFrame, block.first() + page, false, false, false};
   const MovedBlock::Change* change = block.FindChange(holder, page);
   if (block.IsHere(holder, page)) {
     described.frame = recorded;
@@ -551,7 +551,8 @@ std::vector<uint64_t> MovedPages::TakeRecorded(std::vector<RecordedPage> taken, 
     WindowRecord record = records.Find(window)->Open();
     std::vector<MovedPage> pages;
     for (; i < taken.size() && taken[i].page / pages_ == window; ++i) {
-      const auto [frame, page] = taken[i];
+      const uint64_t frame = taken[i].frame;
+      const uint64_t page = taken[i].page;
       const auto in_window = static_cast<uint32_t>(page % pages_);
       std::vector<Slot> holders;
       if (!record.frames.empty() && record.frames[in_window] == frame) {
