@@ -28,6 +28,7 @@
 #include "collectors/label.h"
 #include "collectors/memory/families.h"
 #include "collectors/memory/half_to_all.h"
+#include "collectors/memory/memory_trim.h"
 #include "collectors/memory/process_table.h"
 #include "collectors/memory/scanner.h"
 #include "collectors/mode_notices.h"
@@ -183,6 +184,7 @@ class Engine::Impl {
             table_,
             scanner_,
             scan_counters_,
+            families_.budget(),
             fork_watch_,
             groups_,
             unread_keys_,
@@ -294,6 +296,7 @@ class Engine::Impl {
   std::chrono::nanoseconds scan_cpu_{0};  // of all scans so far
   memory::Needs needs_;
   memory::Families families_;
+  memory::MemoryTrim trim_;
   GroupRules rules_;
   std::map<std::string, uint64_t> unread_keys_;  // judgements in which a rule asked for it in vain
   Groups groups_;
@@ -609,10 +612,13 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
       engine_.abandoned_ = engine_.abandoned_ || engine_.control_->MustStop();
       return false;
     }
+    family.BookMemory(engine_.families_.budget());
     engine_.families_.Settle(family,
                              [this](const Family& owner, const Member& member) { engine_.OnEnd(owner, member); });
     TellProgress();
     state_->looks_bytes = family.looks.MemoryBytes();
+    // Where pages have moved, only another scan tells: of all members, in its next turn.
+    if (family.must_read_all) return false;
     state_->round = 0;
     return true;
   }
@@ -785,6 +791,7 @@ bool Engine::Impl::EndInterval() {
     slot.last_failed = slot.failed;
   }
   std::erase_if(cgroups_, [this](const auto& item) { return item.second.used != pass_; });
+  trim_.AfterPass(families_.budget().used_bytes);
   return true;
 }
 

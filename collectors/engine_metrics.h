@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "collectors/engine_state.h"
+#include "collectors/memory/ledger_budget.h"
 #include "collectors/metrics.h"
 #include "collectors/mode_notices.h"
 
@@ -206,6 +207,29 @@ inline constexpr Metric kScanLooksBytes{
     .unit = "bytes",
     .help = "Memory of what each process showed at its latest look.",
     .of_groups = false,
+};
+inline constexpr Metric kLedgerReducedWindows{
+    .name = "cow_ledger_reduced_windows",
+    .unit = "windows",
+    .help = "Windows of 2 MiB whose records keep bits only, because page frames would exceed limits.ledger_bytes.",
+    .of_groups = false,
+    .source =
+        "Who breaks a page there is told by the kernel's marks, else its side is unknown; what has moved from there "
+        "may "
+        "be unmatched.",
+    .query = "cow_ledger_reduced_windows > 0",
+};
+inline constexpr Metric kMemoryBytes{
+    .name = "cow_exporter_memory_bytes",
+    .unit = "bytes",
+    .help = "Memory of all that is stored about pages, by purpose; limits.ledger_bytes is for the sum.",
+    .labels = {{{"purpose", memory::kMemoryPurposes}}},
+    .of_groups = false,
+    .source =
+        "records: who shares which page. moved: pages shared between different addresses. pending: pages whose partner "
+        "is looked for in the pass under way. looks: what each process showed in each window. members: the processes' "
+        "address ranges, and where they have huge pages.",
+    .query = "sum without (purpose) (cow_exporter_memory_bytes)",
 };
 inline constexpr Metric kGroupsOverflowed{
     .name = "cow_groups_overflowed",

@@ -268,6 +268,13 @@ void Publisher::PublishSelf(MetricWriter& writer) const {
   writer.Add({}, static_cast<double>(ledger_bytes));
   writer.Begin(kScanLooksBytes);
   writer.Add({}, static_cast<double>(looks_bytes));
+  writer.Begin(kLedgerReducedWindows);
+  writer.Add({}, static_cast<double>(engine_.budget.reduced_windows));
+  writer.Begin(kMemoryBytes);
+  for (size_t purpose = 0; purpose < memory::kMemoryPurposes.size(); ++purpose) {
+    writer.Add({memory::kMemoryPurposes.at(purpose)},
+               static_cast<double>(engine_.budget.UsedFor(static_cast<memory::MemoryPurpose>(purpose))));
+  }
   writer.Begin(kGroupsOverflowed);
   writer.Add({}, static_cast<double>(engine_.groups.overflowed()));
   writer.Begin(kGroupKeysUnread);

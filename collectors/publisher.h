@@ -14,6 +14,7 @@
 #include "collectors/engine_state.h"
 #include "collectors/fork_watch.h"
 #include "collectors/groups.h"
+#include "collectors/memory/ledger_budget.h"
 #include "collectors/memory/process_table.h"
 #include "collectors/memory/scanner.h"
 
@@ -26,6 +27,7 @@ struct EngineView {
   const memory::ProcessTable& table;
   const memory::Scanner& scanner;
   const std::vector<memory::ScanCounters>& scan_counters;  // by thread
+  const memory::LedgerBudget& budget;
   const std::optional<ForkWatch>& fork_watch;
   const Groups& groups;
   const std::map<std::string, uint64_t>& unread_keys;

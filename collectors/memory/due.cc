@@ -41,6 +41,7 @@ bool UsesKsm(const Host& host, const Family& family) {
 
 bool IsDue(const Host& host, const Family& family, std::chrono::milliseconds full_every) {
   if (full_every.count() == 0 || family.membership_changed || HostChanged(family.host, host.vmstat)) return true;
+  if (family.must_read_all) return true;
   // The kernel charges a fault to the process that caused it: a member's signals miss what others in its memory do.
   if (!family.aliases.empty()) return true;
   const SteadyTime now = std::chrono::steady_clock::now();
@@ -52,7 +53,10 @@ bool IsDue(const Host& host, const Family& family, std::chrono::milliseconds ful
 bool AllAreDue(const Host& host, const Family& family, std::chrono::milliseconds full_every) {
   // A single process is not compared with anybody: what is read of it is little, or all there is to know.
   if (full_every.count() == 0 || !host.capabilities.frames || family.members.size() < 2) return true;
-  if (HostChanged(family.host, host.vmstat) || family.ledger.has_unmatched() || !family.aliases.empty()) return true;
+  if (HostChanged(family.host, host.vmstat) || family.ledger.has_unmatched() || family.must_read_all ||
+      !family.aliases.empty()) {
+    return true;
+  }
   // A page in swap counts as unresolved by what its relatives have at its address.
   const bool swapped = std::any_of(family.members.begin(), family.members.end(), [](const auto& member) {
     return member->process->status.swap_bytes.value_or(0) != 0;

@@ -24,7 +24,7 @@ bool MayHaveMerged(const Host& host, const Process& process);
 bool UsesKsm(const Host& host, const Family& family);
 
 // The family has to be looked at: its members, their signals or the host's have moved since its last completed pass, or
-// a member's turn has come. `full_every` 0: always.
+// a member's turn has come, or it could not tell where pages have moved. `full_every` 0: always.
 bool IsDue(const Host& host, const Family& family, std::chrono::milliseconds full_every);
 
 // Every member of the family has to be read: what is shared can't be known from what changed.

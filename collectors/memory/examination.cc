@@ -71,13 +71,14 @@ void MarkEqual(const uint64_t* frames, std::span<const uint64_t> candidates, std
 }  // namespace
 
 WindowExaminer::WindowExaminer(size_t pages, std::span<const Reading> readings, const PackedWindow* record,
-                               std::span<const MovedPage> moved, std::span<const Slot> departing,
+                               const MovedPages& moved, uint64_t window, std::span<const Slot> departing,
                                Examination& examination)
     : pages_(pages),
       words_((pages + 63) / 64),
       readings_(readings),
       record_(record),
       moved_(moved),
+      window_(window),
       departing_(departing),
       e_(examination) {}
 
@@ -122,7 +123,7 @@ void WindowExaminer::Clear() {
 // A member before this one that reads the same: the first, or the one before, as members without the mapping follow
 // each other.
 uint32_t WindowExaminer::FindSame(uint32_t reading) const {
-  if (reading == 0 || !moved_.empty()) return kNoReading;
+  if (reading == 0 || moved_.Has(window_)) return kNoReading;
   const uint64_t* entries = readings_[reading].entries;
   for (const uint32_t other : {uint32_t{0}, reading - 1}) {
     if (readings_[other].entries == entries ||
@@ -151,12 +152,14 @@ void WindowExaminer::DecodeMember(uint32_t reading, uint64_t zero_frame) {
   Storage storage(member.storage, pages_, words_);
   Decode({readings_[reading].entries, pages_}, zero_frame, mapped_once_known_ ? procfs::kPagemapMappedOnce : 0,
          storage);
-  for (const MovedPage& moved : moved_) {
-    if (moved.slot != readings_[reading].slot) continue;
-    const size_t page = moved.page % pages_;
-    storage.frames[page] = kNoFrame;
-    ClearBit(storage.anon, page);
-    ClearBit(storage.maybe_shared, page);
+  if (moved_.Has(window_)) {
+    std::vector<uint64_t> moved(words_);
+    moved_.MarkHeld(window_, readings_[reading].slot, moved);
+    ForEachBit(moved, [&](size_t page) { storage.frames[page] = kNoFrame; });
+    for (size_t w = 0; w < words_; ++w) {
+      storage.anon[w] &= ~moved[w];
+      storage.maybe_shared[w] &= ~moved[w];
+    }
   }
   member.frames = storage.frames.data();
   member.anon = storage.anon;
@@ -369,6 +372,9 @@ void WindowExaminer::AskAbout(size_t page, const SlotIndex& index) {
       if (lowest_same == kNoReading) lowest_same = r;
       highest_same = r;
     } else if (has && frame != kNoFrame) {
+      // The page may have moved, and another one taken its place: the frame's mappings tell.
+      if (readings_[r].remapped && TestBit(e_.grouped, page) && e_.candidates[page] != kForgottenFrame)
+        e_.questions.push_back(e_.candidates[page]);
       if (lowest_changed == kNoReading) lowest_changed = r;
       highest_changed = r;
     } else if (frame != kNoFrame) {

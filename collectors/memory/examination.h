@@ -72,10 +72,10 @@ struct Examination {
 // Compares the readings of one window with its record. Lives for one examination.
 class WindowExaminer {
  public:
-  // `record`: null where nothing is recorded. `moved`: pages of the window that are recorded at moved addresses.
-  // `departing`: members that ended.
-  WindowExaminer(size_t pages, std::span<const Reading> readings, const PackedWindow* record,
-                 std::span<const MovedPage> moved, std::span<const Slot> departing, Examination& examination);
+  // `record`: null where nothing is recorded. `moved`: has pages of the window that are shared between different
+  // addresses. `departing`: members that ended.
+  WindowExaminer(size_t pages, std::span<const Reading> readings, const PackedWindow* record, const MovedPages& moved,
+                 uint64_t window, std::span<const Slot> departing, Examination& examination);
 
   void Examine(const Circumstances& circumstances, uint64_t zero_frame);
 
@@ -110,7 +110,8 @@ class WindowExaminer {
   size_t words_;
   std::span<const Reading> readings_;
   const PackedWindow* record_;
-  std::span<const MovedPage> moved_;
+  const MovedPages& moved_;
+  uint64_t window_;
   std::span<const Slot> departing_;
   Examination& e_;
   bool ksm_in_use_ = false;

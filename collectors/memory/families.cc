@@ -104,6 +104,24 @@ void Family::FreeSlot(Slot slot) {
   first_free_ = std::min(first_free_, slot);
 }
 
+void Family::BookMemory(const LedgerBudget& budget) {
+  constexpr uint64_t kLongList = uint64_t{64} << 10;
+  constexpr uint64_t kSetNode = 4 * sizeof(void*);  // as malloc gives it
+  looks.Book();
+  uint64_t bytes = 0;
+  for (const auto& member : members) {
+    bytes += member->huge_windows.size() * kSetNode + member->huge_windows.bucket_count() * sizeof(void*);
+    if (!member->mappings) continue;
+    const uint64_t of_member = BytesOf(*member->mappings);
+    if (of_member > kLongList && budget.LeftBytes() + members_charge.bytes() < bytes + of_member) {
+      member->mappings.reset();
+    } else {
+      bytes += of_member;
+    }
+  }
+  members_charge.Set(bytes);
+}
+
 void Family::DropScan() {
   if (scan == nullptr) return;
   scan.reset();
@@ -494,6 +512,7 @@ void Families::Settle(Family& family, const std::function<void(const Family&, co
     family.members.front()->mappings.reset();
     family.members.front()->huge_windows.clear();
     family.looks.Clear();
+    family.members_charge.Set(0);
   }
 }
 
@@ -521,6 +540,7 @@ void Families::Leave(Family& family) {
     member->mappings.reset();
     member->huge_windows.clear();
   }
+  family.members_charge.Set(0);
   Settle(family, [](const Family& /*family*/, const Member& /*member*/) {});
 }
 

@@ -77,6 +77,7 @@ struct Member {
   bool ended = false;              // exit or exec; kept until the ledger has settled its pages
   bool waits = false;              // joined while a scan was under way: the next one begins with it
   bool read_again = false;         // since the scan under way began
+  bool remapped = false;           // its mappings are not those of its last completed look
   bool taken_out = false;          // it ended, and what was shown of it is taken out of the sums
 
   // Kept from pass to pass in families of two or more: the descriptor is the identity of the address space.
@@ -110,14 +111,19 @@ struct Alias {
 
 struct Family {
   Family(uint64_t family_id, size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
-      : id(family_id), ledger(pages_per_window, zero_frame, budget) {}
+      : id(family_id),
+        ledger(pages_per_window, zero_frame, budget),
+        looks(budget),
+        members_charge(budget, MemoryPurpose::kMembers) {}
 
   uint64_t id;
   std::vector<std::unique_ptr<Member>> members;  // the root first, then by age
   std::vector<std::unique_ptr<Member>> ended;    // until the ledger has settled them
   Ledger ledger;
   Looks looks;
+  MemoryCharge members_charge;
   bool membership_changed = true;      // since its last scan began
+  bool must_read_all = false;          // the last scan could not tell where pages have moved
   bool used_ksm = false;               // at its last scan, or that could not be ruled out
   std::optional<procfs::Vmstat> host;  // the host's counters before its last completed scan
   uint64_t forks = 0;                  // members that joined by fork since the exporter's first look
@@ -125,6 +131,9 @@ struct Family {
   std::vector<Alias> aliases;
   std::shared_ptr<FamilyScan> scan;  // that rests; null: none is under way. It refers to members, also to ended ones
 
+  // At the end of a scan: tells the budget what looks and members take. Over the limit, drops long lists of mappings:
+  // their members are read in each pass.
+  void BookMemory(const LedgerBudget& budget);
   // Gives up a scan that rests: the next one begins anew.
   void DropScan();
 
@@ -185,6 +194,7 @@ class Families {
 
   // What the records of all families may take from now on; what is over it goes as records are made anew.
   void SetLedgerLimit(uint64_t bytes) { budget_.limit_bytes = bytes; }
+  const LedgerBudget& budget() const { return budget_; }
 
  private:
   struct Candidate {

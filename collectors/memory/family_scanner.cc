@@ -41,6 +41,12 @@ bool AnyFirstLook(std::span<const Reading> readings) {
                      [](const Reading& reading) { return reading.first_look && !reading.is_root; });
 }
 
+// A page whose frame is mapped more often than its readings account for is judged otherwise.
+bool NeedsCounts(std::span<const Reading> readings) {
+  return AnyFirstLook(readings) ||
+         std::any_of(readings.begin(), readings.end(), [](const Reading& reading) { return reading.remapped; });
+}
+
 FamilyView BeginView(const Host& host, const Family& family) {
   FamilyView view;
   view.family = &family;
@@ -122,7 +128,14 @@ bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserve
   PassCompleted(family, options);
   observer.OnFamily(view);
   family.scan.reset();
+  ReleaseBuffers();
   return true;
+}
+
+// The end of a scan may have judged all pages of a family at once. What a window needs is kept.
+void FamilyScanner::ReleaseBuffers() {
+  facts_ = FrameFacts();
+  if (judgement_.verdicts.capacity() > pages_ || judgement_.heirs.capacity() > pages_) judgement_ = Judgement();
 }
 
 void FamilyScanner::ShowEnded(Family& family, ScanObserver& observer) {
@@ -164,8 +177,10 @@ bool FamilyScanner::OpenMember(Member& member, std::vector<procfs::Pagemap>& bor
     return false;
   }
   member.next_pause = 1;
-  member.mappings = std::make_shared<const std::vector<Mapping>>(
-      ClassifyMappings(std::move(*vmas), member.process->memory, devices_));
+  auto mappings = ClassifyMappings(std::move(*vmas), member.process->memory, devices_);
+  // Until a pass is completed, pages are compared with those of the look before.
+  if (member.mappings && !AreAlike(*member.mappings, mappings)) member.remapped = true;
+  member.mappings = std::make_shared<const std::vector<Mapping>>(std::move(mappings));
   return true;
 }
 
@@ -175,6 +190,7 @@ void FamilyScanner::Begin(Family& family, const PassOptions& options) {
   ScanWalk& walk = scan.walk;
   walk.all = MustWalk(host_, family);
   walk.everybody = !walk.all || options.show_all || AllAreDue(host_, family, options.full_every);
+  family.must_read_all = false;
   walk.swapped_in = SwappedIn(host_, family);
   walk.ksm_in_use = UsesKsm(host_, family);
   family.used_ksm = walk.ksm_in_use;
@@ -468,8 +484,16 @@ void FamilyScanner::BuildReadings(const Family& family, uint64_t window) {
     if (!part.reader.alive()) continue;
     const Member& member = part.reader.member();
     const bool first_look = member.first_look && window >= member.looked_until;
-    readings_.push_back({member.slot, part.entries, first_look, member.parent, &member == family.root(),
-                         BeginsWithHugetlb(part, window), part.read ? nullptr : part.recalled.data()});
+    readings_.push_back({member.slot,
+                         part.entries,
+                         first_look,
+                         member.parent,
+                         &member == family.root(),
+                         BeginsWithHugetlb(part, window),
+                         part.read ? nullptr : part.recalled.data(),
+                         {},
+                         false,
+                         member.remapped});
     part_of_reading_.push_back(i);
   }
 }
@@ -543,7 +567,7 @@ bool FamilyScanner::SettleWindow(Family& family, uint64_t window, const ScanObse
     Recall(family, window);
     if (!Examine(family, window, observer)) return false;
     facts_.Clear();
-    if (!examination_.questions.empty()) frames_.Read(examination_.questions, AnyFirstLook(readings_), facts_);
+    if (!examination_.questions.empty()) frames_.Read(examination_.questions, NeedsCounts(readings_), facts_);
     if (examination_.witnesses.empty()) break;
     ++counters_.windows_read_again;
     std::fill(unstable.begin(), unstable.end(), 0);
@@ -860,10 +884,12 @@ bool FamilyScanner::FinishLedger(Family& family, MovedSharing& moved, ScanObserv
       family.ledger.ConfirmMoved(doubt, entry.front());
   }
   if (!observer.Continue()) return false;
-  std::vector<uint64_t> frames = family.ledger.OrphanFrames();
+  std::vector<uint64_t> frames = family.ledger.OrphanFrames(walk_.ksm_in_use);
   facts_.Clear();
   if (!frames.empty()) frames_.Read(frames, true, facts_);
-  family.ledger.FinishPass(facts_, judgement_, moved);
+  const bool all_read = std::all_of(parts_.begin(), parts_.end(), [](const Part& part) { return part.due; });
+  family.ledger.FinishPass(facts_, judgement_, moved, all_read);
+  family.must_read_all = moved.must_read_all;
   Account(family);
   if (moved.unmatched_pages == 0) family.members.front()->shares_unseen = false;
   return true;
@@ -881,6 +907,7 @@ void FamilyScanner::PassCompleted(Family& family, const PassOptions& options) co
     if (!walk_.ksm_in_use && !walk_.unsettled && part.reader.alive() && !member.read_again)
       member.read_at = part.signals;
     member.full_due = NextFullRead(family, member, options.full_every, now);
+    if (part.reader.alive()) member.remapped = false;
   }
 }
 

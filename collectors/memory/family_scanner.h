@@ -91,6 +91,7 @@ class FamilyScanner {
   std::vector<Part*> PartsBySlot();
   void AddUpMembers(const Family& family);
   bool FinishLedger(Family& family, MovedSharing& moved, ScanObserver& observer);
+  void ReleaseBuffers();
   void PassCompleted(Family& family, const PassOptions& options) const;
 
   const Host& host_;

@@ -6,13 +6,28 @@
 #include "collectors/memory/page_judge.h"
 
 namespace cow::memory {
+namespace {
+
+// A frame is recorded at a page where it was not before.
+bool HasNewFrames(const WindowRecord& before, const WindowRecord& after) {
+  for (size_t page = 0; page < after.frames.size(); ++page) {
+    if (after.frames[page] != kNoFrame && after.frames[page] != before.frames[page]) return true;
+  }
+  return std::any_of(after.extras.begin(), after.extras.end(), [&before](const WindowRecord::Extra& extra) {
+    return std::none_of(before.extras.begin(), before.extras.end(), [&extra](const WindowRecord::Extra& known) {
+      return known.page == extra.page && known.frame == extra.frame;
+    });
+  });
+}
+
+}  // namespace
 
 Ledger::Ledger(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
     : pages_(pages_per_window),
       words_((pages_per_window + 63) / 64),
       zero_frame_(zero_frame),
       records_(pages_per_window, budget),
-      moved_(pages_per_window, zero_frame) {}
+      moved_(pages_per_window, zero_frame, budget) {}
 
 void Ledger::BeginPass(std::span<const Slot> standing_for) { moved_.BeginPass(standing_for); }
 
@@ -22,7 +37,7 @@ void Ledger::Depart(Slot slot) {
 
 void Ledger::Clear() {
   records_.Clear();
-  moved_ = MovedPages(pages_, zero_frame_);
+  moved_.Clear();
   departing_.clear();
 }
 
@@ -67,7 +82,7 @@ bool Ledger::RemembersAlike(uint64_t window, Slot a, Slot b) const {
 }
 
 bool Ledger::IsRestless(uint64_t window) const {
-  if (!moved_.In(window).empty()) return true;
+  if (moved_.Has(window)) return true;
   const PackedWindow* record = records_.Find(window);
   return record != nullptr &&
          (!record->away().empty() ||
@@ -76,7 +91,7 @@ bool Ledger::IsRestless(uint64_t window) const {
 
 void Ledger::Examine(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,
                      Examination& examination) const {
-  WindowExaminer(pages_, readings, records_.Find(window), moved_.In(window), departing_, examination)
+  WindowExaminer(pages_, readings, records_.Find(window), moved_, window, departing_, examination)
       .Examine(circumstances, zero_frame_);
   DoubtReadings(window, readings, examination);
 }
@@ -117,12 +132,14 @@ void Ledger::SettleRecord(uint64_t window, std::span<const Reading> readings, co
     judged[w] = attention[w] | examination.unstable[w];
     singly[w] = attention[w] & ~examination.unstable[w];
   }
+  const WindowRecord before = record;
   SettleBulk(record, readings, examination, judged, window * pages_, judgement);
   if (AnyBit(singly)) {
     const ExaminedWindow examined{window * pages_, readings, departing_, examination, facts};
     PageJudge judge(examined, record, moved_, judgement);
     judge.JudgeAll(singly);
   }
+  if (HasNewFrames(before, record)) moved_.NoteNewGroups();
   records_.Put(window, record);
 }
 
@@ -287,10 +304,8 @@ void Ledger::DescribeDeparture(uint64_t window, std::span<const Slot> gone, std:
   }
 }
 
-std::vector<uint64_t> Ledger::OrphanFrames() const { return moved_.Frames(); }
-
-void Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved) {
-  moved_.Finish(facts, departing_, records_, judgement, moved);
+void Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved, bool all_read) {
+  moved_.Finish(facts, departing_, all_read, records_, judgement, moved);
   // Members that ended are settled everywhere, unless a page kept changing under the reads.
   std::erase_if(departing_, [this](Slot slot) {
     return std::none_of(records_.all().begin(), records_.all().end(),
@@ -311,9 +326,7 @@ void Ledger::AddSharedPages(std::vector<uint64_t>& pages) const {
       for (const Slot slot : extra.holders) add(slot, 1);
     }
   }
-  moved_.AddSharedPages(add);
+  moved_.AddSharedPages(pages);
 }
-
-size_t Ledger::MemoryBytes() const { return records_.MemoryBytes() + moved_.MemoryBytes(); }
 
 }  // namespace cow::memory

@@ -98,18 +98,20 @@ class Ledger {
   std::vector<uint64_t> Windows() const;
 
   // Pages at moved addresses that were not read, of frames that another holder has no more: to be confirmed.
-  std::vector<MovedPage> MovedInDoubt() const { return moved_.InDoubt(); }
+  std::vector<MovedPage> MovedInDoubt() { return moved_.InDoubt(); }
   void ConfirmMoved(const MovedPage& page, uint64_t entry) { moved_.Confirm(page, entry); }
 
   // Frames of pages that are mapped more than once but found no partner at their address, and of those matched before.
-  std::vector<uint64_t> OrphanFrames() const;
+  // `all`: KSM may have merged any of them.
+  std::vector<uint64_t> OrphanFrames(bool all = true) { return moved_.Frames(all, records_); }
 
   // After a pass: what is shared between different addresses, those of its pages that are in the window.
-  std::span<const MovedPage> MovedIn(uint64_t window) const { return moved_.In(window); }
+  std::vector<MovedPage> MovedIn(uint64_t window) const { return moved_.In(window); }
 
   // Matches orphans by frame over the whole family. `facts` answers OrphanFrames with flags and map counts. Departed
-  // members' slots are free afterwards, unless one of their pages could not be settled.
-  void FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved);
+  // members' slots are free afterwards, unless one of their pages could not be settled. `all_read`: every member was
+  // read in this pass.
+  void FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved, bool all_read = true);
 
   // Adds, at each slot's place, the pages that it shares with another member; `pages` grows as needed.
   void AddSharedPages(std::vector<uint64_t>& pages) const;
@@ -124,7 +126,7 @@ class Ledger {
   bool has_unmatched() const { return moved_.has_unmatched(); }
 
   // Bytes of heap that the records take, without what the allocator adds.
-  size_t MemoryBytes() const;
+  uint64_t MemoryBytes() const { return records_.MemoryBytes() + moved_.MemoryBytes(); }
 
  private:
   void SettleRecord(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,

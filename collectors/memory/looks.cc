@@ -113,8 +113,9 @@ size_t Looks::Count(uint64_t window) const {
 }
 
 void Looks::Clear() {
-  windows_.clear();
+  windows_ = decltype(windows_)();
   shared_.clear();
+  charge_.Set(0);
 }
 
 void Looks::AddAnonPages(std::vector<uint64_t>& pages) const {

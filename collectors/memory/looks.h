@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "collectors/memory/ledger_budget.h"
 #include "collectors/memory/page.h"
 #include "collectors/memory/segment_tally.h"
 
@@ -31,7 +32,8 @@ class Looks {
     bool known = false;
   };
 
-  Looks() = default;
+  // `budget` outlives it; null: no limit.
+  explicit Looks(LedgerBudget* budget = nullptr) : charge_(budget, MemoryPurpose::kLooks) {}
   Looks(const Looks&) = delete;
   Looks& operator=(const Looks&) = delete;
 
@@ -58,12 +60,15 @@ class Looks {
   std::vector<uint64_t> Windows() const;
   // Bytes of heap that all this takes.
   size_t MemoryBytes() const;
+  // At the end of a pass: tells the budget what it takes.
+  void Book() { charge_.Set(MemoryBytes()); }
 
  private:
   void Drop(Look& look);
 
   std::unordered_map<uint64_t, std::vector<Look>> windows_;  // by slot
   Shared shared_;
+  MemoryCharge charge_;
 };
 
 }  // namespace cow::memory

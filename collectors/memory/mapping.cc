@@ -99,6 +99,23 @@ std::vector<Mapping> ClassifyMappings(std::vector<procfs::Vma> vmas, procfs::Tas
   return mappings;
 }
 
+bool AreAlike(std::span<const Mapping> a, std::span<const Mapping> b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Mapping& left, const Mapping& right) {
+    return left.vma.start == right.vma.start && left.vma.end == right.vma.end && left.kind == right.kind &&
+           left.vma.readable == right.vma.readable && left.vma.writable == right.vma.writable &&
+           left.vma.shared == right.vma.shared;
+  });
+}
+
+uint64_t BytesOf(const std::vector<Mapping>& mappings) {
+  constexpr size_t kInPlace = 15;  // longer names have memory of their own
+  uint64_t bytes = mappings.capacity() * sizeof(Mapping);
+  for (const Mapping& mapping : mappings) {
+    bytes += mapping.vma.path.capacity() > kInPlace ? mapping.vma.path.capacity() + 1 : 0;
+  }
+  return bytes;
+}
+
 const Mapping* FindMapping(std::span<const Mapping> mappings, uint64_t address) {
   const auto after = std::upper_bound(mappings.begin(), mappings.end(), address,
                                       [](uint64_t a, const Mapping& mapping) { return a < mapping.vma.start; });

@@ -80,6 +80,12 @@ class DeviceTypes {
 // Classifies the VMAs of `task`. [vsyscall] is left out: it is the kernel's and pagemap can't read it.
 std::vector<Mapping> ClassifyMappings(std::vector<procfs::Vma> vmas, procfs::TaskId task, DeviceTypes& devices);
 
+// Both list the same ranges with the same rights.
+bool AreAlike(std::span<const Mapping> a, std::span<const Mapping> b);
+
+// Bytes of heap that a list of mappings takes.
+uint64_t BytesOf(const std::vector<Mapping>& mappings);
+
 // The mapping that holds an address, or null. `mappings` in ascending order.
 const Mapping* FindMapping(std::span<const Mapping> mappings, uint64_t address);
 

@@ -1,24 +1,32 @@
 #include "collectors/memory/moved_pages.h"
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <tuple>
 #include <utility>
 
-#include "collectors/memory/frame_group.h"
+#include "collectors/memory/frame_filter.h"
 
 namespace cow::memory {
 namespace {
 
-// No entry is like this one.
-constexpr uint64_t kNotRead = ~uint64_t{0};
+// What one pass may note of pages without a partner, however little memory is left.
+constexpr uint64_t kPendingFloorBytes = uint64_t{2} << 20;
 
-MovedPage Present(uint64_t page, Slot slot, uint64_t frame) {
-  return {page, slot, frame, procfs::kPagemapPresent | frame, false};
+bool Contains(std::span<const uint64_t> sorted, uint64_t frame) {
+  return std::binary_search(sorted.begin(), sorted.end(), frame);
 }
 
-void AddOrphans(std::vector<MovedPage>& group, std::span<const OrphanPage> orphans) {
-  for (const OrphanPage& orphan : orphans) group.push_back(Present(orphan.page, orphan.slot, orphan.frame));
+// Also the memory, which clear() and an empty list would keep.
+template <class Item>
+void Release(std::vector<Item>& items) {
+  std::vector<Item>().swap(items);
+}
+
+void SortUnique(std::vector<uint64_t>& frames) {
+  std::sort(frames.begin(), frames.end());
+  frames.erase(std::unique(frames.begin(), frames.end()), frames.end());
 }
 
 void AddUnshared(std::span<const OrphanPage> orphans, Judgement& judgement) {
@@ -27,251 +35,629 @@ void AddUnshared(std::span<const OrphanPage> orphans, Judgement& judgement) {
   }
 }
 
-FrameHolder Describe(const MovedPage& moved, uint64_t zero_frame, const FrameFacts& facts,
-                     std::span<const Slot> departing) {
-  using State = FrameHolder::State;
-  FrameHolder holder{moved.slot, State::kDropped, AnonFrame(moved.now, zero_frame), moved.page, false, false, false};
-  if (std::find(departing.begin(), departing.end(), moved.slot) != departing.end()) {
-    holder.state = State::kGone;
-  } else if (holder.frame != kNoFrame && !facts.IsKsm(holder.frame)) {
-    holder.state = holder.frame == moved.frame ? State::kSame : State::kChanged;
-  } else if (moved.now == kNotRead || IsAway(moved.now)) {
-    holder.state = State::kAway;
-  }
-  return holder;
-}
-
 void AddVerdicts(const FrameGroup& group, const GroupOutcome& outcome, Judgement& judgement) {
-  for (const FrameHolder* breaker : outcome.broke) {
+  if (!outcome.broke.empty()) {
     std::vector<Slot> heirs;
-    for (const FrameHolder& holder : group.holders) {
-      if (holder.slot != breaker->slot) heirs.push_back(holder.slot);
+    heirs.reserve(group.holders.size());
+    for (const FrameHolder& holder : group.holders) heirs.push_back(holder.slot);
+    // All who broke the frame have one list of heirs.
+    judgement.AddBreak(outcome.broke.front()->slot, outcome.broke.front()->page, true, heirs);
+    for (size_t i = 1; i < outcome.broke.size(); ++i) {
+      Verdict verdict = judgement.verdicts.back();
+      verdict.slot = outcome.broke[i]->slot;
+      verdict.page = outcome.broke[i]->page;
+      judgement.verdicts.push_back(verdict);
     }
-    judgement.AddBreak(breaker->slot, breaker->page, true, heirs);
   }
   for (const FrameHolder* holder : outcome.broke_unknown) judgement.AddBreakOfUnknownSide(holder->slot, holder->page);
   for (const auto& [holder, cause] : outcome.unshared) judgement.AddUnshared(holder->slot, holder->page, cause);
 }
 
-std::vector<uint64_t> WindowsWithFrames(const WindowRecords& records) {
-  std::vector<uint64_t> windows;
-  for (const auto& [window, packed] : records.all()) {
-    if (packed.has_frames() || !packed.extras().empty()) windows.push_back(window);
+// Calls visit(page within the window, frame, extra) for the frames of a record that nobody's absence makes uncertain;
+// `extra` is null for the window's own.
+template <class Visit>
+void ForEachFrame(const PackedWindow& record, std::span<uint64_t> buffer, Visit&& visit) {
+  const auto is_away = [&record](uint32_t page) {
+    return std::any_of(record.away().begin(), record.away().end(),
+                       [page](const WindowRecord::Away& away) { return away.page == page; });
+  };
+  if (record.has_frames()) {
+    record.CopyFrames(buffer);
+    for (uint32_t page = 0; page < buffer.size(); ++page) {
+      if (buffer[page] != kNoFrame && (record.away().empty() || !is_away(page))) visit(page, buffer[page], nullptr);
+    }
   }
-  return windows;
+  for (const WindowRecord::Extra& extra : record.extras()) visit(extra.page, extra.frame, &extra);
 }
 
 }  // namespace
 
+MovedPages::MovedPages(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
+    : pages_(pages_per_window),
+      zero_frame_(zero_frame),
+      budget_(budget),
+      moved_charge_(budget, MemoryPurpose::kMoved),
+      pending_charge_(budget, MemoryPurpose::kPending) {}
+
+void MovedPages::Clear() {
+  windows_.clear();
+  Release(shared_by_slot_);
+  has_unmatched_ = false;
+  Release(stands_);
+  Release(orphans_);
+  uncounted_orphans_ = 0;
+  Release(breaks_or_moves_);
+  Release(heirs_);
+  new_groups_ = false;
+  doubles_.reset();
+  moved_charge_.Set(0);
+  pending_charge_.Set(0);
+}
+
 void MovedPages::BeginPass(std::span<const Slot> standing_for) {
   orphans_.clear();
-  for (MovedPage& moved : moved_) {
-    moved.recalled = std::find(standing_for.begin(), standing_for.end(), moved.slot) != standing_for.end();
-    moved.now = moved.recalled ? procfs::kPagemapPresent | moved.frame : kNotRead;
+  uncounted_orphans_ = 0;
+  breaks_or_moves_.clear();
+  heirs_.clear();
+  doubles_.reset();
+  stands_.clear();
+  for (const Slot slot : standing_for) {
+    if (slot >= stands_.size()) stands_.resize(slot + size_t{1});
+    stands_[slot] = true;
+  }
+  for (MovedBlock* block : Blocks()) {
+    block->ForgetChanges();
+    for (size_t holder = 0; holder < block->holders(); ++holder) block->Expect(holder, Stands(block->SlotOf(holder)));
   }
 }
 
-std::vector<MovedPage> MovedPages::InDoubt() const {
-  std::vector<uint64_t> lost;  // frames that a holder who was read has no more
-  for (const MovedPage& moved : moved_) {
-    if (!moved.recalled && AnonFrame(moved.now, zero_frame_) != moved.frame) lost.push_back(moved.frame);
+std::vector<MovedBlock*> MovedPages::Blocks() {
+  std::vector<MovedBlock*> blocks;
+  for (auto& [window, of_window] : windows_) {
+    for (MovedBlock& block : of_window) blocks.push_back(&block);
   }
-  std::sort(lost.begin(), lost.end());
-  std::vector<MovedPage> doubts;
-  std::copy_if(moved_.begin(), moved_.end(), std::back_inserter(doubts), [&lost](const MovedPage& moved) {
-    return moved.recalled && std::binary_search(lost.begin(), lost.end(), moved.frame);
-  });
-  return doubts;
+  return blocks;
 }
 
-void MovedPages::Confirm(const MovedPage& page, uint64_t entry) {
-  const auto [first, last] = RangeOf(page.page / pages_);
-  for (size_t i = first; i < last; ++i) {
-    if (moved_[i].page != page.page || moved_[i].slot != page.slot) continue;
-    moved_[i].now = entry;
-    moved_[i].recalled = false;
-  }
-}
-
-std::pair<size_t, size_t> MovedPages::RangeOf(uint64_t window) const {
-  const auto before = [](const MovedPage& moved, uint64_t page) { return moved.page < page; };
-  const auto first = std::lower_bound(moved_.begin(), moved_.end(), window * pages_, before);
-  const auto last = std::lower_bound(first, moved_.end(), (window + 1) * pages_, before);
-  return {static_cast<size_t>(first - moved_.begin()), static_cast<size_t>(last - moved_.begin())};
-}
-
-std::span<const MovedPage> MovedPages::In(uint64_t window) const {
-  const auto [first, last] = RangeOf(window);
-  return {moved_.data() + first, last - first};
-}
-
-void MovedPages::Note(uint64_t window, std::span<const Reading> readings) {
-  const auto [first, last] = RangeOf(window);
-  for (size_t i = first; i < last; ++i) {
-    for (const Reading& reading : readings) {
-      const size_t page = moved_[i].page % pages_;
-      if (reading.slot != moved_[i].slot || !reading.IsRead(page)) continue;
-      moved_[i].now = reading.entries[page];
-      moved_[i].recalled = false;
+void MovedPages::MarkHeld(uint64_t window, Slot slot, std::span<uint64_t> bitmap) const {
+  const auto found = windows_.find(window);
+  if (found == windows_.end()) return;
+  for (const MovedBlock& block : found->second) {
+    for (size_t holder = 0; holder < block.holders(); ++holder) {
+      if (block.SlotOf(holder) != slot) continue;
+      ForEachBit(block.Held(holder), [&](size_t page) { SetBit(bitmap, (block.first() + page) % pages_); });
     }
   }
 }
 
-std::vector<uint64_t> MovedPages::Frames() const {
-  std::vector<uint64_t> frames;
-  frames.reserve(orphans_.size());
-  for (const OrphanPage& orphan : orphans_) frames.push_back(orphan.frame);
-  for (const MovedPage& moved : moved_) {
-    const uint64_t frame = AnonFrame(moved.now, zero_frame_);
-    if (frame != kNoFrame && frame != moved.frame) frames.push_back(frame);
-    frames.push_back(moved.frame);
+std::vector<MovedPage> MovedPages::In(uint64_t window) const {
+  std::vector<MovedPage> pages;
+  const auto found = windows_.find(window);
+  if (found == windows_.end()) return pages;
+  for (const MovedBlock& block : found->second) block.AddPages(pages);
+  return pages;
+}
+
+void MovedPages::Note(uint64_t window, std::span<const Reading> readings) {
+  const auto found = windows_.find(window);
+  if (found == windows_.end()) return;
+  const SlotIndex index(readings);
+  for (MovedBlock& block : found->second) {
+    for (size_t holder = 0; holder < block.holders(); ++holder) {
+      const uint32_t r = index.Find(block.SlotOf(holder));
+      if (r == kNoReading) continue;
+      ForEachBit(block.Held(holder), [&](size_t page) {
+        const size_t in_window = (block.first() + page) % pages_;
+        if (readings[r].IsRead(in_window)) block.Note(holder, page, readings[r].entries[in_window], zero_frame_);
+      });
+    }
   }
-  std::sort(frames.begin(), frames.end());
-  frames.erase(std::unique(frames.begin(), frames.end()), frames.end());
+}
+
+void MovedPages::AddOrphan(const OrphanPage& orphan) {
+  if (orphans_.size() == orphans_.capacity()) {
+    constexpr size_t kFirst = 64;
+    const size_t next = std::max(kFirst, orphans_.size() + orphans_.size() / 2);
+    const uint64_t more = (next - orphans_.size()) * sizeof(OrphanPage);
+    if (budget_ != nullptr && next * sizeof(OrphanPage) > kPendingFloorBytes && more > budget_->LeftBytes()) {
+      ++uncounted_orphans_;
+      return;
+    }
+    orphans_.reserve(next);
+    BookPending();
+  }
+  orphans_.push_back(orphan);
+}
+
+void MovedPages::AddBreakOrMove(uint64_t frame, uint64_t page, Slot slot, std::span<const Slot> heirs) {
+  const auto begin = static_cast<uint32_t>(heirs_.size());
+  heirs_.insert(heirs_.end(), heirs.begin(), heirs.end());
+  breaks_or_moves_.push_back({frame, page, slot, begin, static_cast<uint32_t>(heirs_.size())});
+  BookPending();
+}
+
+std::vector<MovedPage> MovedPages::InDoubt() {
+  const std::vector<MovedBlock*> blocks = Blocks();
+  std::vector<uint64_t> lost;  // frames that a holder who was read has no more
+  for (MovedBlock* block : blocks) {
+    block->SortChanges();
+    for (const MovedBlock::Change& change : block->changes()) lost.push_back(block->FrameAt(change.page));
+  }
+  if (lost.empty()) return {};
+  SortUnique(lost);
+  std::vector<uint64_t> seen;  // of those: frames that another was seen to have
+  std::vector<MovedPage> recalled;
+  for (const MovedBlock* block : blocks) {
+    for (size_t page = 0; page < block->pages(); ++page) {
+      if (!Contains(lost, block->FrameAt(page))) continue;
+      for (size_t holder = 0; holder < block->holders(); ++holder) {
+        if (!block->IsHere(holder, page)) continue;
+        const Slot slot = block->SlotOf(holder);
+        if (Stands(slot)) {
+          recalled.push_back({block->first() + page, block->FrameAt(page), slot, true});
+        } else if (seen.empty() || seen.back() != block->FrameAt(page)) {
+          seen.push_back(block->FrameAt(page));
+        }
+      }
+    }
+  }
+  SortUnique(seen);
+  std::erase_if(recalled, [&seen](const MovedPage& moved) { return Contains(seen, moved.frame); });
+  return recalled;
+}
+
+void MovedPages::Confirm(const MovedPage& page, uint64_t entry) {
+  const auto found = windows_.find(page.page / pages_);
+  if (found == windows_.end()) return;
+  for (MovedBlock& block : found->second) {
+    if (page.page < block.first() || page.page >= block.first() + block.pages()) continue;
+    const size_t in_block = page.page - block.first();
+    for (size_t holder = 0; holder < block.holders(); ++holder) {
+      if (block.SlotOf(holder) != page.slot || !block.Holds(holder, in_block)) continue;
+      if (block.FrameAt(in_block) == page.frame) block.Note(holder, in_block, entry, zero_frame_);
+    }
+  }
+}
+
+std::vector<uint64_t> MovedPages::Frames(bool all, const WindowRecords& records) {
+  std::vector<uint64_t> frames;
+  if (new_groups_) {
+    doubles_ = FindDoubles(records);
+    frames = *doubles_;
+  }
+  for (const OrphanPage& orphan : orphans_) frames.push_back(orphan.frame);
+  for (const auto& [window, blocks] : windows_) {
+    for (const MovedBlock& block : blocks) {
+      for (size_t page = 0; page < block.pages(); ++page) {
+        const size_t holders = block.CountHolders(page);
+        if (holders != 0 && (all || block.CountHere(page) != holders)) frames.push_back(block.FrameAt(page));
+      }
+      for (const MovedBlock::Change& change : block.changes()) {
+        const uint64_t frame = AnonFrame(change.entry, zero_frame_);
+        if (frame != kNoFrame) frames.push_back(frame);
+      }
+    }
+  }
+  SortUnique(frames);
   return frames;
 }
 
 void MovedPages::AddWindows(std::vector<uint64_t>& windows) const {
-  for (const MovedPage& moved : moved_) windows.push_back(moved.page / pages_);
+  for (const auto& [window, blocks] : windows_) windows.push_back(window);
 }
 
-void MovedPages::AddSharedPages(const std::function<void(Slot, uint64_t)>& add) const {
-  std::unordered_map<uint64_t, uint64_t> holders;  // in RAM, by frame
-  for (const MovedPage& moved : moved_) holders[moved.frame] += moved.now != 0 ? 1 : 0;
-  for (const MovedPage& moved : moved_) {
-    if (moved.now != 0 && holders[moved.frame] > 1) add(moved.slot, 1);
-  }
+void MovedPages::AddSharedPages(std::vector<uint64_t>& pages) const {
+  if (pages.size() < shared_by_slot_.size()) pages.resize(shared_by_slot_.size());
+  for (size_t slot = 0; slot < shared_by_slot_.size(); ++slot) pages[slot] += shared_by_slot_[slot];
 }
 
-size_t MovedPages::MemoryBytes() const {
-  return moved_.capacity() * sizeof(MovedPage) + orphans_.capacity() * sizeof(OrphanPage);
-}
-
-void MovedPages::Finish(const FrameFacts& facts, std::span<const Slot> departing, WindowRecords& records,
+void MovedPages::Finish(const FrameFacts& facts, std::span<const Slot> departing, bool all_read, WindowRecords& records,
                         Judgement& judgement, MovedSharing& sharing) {
   sharing = MovedSharing();
-  Groups groups;
-  JudgeRecorded(facts, departing, judgement, groups);
-  Unmatched unmatched = MatchOrphans(facts, judgement, groups);
-  if (!unmatched.empty()) MatchRecords(unmatched, records, groups, sharing);
-  for (const auto& [frame, orphans] : unmatched) {
-    if (orphans.size() > 1) {
-      AddOrphans(groups[frame], orphans);
-    } else if (facts.IsCountedAsFolio(frame)) {
-      // Only the folio is known to be shared. No relative has this page of it.
-      AddUnshared(orphans, judgement);
-    } else {
-      ++sharing.unmatched_pages;
-    }
-  }
+  SortOrphans();
+  JudgeBreaksOrMoves(judgement);
+  JudgeRecorded(facts, departing, judgement);
+  SortOrphans();
+  const std::vector<OrphanRun> unmatched = MatchOrphans(facts, judgement);
+  MatchRecords(unmatched, all_read, facts, records, judgement, sharing);
+  sharing.unmatched_pages += uncounted_orphans_;
   has_unmatched_ = sharing.unmatched_pages != 0;
-  Record(groups, sharing);
+  PackAdded();
+  PackSparse();
+  Count(sharing);
+  Release(orphans_);
+  Release(frames_);
+  uncounted_orphans_ = 0;
+  Release(breaks_or_moves_);
+  Release(heirs_);
+  BookMoved();
+  BookPending();
 }
 
-// What became of the pages that were matched before.
-void MovedPages::JudgeRecorded(const FrameFacts& facts, std::span<const Slot> departing, Judgement& judgement,
-                               Groups& groups) {
-  std::sort(moved_.begin(), moved_.end(), [](const MovedPage& a, const MovedPage& b) { return a.frame < b.frame; });
-  FrameGroup group;
-  for (size_t i = 0; i < moved_.size();) {
-    group.frame = moved_[i].frame;
-    group.holders.clear();
-    for (; i < moved_.size() && moved_[i].frame == group.frame; ++i) {
-      group.holders.push_back(Describe(moved_[i], zero_frame_, facts, departing));
-    }
-    const GroupOutcome outcome = JudgeGroup(group, facts);
-    AddVerdicts(group, outcome, judgement);
-    if (outcome.alone != nullptr && outcome.alone_without_copy) {
-      orphans_.push_back({outcome.alone->frame, outcome.alone->page, outcome.alone->slot, true, outcome.alone_cause});
-    }
-    if (outcome.stay.size() + outcome.away.size() < 2) continue;
-    std::vector<MovedPage>& kept = groups[outcome.frame];
-    for (const FrameHolder* holder : outcome.stay) kept.push_back(Present(holder->page, holder->slot, outcome.frame));
-    for (const FrameHolder* holder : outcome.away)
-      kept.push_back({holder->page, holder->slot, outcome.frame, 0, false});
-  }
-}
-
-// Pages without a partner at their address join the group of their frame, or wait for one.
-MovedPages::Unmatched MovedPages::MatchOrphans(const FrameFacts& facts, Judgement& judgement, Groups& groups) {
+void MovedPages::SortOrphans() {
   std::sort(orphans_.begin(), orphans_.end(), [](const OrphanPage& a, const OrphanPage& b) {
     return std::tuple(a.frame, a.slot, a.page) < std::tuple(b.frame, b.slot, b.page);
   });
-  Unmatched unmatched;
+}
+
+bool MovedPages::HasElsewhere(uint64_t frame, Slot slot) const {
+  const auto first = std::lower_bound(orphans_.begin(), orphans_.end(), std::pair(frame, slot),
+                                      [](const OrphanPage& orphan, const std::pair<uint64_t, Slot>& wanted) {
+                                        return std::pair(orphan.frame, orphan.slot) < wanted;
+                                      });
+  return first != orphans_.end() && first->frame == frame && first->slot == slot;
+}
+
+void MovedPages::JudgeBreaksOrMoves(Judgement& judgement) {
+  for (const BreakOrMove& each : breaks_or_moves_) {
+    if (HasElsewhere(each.frame, each.slot)) continue;
+    const std::span<const Slot> heirs(heirs_.data() + each.heirs_begin, each.heirs_end - each.heirs_begin);
+    judgement.AddBreak(each.slot, each.page, true, heirs);
+  }
+}
+
+std::vector<MovedPages::Place> MovedPages::SortedPlaces(std::span<MovedBlock* const> blocks) {
+  std::vector<Place> places;
+  for (uint32_t block = 0; block < blocks.size(); ++block) {
+    for (uint32_t page = 0; page < blocks[block]->pages(); ++page) {
+      if (blocks[block]->CountHolders(page) != 0) places.push_back({blocks[block]->FrameAt(page), block, page});
+    }
+  }
+  std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
+    return std::tie(a.frame, a.block, a.page) < std::tie(b.frame, b.block, b.page);
+  });
+  return places;
+}
+
+// What became of the pages that were matched before.
+void MovedPages::JudgeRecorded(const FrameFacts& facts, std::span<const Slot> departing, Judgement& judgement) {
+  const std::vector<MovedBlock*> blocks = Blocks();
+  std::vector<bool> departs;
+  for (const Slot slot : departing) {
+    if (slot >= departs.size()) departs.resize(slot + size_t{1});
+    departs[slot] = true;
+  }
+  for (MovedBlock* block : blocks) {
+    block->SortChanges();
+    for (size_t holder = 0; holder < block->holders(); ++holder) {
+      const Slot slot = block->SlotOf(holder);
+      if (slot < departs.size() && departs[slot]) block->Expect(holder, false);
+    }
+  }
+  const std::vector<Place> places = SortedPlaces(blocks);
+  for (size_t begin = 0; begin < places.size();) {
+    size_t end = begin;
+    bool all_here = true;
+    for (; end < places.size() && places[end].frame == places[begin].frame; ++end) {
+      const MovedBlock& block = *blocks[places[end].block];
+      all_here = all_here && block.CountHere(places[end].page) == block.CountHolders(places[end].page);
+    }
+    if (all_here && !facts.IsKsm(places[begin].frame)) {
+      frames_.push_back(places[begin].frame);
+    } else {
+      JudgeFrame({places.data() + begin, end - begin}, blocks, facts, departs, judgement);
+    }
+    begin = end;
+  }
+  for (MovedBlock* block : blocks) block->ForgetChanges();
+  SortUnique(frames_);
+  for (const OrphanPage& orphan : left_alone_) AddOrphan(orphan);
+  Release(left_alone_);
+}
+
+void MovedPages::JudgeFrame(std::span<const Place> places, std::span<MovedBlock* const> blocks, const FrameFacts& facts,
+                            const std::vector<bool>& departs, Judgement& judgement) {
+  struct Holder {
+    MovedBlock* block;
+    size_t holder;
+    size_t page;
+  };
+  FrameGroup group{places.front().frame, {}};
+  std::vector<Holder> holders;  // parallel to the group's
+  for (const Place& place : places) {
+    MovedBlock& block = *blocks[place.block];
+    for (size_t holder = 0; holder < block.holders(); ++holder) {
+      if (!block.Holds(holder, place.page)) continue;
+      FrameHolder described = Describe(block, holder, place.page, facts);
+      if (described.slot < departs.size() && departs[described.slot]) described.state = FrameHolder::State::kGone;
+      group.holders.push_back(described);
+      holders.push_back({&block, holder, place.page});
+    }
+  }
+  const GroupOutcome outcome = JudgeGroup(group, facts);
+  AddVerdicts(group, outcome, judgement);
+  if (outcome.alone != nullptr && outcome.alone_without_copy) {
+    left_alone_.push_back({outcome.alone->frame, outcome.alone->page, outcome.alone->slot, true, outcome.alone_cause});
+  }
+  for (const Holder& each : holders) each.block->Leave(each.holder, each.page);
+  if (outcome.stay.size() + outcome.away.size() < 2) return;
+  const auto keep = [&](const FrameHolder* kept, bool here) {
+    const Holder& each = holders[static_cast<size_t>(kept - group.holders.data())];
+    each.block->Take(each.holder, each.page, here);
+    each.block->SetFrame(each.page, outcome.frame);
+  };
+  for (const FrameHolder* holder : outcome.stay) keep(holder, true);
+  for (const FrameHolder* holder : outcome.away) keep(holder, false);
+  frames_.push_back(outcome.frame);
+}
+
+FrameHolder MovedPages::Describe(const MovedBlock& block, size_t holder, size_t page, const FrameFacts& facts) const {
+  using State = FrameHolder::State;
+  const uint64_t recorded = block.FrameAt(page);
+  FrameHolder described{block.SlotOf(holder), State::kDropped, kNoFrame, block.first() + page, false, false, false};
+  const MovedBlock::Change* change = block.FindChange(holder, page);
+  if (block.IsHere(holder, page)) {
+    described.frame = recorded;
+  } else if (change != nullptr) {
+    described.frame = AnonFrame(change->entry, zero_frame_);
+  }
+  if (described.frame != kNoFrame && !facts.IsKsm(described.frame)) {
+    described.state = described.frame == recorded ? State::kSame : State::kChanged;
+    // It moved on, and has another page in its place.
+    if (described.state == State::kChanged && HasElsewhere(recorded, described.slot)) described.state = State::kDropped;
+  } else if (!block.IsHere(holder, page) && (change == nullptr || IsAway(change->entry))) {
+    described.state = State::kAway;
+  }
+  return described;
+}
+
+// Pages without a partner at their address join the group of their frame, or wait for one.
+std::vector<MovedPages::OrphanRun> MovedPages::MatchOrphans(const FrameFacts& facts, Judgement& judgement) {
+  std::vector<OrphanRun> unmatched;
   for (size_t begin = 0; begin < orphans_.size();) {
     const uint64_t frame = orphans_[begin].frame;
     size_t end = begin;
     while (end < orphans_.size() && orphans_[end].frame == frame) ++end;
-    const std::span<const OrphanPage> orphans(orphans_.data() + begin, end - begin);
+    const OrphanRun orphans(orphans_.data() + begin, end - begin);
     begin = end;
     if (facts.IsKsm(frame)) continue;
     if (facts.MapCount(frame).value_or(2) <= 1) {  // bit 56 of a large folio speaks for all its pages
       AddUnshared(orphans, judgement);
-      continue;
-    }
-    const auto known = groups.find(frame);
-    if (known != groups.end()) {
-      AddOrphans(known->second, orphans);
+    } else if (Contains(frames_, frame)) {
+      AddToGroup(orphans);
     } else {
-      unmatched.emplace(frame, orphans);
+      unmatched.push_back(orphans);
     }
   }
   return unmatched;
 }
 
-// Their partners may share the frame at an address of their own.
-void MovedPages::MatchRecords(Unmatched& unmatched, WindowRecords& records, Groups& groups,
-                              MovedSharing& sharing) const {
-  const auto take = [&](uint64_t page, uint64_t frame, const std::vector<Slot>& holders) {
-    std::vector<MovedPage>& group = groups[frame];
-    const auto found = unmatched.find(frame);
-    if (found != unmatched.end()) {
-      AddOrphans(group, found->second);
-      unmatched.erase(found);
+std::vector<uint64_t> MovedPages::FindDoubles(const WindowRecords& records) const {
+  FrameFilter filter((windows_.size() + records.all().size()) * pages_);
+  for (const auto& [window, blocks] : windows_) {
+    for (const MovedBlock& block : blocks) {
+      for (size_t page = 0; page < block.pages(); ++page) {
+        if (block.CountHolders(page) != 0) filter.Add(block.FrameAt(page));
+      }
     }
-    for (const Slot slot : holders) group.push_back(Present(page, slot, frame));
-    // They were described as shared in their window.
-    sharing.shared_pages -= static_cast<int64_t>(holders.size());
-    sharing.exposure_pages -= static_cast<int64_t>(holders.size()) - 1;
-  };
-  for (const uint64_t window : WindowsWithFrames(records)) {
-    if (unmatched.empty()) return;
-    WindowRecord record = records.Find(window)->Open();
-    bool changed = false;
-    for (uint32_t page = 0; page < record.frames.size(); ++page) {
-      const uint64_t frame = record.frames[page];
-      if (frame == kNoFrame || !unmatched.contains(frame)) continue;
-      if (std::any_of(record.away.begin(), record.away.end(), [page](const auto& away) { return away.page == page; }))
-        continue;
-      take(window * pages_ + page, frame, record.TakePage(page));
-      changed = true;
-    }
-    const size_t extras = std::erase_if(record.extras, [&](const WindowRecord::Extra& extra) {
-      if (!unmatched.contains(extra.frame)) return false;
-      take(window * pages_ + extra.page, extra.frame, extra.holders);
-      return true;
+  }
+  std::vector<uint64_t> doubles;
+  std::vector<uint64_t> buffer(pages_);
+  for (const auto& [window, record] : records.all()) {
+    ForEachFrame(record, buffer, [&](uint32_t /*page*/, uint64_t frame, const WindowRecord::Extra* /*extra*/) {
+      if (filter.Add(frame)) doubles.push_back(frame);
     });
-    if (changed || extras != 0) records.Put(window, record);
+  }
+  SortUnique(doubles);
+  return doubles;
+}
+
+std::vector<MovedPages::RecordedPage> MovedPages::FindRecorded(const WindowRecords& records,
+                                                               std::vector<uint64_t> frames, size_t pages_per_window) {
+  SortUnique(frames);
+  FrameFilter filter(frames.size());
+  for (const uint64_t frame : frames) filter.Add(frame);
+  std::vector<RecordedPage> found;
+  std::vector<uint64_t> buffer(pages_per_window);
+  for (const auto& [window, record] : records.all()) {
+    std::vector<uint64_t> recorded((pages_per_window + 63) / 64);
+    record.CopyRecorded(recorded);
+    const auto count = [&record = record, &recorded](uint32_t page) {
+      uint64_t holders = 0;
+      for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
+        const std::span<const uint64_t> held = record.Held(slot, recorded);
+        holders += !held.empty() && TestBit(held, page) ? 1U : 0U;
+      }
+      return holders;
+    };
+    const uint64_t first = window * pages_per_window;
+    ForEachFrame(record, buffer, [&](uint32_t page, uint64_t frame, const WindowRecord::Extra* extra) {
+      if (!filter.MayHave(frame) || !Contains(frames, frame)) return;
+      found.push_back({frame, first + page, extra == nullptr ? count(page) : extra->holders.size()});
+    });
+  }
+  std::sort(found.begin(), found.end(), [](const RecordedPage& a, const RecordedPage& b) {
+    return std::tie(a.frame, a.page) < std::tie(b.frame, b.page);
+  });
+  return found;
+}
+
+// Their partners may share the frame at an address of their own.
+void MovedPages::MatchRecords(std::span<const OrphanRun> unmatched, bool all_read, const FrameFacts& facts,
+                              WindowRecords& records, Judgement& judgement, MovedSharing& sharing) {
+  std::vector<uint64_t> waiting;  // frames of orphans
+  for (const OrphanRun& orphans : unmatched) waiting.push_back(orphans.front().frame);
+  std::vector<uint64_t> wanted = waiting;
+  if (doubles_) wanted.insert(wanted.end(), doubles_->begin(), doubles_->end());
+  bool doubles_left = false;
+  std::vector<RecordedPage> taken;
+  if (!wanted.empty()) {
+    const std::vector<RecordedPage> found = FindRecorded(records, std::move(wanted), pages_);
+    const std::unordered_map<uint64_t, uint64_t> moved_holders = CountHolders(found);
+    for (size_t begin = 0; begin < found.size();) {
+      const uint64_t frame = found[begin].frame;
+      const auto moved = moved_holders.find(frame);
+      uint64_t holders = moved == moved_holders.end() ? 0 : moved->second;
+      size_t end = begin;
+      for (; end < found.size() && found[end].frame == frame; ++end) holders += found[end].holders;
+      const bool is_double = end - begin > 1 || moved != moved_holders.end();
+      // Fewer mappings than holders: the frame was one page's and then another's, while the family was read.
+      const bool is_one_page = all_read && facts.MapCount(frame).value_or(holders) >= holders;
+      if (Contains(waiting, frame) || (is_double && is_one_page)) {
+        taken.insert(taken.end(), found.begin() + static_cast<std::ptrdiff_t>(begin),
+                     found.begin() + static_cast<std::ptrdiff_t>(end));
+      } else if (is_double) {
+        doubles_left = true;
+      }
+      begin = end;
+    }
+  }
+  if (doubles_) new_groups_ = doubles_left;
+  doubles_.reset();
+  sharing.must_read_all = doubles_left && !all_read;
+  const std::vector<uint64_t> frames = TakeRecorded(std::move(taken), records, sharing);
+  for (const OrphanRun& orphans : unmatched) {
+    const OrphanPage& first = orphans.front();
+    if (orphans.size() > 1 || Contains(frames, first.frame)) {
+      AddToGroup(orphans);
+    } else if (facts.IsCountedAsFolio(first.frame)) {
+      // Only the folio is known to be shared. No relative has this page of it.
+      AddUnshared(orphans, judgement);
+    } else {
+      ++sharing.unmatched_pages;
+      // Its partner has left the address, and may have moved to one that was not read.
+      if (first.was_shared && !all_read) sharing.must_read_all = true;
+    }
   }
 }
 
-void MovedPages::Record(const Groups& groups, MovedSharing& sharing) {
-  moved_.clear();
-  for (const auto& [frame, group] : groups) {
+std::unordered_map<uint64_t, uint64_t> MovedPages::CountHolders(std::span<const RecordedPage> pages) const {
+  std::vector<uint64_t> frames;
+  for (const RecordedPage& each : pages) {
+    if (Contains(frames_, each.frame)) frames.push_back(each.frame);
+  }
+  SortUnique(frames);
+  std::unordered_map<uint64_t, uint64_t> holders;
+  if (frames.empty()) return holders;
+  for (const auto& [window, blocks] : windows_) {
+    for (const MovedBlock& block : blocks) {
+      for (size_t page = 0; page < block.pages(); ++page) {
+        const uint64_t here = block.CountHere(page);
+        if (here != 0 && Contains(frames, block.FrameAt(page))) holders[block.FrameAt(page)] += here;
+      }
+    }
+  }
+  return holders;
+}
+
+std::vector<uint64_t> MovedPages::TakeRecorded(std::vector<RecordedPage> taken, WindowRecords& records,
+                                               MovedSharing& sharing) {
+  std::vector<uint64_t> frames;
+  std::sort(taken.begin(), taken.end(), [](const RecordedPage& a, const RecordedPage& b) {
+    return std::tie(a.page, a.frame) < std::tie(b.page, b.frame);
+  });
+  for (size_t i = 0; i < taken.size();) {
+    const uint64_t window = taken[i].page / pages_;
+    WindowRecord record = records.Find(window)->Open();
+    std::vector<MovedPage> pages;
+    for (; i < taken.size() && taken[i].page / pages_ == window; ++i) {
+      const uint64_t frame = taken[i].frame;
+      const uint64_t page = taken[i].page;
+      const auto in_window = static_cast<uint32_t>(page % pages_);
+      std::vector<Slot> holders;
+      if (!record.frames.empty() && record.frames[in_window] == frame) {
+        holders = record.TakePage(in_window);
+      } else {
+        const auto extra = std::find_if(record.extras.begin(), record.extras.end(), [&](const auto& each) {
+          return each.page == in_window && each.frame == frame;
+        });
+        if (extra == record.extras.end()) continue;
+        holders = std::move(extra->holders);
+        record.extras.erase(extra);
+      }
+      for (const Slot slot : holders) pages.push_back({page, frame, slot, true});
+      // They were described as shared in their window.
+      sharing.shared_pages -= static_cast<int64_t>(holders.size());
+      sharing.exposure_pages -= static_cast<int64_t>(holders.size()) - 1;
+      frames.push_back(frame);
+    }
+    records.Put(window, record);
+    AddToWindow(window, std::move(pages));
+  }
+  SortUnique(frames);
+  return frames;
+}
+
+void MovedPages::AddToGroup(OrphanRun orphans) {
+  for (const OrphanPage& orphan : orphans) added_.push_back({orphan.page, orphan.frame, orphan.slot, true});
+}
+
+void MovedPages::AddToWindow(uint64_t window, std::vector<MovedPage> pages) {
+  std::vector<MovedBlock>& blocks = windows_[window];
+  for (const MovedBlock& block : blocks) block.AddPages(pages);
+  if (pages.empty()) {
+    windows_.erase(window);
+  } else {
+    blocks = PackMovedPages(std::move(pages));
+  }
+}
+
+void MovedPages::PackAdded() {
+  std::sort(added_.begin(), added_.end(), [](const MovedPage& a, const MovedPage& b) { return a.page < b.page; });
+  for (size_t begin = 0; begin < added_.size();) {
+    const uint64_t window = added_[begin].page / pages_;
+    size_t end = begin;
+    while (end < added_.size() && added_[end].page / pages_ == window) ++end;
+    AddToWindow(window, {added_.begin() + static_cast<std::ptrdiff_t>(begin),
+                         added_.begin() + static_cast<std::ptrdiff_t>(end)});
+    begin = end;
+  }
+  Release(added_);
+}
+
+// Blocks that lost most of their pages take the memory of those that are left.
+void MovedPages::PackSparse() {
+  std::vector<uint64_t> sparse;
+  for (const auto& [window, blocks] : windows_) {
+    if (std::any_of(blocks.begin(), blocks.end(), [](const MovedBlock& block) { return block.IsSparse(); }))
+      sparse.push_back(window);
+  }
+  for (const uint64_t window : sparse) AddToWindow(window, {});
+}
+
+void MovedPages::Count(MovedSharing& sharing) {
+  shared_by_slot_.clear();
+  const std::vector<MovedBlock*> blocks = Blocks();
+  const std::vector<Place> places = SortedPlaces(blocks);
+  for (size_t begin = 0; begin < places.size();) {
+    size_t end = begin;
     int64_t here = 0;
-    for (const MovedPage& moved : group) here += moved.now != 0 ? 1 : 0;
+    for (; end < places.size() && places[end].frame == places[begin].frame; ++end) {
+      here += static_cast<int64_t>(blocks[places[end].block]->CountHere(places[end].page));
+    }
     if (here > 1) {
       sharing.shared_pages += here;
       sharing.exposure_pages += here - 1;
     }
-    moved_.insert(moved_.end(), group.begin(), group.end());
+    for (size_t i = begin; i < end && here > 1; ++i) {
+      const MovedBlock& block = *blocks[places[i].block];
+      for (size_t holder = 0; holder < block.holders(); ++holder) {
+        if (!block.IsHere(holder, places[i].page)) continue;
+        const Slot slot = block.SlotOf(holder);
+        if (slot >= shared_by_slot_.size()) shared_by_slot_.resize(slot + size_t{1});
+        ++shared_by_slot_[slot];
+      }
+    }
+    begin = end;
   }
-  std::sort(moved_.begin(), moved_.end(), [](const MovedPage& a, const MovedPage& b) {
-    return std::pair(a.page, a.slot) < std::pair(b.page, b.slot);
-  });
-  moved_.shrink_to_fit();
-  orphans_.clear();
-  orphans_.shrink_to_fit();
 }
+
+void MovedPages::BookMoved() {
+  // A node of the tree has four pointers.
+  constexpr uint64_t kWindowBytes = 4 * sizeof(void*) + sizeof(uint64_t) + sizeof(std::vector<MovedBlock>);
+  uint64_t bytes = 0;
+  for (const auto& [window, blocks] : windows_) {
+    bytes += kWindowBytes + (blocks.capacity() - blocks.size()) * sizeof(MovedBlock);
+    for (const MovedBlock& block : blocks) bytes += block.MemoryBytes();
+  }
+  moved_charge_.Set(bytes);
+}
+
+uint64_t MovedPages::PendingBytes() const {
+  return orphans_.capacity() * sizeof(OrphanPage) + breaks_or_moves_.capacity() * sizeof(BreakOrMove) +
+         heirs_.capacity() * sizeof(Slot);
+}
+
+void MovedPages::BookPending() { pending_charge_.Set(PendingBytes()); }
 
 }  // namespace cow::memory

@@ -1,19 +1,27 @@
 // Pages of a family that are shared between different addresses (mremap): matched by frame at the end of a pass.
 //
-// Pure: no file is read. Page numbers are those of the address space. Not thread-safe.
+// A page frame has one group of holders, wherever they map it. Where all of them map it at one address, the window's
+// record has it; else MovedPages has it, in blocks (moved_block.h). The end of a pass finds groups that belong here:
+//   an orphan    a page that is mapped more than once and has no partner at its address
+//   a double     two windows' records, or a record and a group here, have one frame
+//
+// Pure: no file is read. Page numbers are those of the address space. Memory: about 4 bytes a page frame and address,
+// and two bits a holder, all of it booked with the budget. Not thread-safe.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "collectors/memory/frame_facts.h"
+#include "collectors/memory/frame_group.h"
 #include "collectors/memory/judgement.h"
+#include "collectors/memory/ledger_budget.h"
+#include "collectors/memory/moved_block.h"
 #include "collectors/memory/page.h"
 #include "collectors/memory/reading.h"
 #include "collectors/memory/window_records.h"
@@ -25,15 +33,8 @@ struct MovedSharing {
   int64_t shared_pages = 0;      // process view: private in their window, shared over the family
   int64_t exposure_pages = 0;    // Σ over those frames (holders − 1)
   uint64_t unmatched_pages = 0;  // mapped by somebody who is no member
-};
-
-// A holder of a frame that is shared between different addresses.
-struct MovedPage {
-  uint64_t page = 0;
-  Slot slot = 0;
-  uint64_t frame = kNoFrame;
-  uint64_t now = 0;       // entry read in this pass; zero: nothing there
-  bool recalled = false;  // `now` was not read: nothing of the member has changed
+  // A partner may be at an address that was not read in this pass: only a pass over all members tells.
+  bool must_read_all = false;
 };
 
 // A page without a partner at its address although it is mapped more than once.
@@ -47,53 +48,129 @@ struct OrphanPage {
 
 class MovedPages {
  public:
-  MovedPages(size_t pages_per_window, uint64_t zero_frame) : pages_(pages_per_window), zero_frame_(zero_frame) {}
+  // `budget` outlives it; null: no limit.
+  MovedPages(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget);
 
   // A pass begins: nothing is known yet about any page but those of members that are not read, because nothing of
   // theirs has changed.
   void BeginPass(std::span<const Slot> standing_for);
-  // Recorded pages of one window, by page and slot.
-  std::span<const MovedPage> In(uint64_t window) const;
+
+  bool Has(uint64_t window) const { return windows_.contains(window); }
+  // Sets the bits of recorded pages of a slot in the window.
+  void MarkHeld(uint64_t window, Slot slot, std::span<uint64_t> bitmap) const;
+  // Recorded pages of one window.
+  std::vector<MovedPage> In(uint64_t window) const;
   // Takes what a window's readings say of recorded pages.
   void Note(uint64_t window, std::span<const Reading> readings);
-  void AddOrphan(const OrphanPage& orphan) { orphans_.push_back(orphan); }
 
+  // Beyond the memory limit an orphan is only counted, as unmatched.
+  void AddOrphan(const OrphanPage& orphan);
   std::span<const OrphanPage> orphans() const { return orphans_; }
-  // Pages that were not read, of frames that another holder has no more: to be confirmed before Finish.
-  std::vector<MovedPage> InDoubt() const;
+  // A holder at `page` has another frame now than the recorded one, which is mapped more often than its other holders
+  // there account for: it broke the page, or it moved it and has another one in its place.
+  void AddBreakOrMove(uint64_t frame, uint64_t page, Slot slot, std::span<const Slot> heirs);
+  // A record has a frame that it did not have: another record may have it too.
+  void NoteNewGroups() { new_groups_ = true; }
+
+  // Pages that were not read, of frames that another holder has no more and nobody was seen to have: to be confirmed
+  // before Finish.
+  std::vector<MovedPage> InDoubt();
   void Confirm(const MovedPage& page, uint64_t entry);
 
-  // The frames that Finish asks `facts` for, sorted.
-  std::vector<uint64_t> Frames() const;
+  // The frames that Finish asks `facts` for, sorted. `all`: any of them may have been merged by KSM.
+  std::vector<uint64_t> Frames(bool all, const WindowRecords& records);
   void AddWindows(std::vector<uint64_t>& windows) const;
-  // Calls add(slot, 1) for each recorded page that is in RAM, and not alone there. Between passes.
-  void AddSharedPages(const std::function<void(Slot, uint64_t)>& add) const;
-  bool empty() const { return moved_.empty(); }
+  // Adds, at each slot's place, its recorded pages that are in RAM, and not alone there. Between passes.
+  void AddSharedPages(std::vector<uint64_t>& pages) const;
+  bool empty() const { return windows_.empty(); }
   // The last pass found pages whose partners are nobody's that is known.
   bool has_unmatched() const { return has_unmatched_; }
-  size_t MemoryBytes() const;
+  uint64_t MemoryBytes() const { return moved_charge_.bytes() + pending_charge_.bytes(); }
+  void Clear();
 
   // Judges recorded pages, then matches orphans by frame with them, with each other and with what `records` hold, which
-  // leaves its window's record. `departing`: members that ended.
-  void Finish(const FrameFacts& facts, std::span<const Slot> departing, WindowRecords& records, Judgement& judgement,
-              MovedSharing& sharing);
+  // leaves its window's record. `departing`: members that ended. `all_read`: the records are of this pass. Only then
+  // two records with one frame are one group: else one of them may be out of date.
+  void Finish(const FrameFacts& facts, std::span<const Slot> departing, bool all_read, WindowRecords& records,
+              Judgement& judgement, MovedSharing& sharing);
 
  private:
-  using Groups = std::map<uint64_t, std::vector<MovedPage>>;                    // by frame
-  using Unmatched = std::unordered_map<uint64_t, std::span<const OrphanPage>>;  // by frame
+  // Where a frame is recorded.
+  struct Place {
+    uint64_t frame = kNoFrame;
+    uint32_t block = 0;
+    uint32_t page = 0;  // within the block
+  };
+  // Where a window's record has a frame.
+  struct RecordedPage {
+    uint64_t frame = kNoFrame;
+    uint64_t page = 0;
+    uint64_t holders = 0;
+  };
+  struct BreakOrMove {
+    uint64_t frame = kNoFrame;
+    uint64_t page = 0;
+    Slot slot = 0;
+    uint32_t heirs_begin = 0;
+    uint32_t heirs_end = 0;
+  };
+  using OrphanRun = std::span<const OrphanPage>;  // of one frame
 
-  // Indexes of a window's first recorded page and of the next window's.
-  std::pair<size_t, size_t> RangeOf(uint64_t window) const;
-  void JudgeRecorded(const FrameFacts& facts, std::span<const Slot> departing, Judgement& judgement, Groups& groups);
-  Unmatched MatchOrphans(const FrameFacts& facts, Judgement& judgement, Groups& groups);
-  void MatchRecords(Unmatched& unmatched, WindowRecords& records, Groups& groups, MovedSharing& sharing) const;
-  void Record(const Groups& groups, MovedSharing& sharing);
+  std::vector<MovedBlock*> Blocks();
+  // By frame.
+  static std::vector<Place> SortedPlaces(std::span<MovedBlock* const> blocks);
+  bool Stands(Slot slot) const { return slot < stands_.size() && stands_[slot]; }
+
+  void SortOrphans();
+  // The slot has an orphan of this frame.
+  bool HasElsewhere(uint64_t frame, Slot slot) const;
+  void JudgeBreaksOrMoves(Judgement& judgement);
+  void JudgeRecorded(const FrameFacts& facts, std::span<const Slot> departing, Judgement& judgement);
+  void JudgeFrame(std::span<const Place> places, std::span<MovedBlock* const> blocks, const FrameFacts& facts,
+                  const std::vector<bool>& departs, Judgement& judgement);
+  FrameHolder Describe(const MovedBlock& block, size_t holder, size_t page, const FrameFacts& facts) const;
+  std::vector<OrphanRun> MatchOrphans(const FrameFacts& facts, Judgement& judgement);
+  // Frames that are recorded twice; all of these, and a few others.
+  std::vector<uint64_t> FindDoubles(const WindowRecords& records) const;
+  static std::vector<RecordedPage> FindRecorded(const WindowRecords& records, std::vector<uint64_t> frames,
+                                                size_t pages_per_window);
+  // How many holders the groups of these frames have, by frame.
+  std::unordered_map<uint64_t, uint64_t> CountHolders(std::span<const RecordedPage> pages) const;
+  // Takes the groups of these pages out of the records. Returns their frames.
+  std::vector<uint64_t> TakeRecorded(std::vector<RecordedPage> taken, WindowRecords& records, MovedSharing& sharing);
+  void MatchRecords(std::span<const OrphanRun> unmatched, bool all_read, const FrameFacts& facts,
+                    WindowRecords& records, Judgement& judgement, MovedSharing& sharing);
+  void AddToGroup(OrphanRun orphans);
+  void AddToWindow(uint64_t window, std::vector<MovedPage> pages);
+  void PackAdded();
+  void PackSparse();
+  void Count(MovedSharing& sharing);
+  void BookMoved();
+  void BookPending();
+  uint64_t PendingBytes() const;
 
   size_t pages_;
   uint64_t zero_frame_;
-  std::vector<MovedPage> moved_;     // sorted by (page, slot)
-  std::vector<OrphanPage> orphans_;  // of this pass
-  bool has_unmatched_ = false;       // in the last pass
+  LedgerBudget* budget_;
+  std::map<uint64_t, std::vector<MovedBlock>> windows_;
+  std::vector<uint64_t> shared_by_slot_;  // at the end of the last pass
+  bool has_unmatched_ = false;            // in the last pass
+  MemoryCharge moved_charge_;
+  MemoryCharge pending_charge_;
+
+  // Of the pass under way:
+  std::vector<bool> stands_;  // by slot: it is not read, because nothing of it has changed
+  std::vector<OrphanPage> orphans_;
+  uint64_t uncounted_orphans_ = 0;  // for which there was no memory
+  std::vector<BreakOrMove> breaks_or_moves_;
+  std::vector<Slot> heirs_;  // of these
+  bool new_groups_ = false;
+  std::optional<std::vector<uint64_t>> doubles_;  // frames that may be recorded twice; empty: not looked for
+
+  // While it finishes:
+  std::vector<uint64_t> frames_;        // of groups, sorted
+  std::vector<OrphanPage> left_alone_;  // the last of a group
+  std::vector<MovedPage> added_;
 };
 
 }  // namespace cow::memory

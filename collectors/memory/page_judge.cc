@@ -139,18 +139,7 @@ void PageJudge::AddNewHolders() {
 
 void PageJudge::Settle(const FrameGroup& group, std::vector<FrameGroup>& kept) {
   const GroupOutcome outcome = JudgeGroup(group, window_.facts);
-  if (!outcome.broke.empty()) {
-    std::vector<Slot> breakers;
-    std::vector<Slot> holders;
-    for (const FrameHolder* breaker : outcome.broke) {
-      breakers.push_back(breaker->slot);
-      counted_.emplace_back(breaker->slot, group.frame);
-    }
-    for (const FrameHolder& holder : group.holders) {
-      if (holder.state != State::kDropped) holders.push_back(holder.slot);
-    }
-    judgement_.AddBreaks(breakers, PageNumber(), holders);
-  }
+  if (!outcome.broke.empty()) AddBreaks(group, outcome);
   for (const FrameHolder* holder : outcome.broke_unknown) {
     judgement_.AddBreakOfUnknownSide(holder->slot, PageNumber());
   }
@@ -173,6 +162,31 @@ void PageJudge::Settle(const FrameGroup& group, std::vector<FrameGroup>& kept) {
     next.holders.back().state = State::kAway;
   }
   kept.push_back(std::move(next));
+}
+
+void PageJudge::AddBreaks(const FrameGroup& group, const GroupOutcome& outcome) {
+  std::vector<Slot> breakers;
+  std::vector<Slot> holders;
+  for (const FrameHolder& holder : group.holders) {
+    if (holder.state != State::kDropped) holders.push_back(holder.slot);
+  }
+  for (const FrameHolder* breaker : outcome.broke) {
+    counted_.emplace_back(breaker->slot, group.frame);
+    if (MayHaveMoved(*breaker, group.frame)) {
+      moved_.AddBreakOrMove(group.frame, PageNumber(), breaker->slot, holders);
+    } else {
+      breakers.push_back(breaker->slot);
+    }
+  }
+  if (!breakers.empty()) judgement_.AddBreaks(breakers, PageNumber(), holders);
+}
+
+// Its mappings changed, and the recorded frame is mapped more often than by the holders here.
+bool PageJudge::MayHaveMoved(const FrameHolder& holder, uint64_t frame) const {
+  const uint32_t reading = index_.Find(holder.slot);
+  if (reading == kNoReading || !window_.readings[reading].remapped) return false;
+  const auto here = static_cast<uint64_t>(std::count(frames_now_.begin(), frames_now_.end(), frame));
+  return window_.facts.MapCount(frame).value_or(here) > here;
 }
 
 // Notes whose slots the groups from `first` on hold.

@@ -31,7 +31,8 @@ struct ExaminedWindow {
 
 class PageJudge {
  public:
-  // Changes `record`, adds to `judgement`, and to `moved` the pages without a partner here.
+  // Changes `record`, adds to `judgement`, and to `moved` the pages without a partner here and those that may have
+  // moved.
   PageJudge(const ExaminedWindow& window, WindowRecord& record, MovedPages& moved, Judgement& judgement);
 
   // `pages`: bitmap.
@@ -55,6 +56,8 @@ class PageJudge {
   void AddNewHolders();
   FrameGroup& GroupAt(uint64_t frame);
   void Settle(const FrameGroup& group, std::vector<FrameGroup>& kept);
+  void AddBreaks(const FrameGroup& group, const GroupOutcome& outcome);
+  bool MayHaveMoved(const FrameHolder& holder, uint64_t frame) const;
   std::vector<uint32_t> Pair(std::vector<FrameGroup>& kept);
   std::vector<uint32_t> JoinGroups(std::vector<FrameGroup>& kept);
   void NoteGroups(const std::vector<FrameGroup>& kept, size_t first);

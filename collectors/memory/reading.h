@@ -36,8 +36,9 @@ struct Reading {
   bool hugetlb = false;  // its mapping here is hugetlb's: copy-on-write copies whole huge pages, and nothing collapses
   // Bitmap: pages whose entries were not read but recalled from the ledger. Null: all were read.
   const uint64_t* recalled = nullptr;
-  ForkEvidence forks{};  // of a first look
-  bool idle = false;     // where Examination::marks_decide: it forked nobody since the look before
+  ForkEvidence forks{};   // of a first look
+  bool idle = false;      // where Examination::marks_decide: it forked nobody since the look before
+  bool remapped = false;  // its mappings are not those of its look before: it may have moved pages
 
   bool IsRead(size_t page) const { return recalled == nullptr || ((recalled[page / 64] >> (page % 64)) & 1) == 0; }
   uint64_t RecalledWord(size_t word) const { return recalled == nullptr ? 0 : recalled[word]; }

@@ -4,16 +4,10 @@
 
 namespace cow::memory {
 
-bool LedgerBudget::TryTake(uint64_t bytes) {
-  uint64_t used = used_bytes.load();
-  do {
-    if (used + bytes > limit_bytes) return false;
-  } while (!used_bytes.compare_exchange_weak(used, used + bytes));
-  return true;
-}
-
 WindowRecords::~WindowRecords() {
-  if (budget_ != nullptr) budget_->used_bytes -= bytes_;
+  if (budget_ == nullptr) return;
+  budget_->Return(MemoryPurpose::kRecords, bytes_);
+  budget_->reduced_windows -= reduced_;
 }
 
 const PackedWindow* WindowRecords::Find(uint64_t window) const {
@@ -25,9 +19,13 @@ void WindowRecords::Put(uint64_t window, const WindowRecord& record) {
   Forget(window);
   if (!record.HoldsAnything()) return;
   PackedWindow packed(record, pages_, !record.frames.empty());
-  if (budget_ != nullptr && !budget_->TryTake(kWindowBytes + packed.HeapBytes())) {
+  if (budget_ != nullptr && !budget_->TryTake(MemoryPurpose::kRecords, kWindowBytes + packed.HeapBytes())) {
     packed = PackedWindow(record, pages_, false);
-    budget_->used_bytes += kWindowBytes + packed.HeapBytes();
+    budget_->Take(MemoryPurpose::kRecords, kWindowBytes + packed.HeapBytes());
+  }
+  if (budget_ != nullptr && !packed.has_frames()) {
+    ++reduced_;
+    ++budget_->reduced_windows;
   }
   bytes_ += kWindowBytes + packed.HeapBytes();
   windows_.emplace(window, std::move(packed));
@@ -42,7 +40,11 @@ void WindowRecords::Forget(uint64_t window) {
   if (found == windows_.end()) return;
   const uint64_t bytes = kWindowBytes + found->second.HeapBytes();
   bytes_ -= bytes;
-  if (budget_ != nullptr) budget_->used_bytes -= bytes;
+  if (budget_ != nullptr) budget_->Return(MemoryPurpose::kRecords, bytes);
+  if (budget_ != nullptr && !found->second.has_frames()) {
+    --reduced_;
+    --budget_->reduced_windows;
+  }
   windows_.erase(found);
 }
 

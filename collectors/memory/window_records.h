@@ -3,28 +3,15 @@
 // Not thread-safe, but for the budget, which families that are scanned at a time share.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 
+#include "collectors/memory/ledger_budget.h"
 #include "collectors/memory/packed_window.h"
 #include "collectors/memory/window_record.h"
 
 namespace cow::memory {
-
-// What the records of all families may take together. Over the limit a window keeps one was-shared bit per member and
-// page and drops its frames: breaks stay countable, but where no two holders have a frame in common any more, the
-// kernel's marks must tell who has the original, or the side is unknown.
-//
-// Any thread may take and return; the limit is set before.
-struct LedgerBudget {
-  uint64_t limit_bytes = ~uint64_t{0};
-  std::atomic<uint64_t> used_bytes = 0;
-
-  // False, and nothing is taken, where it would be beyond the limit.
-  bool TryTake(uint64_t bytes);
-};
 
 class WindowRecords {
  public:
@@ -57,6 +44,7 @@ class WindowRecords {
   LedgerBudget* budget_;
   std::map<uint64_t, PackedWindow> windows_;
   uint64_t bytes_ = 0;
+  uint64_t reduced_ = 0;  // windows without frames
 };
 
 }  // namespace cow::memory

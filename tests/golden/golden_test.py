@@ -19,7 +19,7 @@ GOLDEN = {SMALL_PAGE: "once.txt", 65536: "once-64k.txt"}
 VOLATILE = re.compile(
     r"^(cow_scan_duration_seconds|cow_scan_cpu_seconds_total|cow_scan_timestamp_seconds|cow_scan_rests_total"
     r"|cow_scrape_collector_duration_seconds|cow_exporter_config_last_reload_success_timestamp_seconds"
-    r"|cow_ledger_bytes|cow_scan_looks_bytes)((?:\{.*\})?) \S+$")
+    r"|cow_ledger_bytes|cow_scan_looks_bytes|cow_exporter_memory_bytes)((?:\{.*\})?) \S+$")
 BUILD_INFO = re.compile(r"^cow_exporter_build_info\{.*\} 1$")
 # In bytes, but not of pages.
 NOT_OF_PAGES = re.compile(r"^cow_cgroup_memory_(limit|usage)_bytes\{")

@@ -18,7 +18,8 @@
 //   dontneed ID NAME FIRST COUNT
 //   madvise ID NAME ADVICE FIRST COUNT  ADVICE is the kernel's number
 //   unmap ID NAME FIRST COUNT
-//   remap ID NAME                     mremap to a new place; answers ADDRESS
+//   remap ID NAME [ONTO]              mremap to a new place, or onto a mapping as large; answers ADDRESS. ONTO names the
+//                                     hole from then on. With - as ONTO the virtual size does not change
 //   remapfixed ID NAME FIRST COUNT    munmap, then a fresh private anonymous mapping at the same place
 //   collapse ID NAME                  MADV_COLLAPSE on all of it (the kernel refuses it for `nohuge`)
 //   mlock ID NAME FIRST COUNT [onfault]

@@ -257,21 +257,42 @@ void Unmap(const Call& call) {
   call.Done();
 }
 
+// With a third word: onto that mapping, which is as large. Its name is the hole's from then on. With "-" the new place
+// is as large as the mapping, so that the virtual size stays as it is.
 void Remap(const Call& call) {
   Mapping* mapping = FindMapping(call, call.words[2]);
   if (mapping == nullptr) {
     return;
   }
+  const bool same_size = call.words.size() > 3 && call.words[3] == "-";
+  Mapping* onto = call.words.size() > 3 && !same_size ? FindMapping(call, call.words[3]) : nullptr;
+  if (call.words.size() > 3 && !same_size && onto == nullptr) {
+    return;
+  }
+  if (onto != nullptr && (onto == mapping || onto->pages != mapping->pages)) {
+    return call.Error("not another mapping of as many pages");
+  }
   const size_t bytes = mapping->pages * control->page_bytes;
-  const uintptr_t hole = ReserveHole(bytes, AlignmentOf(mapping->kind));
-  if (hole == 0) {
+  uintptr_t place = 0;
+  if (onto != nullptr) {
+    place = onto->address;
+  } else if (same_size) {
+    void* area = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    place = area == MAP_FAILED ? 0 : Address(area);
+  } else {
+    place = ReserveHole(bytes, AlignmentOf(mapping->kind));
+  }
+  if (place == 0) {
     return call.SystemError("mmap");
   }
-  if (mremap(Pointer(mapping->address), bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, Pointer(hole)) == MAP_FAILED) {
+  if (mremap(Pointer(mapping->address), bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, Pointer(place)) == MAP_FAILED) {
     return call.SystemError("mremap");
   }
-  mapping->address = hole;
-  call.Ok().Add(" ").AddAddress(hole);
+  if (onto != nullptr) {
+    onto->address = mapping->address;
+  }
+  mapping->address = place;
+  call.Ok().Add(" ").AddAddress(place);
 }
 
 void Brk(const Call& call) {
@@ -471,7 +492,7 @@ constexpr std::array kCommands{
     Command{"dontneed", 5, 5, DontNeed},
     Command{"madvise", 6, 6, AdviseNumber},
     Command{"unmap", 5, 5, Unmap},
-    Command{"remap", 3, 3, Remap},
+    Command{"remap", 3, 4, Remap},
     Command{"remapfixed", 5, 5, Unmap},
     Command{"collapse", 3, 3, Collapse},
     Command{"mlock", 5, 6, Lock},

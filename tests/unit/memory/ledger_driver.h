@@ -30,6 +30,7 @@ struct PassResult {
   uint64_t unresolved_pages = 0;
   uint64_t unmatched_pages = 0;
   uint64_t maybe_ksm_pages = 0;
+  bool must_read_all = false;
   std::set<uint64_t> questions;
   std::set<Slot> witnesses;
 
@@ -51,6 +52,7 @@ class LedgerDriver {
     bool hugetlb = false;                 // all that it maps is
     ForkEvidence forks{};                 // of its first look
     bool idle = true;                     // it has forked nobody since its look before
+    bool remapped = false;                // its mappings have changed
   };
 
   explicit LedgerDriver(size_t pages_per_window = 512, uint64_t ledger_limit_bytes = ~uint64_t{0})
@@ -114,6 +116,7 @@ class LedgerDriver {
   bool ksm_in_use = false;
   bool swapped_in = false;
   bool mapped_once_known = true;
+  bool all_read = true;
   FrameWords frame_words;  // what the kernel's words tell
   LedgerBudget budget;
   Ledger ledger;
@@ -133,11 +136,12 @@ class LedgerDriver {
     for (const uint64_t window : windows) PassWindow(window, result);
     judgement_.Clear();
     MovedSharing moved;
-    ledger.FinishPass(Answers(ledger.OrphanFrames(), true), judgement_, moved);
+    ledger.FinishPass(Answers(ledger.OrphanFrames(ksm_in_use), true), judgement_, moved, all_read);
     AddVerdicts(result);
     result.shared_pages += moved.shared_pages;
     result.exposure_pages += moved.exposure_pages;
     result.unmatched_pages = moved.unmatched_pages;
+    result.must_read_all = moved.must_read_all;
     for (const auto& member : members_) {
       member->first_look = false;
       member->idle = true;
@@ -160,7 +164,7 @@ class LedgerDriver {
         words[item->first % pages_] = item->second | (once ? procfs::kPagemapMappedOnce : 0);
       }
       readings.push_back({member->slot, words.data(), member->first_look, member->parent, member == members_.front(),
-                          member->hugetlb, nullptr, member->forks, member->idle});
+                          member->hugetlb, nullptr, member->forks, member->idle, member->remapped});
     }
     if (reversed_) std::reverse(readings.begin(), readings.end());
     ledger.Examine(window, readings, {ksm_in_use, swapped_in, mapped_once_known}, examination_);
