@@ -160,14 +160,24 @@ class Moving:
 class Collapsing:
     """Huge pages that fork shares, writes split and MADV_COLLAPSE puts together again."""
 
+    FORKS = 40  # of one workload, which knows no more members than some hundred
+
     def __init__(self, context):
-        self._workload = context.start(support.Workload())
+        self._context = context
+        self._workload = None
+        self._forks = 0
+        self._random = random.Random(3)
+
+    def _begin(self):
+        self._workload = self._context.start(support.Workload())
         self._workload.do("name 0 cow_collapsing")
         self._workload.do(f"map 0 a {16 * MIB_PAGES} huge")
         self._workload.do(f"write 0 a 0 {16 * MIB_PAGES}")
-        self._random = random.Random(3)
+        self._forks = 0
 
     def step(self):
+        if self._workload is None:
+            self._begin()
         child = self._workload.do("fork 0").split()[0]
         for _ in range(6):
             member = self._random.choice(("0", child))
@@ -176,6 +186,10 @@ class Collapsing:
             self._workload.do(f"collapse {self._random.choice(('0', child))} a")
         time.sleep(1.5)
         self._workload.do(f"exit {child}")
+        self._forks += 1
+        if self._forks == self.FORKS:
+            self._workload.end()
+            self._workload = None
 
 
 class Dying:
