@@ -32,6 +32,9 @@ class CostTest : public LiveTest {
     }
   };
 
+  // Ranges are asked for by bytes, and these tests map pages.
+  static double Scale() { return static_cast<double>(PageBytes()) / 4096; }
+
   // What a pass reads of the whole host; the least of several, as other processes come and go.
   Reads ReadsOfAPass() {
     Reads least;
@@ -66,7 +69,7 @@ TEST_F(CostTest, MemoryOfALonelyProcessIsNotWalked) {
   if (const std::string reason = WhyNoPagemapScan(Pass()); !reason.empty()) GTEST_SKIP() << reason;
   workload().Map(0, "a", 65536);  // 256 MiB
   AddedBy(
-      {512, 16}, [this] { Do("write 0 a 0 65536"); }, [this] { Do("dontneed 0 a 0 65536"); });
+      {512, 16 * Scale()}, [this] { Do("write 0 a 0 65536"); }, [this] { Do("dontneed 0 a 0 65536"); });
   const AnonymousMemory memory = CountAnonymousMemory({workload().Pid()});
   EXPECT_EQ(Pass().Pages("cow_footprint_bytes"), static_cast<double>(memory.footprint_pages));
 }
@@ -85,7 +88,7 @@ TEST_F(CostTest, HolesOfALonelyProcessCostNothing) {
       Do("unmap 0 " + std::string(name) + std::to_string(round) + " 0 " + std::to_string(kTebibytePages));
     }
   };
-  AddedBy({.pages = 512, .calls = 200}, make, undo);
+  AddedBy({.pages = 512, .calls = 200 * Scale()}, make, undo);
 }
 
 TEST_F(CostTest, HolesOfAFamilyCostLittle) {
@@ -101,7 +104,7 @@ TEST_F(CostTest, HolesOfAFamilyCostLittle) {
     Idle(0);
     Idle(child);
   };
-  AddedBy({.pages = 16384, .calls = 600}, make, [&] { Do("kill " + std::to_string(child)); });
+  AddedBy({.pages = 16384, .calls = 600 * Scale()}, make, [&] { Do("kill " + std::to_string(child)); });
   // The few pages that are there are seen.
   const Sample before = Pass();
   Do("write " + std::to_string(child) + " big 12345 10 1000000");
