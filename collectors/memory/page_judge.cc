@@ -302,7 +302,10 @@ void PageJudge::CompareWithParent(uint32_t reading, uint32_t parent, const Relat
   const Slot slot = window_.readings[reading].slot;
   const Slot parent_slot = window_.readings[parent].slot;
   if (IsCopy(reading) && OthersForked(reading).parent_idle && IsOriginal(parent)) {
-    judgement_.AddBreak(slot, PageNumber(), false, std::span(&parent_slot, 1));
+    // A child of its own that still has the frame shows the same copy.
+    if (!Counted(slot, FrameNow(parent))) {
+      judgement_.AddBreak(slot, PageNumber(), false, std::span(&parent_slot, 1));
+    }
   } else if (IsCopy(parent) && IsInherited(relations, parent_slot)) {
     if (!Counted(parent_slot, FrameNow(reading))) {
       judgement_.AddBreak(parent_slot, PageNumber(), false, relations.holders);

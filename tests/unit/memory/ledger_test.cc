@@ -462,6 +462,19 @@ TEST_F(LedgerFirstLookTest, SiblingsMayHaveAPageFromEachOther) {
   EXPECT_EQ(pass.verdicts, Words{"1 unattributed 5"}) << "once";
 }
 
+// A grandparent's page, which its child copied after it forked: both the grandparent and the grandchild show that.
+TEST_F(LedgerFirstLookTest, OneCopyInTheMiddleOfAChainIsCountedOnce) {
+  driver_->Add(0);
+  driver_->Add(1, 0, true);
+  driver_->Add(2, 1, true);
+  driver_->Add(3, 2, true);
+  for (const Slot slot : {Slot{1}, Slot{3}}) driver_->Map(slot, kPage, 100);
+  driver_->Map(2, kPage, 101);
+  driver_->MarkExclusive(100, false);
+  driver_->MarkExclusive(101, true);
+  EXPECT_EQ(driver_->Pass().breaks, (std::map<Slot, uint64_t>{{2, 1}}));
+}
+
 TEST_F(LedgerFirstLookTest, OneHeirsForksSufficeForAll) {
   Differ(true, false);
   driver_->Add(2, 0, true);
