@@ -8,13 +8,14 @@
 namespace cow::memory {
 namespace {
 
-// A frame is recorded at a page where it was not before.
-bool HasNewFrames(const WindowRecord& before, const WindowRecord& after) {
+// A frame is recorded at a page where it was not before. `frames`: those of before, by page.
+bool HasNewFrames(std::span<const uint64_t> frames, std::span<const WindowRecord::Extra> extras,
+                  const WindowRecord& after) {
   for (size_t page = 0; page < after.frames.size(); ++page) {
-    if (after.frames[page] != kNoFrame && after.frames[page] != before.frames[page]) return true;
+    if (after.frames[page] != kNoFrame && after.frames[page] != frames[page]) return true;
   }
-  return std::any_of(after.extras.begin(), after.extras.end(), [&before](const WindowRecord::Extra& extra) {
-    return std::none_of(before.extras.begin(), before.extras.end(), [&extra](const WindowRecord::Extra& known) {
+  return std::any_of(after.extras.begin(), after.extras.end(), [extras](const WindowRecord::Extra& extra) {
+    return std::none_of(extras.begin(), extras.end(), [&extra](const WindowRecord::Extra& known) {
       return known.page == extra.page && known.frame == extra.frame;
     });
   });
@@ -132,14 +133,15 @@ void Ledger::SettleRecord(uint64_t window, std::span<const Reading> readings, co
     judged[w] = attention[w] | examination.unstable[w];
     singly[w] = attention[w] & ~examination.unstable[w];
   }
-  const WindowRecord before = record;
+  const std::vector<uint64_t> frames_before = record.frames;
   SettleBulk(record, readings, examination, judged, window * pages_, judgement);
   if (AnyBit(singly)) {
     const ExaminedWindow examined{window * pages_, readings, departing_, examination, facts};
     PageJudge judge(examined, record, moved_, judgement);
     judge.JudgeAll(singly);
   }
-  if (HasNewFrames(before, record)) moved_.NoteNewGroups();
+  const auto extras_before = known == nullptr ? std::span<const WindowRecord::Extra>() : known->extras();
+  if (HasNewFrames(frames_before, extras_before, record)) moved_.NoteNewGroups();
   records_.Put(window, record);
 }
 
