@@ -17,6 +17,8 @@ constexpr size_t kMaxBacklog = 1 << 16;
 constexpr size_t kMaxTree = 4096;
 
 constexpr uint64_t kAlways = ~uint64_t{0};
+// No process that forks is older than the first tick.
+constexpr uint64_t kSinceBoot = 1;
 
 }  // namespace
 
@@ -139,7 +141,7 @@ ForkMoment ForkHistory::Now() {
 bool ForkHistory::IsIdleSince(const Process& process, const ForkMoment& moment) {
   const std::lock_guard lock(mutex_);
   Poll();
-  return IdleByEvents(process.pid, moment) || IdleByTable(process, moment);
+  return IdleByEvents(process.pid, moment) || (TableIsComplete() && IdleByTable(process, moment.ticks, 0));
 }
 
 bool ForkHistory::IdleByEvents(pid_t pid, const ForkMoment& moment) const {
@@ -148,13 +150,13 @@ bool ForkHistory::IdleByEvents(pid_t pid, const ForkMoment& moment) const {
   return life == lives_.end() || life->second.last_fork <= moment.event;
 }
 
-bool ForkHistory::IdleByTable(const Process& process, const ForkMoment& moment) {
-  if (!TableIsComplete() || process.status.ignores_children) return false;
+bool ForkHistory::IdleByTable(const Process& process, uint64_t since_ticks, pid_t child) {
+  if (process.status.ignores_children) return false;
   ListChildren();
   for (auto item = FirstChildOf(process.pid); item != children_.end() && item->parent == process.pid; ++item) {
-    if (item->start_ticks >= moment.ticks) return false;
+    if (item->pid != child && item->start_ticks >= since_ticks) return false;
   }
-  return FactsOf(process).reaped_until < moment.ticks && !ForkedUnseen(process);
+  return FactsOf(process).reaped_until < since_ticks && !ForkedUnseen(process);
 }
 
 // Every process that may have forked is in it, or was, or is a zombie.
@@ -167,18 +169,10 @@ bool ForkHistory::TableIsComplete() const {
 ForkEvidence ForkHistory::ByTable(const Process& child, const Process& parent) {
   if (!TableIsComplete()) return {};
   ListChildren();
-  bool parent_forked = false;
-  for (auto item = FirstChildOf(parent.pid); item != children_.end() && item->parent == parent.pid; ++item) {
-    parent_forked = parent_forked || (item->pid != child.pid && item->start_ticks >= child.start_ticks);
-  }
-  const auto first = FirstChildOf(child.pid);
-  const bool has_children = first != children_.end() && first->parent == child.pid;
   ForkEvidence evidence;
   evidence.own_child = !TreeReapedSince(parent, child);
-  evidence.parent_idle = !parent_forked && !parent.status.ignores_children &&
-                         FactsOf(parent).reaped_until < child.start_ticks && !ForkedUnseen(parent);
-  evidence.idle =
-      !has_children && !child.status.ignores_children && FactsOf(child).reaped_until == 0 && !ForkedUnseen(child);
+  evidence.parent_idle = IdleByTable(parent, child.start_ticks, child.pid);
+  evidence.idle = IdleByTable(child, kSinceBoot, 0);
   return evidence;
 }
 
