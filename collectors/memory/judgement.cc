@@ -2,27 +2,29 @@
 
 namespace cow::memory {
 
-void Judgement::AddBreak(Slot slot, uint64_t page, bool seen, std::span<const Slot> others) {
+Verdict Judgement::BreakWithHeirs(std::span<const Slot> others) {
   Verdict verdict;
   verdict.kind = Verdict::Kind::kBreak;
-  verdict.seen = seen;
-  verdict.slot = slot;
-  verdict.page = page;
   verdict.heirs_begin = static_cast<uint32_t>(heirs.size());
   heirs.insert(heirs.end(), others.begin(), others.end());
   verdict.heirs_end = static_cast<uint32_t>(heirs.size());
+  return verdict;
+}
+
+void Judgement::AddBreak(Slot slot, uint64_t page, bool seen, std::span<const Slot> others) {
+  Verdict verdict = BreakWithHeirs(others);
+  verdict.seen = seen;
+  verdict.slot = slot;
+  verdict.page = page;
   verdicts.push_back(verdict);
 }
 
-void Judgement::AddBreaks(std::span<const Slot> breakers, uint64_t page, std::span<const Slot> holders) {
-  Verdict verdict;
-  verdict.kind = Verdict::Kind::kBreak;
-  verdict.page = page;
-  verdict.heirs_begin = static_cast<uint32_t>(heirs.size());
-  heirs.insert(heirs.end(), holders.begin(), holders.end());
-  verdict.heirs_end = static_cast<uint32_t>(heirs.size());
-  for (const Slot slot : breakers) {
-    verdict.slot = slot;
+void Judgement::AddBreaks(std::span<const PageBreak> breaks, std::span<const Slot> holders) {
+  if (breaks.empty()) return;
+  Verdict verdict = BreakWithHeirs(holders);
+  for (const PageBreak& each : breaks) {
+    verdict.slot = each.slot;
+    verdict.page = each.page;
     verdicts.push_back(verdict);
   }
 }

@@ -13,6 +13,12 @@ namespace cow::memory {
 
 enum class UnshareCause { kExit, kUnmap, kCollapse, kUnknown };
 
+// A page that a member copied.
+struct PageBreak {
+  Slot slot = 0;
+  uint64_t page = 0;
+};
+
 struct Verdict {
   enum class Kind { kBreak, kUnshared, kUnattributed };
   static constexpr Slot kNobody = ~Slot{0};
@@ -41,13 +47,16 @@ struct Judgement {
   }
 
   void AddBreak(Slot slot, uint64_t page, bool seen, std::span<const Slot> others);
-  // Each of these was seen to break the page, which all `holders` had.
-  void AddBreaks(std::span<const Slot> breakers, uint64_t page, std::span<const Slot> holders);
+  // Each of these was seen to break one page, which all `holders` had, maybe at different addresses.
+  void AddBreaks(std::span<const PageBreak> breaks, std::span<const Slot> holders);
   // One of several copied, `slot` stands for them.
   void AddBreakOfUnknownSide(Slot slot, uint64_t page);
   // `page` is the first one of `pages`, which need not follow each other.
   void AddUnshared(Slot slot, uint64_t page, UnshareCause cause, uint64_t pages = 1);
   void AddUnattributed(Slot slot, uint64_t page);
+
+ private:
+  Verdict BreakWithHeirs(std::span<const Slot> others);
 };
 
 }  // namespace cow::memory

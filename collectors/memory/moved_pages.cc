@@ -36,19 +36,11 @@ void AddUnshared(std::span<const OrphanPage> orphans, Judgement& judgement) {
 }
 
 void AddVerdicts(const FrameGroup& group, const GroupOutcome& outcome, Judgement& judgement) {
-  if (!outcome.broke.empty()) {
-    std::vector<Slot> heirs;
-    heirs.reserve(group.holders.size());
-    for (const FrameHolder& holder : group.holders) heirs.push_back(holder.slot);
-    // All who broke the frame have one list of heirs.
-    judgement.AddBreak(outcome.broke.front()->slot, outcome.broke.front()->page, true, heirs);
-    for (size_t i = 1; i < outcome.broke.size(); ++i) {
-      Verdict verdict = judgement.verdicts.back();
-      verdict.slot = outcome.broke[i]->slot;
-      verdict.page = outcome.broke[i]->page;
-      judgement.verdicts.push_back(verdict);
-    }
-  }
+  std::vector<PageBreak> breaks;
+  for (const FrameHolder* holder : outcome.broke) breaks.push_back({holder->slot, holder->page});
+  std::vector<Slot> holders;
+  for (const FrameHolder& holder : group.holders) holders.push_back(holder.slot);
+  judgement.AddBreaks(breaks, holders);
   for (const FrameHolder* holder : outcome.broke_unknown) judgement.AddBreakOfUnknownSide(holder->slot, holder->page);
   for (const auto& [holder, cause] : outcome.unshared) judgement.AddUnshared(holder->slot, holder->page, cause);
 }

@@ -165,7 +165,7 @@ void PageJudge::Settle(const FrameGroup& group, std::vector<FrameGroup>& kept) {
 }
 
 void PageJudge::AddBreaks(const FrameGroup& group, const GroupOutcome& outcome) {
-  std::vector<Slot> breakers;
+  std::vector<PageBreak> breaks;
   std::vector<Slot> holders;
   for (const FrameHolder& holder : group.holders) {
     if (holder.state != State::kDropped) holders.push_back(holder.slot);
@@ -175,10 +175,10 @@ void PageJudge::AddBreaks(const FrameGroup& group, const GroupOutcome& outcome) 
     if (MayHaveMoved(*breaker, group.frame)) {
       moved_.AddBreakOrMove(group.frame, PageNumber(), breaker->slot, holders);
     } else {
-      breakers.push_back(breaker->slot);
+      breaks.push_back({breaker->slot, PageNumber()});
     }
   }
-  if (!breakers.empty()) judgement_.AddBreaks(breakers, PageNumber(), holders);
+  judgement_.AddBreaks(breaks, holders);
 }
 
 // Its mappings changed, and the recorded frame is mapped more often than by the holders here.
