@@ -612,9 +612,9 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
       engine_.abandoned_ = engine_.abandoned_ || engine_.control_->MustStop();
       return false;
     }
-    family.BookMemory(engine_.families_.budget());
     engine_.families_.Settle(family,
                              [this](const Family& owner, const Member& member) { engine_.OnEnd(owner, member); });
+    family.BookMemory();
     TellProgress();
     state_->looks_bytes = family.looks.MemoryBytes();
     // Where pages have moved, only another scan tells: of all members, in its next turn.

@@ -104,16 +104,16 @@ void Family::FreeSlot(Slot slot) {
   first_free_ = std::min(first_free_, slot);
 }
 
-void Family::BookMemory(const LedgerBudget& budget) {
+void Family::BookMemory() {
   constexpr uint64_t kLongList = uint64_t{64} << 10;
   constexpr uint64_t kSetNode = 4 * sizeof(void*);  // as malloc gives it
   looks.Book();
   uint64_t bytes = 0;
   for (const auto& member : members) {
-    bytes += member->huge_windows.size() * kSetNode + member->huge_windows.bucket_count() * sizeof(void*);
     if (!member->mappings) continue;
+    bytes += member->huge_windows.size() * kSetNode + member->huge_windows.bucket_count() * sizeof(void*);
     const uint64_t of_member = BytesOf(*member->mappings);
-    if (of_member > kLongList && budget.LeftBytes() + members_charge.bytes() < bytes + of_member) {
+    if (of_member > kLongList && members_charge.MostBytes() < bytes + of_member) {
       member->mappings.reset();
     } else {
       bytes += of_member;
@@ -512,7 +512,6 @@ void Families::Settle(Family& family, const std::function<void(const Family&, co
     family.members.front()->mappings.reset();
     family.members.front()->huge_windows.clear();
     family.looks.Clear();
-    family.members_charge.Set(0);
   }
 }
 
@@ -540,8 +539,8 @@ void Families::Leave(Family& family) {
     member->mappings.reset();
     member->huge_windows.clear();
   }
-  family.members_charge.Set(0);
   Settle(family, [](const Family& /*family*/, const Member& /*member*/) {});
+  family.BookMemory();
 }
 
 }  // namespace cow::memory

@@ -131,9 +131,9 @@ struct Family {
   std::vector<Alias> aliases;
   std::shared_ptr<FamilyScan> scan;  // that rests; null: none is under way. It refers to members, also to ended ones
 
-  // At the end of a scan: tells the budget what looks and members take. Over the limit, drops long lists of mappings:
+  // After Families::Settle: tells the budget what looks and members take. Over the limit, drops long lists of mappings:
   // their members are read in each pass.
-  void BookMemory(const LedgerBudget& budget);
+  void BookMemory();
   // Gives up a scan that rests: the next one begins anew.
   void DropScan();
 

@@ -50,6 +50,8 @@ class MemoryCharge {
   MemoryCharge& operator=(const MemoryCharge&) = delete;
 
   uint64_t bytes() const { return bytes_; }
+  // What it may be set to without exceeding the limit.
+  uint64_t MostBytes() const { return budget_ == nullptr ? ~uint64_t{0} : bytes_ + budget_->LeftBytes(); }
   // Takes or returns the difference.
   void Set(uint64_t bytes);
 

@@ -61,7 +61,7 @@ class Looks {
   // Bytes of heap that all this takes.
   size_t MemoryBytes() const;
   // At the end of a pass: tells the budget what it takes.
-  void Book() { charge_.Set(MemoryBytes()); }
+  void Book() { charge_.Set(windows_.empty() ? 0 : MemoryBytes()); }
 
  private:
   void Drop(Look& look);
