@@ -51,6 +51,15 @@ class AnyMergingTest : public LiveTest {
   void Advise(int id, const std::string& name, int advice, size_t pages) {
     Do("madvise " + std::to_string(id) + " " + name + " " + std::to_string(advice) + " 0 " + std::to_string(pages));
   }
+  // A child that shares 100 pages with its parent. Each of the two has `pages` equal pages of its own.
+  int ForkBesideEqualPages(size_t pages) {
+    const int child = ForkOver("a", 100);
+    for (const int id : {0, child}) {
+      workload().Map(id, "m", pages);
+      Write(id, "m", 0, pages);
+    }
+    return child;
+  }
   uint64_t Merged(int id) {
     return std::stoull(ReadHostFile("/proc/" + std::to_string(workload().Pid(id)) + "/ksm_merging_pages"));
   }
@@ -72,11 +81,7 @@ class AnyMergingTest : public LiveTest {
 // nobody.
 TEST_F(AnyMergingTest, WhatCannotBeToldIsUnresolved) {
   constexpr size_t kPages = 300;
-  const int child = ForkOver("a", 100);
-  for (const int id : {0, child}) {
-    workload().Map(id, "m", kPages);
-    Write(id, "m", 0, kPages);
-  }
+  const int child = ForkBesideEqualPages(kPages);
   const Sample before = Pass();
   const MergingHost ksm;
   for (const int id : {0, child}) Advise(id, "m", kMergeable, kPages);
@@ -103,11 +108,7 @@ class MergingTest : public AnyMergingTest {
 
 TEST_F(MergingTest, EqualPrivatePagesMergeAndPart) {
   constexpr size_t kPages = 300;
-  const int child = ForkOver("a", 100);
-  for (const int id : {0, child}) {
-    workload().Map(id, "m", kPages);
-    Write(id, "m", 0, kPages);
-  }
+  const int child = ForkBesideEqualPages(kPages);
   const Sample before = Pass();
   {
     const MergingHost ksm;
@@ -142,11 +143,7 @@ TEST_F(MergingTest, EqualPrivatePagesMergeAndPart) {
 
 TEST_F(MergingTest, ExplainedAsMerged) {
   constexpr size_t kPages = 300;
-  const int child = ForkOver("a", 100);
-  for (const int id : {0, child}) {
-    workload().Map(id, "m", kPages);
-    Write(id, "m", 0, kPages);
-  }
+  const int child = ForkBesideEqualPages(kPages);
   const MergingHost ksm;
   for (const int id : {0, child}) Advise(id, "m", kMergeable, kPages);
   ASSERT_TRUE(AwaitMerged(ksm, child, 2 * kPages));

@@ -32,6 +32,12 @@ class MovedTest : public LiveTest, public ::testing::WithParamInterface<int> {
   }
   void Move(int id) { Do("remap " + std::to_string(id) + " a"); }
 
+  // Maps fresh memory where the member's pages were before they moved to "place", whose name is the hole's now.
+  void FillHole(int id) {
+    Do("remapfixed " + std::to_string(id) + " place 0 " + std::to_string(kPages));
+    Write(id, "place", 0, kPages);
+  }
+
   // What is shared equals what the page tables of all members show.
   void ExpectTrue(const Sample& sample, const std::vector<int>& members) {
     std::vector<pid_t> pids;
@@ -153,8 +159,7 @@ TEST_P(MovedTest, MoveOntoAReservationOfEqualSize) {
   const Sample moved = Pass();
   ExpectTrue(moved, {0, mover});
   ExpectNoVerdict(Change(before, moved));
-  Do("remapfixed " + id + " place 0 " + std::to_string(kPages));
-  Write(mover, "place", 0, kPages);
+  FillHole(mover);
   const Sample filled = Pass();
   ExpectTrue(filled, {0, mover});
   ExpectNoVerdict(Change(moved, filled));
@@ -189,8 +194,7 @@ TEST_P(MovedTest, FreshMemoryInTheHoleOfAnUnseenMove) {
   const Sample before = Pass();
   const std::string id = std::to_string(mover);
   Do("remap " + id + " a place");
-  Do("remapfixed " + id + " place 0 " + std::to_string(kPages));
-  Write(mover, "place", 0, kPages);
+  FillHole(mover);
   const Sample filled = Pass();
   ExpectTrue(filled, {0, mover, other});
   ExpectNoVerdict(Change(before, filled));
@@ -215,8 +219,7 @@ TEST_P(MovedTest, MoveOntoAReservationMadeForIt) {
   const Sample written = Pass();
   ExpectTrue(written, {0, mover});
   EXPECT_EQ(Change(moved, written).Of(kParentBreaks), 1);
-  Do("remapfixed " + id + " place 0 " + std::to_string(kPages));
-  Write(mover, "place", 0, kPages);
+  FillHole(mover);
   const Sample filled = Pass();
   ExpectTrue(filled, {0, mover});
   ExpectNoVerdict(Change(written, filled));
