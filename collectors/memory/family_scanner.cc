@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "collectors/memory/due.h"
+#include "collectors/memory/sort_unique.h"
 #include "collectors/procfs/maps.h"
 #include "collectors/procfs/smaps.h"
 
@@ -268,8 +269,7 @@ std::vector<uint64_t> FamilyScanner::KnownWindows(const Family& family) const {
   std::vector<uint64_t> windows = family.ledger.Windows();
   const std::vector<uint64_t> looked_at = family.looks.Windows();
   windows.insert(windows.end(), looked_at.begin(), looked_at.end());
-  std::sort(windows.begin(), windows.end());
-  windows.erase(std::unique(windows.begin(), windows.end()), windows.end());
+  SortUnique(windows);
   return windows;
 }
 
@@ -484,16 +484,14 @@ void FamilyScanner::BuildReadings(const Family& family, uint64_t window) {
     if (!part.reader.alive()) continue;
     const Member& member = part.reader.member();
     const bool first_look = member.first_look && window >= member.looked_until;
-    readings_.push_back({member.slot,
-                         part.entries,
-                         first_look,
-                         member.parent,
-                         &member == family.root(),
-                         BeginsWithHugetlb(part, window),
-                         part.read ? nullptr : part.recalled.data(),
-                         {},
-                         false,
-                         member.remapped});
+    readings_.push_back({.slot = member.slot,
+                         .entries = part.entries,
+                         .first_look = first_look,
+                         .parent = member.parent,
+                         .is_root = &member == family.root(),
+                         .hugetlb = BeginsWithHugetlb(part, window),
+                         .recalled = part.read ? nullptr : part.recalled.data(),
+                         .remapped = member.remapped});
     part_of_reading_.push_back(i);
   }
 }
@@ -541,7 +539,7 @@ void FamilyScanner::TakeForkEvidence(const Family& family) {
   }
 }
 
-// Which members forked nobody since the scan before. After the marks were read, as for first looks.
+// Finds the members that forked nobody since the previous scan. Call it after reading the marks, as for first looks.
 void FamilyScanner::FindIdleMembers(const Family& family) {
   if (host_.forks == nullptr || !family.aliases.empty()) return;
   SleepBriefly(counters_);

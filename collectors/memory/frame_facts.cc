@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "collectors/memory/page.h"
+#include "collectors/memory/sort_unique.h"
 #include "collectors/procfs/system.h"
 
 namespace cow::memory {
@@ -93,8 +94,7 @@ uint64_t FrameReader::SearchZeroFrameIn(uint64_t first, uint64_t end) const {
 }
 
 void FrameReader::Read(std::vector<uint64_t>& frames, bool want_counts, FrameFacts& facts) {
-  std::sort(frames.begin(), frames.end());
-  frames.erase(std::unique(frames.begin(), frames.end()), frames.end());
+  SortUnique(frames);
   std::vector<uint64_t> flags;
   std::vector<uint64_t> counts;
   if (flags_) {

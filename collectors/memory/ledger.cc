@@ -4,6 +4,7 @@
 
 #include "collectors/memory/doubts.h"
 #include "collectors/memory/page_judge.h"
+#include "collectors/memory/sort_unique.h"
 
 namespace cow::memory {
 namespace {
@@ -51,8 +52,7 @@ std::vector<uint64_t> Ledger::Windows() const {
   windows.reserve(records_.all().size());
   for (const auto& [window, record] : records_.all()) windows.push_back(window);
   moved_.AddWindows(windows);
-  std::sort(windows.begin(), windows.end());
-  windows.erase(std::unique(windows.begin(), windows.end()), windows.end());
+  SortUnique(windows);
   return windows;
 }
 

@@ -6,6 +6,8 @@
 #include <tuple>
 #include <utility>
 
+#include "collectors/memory/sort_unique.h"
+
 namespace cow::memory {
 
 MovedBlock::MovedBlock(std::span<const MovedPage> pages)
@@ -14,8 +16,7 @@ MovedBlock::MovedBlock(std::span<const MovedPage> pages)
       held_when_made_(pages.size()),
       frames_(pages.back().page - first_ + 1) {
   for (const MovedPage& moved : pages) slots_.push_back(moved.slot);
-  std::sort(slots_.begin(), slots_.end());
-  slots_.erase(std::unique(slots_.begin(), slots_.end()), slots_.end());
+  SortUnique(slots_);
   slots_.shrink_to_fit();
   bits_.resize(2 * slots_.size() * words_);
   for (const MovedPage& moved : pages) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "collectors/memory/frame_filter.h"
+#include "collectors/memory/sort_unique.h"
 
 namespace cow::memory {
 namespace {
@@ -22,11 +23,6 @@ bool Contains(std::span<const uint64_t> sorted, uint64_t frame) {
 template <class Item>
 void Release(std::vector<Item>& items) {
   std::vector<Item>().swap(items);
-}
-
-void SortUnique(std::vector<uint64_t>& frames) {
-  std::sort(frames.begin(), frames.end());
-  frames.erase(std::unique(frames.begin(), frames.end()), frames.end());
 }
 
 void AddUnshared(std::span<const OrphanPage> orphans, Judgement& judgement) {
@@ -170,14 +166,14 @@ void MovedPages::AddBreakOrMove(uint64_t frame, uint64_t page, Slot slot, std::s
 
 std::vector<MovedPage> MovedPages::InDoubt() {
   const std::vector<MovedBlock*> blocks = Blocks();
-  std::vector<uint64_t> lost;  // frames that a holder who was read has no more
+  std::vector<uint64_t> lost;  // frames that some member no longer maps where it did
   for (MovedBlock* block : blocks) {
     block->SortChanges();
     for (const MovedBlock::Change& change : block->changes()) lost.push_back(block->FrameAt(change.page));
   }
   if (lost.empty()) return {};
   SortUnique(lost);
-  std::vector<uint64_t> seen;  // of those: frames that another was seen to have
+  std::vector<uint64_t> seen;  // lost frames that another member was read to map
   std::vector<MovedPage> recalled;
   for (const MovedBlock* block : blocks) {
     for (size_t page = 0; page < block->pages(); ++page) {
@@ -376,7 +372,7 @@ void MovedPages::JudgeFrame(std::span<const Place> places, std::span<MovedBlock*
 FrameHolder MovedPages::Describe(const MovedBlock& block, size_t holder, size_t page, const FrameFacts& facts) const {
   using State = FrameHolder::State;
   const uint64_t recorded = block.FrameAt(page);
-  FrameHolder described{block.SlotOf(holder), State::kDropped, kNoFrame, block.first() + page, false, false, false};
+  FrameHolder described{.slot = block.SlotOf(holder), .state = State::kDropped, .page = block.first() + page};
   const MovedBlock::Change* change = block.FindChange(holder, page);
   if (block.IsHere(holder, page)) {
     described.frame = recorded;
@@ -597,7 +593,7 @@ void MovedPages::PackAdded() {
   Release(added_);
 }
 
-// Blocks that lost most of their pages take the memory of those that are left.
+// Packs blocks that lost most of their pages anew, so that they give memory back.
 void MovedPages::PackSparse() {
   std::vector<uint64_t> sparse;
   for (const auto& [window, blocks] : windows_) {
