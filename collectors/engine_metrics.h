@@ -211,12 +211,11 @@ inline constexpr Metric kScanLooksBytes{
 inline constexpr Metric kLedgerReducedWindows{
     .name = "cow_ledger_reduced_windows",
     .unit = "windows",
-    .help = "Windows of 2 MiB whose records keep bits only, because page frames would exceed limits.ledger_bytes.",
+    .help = "Windows whose records keep bits only, because page frames would exceed limits.ledger_bytes.",
     .of_groups = false,
     .source =
-        "Who breaks a page there is told by the kernel's marks, else its side is unknown; what has moved from there "
-        "may "
-        "be unmatched.",
+        "The kernel's marks tell who broke a page there; without marks the side is unknown. A page that moved away "
+        "may be unmatched.",
     .query = "cow_ledger_reduced_windows > 0",
 };
 inline constexpr Metric kMemoryBytes{

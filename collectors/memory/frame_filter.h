@@ -1,5 +1,5 @@
-// A small set of page frames that may say yes wrongly, once in 16 times at most, and never says no wrongly. Two bytes a
-// frame. Pure values.
+// A small set of page frames. It may report a frame that is not in it, once in 16 times at most, and never misses one
+// that is. It takes two bytes per frame. Pure values.
 #pragma once
 
 #include <bit>
@@ -11,7 +11,7 @@ namespace cow::memory {
 
 class FrameFilter {
  public:
-  // For so many frames.
+  // Has room for `frames` frames.
   explicit FrameFilter(size_t frames) : words_(std::bit_ceil(frames / kFramesPerWord + 1)) {}
 
   // True if it may have been added before.

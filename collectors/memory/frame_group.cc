@@ -177,7 +177,7 @@ class GroupJudge {
   }
 
   // By the kernel's mark of an exclusive page: a copy has it, a page that was shared by fork and only moved has not. A
-  // fork clears the mark of a copy too, so only the page of a holder that forked nobody since is the page itself.
+  // fork clears the mark of a copy too. An unmarked page is the original only if its holder forked nobody since.
   // False if the marks don't name one holder of the page itself.
   bool JudgeByMarks() {
     const FrameHolder* original = nullptr;

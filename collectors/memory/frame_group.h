@@ -29,7 +29,7 @@ struct FrameHolder {
   uint64_t page = 0;          // number of its virtual page
   bool huge_run = false;      // its window is one huge page now
   bool missed = false;        // of kAway: because of a look that was not taken
-  bool idle = false;          // it forked nobody since its look before, so a missing mark is older than that
+  bool idle = false;          // it forked nobody since its previous look, so a fork before that look cleared the mark
 };
 
 struct FrameGroup {

@@ -72,8 +72,8 @@ class MovedPages {
   // A record has a frame that it did not have: another record may have it too.
   void NoteNewGroups() { new_groups_ = true; }
 
-  // Pages that were not read, of frames that another holder has no more and nobody was seen to have: to be confirmed
-  // before Finish.
+  // Pages to confirm before Finish. They were not read, another holder lost their frame, and no member that was read
+  // has it.
   std::vector<MovedPage> InDoubt();
   void Confirm(const MovedPage& page, uint64_t entry);
 

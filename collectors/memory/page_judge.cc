@@ -78,7 +78,7 @@ void PageJudge::ReadFrames() {
 }
 
 FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) const {
-  FrameHolder holder{slot, State::kSame, kNoFrame, PageNumber(), false, false, false};
+  FrameHolder holder{.slot = slot, .page = PageNumber()};
   const uint32_t reading = index_.Find(slot);
   if (slot < departing_.size() && departing_[slot]) {
     holder.state = State::kGone;
