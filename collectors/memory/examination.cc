@@ -68,6 +68,14 @@ void MarkEqual(const uint64_t* frames, std::span<const uint64_t> candidates, std
   }
 }
 
+// The frame has its page's place in a huge page, or follows its neighbour's. Copies that were made one after another
+// may look like that too.
+bool MayBeOfLargeFolio(std::span<const uint64_t> frames, size_t page) {
+  const uint64_t frame = frames[page];
+  return frame % frames.size() == page || (page > 0 && frames[page - 1] == frame - 1) ||
+         (page + 1 < frames.size() && frames[page + 1] == frame + 1);
+}
+
 }  // namespace
 
 WindowExaminer::WindowExaminer(size_t pages, std::span<const Reading> readings, const PackedWindow* record,
@@ -358,31 +366,50 @@ void WindowExaminer::AddWitness(uint32_t reading) {
 }
 
 void WindowExaminer::AskAbout(size_t page, const SlotIndex& index) {
+  const auto has = [&](uint32_t r) {
+    const std::span<const uint64_t> held = Held(readings_[r].slot);
+    return !held.empty() && TestBit(held, page);
+  };
+  for (uint32_t r = 0; r < readings_.size(); ++r) {
+    const uint64_t frame = e_.members[r].frames[page];
+    if (frame == kNoFrame) continue;
+    if (ksm_in_use_) e_.questions.push_back(frame);
+    const bool current = TestBit(e_.members[r].current, page);
+    const bool new_sharing = current && !has(r) && (TestBit(e_.grouped, page) || TestBit(e_.pairs, page));
+    if (new_sharing && !TestBit(e_.members[r].maybe_shared, page)) AddWitness(r);
+  }
+  if (!e_.unseen.empty()) AskAboutFirstLooks(page, index);
+  if (record_ == nullptr) return;
+  if (TestBit(e_.grouped, page)) AskAboutGroup(page, e_.candidates[page], has);
+  for (const WindowRecord::Extra& extra : record_->extras()) {
+    if (extra.page != page) continue;
+    AskAboutGroup(page, extra.frame, [&](uint32_t r) {
+      return std::find(extra.holders.begin(), extra.holders.end(), readings_[r].slot) != extra.holders.end();
+    });
+  }
+}
+
+// `recorded`: the frame that those for whom holds(reading) is true had in common.
+template <class Holds>
+void WindowExaminer::AskAboutGroup(size_t page, uint64_t recorded, Holds&& holds) {
   uint32_t lowest_same = kNoReading;
   uint32_t highest_same = kNoReading;
   uint32_t lowest_changed = kNoReading;
   uint32_t highest_changed = kNoReading;
   for (uint32_t r = 0; r < readings_.size(); ++r) {
-    const std::span<const uint64_t> held = Held(readings_[r].slot);
-    const bool has = !held.empty() && TestBit(held, page);
-    const bool current = TestBit(e_.members[r].current, page);
     const uint64_t frame = e_.members[r].frames[page];
-    if (ksm_in_use_ && frame != kNoFrame) e_.questions.push_back(frame);
-    if (has && current) {
+    if (frame == kNoFrame || !holds(r)) continue;
+    if (frame == recorded) {
       if (lowest_same == kNoReading) lowest_same = r;
       highest_same = r;
-    } else if (has && frame != kNoFrame) {
-      // The page may have moved, and another one taken its place: the frame's mappings tell.
-      if (readings_[r].remapped && TestBit(e_.grouped, page) && e_.candidates[page] != kForgottenFrame)
-        e_.questions.push_back(e_.candidates[page]);
-      if (lowest_changed == kNoReading) lowest_changed = r;
-      highest_changed = r;
-    } else if (frame != kNoFrame) {
-      const bool new_sharing = current && (TestBit(e_.grouped, page) || TestBit(e_.pairs, page));
-      if (new_sharing && !TestBit(e_.members[r].maybe_shared, page)) AddWitness(r);
+      continue;
     }
+    // The page may have moved, and another one taken its place: the frame's mappings tell.
+    if (readings_[r].remapped && recorded != kForgottenFrame) e_.questions.push_back(recorded);
+    if (MayBeOfLargeFolio({e_.members[r].frames, pages_}, page)) e_.questions.push_back(frame);
+    if (lowest_changed == kNoReading) lowest_changed = r;
+    highest_changed = r;
   }
-  if (!e_.unseen.empty()) AskAboutFirstLooks(page, index);
   if (highest_changed == kNoReading) return;
   if (lowest_same == kNoReading || (e_.swapped_in && lowest_same == highest_same)) {
     e_.marks_decide = true;

@@ -94,6 +94,8 @@ class WindowExaminer {
   void FindUnseenHolders();
   void AskAboutUnchanged();
   void AskAbout(size_t page, const SlotIndex& index);
+  template <class Holds>
+  void AskAboutGroup(size_t page, uint64_t recorded, Holds&& holds);
   void AskAboutFirstLooks(size_t page, const SlotIndex& index);
   void AskAboutAll(size_t page);
   void AddWitness(uint32_t reading);

@@ -47,6 +47,12 @@ bool FrameFacts::IsKsm(uint64_t frame) const {
          !IsExclusive(frame).value_or(false);
 }
 
+std::optional<bool> FrameFacts::IsOfLargeFolio(uint64_t frame) const {
+  const std::optional<uint64_t> flags = Flags(frame);
+  if (!flags) return std::nullopt;
+  return (*flags & (kCompound | procfs::kFrameThp)) != 0 && (*flags & procfs::kFrameHugetlb) == 0;
+}
+
 std::optional<bool> FrameFacts::IsExclusive(uint64_t frame) const {
   const std::optional<uint64_t> flags = Flags(frame);
   if (words_.marks == ExclusiveMarks::kNone || !flags || (*flags & procfs::kFrameAnon) == 0) return std::nullopt;

@@ -44,6 +44,8 @@ class FrameFacts {
   bool IsKsm(uint64_t frame) const;
   // IsKsm is the kernel's word, and not that it can't be ruled out.
   bool merged_known() const { return words_.merged_flag; }
+  // Part of a large folio, other than hugetlb's; empty where unknown. Copy-on-write makes no page of one.
+  std::optional<bool> IsOfLargeFolio(uint64_t frame) const;
   // The kernel's AnonExclusive mark; empty where unknown.
   std::optional<bool> IsExclusive(uint64_t frame) const;
 

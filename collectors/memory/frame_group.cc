@@ -155,7 +155,7 @@ class GroupJudge {
     }
     Holders collapsed;
     Holders others;
-    for (const FrameHolder* holder : changed_) (holder->huge_run ? collapsed : others).push_back(holder);
+    for (const FrameHolder* holder : changed_) (holder->large ? collapsed : others).push_back(holder);
     if (collapsed.empty()) {
       // A holder that left had the page last. If all are here, the last one reuses its page, which can only have moved.
       if (all_here || forgotten) {
@@ -170,7 +170,7 @@ class GroupJudge {
     } else if (others.empty()) {
       AddUnshared(AllButOne(collapsed), UnshareCause::kCollapse);
     } else {
-      // Any one of them may have the page itself: a huge run is then no collapse, or one of the others no copy.
+      // Any one of them may have the page itself: a large folio is then no collapse, or one of the others no copy.
       outcome_.broke_unknown = AllButOne(others);
       AddUnshared(collapsed, UnshareCause::kUnknown);
     }
@@ -204,10 +204,10 @@ class GroupJudge {
     for (const FrameHolder* holder : holders) outcome_.unshared.emplace_back(holder, cause);
   }
 
-  // khugepaged copies 512 pages into a huge one of its own: without a fault, not copy-on-write.
+  // khugepaged copies pages into a large folio of its own: without a fault, not copy-on-write.
   void TakeCollapsed(uint64_t kept) {
     std::erase_if(changed_, [&](const FrameHolder* holder) {
-      if (!holder->huge_run || holder->frame == kept) return false;
+      if (!holder->large || holder->frame == kept) return false;
       outcome_.unshared.emplace_back(holder, UnshareCause::kCollapse);
       return true;
     });

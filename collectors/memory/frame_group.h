@@ -27,7 +27,7 @@ struct FrameHolder {
   State state = State::kSame;
   uint64_t frame = kNoFrame;  // now
   uint64_t page = 0;          // number of its virtual page
-  bool huge_run = false;      // its window is one huge page now
+  bool large = false;         // its page is part of a large folio now: no copy-on-write made it
   bool missed = false;        // of kAway: because of a look that was not taken
   bool idle = false;          // it forked nobody since its previous look, so a fork before that look cleared the mark
 };

@@ -31,9 +31,18 @@ void AddUnshared(std::span<const OrphanPage> orphans, Judgement& judgement) {
   }
 }
 
-void AddVerdicts(const FrameGroup& group, const GroupOutcome& outcome, Judgement& judgement) {
+// `may_have_moved`(holder): it may have moved the page instead of breaking it.
+template <class MayHaveMoved>
+void AddVerdicts(const FrameGroup& group, const GroupOutcome& outcome, MayHaveMoved&& may_have_moved,
+                 Judgement& judgement) {
   std::vector<PageBreak> breaks;
-  for (const FrameHolder* holder : outcome.broke) breaks.push_back({holder->slot, holder->page});
+  for (const FrameHolder* holder : outcome.broke) {
+    if (may_have_moved(*holder)) {
+      judgement.AddUnattributed(holder->slot, holder->page);
+    } else {
+      breaks.push_back({holder->slot, holder->page});
+    }
+  }
   std::vector<Slot> holders;
   for (const FrameHolder& holder : group.holders) holders.push_back(holder.slot);
   judgement.AddBreaks(breaks, holders);
@@ -56,6 +65,16 @@ void ForEachFrame(const PackedWindow& record, std::span<uint64_t> buffer, Visit&
     }
   }
   for (const WindowRecord::Extra& extra : record.extras()) visit(extra.page, extra.frame, &extra);
+}
+
+// `recorded`: the record's.
+bool Holds(const PackedWindow& record, std::span<const uint64_t> recorded, size_t page, uint64_t frame, Slot slot) {
+  for (const WindowRecord::Extra& extra : record.extras()) {
+    if (extra.page == page && extra.frame == frame)
+      return std::find(extra.holders.begin(), extra.holders.end(), slot) != extra.holders.end();
+  }
+  const std::span<const uint64_t> held = record.Held(slot, recorded);
+  return !held.empty() && TestBit(held, page);
 }
 
 }  // namespace
@@ -88,6 +107,7 @@ void MovedPages::BeginPass(std::span<const Slot> standing_for) {
   breaks_or_moves_.clear();
   heirs_.clear();
   doubles_.reset();
+  remapped_.clear();
   stands_.clear();
   for (const Slot slot : standing_for) {
     if (slot >= stands_.size()) stands_.resize(slot + size_t{1});
@@ -130,6 +150,11 @@ void MovedPages::Note(uint64_t window, std::span<const Reading> readings) {
   const auto found = windows_.find(window);
   if (found == windows_.end()) return;
   const SlotIndex index(readings);
+  for (const Reading& reading : readings) {
+    if (!reading.remapped) continue;
+    if (reading.slot >= remapped_.size()) remapped_.resize(reading.slot + size_t{1});
+    remapped_[reading.slot] = true;
+  }
   for (MovedBlock& block : found->second) {
     for (size_t holder = 0; holder < block.holders(); ++holder) {
       const uint32_t r = index.Find(block.SlotOf(holder));
@@ -243,6 +268,7 @@ void MovedPages::Finish(const FrameFacts& facts, std::span<const Slot> departing
                         Judgement& judgement, MovedSharing& sharing) {
   sharing = MovedSharing();
   SortOrphans();
+  FindMovedGroups(records);
   JudgeBreaksOrMoves(judgement);
   JudgeRecorded(facts, departing, judgement);
   SortOrphans();
@@ -255,6 +281,8 @@ void MovedPages::Finish(const FrameFacts& facts, std::span<const Slot> departing
   Count(sharing);
   Release(orphans_);
   Release(frames_);
+  Release(moved_groups_);
+  Release(unseen_);
   uncounted_orphans_ = 0;
   Release(breaks_or_moves_);
   Release(heirs_);
@@ -269,6 +297,13 @@ void MovedPages::SortOrphans() {
 }
 
 bool MovedPages::HasElsewhere(uint64_t frame, Slot slot) const {
+  return HasOrphan(frame, slot) ||
+         std::binary_search(moved_groups_.begin(), moved_groups_.end(), std::pair(frame, slot));
+}
+
+bool MovedPages::MayBeUnseen(Slot slot) const { return slot < unseen_.size() && unseen_[slot]; }
+
+bool MovedPages::HasOrphan(uint64_t frame, Slot slot) const {
   const auto first = std::lower_bound(orphans_.begin(), orphans_.end(), std::pair(frame, slot),
                                       [](const OrphanPage& orphan, const std::pair<uint64_t, Slot>& wanted) {
                                         return std::pair(orphan.frame, orphan.slot) < wanted;
@@ -276,9 +311,69 @@ bool MovedPages::HasElsewhere(uint64_t frame, Slot slot) const {
   return first != orphans_.end() && first->frame == frame && first->slot == slot;
 }
 
+void MovedPages::FindMovedGroups(const WindowRecords& records) {
+  moved_groups_.clear();
+  unseen_.clear();
+  std::vector<std::pair<uint64_t, Slot>> wanted;
+  for (const BreakOrMove& each : breaks_or_moves_) {
+    if (each.frame != kForgottenFrame && !HasOrphan(each.frame, each.slot)) wanted.emplace_back(each.frame, each.slot);
+  }
+  const std::vector<MovedBlock*> blocks = Blocks();
+  for (const MovedBlock* block : blocks) {
+    for (const MovedBlock::Change& change : block->changes()) {
+      const Slot slot = block->SlotOf(change.holder);
+      if (slot >= remapped_.size() || !remapped_[slot]) continue;
+      if (AnonFrame(change.entry, zero_frame_) != kNoFrame) wanted.emplace_back(block->FrameAt(change.page), slot);
+    }
+  }
+  if (wanted.empty()) return;
+  SortUnique(wanted);
+  std::vector<uint64_t> frames;
+  std::vector<Slot> slots;
+  for (const auto& [frame, slot] : wanted) {
+    frames.push_back(frame);
+    slots.push_back(slot);
+  }
+  SortUnique(frames);
+  SortUnique(slots);
+  unseen_.assign(slots.back() + size_t{1}, false);
+  for (const auto& [window, record] : records.all()) {
+    if (record.has_frames()) continue;
+    for (const Slot slot : slots) unseen_[slot] = unseen_[slot] || record.Concerns(slot);
+  }
+  const auto take = [&](uint64_t frame, auto&& holds) {
+    for (auto each = std::lower_bound(wanted.begin(), wanted.end(), std::pair(frame, Slot{0}));
+         each != wanted.end() && each->first == frame; ++each) {
+      if (holds(each->second)) moved_groups_.push_back(*each);
+    }
+  };
+  for (const MovedBlock* block : blocks) {
+    for (size_t page = 0; page < block->pages(); ++page) {
+      if (!Contains(frames, block->FrameAt(page))) continue;
+      take(block->FrameAt(page), [block, page](Slot slot) {
+        for (size_t holder = 0; holder < block->holders(); ++holder) {
+          if (block->SlotOf(holder) == slot && block->IsHere(holder, page)) return true;
+        }
+        return false;
+      });
+    }
+  }
+  std::vector<uint64_t> recorded((pages_ + 63) / 64);
+  for (const RecordedPage& found : FindRecorded(records, std::move(frames), pages_)) {
+    const PackedWindow& record = *records.Find(found.page / pages_);
+    record.CopyRecorded(recorded);
+    take(found.frame, [&](Slot slot) { return Holds(record, recorded, found.page % pages_, found.frame, slot); });
+  }
+  SortUnique(moved_groups_);
+}
+
 void MovedPages::JudgeBreaksOrMoves(Judgement& judgement) {
   for (const BreakOrMove& each : breaks_or_moves_) {
     if (HasElsewhere(each.frame, each.slot)) continue;
+    if (each.frame == kForgottenFrame || MayBeUnseen(each.slot)) {
+      judgement.AddUnattributed(each.slot, each.page);
+      continue;
+    }
     const std::span<const Slot> heirs(heirs_.data() + each.heirs_begin, each.heirs_end - each.heirs_begin);
     judgement.AddBreak(each.slot, each.page, true, heirs);
   }
@@ -353,20 +448,37 @@ void MovedPages::JudgeFrame(std::span<const Place> places, std::span<MovedBlock*
     }
   }
   const GroupOutcome outcome = JudgeGroup(group, facts);
-  AddVerdicts(group, outcome, judgement);
+  const auto known =
+      static_cast<uint64_t>(std::count_if(group.holders.begin(), group.holders.end(), [](const FrameHolder& holder) {
+        return holder.state == FrameHolder::State::kSame;
+      }));
+  const bool is_elsewhere = facts.MapCount(group.frame).value_or(known) > known;
+  AddVerdicts(
+      group, outcome, [&](const FrameHolder& holder) { return is_elsewhere && MayBeUnseen(holder.slot); }, judgement);
   if (outcome.alone != nullptr && outcome.alone_without_copy) {
     left_alone_.push_back({outcome.alone->frame, outcome.alone->page, outcome.alone->slot, true, outcome.alone_cause});
   }
   for (const Holder& each : holders) each.block->Leave(each.holder, each.page);
-  if (outcome.stay.size() + outcome.away.size() < 2) return;
+  std::vector<bool> has_left(holders.size(), true);
   const auto keep = [&](const FrameHolder* kept, bool here) {
-    const Holder& each = holders[static_cast<size_t>(kept - group.holders.data())];
+    const auto number = static_cast<size_t>(kept - group.holders.data());
+    const Holder& each = holders[number];
     each.block->Take(each.holder, each.page, here);
     each.block->SetFrame(each.page, outcome.frame);
+    has_left[number] = false;
   };
-  for (const FrameHolder* holder : outcome.stay) keep(holder, true);
-  for (const FrameHolder* holder : outcome.away) keep(holder, false);
-  frames_.push_back(outcome.frame);
+  if (outcome.stay.size() + outcome.away.size() >= 2) {
+    for (const FrameHolder* holder : outcome.stay) keep(holder, true);
+    for (const FrameHolder* holder : outcome.away) keep(holder, false);
+    frames_.push_back(outcome.frame);
+  }
+  // Its window left a holder's page to this group: one that has come in its place may be shared as well.
+  for (size_t i = 0; i < holders.size(); ++i) {
+    const FrameHolder& holder = group.holders[i];
+    if (!has_left[i] || &holder == outcome.alone || holder.frame == kNoFrame) continue;
+    if (facts.MapCount(holder.frame).value_or(1) > 1)
+      left_alone_.push_back({holder.frame, holder.page, holder.slot, false, UnshareCause::kUnknown});
+  }
 }
 
 FrameHolder MovedPages::Describe(const MovedBlock& block, size_t holder, size_t page, const FrameFacts& facts) const {

@@ -15,6 +15,7 @@
 #include <optional>
 #include <span>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "collectors/memory/frame_facts.h"
@@ -123,7 +124,12 @@ class MovedPages {
 
   void SortOrphans();
   // The slot has an orphan of this frame.
+  bool HasOrphan(uint64_t frame, Slot slot) const;
+  // It moved the page: it has an orphan of this frame, or shares it at another address with others who moved it.
   bool HasElsewhere(uint64_t frame, Slot slot) const;
+  void FindMovedGroups(const WindowRecords& records);
+  // It moved pages, and some window has lost the frames of what it shares there.
+  bool MayBeUnseen(Slot slot) const;
   void JudgeBreaksOrMoves(Judgement& judgement);
   void JudgeRecorded(const FrameFacts& facts, std::span<const Slot> departing, Judgement& judgement);
   void JudgeFrame(std::span<const Place> places, std::span<MovedBlock* const> blocks, const FrameFacts& facts,
@@ -159,7 +165,8 @@ class MovedPages {
   MemoryCharge pending_charge_;
 
   // Of the pass under way:
-  std::vector<bool> stands_;  // by slot: it is not read, because nothing of it has changed
+  std::vector<bool> stands_;    // by slot: it is not read, because nothing of it has changed
+  std::vector<bool> remapped_;  // by slot: its mappings changed since its look before
   std::vector<OrphanPage> orphans_;
   uint64_t uncounted_orphans_ = 0;  // for which there was no memory
   std::vector<BreakOrMove> breaks_or_moves_;
@@ -168,7 +175,10 @@ class MovedPages {
   std::optional<std::vector<uint64_t>> doubles_;  // frames that may be recorded twice; empty: not looked for
 
   // While it finishes:
-  std::vector<uint64_t> frames_;        // of groups, sorted
+  std::vector<uint64_t> frames_;  // of groups, sorted
+  // Frames that a slot lost at one address and holds in a group at another, sorted.
+  std::vector<std::pair<uint64_t, Slot>> moved_groups_;
+  std::vector<bool> unseen_;            // by slot
   std::vector<OrphanPage> left_alone_;  // the last of a group
   std::vector<MovedPage> added_;
 };

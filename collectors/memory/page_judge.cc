@@ -87,7 +87,7 @@ FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) con
     holder.missed = !was_away;
   } else {
     holder.frame = FrameNow(reading);
-    holder.huge_run = huge_[reading];
+    holder.large = huge_[reading] || window_.facts.IsOfLargeFolio(holder.frame).value_or(false);
     holder.idle = window_.readings[reading].idle;
     if (holder.frame != kNoFrame) {
       const State elsewhere = was_away ? State::kReturned : State::kChanged;
@@ -140,8 +140,13 @@ void PageJudge::AddNewHolders() {
 void PageJudge::Settle(const FrameGroup& group, std::vector<FrameGroup>& kept) {
   const GroupOutcome outcome = JudgeGroup(group, window_.facts);
   if (!outcome.broke.empty()) AddBreaks(group, outcome);
+  const bool any_moved = MayHaveMovedUnseen(group);
   for (const FrameHolder* holder : outcome.broke_unknown) {
-    judgement_.AddBreakOfUnknownSide(holder->slot, PageNumber());
+    if (any_moved) {
+      judgement_.AddUnattributed(holder->slot, PageNumber());
+    } else {
+      judgement_.AddBreakOfUnknownSide(holder->slot, PageNumber());
+    }
   }
   for (const auto& [holder, cause] : outcome.unshared) judgement_.AddUnshared(holder->slot, PageNumber(), cause);
   if (outcome.alone != nullptr && outcome.alone_without_copy) {
@@ -172,8 +177,9 @@ void PageJudge::AddBreaks(const FrameGroup& group, const GroupOutcome& outcome) 
   }
   for (const FrameHolder* breaker : outcome.broke) {
     counted_.emplace_back(breaker->slot, group.frame);
-    if (MayHaveMoved(*breaker, group.frame)) {
-      moved_.AddBreakOrMove(group.frame, PageNumber(), breaker->slot, holders);
+    const uint64_t broken = group.frame == kForgottenFrame ? outcome.frame : group.frame;
+    if (MayHaveMoved(*breaker, broken)) {
+      moved_.AddBreakOrMove(broken, PageNumber(), breaker->slot, holders);
     } else {
       breaks.push_back({breaker->slot, PageNumber()});
     }
@@ -181,10 +187,21 @@ void PageJudge::AddBreaks(const FrameGroup& group, const GroupOutcome& outcome) 
   judgement_.AddBreaks(breaks, holders);
 }
 
+bool PageJudge::IsRemapped(const FrameHolder& holder) const {
+  const uint32_t reading = index_.Find(holder.slot);
+  return reading != kNoReading && window_.readings[reading].remapped;
+}
+
+// Nobody knows which frame they shared, and one of them may have moved it and have another page in its place.
+bool PageJudge::MayHaveMovedUnseen(const FrameGroup& group) const {
+  return group.frame == kForgottenFrame && std::any_of(group.holders.begin(), group.holders.end(),
+                                                       [this](const FrameHolder& each) { return IsRemapped(each); });
+}
+
 // Its mappings changed, and the recorded frame is mapped more often than by the holders here.
 bool PageJudge::MayHaveMoved(const FrameHolder& holder, uint64_t frame) const {
-  const uint32_t reading = index_.Find(holder.slot);
-  if (reading == kNoReading || !window_.readings[reading].remapped) return false;
+  if (!IsRemapped(holder)) return false;
+  if (frame == kForgottenFrame) return true;
   const auto here = static_cast<uint64_t>(std::count(frames_now_.begin(), frames_now_.end(), frame));
   return window_.facts.MapCount(frame).value_or(here) > here;
 }
@@ -342,10 +359,9 @@ bool PageJudge::IsOriginal(uint32_t reading) const {
 // Its page has been its own since it was made, and copy-on-write can have made it: it makes single pages, never large
 // ones, but for hugetlb's.
 bool PageJudge::IsCopy(uint32_t reading) const {
-  constexpr uint64_t kLarge = procfs::kFrameCompoundHead | procfs::kFrameCompoundTail | procfs::kFrameThp;
   const uint64_t frame = FrameNow(reading);
   if (!window_.facts.IsExclusive(frame).value_or(false)) return false;
-  return window_.readings[reading].hugetlb || (window_.facts.Flags(frame).value_or(kLarge) & kLarge) == 0;
+  return window_.readings[reading].hugetlb || !window_.facts.IsOfLargeFolio(frame).value_or(true);
 }
 
 bool PageJudge::HasOtherFrames(uint32_t reading) const {

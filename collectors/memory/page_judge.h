@@ -57,6 +57,8 @@ class PageJudge {
   FrameGroup& GroupAt(uint64_t frame);
   void Settle(const FrameGroup& group, std::vector<FrameGroup>& kept);
   void AddBreaks(const FrameGroup& group, const GroupOutcome& outcome);
+  bool IsRemapped(const FrameHolder& holder) const;
+  bool MayHaveMovedUnseen(const FrameGroup& group) const;
   bool MayHaveMoved(const FrameHolder& holder, uint64_t frame) const;
   std::vector<uint32_t> Pair(std::vector<FrameGroup>& kept);
   std::vector<uint32_t> JoinGroups(std::vector<FrameGroup>& kept);

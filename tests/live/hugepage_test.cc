@@ -138,6 +138,20 @@ TEST_F(HugePageTest, CollapseOverTheLedgersLimit) {
   EXPECT_EQ(Change(after, alone).UnsharedPages(), -Change(after, alone).Pages(kExposure));
 }
 
+// Pages of the new huge page are dropped before anybody looks: it is one no more.
+TEST_F(HugePageTest, CollapseOfWhichPartsAreGoneIsCollapse) {
+  const int child = ForkOver("t", 2 * Window(), "huge");
+  Write(child, "t", 0, 1);  // splits what it has, so that there is something to collapse
+  const Sample before = Pass();
+  Do("madvise " + std::to_string(child) + " t 25 0 " + std::to_string(Window()));  // MADV_COLLAPSE
+  Do("dontneed " + std::to_string(child) + " t 8 2");
+  const Sample after = Pass();
+  const Change change(before, after);
+  EXPECT_EQ(change.BreaksOfAllSides(), 0);
+  EXPECT_EQ(change.Pages(Unshared("collapse")), static_cast<double>(Window() - 3));
+  EXPECT_EQ(change.Pages(Unshared("unmap")), 2);
+}
+
 // The new huge page looks like one that khugepaged made.
 TEST_F(HugePageTest, DroppedAndTouchedAgainAsAWholeIsCollapse) {
   const int child = ForkOver("t", 2 * Window(), "huge");

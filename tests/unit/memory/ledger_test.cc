@@ -873,6 +873,35 @@ TEST_F(LedgerTest, CollapseUnsharesWithoutABreak) {
   ExpectSettled(0);
 }
 
+// The large folio is no run of its window any more: pages of it were dropped, or copied after another fork.
+TEST_F(LedgerTest, CollapseOfWhichPartsAreGoneIsStillCollapse) {
+  driver_->Add(0);
+  driver_->Add(1, 0);
+  for (const Slot slot : {0U, 1U}) {
+    for (uint64_t i = 0; i < 512; ++i) driver_->Map(slot, 512 + i, 1000 + 2 * i);
+  }
+  EXPECT_EQ(driver_->Pass().exposure_pages, 512);
+  driver_->MapRun(1, 512, 8192, 512);
+  for (uint64_t i = 0; i < 512; ++i) driver_->MarkInFolio(8192 + i);
+  driver_->Drop(1, 512 + 8);
+  driver_->Map(1, 512 + 9, 5000);
+  const PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.breaks, (std::map<Slot, uint64_t>{{1, 1}}));
+  EXPECT_EQ(pass.unshared,
+            (std::map<UnshareCause, uint64_t>{{UnshareCause::kCollapse, 510}, {UnshareCause::kUnmap, 1}}));
+  ExpectSettled(0);
+}
+
+TEST_F(LedgerTest, CopiesThatFollowEachOtherAreNoCollapse) {
+  driver_->Add(0);
+  driver_->Add(1, 0);
+  for (const Slot slot : {0U, 1U}) driver_->MapRun(slot, 512, 1000, 512);
+  driver_->Pass();
+  driver_->MapRun(1, 512, 8192, 511);
+  for (uint64_t i = 0; i < 511; ++i) driver_->MarkExclusive(8192 + i, true);
+  EXPECT_EQ(driver_->Pass().breaks, (std::map<Slot, uint64_t>{{1, 511}}));
+}
+
 TEST_F(LedgerTest, MigrationOfASharedHugePageIsNoCollapse) {
   driver_->Add(0);
   driver_->Add(1, 0);

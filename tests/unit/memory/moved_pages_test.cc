@@ -207,6 +207,65 @@ TEST_F(MovedPagesTest, FreshPageInTheHoleOfOneThatMovedOnIsNoBreak) {
   ExpectSettled(2 * 8);
 }
 
+// The mover shares the page with its own child, so that no page of it is without a partner.
+TEST_F(MovedPagesTest, AnotherPageInTheHoleOfOneThatForkedIsNoBreak) {
+  Share(3, 8);
+  driver_.Move(2, kPage, kFar);
+  driver_.Move(2, kPage + 1, kPage);
+  driver_.At(2).remapped = true;
+  driver_.Fork(2, 3);
+  ExpectSettled(3 * 8);
+  driver_.At(2).remapped = false;
+  driver_.At(2).first_look = driver_.At(3).first_look = false;
+  // And moves on: what is known to have moved has another page in its place.
+  driver_.Move(2, kFar, 2 * kFar);
+  driver_.Move(2, kPage, kFar);
+  driver_.At(2).remapped = true;
+  driver_.Fork(2, 4);
+  ExpectSettled(4 * 8);
+}
+
+TEST_F(MovedPagesTest, AnotherPageInTheHoleOfASecondGroupIsNoBreak) {
+  for (Slot slot = 0; slot < 4; ++slot) {
+    driver_.Add(slot, slot == 0 ? Verdict::kNobody : 0);
+    driver_.Map(slot, kPage, slot < 2 ? 100 : 200);
+  }
+  ASSERT_EQ(driver_.Pass().exposure_pages, 2);
+  driver_.Move(3, kPage, kFar);
+  driver_.Map(3, kPage, 300);
+  driver_.At(3).remapped = true;
+  ExpectSettled(2);
+}
+
+// Which page they shared is forgotten, so that it can't be looked for at other addresses.
+TEST(MovedPagesOverTheLimitTest, NobodyIsBlamedForAPageThatItMayHaveMoved) {
+  LedgerDriver driver(kWindow, 0);
+  for (Slot slot = 0; slot < 3; ++slot) {
+    driver.Add(slot, slot == 0 ? Verdict::kNobody : 0);
+    for (uint64_t page = 0; page < 8; ++page) driver.Map(slot, page, 1000 + page * 3);
+  }
+  ASSERT_EQ(driver.Pass().exposure_pages, 16);
+  driver.Move(2, kPage, kFar);
+  driver.Map(2, kPage, 300);
+  driver.At(2).remapped = true;
+  driver.Fork(2, 3);
+  PassResult pass = driver.Pass();
+  EXPECT_EQ(pass.Breaks(), 0U);
+  EXPECT_EQ(pass.unattributed, (std::map<Slot, uint64_t>{{2, 1}}));
+  driver.Map(1, kPage + 1, 301);  // one that did not move anything
+  pass = driver.Pass();
+  EXPECT_EQ(pass.breaks, (std::map<Slot, uint64_t>{{1, 1}}));
+  // A page that is known to be at another address moves on, to where its mover shares it with its child.
+  driver.At(3).first_look = false;
+  driver.Drop(3, kFar);
+  driver.Pass();
+  driver.Move(2, kFar, 2 * kFar);
+  driver.Map(2, kFar, 302);
+  driver.Fork(2, 4);
+  pass = driver.Pass();
+  EXPECT_EQ(pass.Breaks(), 0U);
+}
+
 TEST_F(MovedPagesTest, MovesThereAndBack) {
   Share(3, kWindow);
   for (int i = 0; i < 5; ++i) {
