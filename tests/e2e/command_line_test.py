@@ -1,9 +1,8 @@
 """Servers that rewrite their command line once they have started: each is in the group of what it calls itself in the end, by the
-expressions of deploy/RECIPES.md. Real Redis, at an IPv6 address where there is one; real unicorn and puma where they are installed."""
+expressions of deploy/RECIPES.md. Real Redis, at an IPv6 address where there is one, and real unicorn and puma."""
 
 import pathlib
 import re
-import shutil
 import socket
 import subprocess
 
@@ -32,10 +31,9 @@ def loopback():
 
 
 def test(context):
-    support.need("redis-server")
+    support.need("redis-server", "unicorn", "puma")
     groups = recipe("redis-{{.Matches.port}}")
-    ruby = [name for name in ("unicorn", "puma") if shutil.which(name)]
-    for name in ruby:
+    for name in ("unicorn", "puma"):
         groups += recipe(name)
     config = context.path("config.yml")
     with open(config, "w") as file:
@@ -43,7 +41,7 @@ def test(context):
     exporter = context.start(support.Exporter(f"--config.file={config}"))
     wait_for(lambda: exporter.scrape().get("cow_scan_passes_total", kind="full"), 20, "a pass")
 
-    wanted = set(ruby)
+    wanted = {"unicorn", "puma"}
     address = loopback()
     for _ in range(SERVERS):
         port = support.free_port()
@@ -53,18 +51,15 @@ def test(context):
     rack = context.path("config.ru")
     with open(rack, "w") as file:
         file.write(RACK)
-    if "unicorn" in ruby:
-        context.start(support.Process(["unicorn", "-l", f"127.0.0.1:{support.free_port()}", rack], stderr=subprocess.DEVNULL))
-    if "puma" in ruby:
-        context.start(support.Process(["puma", "-w", "2", "-b", f"tcp://127.0.0.1:{support.free_port()}", rack],
-                                      stdout=subprocess.DEVNULL))
+    context.start(support.Process(["unicorn", "-l", f"127.0.0.1:{support.free_port()}", rack], stderr=subprocess.DEVNULL))
+    context.start(support.Process(["puma", "-w", "2", "-b", f"tcp://127.0.0.1:{support.free_port()}", rack], stdout=subprocess.DEVNULL))
 
     def right():
         samples = exporter.scrape()
         return {group for group in wanted if (samples.get("cow_processes", group=group) or 0) >= 1}
 
     wait_for(lambda: right() == wanted, 30, "each server in its group", 0.3)
-    print(f"{len(wanted)} servers are in their groups: Redis at {address}, {', '.join(ruby) or 'no unicorn, no puma'}")
+    print(f"{len(wanted)} servers are in their groups: Redis at {address}, unicorn, puma")
     check(not exporter.scrape().get("cow_processes", group="redis-server"), "a Redis is in the group of its name still")
 
 
