@@ -78,8 +78,10 @@
 
 #include <algorithm>
 #include <array>
+#include <climits>
 #include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <new>
 #include <optional>
 #include <span>
@@ -424,11 +426,25 @@ int RunImage(std::string_view what, int first, int second) {
   }
 }
 
+// The C library has the kernel note the processor in a page of each thread (rseq). The kernel writes there when it
+// moves the thread to another processor: a break at a moment that no test knows. Begins this program anew without it.
+void LeaveRseqOut(char** arguments) {
+  constexpr const char* kTunables = "GLIBC_TUNABLES";
+  if (getenv(kTunables) != nullptr || setenv(kTunables, "glibc.pthread.rseq=0", 1) != 0) {
+    return;
+  }
+  std::array<char, PATH_MAX> path{};
+  if (readlink("/proc/self/exe", path.data(), path.size() - 1) > 0) {
+    execv(path.data(), arguments);
+  }
+}
+
 }  // namespace cow::workload
 
 // Arguments are the program's own: `--root 0000 0000` is the same as none, but takes as much of the stack as an exec'ed
 // member's, so that without ASLR an exec gives an equal layout.
 int main(int count, char** arguments) {
+  cow::workload::LeaveRseqOut(arguments);
   if (count != 1 && count != 4) {
     return 2;
   }
