@@ -31,7 +31,7 @@ using procfs::ErrorKind;
 using testing::Workload;
 
 constexpr size_t kPlaces = 16;  // of a pass that are tried, unless all are
-constexpr size_t kPages = 300;
+constexpr size_t kRacePages = 300;
 
 // Counts the accesses that concern some processes, and does something at one of them.
 class Script : public procfs::Interposer {
@@ -88,8 +88,8 @@ class Family {
   static constexpr double kYoungersBreaks = 15;
 
   explicit Family(std::unique_ptr<Workload> workload) : workload_(std::move(workload)) {
-    workload_->Map(Workload::kRoot, "a", kPages);
-    Do("write 0 a 0 " + std::to_string(kPages));
+    workload_->Map(Workload::kRoot, "a", kRacePages);
+    Do("write 0 a 0 " + std::to_string(kRacePages));
     pids_.push_back(workload_->Pid());
     for (const int child : {kElder, kYounger}) {
       pids_.push_back(workload_->Fork().pid);
