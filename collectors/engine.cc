@@ -63,13 +63,6 @@ size_t KeptFiles() {
   return std::min<uint64_t>(memory::ProcessTable::kMaxKeptFiles, procfs::RaiseDescriptorLimit() / 2);
 }
 
-// The memory of a cgroup, for all families in it.
-struct CgroupOfPath {
-  std::optional<procfs::CgroupMemory> memory;
-  uint64_t read = 0;  // pass that read it
-  uint64_t used = 0;  // pass that asked for it last
-};
-
 // Page faults since each member was last read; lifetime faults if never read.
 uint64_t FaultsSinceRead(const Family& family) {
   uint64_t faults = 0;
@@ -123,7 +116,7 @@ class Engine::Impl {
         rules_(options_.groups),
         groups_(options_.max_groups, 0),
         registry_(registry) {
-    Install(MakeSlots(options_));
+    Install(MakeCollectors(options_));
     if (options_.fork_events) {
       if (auto events = netlink::OpenProcEvents(root_)) scanner_.forks().Listen(std::move(*events));
     }
@@ -147,8 +140,9 @@ class Engine::Impl {
   bool TryPass(PassControl& control) {
     control_ = &control;
     // One that failed has sums missing, until a pass that shows all is complete.
-    show_all_ = show_all_ || std::any_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.failed; });
-    for (Slot& slot : slots_) slot.failed = false;
+    show_all_ = show_all_ || std::any_of(collectors_.begin(), collectors_.end(),
+                                         [](const InstalledCollector& each) { return each.failed; });
+    for (InstalledCollector& each : collectors_) each.failed = false;
     if (show_all_) DropScans();
     if (!BeginInterval(true)) return false;
     while (true) {
@@ -157,7 +151,7 @@ class Engine::Impl {
       // Where the processes can't be listed, those of the interval before stand.
       if (!BeginInterval(false) && control_->MustStop()) return false;
     }
-    for (Slot& slot : slots_) slot.awaits_pass = false;
+    for (InstalledCollector& each : collectors_) each.awaits_pass = false;
     show_all_ = false;
     skipped_processes_ = skipped_members_;
     ++(skipped_members_ == 0 ? full_passes_ : incremental_passes_);
@@ -188,7 +182,7 @@ class Engine::Impl {
             fork_watch_,
             groups_,
             unread_keys_,
-            slots_,
+            collectors_,
             gauges_,
             states_,
             pass_begin_,
@@ -200,30 +194,30 @@ class Engine::Impl {
   }
 
   template <class Call>
-  void Guard(Slot& slot, Call&& call) {
+  void Guard(InstalledCollector& each, Call&& call) {
     const auto begin = SteadyClock::now();
     try {
       call();
     } catch (const std::exception& error) {  // one that fails costs its own metrics only
-      slot.failed = true;
-      notices_.NoteFailure(slot.name, error.what());
+      each.failed = true;
+      notices_.NoteFailure(each.name, error.what());
     } catch (...) {
-      slot.failed = true;
-      notices_.NoteFailure(slot.name, "unknown");
+      each.failed = true;
+      notices_.NoteFailure(each.name, "unknown");
     }
-    slot.spent += SteadyClock::now() - begin;
+    each.spent += SteadyClock::now() - begin;
   }
 
   // Shows something of a family to each collector, with its part of the zeroed scratch and of the group's counters.
   template <class Call>
   void ShowEach(const FamilyState& state, Call&& call) {
     std::fill(scratch_.begin(), scratch_.end(), 0);
-    for (Slot& slot : slots_) {
-      Group& group = slot.awaits_pass || state.baseline ? left_out_ : *state.group;
-      const Tally tally{std::span(scratch_).subspan(slot.first_gauge, slot.collector->gauges()),
-                        std::span(group.counters).subspan(slot.first_counter, slot.collector->counters()),
+    for (InstalledCollector& each : collectors_) {
+      Group& group = each.awaits_pass || state.baseline ? left_out_ : *state.group;
+      const Tally tally{std::span(scratch_).subspan(each.first_gauge, each.collector->gauges()),
+                        std::span(group.counters).subspan(each.first_counter, each.collector->counters()),
                         state.exported_as};
-      Guard(slot, [&] { call(*slot.collector, tally); });
+      Guard(each, [&] { call(*each.collector, tally); });
     }
   }
 
@@ -243,18 +237,18 @@ class Engine::Impl {
   void EndFamiliesThatAreGone() {
     std::erase_if(states_, [this](const auto& item) {
       if (item.second.pass == pass_) return false;
-      for (Slot& slot : slots_) {
-        Guard(slot, [&] { slot.collector->OnFamilyGone(item.first); });
+      for (InstalledCollector& each : collectors_) {
+        Guard(each, [&] { each.collector->OnFamilyGone(item.first); });
       }
       return true;
     });
   }
 
   // What the options ask for; a collector that is there already is taken over, with what it remembers.
-  std::vector<Slot> MakeSlots(const EngineOptions& options);
+  std::vector<InstalledCollector> MakeCollectors(const EngineOptions& options);
   std::shared_ptr<Collector> FindOrMake(const Registration& entry, bool stand_in, const EngineOptions& options);
-  // Lays the slots out, and with them the cells that there are.
-  void Install(std::vector<Slot> slots);
+  // Lays the collectors out, and with them the cells that there are.
+  void Install(std::vector<InstalledCollector> collectors);
   void Assign(Family& family, SteadyClock::time_point now);
   void JoinGroup(FamilyState& state);
   void ReadUser(const Family& family, FamilyState& state, SteadyClock::time_point now);
@@ -305,8 +299,8 @@ class Engine::Impl {
   std::span<const Registration> registry_;
   // Of collectors that there are or were.
   std::map<std::string_view, std::shared_ptr<std::vector<uint64_t>>> totals_;
-  std::vector<Slot> slots_;
-  std::map<std::pair<std::string_view, bool>, size_t> first_counters_;  // of slots that there are or were
+  std::vector<InstalledCollector> collectors_;
+  std::map<std::pair<std::string_view, bool>, size_t> first_counters_;  // of collectors that there are or were
   bool show_all_ = false;                                               // some collector has to be shown everything
   bool families_forgotten_ = false;                                     // what is published is still of those
   size_t gauges_ = 0;
@@ -329,8 +323,8 @@ class Engine::Impl {
 
 std::shared_ptr<Collector> Engine::Impl::FindOrMake(const Registration& entry, bool stand_in,
                                                     const EngineOptions& options) {
-  for (const Slot& slot : slots_) {
-    if (slot.name == entry.name && slot.stand_in == stand_in) return slot.collector;
+  for (const InstalledCollector& each : collectors_) {
+    if (each.name == entry.name && each.stand_in == stand_in) return each.collector;
   }
   CollectorContext context{root_, geometry_, options.collector_options, nullptr};
   if (stand_in) return entry.make_stand_in(context);
@@ -338,14 +332,14 @@ std::shared_ptr<Collector> Engine::Impl::FindOrMake(const Registration& entry, b
   return entry.make(context);
 }
 
-std::vector<Slot> Engine::Impl::MakeSlots(const EngineOptions& options) {
-  std::vector<Slot> slots;
+std::vector<InstalledCollector> Engine::Impl::MakeCollectors(const EngineOptions& options) {
+  std::vector<InstalledCollector> collectors;
   const auto add = [&](const Registration& entry, bool stand_in) {
-    Slot slot;
-    slot.name = entry.name;
-    slot.stand_in = stand_in;
-    slot.collector = FindOrMake(entry, stand_in, options);
-    slots.push_back(std::move(slot));
+    InstalledCollector each;
+    each.name = entry.name;
+    each.stand_in = stand_in;
+    each.collector = FindOrMake(entry, stand_in, options);
+    collectors.push_back(std::move(each));
   };
   for (const std::string& name : options.collectors) {
     const auto entry =
@@ -358,34 +352,35 @@ std::vector<Slot> Engine::Impl::MakeSlots(const EngineOptions& options) {
         std::find(options.collectors.begin(), options.collectors.end(), entry.name) != options.collectors.end();
     if (!enabled && entry.make_stand_in != nullptr) add(entry, true);
   }
-  return slots;
+  return collectors;
 }
 
-void Engine::Impl::Install(std::vector<Slot> slots) {
+void Engine::Impl::Install(std::vector<InstalledCollector> collectors) {
   std::vector<CellMove> moves;
   gauges_ = 0;
   needs_ = {};
-  for (Slot& slot : slots) {
-    slot.first_gauge = gauges_;
-    gauges_ += slot.collector->gauges();
-    const auto [first, is_new] = first_counters_.try_emplace(std::pair(slot.name, slot.stand_in), counters_);
-    slot.first_counter = first->second;
-    if (is_new) counters_ += slot.collector->counters();
-    needs_.Add(slot.collector->needs());
-    const auto before = std::find_if(slots_.begin(), slots_.end(),
-                                     [&slot](const Slot& old) { return old.collector == slot.collector; });
-    if (before == slots_.end()) {
-      slot.awaits_pass = pass_ != 0;
-      if (std::string why = slot.collector->limitation(); !why.empty()) notices_.NoteFailure(slot.name, why);
+  for (InstalledCollector& each : collectors) {
+    each.first_gauge = gauges_;
+    gauges_ += each.collector->gauges();
+    const auto [first, is_new] = first_counters_.try_emplace(std::pair(each.name, each.stand_in), counters_);
+    each.first_counter = first->second;
+    if (is_new) counters_ += each.collector->counters();
+    needs_.Add(each.collector->needs());
+    const auto before = std::find_if(collectors_.begin(), collectors_.end(), [&each](const InstalledCollector& old) {
+      return old.collector == each.collector;
+    });
+    if (before == collectors_.end()) {
+      each.awaits_pass = pass_ != 0;
+      if (std::string why = each.collector->limitation(); !why.empty()) notices_.NoteFailure(each.name, why);
       continue;
     }
-    moves.push_back({before->first_gauge, slot.first_gauge, slot.collector->gauges()});
-    slot.awaits_pass = before->awaits_pass;
-    slot.failed = before->failed;
-    slot.last_spent = before->last_spent;
-    slot.last_failed = before->last_failed;
+    moves.push_back({before->first_gauge, each.first_gauge, each.collector->gauges()});
+    each.awaits_pass = before->awaits_pass;
+    each.failed = before->failed;
+    each.last_spent = before->last_spent;
+    each.last_failed = before->last_failed;
   }
-  slots_ = std::move(slots);
+  collectors_ = std::move(collectors);
   scanner_.SetNeeds(needs_);
   groups_.GrowTo(counters_);
   left_out_.counters.resize(counters_, 0);
@@ -394,7 +389,7 @@ void Engine::Impl::Install(std::vector<Slot> slots) {
 }
 
 void Engine::Impl::Reconfigure(EngineOptions options) {
-  std::vector<Slot> slots = MakeSlots(options);
+  std::vector<InstalledCollector> collectors = MakeCollectors(options);
   std::optional<GroupRules> rules;
   if (options.groups != options_.groups) rules.emplace(options.groups);
   scanner_.GrowTo(options.threads);
@@ -404,9 +399,9 @@ void Engine::Impl::Reconfigure(EngineOptions options) {
   const bool other_options = options.collector_options != options_.collector_options;
   const bool other_collectors = options.collectors != options_.collectors;
   if (other_options || other_collectors) {
-    for (Slot& slot : slots) slot.collector->SetOptions(options.collector_options);
+    for (InstalledCollector& each : collectors) each.collector->SetOptions(options.collector_options);
     DropScans();
-    Install(std::move(slots));
+    Install(std::move(collectors));
     show_all_ = true;
   }
   const bool other_labels = options.label_value_length != options_.label_value_length;
@@ -748,9 +743,9 @@ bool Engine::Impl::BeginInterval(bool first) {
   if (first) skipped_members_ = 0;
   const SystemTime listed_at = std::chrono::system_clock::now();
   pass_options_ = {options_.full_every, show_all_};
-  for (Slot& slot : slots_) {
-    if (!slot.awaits_pass && slot.collector->needs().member_sums) pass_options_.count_breaks = true;
-    slot.spent = {};
+  for (InstalledCollector& each : collectors_) {
+    if (!each.awaits_pass && each.collector->needs().member_sums) pass_options_.count_breaks = true;
+    each.spent = {};
   }
   SetHostSaved(anon_before, anon_after);
   scanner_.BeginPass();
@@ -785,10 +780,10 @@ bool Engine::Impl::EndInterval() {
     ShowPass(*family);
   }
   EndFamiliesThatAreGone();
-  for (Slot& slot : slots_) {
-    Guard(slot, [&] { slot.collector->OnPassEnd(); });
-    slot.last_spent = slot.spent;
-    slot.last_failed = slot.failed;
+  for (InstalledCollector& each : collectors_) {
+    Guard(each, [&] { each.collector->OnPassEnd(); });
+    each.last_spent = each.spent;
+    each.last_failed = each.failed;
   }
   std::erase_if(cgroups_, [this](const auto& item) { return item.second.used != pass_; });
   trim_.AfterPass(families_.budget().used_bytes);

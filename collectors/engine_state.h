@@ -46,7 +46,7 @@ inline UnreadReason ReasonOf(procfs::ErrorKind kind) {
 }
 
 // One enabled collector and its part of the cells.
-struct Slot {
+struct InstalledCollector {
   std::string_view name;
   bool stand_in = false;  // of a collector that is not enabled
   std::shared_ptr<Collector> collector;
@@ -57,6 +57,13 @@ struct Slot {
   bool failed = false;                 // in the current pass
   SteadyClock::duration last_spent{};  // in the last completed pass
   bool last_failed = false;
+};
+
+// The memory of a cgroup, for all families in it.
+struct CgroupOfPath {
+  std::optional<procfs::CgroupMemory> memory;
+  uint64_t read = 0;  // pass that read it
+  uint64_t used = 0;  // pass that asked for it last
 };
 
 // What the engine keeps of a family.

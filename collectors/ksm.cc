@@ -11,28 +11,29 @@ namespace {
 
 using procfs::KsmStat;
 
-constexpr std::string_view kAbsent = "Where the kernel does not tell it, or not of each of the group's processes.";
+constexpr std::string_view kMergedAbsent =
+    "Where the kernel does not tell it, or not of each of the group's processes.";
 
 constexpr Metric kKsmBytes{
     .name = "cow_ksm_bytes",
     .unit = "bytes",
     .help = "Memory merged by KSM, as each process maps it.",
     .source = "ksm_merging_pages of /proc/PID/ksm_stat, or the file of that name before Linux 6.1.",
-    .absent = kAbsent,
+    .absent = kMergedAbsent,
 };
 constexpr Metric kKsmZeroPageBytes{
     .name = "cow_ksm_zero_page_bytes",
     .unit = "bytes",
     .help = "Memory that KSM found to be zeros and mapped to the zero page; costs nothing.",
     .source = "ksm_zero_pages of /proc/PID/ksm_stat.",
-    .absent = kAbsent,
+    .absent = kMergedAbsent,
 };
 constexpr Metric kKsmTrackedBytes{
     .name = "cow_ksm_tracked_bytes",
     .unit = "bytes",
     .help = "Memory that KSM keeps track of: merged, or waiting for its like.",
     .source = "ksm_rmap_items of /proc/PID/ksm_stat.",
-    .absent = kAbsent,
+    .absent = kMergedAbsent,
 };
 constexpr Metric kKsmProfitBytes{
     .name = "cow_ksm_profit_bytes",
@@ -41,7 +42,7 @@ constexpr Metric kKsmProfitBytes{
         "What KSM saves in the group by the kernel's estimate, less what keeping track costs; below zero it costs "
         "more.",
     .source = "ksm_process_profit of /proc/PID/ksm_stat.",
-    .absent = kAbsent,
+    .absent = kMergedAbsent,
     .query = "cow_ksm_profit_bytes < 0",
 };
 

@@ -13,7 +13,7 @@ constexpr size_t kMaxTold = 4096;
 // Where the reason has something in it that differs each time.
 constexpr size_t kMaxToldFailures = 64;
 
-std::string ReasonOf(const memory::Member& member) {
+std::string WhyNoFrames(const memory::Member& member) {
   switch (member.mode) {
     case Mode::kNoKpage:
       return "kpageflags and kpagecount can't be read: they need uid 0 or CAP_DAC_READ_SEARCH, and a whole procfs";
@@ -28,7 +28,7 @@ std::string ReasonOf(const memory::Member& member) {
 
 void ModeNotices::Note(const std::string& group, const memory::Family& family) {
   for (const auto& member : family.members) {
-    if (member->mode != Mode::kFull) Add(group, member->mode, member->process->pid, ReasonOf(*member));
+    if (member->mode != Mode::kFull) Add(group, member->mode, member->process->pid, WhyNoFrames(*member));
   }
 }
 

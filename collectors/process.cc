@@ -29,11 +29,11 @@ constexpr size_t kCommBytes = 64;
 
 constexpr MetricLabel kPid{"pid", {}, "as the exporter's /proc shows it"};
 constexpr MetricLabel kComm{"comm", {}, "the process' name"};
-constexpr std::string_view kAbsent =
+constexpr std::string_view kProcessAbsent =
     "Of all processes but the first `top` by what `by` says, which are kept for `hold`, four times as many at most; of "
     "one that has nothing of it, and of one whose page table or frames can't be read.";
 
-constexpr Metric kExposureBytes{
+constexpr Metric kProcessExposureBytes{
     .name = "cow_process_exposure_bytes",
     .unit = "bytes",
     .help =
@@ -41,7 +41,7 @@ constexpr Metric kExposureBytes{
         "Of the processes with the most only.",
     .labels = {{kPid, kComm}},
     .source = "The frames of the process' page table that a relative has too.",
-    .absent = kAbsent,
+    .absent = kProcessAbsent,
     .query = "topk(5, cow_process_exposure_bytes)",
 };
 constexpr Metric kPrivateBytes{
@@ -52,7 +52,7 @@ constexpr Metric kPrivateBytes{
         "with the most only.",
     .labels = {{kPid, kComm}},
     .source = "The frames of the process' page table that nobody else has.",
-    .absent = kAbsent,
+    .absent = kProcessAbsent,
 };
 constexpr Metric kBreaksTotal{
     .name = "cow_process_breaks_total",
@@ -63,7 +63,7 @@ constexpr Metric kBreaksTotal{
         "Of the processes with the most only.",
     .labels = {{kPid, kComm}},
     .source = "The breaks of cow_breaks_total whose side is known.",
-    .absent = kAbsent,
+    .absent = kProcessAbsent,
     .query = "topk(5, rate(cow_process_breaks_total[5m]))",
 };
 
@@ -146,7 +146,7 @@ class TopProcesses : public Collector {
   }
 
   void Publish(std::span<const GroupSums> /*groups*/, MetricWriter& writer) const override {
-    writer.Begin(kExposureBytes);
+    writer.Begin(kProcessExposureBytes);
     for (const Watched& watched : published_) Add(writer, watched, Bytes(watched.exposure_pages));
     writer.Begin(kPrivateBytes);
     for (const Watched& watched : published_) Add(writer, watched, Bytes(watched.private_pages));

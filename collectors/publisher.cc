@@ -113,9 +113,9 @@ void Publisher::AddGauges(const FamilyState& state, std::span<const UnreadMember
                           std::span<int64_t> sums) const {
   std::vector<int64_t> gauges(engine_.gauges, 0);
   state.sums.AddTo(gauges, fading_share);
-  for (const Slot& slot : engine_.slots) {
+  for (const InstalledCollector& each : engine_.collectors) {
     if (unread_members.empty()) break;
-    slot.collector->AddUnread(unread_members, std::span(gauges).subspan(slot.first_gauge, slot.collector->gauges()));
+    each.collector->AddUnread(unread_members, std::span(gauges).subspan(each.first_gauge, each.collector->gauges()));
   }
   for (size_t i = 0; i < gauges.size(); ++i) sums[i] += gauges[i];
 }
@@ -280,13 +280,13 @@ void Publisher::PublishSelf(MetricWriter& writer) const {
   writer.Begin(kGroupKeysUnread);
   for (const auto& [key, count] : engine_.unread_keys) writer.Add({key}, static_cast<double>(count));
   writer.Begin(kCollectorDuration);
-  for (const Slot& slot : engine_.slots) {
-    if (slot.stand_in) continue;
-    writer.Add({slot.name}, std::chrono::duration<double>(slot.last_spent).count());
+  for (const InstalledCollector& each : engine_.collectors) {
+    if (each.stand_in) continue;
+    writer.Add({each.name}, std::chrono::duration<double>(each.last_spent).count());
   }
   writer.Begin(kCollectorSuccess);
-  for (const Slot& slot : engine_.slots) {
-    if (!slot.stand_in) writer.Add({slot.name}, slot.last_failed ? 0 : 1);
+  for (const InstalledCollector& each : engine_.collectors) {
+    if (!each.stand_in) writer.Add({each.name}, each.last_failed ? 0 : 1);
   }
   writer.Begin(kCapability);
   const std::array<std::pair<std::string_view, bool>, 9> features{{{"all_processes", can.sees_every_process},
@@ -300,9 +300,9 @@ void Publisher::PublishSelf(MetricWriter& writer) const {
                                                                    {"page_mapcounts", can.page_mapcounts}}};
   for (const auto& [feature, has] : features) writer.Add({feature}, has ? 1 : 0);
   if (engine_.fork_watch) writer.Add({"fork_events"}, engine_.fork_watch->has_events() ? 1 : 0);
-  for (const Slot& slot : engine_.slots) {
-    if (const auto has = slot.collector->capability()) {
-      writer.Add({slot.name}, *has ? 1 : 0);
+  for (const InstalledCollector& each : engine_.collectors) {
+    if (const auto has = each.collector->capability()) {
+      writer.Add({each.name}, *has ? 1 : 0);
     }
   }
 }
@@ -316,21 +316,21 @@ std::vector<CollectedFamilies> Publisher::Collect() const {
   PublishGroups(groups, writer);
   PublishInfo(groups, writer);
   PublishKnowledge(groups, writer);
-  for (const Slot& slot : engine_.slots) {
-    CollectedFamilies& made = collected.emplace_back(CollectedFamilies{slot.stand_in ? "" : slot.name, {}, {}});
-    if (slot.failed || slot.last_failed || slot.awaits_pass) continue;
+  for (const InstalledCollector& each : engine_.collectors) {
+    CollectedFamilies& made = collected.emplace_back(CollectedFamilies{each.stand_in ? "" : each.name, {}, {}});
+    if (each.failed || each.last_failed || each.awaits_pass) continue;
     std::vector<GroupSums> sums;
     for (const auto& [name, state] : groups) {
       const std::span<const int64_t> gauges(state.gauges);
       const std::span<const uint64_t> counters(state.group->counters);
-      sums.push_back({name, gauges.subspan(slot.first_gauge, slot.collector->gauges()),
-                      counters.subspan(slot.first_counter, slot.collector->counters()),
+      sums.push_back({name, gauges.subspan(each.first_gauge, each.collector->gauges()),
+                      counters.subspan(each.first_counter, each.collector->counters()),
                       engine_.scanner.capabilities().frames && !state.Has(memory::Mode::kNoFrames), state.Readable(),
                       state.scan_known, engine_.scanner.capabilities().page_mapcounts, state.HasUnreadable()});
     }
     MetricWriter made_writer(made.families, made.declared);
     try {
-      slot.collector->Publish(sums, made_writer);
+      each.collector->Publish(sums, made_writer);
     } catch (...) {
       made.families.clear();
       continue;
@@ -357,10 +357,10 @@ std::vector<FamilySummary> Publisher::Families() const {
     const auto in_mode = [&modes = state.modes](memory::Mode mode) { return modes.at(static_cast<size_t>(mode)); };
     const bool readable =
         in_mode(memory::Mode::kFull) || in_mode(memory::Mode::kNoKpage) || in_mode(memory::Mode::kNoFrames);
-    for (const Slot& slot : engine_.slots) {
-      if (!readable || slot.stand_in || slot.failed || slot.last_failed || slot.awaits_pass) continue;
+    for (const InstalledCollector& each : engine_.collectors) {
+      if (!readable || each.stand_in || each.failed || each.last_failed || each.awaits_pass) continue;
       const std::span<const int64_t> gauges(sums.gauges);
-      const auto memory = slot.collector->DescribeFamily(gauges.subspan(slot.first_gauge, slot.collector->gauges()));
+      const auto memory = each.collector->DescribeFamily(gauges.subspan(each.first_gauge, each.collector->gauges()));
       if (!memory) continue;
       summary.shared_bytes = bytes(memory->shared_pages);
       summary.private_bytes = bytes(memory->private_pages);

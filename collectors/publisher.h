@@ -31,8 +31,8 @@ struct EngineView {
   const std::optional<ForkWatch>& fork_watch;
   const Groups& groups;
   const std::map<std::string, uint64_t>& unread_keys;
-  const std::vector<Slot>& slots;
-  size_t gauges = 0;  // of all slots
+  const std::vector<InstalledCollector>& collectors;
+  size_t gauges = 0;  // of all collectors
   const std::map<uint64_t, FamilyState>& states;
   SystemTime pass_begin;
   uint64_t pass = 0;

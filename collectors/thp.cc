@@ -7,14 +7,14 @@
 namespace cow::collectors {
 namespace {
 
-constexpr std::array<std::string_view, 3> kBackings{"anon", "file", "shmem"};
+constexpr std::array<std::string_view, 3> kHugeBackings{"anon", "file", "shmem"};
 constexpr std::array<std::string_view, 1> kMapped{"pmd"};
 
 constexpr Metric kHugePageBytes{
     .name = "cow_huge_page_bytes",
     .unit = "bytes",
     .help = "Memory in transparent huge pages, as each process maps it.",
-    .labels = {{{"backing", kBackings}, {"mapped", kMapped}}},
+    .labels = {{{"backing", kHugeBackings}, {"mapped", kMapped}}},
     .known = Known::kScan,
     .source = "What PAGEMAP_SCAN calls huge: mapped by one entry of the level above.",
 };
@@ -31,27 +31,27 @@ class Thp : public Collector {
         if (segment.tally.huge_pmd == 0) continue;
         // A private file mapping's huge page is the page cache's own unless its entries say anonymous.
         const bool anon = segment.tally.anon != 0;
-        const size_t cache = segment.mapping->kind == memory::MappingKind::kShmem ? kShmem : kFile;
-        tally.gauges[anon ? kAnon : cache] += static_cast<int64_t>(segment.tally.huge_pmd);
+        const size_t cache = segment.mapping->kind == memory::MappingKind::kShmem ? kHugeShmem : kHugeFile;
+        tally.gauges[anon ? kHugeAnon : cache] += static_cast<int64_t>(segment.tally.huge_pmd);
       }
     }
   }
 
   void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
-    tally.gauges[kAnon] += Pages(view.unwalked.huge_pmd_bytes);
+    tally.gauges[kHugeAnon] += Pages(view.unwalked.huge_pmd_bytes);
   }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
     writer.Begin(kHugePageBytes);
     for (const GroupSums& sums : groups) {
-      for (size_t cell = 0; cell < kBackings.size(); ++cell) {
-        writer.AddFor(sums, {kBackings.at(cell), kMapped.front()}, Bytes(sums.gauges[cell]));
+      for (size_t cell = 0; cell < kHugeBackings.size(); ++cell) {
+        writer.AddFor(sums, {kHugeBackings.at(cell), kMapped.front()}, Bytes(sums.gauges[cell]));
       }
     }
   }
 
  private:
-  enum Cell : size_t { kAnon, kFile, kShmem, kGauges };
+  enum Cell : size_t { kHugeAnon, kHugeFile, kHugeShmem, kGauges };
 };
 
 }  // namespace

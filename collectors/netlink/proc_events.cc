@@ -5,7 +5,6 @@
 #include <netlink/errno.h>
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
-#include <netlink/socket.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -14,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "collectors/netlink/socket.h"
 #include "collectors/procfs/own_pids.h"
 
 namespace cow::netlink {
@@ -23,25 +23,20 @@ using procfs::Error;
 using procfs::ErrorKind;
 using procfs::Result;
 
-constexpr const char* kName = "proc connector";
+constexpr const char* kConnector = "proc connector";
 constexpr uint32_t kRequest = 0x636f77;
 
 // The enumeration of event types. Kernel headers before 6.6 declare it inside of `proc_event`, later ones outside: the
 // type of the field names both.
 using What = decltype(proc_event::what);
 
-Error FromNetlink(int code) {
+Error ConnectorError(int code) {
   ErrorKind kind = ErrorKind::kIo;
   if (code == -NLE_PERM || code == -NLE_NOACCESS) kind = ErrorKind::kDenied;
   // ECONNREFUSED: nobody listens in the kernel.
   if (code == -NLE_FAILURE || code == -NLE_PROTO_MISMATCH || code == -NLE_AF_NOSUPPORT) kind = ErrorKind::kGone;
-  return {kind, kName, 0, nl_geterror(code)};
+  return {kind, kConnector, 0, nl_geterror(code)};
 }
-
-struct SocketCloser {
-  void operator()(nl_sock* socket) const { nl_socket_free(socket); }
-};
-using Socket = std::unique_ptr<nl_sock, SocketCloser>;
 
 // A field of the event at its place in the message.
 template <class T>
@@ -92,11 +87,11 @@ class KernelProcEvents final : public ProcEvents {
 
   // The kernel answers before it returns from the call, and not at all outside of the initial namespaces.
   Result<void> Listen() {
-    if (const int code = Send(PROC_CN_MCAST_LISTEN); code < 0) return tl::unexpected(FromNetlink(code));
+    if (const int code = Send(PROC_CN_MCAST_LISTEN); code < 0) return tl::unexpected(ConnectorError(code));
     std::vector<ProcEvent> early;
     Take(early);
-    if (!answer_) return tl::unexpected(Error{ErrorKind::kDenied, kName, 0, "no answer"});
-    if (answer_->error_number != 0) return tl::unexpected(Error::FromErrno(kName, answer_->error_number));
+    if (!answer_) return tl::unexpected(Error{ErrorKind::kDenied, kConnector, 0, "no answer"});
+    if (answer_->error_number != 0) return tl::unexpected(Error::FromErrno(kConnector, answer_->error_number));
     return {};
   }
 
@@ -167,13 +162,13 @@ class KernelProcEvents final : public ProcEvents {
 
 Result<ProcMessage> DecodeProcMessage(std::span<const std::byte> bytes) {
   cn_msg head{};
-  if (bytes.size() < sizeof(head)) return tl::unexpected(Error::Malformed(kName, "message cut short"));
+  if (bytes.size() < sizeof(head)) return tl::unexpected(Error::Malformed(kConnector, "message cut short"));
   std::memcpy(&head, bytes.data(), sizeof(head));
   if (head.id.idx != CN_IDX_PROC || head.id.val != CN_VAL_PROC) return ProcMessage();
   const auto event = bytes.subspan(sizeof(head));
   // What follows the pids of an exit is of later kernels.
   constexpr size_t kNeeded = offsetof(proc_event, event_data) + sizeof(proc_event::event_data.fork);
-  if (event.size() < kNeeded) return tl::unexpected(Error::Malformed(kName, "event cut short"));
+  if (event.size() < kNeeded) return tl::unexpected(Error::Malformed(kConnector, "event cut short"));
   if (FieldAt<uint32_t>(event, offsetof(proc_event, what)) != What::PROC_EVENT_NONE) return DecodeEvent(event);
   ProcMessage message;
   message.answer = ProcAnswer{head.ack - 1, FieldAt<int>(event, offsetof(proc_event, event_data.ack.err))};
@@ -183,10 +178,11 @@ Result<ProcMessage> DecodeProcMessage(std::span<const std::byte> bytes) {
 Result<std::unique_ptr<ProcEvents>> OpenProcEvents(const procfs::Root& root, int room_bytes) {
   if (const auto own = procfs::RequireOwnPids(root); !own) return tl::unexpected(own.error());
   Socket socket(nl_socket_alloc());
-  if (!socket) return tl::unexpected(FromNetlink(-NLE_NOMEM));
-  if (const int code = nl_connect(socket.get(), NETLINK_CONNECTOR); code != 0) return tl::unexpected(FromNetlink(code));
+  if (!socket) return tl::unexpected(ConnectorError(-NLE_NOMEM));
+  if (const int code = nl_connect(socket.get(), NETLINK_CONNECTOR); code != 0)
+    return tl::unexpected(ConnectorError(code));
   if (const int code = nl_socket_add_memberships(socket.get(), CN_IDX_PROC, 0); code != 0) {
-    return tl::unexpected(FromNetlink(code));
+    return tl::unexpected(ConnectorError(code));
   }
   // The limit for everybody may be too small; without the capability it has to do.
   const int descriptor = nl_socket_get_fd(socket.get());

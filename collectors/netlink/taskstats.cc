@@ -9,7 +9,6 @@
 #include <netlink/genl/genl.h>
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
-#include <netlink/socket.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -23,6 +22,7 @@
 #include <thread>
 #include <utility>
 
+#include "collectors/netlink/socket.h"
 #include "collectors/procfs/own_pids.h"
 
 namespace cow::netlink {
@@ -32,7 +32,7 @@ using procfs::Error;
 using procfs::ErrorKind;
 using procfs::Result;
 
-constexpr const char* kName = "taskstats";
+constexpr const char* kTaskstats = "taskstats";
 
 // Up to and with version 13; a build against headers of the moved layout fails here.
 constexpr size_t kVersion13Bytes = offsetof(taskstats, wpcopy_delay_total) + sizeof(uint64_t);
@@ -40,19 +40,19 @@ static_assert(offsetof(taskstats, ac_pid) == 128 && offsetof(taskstats, wpcopy_c
               "not the layout of <linux/taskstats.h> that kernels agree on");
 constexpr size_t kVersion14Bytes = kVersion13Bytes + 2 * sizeof(uint64_t);
 
-Error Malformed(std::string detail) { return Error::Malformed(kName, std::move(detail)); }
+Error Malformed(std::string detail) { return Error::Malformed(kTaskstats, std::move(detail)); }
 
-Error FromNetlink(int code) {
+Error TaskstatsError(int code) {
   const std::string detail = nl_geterror(code);
   switch (-code) {
     case NLE_PERM:
     case NLE_NOACCESS:
     case NLE_INVAL:  // the answer to a registration from another than the initial user and PID namespaces
-      return {ErrorKind::kDenied, kName, 0, detail};
+      return {ErrorKind::kDenied, kTaskstats, 0, detail};
     case NLE_OBJ_NOTFOUND:
-      return {ErrorKind::kGone, kName, 0, detail};
+      return {ErrorKind::kGone, kTaskstats, 0, detail};
     default:
-      return {ErrorKind::kIo, kName, 0, detail};
+      return {ErrorKind::kIo, kTaskstats, 0, detail};
   }
 }
 
@@ -115,11 +115,6 @@ Result<Attributes> ParseAttributes(std::span<const std::byte> bytes) {
   return attributes;
 }
 
-struct SocketCloser {
-  void operator()(nl_sock* socket) const { nl_socket_free(socket); }
-};
-using Socket = std::unique_ptr<nl_sock, SocketCloser>;
-
 struct MessageFreer {
   void operator()(nl_msg* message) const { nlmsg_free(message); }
 };
@@ -127,8 +122,8 @@ using Message = std::unique_ptr<nl_msg, MessageFreer>;
 
 Result<Socket> Connect() {
   Socket socket(nl_socket_alloc());
-  if (!socket) return tl::unexpected(FromNetlink(-NLE_NOMEM));
-  if (const int code = genl_connect(socket.get()); code != 0) return tl::unexpected(FromNetlink(code));
+  if (!socket) return tl::unexpected(TaskstatsError(-NLE_NOMEM));
+  if (const int code = genl_connect(socket.get()); code != 0) return tl::unexpected(TaskstatsError(code));
   nl_socket_disable_auto_ack(socket.get());
   nl_socket_disable_msg_peek(socket.get());
   return socket;
@@ -138,7 +133,7 @@ Result<Message> NewQuestion(int family) {
   Message message(nlmsg_alloc());
   if (!message || genlmsg_put(message.get(), NL_AUTO_PORT, NL_AUTO_SEQ, family, 0, 0, TASKSTATS_CMD_GET,
                               TASKSTATS_GENL_VERSION) == nullptr) {
-    return tl::unexpected(FromNetlink(-NLE_NOMEM));
+    return tl::unexpected(TaskstatsError(-NLE_NOMEM));
   }
   return message;
 }
@@ -175,7 +170,7 @@ class KernelTaskstats final : public Taskstats {
     nla_put_string(question->get(), TASKSTATS_CMD_ATTR_REGISTER_CPUMASK, mask.c_str());
     nlmsg_hdr(question->get())->nlmsg_flags |= NLM_F_ACK;
     if (const int code = nl_send_auto(reports_.get(), question->get()); code < 0) {
-      return tl::unexpected(FromNetlink(code));
+      return tl::unexpected(TaskstatsError(code));
     }
     // The kernel answers before it returns from the call; a report may come first.
     bool acknowledged = false;
@@ -192,7 +187,7 @@ class KernelTaskstats final : public Taskstats {
     while (!acknowledged && code == 0) code = nl_recvmsgs_default(reports_.get());
     ends_ = nullptr;
     nl_socket_modify_cb(reports_.get(), NL_CB_ACK, NL_CB_DEFAULT, nullptr, nullptr);
-    if (code != 0) return tl::unexpected(FromNetlink(code));
+    if (code != 0) return tl::unexpected(TaskstatsError(code));
     return {};
   }
 
@@ -204,7 +199,7 @@ class KernelTaskstats final : public Taskstats {
     pollfd reports{nl_socket_get_fd(reports_.get()), POLLIN, 0};
     if (poll(&reports, 1, kMilliseconds) > 0) return {};
     return tl::unexpected(
-        Error{ErrorKind::kGone, kName, 0, "ends of tasks are not reported to this network namespace"});
+        Error{ErrorKind::kGone, kTaskstats, 0, "ends of tasks are not reported to this network namespace"});
   }
 
   bool AccountingIsOn() override {
@@ -284,7 +279,7 @@ class KernelTaskstats final : public Taskstats {
     if (code < 0) {
       // The kernel says EINVAL or ESRCH of a process that is not there.
       const bool gone = code == -NLE_OBJ_NOTFOUND || code == -NLE_INVAL;
-      return tl::unexpected(gone ? Error{ErrorKind::kGone, kName, 0, nl_geterror(code)} : FromNetlink(code));
+      return tl::unexpected(gone ? Error{ErrorKind::kGone, kTaskstats, 0, nl_geterror(code)} : TaskstatsError(code));
     }
     return answer_;
   }
@@ -339,7 +334,7 @@ Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root, int r
   auto reports = Connect();
   if (!reports) return tl::unexpected(reports.error());
   const int family = genl_ctrl_resolve(questions->get(), TASKSTATS_GENL_NAME);
-  if (family < 0) return tl::unexpected(FromNetlink(family));
+  if (family < 0) return tl::unexpected(TaskstatsError(family));
   auto opened = std::make_unique<KernelTaskstats>(root, family, std::move(*questions), std::move(*reports));
   // Shows whether asking is allowed, and the layout.
   if (const auto copied = opened->CopiedPages(getpid()); !copied) return tl::unexpected(copied.error());

@@ -13,7 +13,7 @@ constexpr size_t kMaxLineBytes = size_t{4} * 4 * 4096;
 constexpr uint64_t kMaxMountinfoBytes = uint64_t{16} << 20;
 
 // The kernel writes blank, tab, newline, backslash and '#' as \ooo.
-std::string Unescape(std::string_view escaped) {
+std::string UnescapePath(std::string_view escaped) {
   std::string plain;
   for (size_t i = 0; i < escaped.size(); ++i) {
     const std::string_view digits = escaped.substr(i).substr(1, 3);
@@ -49,7 +49,7 @@ Result<Mount> ParseLine(std::string_view line, const std::string& path) {
   mount.device_major = *major;
   mount.device_minor = *minor;
   text::NextField(head);  // what of the filesystem is mounted
-  mount.mount_point = Unescape(text::NextField(head));
+  mount.mount_point = UnescapePath(text::NextField(head));
   mount.mount_options = text::NextField(head);
   // Single blanks separate these: the source may be empty.
   mount.filesystem_type = text::CutAt(tail, ' ');

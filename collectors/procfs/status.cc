@@ -11,19 +11,19 @@
 namespace cow::procfs {
 namespace {
 
-struct SizeField {
+struct StatusSize {
   std::string_view key;
   std::optional<uint64_t> Status::*member;
 };
 
-constexpr std::array<SizeField, 5> kSizeFields{{{"RssAnon", &Status::rss_anon_bytes},
-                                                {"RssFile", &Status::rss_file_bytes},
-                                                {"RssShmem", &Status::rss_shmem_bytes},
-                                                {"VmSwap", &Status::swap_bytes},
-                                                {"HugetlbPages", &Status::hugetlb_bytes}}};
+constexpr std::array<StatusSize, 5> kStatusSizes{{{"RssAnon", &Status::rss_anon_bytes},
+                                                  {"RssFile", &Status::rss_file_bytes},
+                                                  {"RssShmem", &Status::rss_shmem_bytes},
+                                                  {"VmSwap", &Status::swap_bytes},
+                                                  {"HugetlbPages", &Status::hugetlb_bytes}}};
 
 // The kernel escapes newline and backslash only.
-std::string Unescape(std::string_view escaped) {
+std::string UnescapeName(std::string_view escaped) {
   std::string name;
   for (size_t i = 0; i < escaped.size(); ++i) {
     const std::string_view pair = escaped.substr(i, 2);
@@ -37,16 +37,16 @@ std::string Unescape(std::string_view escaped) {
   return name;
 }
 
-class Parser {
+class StatusParser {
  public:
-  explicit Parser(const std::string& path) : path_(path) {}
+  explicit StatusParser(const std::string& path) : path_(path) {}
 
   Result<void> Take(std::string_view line) {
     std::string_view value = line;
     const std::string_view key = text::CutAt(value, ':');
     if (key == "Name") {
       if (value.starts_with('\t')) value.remove_prefix(1);  // blanks after it are the name's own
-      status_.name = Unescape(value);
+      status_.name = UnescapeName(value);
       has_name_ = true;
     } else if (key == "Tgid") {
       tgid_ = text::Trim(value);
@@ -64,7 +64,7 @@ class Parser {
       if (!ignored) return tl::unexpected(ignored.error());
       status_.ignores_children = ((*ignored >> (SIGCHLD - 1)) & 1) != 0;
     } else {
-      for (const SizeField& field : kSizeFields) {
+      for (const StatusSize& field : kStatusSizes) {
         if (key != field.key) continue;
         const auto bytes = text::KilobytesField(path_, key, value);
         if (!bytes) return tl::unexpected(bytes.error());
@@ -104,7 +104,7 @@ Result<Status> ReadPath(const Root& root, std::string path) {
   constexpr LineReader::Limits kLimits{uint64_t{1} << 20, 512};
   auto lines = LineReader::Open(root, std::move(path), kLimits);
   if (!lines) return tl::unexpected(lines.error());
-  Parser parser(lines->path());
+  StatusParser parser(lines->path());
   for (;;) {
     const auto line = lines->Next();
     if (!line) return tl::unexpected(line.error());
@@ -120,7 +120,7 @@ Result<Status> ReadStatus(const Root& root, TaskId task) { return ReadPath(root,
 Result<Status> ReadSelfStatus(const Root& root) { return ReadPath(root, root.ProcPath("self/status")); }
 
 Result<Status> ParseStatus(std::string_view text, const std::string& path) {
-  Parser parser(path);
+  StatusParser parser(path);
   std::string_view line;
   while (text::NextLine(text, line)) {
     if (auto taken = parser.Take(line); !taken) return tl::unexpected(taken.error());

@@ -1,7 +1,5 @@
 #include "exporter/explain/json.h"
 
-#include <array>
-#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "exporter/explain/words.h"
@@ -11,12 +9,6 @@ namespace {
 
 using explain::PageState;
 using Json = nlohmann::ordered_json;
-
-std::string Hex(uint64_t address) {
-  std::array<char, 16> digits{};
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), address, 16).ptr;
-  return "0x" + std::string(digits.data(), end);
-}
 
 std::string Permissions(const procfs::Vma& vma) {
   return {vma.readable ? 'r' : '-', vma.writable ? 'w' : '-', vma.executable ? 'x' : '-', vma.shared ? 's' : 'p'};
@@ -57,7 +49,7 @@ Json MemberJson(const explain::MemberPortrait& member, size_t page_bytes, bool h
 }
 
 Json RunJson(const explain::PageRun& run) {
-  Json json{{"start", Hex(run.start)}, {"pages", run.pages}, {"state", PageStateName(run.state, run.huge)}};
+  Json json{{"start", "0x" + Hex(run.start)}, {"pages", run.pages}, {"state", PageStateName(run.state, run.huge)}};
   if (run.huge) json["huge"] = true;
   if (run.state == PageState::kShared || !run.shared_with.empty()) json["shared_with"] = run.shared_with;
   return json;
@@ -65,8 +57,8 @@ Json RunJson(const explain::PageRun& run) {
 
 Json MappingJson(const explain::MappingPortrait& mapping, size_t page_bytes, bool frames_known) {
   const procfs::Vma& vma = mapping.mapping.vma;
-  Json json{{"start", Hex(vma.start)},
-            {"end", Hex(vma.end)},
+  Json json{{"start", "0x" + Hex(vma.start)},
+            {"end", "0x" + Hex(vma.end)},
             {"permissions", Permissions(vma)},
             {"path", vma.path},
             {"kind", MappingKindName(mapping.mapping.kind)}};

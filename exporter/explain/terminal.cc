@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstdint>
 #include <string_view>
 #include <utility>
@@ -45,12 +44,6 @@ std::array<Value, 7> Values(const PageSums& sums) {
            {"private", sums.Fresh()},
            {"zero", sums.Of(PageState::kZero)},
            {"huge", sums.huge}}};
-}
-
-std::string Hex(uint64_t address) {
-  std::array<char, 16> digits{};
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), address, 16).ptr;
-  return {digits.data(), end};
 }
 
 std::string Upper(std::string_view text) {

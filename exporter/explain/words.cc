@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 
@@ -143,6 +144,12 @@ std::string HumanBytes(uint64_t bytes) {
   const bool decimal = unit > 0 && tenths < 10 && tenths != std::floor(tenths);
   std::snprintf(text.data(), text.size(), decimal ? "%.1f %s" : "%.0f %s", value, kUnits.at(unit));
   return text.data();
+}
+
+std::string Hex(uint64_t address) {
+  std::array<char, 16> digits{};
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), address, 16).ptr;
+  return {digits.data(), end};
 }
 
 std::string Printable(std::string_view text) {

@@ -13,6 +13,9 @@ namespace cow::exporter {
 // "412 MiB", "1.5 GiB", "0": binary units, one decimal below ten.
 std::string HumanBytes(uint64_t bytes);
 
+// An address without 0x, as in /proc/PID/maps.
+std::string Hex(uint64_t address);
+
 // Bytes that a terminal would not print as they are become "?".
 std::string Printable(std::string_view text);
 

@@ -38,7 +38,7 @@ struct Channel {
   std::function<Result<size_t>(char* buffer, size_t size)> receive;  // 0: the end
 };
 
-std::string Message(int error_number) {
+std::string WhyFailed(int error_number) {
   return error_number == EAGAIN ? "no answer in time" : std::generic_category().message(error_number);
 }
 
@@ -84,9 +84,9 @@ class Socket {
 
 Result<Socket> ConnectTo(const sockaddr* address, socklen_t size, Socket::Clock::time_point deadline) {
   FileDescriptor descriptor(::socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!descriptor.valid()) return tl::unexpected(Message(errno));
+  if (!descriptor.valid()) return tl::unexpected(WhyFailed(errno));
   Socket socket(std::move(descriptor), deadline);
-  if (socket.Connect(address, size) != 0) return tl::unexpected(Message(errno));
+  if (socket.Connect(address, size) != 0) return tl::unexpected(WhyFailed(errno));
   return socket;
 }
 
@@ -140,7 +140,7 @@ Result<int> Ask(const Channel& channel) {
 
 Channel PlainChannel(const Socket& socket) {
   const auto result = [](ssize_t count) -> Result<size_t> {
-    if (count < 0) return tl::unexpected(Message(errno));
+    if (count < 0) return tl::unexpected(WhyFailed(errno));
     return static_cast<size_t>(count);
   };
   return {[=, &socket](std::string_view bytes) { return result(socket.Send(bytes.data(), bytes.size())); },
@@ -197,7 +197,7 @@ class TlsSession {
       status = operation();
     }
     if (status >= 0) return static_cast<size_t>(status);
-    if (gnutls_error_is_fatal(static_cast<int>(status)) == 0) return tl::unexpected(Message(EAGAIN));
+    if (gnutls_error_is_fatal(static_cast<int>(status)) == 0) return tl::unexpected(WhyFailed(EAGAIN));
     closed_ = closed_ || status == GNUTLS_E_FATAL_ALERT_RECEIVED || status == GNUTLS_E_PREMATURE_TERMINATION;
     return tl::unexpected(Problem(status));
   }

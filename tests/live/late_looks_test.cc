@@ -501,7 +501,7 @@ class LateLooksTest : public ::testing::TestWithParam<Variant> {
       const auto place = places_.find(where.second);
       if (place == places_.end()) continue;
       const auto member = std::find_if(all_pids_.begin(), all_pids_.end(),
-                                       [&](const auto& item) { return item.second == where.first; });
+                                       [pid = where.first](const auto& item) { return item.second == pid; });
       ASSERT_NE(member, all_pids_.end());
       by_member[member->first] += count;
       found[place->second] += count;

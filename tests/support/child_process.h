@@ -107,4 +107,11 @@ class ChildProcess {
   bool reaped_ = false;
 };
 
+// A body: says once that it runs, and waits until it is told to go on.
+inline int Sleep(const ChildProcess::Steps& steps) {
+  steps.Report();
+  steps.AwaitGo();
+  return 0;
+}
+
 }  // namespace cow::test

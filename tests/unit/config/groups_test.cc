@@ -14,7 +14,7 @@ using Strings = std::vector<std::string>;
 
 LoadResult Load(std::string_view text) { return ParseConfig(text, "f.yml", {}); }
 
-Strings Errors(std::string_view text) {
+Strings GroupErrors(std::string_view text) {
   Strings errors;
   for (const ConfigError& error : Load(text).errors) errors.push_back(error.ToString());
   return errors;
@@ -74,7 +74,7 @@ TEST(ConfigGroupsTest, Defaults) {
 
 TEST(ConfigGroupsTest, AllErrorsAtOnce) {
   EXPECT_EQ(
-      Errors(R"(groups:
+      GroupErrors(R"(groups:
   - name: "a-{{.Matches.prot}}"
     com: [x]
     cmdline: ['(?P<port>\d+)']
@@ -123,20 +123,20 @@ default_group: "{{.Matches.y}}"
 }
 
 TEST(ConfigGroupsTest, WrongShapes) {
-  EXPECT_EQ(Errors("groups: {a: 1}"), (Strings{"f.yml:1:9: groups: expected a list of maps, got a map"}));
-  EXPECT_EQ(Errors("default_group: [a]"),
+  EXPECT_EQ(GroupErrors("groups: {a: 1}"), (Strings{"f.yml:1:9: groups: expected a list of maps, got a map"}));
+  EXPECT_EQ(GroupErrors("default_group: [a]"),
             (Strings{R"(f.yml:1:16: default_group: expected a name such as "{{.Comm}}", or drop, got a list)"}));
-  EXPECT_EQ(Errors("defaultgroup: drop"),
+  EXPECT_EQ(GroupErrors("defaultgroup: drop"),
             (Strings{R"(f.yml:1:1: unknown key "defaultgroup"; did you mean "default_group"?)"}));
-  EXPECT_EQ(Errors("process_names: []").size(), 1U);
-  EXPECT_EQ(Errors("default_group: '{{.ExeFull}}'"),
+  EXPECT_EQ(GroupErrors("process_names: []").size(), 1U);
+  EXPECT_EQ(GroupErrors("default_group: '{{.ExeFull}}'"),
             (Strings{R"(f.yml:1:16: default_group: unknown variable ".ExeFull"; did you mean ".ExeBase"?)"}));
-  EXPECT_EQ(Errors("default_group: '{{.PID}}-{{.StartTime}}'"),
+  EXPECT_EQ(GroupErrors("default_group: '{{.PID}}-{{.StartTime}}'"),
             (Strings{R"(f.yml:1:16: default_group: unknown variable ".PID"; valid here: .Comm, .ExeBase, .Username, )"
                      R"(.Unit, .ContainerID, .PodUID, .Matches.NAME)"}));
-  EXPECT_EQ(Errors("default_group: '{{.Matches.}}'").size(), 1U);
-  EXPECT_FALSE(Errors("groups: &g [*g]").empty());
-  EXPECT_FALSE(Errors("groups: [{comm: &c [*c]}]").empty());
+  EXPECT_EQ(GroupErrors("default_group: '{{.Matches.}}'").size(), 1U);
+  EXPECT_FALSE(GroupErrors("groups: &g [*g]").empty());
+  EXPECT_FALSE(GroupErrors("groups: [{comm: &c [*c]}]").empty());
 }
 
 TEST(ConfigGroupsTest, WhatIsInForceCanBeReadAgain) {

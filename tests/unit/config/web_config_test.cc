@@ -17,7 +17,7 @@ WebConfig Good(std::string_view text) {
   return std::move(result.config);
 }
 
-std::vector<std::string> Errors(std::string_view text) {
+std::vector<std::string> WebErrors(std::string_view text) {
   std::vector<std::string> errors;
   for (const ConfigError& error : ParseWebConfig(text, "w").errors) errors.push_back(error.ToString());
   return errors;
@@ -25,7 +25,7 @@ std::vector<std::string> Errors(std::string_view text) {
 
 // The first error, without the name of the file.
 std::string Error(std::string_view text) {
-  const std::vector<std::string> errors = Errors(text);
+  const std::vector<std::string> errors = WebErrors(text);
   return errors.empty() ? "" : errors.front().substr(2);
 }
 
@@ -87,8 +87,9 @@ TEST(WebConfigTest, AllErrorsAtOnceWithTheirPlace) {
       "max_version, cipher_suites, curve_preferences, prefer_server_cipher_suites";
   const std::string sections = "tls_server_config, http_server_config, basic_auth_users, rate_limit";
   EXPECT_EQ(
-      Errors("tls_server_config:\n  cert_file: [a]\n  min_version: TLS11\n  nope: 1\nbasic_auth_users:\n  a: secret\n"
-             "more: 1\n"),
+      WebErrors(
+          "tls_server_config:\n  cert_file: [a]\n  min_version: TLS11\n  nope: 1\nbasic_auth_users:\n  a: secret\n"
+          "more: 1\n"),
       (std::vector<std::string>{
           "w:2:14: tls_server_config.cert_file: expected a path, got a list",
           "w:3:16: tls_server_config.min_version: expected one of TLS12, TLS13, got \"TLS11\"",
@@ -149,8 +150,8 @@ tls_server_config:
 
 TEST(WebConfigTest, AFileOrATextButNotBoth) {
   const std::string pem = "'-----BEGIN X-----'";
-  EXPECT_EQ(Errors("tls_server_config:\n  cert: " + pem + "\n  key: " + pem +
-                   "\n  cert_file: c\n  key_file: k\n  client_ca_file: a\n  client_ca: " + pem + "\n"),
+  EXPECT_EQ(WebErrors("tls_server_config:\n  cert: " + pem + "\n  key: " + pem +
+                      "\n  cert_file: c\n  key_file: k\n  client_ca_file: a\n  client_ca: " + pem + "\n"),
             (std::vector<std::string>{"w:4:3: tls_server_config: cert and cert_file exclude each other",
                                       "w:5:3: tls_server_config: key and key_file exclude each other",
                                       "w:7:3: tls_server_config: client_ca and client_ca_file exclude each other"}));
@@ -162,8 +163,8 @@ TEST(WebConfigTest, AFileOrATextButNotBoth) {
 
 // Each where the other belongs; what may be a key is never shown.
 TEST(WebConfigTest, AKeyIsNotShown) {
-  EXPECT_EQ(Errors("tls_server_config:\n  cert: server.pem\n  key: hunter2\n"
-                   "  client_ca_file: '-----BEGIN SECRET-----'\n"),
+  EXPECT_EQ(WebErrors("tls_server_config:\n  cert: server.pem\n  key: hunter2\n"
+                      "  client_ca_file: '-----BEGIN SECRET-----'\n"),
             (std::vector<std::string>{
                 "w:2:9: tls_server_config.cert: expected a PEM text (-----BEGIN ...); cert_file takes a path",
                 "w:3:8: tls_server_config.key: expected a PEM text (-----BEGIN ...); key_file takes a path",
@@ -231,7 +232,7 @@ TEST(WebConfigTest, NoKeyOfTheFormatIsIgnored) {
       {"rate_limit", {"interval", "burst"}}};
   for (const auto& [section, keys] : sections) {
     for (const std::string& key : keys) {
-      const std::vector<std::string> errors = Errors(section + ":\n  " + key + ": [{}]\n");
+      const std::vector<std::string> errors = WebErrors(section + ":\n  " + key + ": [{}]\n");
       ASSERT_EQ(errors.size(), 1U) << key;
       EXPECT_EQ(errors[0].rfind("w:2:", 0), 0U) << errors[0];
       EXPECT_NE(errors[0].find(section + "." + key), std::string::npos) << errors[0];
@@ -258,7 +259,7 @@ TEST(WebConfigTest, RateLimit) {
   for (const char* none : {"rate_limit: {interval: 1s}", "rate_limit: {interval: 1s, burst: 0}"}) {
     EXPECT_EQ(Error(none), "1:1: rate_limit: burst must be 1 or more, or no request would ever be answered");
   }
-  EXPECT_EQ(Errors("rate_limit:\n  interval: 5\n  burst: -1\n  rate: 1\n"),
+  EXPECT_EQ(WebErrors("rate_limit:\n  interval: 5\n  burst: -1\n  rate: 1\n"),
             (std::vector<std::string>{"w:2:13: rate_limit.interval: bad duration \"5\": no unit (h, m, s, ms, us, ns)",
                                       "w:3:10: rate_limit.burst: bad number \"-1\": expected a whole number",
                                       "w:4:3: rate_limit: unknown key \"rate\"; valid here: interval, burst"}));

@@ -32,12 +32,6 @@ namespace {
 
 using test::ChildProcess;
 
-int Sleep(const ChildProcess::Steps& steps) {
-  steps.Report();
-  steps.AwaitGo();
-  return 0;
-}
-
 class ProcessEndTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -91,7 +85,7 @@ class ProcessEndTest : public testing::Test {
 };
 
 TEST_F(ProcessEndTest, ReapedProcessIsGone) {
-  ChildProcess child(Sleep);
+  ChildProcess child(test::Sleep);
   ASSERT_TRUE(child.AwaitReport());
   child.Kill();
   child.Reap();
@@ -107,7 +101,7 @@ TEST_F(ProcessEndTest, ReapedProcessIsGone) {
 }
 
 TEST_F(ProcessEndTest, ZombieHasNoMemoryButAStat) {
-  const ChildProcess child(Sleep);
+  const ChildProcess child(test::Sleep);
   ASSERT_TRUE(child.AwaitReport());
   child.Kill();
   ASSERT_TRUE(child.AwaitZombie());
@@ -124,7 +118,7 @@ TEST_F(ProcessEndTest, ZombieHasNoMemoryButAStat) {
 }
 
 TEST_F(ProcessEndTest, DescriptorEndsWithExit) {
-  ChildProcess child(Sleep);
+  ChildProcess child(test::Sleep);
   ASSERT_TRUE(child.AwaitReport());
   const auto pagemap = Pagemap::Open(root_, child.pid());
   ASSERT_TRUE(pagemap) << pagemap.error().ToString();

@@ -25,12 +25,6 @@ namespace {
 
 using test::ChildProcess;
 
-int Sleep(const ChildProcess::Steps& steps) {
-  steps.Report();
-  steps.AwaitGo();
-  return 0;
-}
-
 class CountingInterposer : public Interposer {
  public:
   std::optional<Error> Before(Access access, const std::string& path) override {
@@ -103,7 +97,7 @@ TEST(ProcessFilesLiveTest, DescriptorDiesWithItsProcess) {
   FileDescriptor kept;
   pid_t pid = 0;
   {
-    const ChildProcess child(&Sleep);
+    const ChildProcess child(&test::Sleep);
     ASSERT_TRUE(child.AwaitReport());
     pid = child.pid();
     const auto text = files.Read(pid, "stat", kept);
@@ -128,7 +122,7 @@ TEST(ProcessFilesLiveTest, ReusedPidIsReadAnew) {
   ProcessFiles files(Root(), 10);
   for (int attempt = 0; attempt < 100; ++attempt) {
     FileDescriptor kept;
-    auto child = std::make_unique<ChildProcess>(&Sleep);
+    auto child = std::make_unique<ChildProcess>(&test::Sleep);
     ASSERT_TRUE(child->AwaitReport());
     const pid_t pid = child->pid();
     const auto first = ReadStart(files, pid, kept);
@@ -136,7 +130,7 @@ TEST(ProcessFilesLiveTest, ReusedPidIsReadAnew) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));  // a start time of its own for the next
     std::ofstream last("/proc/sys/kernel/ns_last_pid");
     if (!(last << pid - 1 << std::flush)) GTEST_SKIP() << test::MissingPrivilege(test::kPids);
-    const ChildProcess other(&Sleep);
+    const ChildProcess other(&test::Sleep);
     ASSERT_TRUE(other.AwaitReport());
     if (other.pid() != pid) continue;  // another process was faster
     const auto second = ReadStart(files, pid, kept);
