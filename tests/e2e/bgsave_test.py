@@ -1,6 +1,6 @@
 """A large process forks and is written to, as Redis in a BGSAVE, and the exporter has so little CPU that its first pass over the
-child takes many intervals. An interval's budget is what one reading of both page tables costs on this machine; listing processes
-and publishing may take half of it, and a pass reads both twice and asks about each page that was copied.
+child takes many intervals. An interval's budget is three quarters of what one reading of both page tables costs on this machine;
+listing processes and publishing may take half of it, and a pass reads both twice and asks about each page that was copied.
 
  - The child counts from the second interval on.
  - Exposure is never further from the kernel's than coverage allows.
@@ -96,7 +96,8 @@ def test(context, form):
     workload.do(f"name 0 {NAME}")
     address = int(workload.do(f"map 0 a {form.pages} nohuge").split()[0], 16)
     workload.do(f"write 0 a 0 {form.pages}")
-    budget = 2 * seconds_to_read(int(workload.do("pid 0")), address, form.pages)
+    pid = int(workload.do("pid 0"))
+    budget = 0.75 * 2 * min(seconds_to_read(pid, address, form.pages) for _ in range(5))
     print(f"budget: {budget * 1000:.1f} ms in an interval of {form.scan_seconds} s")
     exporter = context.start(support.Exporter(
         f"--config.file={configuration}", f"--scan.max-cpu={budget / form.scan_seconds:.6f}",

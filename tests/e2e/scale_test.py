@@ -220,10 +220,13 @@ def test_short(context):
     check(all(count == formula.per_host for count in by_host.values()), f"not {formula.per_host} for each host: {by_host}")
     # Groups of one shard: every group that one of its hosts has.
     for shard in ("0", "1"):
-        by_group = collections.Counter(labels["group"] for labels, _ in receiver.query(
-            f'{{__name__=~"fleet_group:.+",shard="{shard}"}}'))
-        check(by_group and all(count == formula.per_fleet_group for count in by_group.values()),
-              f"not {formula.per_fleet_group} for each group: {by_group}")
+        query = f'{{__name__=~"fleet_group:.+",shard="{shard}"}}'
+
+        def are_complete(query=query):
+            by_group = collections.Counter(labels["group"] for labels, _ in receiver.query(query))
+            return by_group and all(count == formula.per_fleet_group for count in by_group.values())
+
+        wait_for(are_complete, 20, f"{formula.per_fleet_group} series of each group of shard {shard}", pause=0.5)
     total = receiver.value("sum(instance:cow_exposure_bytes:sum)")
     groups = receiver.value("sum(sum without (shard) (fleet_group:cow_exposure_bytes:sum))")
     check_close(groups, total, 0.05, "exposure by group, to that by host")  # of two evaluations

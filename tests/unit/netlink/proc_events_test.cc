@@ -169,7 +169,7 @@ TEST_F(LiveProcEventsTest, SaysThatSomeWereLost) {
 }
 
 // A sanitizer's own allocator ends a process that has no memory left, whatever the code under test does.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifndef COW_SANITIZED
 // Nothing is left of it, in small pieces either.
 void UseUpMemory() {
   const rlimit none{0, 0};
