@@ -64,8 +64,8 @@ bool IsEmulated() {
   return text.find("QEMU") != std::string::npos;
 }
 
-// The kernel counts no copy that took no time (delayacct_end). Its clock stands still for a moment now and then where it is
-// emulated, and all copies of that moment are lost.
+// The kernel counts no copy that took no time (delayacct_end). Its clock stands still for a moment now and then where
+// it is emulated, and all copies of that moment are lost.
 double FewestCopies(double copies) {
   constexpr double kOfAMoment = 64;
   return IsEmulated() ? copies - kOfAMoment : copies;
