@@ -108,6 +108,8 @@ void WindowExaminer::Examine(const Circumstances& circumstances, uint64_t zero_f
   e_.quiet = false;
   const SlotIndex index(readings_);
   ForEachBit(e_.attention, [&](size_t page) { AskAbout(page, index); });
+  if (record_ == nullptr) return;
+  for (const WindowRecord::Extra& extra : record_->extras()) AskAboutExtra(extra, index);
 }
 
 void WindowExaminer::Clear() {
@@ -366,39 +368,46 @@ void WindowExaminer::AddWitness(uint32_t reading) {
 }
 
 void WindowExaminer::AskAbout(size_t page, const SlotIndex& index) {
-  const auto has = [&](uint32_t r) {
-    const std::span<const uint64_t> held = Held(readings_[r].slot);
-    return !held.empty() && TestBit(held, page);
-  };
+  holders_.clear();
   for (uint32_t r = 0; r < readings_.size(); ++r) {
+    const std::span<const uint64_t> held = Held(readings_[r].slot);
+    const bool has = !held.empty() && TestBit(held, page);
+    if (has) holders_.push_back(r);
     const uint64_t frame = e_.members[r].frames[page];
     if (frame == kNoFrame) continue;
     if (ksm_in_use_) e_.questions.push_back(frame);
     const bool current = TestBit(e_.members[r].current, page);
-    const bool new_sharing = current && !has(r) && (TestBit(e_.grouped, page) || TestBit(e_.pairs, page));
+    const bool new_sharing = current && !has && (TestBit(e_.grouped, page) || TestBit(e_.pairs, page));
     if (new_sharing && !TestBit(e_.members[r].maybe_shared, page)) AddWitness(r);
   }
   if (!e_.unseen.empty()) AskAboutFirstLooks(page, index);
-  if (record_ == nullptr) return;
-  if (TestBit(e_.grouped, page)) AskAboutGroup(page, e_.candidates[page], has);
-  for (const WindowRecord::Extra& extra : record_->extras()) {
-    if (extra.page != page) continue;
-    AskAboutGroup(page, extra.frame, [&](uint32_t r) {
-      return std::find(extra.holders.begin(), extra.holders.end(), readings_[r].slot) != extra.holders.end();
-    });
+  if (AskAboutHolders(page, e_.candidates[page])) AskAboutAll(page);
+}
+
+// Of a further group at a page.
+void WindowExaminer::AskAboutExtra(const WindowRecord::Extra& extra, const SlotIndex& index) {
+  holders_.clear();
+  for (const Slot slot : extra.holders) {
+    const uint32_t reading = index.Find(slot);
+    if (reading != kNoReading) holders_.push_back(reading);
+  }
+  std::sort(holders_.begin(), holders_.end());
+  if (!AskAboutHolders(extra.page, extra.frame)) return;
+  for (const uint32_t r : holders_) {
+    const uint64_t frame = e_.members[r].frames[extra.page];
+    if (frame != kNoFrame) e_.questions.push_back(frame);
   }
 }
 
-// `recorded`: the frame that those for whom holds(reading) is true had in common.
-template <class Holds>
-void WindowExaminer::AskAboutGroup(size_t page, uint64_t recorded, Holds&& holds) {
+// `recorded`: the frame that `holders_` had in common. True if the verdict rests on the marks of their frames.
+bool WindowExaminer::AskAboutHolders(size_t page, uint64_t recorded) {
   uint32_t lowest_same = kNoReading;
   uint32_t highest_same = kNoReading;
   uint32_t lowest_changed = kNoReading;
   uint32_t highest_changed = kNoReading;
-  for (uint32_t r = 0; r < readings_.size(); ++r) {
+  for (const uint32_t r : holders_) {
     const uint64_t frame = e_.members[r].frames[page];
-    if (frame == kNoFrame || !holds(r)) continue;
+    if (frame == kNoFrame) continue;
     if (frame == recorded) {
       if (lowest_same == kNoReading) lowest_same = r;
       highest_same = r;
@@ -410,16 +419,15 @@ void WindowExaminer::AskAboutGroup(size_t page, uint64_t recorded, Holds&& holds
     if (lowest_changed == kNoReading) lowest_changed = r;
     highest_changed = r;
   }
-  if (highest_changed == kNoReading) return;
-  if (lowest_same == kNoReading || (e_.swapped_in && lowest_same == highest_same)) {
-    e_.marks_decide = true;
-    AskAboutAll(page);
-  }
+  if (highest_changed == kNoReading) return false;
   if (lowest_same == kNoReading) {
     if (lowest_changed != highest_changed) AddWitness(lowest_changed);
   } else if (highest_same < highest_changed) {
     AddWitness(lowest_same);
   }
+  const bool marks_decide = lowest_same == kNoReading || (e_.swapped_in && lowest_same == highest_same);
+  e_.marks_decide = e_.marks_decide || marks_decide;
+  return marks_decide;
 }
 
 void WindowExaminer::AskAboutAll(size_t page) {

@@ -94,8 +94,8 @@ class WindowExaminer {
   void FindUnseenHolders();
   void AskAboutUnchanged();
   void AskAbout(size_t page, const SlotIndex& index);
-  template <class Holds>
-  void AskAboutGroup(size_t page, uint64_t recorded, Holds&& holds);
+  void AskAboutExtra(const WindowRecord::Extra& extra, const SlotIndex& index);
+  bool AskAboutHolders(size_t page, uint64_t recorded);
   void AskAboutFirstLooks(size_t page, const SlotIndex& index);
   void AskAboutAll(size_t page);
   void AddWitness(uint32_t reading);
@@ -118,6 +118,7 @@ class WindowExaminer {
   Examination& e_;
   bool ksm_in_use_ = false;
   bool mapped_once_known_ = true;
+  std::vector<uint32_t> holders_;  // readings, ascending, that had one frame in common
 };
 
 }  // namespace cow::memory
