@@ -493,6 +493,7 @@ FrameHolder MovedPages::Describe(const MovedBlock& block, size_t holder, size_t 
   }
   if (described.frame != kNoFrame && !facts.IsKsm(described.frame)) {
     described.state = described.frame == recorded ? State::kSame : State::kChanged;
+    described.large = described.state == State::kChanged && facts.IsOfLargeFolio(described.frame).value_or(false);
     // It moved on, and has another page in its place.
     if (described.state == State::kChanged && HasElsewhere(recorded, described.slot)) described.state = State::kDropped;
   } else if (!block.IsHere(holder, page) && (change == nullptr || IsAway(change->entry))) {

@@ -207,6 +207,19 @@ TEST_F(MovedPagesTest, FreshPageInTheHoleOfOneThatMovedOnIsNoBreak) {
   ExpectSettled(2 * 8);
 }
 
+TEST_F(MovedPagesTest, CollapseOfAMovedPageIsNoBreak) {
+  Share(3, 8);
+  Move(2, 8, 0, kFar);
+  ExpectSettled(2 * 8);
+  for (uint64_t page = 0; page < 8; ++page) {
+    driver_.Map(2, kFar + page, 8192 + page);
+    driver_.MarkInFolio(8192 + page);
+  }
+  const PassResult pass = driver_.Pass();
+  EXPECT_EQ(pass.Breaks(), 0U);
+  EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kCollapse, 8}}));
+}
+
 // The mover shares the page with its own child, so that no page of it is without a partner.
 TEST_F(MovedPagesTest, AnotherPageInTheHoleOfOneThatForkedIsNoBreak) {
   Share(3, 8);
