@@ -52,7 +52,7 @@ class ForkHistory {
 
   // This moment: before the pages are read that a later question is about.
   ForkMoment Now();
-  // True if the process has forked nobody from that moment to this one. It must be in the table. Costs what Of() costs.
+  // True if the process has forked nobody since that moment. The table must have it. Costs what Of() costs.
   bool IsIdleSince(const Process& process, const ForkMoment& moment);
 
  private:
@@ -81,7 +81,7 @@ class ForkHistory {
   ForkEvidence ByEvents(pid_t child, pid_t parent) const;
   ForkEvidence ByTable(const Process& child, const Process& parent);
   bool IdleByEvents(pid_t pid, const ForkMoment& moment) const;
-  // Forked nobody since that tick, except `child` (0: nobody). The table must be complete.
+  // True if the process has forked nobody but `child` (0: nobody at all) since that tick. The table must be complete.
   bool IdleByTable(const Process& process, uint64_t since_ticks, pid_t child);
   bool TableIsComplete() const;
   const Facts& FactsOf(const Process& process);

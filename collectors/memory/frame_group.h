@@ -29,7 +29,7 @@ struct FrameHolder {
   uint64_t page = 0;          // number of its virtual page
   bool large = false;         // its page is part of a large folio now: no copy-on-write made it
   bool missed = false;        // of kAway: because of a look that was not taken
-  bool idle = false;          // it forked nobody since its previous look, so a fork before that look cleared the mark
+  bool idle = false;          // it forked nobody since its previous look: no fork of its own cleared the mark since
 };
 
 struct FrameGroup {

@@ -1,7 +1,7 @@
 // One account of the bytes that everything stored about pages takes, by purpose, and the limit for all of it.
 //
-// Over the limit, a window drops its frames and keeps one was-shared bit per member and page. Breaks stay countable. If
-// no two holders have a frame in common, the kernel's marks tell who has the original; without marks the side is
+// Over the limit, a window drops its frames and keeps one was-shared bit per member and page. Breaks stay countable.
+// Where no two holders have a frame in common, the kernel's marks tell who has the original. Without marks the side is
 // unknown. Bits, moved pages and looks are kept beyond the limit: correctness needs them, and they grow with the
 // members' memory only. What is booked is memory between two steps of a pass; what the allocator adds is not in it.
 //

@@ -37,7 +37,7 @@ struct Reading {
   // Bitmap: pages whose entries were not read but recalled from the ledger. Null: all were read.
   const uint64_t* recalled = nullptr;
   ForkEvidence forks{};   // of a first look
-  bool idle = false;      // set where Examination::marks_decide: it forked nobody since its previous look
+  bool idle = false;      // it forked nobody since its previous look; set only where Examination::marks_decide
   bool remapped = false;  // its mappings are not those of its look before: it may have moved pages
 
   bool IsRead(size_t page) const { return recalled == nullptr || ((recalled[page / 64] >> (page % 64)) & 1) == 0; }
