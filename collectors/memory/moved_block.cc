@@ -20,13 +20,17 @@ MovedBlock::MovedBlock(std::span<const MovedPage> pages)
   slots_.shrink_to_fit();
   bits_.resize(2 * slots_.size() * words_);
   for (const MovedPage& moved : pages) {
-    const auto holder =
-        static_cast<size_t>(std::lower_bound(slots_.begin(), slots_.end(), moved.slot) - slots_.begin());
+    const size_t holder = FindHolder(moved.slot);
     const size_t page = moved.page - first_;
     SetFrame(page, moved.frame);
     SetBit(MutableHeld(holder), page);
     if (moved.here) SetBit(MutableHere(holder), page);
   }
+}
+
+size_t MovedBlock::FindHolder(Slot slot) const {
+  const auto found = std::lower_bound(slots_.begin(), slots_.end(), slot);
+  return found == slots_.end() || *found != slot ? slots_.size() : static_cast<size_t>(found - slots_.begin());
 }
 
 void MovedBlock::SetFrame(size_t page, uint64_t frame) {

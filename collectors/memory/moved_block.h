@@ -41,6 +41,8 @@ class MovedBlock {
   size_t pages() const { return frames_.size(); }
   size_t holders() const { return slots_.size(); }
   Slot SlotOf(size_t holder) const { return slots_[holder]; }
+  // The holder's number; holders() if the slot holds nothing here.
+  size_t FindHolder(Slot slot) const;
 
   uint64_t FrameAt(size_t page) const {
     return high_.empty() ? frames_[page] : uint64_t{frames_[page]} | uint64_t{high_[page]} << 32U;

@@ -131,10 +131,9 @@ void MovedPages::MarkHeld(uint64_t window, Slot slot, std::span<uint64_t> bitmap
   const auto found = windows_.find(window);
   if (found == windows_.end()) return;
   for (const MovedBlock& block : found->second) {
-    for (size_t holder = 0; holder < block.holders(); ++holder) {
-      if (block.SlotOf(holder) != slot) continue;
-      ForEachBit(block.Held(holder), [&](size_t page) { SetBit(bitmap, (block.first() + page) % pages_); });
-    }
+    const size_t holder = block.FindHolder(slot);
+    if (holder == block.holders()) continue;
+    ForEachBit(block.Held(holder), [&](size_t page) { SetBit(bitmap, (block.first() + page) % pages_); });
   }
 }
 
@@ -225,10 +224,9 @@ void MovedPages::Confirm(const MovedPage& page, uint64_t entry) {
   for (MovedBlock& block : found->second) {
     if (page.page < block.first() || page.page >= block.first() + block.pages()) continue;
     const size_t in_block = page.page - block.first();
-    for (size_t holder = 0; holder < block.holders(); ++holder) {
-      if (block.SlotOf(holder) != page.slot || !block.Holds(holder, in_block)) continue;
-      if (block.FrameAt(in_block) == page.frame) block.Note(holder, in_block, entry, zero_frame_);
-    }
+    const size_t holder = block.FindHolder(page.slot);
+    if (holder == block.holders() || !block.Holds(holder, in_block)) continue;
+    if (block.FrameAt(in_block) == page.frame) block.Note(holder, in_block, entry, zero_frame_);
   }
 }
 
@@ -311,50 +309,54 @@ bool MovedPages::HasOrphan(uint64_t frame, Slot slot) const {
   return first != orphans_.end() && first->frame == frame && first->slot == slot;
 }
 
-void MovedPages::FindMovedGroups(const WindowRecords& records) {
-  moved_groups_.clear();
-  unseen_.clear();
-  std::vector<std::pair<uint64_t, Slot>> wanted;
+// Frames that a slot lost at one address and may hold in a group at another, sorted.
+std::vector<std::pair<uint64_t, Slot>> MovedPages::LostFrames() {
+  std::vector<std::pair<uint64_t, Slot>> lost;
   for (const BreakOrMove& each : breaks_or_moves_) {
-    if (each.frame != kForgottenFrame && !HasOrphan(each.frame, each.slot)) wanted.emplace_back(each.frame, each.slot);
+    if (each.frame != kForgottenFrame && !HasOrphan(each.frame, each.slot)) lost.emplace_back(each.frame, each.slot);
   }
-  const std::vector<MovedBlock*> blocks = Blocks();
-  for (const MovedBlock* block : blocks) {
+  for (const MovedBlock* block : Blocks()) {
     for (const MovedBlock::Change& change : block->changes()) {
       const Slot slot = block->SlotOf(change.holder);
       if (slot >= remapped_.size() || !remapped_[slot]) continue;
-      if (AnonFrame(change.entry, zero_frame_) != kNoFrame) wanted.emplace_back(block->FrameAt(change.page), slot);
+      if (AnonFrame(change.entry, zero_frame_) != kNoFrame) lost.emplace_back(block->FrameAt(change.page), slot);
     }
   }
-  if (wanted.empty()) return;
-  SortUnique(wanted);
-  std::vector<uint64_t> frames;
-  std::vector<Slot> slots;
-  for (const auto& [frame, slot] : wanted) {
-    frames.push_back(frame);
-    slots.push_back(slot);
-  }
-  SortUnique(frames);
-  SortUnique(slots);
+  SortUnique(lost);
+  return lost;
+}
+
+void MovedPages::FindUnseen(std::span<const Slot> slots, const WindowRecords& records) {
   unseen_.assign(slots.back() + size_t{1}, false);
   for (const auto& [window, record] : records.all()) {
     if (record.has_frames()) continue;
     for (const Slot slot : slots) unseen_[slot] = unseen_[slot] || record.Concerns(slot);
   }
+}
+
+void MovedPages::FindMovedGroups(const WindowRecords& records) {
+  const std::vector<std::pair<uint64_t, Slot>> lost = LostFrames();
+  if (lost.empty()) return;
+  std::vector<uint64_t> frames;
+  std::vector<Slot> slots;
+  for (const auto& [frame, slot] : lost) {
+    frames.push_back(frame);
+    slots.push_back(slot);
+  }
+  SortUnique(frames);
+  SortUnique(slots);
+  FindUnseen(slots, records);
   const auto take = [&](uint64_t frame, auto&& holds) {
-    for (auto each = std::lower_bound(wanted.begin(), wanted.end(), std::pair(frame, Slot{0}));
-         each != wanted.end() && each->first == frame; ++each) {
+    for (auto each = std::lower_bound(lost.begin(), lost.end(), std::pair(frame, Slot{0}));
+         each != lost.end() && each->first == frame; ++each) {
       if (holds(each->second)) moved_groups_.push_back(*each);
     }
   };
-  for (const MovedBlock* block : blocks) {
+  for (const MovedBlock* block : Blocks()) {
     for (size_t page = 0; page < block->pages(); ++page) {
-      if (!Contains(frames, block->FrameAt(page))) continue;
       take(block->FrameAt(page), [block, page](Slot slot) {
-        for (size_t holder = 0; holder < block->holders(); ++holder) {
-          if (block->SlotOf(holder) == slot && block->IsHere(holder, page)) return true;
-        }
-        return false;
+        const size_t holder = block->FindHolder(slot);
+        return holder != block->holders() && block->IsHere(holder, page);
       });
     }
   }

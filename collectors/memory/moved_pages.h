@@ -127,6 +127,8 @@ class MovedPages {
   bool HasOrphan(uint64_t frame, Slot slot) const;
   // It moved the page: it has an orphan of this frame, or shares it at another address with others who moved it.
   bool HasElsewhere(uint64_t frame, Slot slot) const;
+  std::vector<std::pair<uint64_t, Slot>> LostFrames();
+  void FindUnseen(std::span<const Slot> slots, const WindowRecords& records);
   void FindMovedGroups(const WindowRecords& records);
   // It moved pages, and some window has lost the frames of what it shares there.
   bool MayBeUnseen(Slot slot) const;
@@ -178,7 +180,7 @@ class MovedPages {
   std::vector<uint64_t> frames_;  // of groups, sorted
   // Frames that a slot lost at one address and holds in a group at another, sorted.
   std::vector<std::pair<uint64_t, Slot>> moved_groups_;
-  std::vector<bool> unseen_;            // by slot
+  std::vector<bool> unseen_;            // by slot: it lost a frame that a window without frames may have
   std::vector<OrphanPage> left_alone_;  // the last of a group
   std::vector<MovedPage> added_;
 };

@@ -87,7 +87,9 @@ FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) con
     holder.missed = !was_away;
   } else {
     holder.frame = FrameNow(reading);
-    holder.large = huge_[reading] || window_.facts.IsOfLargeFolio(holder.frame).value_or(false);
+    // A frame that stayed is asked about only where swap may have made it another page's.
+    const bool may_be_new = holder.frame != recorded || window_.examination.swapped_in;
+    holder.large = huge_[reading] || (may_be_new && window_.facts.IsOfLargeFolio(holder.frame).value_or(false));
     holder.idle = window_.readings[reading].idle;
     if (holder.frame != kNoFrame) {
       const State elsewhere = was_away ? State::kReturned : State::kChanged;
