@@ -173,7 +173,7 @@ void MapShm(const Call& call) {
   const int error = errno;
   shmctl(id, IPC_RMID, nullptr);  // gone with its last mapping
   errno = error;
-  if (place == reinterpret_cast<const void*>(-1)) {
+  if (place == MAP_FAILED) {  // (void*)-1, as shmat says
     return call.SystemError("shmat");
   }
   Enter(call, call.words[2], reinterpret_cast<uintptr_t>(place), *pages, huge ? Kind::kHugetlb : Kind::kFile);
@@ -386,6 +386,7 @@ void Realloc(const Call& call) {
 [[gnu::noinline]] void TouchStack(size_t pages) {
   const size_t page_bytes = control->page_bytes;
   auto* block = static_cast<volatile char*>(alloca(pages * page_bytes));
+  block[pages * page_bytes - 1] = 1;  // a page boundary may lie between the first byte of the last page and this frame
   for (size_t page = pages; page-- > 0;) {
     block[page * page_bytes] = 1;
   }
@@ -397,7 +398,7 @@ void Stack(const Call& call) {
   getrlimit(RLIMIT_STACK, &limit);
   const size_t most = limit.rlim_cur < kUsedBytes ? 0 : (limit.rlim_cur - kUsedBytes) / control->page_bytes;
   const auto pages = ParseNumber<size_t>(call.words[2], std::min(most, kMaxPages));
-  if (!pages) {
+  if (!pages || *pages == 0) {
     return call.Error("bad number of pages, or more than the stack's limit allows");
   }
   TouchStack(*pages);

@@ -19,6 +19,7 @@ using Words = std::vector<std::string>;
 constexpr uint64_t kPage = 5;
 constexpr uint64_t kFar = 5000;
 constexpr size_t kWindow = 512;
+constexpr int64_t kPagesShared = 8;
 
 TEST(MovedBlockTest, HoldsWhatItWasMadeFrom) {
   std::vector<MovedPage> pages;
@@ -177,17 +178,17 @@ TEST_F(MovedPagesTest, ChildrenOfAMoverJoinItsPage) {
 }
 
 TEST_F(MovedPagesTest, FreshPageInTheHoleIsNoBreak) {
-  Share(3, 8);
+  Share(3, kPagesShared);
   driver_.Move(2, kPage, kFar);
   driver_.Map(2, kPage, 300);
   driver_.At(2).remapped = true;
-  ExpectSettled(2 * 8);
+  ExpectSettled(2 * kPagesShared);
   driver_.At(2).remapped = false;
-  ExpectSettled(2 * 8);
+  ExpectSettled(2 * kPagesShared);
 }
 
 TEST_F(MovedPagesTest, BreakOfARemappedMemberCounts) {
-  Share(3, 8);
+  Share(3, kPagesShared);
   driver_.Map(2, kPage, 300);
   driver_.Map(1, kPage + 1, 301);
   for (Slot slot = 0; slot < 3; ++slot) driver_.At(slot).remapped = true;
@@ -199,18 +200,18 @@ TEST_F(MovedPagesTest, BreakOfARemappedMemberCounts) {
 }
 
 TEST_F(MovedPagesTest, FreshPageInTheHoleOfOneThatMovedOnIsNoBreak) {
-  Share(3, 8);
+  Share(3, kPagesShared);
   driver_.Move(2, kPage, kFar);
-  ExpectSettled(2 * 8);
+  ExpectSettled(2 * kPagesShared);
   driver_.Move(2, kFar, 2 * kFar);
   driver_.Map(2, kFar, 300);
-  ExpectSettled(2 * 8);
+  ExpectSettled(2 * kPagesShared);
 }
 
 TEST_F(MovedPagesTest, CollapseOfAMovedPageIsNoBreak) {
-  Share(3, 8);
+  Share(3, kPagesShared);
   Move(2, 8, 0, kFar);
-  ExpectSettled(2 * 8);
+  ExpectSettled(2 * kPagesShared);
   for (uint64_t page = 0; page < 8; ++page) {
     driver_.Map(2, kFar + page, 8192 + page);
     driver_.MarkInFolio(8192 + page);
@@ -222,12 +223,12 @@ TEST_F(MovedPagesTest, CollapseOfAMovedPageIsNoBreak) {
 
 // The mover shares the page with its own child, so that no page of it is without a partner.
 TEST_F(MovedPagesTest, AnotherPageInTheHoleOfOneThatForkedIsNoBreak) {
-  Share(3, 8);
+  Share(3, kPagesShared);
   driver_.Move(2, kPage, kFar);
   driver_.Move(2, kPage + 1, kPage);
   driver_.At(2).remapped = true;
   driver_.Fork(2, 3);
-  ExpectSettled(3 * 8);
+  ExpectSettled(3 * kPagesShared);
   driver_.At(2).remapped = false;
   driver_.At(2).first_look = driver_.At(3).first_look = false;
   // And moves on: what is known to have moved has another page in its place.
@@ -235,7 +236,7 @@ TEST_F(MovedPagesTest, AnotherPageInTheHoleOfOneThatForkedIsNoBreak) {
   driver_.Move(2, kPage, kFar);
   driver_.At(2).remapped = true;
   driver_.Fork(2, 4);
-  ExpectSettled(4 * 8);
+  ExpectSettled(4 * kPagesShared);
 }
 
 TEST_F(MovedPagesTest, AnotherPageInTheHoleOfASecondGroupIsNoBreak) {
@@ -318,8 +319,8 @@ TEST_P(MovedPagesLimitTest, CountsStayRightOrAreUnmatched) {
     if (round >= 1) {
       EXPECT_LE(driver.budget.used_bytes, bytes + kMembers * kPages / 8) << round;
     }
-    const Slot breaker = 1 + static_cast<Slot>(round) % (kMembers - 1);
-    for (uint64_t page = static_cast<uint64_t>(round); page < kPages; page += 32) {
+    const auto breaker = 1 + static_cast<Slot>(round) % (kMembers - 1);
+    for (auto page = static_cast<uint64_t>(round); page < kPages; page += 32) {
       driver.Map(breaker, page, ++fresh);
       driver.MarkExclusive(fresh, true);
       --exposure;
