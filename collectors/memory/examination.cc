@@ -416,6 +416,7 @@ bool WindowExaminer::AskAboutHolders(size_t page, uint64_t recorded) {
     // The page may have moved, and another one taken its place: the frame's mappings tell.
     if (readings_[r].remapped && recorded != kForgottenFrame) e_.questions.push_back(recorded);
     if (MayBeOfLargeFolio({e_.members[r].frames, pages_}, page)) e_.questions.push_back(frame);
+    if (frame % pages_ == page) e_.questions.push_back(MiddleFrame(frame, pages_));
     if (lowest_changed == kNoReading) lowest_changed = r;
     highest_changed = r;
   }

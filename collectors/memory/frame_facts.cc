@@ -53,6 +53,11 @@ std::optional<bool> FrameFacts::IsOfLargeFolio(uint64_t frame) const {
   return (*flags & (kCompound | procfs::kFrameThp)) != 0 && (*flags & procfs::kFrameHugetlb) == 0;
 }
 
+bool FrameFacts::IsOfHugePage(uint64_t middle) const {
+  const uint64_t flags = Flags(middle).value_or(0);
+  return (flags & procfs::kFrameCompoundTail) != 0 && (flags & procfs::kFrameHugetlb) == 0;
+}
+
 std::optional<bool> FrameFacts::IsExclusive(uint64_t frame) const {
   const std::optional<uint64_t> flags = Flags(frame);
   if (words_.marks == ExclusiveMarks::kNone || !flags || (*flags & procfs::kFrameAnon) == 0) return std::nullopt;

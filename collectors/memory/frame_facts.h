@@ -46,6 +46,9 @@ class FrameFacts {
   bool merged_known() const { return words_.merged_flag; }
   // Part of a large folio, other than hugetlb's; empty where unknown. Copy-on-write makes no page of one.
   std::optional<bool> IsOfLargeFolio(uint64_t frame) const;
+  // `middle`: half a window behind a frame that is aligned to windows. Both are of one huge page, other than hugetlb's:
+  // folios are aligned to their size, so that a smaller one would begin at `middle`. False where unknown.
+  bool IsOfHugePage(uint64_t middle) const;
   // The kernel's AnonExclusive mark; empty where unknown.
   std::optional<bool> IsExclusive(uint64_t frame) const;
 

@@ -62,6 +62,12 @@ void ForEachBit(std::span<const uint64_t> words, Visit&& visit) {
   }
 }
 
+// A frame that only a huge page of a window's size has in one folio with this one, where this one has its page's place
+// in it: in the middle of the frames that a huge page would take.
+inline uint64_t MiddleFrame(uint64_t frame, size_t pages_per_window) {
+  return frame - frame % pages_per_window + pages_per_window / 2;
+}
+
 // True if the entries map one aligned huge page's worth of consecutive frames: a PMD-mapped huge page, or a huge page
 // mapped by single entries. Only PAGEMAP_SCAN tells the two apart.
 bool IsHugeRun(std::span<const uint64_t> entries);

@@ -1,6 +1,7 @@
 #include "collectors/memory/page_judge.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <iterator>
 #include <optional>
@@ -40,7 +41,43 @@ PageJudge::PageJudge(const ExaminedWindow& window, WindowRecord& record, MovedPa
 void PageJudge::JudgeAll(std::span<const uint64_t> pages) {
   TakeOfPages(record_.extras, pages, extras_);
   TakeOfPages(record_.away, pages, away_);
+  FindCollapsed(pages);
   ForEachBit(pages, [this](size_t page) { Judge(page); });
+}
+
+// A collapse takes all pages of the window, so that one of them in a new huge page tells of all: whatever frame another
+// one has now was made after the collapse, and is no copy of the frame before it.
+void PageJudge::FindCollapsed(std::span<const uint64_t> pages) {
+  for (uint32_t r = 0; r < huge_.size(); ++r) huge_[r] = huge_[r] || BecameHuge(r, pages);
+  for (const WindowRecord::Extra& extra : extras_) {
+    for (const Slot slot : extra.holders) {
+      const uint32_t reading = index_.Find(slot);
+      if (reading == kNoReading || huge_[reading]) continue;
+      const bool changed = window_.examination.members[reading].frames[extra.page] != extra.frame;
+      huge_[reading] = changed && IsInNewHugePage(reading, extra.page);
+    }
+  }
+}
+
+bool PageJudge::BecameHuge(uint32_t reading, std::span<const uint64_t> pages) const {
+  const Slot slot = window_.readings[reading].slot;
+  if (slot >= record_.SlotsEnd()) return false;
+  const std::span<const uint64_t> held = std::as_const(record_).Held(slot);
+  for (size_t w = 0; w < pages.size(); ++w) {
+    uint64_t changed = held[w] & pages[w] & ~window_.examination.members[reading].current[w];
+    for (; changed != 0; changed &= changed - 1) {
+      const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(changed));
+      if (record_.frames[page] != kForgottenFrame && IsInNewHugePage(reading, page)) return true;
+    }
+  }
+  return false;
+}
+
+// Of a page whose frame changed.
+bool PageJudge::IsInNewHugePage(uint32_t reading, size_t page) const {
+  const uint64_t frame = window_.examination.members[reading].frames[page];
+  const size_t window = record_.frames.size();
+  return frame != kNoFrame && frame % window == page && window_.facts.IsOfHugePage(MiddleFrame(frame, window));
 }
 
 void PageJudge::Judge(size_t page) {

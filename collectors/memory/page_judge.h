@@ -51,6 +51,11 @@ class PageJudge {
   }
   FrameHolder Describe(Slot slot, uint64_t recorded, bool was_away) const;
 
+  // Finds whose window became a huge page since the last look, if only for a while.
+  void FindCollapsed(std::span<const uint64_t> pages);
+  bool BecameHuge(uint32_t reading, std::span<const uint64_t> pages) const;
+  bool IsInNewHugePage(uint32_t reading, size_t page) const;
+
   void ReadFrames();
   void TakeGroups();
   void AddNewHolders();
@@ -83,7 +88,7 @@ class PageJudge {
   MovedPages& moved_;
   Judgement& judgement_;
   SlotIndex index_;
-  std::vector<bool> huge_;       // by reading: the window is one huge page of it
+  std::vector<bool> huge_;       // by reading: the window is one huge page of it, or became one since the last look
   std::vector<bool> departing_;  // by slot: the member ended
   // Of the pages to be judged, taken out of the record, by page; and the first ones that are still to be judged.
   std::vector<WindowRecord::Extra> extras_;

@@ -884,12 +884,50 @@ TEST_F(LedgerTest, CollapseOfWhichPartsAreGoneIsStillCollapse) {
   driver_->MapRun(1, 512, 8192, 512);
   for (uint64_t i = 0; i < 512; ++i) driver_->MarkInFolio(8192 + i);
   driver_->Drop(1, 512 + 8);
+  driver_->Drop(1, 512 + 9);
+  driver_->Map(1, 512 + 9, 5000);  // after the collapse, as the others show
+  const PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.Breaks(), 0U);
+  EXPECT_EQ(pass.unshared,
+            (std::map<UnshareCause, uint64_t>{{UnshareCause::kCollapse, 511}, {UnshareCause::kUnmap, 1}}));
+  ExpectSettled(0);
+}
+
+// The copy is one of the huge page, which the child has still, and none of what was there before.
+TEST_F(LedgerTest, CopyOfAPageThatCollapsedCountsOnce) {
+  driver_->Add(0);
+  driver_->Add(1, 0);
+  for (const Slot slot : {0U, 1U}) {
+    for (uint64_t i = 0; i < 512; ++i) driver_->Map(slot, 512 + i, 1000 + 2 * i);
+  }
+  EXPECT_EQ(driver_->Pass().exposure_pages, 512);
+  driver_->MapRun(1, 512, 8192, 512);
+  for (uint64_t i = 0; i < 512; ++i) driver_->MarkInFolio(8192 + i);
+  driver_->Fork(1, 2);
   driver_->Map(1, 512 + 9, 5000);
+  driver_->MarkExclusive(5000, true);
   const PassResult pass = driver_->Pass();
   EXPECT_EQ(pass.breaks, (std::map<Slot, uint64_t>{{1, 1}}));
-  EXPECT_EQ(pass.unshared,
-            (std::map<UnshareCause, uint64_t>{{UnshareCause::kCollapse, 510}, {UnshareCause::kUnmap, 1}}));
-  ExpectSettled(0);
+  EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kCollapse, 512}}));
+  EXPECT_EQ(pass.exposure_pages, 511);
+  ExpectSettled(511);
+}
+
+// What has its page's place in a huge page is a smaller folio: it tells nothing of the others.
+TEST_F(LedgerTest, LargeFolioThatIsNoHugePageTellsOfItsPagesOnly) {
+  driver_->Add(0);
+  driver_->Add(1, 0);
+  for (const Slot slot : {0U, 1U}) {
+    for (uint64_t i = 0; i < 512; ++i) driver_->Map(slot, 512 + i, 1000 + 2 * i);
+  }
+  driver_->Pass();
+  driver_->MapRun(1, 512 + 16, 8192 + 16, 16);
+  for (uint64_t i = 16; i < 32; ++i) driver_->MarkInFolio(8192 + i);
+  driver_->Map(1, 512 + 9, 5000);
+  driver_->MarkExclusive(5000, true);
+  const PassResult pass = driver_->Pass();
+  EXPECT_EQ(pass.breaks, (std::map<Slot, uint64_t>{{1, 1}}));
+  EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kCollapse, 16}}));
 }
 
 TEST_F(LedgerTest, CopiesThatFollowEachOtherAreNoCollapse) {
