@@ -22,7 +22,7 @@ void UnreadMembers::Update(const memory::Family& family, const procfs::PageGeome
     known.is_root = member.get() == family.root();
     const bool parent_lives = std::any_of(family.members.begin(), family.members.end(),
                                           [&member](const auto& each) { return each->slot == member->parent; });
-    known.parent = parent_lives ? member->parent : family.root()->slot;
+    known.parent = parent_lives ? member->parent : family.members.front()->slot;
     known.fades = known.fades || (alone_before && known.is_root);
     const procfs::Status& status = member->process->status;
     const auto pages = [&geometry](std::optional<uint64_t> bytes) {

@@ -173,7 +173,7 @@ TEST_F(UnchangedCostTest, OnlyTheMemberThatChangedIsRead) {
     const Change change(before, after);
     EXPECT_EQ(change.Of(kChildBreaks), kPages / 512);
     EXPECT_EQ(change.BreaksOfAllSides(), kPages / 512);
-    EXPECT_EQ(change.Pages(kExposure), -static_cast<double>(kPages / 512));
+    EXPECT_EQ(change.Pages(kExposure), -change.BreaksOfAllSides());
     EXPECT_EQ(change.UnsharedPages(), 0);
     EXPECT_EQ(after.At("cow_scan_coverage_ratio"), 1);
     least.TakeLeast(change.Of("cow_scan_pages_total"), change.Of("cow_scan_calls_total{file=pagemap}"));

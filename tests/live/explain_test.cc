@@ -24,7 +24,6 @@ namespace {
 
 using explain::Failure;
 using explain::MappingPortrait;
-using explain::MemberPortrait;
 using explain::PageState;
 using explain::Portrait;
 
@@ -49,8 +48,9 @@ class ExplainTest : public ::testing::Test {
   }
   int Fork(int id = kRoot) { return workload_.Fork(id).id; }
   pid_t Pid(int id) { return workload_.Pid(id); }
-  std::string With(std::vector<int> ids) {
+  std::string With(const std::vector<int>& ids) {
     std::vector<pid_t> pids;
+    pids.reserve(ids.size());
     for (const int id : ids) pids.push_back(Pid(id));
     std::sort(pids.begin(), pids.end());
     std::string text;

@@ -560,7 +560,7 @@ TEST_F(EngineTest, HostSavedNeedsAHostThatStandsStill) {
   host_.GrantAllRights();
   host_.Sync();
   const auto anon_pages = std::make_shared<AnonPages>(host_);
-  const uint64_t mapped = (2 * 8 + 40 * 10) * 4;  // kB, as each process counts them
+  const uint64_t mapped = uint64_t{2 * 8 + 40 * 10} * 4;  // kB, as each process counts them
   struct Case {
     uint64_t before;
     uint64_t after;

@@ -145,7 +145,7 @@ TEST_P(EitherForkWatchTest, NothingIsReadWhereNothingWasForked) {
 
 TEST_P(EitherForkWatchTest, ShortLivesStartNothing) {
   for (int i = 0; i < 10; ++i) {
-    for (pid_t pid = 1000; pid < 1020; ++pid) Fork(100, pid + 20 * i, static_cast<uint64_t>(200 + i));
+    for (pid_t pid = 1000; pid < 1020; ++pid) Fork(100, pid + 20 * i, uint64_t{200} + static_cast<uint64_t>(i));
     EXPECT_FALSE(Look());
     for (pid_t pid = 1000; pid < 1020; ++pid) Exit(pid + 20 * i);
   }

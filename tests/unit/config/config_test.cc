@@ -92,6 +92,9 @@ collectors: {cow: false, thp: true, smaps: {max_rss: 512MiB}}
 }
 
 TEST(ConfigTest, ReportsAllErrorsAtOnceInOrder) {
+  const std::string sampling =
+      "f.yml:6:3: scan.sample_above: sampling was removed: delete this key; scan.max_cpu bounds the cost, and a pass "
+      "may span intervals";
   EXPECT_EQ(Errors(R"(scan:
   intervall: 10s
   max_cpu: "0.1"
@@ -114,9 +117,7 @@ outher: 1
                 R"(f.yml:3:12: scan.max_cpu: expected a number from 0 to 1, got the text "0.1")",
                 R"(f.yml:4:15: scan.full_every: bad duration "10x": unknown unit "x" (known: y, w, d, h, m, s, ms))",
                 R"(f.yml:5:12: scan.threads: "65" is out of range: it must be from 1 to 64)",
-                "f.yml:6:3: scan.sample_above: sampling was removed: delete this key; scan.max_cpu bounds the cost, "
-                "and a pass "
-                "may span intervals",
+                sampling,
                 R"(f.yml:8:15: limits.max_groups: "0" is out of range: it must be from 1 to 100000)",
                 R"(f.yml:9:3: limits: duplicate key "max_groups", first given in line 8)",
                 R"(f.yml:10:23: limits.label_value_length: bad number "-1": expected a whole number)",

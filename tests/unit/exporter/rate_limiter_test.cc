@@ -57,6 +57,7 @@ TEST(RateLimiterTest, ThreadsShareOneBucket) {
   std::atomic<int> passed = 0;
   {
     std::vector<std::jthread> threads;
+    threads.reserve(4);
     for (int thread = 0; thread < 4; ++thread) {
       threads.emplace_back([&] {
         for (int i = 0; i < 100; ++i) passed += limiter.Take() ? 0 : 1;

@@ -43,6 +43,7 @@ TEST(SnapshotTest, TextsAreMadeOnce) {
   PreparedFamilies prepared = PrepareFamilies({{"cow", {Family("a"), Family("c")}}, {"thp", {Family("b")}}});
   const Snapshot snapshot({}, std::move(prepared.families), {"cow", "thp"});
   std::vector<std::jthread> threads;
+  threads.reserve(4);
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&snapshot] {
       EXPECT_EQ(Gunzip(snapshot.GzipText(TextFormat::kOpenMetrics)), snapshot.Text(TextFormat::kOpenMetrics));

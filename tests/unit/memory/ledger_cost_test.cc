@@ -99,8 +99,8 @@ class LedgerCostTest : public testing::TestWithParam<Situation> {
  protected:
   // Memory that is freed stays the test's: the kernel's page faults would cost more than what is measured.
   static void SetUpTestSuite() {
-    mallopt(M_MMAP_THRESHOLD, 1 << 30);
-    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);  // NOLINT(concurrency-mt-unsafe): one thread
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);  // NOLINT(concurrency-mt-unsafe)
   }
 
   static double Milliseconds(size_t members) {

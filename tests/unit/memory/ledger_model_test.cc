@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <iterator>
 #include <map>
@@ -19,7 +20,7 @@ constexpr uint64_t kPages = 64;
 constexpr size_t kPagesPerWindow = 32;
 constexpr size_t kMaxMembers = 8;
 // First frames of the memory that pages are taken from: below 16 TiB, across it and beyond.
-constexpr uint64_t kZones[] = {1000, (uint64_t{1} << 32U) - 500, uint64_t{1} << 44U};
+constexpr std::array<uint64_t, 3> kZones{1000, (uint64_t{1} << 32U) - 500, uint64_t{1} << 44U};
 constexpr uint64_t kZoneFrames = 2 * kPages * kMaxMembers;
 
 unsigned Seed() {

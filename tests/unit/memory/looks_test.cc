@@ -102,7 +102,7 @@ TEST(LooksTest, EqualTalliesAreKeptOnce) {
   for (Slot slot = 1; slot < 64; ++slot) looks.Store(0, slot, 1, tallies);
   EXPECT_LE(looks.MemoryBytes() - one, 64 * 24 * 2U) << "24 bytes a look, and room to grow";
   for (uint32_t round = 0; round < 100; ++round) looks.Store(0, 0, round, std::vector<SegmentTally>(8, Tally(round)));
-  EXPECT_LE(looks.MemoryBytes() - one, 64 * 24 * 2 + one) << "what nobody shows any more is forgotten";
+  EXPECT_LE(looks.MemoryBytes() - one, size_t{64} * 24 * 2 + one) << "what nobody shows any more is forgotten";
   looks.Clear();
   looks.Store(0, 0, 1, tallies);
   EXPECT_LE(looks.MemoryBytes(), one);

@@ -52,12 +52,12 @@ TEST_F(PackedFramesTest, PagesThatAreNotRecordedTakeNothing) {
 }
 
 TEST_F(PackedFramesTest, HugePageTakesEightBytes) {
-  SetRun(0, 512 * 77, kPages);
+  SetRun(0, kPages * 77, kPages);
   EXPECT_EQ(Bytes(), 8U);
 }
 
 TEST_F(PackedFramesTest, HugePageWithHolesIsStillOneRun) {
-  SetRun(0, 512 * 77, kPages);
+  SetRun(0, kPages * 77, kPages);
   for (const size_t page : {size_t{0}, size_t{1}, size_t{63}, size_t{200}, kPages - 1}) {
     frames_[page] = kNoFrame;
     ClearBit(recorded_, page);
