@@ -64,6 +64,9 @@ class Collector {
   virtual std::string limitation() const { return {}; }
 
   virtual void OnWindow(const memory::WindowView& /*view*/, const Tally& /*tally*/) {}
+  // Verdicts about pages at moved addresses: after the windows, any number of times. Only counters may be added to.
+  virtual void OnMoved(const memory::Family& /*family*/, const memory::Judgement& /*judgement*/,
+                       const Tally& /*tally*/) {}
   // Once per completed pass over a family, after its windows.
   virtual void OnFamily(const memory::FamilyView& /*view*/, const Tally& /*tally*/) {}
   // A member ended (exit or exec) and its pages are settled. Only counters may be added to.

@@ -118,8 +118,11 @@ class Cow : public Collector {
     for (const memory::MemberWindow& member : view.members) tally.counters[kSplits] += member.split ? 1 : 0;
   }
 
+  void OnMoved(const memory::Family& family, const memory::Judgement& judgement, const Tally& tally) override {
+    AddVerdicts(family, judgement, tally);
+  }
+
   void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
-    AddVerdicts(*view.family, *view.judgement, tally);
     uint64_t& forks = forks_[view.family->id];
     tally.counters[kForks] += view.family->forks - forks;
     forks = view.family->forks;

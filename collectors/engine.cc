@@ -265,6 +265,7 @@ class Engine::Impl {
   bool ScanAll();
   void OnWindow(const WindowView& view);
   void OnUnchanged(const Family& family, uint64_t window);
+  void OnMoved(const Family& family, const memory::Judgement& judgement);
   void OnFamily(const FamilyView& view);
   void OnEnd(const Family& family, const Member& member);
   std::optional<double> ReadAnonPages() const;
@@ -642,6 +643,10 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
     const auto lock = Lock();
     engine_.OnUnchanged(family, window);
   }
+  void OnMoved(const Family& family, const memory::Judgement& judgement) override {
+    const auto lock = Lock();
+    engine_.OnMoved(family, judgement);
+  }
   void OnFamily(const FamilyView& view) override {
     const auto lock = Lock();
     engine_.OnFamily(view);
@@ -881,6 +886,11 @@ void Engine::Impl::OnWindow(const WindowView& view) {
 
 void Engine::Impl::OnUnchanged(const Family& family, uint64_t window) {
   states_[family.id].sums.Verify(window, std::chrono::system_clock::now());
+}
+
+void Engine::Impl::OnMoved(const Family& family, const memory::Judgement& judgement) {
+  ShowEach(states_[family.id],
+           [&](Collector& collector, const Tally& tally) { collector.OnMoved(family, judgement, tally); });
 }
 
 void Engine::Impl::OnFamily(const FamilyView& view) {

@@ -81,7 +81,8 @@ class BreakCounter final : public memory::ScanObserver {
  public:
   void OnWindow(const memory::WindowView& view) override { Count(*view.family, *view.judgement); }
   void OnUnchanged(const memory::Family& /*family*/, uint64_t /*window*/) override {}
-  void OnFamily(const memory::FamilyView& view) override { Count(*view.family, *view.judgement); }
+  void OnMoved(const memory::Family& family, const memory::Judgement& judgement) override { Count(family, judgement); }
+  void OnFamily(const memory::FamilyView& /*view*/) override {}
   bool Continue() override { return true; }
 
   const Breaks& breaks() const { return breaks_; }
@@ -215,7 +216,8 @@ void Explainer::SettleHistory() {
     if (!family->ended.empty() && family->ledger.empty()) {
       memory::Judgement judgement;
       memory::MovedSharing moved;
-      family->ledger.FinishPass(memory::FrameFacts(), judgement, moved);
+      const memory::FrameFacts unknown;
+      family->ledger.FinishPass(unknown, judgement, moved).MakeAll();
     }
     history_->Settle(*family, [](const memory::Family&, const memory::Member&) {});
   }

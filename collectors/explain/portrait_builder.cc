@@ -240,9 +240,13 @@ void PortraitBuilder::FillHoles() {
   }
 }
 
+void PortraitBuilder::OnMoved(const memory::Family& family, const memory::Judgement& judgement) {
+  BeginMappings();
+  for (const Verdict& verdict : judgement.verdicts) CountBreak(family, verdict);
+}
+
 void PortraitBuilder::OnFamily(const memory::FamilyView& view) {
   BeginMappings();
-  for (const Verdict& verdict : view.judgement->verdicts) CountBreak(*view.family, verdict);
   ResolveOrphans(FindMoved(*view.family));
   FillHoles();
   // What the windows took for shared at one address may have a partner elsewhere: the end of the pass has it less.

@@ -41,6 +41,7 @@ class PortraitBuilder final : public memory::ScanObserver {
 
   void OnWindow(const memory::WindowView& view) override;
   void OnUnchanged(const memory::Family& /*family*/, uint64_t /*window*/) override {}
+  void OnMoved(const memory::Family& family, const memory::Judgement& judgement) override;
   void OnFamily(const memory::FamilyView& view) override;
   bool Continue() override { return may_go_on_(); }
 

@@ -4,6 +4,8 @@
 #include <iterator>
 #include <utility>
 
+#include "collectors/memory/family_scan.h"
+
 namespace cow::memory {
 namespace {
 
@@ -124,6 +126,10 @@ void Family::BookMemory() {
 
 void Family::DropScan() {
   if (scan == nullptr) return;
+  if (scan->end.stage == PassEnd::Stage::kSettle && scan->end.steps) {
+    scan->end.steps->MakeAll();  // half settled, the ledger would be wrong
+    owed = std::move(scan->end.judgement);
+  }
   scan.reset();
   membership_changed = true;
 }

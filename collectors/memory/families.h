@@ -124,6 +124,7 @@ struct Family {
   MemoryCharge members_charge;
   bool membership_changed = true;      // since its last scan began
   bool must_read_all = false;          // the last scan could not tell where pages have moved
+  Judgement owed;                      // verdicts of a scan that was given up as it ended: the next one shows them
   bool used_ksm = false;               // at its last scan, or that could not be ruled out
   std::optional<procfs::Vmstat> host;  // the host's counters before its last completed scan
   uint64_t forks = 0;                  // members that joined by fork since the exporter's first look
@@ -134,7 +135,7 @@ struct Family {
   // After Families::Settle: tells the budget what looks and members take. Over the limit, drops long lists of mappings:
   // their members are read in each pass.
   void BookMemory();
-  // Gives up a scan that rests: the next one begins anew.
+  // Gives up a scan that rests: the next one begins anew. Its end, once begun, is made, which may take long.
   void DropScan();
 
   const Member* root() const { return members.empty() ? nullptr : members.front().get(); }

@@ -11,7 +11,11 @@
 #include <vector>
 
 #include "collectors/memory/families.h"
+#include "collectors/memory/frame_facts.h"
+#include "collectors/memory/judgement.h"
 #include "collectors/memory/member_reader.h"
+#include "collectors/memory/moved_pages.h"
+#include "collectors/memory/steps.h"
 #include "collectors/memory/views.h"
 #include "collectors/procfs/pagemap.h"
 #include "collectors/procfs/vmstat.h"
@@ -56,6 +60,21 @@ struct ScanWalk {
   std::optional<procfs::Vmstat> host;  // the host's counters when the scan began
 };
 
+// The end of a pass over all members: what the windows left open is settled. It takes steps too.
+struct PassEnd {
+  enum class Stage { kFindDoubts, kConfirm, kFindFrames, kAskKernel, kSettle, kDone };
+
+  Stage stage = Stage::kFindDoubts;
+  std::optional<Steps> steps;  // of the stage, where the ledger makes them
+  std::vector<MovedPage> doubts;
+  size_t confirmed = 0;  // of those, so far
+  std::vector<uint64_t> frames;
+  size_t asked = 0;  // of those, so far
+  FrameFacts facts;
+  Judgement judgement;
+  MovedSharing moved;
+};
+
 struct FamilyScan {
   ScanWalk walk;
   std::vector<ScanPart> parts;
@@ -66,6 +85,7 @@ struct FamilyScan {
   std::vector<uint64_t> known;   // windows that may hold something though no member that is read maps them any more
   size_t next_known = 0;
   std::vector<SmapsReading> smaps;  // of the first of `members`
+  PassEnd end;
 };
 
 }  // namespace cow::memory

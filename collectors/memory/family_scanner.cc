@@ -84,7 +84,9 @@ ScanCounters FamilyScanner::counters() const {
 
 bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserver& observer) {
   if (family.members.empty()) {
-    family.scan.reset();
+    if (family.scan != nullptr) walk_ = family.scan->walk;
+    family.DropScan();
+    ShowMoved(family, family.owed, observer);
     ShowEnded(family, observer);
     return true;
   }
@@ -115,36 +117,24 @@ bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserve
   for (const auto& member : family.members) {
     if (!member->waits) view.modes[static_cast<size_t>(member->mode)] = true;
   }
-  judgement_.Clear();
-  MovedSharing moved;
-  if (walk_.all && !FinishLedger(family, moved, observer)) {
+  if (walk_.all && !FinishLedger(family, scan.end, observer)) {
     Rest(scan);
     return false;
   }
-  view.moved = &moved;
-  view.judgement = &judgement_;
+  view.moved = &scan.end.moved;
   if (host_.needs.member_sums) AddUpMembers(family);
   view.member_sums = member_sums_;
   view.read_at = std::chrono::system_clock::now();
   PassCompleted(family, options);
   observer.OnFamily(view);
   family.scan.reset();
-  ReleaseBuffers();
   return true;
-}
-
-// The end of a scan may have judged all pages of a family at once. What a window needs is kept.
-void FamilyScanner::ReleaseBuffers() {
-  facts_ = FrameFacts();
-  if (judgement_.verdicts.capacity() > pages_ || judgement_.heirs.capacity() > pages_) judgement_ = Judgement();
 }
 
 void FamilyScanner::ShowEnded(Family& family, ScanObserver& observer) {
   const MovedSharing nothing;
-  judgement_.Clear();
   FamilyView view = BeginView(host_, family);
   view.moved = &nothing;
-  view.judgement = &judgement_;
   view.read_at = std::chrono::system_clock::now();
   observer.OnFamily(view);
 }
@@ -305,7 +295,7 @@ bool FamilyScanner::VisitWindow(Family& family, uint64_t window, ScanObserver& o
     for (const Part& part : parts_) {
       if (walk_.all) part.reader.member().looked_until = window + 1;
     }
-    Account(family);
+    Account(family, judgement_);
     Show(family, window, observer);
   }
   return true;
@@ -588,8 +578,8 @@ bool FamilyScanner::SettleWindow(Family& family, uint64_t window, const ScanObse
   return true;
 }
 
-void FamilyScanner::Account(const Family& family) {
-  const std::vector<Verdict>& verdicts = judgement_.verdicts;
+void FamilyScanner::Account(const Family& family, const Judgement& judgement) {
+  const std::vector<Verdict>& verdicts = judgement.verdicts;
   const auto counts = [](const Verdict& verdict) {
     return verdict.kind == Verdict::Kind::kBreak && verdict.side_known;
   };
@@ -608,7 +598,7 @@ void FamilyScanner::Account(const Family& family) {
       broken_by_[breaker->slot] += verdicts[v].pages;
     }
     for (uint32_t h = first_heir; h < heirs_end; ++h) {
-      Member* heir = family.FindSlot(judgement_.heirs[h]);
+      Member* heir = family.FindSlot(judgement.heirs[h]);
       if (heir != nullptr && heir->parent < broken_by_.size()) heir->life_break_pages += broken_by_[heir->parent];
     }
     for (size_t v = begin; v < i; ++v) {
@@ -871,26 +861,76 @@ void FamilyScanner::AddUpMembers(const Family& family) {
   }
 }
 
-// What a pass that is abandoned here has confirmed is confirmed anew by the next one.
-bool FamilyScanner::FinishLedger(Family& family, MovedSharing& moved, ScanObserver& observer) {
+bool FamilyScanner::FinishLedger(Family& family, PassEnd& end, ScanObserver& observer) {
+  constexpr size_t kManyVerdicts = 4096;
+  bool may_go_on = observer.Continue();
+  while (may_go_on && end.stage != PassEnd::Stage::kDone) {
+    const bool ended = EndStage(family, end);
+    if (ended || end.judgement.verdicts.size() > kManyVerdicts) ShowMoved(family, end.judgement, observer);
+    if (ended) {
+      end.steps.reset();
+      end.stage = static_cast<PassEnd::Stage>(static_cast<int>(end.stage) + 1);
+    } else {
+      may_go_on = observer.Continue();
+    }
+  }
+  if (!may_go_on) return false;
+  family.must_read_all = end.moved.must_read_all;
+  if (end.moved.unmatched_pages == 0) family.members.front()->shares_unseen = false;
+  return true;
+}
+
+void FamilyScanner::ShowMoved(Family& family, Judgement& judgement, ScanObserver& observer) {
+  if (judgement.verdicts.empty()) return;
+  Account(family, judgement);
+  observer.OnMoved(family, judgement);
+  judgement.Clear();
+}
+
+bool FamilyScanner::EndStage(Family& family, PassEnd& end) {
+  switch (end.stage) {
+    case PassEnd::Stage::kFindDoubts:
+      if (!end.steps) end.steps = family.ledger.FindMovedInDoubt(end.doubts);
+      return !end.steps->Next();
+    case PassEnd::Stage::kConfirm:
+      return ConfirmSome(family, end);
+    case PassEnd::Stage::kFindFrames:
+      if (!end.steps) end.steps = family.ledger.FindOrphanFrames(walk_.ksm_in_use, end.frames);
+      return !end.steps->Next();
+    case PassEnd::Stage::kAskKernel:
+      return AskForSome(end);
+    case PassEnd::Stage::kSettle:
+      if (!end.steps) {
+        const bool all_read = std::all_of(parts_.begin(), parts_.end(), [](const Part& part) { return part.due; });
+        end.judgement = std::exchange(family.owed, {});
+        end.steps = family.ledger.FinishPass(end.facts, end.judgement, end.moved, all_read);
+      }
+      return !end.steps->Next();
+    case PassEnd::Stage::kDone:
+      break;
+  }
+  return true;
+}
+
+bool FamilyScanner::ConfirmSome(Family& family, PassEnd& end) {
+  constexpr size_t kPagesPerStep = 512;  // each is a system call
   const std::vector<Part*> parts = PartsBySlot();
-  for (const MovedPage& doubt : family.ledger.MovedInDoubt()) {
-    if (observer.MustStop()) return false;
+  for (size_t i = 0; i < kPagesPerStep && end.confirmed < end.doubts.size(); ++i, ++end.confirmed) {
+    const MovedPage& doubt = end.doubts[end.confirmed];
     Part* part = doubt.slot < parts.size() ? parts[doubt.slot] : nullptr;
     std::array<uint64_t, 1> entry{};
     if (part != nullptr && part->reader.alive() && part->reader.ReadPages(doubt.page, entry))
       family.ledger.ConfirmMoved(doubt, entry.front());
   }
-  if (!observer.Continue()) return false;
-  std::vector<uint64_t> frames = family.ledger.OrphanFrames(walk_.ksm_in_use);
-  facts_.Clear();
-  if (!frames.empty()) frames_.Read(frames, true, facts_);
-  const bool all_read = std::all_of(parts_.begin(), parts_.end(), [](const Part& part) { return part.due; });
-  family.ledger.FinishPass(facts_, judgement_, moved, all_read);
-  family.must_read_all = moved.must_read_all;
-  Account(family);
-  if (moved.unmatched_pages == 0) family.members.front()->shares_unseen = false;
-  return true;
+  return end.confirmed == end.doubts.size();
+}
+
+bool FamilyScanner::AskForSome(PassEnd& end) {
+  constexpr size_t kFramesPerStep = 2048;
+  const size_t count = std::min(kFramesPerStep, end.frames.size() - end.asked);
+  if (count != 0) frames_.ReadMore(std::span(end.frames).subspan(end.asked, count), end.facts);
+  end.asked += count;
+  return end.asked == end.frames.size();
 }
 
 void FamilyScanner::PassCompleted(Family& family, const PassOptions& options) const {

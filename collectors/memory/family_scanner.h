@@ -73,7 +73,7 @@ class FamilyScanner {
   bool WitnessesAgree(uint64_t window, std::span<uint64_t> unstable, const ScanObserver& observer);
   bool AnyMigrating() const;
   // Adds breaks to the lives of the members they concern.
-  void Account(const Family& family);
+  void Account(const Family& family, const Judgement& judgement);
   void Show(Family& family, uint64_t window, ScanObserver& observer);
   void ShowMember(Family& family, uint64_t window, size_t reading);
   void SkipPassedMappings(Part& part, uint64_t window) const;
@@ -90,8 +90,14 @@ class FamilyScanner {
   void CollectSmaps(const Family& family, const FamilyScan& scan);
   std::vector<Part*> PartsBySlot();
   void AddUpMembers(const Family& family);
-  bool FinishLedger(Family& family, MovedSharing& moved, ScanObserver& observer);
-  void ReleaseBuffers();
+  // False if the observer interrupted it.
+  bool FinishLedger(Family& family, PassEnd& end, ScanObserver& observer);
+  // Shows verdicts about moved pages, which are gone then.
+  void ShowMoved(Family& family, Judgement& judgement, ScanObserver& observer);
+  // Makes a step of the stage. True if it was its last one.
+  bool EndStage(Family& family, PassEnd& end);
+  bool ConfirmSome(Family& family, PassEnd& end);
+  bool AskForSome(PassEnd& end);
   void PassCompleted(Family& family, const PassOptions& options) const;
 
   const Host& host_;

@@ -30,6 +30,24 @@ void FrameFacts::Assign(std::vector<uint64_t> frames, std::vector<uint64_t> flag
   may_be_merged_ = may_be_merged;
 }
 
+void FrameFacts::Append(std::span<const uint64_t> frames, std::span<const uint64_t> flags,
+                        std::span<const uint64_t> counts, const FrameWords& words, bool may_be_merged) {
+  Extend(flags_, flags, frames_.size());
+  Extend(counts_, counts, frames_.size());
+  frames_.insert(frames_.end(), frames.begin(), frames.end());
+  words_ = words;
+  may_be_merged_ = may_be_merged;
+}
+
+// `known`: how many frames there are so far, with a word each or none at all.
+void FrameFacts::Extend(std::vector<uint64_t>& words, std::span<const uint64_t> more, size_t known) {
+  if (words.size() == known && !more.empty()) {
+    words.insert(words.end(), more.begin(), more.end());
+  } else {
+    words.clear();
+  }
+}
+
 std::optional<uint64_t> FrameFacts::MapCount(uint64_t frame) const {
   if (IsCountedAsFolio(frame)) return std::nullopt;
   return Find(frame, counts_);
@@ -106,20 +124,31 @@ uint64_t FrameReader::SearchZeroFrameIn(uint64_t first, uint64_t end) const {
 
 void FrameReader::Read(std::vector<uint64_t>& frames, bool want_counts, FrameFacts& facts) {
   SortUnique(frames);
-  std::vector<uint64_t> flags;
+  std::vector<uint64_t> flags = ReadFlags(frames);
   std::vector<uint64_t> counts;
-  if (flags_) {
-    flags.resize(frames.size());
-    if (!flags_->Read(frames, flags, reads_)) flags.clear();
-    frames_read_ += flags.size();
-    if (words_.marks == ExclusiveMarks::kOfThePage) AddMarksOfFirstPages(frames, flags);
-  }
-  if (want_counts && counts_) {
-    counts.resize(frames.size());
-    if (!counts_->Read(frames, counts, reads_)) counts.clear();
-    frames_read_ += counts.size();
-  }
+  if (want_counts) counts = ReadCounts(frames);
   facts.Assign(frames, std::move(flags), std::move(counts), words_, may_be_merged_);
+}
+
+void FrameReader::ReadMore(std::span<const uint64_t> frames, FrameFacts& facts) {
+  facts.Append(frames, ReadFlags(frames), ReadCounts(frames), words_, may_be_merged_);
+}
+
+std::vector<uint64_t> FrameReader::ReadFlags(std::span<const uint64_t> frames) {
+  if (!flags_) return {};
+  std::vector<uint64_t> flags(frames.size());
+  if (!flags_->Read(frames, flags, reads_)) return {};
+  frames_read_ += flags.size();
+  if (words_.marks == ExclusiveMarks::kOfThePage) AddMarksOfFirstPages(frames, flags);
+  return flags;
+}
+
+std::vector<uint64_t> FrameReader::ReadCounts(std::span<const uint64_t> frames) {
+  if (!counts_) return {};
+  std::vector<uint64_t> counts(frames.size());
+  if (!counts_->Read(frames, counts, reads_)) return {};
+  frames_read_ += counts.size();
+  return counts;
 }
 
 void FrameReader::AddMarksOfFirstPages(std::span<const uint64_t> frames, std::span<uint64_t> flags) {

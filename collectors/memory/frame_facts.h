@@ -40,6 +40,11 @@ class FrameFacts {
   // The count is the whole folio's: MapCount is empty, and bit 56 of the page's entries says no more.
   bool IsCountedAsFolio(uint64_t frame) const;
 
+  // Further frames, above those that are there; the rest as for Assign. A file that answers nothing once answers
+  // nothing at all.
+  void Append(std::span<const uint64_t> frames, std::span<const uint64_t> flags, std::span<const uint64_t> counts,
+              const FrameWords& words, bool may_be_merged);
+
   // Merged by KSM; where the flag can't tell and frames may be KSM's, also a page of which it can't be ruled out.
   bool IsKsm(uint64_t frame) const;
   // IsKsm is the kernel's word, and not that it can't be ruled out.
@@ -54,6 +59,7 @@ class FrameFacts {
 
  private:
   std::optional<uint64_t> Find(uint64_t frame, const std::vector<uint64_t>& words) const;
+  static void Extend(std::vector<uint64_t>& words, std::span<const uint64_t> more, size_t known);
 
   std::vector<uint64_t> frames_;
   std::vector<uint64_t> flags_;
@@ -81,12 +87,16 @@ class FrameReader {
   // Answers for `frames` (any order, duplicates allowed; left sorted and unique). Files that can't be read answer
   // nothing. A page of a huge page counts as marked where the first page is, whatever this kernel shows.
   void Read(std::vector<uint64_t>& frames, bool want_counts, FrameFacts& facts);
+  // Answers for more frames, which are sorted, and lie above all that `facts` answers for. With their counts.
+  void ReadMore(std::span<const uint64_t> frames, FrameFacts& facts);
 
   uint64_t frames_read() const { return frames_read_; }
   uint64_t reads() const { return reads_; }
 
  private:
   uint64_t SearchZeroFrameIn(uint64_t first, uint64_t end) const;
+  std::vector<uint64_t> ReadFlags(std::span<const uint64_t> frames);
+  std::vector<uint64_t> ReadCounts(std::span<const uint64_t> frames);
   void AddMarksOfFirstPages(std::span<const uint64_t> frames, std::span<uint64_t> flags);
 
   std::optional<procfs::KpageFile> flags_;

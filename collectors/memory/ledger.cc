@@ -306,13 +306,19 @@ void Ledger::DescribeDeparture(uint64_t window, std::span<const Slot> gone, std:
   }
 }
 
-void Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved, bool all_read) {
-  moved_.Finish(facts, departing_, all_read, records_, judgement, moved);
+Steps Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved, bool all_read) {
+  const std::vector<Slot> departed = departing_;
+  co_await moved_.Finish(facts, departed, all_read, records_, judgement, moved);
   // Members that ended are settled everywhere, unless a page kept changing under the reads.
-  std::erase_if(departing_, [this](Slot slot) {
-    return std::none_of(records_.all().begin(), records_.all().end(),
-                        [slot](const auto& item) { return item.second.Concerns(slot); });
-  });
+  std::vector<Slot> settled = departed;
+  Pace pace;
+  for (const auto& [window, record] : records_.all()) {
+    if (settled.empty()) break;
+    std::erase_if(settled, [&record = record](Slot slot) { return record.Concerns(slot); });
+    if (pace.IsDue(8 * (1 + settled.size()))) co_await Rest();
+  }
+  std::sort(settled.begin(), settled.end());
+  std::erase_if(departing_, [&settled](Slot slot) { return std::binary_search(settled.begin(), settled.end(), slot); });
 }
 
 void Ledger::AddSharedPages(std::vector<uint64_t>& pages) const {

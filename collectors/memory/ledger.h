@@ -4,7 +4,7 @@
 // Pure: it sees pagemap entries and answers about frames, never a file, so it is tested with hand-made windows. One
 // pass over a family is
 //   for each window: Examine (what changed, what must be asked) → the scanner reads answers and witnesses → Settle
-//   at the end:      Orphans (pages whose partner is not at their address) → answers → FinishPass
+//   at the end:      Orphans (pages whose partner is not at their address) → answers → FinishPass, in steps
 // Examine changes nothing, so that a window can be read again as often as needed before it is settled.
 //
 // Rules are those of a single virtual page:
@@ -98,20 +98,21 @@ class Ledger {
   std::vector<uint64_t> Windows() const;
 
   // Pages at moved addresses that were not read, of frames that another holder has no more: to be confirmed.
-  std::vector<MovedPage> MovedInDoubt() { return moved_.InDoubt(); }
+  Steps FindMovedInDoubt(std::vector<MovedPage>& doubts) { return moved_.FindDoubts(doubts); }
   void ConfirmMoved(const MovedPage& page, uint64_t entry) { moved_.Confirm(page, entry); }
 
   // Frames of pages that are mapped more than once but found no partner at their address, and of those matched before.
-  // `all`: KSM may have merged any of them.
-  std::vector<uint64_t> OrphanFrames(bool all = true) { return moved_.Frames(all, records_); }
+  // `all`: KSM may have merged any of them. `frames`: sorted.
+  Steps FindOrphanFrames(bool all, std::vector<uint64_t>& frames) { return moved_.FindFrames(all, records_, frames); }
 
   // After a pass: what is shared between different addresses, those of its pages that are in the window.
   std::vector<MovedPage> MovedIn(uint64_t window) const { return moved_.In(window); }
 
-  // Matches orphans by frame over the whole family. `facts` answers OrphanFrames with flags and map counts. Departed
-  // members' slots are free afterwards, unless one of their pages could not be settled. `all_read`: every member was
-  // read in this pass.
-  void FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved, bool all_read = true);
+  // Matches orphans by frame over the whole family. `facts` answers FindOrphanFrames with flags and map counts. The
+  // slots of members that had departed when it began are free afterwards, unless one of their pages could not be
+  // settled. `all_read`: every member was read in this pass. Begun, it has to be brought to its end, or the ledger
+  // cleared.
+  Steps FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved, bool all_read = true);
 
   // Adds, at each slot's place, the pages that it shares with another member; `pages` grows as needed.
   void AddSharedPages(std::vector<uint64_t>& pages) const;

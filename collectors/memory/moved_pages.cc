@@ -77,6 +77,26 @@ bool Holds(const PackedWindow& record, std::span<const uint64_t> recorded, size_
   return !held.empty() && TestBit(held, page);
 }
 
+// Takes of the pairs of this frame those whose slot holds it, as `holds`(slot) tells. `pairs` is sorted.
+template <class HoldsFrame>
+void TakeWhere(std::span<const std::pair<uint64_t, Slot>> pairs, uint64_t frame,
+               std::vector<std::pair<uint64_t, Slot>>& taken, HoldsFrame&& holds) {
+  for (auto each = std::lower_bound(pairs.begin(), pairs.end(), std::pair(frame, Slot{0}));
+       each != pairs.end() && each->first == frame; ++each) {
+    if (holds(each->second)) taken.push_back(*each);
+  }
+}
+
+// `recorded`: the record's.
+uint64_t CountHoldersAt(const PackedWindow& record, std::span<const uint64_t> recorded, uint32_t page) {
+  uint64_t holders = 0;
+  for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
+    const std::span<const uint64_t> held = record.Held(slot, recorded);
+    holders += !held.empty() && TestBit(held, page) ? 1U : 0U;
+  }
+  return holders;
+}
+
 }  // namespace
 
 MovedPages::MovedPages(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
@@ -188,34 +208,35 @@ void MovedPages::AddBreakOrMove(uint64_t frame, uint64_t page, Slot slot, std::s
   BookPending();
 }
 
-std::vector<MovedPage> MovedPages::InDoubt() {
+Steps MovedPages::FindDoubts(std::vector<MovedPage>& doubts) {
+  Pace pace;
   const std::vector<MovedBlock*> blocks = Blocks();
   std::vector<uint64_t> lost;  // frames that some member no longer maps where it did
   for (MovedBlock* block : blocks) {
     block->SortChanges();
     for (const MovedBlock::Change& change : block->changes()) lost.push_back(block->FrameAt(change.page));
+    if (pace.IsDue(1 + 8 * block->changes().size())) co_await Rest();
   }
-  if (lost.empty()) return {};
-  SortUnique(lost);
+  if (lost.empty()) co_return;
+  co_await SortUniqueInSteps(lost);
   std::vector<uint64_t> seen;  // lost frames that another member was read to map
-  std::vector<MovedPage> recalled;
   for (const MovedBlock* block : blocks) {
     for (size_t page = 0; page < block->pages(); ++page) {
+      if (pace.IsDue(1 + block->holders())) co_await Rest();
       if (!Contains(lost, block->FrameAt(page))) continue;
       for (size_t holder = 0; holder < block->holders(); ++holder) {
         if (!block->IsHere(holder, page)) continue;
         const Slot slot = block->SlotOf(holder);
         if (Stands(slot)) {
-          recalled.push_back({block->first() + page, block->FrameAt(page), slot, true});
+          doubts.push_back({block->first() + page, block->FrameAt(page), slot, true});
         } else if (seen.empty() || seen.back() != block->FrameAt(page)) {
           seen.push_back(block->FrameAt(page));
         }
       }
     }
   }
-  SortUnique(seen);
-  std::erase_if(recalled, [&seen](const MovedPage& moved) { return Contains(seen, moved.frame); });
-  return recalled;
+  co_await SortUniqueInSteps(seen);
+  std::erase_if(doubts, [&seen](const MovedPage& moved) { return Contains(seen, moved.frame); });
 }
 
 void MovedPages::Confirm(const MovedPage& page, uint64_t entry) {
@@ -230,11 +251,13 @@ void MovedPages::Confirm(const MovedPage& page, uint64_t entry) {
   }
 }
 
-std::vector<uint64_t> MovedPages::Frames(bool all, const WindowRecords& records) {
-  std::vector<uint64_t> frames;
+Steps MovedPages::FindFrames(bool all, const WindowRecords& records, std::vector<uint64_t>& frames) {
+  Pace pace;
   if (new_groups_) {
-    doubles_ = FindDoubles(records);
-    frames = *doubles_;
+    std::vector<uint64_t> doubles;
+    co_await FindDoubles(records, doubles);
+    frames = doubles;
+    doubles_ = std::move(doubles);
   }
   for (const OrphanPage& orphan : orphans_) frames.push_back(orphan.frame);
   for (const auto& [window, blocks] : windows_) {
@@ -242,6 +265,7 @@ std::vector<uint64_t> MovedPages::Frames(bool all, const WindowRecords& records)
       for (size_t page = 0; page < block.pages(); ++page) {
         const size_t holders = block.CountHolders(page);
         if (holders != 0 && (all || block.CountHere(page) != holders)) frames.push_back(block.FrameAt(page));
+        if (pace.IsDue(1 + block.holders())) co_await Rest();
       }
       for (const MovedBlock::Change& change : block.changes()) {
         const uint64_t frame = AnonFrame(change.entry, zero_frame_);
@@ -249,8 +273,7 @@ std::vector<uint64_t> MovedPages::Frames(bool all, const WindowRecords& records)
       }
     }
   }
-  SortUnique(frames);
-  return frames;
+  co_await SortUniqueInSteps(frames);
 }
 
 void MovedPages::AddWindows(std::vector<uint64_t>& windows) const {
@@ -262,21 +285,22 @@ void MovedPages::AddSharedPages(std::vector<uint64_t>& pages) const {
   for (size_t slot = 0; slot < shared_by_slot_.size(); ++slot) pages[slot] += shared_by_slot_[slot];
 }
 
-void MovedPages::Finish(const FrameFacts& facts, std::span<const Slot> departing, bool all_read, WindowRecords& records,
-                        Judgement& judgement, MovedSharing& sharing) {
+Steps MovedPages::Finish(const FrameFacts& facts, std::vector<Slot> departing, bool all_read, WindowRecords& records,
+                         Judgement& judgement, MovedSharing& sharing) {
   sharing = MovedSharing();
-  SortOrphans();
-  FindMovedGroups(records);
-  JudgeBreaksOrMoves(judgement);
-  JudgeRecorded(facts, departing, judgement);
-  SortOrphans();
-  const std::vector<OrphanRun> unmatched = MatchOrphans(facts, judgement);
-  MatchRecords(unmatched, all_read, facts, records, judgement, sharing);
+  co_await SortOrphans();
+  co_await FindMovedGroups(records);
+  co_await JudgeBreaksOrMoves(judgement);
+  co_await JudgeRecorded(facts, departing, judgement);
+  co_await SortOrphans();
+  std::vector<OrphanRun> unmatched;
+  co_await MatchOrphans(facts, judgement, unmatched);
+  co_await MatchRecords(unmatched, all_read, facts, records, judgement, sharing);
   sharing.unmatched_pages += uncounted_orphans_;
   has_unmatched_ = sharing.unmatched_pages != 0;
-  PackAdded();
-  PackSparse();
-  Count(sharing);
+  co_await PackAdded();
+  co_await PackSparse();
+  co_await Count(sharing);
   Release(orphans_);
   Release(frames_);
   Release(moved_groups_);
@@ -288,11 +312,7 @@ void MovedPages::Finish(const FrameFacts& facts, std::span<const Slot> departing
   BookPending();
 }
 
-void MovedPages::SortOrphans() {
-  std::sort(orphans_.begin(), orphans_.end(), [](const OrphanPage& a, const OrphanPage& b) {
-    return std::tuple(a.frame, a.slot, a.page) < std::tuple(b.frame, b.slot, b.page);
-  });
-}
+Steps MovedPages::SortOrphans() { co_await SortInSteps(std::span(orphans_)); }
 
 bool MovedPages::HasElsewhere(uint64_t frame, Slot slot) const {
   return HasOrphan(frame, slot) ||
@@ -310,10 +330,11 @@ bool MovedPages::HasOrphan(uint64_t frame, Slot slot) const {
 }
 
 // Frames that a slot lost at one address and may hold in a group at another, sorted.
-std::vector<std::pair<uint64_t, Slot>> MovedPages::LostFrames() {
-  std::vector<std::pair<uint64_t, Slot>> lost;
+Steps MovedPages::FindLostFrames(std::vector<std::pair<uint64_t, Slot>>& lost) {
+  Pace pace;
   for (const BreakOrMove& each : breaks_or_moves_) {
     if (each.frame != kForgottenFrame && !HasOrphan(each.frame, each.slot)) lost.emplace_back(each.frame, each.slot);
+    if (pace.IsDue(8)) co_await Rest();
   }
   for (const MovedBlock* block : Blocks()) {
     for (const MovedBlock::Change& change : block->changes()) {
@@ -321,56 +342,60 @@ std::vector<std::pair<uint64_t, Slot>> MovedPages::LostFrames() {
       if (slot >= remapped_.size() || !remapped_[slot]) continue;
       if (AnonFrame(change.entry, zero_frame_) != kNoFrame) lost.emplace_back(block->FrameAt(change.page), slot);
     }
+    if (pace.IsDue(1 + block->changes().size())) co_await Rest();
   }
-  SortUnique(lost);
-  return lost;
+  co_await SortUniqueInSteps(lost);
 }
 
-void MovedPages::FindUnseen(std::span<const Slot> slots, const WindowRecords& records) {
+Steps MovedPages::FindUnseen(std::span<const Slot> slots, const WindowRecords& records) {
+  Pace pace;
   unseen_.assign(slots.back() + size_t{1}, false);
   for (const auto& [window, record] : records.all()) {
     if (record.has_frames()) continue;
     for (const Slot slot : slots) unseen_[slot] = unseen_[slot] || record.Concerns(slot);
+    if (pace.IsDue(slots.size() * 8)) co_await Rest();
   }
 }
 
-void MovedPages::FindMovedGroups(const WindowRecords& records) {
-  const std::vector<std::pair<uint64_t, Slot>> lost = LostFrames();
-  if (lost.empty()) return;
+Steps MovedPages::FindMovedGroups(const WindowRecords& records) {
+  std::vector<std::pair<uint64_t, Slot>> lost;
+  co_await FindLostFrames(lost);
+  if (lost.empty()) co_return;
   std::vector<uint64_t> frames;
   std::vector<Slot> slots;
   for (const auto& [frame, slot] : lost) {
-    frames.push_back(frame);
+    if (frames.empty() || frames.back() != frame) frames.push_back(frame);
     slots.push_back(slot);
   }
-  SortUnique(frames);
-  SortUnique(slots);
-  FindUnseen(slots, records);
-  const auto take = [&](uint64_t frame, auto&& holds) {
-    for (auto each = std::lower_bound(lost.begin(), lost.end(), std::pair(frame, Slot{0}));
-         each != lost.end() && each->first == frame; ++each) {
-      if (holds(each->second)) moved_groups_.push_back(*each);
-    }
-  };
+  co_await SortUniqueInSteps(slots);
+  co_await FindUnseen(slots, records);
+  Pace pace;
   for (const MovedBlock* block : Blocks()) {
     for (size_t page = 0; page < block->pages(); ++page) {
-      take(block->FrameAt(page), [block, page](Slot slot) {
+      TakeWhere(lost, block->FrameAt(page), moved_groups_, [block, page](Slot slot) {
         const size_t holder = block->FindHolder(slot);
         return holder != block->holders() && block->IsHere(holder, page);
       });
+      if (pace.IsDue(8)) co_await Rest();
     }
   }
+  std::vector<RecordedPage> in_records;
+  co_await FindRecorded(records, frames, pages_, in_records);
   std::vector<uint64_t> recorded((pages_ + 63) / 64);
-  for (const RecordedPage& found : FindRecorded(records, std::move(frames), pages_)) {
+  for (const RecordedPage& found : in_records) {
     const PackedWindow& record = *records.Find(found.page / pages_);
     record.CopyRecorded(recorded);
-    take(found.frame, [&](Slot slot) { return Holds(record, recorded, found.page % pages_, found.frame, slot); });
+    TakeWhere(lost, found.frame, moved_groups_,
+              [&](Slot slot) { return Holds(record, recorded, found.page % pages_, found.frame, slot); });
+    if (pace.IsDue(64)) co_await Rest();
   }
-  SortUnique(moved_groups_);
+  co_await SortUniqueInSteps(moved_groups_);
 }
 
-void MovedPages::JudgeBreaksOrMoves(Judgement& judgement) {
+Steps MovedPages::JudgeBreaksOrMoves(Judgement& judgement) {
+  Pace pace;
   for (const BreakOrMove& each : breaks_or_moves_) {
+    if (pace.IsDue(32)) co_await Rest();
     if (HasElsewhere(each.frame, each.slot)) continue;
     if (each.frame == kForgottenFrame || MayBeUnseen(each.slot)) {
       judgement.AddUnattributed(each.slot, each.page);
@@ -381,21 +406,20 @@ void MovedPages::JudgeBreaksOrMoves(Judgement& judgement) {
   }
 }
 
-std::vector<MovedPages::Place> MovedPages::SortedPlaces(std::span<MovedBlock* const> blocks) {
-  std::vector<Place> places;
+Steps MovedPages::FindPlaces(std::span<MovedBlock* const> blocks, std::vector<Place>& places) {
+  Pace pace;
   for (uint32_t block = 0; block < blocks.size(); ++block) {
     for (uint32_t page = 0; page < blocks[block]->pages(); ++page) {
       if (blocks[block]->CountHolders(page) != 0) places.push_back({blocks[block]->FrameAt(page), block, page});
     }
+    if (pace.IsDue(blocks[block]->pages() * (1 + blocks[block]->holders()))) co_await Rest();
   }
-  std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
-    return std::tie(a.frame, a.block, a.page) < std::tie(b.frame, b.block, b.page);
-  });
-  return places;
+  co_await SortInSteps(std::span(places));
 }
 
 // What became of the pages that were matched before.
-void MovedPages::JudgeRecorded(const FrameFacts& facts, std::span<const Slot> departing, Judgement& judgement) {
+Steps MovedPages::JudgeRecorded(const FrameFacts& facts, std::span<const Slot> departing, Judgement& judgement) {
+  Pace pace;
   const std::vector<MovedBlock*> blocks = Blocks();
   std::vector<bool> departs;
   for (const Slot slot : departing) {
@@ -408,14 +432,17 @@ void MovedPages::JudgeRecorded(const FrameFacts& facts, std::span<const Slot> de
       const Slot slot = block->SlotOf(holder);
       if (slot < departs.size() && departs[slot]) block->Expect(holder, false);
     }
+    if (pace.IsDue(1 + block->holders() + 8 * block->changes().size())) co_await Rest();
   }
-  const std::vector<Place> places = SortedPlaces(blocks);
+  std::vector<Place> places;
+  co_await FindPlaces(blocks, places);
   for (size_t begin = 0; begin < places.size();) {
     size_t end = begin;
     bool all_here = true;
     for (; end < places.size() && places[end].frame == places[begin].frame; ++end) {
       const MovedBlock& block = *blocks[places[end].block];
       all_here = all_here && block.CountHere(places[end].page) == block.CountHolders(places[end].page);
+      if (pace.IsDue((all_here ? 4 : 32) * (1 + block.holders()))) co_await Rest();
     }
     if (all_here && !facts.IsKsm(places[begin].frame)) {
       frames_.push_back(places[begin].frame);
@@ -425,7 +452,7 @@ void MovedPages::JudgeRecorded(const FrameFacts& facts, std::span<const Slot> de
     begin = end;
   }
   for (MovedBlock* block : blocks) block->ForgetChanges();
-  SortUnique(frames_);
+  co_await SortUniqueInSteps(frames_);
   for (const OrphanPage& orphan : left_alone_) AddOrphan(orphan);
   Release(left_alone_);
 }
@@ -505,14 +532,15 @@ FrameHolder MovedPages::Describe(const MovedBlock& block, size_t holder, size_t 
 }
 
 // Pages without a partner at their address join the group of their frame, or wait for one.
-std::vector<MovedPages::OrphanRun> MovedPages::MatchOrphans(const FrameFacts& facts, Judgement& judgement) {
-  std::vector<OrphanRun> unmatched;
+Steps MovedPages::MatchOrphans(const FrameFacts& facts, Judgement& judgement, std::vector<OrphanRun>& unmatched) {
+  Pace pace;
   for (size_t begin = 0; begin < orphans_.size();) {
     const uint64_t frame = orphans_[begin].frame;
     size_t end = begin;
     while (end < orphans_.size() && orphans_[end].frame == frame) ++end;
     const OrphanRun orphans(orphans_.data() + begin, end - begin);
     begin = end;
+    if (pace.IsDue(16 * orphans.size())) co_await Rest();
     if (facts.IsKsm(frame)) continue;
     if (facts.MapCount(frame).value_or(2) <= 1) {  // bit 56 of a large folio speaks for all its pages
       AddUnshared(orphans, judgement);
@@ -522,93 +550,95 @@ std::vector<MovedPages::OrphanRun> MovedPages::MatchOrphans(const FrameFacts& fa
       unmatched.push_back(orphans);
     }
   }
-  return unmatched;
 }
 
-std::vector<uint64_t> MovedPages::FindDoubles(const WindowRecords& records) const {
+Steps MovedPages::FindDoubles(const WindowRecords& records, std::vector<uint64_t>& doubles) const {
+  Pace pace;
   FrameFilter filter((windows_.size() + records.all().size()) * pages_);
   for (const auto& [window, blocks] : windows_) {
     for (const MovedBlock& block : blocks) {
       for (size_t page = 0; page < block.pages(); ++page) {
         if (block.CountHolders(page) != 0) filter.Add(block.FrameAt(page));
       }
+      if (pace.IsDue(block.pages() * (1 + block.holders()))) co_await Rest();
     }
   }
-  std::vector<uint64_t> doubles;
   std::vector<uint64_t> buffer(pages_);
   for (const auto& [window, record] : records.all()) {
     ForEachFrame(record, buffer, [&](uint32_t /*page*/, uint64_t frame, const WindowRecord::Extra* /*extra*/) {
       if (filter.Add(frame)) doubles.push_back(frame);
     });
+    if (pace.IsDue(pages_)) co_await Rest();
   }
-  SortUnique(doubles);
-  return doubles;
+  co_await SortUniqueInSteps(doubles);
 }
 
-std::vector<MovedPages::RecordedPage> MovedPages::FindRecorded(const WindowRecords& records,
-                                                               std::vector<uint64_t> frames, size_t pages_per_window) {
-  SortUnique(frames);
+Steps MovedPages::FindRecorded(const WindowRecords& records, std::span<const uint64_t> frames, size_t pages_per_window,
+                               std::vector<RecordedPage>& found) {
+  Pace pace;
   FrameFilter filter(frames.size());
   for (const uint64_t frame : frames) filter.Add(frame);
-  std::vector<RecordedPage> found;
   std::vector<uint64_t> buffer(pages_per_window);
+  std::vector<uint64_t> recorded((pages_per_window + 63) / 64);
   for (const auto& [window, record] : records.all()) {
-    std::vector<uint64_t> recorded((pages_per_window + 63) / 64);
     record.CopyRecorded(recorded);
-    const auto count = [&record = record, &recorded](uint32_t page) {
-      uint64_t holders = 0;
-      for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
-        const std::span<const uint64_t> held = record.Held(slot, recorded);
-        holders += !held.empty() && TestBit(held, page) ? 1U : 0U;
-      }
-      return holders;
-    };
-    const uint64_t first = window * pages_per_window;
-    ForEachFrame(record, buffer, [&](uint32_t page, uint64_t frame, const WindowRecord::Extra* extra) {
-      if (!filter.MayHave(frame) || !Contains(frames, frame)) return;
-      found.push_back({frame, first + page, extra == nullptr ? count(page) : extra->holders.size()});
-    });
+    ForEachFrame(
+        record, buffer,
+        [&, window = window, &record = record](uint32_t page, uint64_t frame, const WindowRecord::Extra* extra) {
+          if (!filter.MayHave(frame) || !Contains(frames, frame)) return;
+          const uint64_t holders = extra == nullptr ? CountHoldersAt(record, recorded, page) : extra->holders.size();
+          found.push_back({frame, window * pages_per_window + page, holders});
+        });
+    if (pace.IsDue(2 * pages_per_window)) co_await Rest();
   }
-  std::sort(found.begin(), found.end(), [](const RecordedPage& a, const RecordedPage& b) {
-    return std::tie(a.frame, a.page) < std::tie(b.frame, b.page);
-  });
-  return found;
+  co_await SortInSteps(std::span(found));
 }
 
-// Their partners may share the frame at an address of their own.
-void MovedPages::MatchRecords(std::span<const OrphanRun> unmatched, bool all_read, const FrameFacts& facts,
-                              WindowRecords& records, Judgement& judgement, MovedSharing& sharing) {
-  std::vector<uint64_t> waiting;  // frames of orphans
+Steps MovedPages::FindTaken(std::span<const OrphanRun> unmatched, bool all_read, const FrameFacts& facts,
+                            const WindowRecords& records, std::vector<RecordedPage>& taken, bool& doubles_left) {
+  std::vector<uint64_t> waiting;  // frames of orphans, sorted as they are
   for (const OrphanRun& orphans : unmatched) waiting.push_back(orphans.front().frame);
   std::vector<uint64_t> wanted = waiting;
   if (doubles_) wanted.insert(wanted.end(), doubles_->begin(), doubles_->end());
+  if (wanted.empty()) co_return;
+  co_await SortUniqueInSteps(wanted);
+  std::vector<RecordedPage> found;
+  co_await FindRecorded(records, wanted, pages_, found);
+  std::unordered_map<uint64_t, uint64_t> moved_holders;
+  co_await CountHolders(found, moved_holders);
+  Pace pace;
+  for (size_t begin = 0; begin < found.size();) {
+    const uint64_t frame = found[begin].frame;
+    const auto moved = moved_holders.find(frame);
+    uint64_t holders = moved == moved_holders.end() ? 0 : moved->second;
+    size_t end = begin;
+    for (; end < found.size() && found[end].frame == frame; ++end) holders += found[end].holders;
+    const bool is_double = end - begin > 1 || moved != moved_holders.end();
+    // Fewer mappings than holders: the frame was one page's and then another's, while the family was read.
+    const bool is_one_page = all_read && facts.MapCount(frame).value_or(holders) >= holders;
+    if (Contains(waiting, frame) || (is_double && is_one_page)) {
+      taken.insert(taken.end(), found.begin() + static_cast<std::ptrdiff_t>(begin),
+                   found.begin() + static_cast<std::ptrdiff_t>(end));
+    } else if (is_double) {
+      doubles_left = true;
+    }
+    if (pace.IsDue(16 * (end - begin))) co_await Rest();
+    begin = end;
+  }
+}
+
+// Their partners may share the frame at an address of their own.
+Steps MovedPages::MatchRecords(std::span<const OrphanRun> unmatched, bool all_read, const FrameFacts& facts,
+                               WindowRecords& records, Judgement& judgement, MovedSharing& sharing) {
   bool doubles_left = false;
   std::vector<RecordedPage> taken;
-  if (!wanted.empty()) {
-    const std::vector<RecordedPage> found = FindRecorded(records, std::move(wanted), pages_);
-    const std::unordered_map<uint64_t, uint64_t> moved_holders = CountHolders(found);
-    for (size_t begin = 0; begin < found.size();) {
-      const uint64_t frame = found[begin].frame;
-      const auto moved = moved_holders.find(frame);
-      uint64_t holders = moved == moved_holders.end() ? 0 : moved->second;
-      size_t end = begin;
-      for (; end < found.size() && found[end].frame == frame; ++end) holders += found[end].holders;
-      const bool is_double = end - begin > 1 || moved != moved_holders.end();
-      // Fewer mappings than holders: the frame was one page's and then another's, while the family was read.
-      const bool is_one_page = all_read && facts.MapCount(frame).value_or(holders) >= holders;
-      if (Contains(waiting, frame) || (is_double && is_one_page)) {
-        taken.insert(taken.end(), found.begin() + static_cast<std::ptrdiff_t>(begin),
-                     found.begin() + static_cast<std::ptrdiff_t>(end));
-      } else if (is_double) {
-        doubles_left = true;
-      }
-      begin = end;
-    }
-  }
+  co_await FindTaken(unmatched, all_read, facts, records, taken, doubles_left);
   if (doubles_) new_groups_ = doubles_left;
   doubles_.reset();
   sharing.must_read_all = doubles_left && !all_read;
-  const std::vector<uint64_t> frames = TakeRecorded(std::move(taken), records, sharing);
+  std::vector<uint64_t> frames;
+  co_await TakeRecorded(taken, records, sharing, frames);
+  Pace pace;
   for (const OrphanRun& orphans : unmatched) {
     const OrphanPage& first = orphans.front();
     if (orphans.size() > 1 || Contains(frames, first.frame)) {
@@ -621,64 +651,71 @@ void MovedPages::MatchRecords(std::span<const OrphanRun> unmatched, bool all_rea
       // Its partner has left the address, and may have moved to one that was not read.
       if (first.was_shared && !all_read) sharing.must_read_all = true;
     }
+    if (pace.IsDue(16 * orphans.size())) co_await Rest();
   }
 }
 
-std::unordered_map<uint64_t, uint64_t> MovedPages::CountHolders(std::span<const RecordedPage> pages) const {
-  std::vector<uint64_t> frames;
+Steps MovedPages::CountHolders(std::span<const RecordedPage> pages,
+                               std::unordered_map<uint64_t, uint64_t>& holders) const {
+  std::vector<uint64_t> frames;  // sorted, as the pages are
   for (const RecordedPage& each : pages) {
-    if (Contains(frames_, each.frame)) frames.push_back(each.frame);
+    if (Contains(frames_, each.frame) && (frames.empty() || frames.back() != each.frame)) frames.push_back(each.frame);
   }
-  SortUnique(frames);
-  std::unordered_map<uint64_t, uint64_t> holders;
-  if (frames.empty()) return holders;
+  if (frames.empty()) co_return;
+  Pace pace;
   for (const auto& [window, blocks] : windows_) {
     for (const MovedBlock& block : blocks) {
       for (size_t page = 0; page < block.pages(); ++page) {
         const uint64_t here = block.CountHere(page);
         if (here != 0 && Contains(frames, block.FrameAt(page))) holders[block.FrameAt(page)] += here;
+        if (pace.IsDue(8 + block.holders())) co_await Rest();
       }
     }
   }
-  return holders;
 }
 
-std::vector<uint64_t> MovedPages::TakeRecorded(std::vector<RecordedPage> taken, WindowRecords& records,
-                                               MovedSharing& sharing) {
-  std::vector<uint64_t> frames;
-  std::sort(taken.begin(), taken.end(), [](const RecordedPage& a, const RecordedPage& b) {
-    return std::tie(a.page, a.frame) < std::tie(b.page, b.frame);
-  });
-  for (size_t i = 0; i < taken.size();) {
-    const uint64_t window = taken[i].page / pages_;
-    WindowRecord record = records.Find(window)->Open();
-    std::vector<MovedPage> pages;
-    for (; i < taken.size() && taken[i].page / pages_ == window; ++i) {
-      const uint64_t frame = taken[i].frame;
-      const uint64_t page = taken[i].page;
-      const auto in_window = static_cast<uint32_t>(page % pages_);
-      std::vector<Slot> holders;
-      if (!record.frames.empty() && record.frames[in_window] == frame) {
-        holders = record.TakePage(in_window);
-      } else {
-        const auto extra = std::find_if(record.extras.begin(), record.extras.end(), [&](const auto& each) {
-          return each.page == in_window && each.frame == frame;
-        });
-        if (extra == record.extras.end()) continue;
-        holders = std::move(extra->holders);
-        record.extras.erase(extra);
-      }
-      for (const Slot slot : holders) pages.push_back({page, frame, slot, true});
-      // They were described as shared in their window.
-      sharing.shared_pages -= static_cast<int64_t>(holders.size());
-      sharing.exposure_pages -= static_cast<int64_t>(holders.size()) - 1;
-      frames.push_back(frame);
-    }
-    records.Put(window, record);
-    AddToWindow(window, std::move(pages));
+Steps MovedPages::TakeRecorded(std::vector<RecordedPage>& taken, WindowRecords& records, MovedSharing& sharing,
+                               std::vector<uint64_t>& frames) {
+  co_await SortInSteps(std::span(taken), InOrderOfPages());
+  Pace pace;
+  for (size_t begin = 0; begin < taken.size();) {
+    const uint64_t window = taken[begin].page / pages_;
+    size_t end = begin;
+    while (end < taken.size() && taken[end].page / pages_ == window) ++end;
+    TakeFromWindow({taken.data() + begin, end - begin}, records, sharing, frames);
+    if (pace.IsDue(pages_ + 64 * (end - begin))) co_await Rest();
+    begin = end;
   }
-  SortUnique(frames);
-  return frames;
+  co_await SortUniqueInSteps(frames);
+}
+
+// Of one window.
+void MovedPages::TakeFromWindow(std::span<const RecordedPage> taken, WindowRecords& records, MovedSharing& sharing,
+                                std::vector<uint64_t>& frames) {
+  const uint64_t window = taken.front().page / pages_;
+  WindowRecord record = records.Find(window)->Open();
+  std::vector<MovedPage> pages;
+  for (const auto& [frame, page, count] : taken) {
+    const auto in_window = static_cast<uint32_t>(page % pages_);
+    std::vector<Slot> holders;
+    if (!record.frames.empty() && record.frames[in_window] == frame) {
+      holders = record.TakePage(in_window);
+    } else {
+      const auto extra = std::find_if(record.extras.begin(), record.extras.end(), [&, frame = frame](const auto& each) {
+        return each.page == in_window && each.frame == frame;
+      });
+      if (extra == record.extras.end()) continue;
+      holders = std::move(extra->holders);
+      record.extras.erase(extra);
+    }
+    for (const Slot slot : holders) pages.push_back({page, frame, slot, true});
+    // They were described as shared in their window.
+    sharing.shared_pages -= static_cast<int64_t>(holders.size());
+    sharing.exposure_pages -= static_cast<int64_t>(holders.size()) - 1;
+    frames.push_back(frame);
+  }
+  records.Put(window, record);
+  AddToWindow(window, std::move(pages));
 }
 
 void MovedPages::AddToGroup(OrphanRun orphans) {
@@ -695,33 +732,42 @@ void MovedPages::AddToWindow(uint64_t window, std::vector<MovedPage> pages) {
   }
 }
 
-void MovedPages::PackAdded() {
-  std::sort(added_.begin(), added_.end(), [](const MovedPage& a, const MovedPage& b) { return a.page < b.page; });
+Steps MovedPages::PackAdded() {
+  co_await SortInSteps(std::span(added_), InOrderOfPages());
+  Pace pace;
   for (size_t begin = 0; begin < added_.size();) {
     const uint64_t window = added_[begin].page / pages_;
     size_t end = begin;
     while (end < added_.size() && added_[end].page / pages_ == window) ++end;
     AddToWindow(window, {added_.begin() + static_cast<std::ptrdiff_t>(begin),
                          added_.begin() + static_cast<std::ptrdiff_t>(end)});
+    if (pace.IsDue(32 * (end - begin))) co_await Rest();
     begin = end;
   }
   Release(added_);
 }
 
 // Packs blocks that lost most of their pages anew, so that they give memory back.
-void MovedPages::PackSparse() {
+Steps MovedPages::PackSparse() {
+  Pace pace;
   std::vector<uint64_t> sparse;
   for (const auto& [window, blocks] : windows_) {
     if (std::any_of(blocks.begin(), blocks.end(), [](const MovedBlock& block) { return block.IsSparse(); }))
       sparse.push_back(window);
+    if (pace.IsDue(pages_)) co_await Rest();
   }
-  for (const uint64_t window : sparse) AddToWindow(window, {});
+  for (const uint64_t window : sparse) {
+    AddToWindow(window, {});
+    if (pace.IsDue(32 * pages_)) co_await Rest();
+  }
 }
 
-void MovedPages::Count(MovedSharing& sharing) {
+Steps MovedPages::Count(MovedSharing& sharing) {
   shared_by_slot_.clear();
   const std::vector<MovedBlock*> blocks = Blocks();
-  const std::vector<Place> places = SortedPlaces(blocks);
+  std::vector<Place> places;
+  co_await FindPlaces(blocks, places);
+  Pace pace;
   for (size_t begin = 0; begin < places.size();) {
     size_t end = begin;
     int64_t here = 0;
@@ -740,6 +786,7 @@ void MovedPages::Count(MovedSharing& sharing) {
         if (slot >= shared_by_slot_.size()) shared_by_slot_.resize(slot + size_t{1});
         ++shared_by_slot_[slot];
       }
+      if (pace.IsDue(4 * (1 + block.holders()))) co_await Rest();
     }
     begin = end;
   }

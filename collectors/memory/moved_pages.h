@@ -14,6 +14,7 @@
 #include <map>
 #include <optional>
 #include <span>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -25,6 +26,7 @@
 #include "collectors/memory/moved_block.h"
 #include "collectors/memory/page.h"
 #include "collectors/memory/reading.h"
+#include "collectors/memory/steps.h"
 #include "collectors/memory/window_records.h"
 
 namespace cow::memory {
@@ -45,6 +47,10 @@ struct OrphanPage {
   Slot slot = 0;
   bool was_shared = false;  // the ledger had it; `cause` tells how the others left
   UnshareCause cause = UnshareCause::kUnknown;
+
+  bool operator<(const OrphanPage& other) const {
+    return std::tie(frame, slot, page) < std::tie(other.frame, other.slot, other.page);
+  }
 };
 
 class MovedPages {
@@ -75,11 +81,11 @@ class MovedPages {
 
   // Pages to confirm before Finish. They were not read, another holder lost their frame, and no member that was read
   // has it.
-  std::vector<MovedPage> InDoubt();
+  Steps FindDoubts(std::vector<MovedPage>& doubts);
   void Confirm(const MovedPage& page, uint64_t entry);
 
   // The frames that Finish asks `facts` for, sorted. `all`: any of them may have been merged by KSM.
-  std::vector<uint64_t> Frames(bool all, const WindowRecords& records);
+  Steps FindFrames(bool all, const WindowRecords& records, std::vector<uint64_t>& frames);
   void AddWindows(std::vector<uint64_t>& windows) const;
   // Adds, at each slot's place, its recorded pages that are in RAM, and not alone there. Between passes.
   void AddSharedPages(std::vector<uint64_t>& pages) const;
@@ -91,9 +97,10 @@ class MovedPages {
 
   // Judges recorded pages, then matches orphans by frame with them, with each other and with what `records` hold, which
   // leaves its window's record. `departing`: members that ended. `all_read`: the records are of this pass. Only then
-  // two records with one frame are one group: else one of them may be out of date.
-  void Finish(const FrameFacts& facts, std::span<const Slot> departing, bool all_read, WindowRecords& records,
-              Judgement& judgement, MovedSharing& sharing);
+  // two records with one frame are one group: else one of them may be out of date. What it settles is whole after its
+  // last step only.
+  Steps Finish(const FrameFacts& facts, std::vector<Slot> departing, bool all_read, WindowRecords& records,
+               Judgement& judgement, MovedSharing& sharing);
 
  private:
   // Where a frame is recorded.
@@ -101,12 +108,26 @@ class MovedPages {
     uint64_t frame = kNoFrame;
     uint32_t block = 0;
     uint32_t page = 0;  // within the block
+
+    bool operator<(const Place& other) const {
+      return std::tie(frame, block, page) < std::tie(other.frame, other.block, other.page);
+    }
   };
   // Where a window's record has a frame.
   struct RecordedPage {
     uint64_t frame = kNoFrame;
     uint64_t page = 0;
     uint64_t holders = 0;
+
+    bool operator<(const RecordedPage& other) const {
+      return std::tie(frame, page) < std::tie(other.frame, other.page);
+    }
+  };
+  struct InOrderOfPages {
+    template <class Item>
+    bool operator()(const Item& a, const Item& b) const {
+      return std::tie(a.page, a.frame) < std::tie(b.page, b.frame);
+    }
   };
   struct BreakOrMove {
     uint64_t frame = kNoFrame;
@@ -119,40 +140,47 @@ class MovedPages {
 
   std::vector<MovedBlock*> Blocks();
   // By frame.
-  static std::vector<Place> SortedPlaces(std::span<MovedBlock* const> blocks);
+  static Steps FindPlaces(std::span<MovedBlock* const> blocks, std::vector<Place>& places);
   bool Stands(Slot slot) const { return slot < stands_.size() && stands_[slot]; }
 
-  void SortOrphans();
+  Steps SortOrphans();
   // The slot has an orphan of this frame.
   bool HasOrphan(uint64_t frame, Slot slot) const;
   // It moved the page: it has an orphan of this frame, or shares it at another address with others who moved it.
   bool HasElsewhere(uint64_t frame, Slot slot) const;
-  std::vector<std::pair<uint64_t, Slot>> LostFrames();
-  void FindUnseen(std::span<const Slot> slots, const WindowRecords& records);
-  void FindMovedGroups(const WindowRecords& records);
+  Steps FindLostFrames(std::vector<std::pair<uint64_t, Slot>>& lost);
+  Steps FindUnseen(std::span<const Slot> slots, const WindowRecords& records);
+  Steps FindMovedGroups(const WindowRecords& records);
   // It moved pages, and some window has lost the frames of what it shares there.
   bool MayBeUnseen(Slot slot) const;
-  void JudgeBreaksOrMoves(Judgement& judgement);
-  void JudgeRecorded(const FrameFacts& facts, std::span<const Slot> departing, Judgement& judgement);
+  Steps JudgeBreaksOrMoves(Judgement& judgement);
+  Steps JudgeRecorded(const FrameFacts& facts, std::span<const Slot> departing, Judgement& judgement);
   void JudgeFrame(std::span<const Place> places, std::span<MovedBlock* const> blocks, const FrameFacts& facts,
                   const std::vector<bool>& departs, Judgement& judgement);
   FrameHolder Describe(const MovedBlock& block, size_t holder, size_t page, const FrameFacts& facts) const;
-  std::vector<OrphanRun> MatchOrphans(const FrameFacts& facts, Judgement& judgement);
+  Steps MatchOrphans(const FrameFacts& facts, Judgement& judgement, std::vector<OrphanRun>& unmatched);
   // Frames that are recorded twice; all of these, and a few others.
-  std::vector<uint64_t> FindDoubles(const WindowRecords& records) const;
-  static std::vector<RecordedPage> FindRecorded(const WindowRecords& records, std::vector<uint64_t> frames,
-                                                size_t pages_per_window);
-  // How many holders the groups of these frames have, by frame.
-  std::unordered_map<uint64_t, uint64_t> CountHolders(std::span<const RecordedPage> pages) const;
-  // Takes the groups of these pages out of the records. Returns their frames.
-  std::vector<uint64_t> TakeRecorded(std::vector<RecordedPage> taken, WindowRecords& records, MovedSharing& sharing);
-  void MatchRecords(std::span<const OrphanRun> unmatched, bool all_read, const FrameFacts& facts,
-                    WindowRecords& records, Judgement& judgement, MovedSharing& sharing);
+  Steps FindDoubles(const WindowRecords& records, std::vector<uint64_t>& doubles) const;
+  // `frames`: sorted.
+  static Steps FindRecorded(const WindowRecords& records, std::span<const uint64_t> frames, size_t pages_per_window,
+                            std::vector<RecordedPage>& found);
+  // How many holders the groups of these pages' frames have, by frame.
+  Steps CountHolders(std::span<const RecordedPage> pages, std::unordered_map<uint64_t, uint64_t>& holders) const;
+  // Finds where the records have frames that are wanted here: orphans', and those that are recorded twice.
+  Steps FindTaken(std::span<const OrphanRun> unmatched, bool all_read, const FrameFacts& facts,
+                  const WindowRecords& records, std::vector<RecordedPage>& taken, bool& doubles_left);
+  // Takes the groups of these pages out of the records. `frames`: theirs, sorted.
+  Steps TakeRecorded(std::vector<RecordedPage>& taken, WindowRecords& records, MovedSharing& sharing,
+                     std::vector<uint64_t>& frames);
+  void TakeFromWindow(std::span<const RecordedPage> taken, WindowRecords& records, MovedSharing& sharing,
+                      std::vector<uint64_t>& frames);
+  Steps MatchRecords(std::span<const OrphanRun> unmatched, bool all_read, const FrameFacts& facts,
+                     WindowRecords& records, Judgement& judgement, MovedSharing& sharing);
   void AddToGroup(OrphanRun orphans);
   void AddToWindow(uint64_t window, std::vector<MovedPage> pages);
-  void PackAdded();
-  void PackSparse();
-  void Count(MovedSharing& sharing);
+  Steps PackAdded();
+  Steps PackSparse();
+  Steps Count(MovedSharing& sharing);
   void BookMoved();
   void BookPending();
   uint64_t PendingBytes() const;

@@ -94,7 +94,6 @@ struct FamilyView {
   procfs::PageGeometry geometry;
   std::chrono::system_clock::time_point read_at;
   const MovedSharing* moved = nullptr;
-  const Judgement* judgement = nullptr;  // of pages at moved addresses
   Unwalked unwalked;
   std::array<bool, kModes> modes{};  // in use by its members
   bool frames_known = true;     // false: zero pages could not be told from others in the windows, only in `unwalked`
@@ -121,6 +120,8 @@ class ScanObserver {
   virtual void OnWindow(const WindowView& view) = 0;
   // A window that was shown before is still as it was.
   virtual void OnUnchanged(const Family& family, uint64_t window) = 0;
+  // Verdicts about pages at moved addresses: after the windows, any number of times.
+  virtual void OnMoved(const Family& family, const Judgement& judgement) = 0;
   virtual void OnFamily(const FamilyView& view) = 0;
   // Asked between two windows, and wherever else the state is consistent, at least every 10 ms; may sleep. False
   // abandons the pass.

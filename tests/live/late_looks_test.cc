@@ -201,7 +201,8 @@ class VerdictReader final : public memory::ScanObserver {
  public:
   void OnWindow(const memory::WindowView& view) override { Read(*view.family, *view.judgement); }
   void OnUnchanged(const memory::Family& /*family*/, uint64_t /*window*/) override {}
-  void OnFamily(const memory::FamilyView& view) override { Read(*view.family, *view.judgement); }
+  void OnMoved(const memory::Family& family, const memory::Judgement& judgement) override { Read(family, judgement); }
+  void OnFamily(const memory::FamilyView& /*view*/) override {}
   bool Continue() override { return true; }
   Verdicts Take() { return std::exchange(verdicts_, {}); }
 
@@ -252,7 +253,8 @@ class Watcher {
       } else if (!family->ended.empty() && family->ledger.empty()) {
         memory::Judgement judgement;
         memory::MovedSharing moved;
-        family->ledger.FinishPass(memory::FrameFacts(), judgement, moved);
+        const memory::FrameFacts unknown;
+        family->ledger.FinishPass(unknown, judgement, moved).MakeAll();
       }
       families_.Settle(*family, [](const memory::Family&, const memory::Member&) {});
     }

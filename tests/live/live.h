@@ -93,6 +93,7 @@ class LiveTest : public ::testing::Test {
   void AllowUnread() { all_is_read_ = false; }
   // The same where the pass may fail, in two steps: false if it was not completed.
   bool TryPass();
+  bool TryPass(collectors::PassControl& control) { return engine_.RunPass(control); }
   Sample Collect(std::string_view group) const { return Collect(engine_, group); }
   static Sample Collect(const collectors::Engine& engine, std::string_view group) {
     return {test::CollectDeclared(engine), group};

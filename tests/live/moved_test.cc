@@ -13,11 +13,10 @@
 #include "collectors/procfs/root.h"
 #include "collectors/procfs/statm.h"
 #include "tests/live/live.h"
+#include "tests/support/pass_control.h"
 
 namespace cow::live {
 namespace {
-
-using testing::Workload;
 
 constexpr size_t kMovedPages = 1024;
 
@@ -252,7 +251,7 @@ class MovedMemoryTest : public LiveTest {
   }
 
   Sample PassAndMeasure(const char* step) {
-    const Sample sample = Pass();
+    Sample sample = Pass();
     std::printf("%-9s resident %.1f MiB", step, ResidentMebibytes());
     for (const auto& [series, value] : sample.values()) {
       if (series.starts_with("cow_exporter_memory_bytes") && value > kMebibyte / 8) {
@@ -281,6 +280,7 @@ TEST_F(MovedMemoryTest, WritingWorkersOfAMovedBlock) {
   workload().Map(0, "a", pages_);
   Write(0, "a", 0, pages_);
   std::vector<int> workers;
+  workers.reserve(kWorkers);
   for (int i = 0; i < kWorkers; ++i) workers.push_back(Fork());
   for (const int id : workers) Idle(id);
   Idle(0);
@@ -327,6 +327,37 @@ TEST_F(MovedMemoryTest, WritingWorkersOfAMovedBlock) {
   // Beside what the allocator keeps, a page for each of some hundred pieces.
   const double pages = 256.0 * static_cast<double>(PageBytes()) / (1 << 20);
   EXPECT_LE(ResidentMebibytes() - begin, 7 + pages) << "freed memory goes back to the system";
+}
+
+// The end of a pass over moved memory is made in steps, however much of it there is. Times are printed, counts
+// expected.
+TEST_F(MovedMemoryTest, EndsAPassInSteps) {
+  constexpr int kMembers = 11;
+  workload().Map(0, "a", pages_);
+  Write(0, "a", 0, pages_);
+  std::vector<int> children;
+  children.reserve(kMembers);
+  while (children.size() + 1 < kMembers) children.push_back(Fork());
+  const auto watch = [&](const char* step) {
+    test::StepWatch control;
+    EXPECT_TRUE(TryPass(control));
+    std::printf("%-9s %6lu steps, the longest %6.1f ms\n", step, control.steps(), control.longest().count());
+    return control.steps();
+  };
+  watch("forked");
+  const uint64_t in_place = watch("again");
+  Do("remap 0 a");
+  for (size_t i = 0; i < 3; ++i) Do("remap " + std::to_string(children[i]) + " a");
+  EXPECT_GE(watch("moved"), in_place + pages_ / 1024);
+  for (const int child : children) Write(child, "a", static_cast<size_t>(child) * 50, 50);
+  EXPECT_GE(watch("written"), in_place + pages_ / 1024);
+  for (size_t i = 0; i < 3; ++i) {
+    Do("kill " + std::to_string(children.back()));
+    children.pop_back();
+  }
+  EXPECT_GE(watch("killed"), in_place + pages_ / 1024);
+  const Sample after = Pass();
+  EXPECT_EQ(after.Pages(kUnmatched), 0);
 }
 
 }  // namespace

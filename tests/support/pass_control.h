@@ -1,6 +1,7 @@
 // What a pass may do in tests: all it wants, or nothing.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -19,6 +20,25 @@ inline std::chrono::nanoseconds ThreadCpuTime() {
 class NoControl : public collectors::PassControl {
  public:
   bool Continue() override { return true; }
+};
+
+// Measures the steps of a pass by one thread, on its CPU clock.
+class StepWatch : public collectors::PassControl {
+ public:
+  bool Continue() override {
+    const std::chrono::nanoseconds now = ThreadCpuTime();
+    longest_ = std::max(longest_, now - begun_);
+    begun_ = now;
+    ++steps_;
+    return true;
+  }
+  uint64_t steps() const { return steps_; }
+  std::chrono::duration<double, std::milli> longest() const { return longest_; }
+
+ private:
+  std::chrono::nanoseconds begun_ = ThreadCpuTime();
+  std::chrono::nanoseconds longest_{0};
+  uint64_t steps_ = 0;
 };
 
 // Ends a pass at its first step.

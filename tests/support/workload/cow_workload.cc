@@ -430,6 +430,7 @@ int RunImage(std::string_view what, int first, int second) {
 // moves the thread to another processor: a break at a moment that no test knows. Begins this program anew without it.
 void LeaveRseqOut(char** arguments) {
   constexpr const char* kTunables = "GLIBC_TUNABLES";
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
   if (getenv(kTunables) != nullptr || setenv(kTunables, "glibc.pthread.rseq=0", 1) != 0) {
     return;
   }

@@ -76,7 +76,8 @@ class FamiliesTest : public testing::Test {
       family->ledger.BeginPass();
       Judgement judgement;
       MovedSharing moved;
-      family->ledger.FinishPass(FrameFacts(), judgement, moved);
+      const FrameFacts unknown;
+      family->ledger.FinishPass(unknown, judgement, moved).MakeAll();
       families_.Settle(*family, [this](const Family&, const Member& member) { ended_.push_back(member.process->pid); });
     }
   }
@@ -635,7 +636,8 @@ class ChangedHost {
     for (const auto& family : families_.families()) {
       Judgement judgement;
       MovedSharing moved;
-      family->ledger.FinishPass(FrameFacts(), judgement, moved);
+      const FrameFacts unknown;
+      family->ledger.FinishPass(unknown, judgement, moved).MakeAll();
       families_.Settle(*family, [](const Family&, const Member&) {});
     }
   }

@@ -136,7 +136,10 @@ class LedgerDriver {
     for (const uint64_t window : windows) PassWindow(window, result);
     judgement_.Clear();
     MovedSharing moved;
-    ledger.FinishPass(Answers(ledger.OrphanFrames(ksm_in_use), true), judgement_, moved, all_read);
+    std::vector<uint64_t> frames;
+    ledger.FindOrphanFrames(ksm_in_use, frames).MakeAll();
+    const FrameFacts facts = Answers(frames, true);
+    ledger.FinishPass(facts, judgement_, moved, all_read).MakeAll();
     AddVerdicts(result);
     result.shared_pages += moved.shared_pages;
     result.exposure_pages += moved.exposure_pages;

@@ -1123,10 +1123,12 @@ TEST_F(LedgerTest, FolioThatOnlyMayBeSharedIsPrivate) {
   driver_->ledger.BeginPass();
   driver_->ledger.Examine(0, readings, {}, examination);
   driver_->ledger.Settle(0, readings, facts, examination, judgement, sharing);
-  ASSERT_EQ(driver_->ledger.OrphanFrames(), std::vector<uint64_t>{300});
+  std::vector<uint64_t> frames;
+  driver_->ledger.FindOrphanFrames(true, frames).MakeAll();
+  ASSERT_EQ(frames, std::vector<uint64_t>{300});
   facts.Assign({300}, {procfs::kFrameAnon}, {1});
   MovedSharing moved;
-  driver_->ledger.FinishPass(facts, judgement, moved);
+  driver_->ledger.FinishPass(facts, judgement, moved).MakeAll();
   EXPECT_EQ(moved.unmatched_pages, 0U);
   EXPECT_EQ(moved.shared_pages, 0);
   EXPECT_TRUE(judgement.verdicts.empty());

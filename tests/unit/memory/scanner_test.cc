@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "collectors/memory/family_scan.h"
 #include "tests/support/fixture_process.h"
 
 namespace cow::memory {
@@ -42,10 +43,13 @@ class Sums : public ScanObserver {
     }
   }
   void OnUnchanged(const Family&, uint64_t window) override { unchanged.push_back(window); }
+  void OnMoved(const Family&, const Judgement& judgement) override {
+    for (const Verdict& verdict : judgement.verdicts) Count(verdict);
+    most_at_once = std::max(most_at_once, judgement.verdicts.size());
+  }
   void OnFamily(const FamilyView& view) override {
     exposure += view.moved->exposure_pages;
     unmatched = view.moved->unmatched_pages;
-    for (const Verdict& verdict : view.judgement->verdicts) Count(verdict);
     modes = view.modes;
     unwalked = view.unwalked;
     ++families;
@@ -67,6 +71,7 @@ class Sums : public ScanObserver {
   uint64_t maybe_ksm = 0;
   uint64_t breaks = 0;
   uint64_t unshared = 0;
+  size_t most_at_once = 0;  // verdicts about moved pages
   std::array<bool, kModes> modes{};
   Unwalked unwalked;
   int families = 0;
@@ -530,6 +535,82 @@ TEST_F(ScannerTest, AbandonedPassGoesOnNextTime) {
   EXPECT_FALSE(scanner_->ScanFamily(*families_->families().front(), PassOptions{}, abandoned));
   EXPECT_EQ(abandoned.families, 0);
   EXPECT_EQ(Pass().breaks, 1U);
+}
+
+// A child moved what it shares with its parent and broke some of it, so that the end of the pass has most to do.
+class PassEndTest : public ScannerTest {
+ protected:
+  static constexpr size_t kPages = 20'000;
+  static constexpr size_t kBroken = 10'000;
+
+  void SetUp() override {
+    host_.Add(100).MapPages(kHeap, kPages, 10'000, "[heap]");
+    host_.Fork(100, 101);
+    Start();
+    Pass();
+    auto& child = host_.At(101);
+    for (size_t page = 0; page < kPages; ++page) child.Drop(kHeap + page * test::kFixturePageBytes);
+    child.MapPages(kFar, kPages, 10'000);
+    EXPECT_EQ(Pass().exposure, static_cast<int64_t>(kPages));
+    for (size_t page = 0; page < kBroken; ++page)
+      child.SetPage(kFar + page * 2 * test::kFixturePageBytes, 50'000 + page);
+    host_.Sync();
+    ASSERT_TRUE(table_->Update());
+    families_->Update(*table_, scanner_->probe());
+    scanner_->BeginPass();
+  }
+  Family& family() { return *families_->families().front(); }
+  // Scans until it has made so many steps, or to its end. True if it came to it.
+  bool Scan(Sums& sums, int steps) {
+    sums.between = [&sums, steps]() mutable { sums.abandon = steps-- == 0; };
+    return scanner_->ScanFamily(family(), PassOptions{.show_all = true}, sums);
+  }
+};
+
+TEST_F(PassEndTest, RestsAfterEachStep) {
+  Sums sums;
+  int rests_at_the_end = 0;
+  while (!Scan(sums, 1)) {
+    ASSERT_NE(family().scan, nullptr);
+    if (family().scan->end.stage == PassEnd::Stage::kSettle) ++rests_at_the_end;
+  }
+  EXPECT_GE(rests_at_the_end, 10);
+  EXPECT_LE(sums.most_at_once, 8192U);
+  EXPECT_EQ(sums.breaks, kBroken);
+  EXPECT_EQ(sums.exposure, static_cast<int64_t>(kPages - kBroken));
+  EXPECT_EQ(sums.unmatched, 0U);
+}
+
+TEST_F(PassEndTest, IsMadeWhereTheScanIsGivenUp) {
+  Sums sums;
+  do {
+    ASSERT_FALSE(Scan(sums, 1));
+  } while (family().scan->end.stage != PassEnd::Stage::kSettle || !family().scan->end.steps);
+  const uint64_t breaks_before = sums.breaks;
+  family().DropScan();
+  const Sums next = Pass();
+  EXPECT_EQ(breaks_before + next.breaks, kBroken) << "verdicts of the end that was not shown";
+  EXPECT_EQ(next.exposure, static_cast<int64_t>(kPages - kBroken));
+  EXPECT_EQ(Pass().breaks, 0U);
+}
+
+TEST_F(PassEndTest, MemberThatEndsMeanwhileIsSettledByTheNextPass) {
+  Sums sums;
+  do {
+    ASSERT_FALSE(Scan(sums, 1));
+  } while (family().scan->end.stage != PassEnd::Stage::kSettle || !family().scan->end.steps);
+  host_.Exit(101);
+  host_.Sync();
+  ASSERT_TRUE(table_->Update());
+  families_->Update(*table_, scanner_->probe());
+  ASSERT_TRUE(Scan(sums, 1'000'000));
+  families_->Settle(family(), [](const Family&, const Member&) {});
+  EXPECT_EQ(sums.breaks, kBroken);
+  const Sums next = Pass();
+  EXPECT_EQ(next.breaks, 0U);
+  EXPECT_EQ(next.unshared, kPages - kBroken);
+  EXPECT_EQ(next.exposure, 0);
+  EXPECT_TRUE(family().ended.empty());
 }
 
 TEST_F(ScannerTest, WithoutFrameFilesNoFramesAreKnown) {
