@@ -28,6 +28,15 @@ class LedgerTest : public testing::Test {
     ASSERT_EQ(pass.verdicts, Words{});
     ASSERT_EQ(pass.exposure_pages, members - 1);
   }
+  // Two share a window of single pages, from page 512 on, and a pass has seen it.
+  void ShareSmallPages() {
+    driver_->Add(0);
+    driver_->Add(1, 0);
+    for (const Slot slot : {0U, 1U}) {
+      for (uint64_t i = 0; i < 512; ++i) driver_->Map(slot, 512 + i, 1000 + 2 * i);
+    }
+    ASSERT_EQ(driver_->Pass().exposure_pages, 512);
+  }
   // Another pass finds nothing new.
   void ExpectSettled(int64_t exposure_pages) {
     const PassResult pass = driver_->Pass();
@@ -875,12 +884,7 @@ TEST_F(LedgerTest, CollapseUnsharesWithoutABreak) {
 
 // The large folio is no run of its window any more: pages of it were dropped, or copied after another fork.
 TEST_F(LedgerTest, CollapseOfWhichPartsAreGoneIsStillCollapse) {
-  driver_->Add(0);
-  driver_->Add(1, 0);
-  for (const Slot slot : {0U, 1U}) {
-    for (uint64_t i = 0; i < 512; ++i) driver_->Map(slot, 512 + i, 1000 + 2 * i);
-  }
-  EXPECT_EQ(driver_->Pass().exposure_pages, 512);
+  ShareSmallPages();
   driver_->MapRun(1, 512, 8192, 512);
   for (uint64_t i = 0; i < 512; ++i) driver_->MarkInFolio(8192 + i);
   driver_->Drop(1, 512 + 8);
@@ -895,12 +899,7 @@ TEST_F(LedgerTest, CollapseOfWhichPartsAreGoneIsStillCollapse) {
 
 // The copy is one of the huge page, which the child has still, and none of what was there before.
 TEST_F(LedgerTest, CopyOfAPageThatCollapsedCountsOnce) {
-  driver_->Add(0);
-  driver_->Add(1, 0);
-  for (const Slot slot : {0U, 1U}) {
-    for (uint64_t i = 0; i < 512; ++i) driver_->Map(slot, 512 + i, 1000 + 2 * i);
-  }
-  EXPECT_EQ(driver_->Pass().exposure_pages, 512);
+  ShareSmallPages();
   driver_->MapRun(1, 512, 8192, 512);
   for (uint64_t i = 0; i < 512; ++i) driver_->MarkInFolio(8192 + i);
   driver_->Fork(1, 2);
@@ -915,12 +914,7 @@ TEST_F(LedgerTest, CopyOfAPageThatCollapsedCountsOnce) {
 
 // What has its page's place in a huge page is a smaller folio: it tells nothing of the others.
 TEST_F(LedgerTest, LargeFolioThatIsNoHugePageTellsOfItsPagesOnly) {
-  driver_->Add(0);
-  driver_->Add(1, 0);
-  for (const Slot slot : {0U, 1U}) {
-    for (uint64_t i = 0; i < 512; ++i) driver_->Map(slot, 512 + i, 1000 + 2 * i);
-  }
-  driver_->Pass();
+  ShareSmallPages();
   driver_->MapRun(1, 512 + 16, 8192 + 16, 16);
   for (uint64_t i = 16; i < 32; ++i) driver_->MarkInFolio(8192 + i);
   driver_->Map(1, 512 + 9, 5000);
