@@ -171,6 +171,7 @@ TEST_F(LineageTest, ProcessesInTheSameMemoryWhoseCreatorIsGone) {
   const int child = ForkOver("a", 500);
   const Sample alone = Pass();
   std::vector<pid_t> heirs;
+  heirs.reserve(2);
   for (int i = 0; i < 2; ++i) heirs.push_back(std::stoi(workload().Do("share " + std::to_string(child))));
   const uintptr_t address = workload().Address(child, "a");
   const Sample before = Pass();

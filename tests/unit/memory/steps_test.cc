@@ -95,7 +95,7 @@ TEST(StepsTest, SortsAsSortDoes) {
       for (uint64_t& item : items) item = random() % different;
       std::vector<uint64_t> expected = items;
       std::sort(expected.begin(), expected.end(), std::greater<>());
-      SortInSteps(std::span(items), std::greater<uint64_t>()).MakeAll();
+      SortInSteps(std::span(items), std::greater<>()).MakeAll();
       EXPECT_EQ(items, expected) << count << " of " << different;
       SortInSteps(std::span(items)).MakeAll();
       std::reverse(expected.begin(), expected.end());
