@@ -14,7 +14,6 @@ import support
 from support import check
 
 SOURCE = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
-MIRROR = "http://deb.debian.org/debian"
 UNIT_TESTS = ("procfs_test", "memory_test", "netlink_test", "collectors_test", "config_test", "exporter_test")
 
 
@@ -23,7 +22,8 @@ class Root:
 
     def __init__(self, context, release):
         self.path = context.path("root")
-        self.run("mmdebstrap", "--quiet", "--variant=apt", release, self.path, MIRROR)
+        mirror = self.run("bash", "-c", "source tests/packages.sh && debian_mirror", cwd=SOURCE).strip()
+        self.run("mmdebstrap", "--quiet", "--variant=apt", release, self.path, mirror)
         os.chmod(context.directory, 0o755)
         # If the test is killed it is unmounted all the same, and what removes the directory some day never sees it.
         support.own_namespaces(support.CLONE_NEWNS)
