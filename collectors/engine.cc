@@ -229,6 +229,7 @@ class Engine::Impl {
   // A family that the pass began with waits for its scan to be over.
   bool RoundGoesOn() const;
   void DropScans();
+  bool TakeOut(Family& family, std::span<Member* const> gone, FamilyState& state);
   // Takes members that ended out of the sums. True if somebody joined or left.
   bool UpdateMembers(Family& family, FamilyState& state);
   void TellLongLooks();
@@ -264,7 +265,7 @@ class Engine::Impl {
   // Until the interval is over or nobody waits. False if the pass was abandoned.
   bool ScanAll();
   void OnWindow(const WindowView& view);
-  void OnUnchanged(const Family& family, uint64_t window);
+  void OnUnchanged(const Family& family, uint64_t window, SystemTime read_at);
   void OnMoved(const Family& family, const memory::Judgement& judgement);
   void OnFamily(const FamilyView& view);
   void OnEnd(const Family& family, const Member& member);
@@ -317,6 +318,7 @@ class Engine::Impl {
   uint64_t skipped_processes_ = 0;  // in the last completed pass
   uint64_t skipped_members_ = 0;    // in the pass under way
   SystemTime pass_begin_;
+  SystemTime interval_began_at_;  // before its list of processes was read
   std::unordered_map<std::string, CgroupOfPath> cgroups_;
   std::optional<double> host_saved_;  // bytes
   PassControl* control_ = nullptr;
@@ -639,9 +641,9 @@ class Engine::Impl::ScanThread : public memory::ScanObserver {
     const auto lock = Lock();
     engine_.OnWindow(view);
   }
-  void OnUnchanged(const Family& family, uint64_t window) override {
+  void OnUnchanged(const Family& family, uint64_t window, SystemTime read_at) override {
     const auto lock = Lock();
-    engine_.OnUnchanged(family, window);
+    engine_.OnUnchanged(family, window, read_at);
   }
   void OnMoved(const Family& family, const memory::Judgement& judgement) override {
     const auto lock = Lock();
@@ -700,7 +702,7 @@ std::vector<Family*> Engine::Impl::TakeDue(bool first) {
     if (!due) {
       if (first) skipped_members_ += family->members.size();
       state.round = 0;
-      state.verified_at = now;
+      state.verified_at = interval_began_at_;  // what it is judged by was read since
       continue;
     }
     if (first) state.round = round_;
@@ -732,6 +734,7 @@ bool Engine::Impl::ScanAll() {
 
 bool Engine::Impl::BeginInterval(bool first) {
   const auto begin = SteadyClock::now();
+  interval_began_at_ = std::chrono::system_clock::now();
   abandoned_ = false;
   interval_over_ = false;
   progressed_ = false;
@@ -746,7 +749,6 @@ bool Engine::Impl::BeginInterval(bool first) {
   ++pass_;
   if (first) ++round_;
   if (first) skipped_members_ = 0;
-  const SystemTime listed_at = std::chrono::system_clock::now();
   pass_options_ = {options_.full_every, show_all_};
   for (InstalledCollector& each : collectors_) {
     if (!each.awaits_pass && each.collector->needs().member_sums) pass_options_.count_breaks = true;
@@ -768,6 +770,7 @@ bool Engine::Impl::BeginInterval(bool first) {
     Assign(*family, begin);
     changed = UpdateMembers(*family, states_.at(family->id)) || changed;
   }
+  if (control_->MustStop()) return false;
   if (std::exchange(families_forgotten_, false)) EndFamiliesThatAreGone();
   groups_.Admit();
   if (table_.over_limit() + nameless > 0) groups_.Find(Groups::kOverflow);
@@ -775,7 +778,7 @@ bool Engine::Impl::BeginInterval(bool first) {
   queue_.Fill(TakeDue(first));
   control_->Listed(changed);  // until now all that the interval before read is of the last one
   TellLongLooks();
-  pass_begin_ = listed_at;
+  pass_begin_ = interval_began_at_;
   return true;
 }
 
@@ -825,25 +828,35 @@ void Engine::Impl::DropScans() {
   for (const auto& family : families_.families()) family->DropScan();
 }
 
+// Out of the family's sums. False if the pass was abandoned meanwhile.
+bool Engine::Impl::TakeOut(Family& family, std::span<Member* const> gone, FamilyState& state) {
+  if (gone.empty()) return true;
+  if (family.members.empty()) {
+    state.sums.Clear();
+    state.unread_members.Clear();
+    return true;
+  }
+  const auto show = [this, &state](const WindowView& view) {
+    ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnWindow(view, tally); });
+    state.sums.TakeOut(view.window, scratch_, PresentPages(view));
+  };
+  return scanner_.ShowDeparture(family, gone, show, [this] { return !control_->MustStop(); });
+}
+
 bool Engine::Impl::UpdateMembers(Family& family, FamilyState& state) {
   const size_t members_before = state.members;
   state.members = family.members.size();
   state.processes = family.members.size() + family.aliases.size();
   std::vector<Member*> gone;
   for (const auto& member : family.ended) {
-    if (!std::exchange(member->taken_out, true)) gone.push_back(member.get());
+    if (!member->taken_out) gone.push_back(member.get());
   }
+  if (!state.left_out) {
+    if (scanner_.IsOutdated(family)) family.DropScan();
+    if (!TakeOut(family, gone, state)) return false;
+  }
+  for (Member* member : gone) member->taken_out = true;
   if (state.left_out) return false;
-  if (scanner_.IsOutdated(family)) family.DropScan();
-  if (!gone.empty() && family.members.empty()) {
-    state.sums.Clear();
-    state.unread_members.Clear();
-  } else if (!gone.empty()) {
-    scanner_.ShowDeparture(family, gone, [this, &state](const WindowView& view) {
-      ShowEach(state, [&view](Collector& collector, const Tally& tally) { collector.OnWindow(view, tally); });
-      state.sums.TakeOut(view.window, scratch_, PresentPages(view));
-    });
-  }
   const bool alone_before = state.sums.alone_pages() != 0;
   if (family.members.size() > 1) state.sums.BeginToFade();
   state.unread_members.Update(family, geometry_, alone_before && family.members.size() > 1);
@@ -884,8 +897,8 @@ void Engine::Impl::OnWindow(const WindowView& view) {
   state.sums.AddWindow(view.window, scratch_, PresentPages(view), view.read_at, view.alone);
 }
 
-void Engine::Impl::OnUnchanged(const Family& family, uint64_t window) {
-  states_[family.id].sums.Verify(window, std::chrono::system_clock::now());
+void Engine::Impl::OnUnchanged(const Family& family, uint64_t window, SystemTime read_at) {
+  states_[family.id].sums.Verify(window, read_at);
 }
 
 void Engine::Impl::OnMoved(const Family& family, const memory::Judgement& judgement) {

@@ -80,7 +80,8 @@ std::pair<memory::Family*, memory::Member*> FindMember(const memory::Families& f
 class BreakCounter final : public memory::ScanObserver {
  public:
   void OnWindow(const memory::WindowView& view) override { Count(*view.family, *view.judgement); }
-  void OnUnchanged(const memory::Family& /*family*/, uint64_t /*window*/) override {}
+  void OnUnchanged(const memory::Family& /*family*/, uint64_t /*window*/,
+                   std::chrono::system_clock::time_point /*read_at*/) override {}
   void OnMoved(const memory::Family& family, const memory::Judgement& judgement) override { Count(family, judgement); }
   void OnFamily(const memory::FamilyView& /*view*/) override {}
   bool Continue() override { return true; }

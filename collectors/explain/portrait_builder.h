@@ -40,7 +40,8 @@ class PortraitBuilder final : public memory::ScanObserver {
                   std::function<bool()> may_go_on);
 
   void OnWindow(const memory::WindowView& view) override;
-  void OnUnchanged(const memory::Family& /*family*/, uint64_t /*window*/) override {}
+  void OnUnchanged(const memory::Family& /*family*/, uint64_t /*window*/,
+                   std::chrono::system_clock::time_point /*read_at*/) override {}
   void OnMoved(const memory::Family& family, const memory::Judgement& judgement) override;
   void OnFamily(const memory::FamilyView& view) override;
   bool Continue() override { return may_go_on_(); }

@@ -106,10 +106,14 @@ class Departure {
 
 }  // namespace
 
-void ShowDeparture(const Host& host, Family& family, std::span<Member* const> gone,
-                   const std::function<void(const WindowView&)>& show) {
+bool ShowDeparture(const Host& host, Family& family, std::span<Member* const> gone,
+                   const std::function<void(const WindowView&)>& show, const MayGoOn& may_go_on) {
   Departure departure(host, family, gone);
-  for (const uint64_t window : family.looks.Windows()) departure.ShowWindow(window, show);
+  for (const uint64_t window : family.looks.Windows()) {
+    if (!may_go_on()) return false;
+    departure.ShowWindow(window, show);
+  }
+  return true;
 }
 
 }  // namespace cow::memory

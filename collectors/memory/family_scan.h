@@ -4,6 +4,7 @@
 // left to the next scan. Plain data, of the scanner that is at work on it.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -57,7 +58,8 @@ struct ScanWalk {
   bool keep_looks = false;  // what is seen is kept for the next pass
   bool alone = false;       // the family had one member when the scan began
   bool count_breaks = false;
-  std::optional<procfs::Vmstat> host;  // the host's counters when the scan began
+  std::optional<procfs::Vmstat> host;                            // the host's counters when the scan began
+  std::optional<std::chrono::system_clock::time_point> read_at;  // before its first page
 };
 
 // The end of a pass over all members: what the windows left open is settled. It takes steps too.

@@ -99,6 +99,7 @@ bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserve
     return false;
   }
   FamilyView view = BeginView(host_, family);
+  view.read_at = walk_.read_at.value_or(std::chrono::system_clock::now());
   view.alone = walk_.alone;
   for (Part& part : parts_) {
     if (observer.MustStop()) {
@@ -124,7 +125,6 @@ bool FamilyScanner::Scan(Family& family, const PassOptions& options, ScanObserve
   view.moved = &scan.end.moved;
   if (host_.needs.member_sums) AddUpMembers(family);
   view.member_sums = member_sums_;
-  view.read_at = std::chrono::system_clock::now();
   PassCompleted(family, options);
   observer.OnFamily(view);
   family.scan.reset();
@@ -285,10 +285,12 @@ bool FamilyScanner::WalkWindows(Family& family, FamilyScan& scan, ScanObserver& 
 
 bool FamilyScanner::VisitWindow(Family& family, uint64_t window, ScanObserver& observer) {
   if (!observer.Continue()) return false;
+  window_read_at_ = std::chrono::system_clock::now();
+  if (!walk_.read_at) walk_.read_at = window_read_at_;
   if (!ReadDue(window, observer)) return false;
   if (IsUnchanged(family, window)) {
     ++counters_.windows_unchanged;
-    observer.OnUnchanged(family, window);
+    observer.OnUnchanged(family, window, window_read_at_);
   } else {
     judgement_.Clear();
     if (!SettleWindow(family, window, observer)) return false;
@@ -735,7 +737,7 @@ void FamilyScanner::Show(Family& family, uint64_t window, ScanObserver& observer
   view.family = &family;
   view.window = window;
   view.geometry = host_.geometry;
-  view.read_at = std::chrono::system_clock::now();
+  view.read_at = window_read_at_;
   view.members = shown_;
   view.readings = readings_;
   view.sharing = &sharing_;

@@ -129,8 +129,9 @@ class FamilyScanner {
   std::vector<Slot> shown_slots_;
   const uint64_t* shown_entries_ = nullptr;  // of the first one shown, if they were read
   bool window_unsettled_ = false;
-  std::vector<bool> broke_;          // by slot: broke a page of the window
-  std::vector<uint64_t> broken_by_;  // by slot: 0 but while the breaks of one page are counted
+  std::chrono::system_clock::time_point window_read_at_;  // before its first page
+  std::vector<bool> broke_;                               // by slot: broke a page of the window
+  std::vector<uint64_t> broken_by_;                       // by slot: 0 but while the breaks of one page are counted
   std::vector<SmapsReading> smaps_;
   std::vector<MemberSums> member_sums_;
 };

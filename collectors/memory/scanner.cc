@@ -78,9 +78,9 @@ bool Scanner::IsOutdated(const Family& family) const {
   return family.scan != nullptr && family.scan->walk.alone && family.members.size() > 1;
 }
 
-void Scanner::ShowDeparture(Family& family, std::span<Member* const> gone,
-                            const std::function<void(const WindowView&)>& show) const {
-  memory::ShowDeparture(host_, family, gone, show);
+bool Scanner::ShowDeparture(Family& family, std::span<Member* const> gone,
+                            const std::function<void(const WindowView&)>& show, const MayGoOn& may_go_on) const {
+  return memory::ShowDeparture(host_, family, gone, show, may_go_on);
 }
 
 bool Scanner::ScanFamily(Family& family, const PassOptions& options, ScanObserver& observer, size_t thread) {

@@ -66,8 +66,8 @@ class Scanner {
   bool IsOutdated(const Family& family) const;
 
   // Between scans: shows what leaves the sums of a family with members that ended, as ShowDeparture.
-  void ShowDeparture(Family& family, std::span<Member* const> gone,
-                     const std::function<void(const WindowView&)>& show) const;
+  bool ShowDeparture(Family& family, std::span<Member* const> gone, const std::function<void(const WindowView&)>& show,
+                     const MayGoOn& may_go_on) const;
 
  private:
   Host host_;

@@ -38,9 +38,9 @@ struct WindowView {
   const Family* family = nullptr;
   uint64_t window = 0;
   procfs::PageGeometry geometry;
-  std::chrono::system_clock::time_point read_at;
-  std::span<const MemberWindow> members;  // those that map something here
-  std::span<const Reading> readings;      // of all members that could be read, parallel to sharing->members
+  std::chrono::system_clock::time_point read_at;  // not later than any of its pages
+  std::span<const MemberWindow> members;          // those that map something here
+  std::span<const Reading> readings;              // of all members that could be read, parallel to sharing->members
   const WindowSharing* sharing = nullptr;
   const Judgement* judgement = nullptr;
   bool frames_known = true;
@@ -92,7 +92,7 @@ struct SmapsReading {
 struct FamilyView {
   const Family* family = nullptr;
   procfs::PageGeometry geometry;
-  std::chrono::system_clock::time_point read_at;
+  std::chrono::system_clock::time_point read_at;  // not later than anything of it
   const MovedSharing* moved = nullptr;
   Unwalked unwalked;
   std::array<bool, kModes> modes{};  // in use by its members
@@ -119,7 +119,7 @@ class ScanObserver {
   virtual ~ScanObserver() = default;
   virtual void OnWindow(const WindowView& view) = 0;
   // A window that was shown before is still as it was.
-  virtual void OnUnchanged(const Family& family, uint64_t window) = 0;
+  virtual void OnUnchanged(const Family& family, uint64_t window, std::chrono::system_clock::time_point read_at) = 0;
   // Verdicts about pages at moved addresses: after the windows, any number of times.
   virtual void OnMoved(const Family& family, const Judgement& judgement) = 0;
   virtual void OnFamily(const FamilyView& view) = 0;

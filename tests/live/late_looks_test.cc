@@ -200,7 +200,8 @@ struct Verdicts {
 class VerdictReader final : public memory::ScanObserver {
  public:
   void OnWindow(const memory::WindowView& view) override { Read(*view.family, *view.judgement); }
-  void OnUnchanged(const memory::Family& /*family*/, uint64_t /*window*/) override {}
+  void OnUnchanged(const memory::Family& /*family*/, uint64_t /*window*/,
+                   std::chrono::system_clock::time_point /*read_at*/) override {}
   void OnMoved(const memory::Family& family, const memory::Judgement& judgement) override { Read(family, judgement); }
   void OnFamily(const memory::FamilyView& /*view*/) override {}
   bool Continue() override { return true; }

@@ -29,6 +29,7 @@ class Sums : public ScanObserver {
  public:
   void OnWindow(const WindowView& view) override {
     windows.push_back(view.window);
+    EXPECT_LE(view.read_at, first_read.value()) << "it is as old as the first page that was read for it";
     exposure += static_cast<int64_t>(view.sharing->exposure_pages);
     unresolved += view.sharing->unresolved_pages;
     for (const Verdict& verdict : view.judgement->verdicts) Count(verdict);
@@ -42,7 +43,10 @@ class Sums : public ScanObserver {
       }
     }
   }
-  void OnUnchanged(const Family&, uint64_t window) override { unchanged.push_back(window); }
+  void OnUnchanged(const Family&, uint64_t window, std::chrono::system_clock::time_point read_at) override {
+    unchanged.push_back(window);
+    EXPECT_LE(read_at, first_read.value());
+  }
   void OnMoved(const Family&, const Judgement& judgement) override {
     for (const Verdict& verdict : judgement.verdicts) Count(verdict);
     most_at_once = std::max(most_at_once, judgement.verdicts.size());
@@ -56,7 +60,12 @@ class Sums : public ScanObserver {
   }
   bool Continue() override {
     if (between) between();
+    first_read.reset();
     return !abandon;
+  }
+  bool MustStop() const override {
+    if (!first_read) first_read = std::chrono::system_clock::now();
+    return false;
   }
 
   std::vector<uint64_t> windows;
@@ -75,6 +84,7 @@ class Sums : public ScanObserver {
   std::array<bool, kModes> modes{};
   Unwalked unwalked;
   int families = 0;
+  mutable std::optional<std::chrono::system_clock::time_point> first_read;  // of the window, if anything is read
   bool abandon = false;
   std::function<void()> between;
 
