@@ -833,7 +833,8 @@ def check_web(context, chart, cgroups):
         support.wait_for(kubelet.finds_ready, 30, f"{name}: the pod's readiness")
         if web is users:
             check(answer(exporter.url("/-/ready"))[0] == 401, "asked without the password")
-            check(answer(exporter.url("/-/ready"), {"Authorization": f"Basic {credentials}"})[0] == 200, "with the password")
+            support.wait_for(lambda: answer(exporter.url("/-/ready"), {"Authorization": f"Basic {credentials}"})[0] == 200, 30,
+                             "the answer with the password")
         exporter.send_signal(signal.SIGSTOP)
         check(not kubelet.finds_alive(1), f"{name}: alive while it hangs")
         exporter.send_signal(signal.SIGCONT)

@@ -87,6 +87,8 @@ def test(context):
     workload.do(f"map 0 a {PAGES} nohuge")
     workload.do(f"write 0 a 0 {PAGES}")
     workload.do("fork 0")
+    for member in (0, 1):
+        workload.do(f"stack {member} 4")  # what a command writes to of the stack is broken before the first look
     exporter = context.start(support.Exporter(f"--config.file={config}", wrapper=group.wrapper()))
 
     def scrape():
