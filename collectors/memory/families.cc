@@ -126,8 +126,8 @@ void Family::BookMemory() {
 
 void Family::DropScan() {
   if (scan == nullptr) return;
-  if (scan->end.stage == PassEnd::Stage::kSettle && scan->end.steps) {
-    scan->end.steps->MakeAll();  // half settled, the ledger would be wrong
+  if (scan->end.IsHalfSettled()) {
+    scan->end.steps->MakeAll();
     owed = std::move(scan->end.judgement);
   }
   scan.reset();

@@ -69,12 +69,15 @@ struct PassEnd {
   Stage stage = Stage::kFindDoubts;
   std::optional<Steps> steps;  // of the stage, where the ledger makes them
   std::vector<MovedPage> doubts;
-  size_t confirmed = 0;  // of those, so far
+  size_t confirmed = 0;  // how many of the doubts were read again
   std::vector<uint64_t> frames;
-  size_t asked = 0;  // of those, so far
+  size_t asked = 0;  // how many of the frames the kernel was asked about
   FrameFacts facts;
   Judgement judgement;
   MovedSharing moved;
+
+  // The ledger has begun to settle: given up now, it would be wrong.
+  bool IsHalfSettled() const { return stage == Stage::kSettle && steps.has_value(); }
 };
 
 struct FamilyScan {

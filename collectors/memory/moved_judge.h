@@ -1,5 +1,5 @@
-// Judges, at the end of a pass, what became of pages at moved addresses: of those that were matched before, and of
-// those whose holder broke or moved them.
+// Judges pages at moved addresses at the end of a pass. Some were matched before and have changed. Others have a holder
+// that broke the page or moved it.
 //
 // Pure. Lives for one end of a pass. Not thread-safe.
 #pragma once

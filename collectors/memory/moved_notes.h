@@ -66,7 +66,7 @@ struct MovedNotes {
 struct MovedSharing {
   int64_t shared_pages = 0;      // process view: private in their window, shared over the family
   int64_t exposure_pages = 0;    // Σ over those frames (holders − 1)
-  uint64_t unmatched_pages = 0;  // mapped by somebody who is no member
+  uint64_t unmatched_pages = 0;  // a process outside the family maps them
   // A partner may be at an address that was not read in this pass: only a pass over all members tells.
   bool must_read_all = false;
 };

@@ -1,4 +1,4 @@
-// Work that rests between its steps, so that whoever drives it can do other things meanwhile.
+// Work in steps. It rests after each one, and its caller decides when it goes on.
 //
 //   Steps Sum(std::span<const uint64_t> items, uint64_t& sum) {
 //     Pace pace;
@@ -115,7 +115,7 @@ class Pace {
   size_t done_ = 0;
 };
 
-// As std::sort, in place. The longest step goes once through all items.
+// As std::sort, in place. The longest step goes twice through all items.
 template <class Item, class Less = std::less<Item>>
 Steps SortInSteps(std::span<Item> items, Less less = {}) {
   constexpr size_t kFew = 2048;

@@ -118,7 +118,7 @@ class ScanObserver {
  public:
   virtual ~ScanObserver() = default;
   virtual void OnWindow(const WindowView& view) = 0;
-  // A window that was shown before is still as it was.
+  // A window that was shown before is still as it was. `read_at`: not later than any of its pages was read.
   virtual void OnUnchanged(const Family& family, uint64_t window, std::chrono::system_clock::time_point read_at) = 0;
   // Verdicts about pages at moved addresses: after the windows, any number of times.
   virtual void OnMoved(const Family& family, const Judgement& judgement) = 0;

@@ -570,7 +570,7 @@ class PassEndTest : public ScannerTest {
     scanner_->BeginPass();
   }
   Family& family() { return *families_->families().front(); }
-  // Scans until it has made so many steps, or to its end. True if it came to it.
+  // Makes so many steps of the scan. True if the scan ended.
   bool Scan(Sums& sums, int steps) {
     sums.between = [&sums, steps]() mutable { sums.abandon = steps-- == 0; };
     return scanner_->ScanFamily(family(), PassOptions{.show_all = true}, sums);
@@ -595,7 +595,7 @@ TEST_F(PassEndTest, IsMadeWhereTheScanIsGivenUp) {
   Sums sums;
   do {
     ASSERT_FALSE(Scan(sums, 1));
-  } while (family().scan->end.stage != PassEnd::Stage::kSettle || !family().scan->end.steps);
+  } while (!family().scan->end.IsHalfSettled());
   const uint64_t breaks_before = sums.breaks;
   family().DropScan();
   const Sums next = Pass();
@@ -608,7 +608,7 @@ TEST_F(PassEndTest, MemberThatEndsMeanwhileIsSettledByTheNextPass) {
   Sums sums;
   do {
     ASSERT_FALSE(Scan(sums, 1));
-  } while (family().scan->end.stage != PassEnd::Stage::kSettle || !family().scan->end.steps);
+  } while (!family().scan->end.IsHalfSettled());
   host_.Exit(101);
   host_.Sync();
   ASSERT_TRUE(table_->Update());
