@@ -330,9 +330,10 @@ TEST_F(MovedMemoryTest, WritingWorkersOfAMovedBlock) {
 }
 
 // The end of a pass over moved memory is made in steps, however much of it there is. Times are printed, counts
-// expected.
+// expected. A pass in place takes 20 steps; those of families of other tests come on top of any.
 TEST_F(MovedMemoryTest, EndsAPassInSteps) {
   constexpr int kMembers = 11;
+  const uint64_t fewest = pages_ / 80;
   workload().Map(0, "a", pages_);
   Write(0, "a", 0, pages_);
   std::vector<int> children;
@@ -345,17 +346,17 @@ TEST_F(MovedMemoryTest, EndsAPassInSteps) {
     return control.steps();
   };
   watch("forked");
-  const uint64_t in_place = watch("again");
+  watch("again");
   Do("remap 0 a");
   for (size_t i = 0; i < 3; ++i) Do("remap " + std::to_string(children[i]) + " a");
-  EXPECT_GE(watch("moved"), in_place + pages_ / 1024);
+  EXPECT_GE(watch("moved"), fewest);
   for (const int child : children) Write(child, "a", static_cast<size_t>(child) * 50, 50);
-  EXPECT_GE(watch("written"), in_place + pages_ / 1024);
+  EXPECT_GE(watch("written"), fewest);
   for (size_t i = 0; i < 3; ++i) {
     Do("kill " + std::to_string(children.back()));
     children.pop_back();
   }
-  EXPECT_GE(watch("killed"), in_place + pages_ / 1024);
+  EXPECT_GE(watch("killed"), fewest);
   const Sample after = Pass();
   EXPECT_EQ(after.Pages(kUnmatched), 0);
 }

@@ -120,10 +120,10 @@ class LedgerCostTest : public testing::TestWithParam<Situation> {
 
 // Both numbers of members fit the caches: beyond them a page of a member costs ten times as much, whatever the rule.
 TEST_P(LedgerCostTest, GrowsWithTheMembers) {
-  const double few = Milliseconds(100);
-  const double many = Milliseconds(400);
-  std::printf("100 members: %.2f ms, 400 members: %.2f ms\n", few, many);
-  EXPECT_LT(many, 9 * few) << "4 times the members would cost 16 times as much by their square";
+  const double few = Milliseconds(25);
+  const double many = Milliseconds(200);
+  std::printf("25 members: %.2f ms, 200 members: %.2f ms\n", few, many);
+  EXPECT_LT(many, 24 * few) << "8 times the members would cost 64 times as much by their square";
 }
 
 void Nothing(Window& /*window*/) {}
