@@ -17,11 +17,11 @@
 #include <string>
 #include <string_view>
 
-#include "collectors/memory/views.h"
+#include "collectors/memory/scan/pass_options.h"
+#include "collectors/memory/scan/views.h"
 #include "collectors/metrics.h"
 #include "collectors/options.h"
 #include "collectors/procfs/root.h"
-#include "collectors/unread_members.h"
 
 namespace cow::collectors {
 
@@ -40,6 +40,18 @@ struct FamilyMemory {
   int64_t shared_pages = 0;
   int64_t private_pages = 0;
   int64_t exposure_pages = 0;
+};
+
+// What is not read of a member, in base pages.
+struct UnreadMember {
+  bool is_root = false;
+  int64_t anon_pages = 0;    // resident, those of hugetlbfs among them
+  int64_t shared_pages = 0;  // of those, taken to be shared with its parent
+  int64_t file_pages = 0;
+  int64_t shmem_pages = 0;
+  int64_t swapped_pages = 0;
+
+  int64_t ResidentPages() const { return anon_pages + file_pages + shmem_pages; }
 };
 
 class Collector {
@@ -97,26 +109,5 @@ class Collector {
  private:
   procfs::PageGeometry geometry_;
 };
-
-// What a collector is made from.
-struct CollectorContext {
-  procfs::Root root;
-  procfs::PageGeometry geometry;
-  CollectorOptions options;
-  // For what it counts in no group; empty at first. The engine keeps it: a collector that is switched off and on again
-  // is made anew, and goes on where this was.
-  std::shared_ptr<std::vector<uint64_t>> totals;
-};
-
-// One line of the registry.
-struct Registration {
-  std::string_view name;
-  std::string_view help;
-  bool enabled_by_default = false;
-  std::unique_ptr<Collector> (*make)(const CollectorContext& context) = nullptr;
-  // What stands in for it while it is not enabled, for processes whose page table is denied. Most have none.
-  std::unique_ptr<Collector> (*make_stand_in)(const CollectorContext& context) = nullptr;
-};
-std::span<const Registration> Registry();
 
 }  // namespace cow::collectors

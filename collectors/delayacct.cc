@@ -92,7 +92,7 @@ constexpr Metric kUncreditedCopies{
 
 class Delayacct : public Collector {
  public:
-  Delayacct(procfs::PageGeometry geometry, procfs::Result<std::unique_ptr<netlink::Taskstats>> source,
+  Delayacct(procfs::PageGeometry geometry, Result<std::unique_ptr<netlink::Taskstats>> source,
             std::shared_ptr<std::vector<uint64_t>> totals)
       : Collector(geometry), totals_(std::move(totals)) {
     if (source) {

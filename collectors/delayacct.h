@@ -3,8 +3,8 @@
 
 #include <memory>
 
-#include "collectors/collector.h"
 #include "collectors/netlink/taskstats.h"
+#include "collectors/registry.h"
 
 namespace cow::collectors {
 

@@ -58,8 +58,8 @@ class Ksm : public Collector {
   }
 
   void OnPass(const memory::PassView& view, const Tally& tally) override {
-    for (const procfs::Result<KsmStat>& read : view.ksm) {
-      if (!read && read.error().kind == procfs::ErrorKind::kGone) continue;
+    for (const Result<KsmStat>& read : view.ksm) {
+      if (!read && read.error().kind == ErrorKind::kGone) continue;
       const KsmStat stat = read.value_or(KsmStat());
       Add(kMerged, PagesToBytes(stat.merging_pages), tally);
       Add(kZero, PagesToBytes(stat.zero_pages), tally);

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "collectors/label.h"
+#include "collectors/groups/label.h"
 #include "collectors/registry.h"
 
 namespace cow::collectors {
@@ -54,7 +54,7 @@ constexpr Metric kPrivateBytes{
     .source = "The frames of the process' page table that nobody else has.",
     .absent = kProcessAbsent,
 };
-constexpr Metric kBreaksTotal{
+constexpr Metric kProcessBreaksTotal{
     .name = "cow_process_breaks_total",
     .type = MetricType::Counter,
     .unit = "pages",
@@ -150,7 +150,7 @@ class TopProcesses : public Collector {
     for (const Watched& watched : published_) Add(writer, watched, Bytes(watched.exposure_pages));
     writer.Begin(kPrivateBytes);
     for (const Watched& watched : published_) Add(writer, watched, Bytes(watched.private_pages));
-    writer.Begin(kBreaksTotal);
+    writer.Begin(kProcessBreaksTotal);
     for (const Watched& watched : published_) Add(writer, watched, static_cast<double>(watched.breaks));
   }
 

@@ -3,9 +3,6 @@
 
 #include <array>
 
-#include "collectors/collector.h"
-#include "collectors/engine.h"
-
 namespace cow::collectors {
 namespace {
 

@@ -11,10 +11,10 @@
 #include <variant>
 #include <vector>
 
-#include "collectors/engine.h"
+#include "collectors/engine/engine.h"
 #include "exporter/explain/command.h"
 #include "exporter/http/listen_address.h"
-#include "exporter/log.h"
+#include "exporter/log/log.h"
 
 namespace cow::exporter {
 

@@ -17,7 +17,7 @@
 #include <variant>
 #include <vector>
 
-#include "collectors/engine.h"
+#include "collectors/engine/engine.h"
 #include "collectors/procfs/root.h"
 #include "config/config.h"
 #include "exporter/command_line.h"
@@ -26,11 +26,11 @@
 #include "exporter/http/health_check.h"
 #include "exporter/http/server.h"
 #include "exporter/http/web_access.h"
-#include "exporter/log.h"
-#include "exporter/once.h"
+#include "exporter/log/log.h"
 #include "exporter/reload.h"
-#include "exporter/scan_loop.h"
-#include "exporter/self_metrics.h"
+#include "exporter/scan/once.h"
+#include "exporter/scan/scan_loop.h"
+#include "exporter/scan/self_metrics.h"
 #include "exporter/service_manager.h"
 #include "exporter/settings.h"
 

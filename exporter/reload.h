@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "collectors/engine.h"
+#include "collectors/engine/engine.h"
 #include "exporter/command_line.h"
-#include "exporter/log.h"
-#include "exporter/scan_loop.h"
-#include "exporter/self_metrics.h"
+#include "exporter/log/log.h"
+#include "exporter/scan/scan_loop.h"
+#include "exporter/scan/self_metrics.h"
 #include "exporter/settings.h"
 
 namespace cow::exporter {

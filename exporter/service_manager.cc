@@ -9,7 +9,7 @@
 #include <exception>
 #include <utility>
 
-#include "collectors/utf8.h"
+#include "collectors/base/utf8.h"
 
 namespace cow::exporter {
 namespace {
@@ -18,7 +18,7 @@ namespace {
 std::string OneLine(std::string_view text) {
   std::string line;
   while (!text.empty()) {
-    const size_t length = collectors::Utf8CharacterLength(text);
+    const size_t length = Utf8CharacterLength(text);
     const bool is_control = length == 1 && (static_cast<unsigned char>(text.front()) < 0x20 || text.front() == 0x7f);
     if (length == 0 || is_control) {
       line += '?';

@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "collectors/engine.h"
+#include "collectors/engine/engine.h"
 #include "config/config.h"
 #include "exporter/command_line.h"
-#include "exporter/scan_loop.h"
+#include "exporter/scan/scan_loop.h"
 
 namespace cow::exporter {
 

@@ -51,11 +51,11 @@ std::string WhyDenied(const procfs::Root& root, const std::string& path) {
   return "without " + lacking + " only one's own user's processes can be read, and of these only dumpable ones";
 }
 
-tl::unexpected<Failure> FailToRead(const procfs::Root& root, pid_t pid, const procfs::Error& error) {
+tl::unexpected<Failure> FailToRead(const procfs::Root& root, pid_t pid, const Error& error) {
   switch (error.kind) {
-    case procfs::ErrorKind::kGone:
+    case ErrorKind::kGone:
       return Fail(Kind::kEnded, Process(pid) + " ended while it was read");
-    case procfs::ErrorKind::kDenied:
+    case ErrorKind::kDenied:
       return Fail(Kind::kDenied,
                   Process(pid) + " can't be read: " + error.ToString() + ": " + WhyDenied(root, error.path));
     default:
@@ -122,7 +122,7 @@ Explainer::Explainer(procfs::Root root)
 tl::expected<void, Failure> Explainer::CheckProcess(pid_t pid) const {
   const auto stat = procfs::ReadStat(root_, pid);
   if (!stat) {
-    if (stat.error().kind == procfs::ErrorKind::kGone) return Fail(Kind::kNoProcess, "there is no " + Process(pid));
+    if (stat.error().kind == ErrorKind::kGone) return Fail(Kind::kNoProcess, "there is no " + Process(pid));
     return FailToRead(root_, pid, stat.error());
   }
   if (stat->IsKernelThread()) {

@@ -20,9 +20,9 @@
 
 #include "collectors/explain/portrait.h"
 #include "collectors/explain/portrait_builder.h"
-#include "collectors/memory/families.h"
-#include "collectors/memory/process_table.h"
-#include "collectors/memory/scanner.h"
+#include "collectors/memory/family/families.h"
+#include "collectors/memory/process/process_table.h"
+#include "collectors/memory/scan/scanner.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::explain {

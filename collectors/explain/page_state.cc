@@ -2,7 +2,7 @@
 
 #include <array>
 
-#include "collectors/memory/page.h"
+#include "collectors/memory/ledger/page.h"
 
 namespace cow::explain {
 namespace {

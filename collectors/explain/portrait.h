@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "collectors/explain/page_state.h"
-#include "collectors/memory/mapping.h"
+#include "collectors/memory/read/mapping.h"
 
 namespace cow::explain {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "collectors/memory/page.h"
+#include "collectors/memory/ledger/page.h"
 
 namespace cow::explain {
 namespace {
@@ -259,7 +259,7 @@ void PortraitBuilder::OnFamily(const memory::FamilyView& view) {
     const memory::Member* parent = view.family->FindSlot(member->parent);
     if (parent != nullptr) portrait.parent = parent->process->pid;
     portrait.unread = member->unread.has_value();
-    if (member->unread) portrait.unread_reason = procfs::ErrorKindName(member->unread->kind);
+    if (member->unread) portrait.unread_reason = ErrorKindName(member->unread->kind);
     portrait.sums = findings_[member->slot].sums;
     portrait.broken_pages = findings_[member->slot].broken_pages;
   }

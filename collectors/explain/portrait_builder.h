@@ -18,10 +18,10 @@
 
 #include "collectors/explain/portrait.h"
 #include "collectors/explain/scanned_pages.h"
-#include "collectors/memory/families.h"
-#include "collectors/memory/frame_facts.h"
-#include "collectors/memory/scanner.h"
-#include "collectors/memory/views.h"
+#include "collectors/memory/family/families.h"
+#include "collectors/memory/ledger/frame_facts.h"
+#include "collectors/memory/scan/scanner.h"
+#include "collectors/memory/scan/views.h"
 
 namespace cow::explain {
 

@@ -19,8 +19,8 @@ constexpr size_t kMaxRegions = size_t{1} << 20;
 
 }  // namespace
 
-procfs::Result<ScannedPages> ScannedPages::Read(const procfs::Root& root, procfs::TaskId task,
-                                                const procfs::PagemapScan& scan, uint64_t resident_bytes) {
+Result<ScannedPages> ScannedPages::Read(const procfs::Root& root, procfs::TaskId task, const procfs::PagemapScan& scan,
+                                        uint64_t resident_bytes) {
   constexpr uint64_t kWanted = procfs::kScanZeroPage | procfs::kScanHuge;
   const auto pagemap = procfs::Pagemap::Open(root, task);
   if (!pagemap) return tl::unexpected(pagemap.error());
@@ -43,7 +43,7 @@ procfs::Result<ScannedPages> ScannedPages::Read(const procfs::Root& root, procfs
         });
     if (!walked) return tl::unexpected(walked.error());
     if (too_many) {
-      return tl::unexpected(procfs::Error::TooLarge(pagemap->path(), "too many zero and huge pages apart"));
+      return tl::unexpected(Error::TooLarge(pagemap->path(), "too many zero and huge pages apart"));
     }
   }
   return pages;

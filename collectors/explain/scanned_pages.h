@@ -6,9 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "collectors/memory/member_reader.h"
+#include "collectors/base/result.h"
 #include "collectors/procfs/pagemap_scan.h"
-#include "collectors/procfs/result.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::explain {
@@ -16,8 +15,8 @@ namespace cow::explain {
 class ScannedPages {
  public:
   // Walks the private mappings of `task` in slices, with a rest after each.
-  static procfs::Result<ScannedPages> Read(const procfs::Root& root, procfs::TaskId task,
-                                           const procfs::PagemapScan& scan, uint64_t resident_bytes);
+  static Result<ScannedPages> Read(const procfs::Root& root, procfs::TaskId task, const procfs::PagemapScan& scan,
+                                   uint64_t resident_bytes);
 
   // Categories (kScanZeroPage, kScanHuge) of the page at `address`.
   uint64_t Categories(uint64_t address) const;

@@ -19,10 +19,6 @@
 namespace cow::netlink {
 namespace {
 
-using procfs::Error;
-using procfs::ErrorKind;
-using procfs::Result;
-
 constexpr const char* kConnector = "proc connector";
 constexpr uint32_t kRequest = 0x636f77;
 

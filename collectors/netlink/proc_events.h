@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-#include "collectors/procfs/result.h"
+#include "collectors/base/result.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::netlink {
@@ -45,7 +45,7 @@ struct ProcMessage {
 
 // One message as the kernel sent it, behind the netlink header. Both are empty in messages about something else.
 // kMalformed: cut short.
-procfs::Result<ProcMessage> DecodeProcMessage(std::span<const std::byte> bytes);
+Result<ProcMessage> DecodeProcMessage(std::span<const std::byte> bytes);
 
 class ProcEvents {
  public:
@@ -62,6 +62,6 @@ class ProcEvents {
 // `room_bytes`: what the kernel keeps of events that were not taken yet, its own overhead included; twice that in the
 // end. An event takes 768 bytes.
 inline constexpr int kEventRoomBytes = 4 << 20;
-procfs::Result<std::unique_ptr<ProcEvents>> OpenProcEvents(const procfs::Root& root, int room_bytes = kEventRoomBytes);
+Result<std::unique_ptr<ProcEvents>> OpenProcEvents(const procfs::Root& root, int room_bytes = kEventRoomBytes);
 
 }  // namespace cow::netlink

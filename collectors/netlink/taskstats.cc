@@ -28,10 +28,6 @@
 namespace cow::netlink {
 namespace {
 
-using procfs::Error;
-using procfs::ErrorKind;
-using procfs::Result;
-
 constexpr const char* kTaskstats = "taskstats";
 
 // Up to and with version 13; a build against headers of the moved layout fails here.

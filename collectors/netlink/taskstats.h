@@ -17,7 +17,7 @@
 #include <span>
 #include <vector>
 
-#include "collectors/procfs/result.h"
+#include "collectors/base/result.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::netlink {
@@ -57,9 +57,9 @@ class Taskstats {
   virtual bool AccountingIsOn() = 0;
   // Pages copied by all threads of a process, ended ones included. While a thread ends it is counted twice for some
   // microseconds. kGone: no such process.
-  virtual procfs::Result<uint64_t> CopiedPages(pid_t process) = 0;
+  virtual Result<uint64_t> CopiedPages(pid_t process) = 0;
   // Its first thread. kGone as well.
-  virtual procfs::Result<TaskStats> FirstThread(pid_t process) = 0;
+  virtual Result<TaskStats> FirstThread(pid_t process) = 0;
   // Appends the ends of tasks since the last call, in the order in which they were reported. Of one pid the order is
   // that of the ends.
   virtual void TakeEnds(std::vector<TaskEnd>& ends) = 0;
@@ -75,11 +75,11 @@ class Taskstats {
 // `room_bytes`: what the kernel keeps of ends that were not taken yet, its own overhead included; twice that in the
 // end. An end takes about a kilobyte.
 inline constexpr int kRoomBytes = 16 << 20;
-procfs::Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root, int room_bytes = kRoomBytes);
+Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root, int room_bytes = kRoomBytes);
 
 // The struct as the kernel sent it. kMalformed as above.
-procfs::Result<TaskStats> DecodeTaskStats(std::span<const std::byte> bytes);
+Result<TaskStats> DecodeTaskStats(std::span<const std::byte> bytes);
 // The attributes of a report: of the task, and of its process where it was the last thread of several.
-procfs::Result<TaskEnd> DecodeTaskEnd(std::span<const std::byte> attributes);
+Result<TaskEnd> DecodeTaskEnd(std::span<const std::byte> attributes);
 
 }  // namespace cow::netlink

@@ -6,7 +6,7 @@
 #include <functional>
 #include <utility>
 
-#include "collectors/procfs/text.h"
+#include "collectors/base/text.h"
 
 namespace cow::procfs {
 namespace {

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "collectors/procfs/result.h"
+#include "collectors/base/result.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::procfs {

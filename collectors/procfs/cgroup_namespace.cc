@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "collectors/procfs/text.h"
+#include "collectors/base/text.h"
 
 namespace cow::procfs {
 namespace {

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <string>
 
-#include "collectors/procfs/result.h"
+#include "collectors/base/result.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::procfs {

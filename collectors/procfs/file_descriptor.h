@@ -4,7 +4,7 @@
 #include <string>
 #include <utility>
 
-#include "collectors/procfs/result.h"
+#include "collectors/base/result.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::procfs {

@@ -5,8 +5,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "collectors/base/text.h"
 #include "collectors/procfs/own_pids.h"
-#include "collectors/procfs/text.h"
 
 namespace cow::procfs {
 namespace {

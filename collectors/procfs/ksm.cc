@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "collectors/procfs/text.h"
+#include "collectors/base/text.h"
 
 namespace cow::procfs {
 namespace {

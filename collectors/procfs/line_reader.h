@@ -13,8 +13,8 @@
 #include <string>
 #include <string_view>
 
+#include "collectors/base/result.h"
 #include "collectors/procfs/file_descriptor.h"
-#include "collectors/procfs/result.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::procfs {

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "collectors/procfs/text.h"
+#include "collectors/base/text.h"
 
 namespace cow::procfs {
 namespace {

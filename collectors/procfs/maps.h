@@ -15,8 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "collectors/base/result.h"
 #include "collectors/procfs/line_reader.h"
-#include "collectors/procfs/result.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::procfs {

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <utility>
 
-#include "collectors/procfs/text.h"
+#include "collectors/base/text.h"
 
 namespace cow::procfs {
 namespace {

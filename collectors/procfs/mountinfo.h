@@ -8,8 +8,8 @@
 #include <string>
 #include <utility>
 
+#include "collectors/base/result.h"
 #include "collectors/procfs/line_reader.h"
-#include "collectors/procfs/result.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::procfs {

@@ -2,7 +2,7 @@
 // thread.
 #pragma once
 
-#include "collectors/procfs/result.h"
+#include "collectors/base/result.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::procfs {

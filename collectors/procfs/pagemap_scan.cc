@@ -7,8 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "collectors/base/text.h"
 #include "collectors/procfs/file_descriptor.h"
-#include "collectors/procfs/text.h"
 
 namespace cow::procfs {
 namespace {

@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "collectors/base/result.h"
 #include "collectors/procfs/pagemap.h"
-#include "collectors/procfs/result.h"
 #include "collectors/procfs/root.h"
 #include "collectors/procfs/system.h"
 

@@ -11,8 +11,8 @@
 #include <string>
 #include <string_view>
 
+#include "collectors/base/text.h"
 #include "collectors/procfs/file_descriptor.h"
-#include "collectors/procfs/text.h"
 
 namespace cow::procfs {
 namespace {

@@ -15,7 +15,7 @@
 #include <string>
 #include <string_view>
 
-#include "collectors/procfs/result.h"
+#include "collectors/base/result.h"
 
 namespace cow::procfs {
 

@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "collectors/base/result.h"
 #include "collectors/procfs/maps.h"
-#include "collectors/procfs/result.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::procfs {

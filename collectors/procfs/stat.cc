@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <optional>
 
-#include "collectors/procfs/text.h"
+#include "collectors/base/text.h"
 
 namespace cow::procfs {
 namespace {

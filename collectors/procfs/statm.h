@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "collectors/procfs/result.h"
+#include "collectors/base/result.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::procfs {

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <utility>
 
+#include "collectors/base/text.h"
 #include "collectors/procfs/line_reader.h"
-#include "collectors/procfs/text.h"
 
 namespace cow::procfs {
 namespace {

@@ -19,11 +19,11 @@
 #include <string_view>
 #include <system_error>
 
+#include "collectors/base/text.h"
 #include "collectors/procfs/file_descriptor.h"
 #include "collectors/procfs/mountinfo.h"
 #include "collectors/procfs/pagemap.h"
 #include "collectors/procfs/status.h"
-#include "collectors/procfs/text.h"
 
 namespace cow::procfs {
 namespace {

@@ -1,6 +1,6 @@
 #include "collectors/procfs/vmstat.h"
 
-#include "collectors/procfs/text.h"
+#include "collectors/base/text.h"
 
 namespace cow::procfs {
 

@@ -15,7 +15,7 @@
 #include "collectors/explain/explainer.h"
 #include "collectors/procfs/root.h"
 #include "exporter/explain/look_budget.h"
-#include "exporter/snapshot.h"
+#include "exporter/scan/snapshot.h"
 
 namespace cow::exporter {
 

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "exporter/group_history.h"
 #include "exporter/http/http_message.h"
+#include "exporter/scan/group_history.h"
 
 namespace cow::exporter {
 

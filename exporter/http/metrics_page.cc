@@ -4,8 +4,8 @@
 #include <string>
 #include <utility>
 
-#include "exporter/compression.h"
-#include "exporter/http/negotiation.h"
+#include "exporter/metrics_text/compression.h"
+#include "exporter/metrics_text/negotiation.h"
 
 namespace cow::exporter {
 namespace {

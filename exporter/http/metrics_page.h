@@ -10,7 +10,7 @@
 #include "config/units.h"
 #include "exporter/http/http_message.h"
 #include "exporter/http/query.h"
-#include "exporter/snapshot.h"
+#include "exporter/scan/snapshot.h"
 
 namespace cow::exporter {
 

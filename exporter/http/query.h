@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "config/units.h"
-#include "exporter/collector_filter.h"
+#include "exporter/scan/collector_filter.h"
 
 namespace cow::exporter {
 

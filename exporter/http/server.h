@@ -18,15 +18,15 @@
 #include <vector>
 
 #include "exporter/explain/api.h"
-#include "exporter/group_history.h"
 #include "exporter/http/connection_watch.h"
 #include "exporter/http/http_message.h"
 #include "exporter/http/landing_page.h"
 #include "exporter/http/listen_socket.h"
 #include "exporter/http/web_access.h"
-#include "exporter/log.h"
-#include "exporter/snapshot.h"
-#include "exporter/told_once.h"
+#include "exporter/log/log.h"
+#include "exporter/log/told_once.h"
+#include "exporter/scan/group_history.h"
+#include "exporter/scan/snapshot.h"
 
 struct MHD_Connection;
 struct MHD_Daemon;

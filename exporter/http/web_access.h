@@ -20,8 +20,8 @@
 #include "exporter/http/http_message.h"
 #include "exporter/http/rate_limiter.h"
 #include "exporter/http/tls.h"
-#include "exporter/log.h"
-#include "exporter/told_once.h"
+#include "exporter/log/log.h"
+#include "exporter/log/told_once.h"
 
 namespace cow::exporter {
 

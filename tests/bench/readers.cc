@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "collectors/procfs/result.h"
+#include "collectors/base/result.h"
 #include "collectors/procfs/root.h"
 #include "collectors/procfs/smaps.h"
 

@@ -15,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-#include "collectors/engine.h"
+#include "collectors/engine/engine.h"
 #include "collectors/procfs/pagemap.h"
 #include "collectors/procfs/system.h"
 

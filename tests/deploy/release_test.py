@@ -14,7 +14,8 @@ import support
 from support import check
 
 SOURCE = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
-UNIT_TESTS = ("procfs_test", "memory_test", "netlink_test", "collectors_test", "config_test", "exporter_test")
+UNIT_TESTS = ("base_test", "procfs_test", "netlink_test", "memory_test", "groups_test", "engine_test", "collectors_test", "config_test",
+              "exporter_test")
 
 
 class Root:

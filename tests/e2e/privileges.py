@@ -72,6 +72,12 @@ def page_frames():
         return word("/proc/kpageflags", frame) != 0 and word("/proc/kpagecount", frame) != 0
 
 
+def host_processes():
+    """Kernel threads are seen from the host's own PID namespace only."""
+    with open("/proc/2/comm", encoding="ascii") as file:
+        return file.read() == "kthreadd\n"
+
+
 def zombies():
     """The files of a process without memory are root's."""
     pid = os.fork()
@@ -172,6 +178,7 @@ def kernel_settings():
 
 PROBES = {
     "page frames of other processes": page_frames,
+    "every process of the host": host_processes,
     "files of ended processes": zombies,
     "the kernel's fork events": fork_events,
     "the kernel's reports of ended tasks": task_reports,

@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "collectors/engine.h"
-#include "exporter/self_metrics.h"
+#include "collectors/engine/engine.h"
+#include "exporter/scan/self_metrics.h"
 #include "tests/support/fixture_process.h"
 #include "tests/support/pass_control.h"
 

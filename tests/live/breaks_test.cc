@@ -5,6 +5,7 @@
 #include <string>
 
 #include "tests/live/live.h"
+#include "tests/support/privileges.h"
 
 namespace cow::live {
 namespace {
@@ -149,6 +150,7 @@ TEST_F(BreaksTest, CopiesOfPrivateFilePagesAreFile) {
 // A child that is seen first only after it and its parent wrote: sides come from the kernel's marks. What a fork breaks
 // by itself is measured on a child that only lives.
 TEST_F(BreaksTest, FirstLookNamesTheSides) {
+  if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   workload().Map(0, "a", 1000);
   Do("write 0 a 0 1000");
   const int idle = ForkWarm(0);
@@ -182,6 +184,7 @@ TEST_F(BreaksTest, FirstLookNamesTheSides) {
 
 // A part of a huge page has no mark of its own: the first page's tells.
 TEST_F(BreaksTest, FirstLookNamesTheSidesInAHugePage) {
+  if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
   const uint64_t window = HugePageBytes() / PageBytes();
   workload().Map(0, "t", window, "huge");

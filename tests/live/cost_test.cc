@@ -12,6 +12,7 @@
 #include <string>
 
 #include "tests/live/live.h"
+#include "tests/support/privileges.h"
 
 namespace cow::live {
 namespace {
@@ -66,6 +67,7 @@ class CostTest : public LiveTest {
 };
 
 TEST_F(CostTest, MemoryOfALonelyProcessIsNotWalked) {
+  if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   if (const std::string reason = WhyNoPagemapScan(Pass()); !reason.empty()) GTEST_SKIP() << reason;
   workload().Map(0, "a", 65536);  // 256 MiB
   AddedBy(

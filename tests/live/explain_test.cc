@@ -78,6 +78,7 @@ class ExplainTest : public ::testing::Test {
 };
 
 TEST_F(ExplainTest, WrittenPagesAreCopiedThereAndOriginalHere) {
+  if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   const uintptr_t address = MapWritten("a", kPages);
   const int child = Fork();
   Write(child, "a", 0, 100);
@@ -113,6 +114,7 @@ TEST_F(ExplainTest, ParentCopiedNothingThatItsWorkersPassedOn) {
 }
 
 TEST_F(ExplainTest, SharedPagesNameThePartners) {
+  if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   MapWritten("a", kPages);
   const int one = Fork();
   const int two = Fork();
@@ -128,6 +130,7 @@ TEST_F(ExplainTest, SharedPagesNameThePartners) {
 }
 
 TEST_F(ExplainTest, PagesThatBothWroteAreNotGuessedAt) {
+  if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   MapWritten("a", kPages);
   const int child = Fork();
   Write(child, "a", 0, 100);
@@ -162,6 +165,7 @@ TEST_F(ExplainTest, PagesLeftByTheOthersAreUnshared) {
 }
 
 TEST_F(ExplainTest, GrandchildrenShareWithWhomTheyDo) {
+  if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   MapWritten("a", 300);
   const int child = Fork();
   Write(child, "a", 0, 100);
@@ -195,6 +199,7 @@ TEST_F(ExplainTest, ZeroPagesAreZero) {
 }
 
 TEST_F(ExplainTest, HugePagesStayWhatTheyAre) {
+  if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
   const size_t window = HugePageBytes() / PageBytes();
   MapWritten("a", 2 * window, "huge");
@@ -347,6 +352,7 @@ TEST_F(ExplainTest, OnlyTheMappingAskedFor) {
 }
 
 TEST_F(ExplainTest, WhatCanNotBeExplainedSaysWhy) {
+  if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   EXPECT_EQ(FailureOf(2).kind, Failure::Kind::kNoMemory);  // kthreadd
   const pid_t child = fork();
   if (child == 0) _exit(0);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tests/live/live.h"
+#include "tests/support/privileges.h"
 
 namespace cow::live {
 namespace {
@@ -79,6 +80,7 @@ INSTANTIATE_TEST_SUITE_P(WithoutAndWithEvents, FirstLookTest, ::testing::Bool())
 
 // As a Redis that saves: one child, which forks nobody.
 TEST_P(FirstLookTest, SidesOfAParentAndItsOnlyChildAreKnown) {
+  if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   const int child = Fork();
   Write(0, "a", 0, 2000);
   Write(child, "a", 2000, 900);
@@ -91,6 +93,7 @@ TEST_P(FirstLookTest, SidesOfAParentAndItsOnlyChildAreKnown) {
 }
 
 TEST_P(FirstLookTest, SidesAreKnownWhileOthersFork) {
+  if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   const Forker forker;
   const int child = Fork();
   Write(0, "a", 0, 2000);
@@ -103,6 +106,7 @@ TEST_P(FirstLookTest, SidesAreKnownWhileOthersFork) {
 
 // A service that has saved before: its children's faults are in its own account.
 TEST_P(FirstLookTest, SidesAreKnownAfterAnEarlierChild) {
+  if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   const int earlier = Fork();
   Do("exit " + std::to_string(earlier));
   Look();

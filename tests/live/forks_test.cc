@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "exporter/scan_loop.h"
+#include "exporter/scan/scan_loop.h"
 #include "tests/live/live.h"
 #include "tests/support/privileges.h"
 

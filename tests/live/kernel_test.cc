@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "collectors/memory/kernel_probe.h"
+#include "collectors/memory/read/kernel_probe.h"
 #include "collectors/procfs/kpage.h"
 #include "collectors/procfs/pagemap.h"
 #include "collectors/procfs/pagemap_scan.h"
@@ -59,7 +59,7 @@ class KernelTest : public ::testing::Test {
   testing::Workload workload_;
 
  private:
-  static uint64_t Word(const procfs::Result<procfs::KpageFile>& file, uint64_t frame) {
+  static uint64_t Word(const Result<procfs::KpageFile>& file, uint64_t frame) {
     uint64_t word = 0;
     uint64_t reads = 0;
     if (!file || !file->Read({&frame, 1}, {&word, 1}, reads)) throw std::runtime_error("can't read kpage files");
@@ -311,11 +311,11 @@ TEST_F(KernelTest, PagemapOfAnEndedProcess) {
   // A zombie's can be opened on some kernels, and gives nothing.
   const auto zombies = procfs::Pagemap::Open(root_, pid);
   EXPECT_FALSE(zombies && zombies->Alive());
-  EXPECT_TRUE(zombies.has_value() || zombies.error().kind == procfs::ErrorKind::kGone);
+  EXPECT_TRUE(zombies.has_value() || zombies.error().kind == ErrorKind::kGone);
   Do("reap " + std::to_string(child));
   const auto reaped = procfs::Pagemap::Open(root_, pid);
   ASSERT_FALSE(reaped.has_value());
-  EXPECT_EQ(reaped.error().kind, procfs::ErrorKind::kGone);
+  EXPECT_EQ(reaped.error().kind, ErrorKind::kGone);
 }
 
 TEST_F(KernelTest, PagemapOfAnotherImage) {

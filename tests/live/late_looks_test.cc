@@ -28,9 +28,9 @@
 #include <utility>
 #include <vector>
 
-#include "collectors/memory/families.h"
-#include "collectors/memory/process_table.h"
-#include "collectors/memory/scanner.h"
+#include "collectors/memory/family/families.h"
+#include "collectors/memory/process/process_table.h"
+#include "collectors/memory/scan/scanner.h"
 #include "collectors/netlink/proc_events.h"
 #include "collectors/procfs/system.h"
 #include "tests/live/live.h"

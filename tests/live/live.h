@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "collectors/engine.h"
+#include "collectors/engine/engine.h"
 #include "collectors/procfs/root.h"
 #include "tests/support/declared.h"
 #include "tests/support/workload.h"

@@ -26,8 +26,6 @@ namespace cow::live {
 namespace {
 
 using procfs::Access;
-using procfs::Error;
-using procfs::ErrorKind;
 using testing::Workload;
 
 constexpr size_t kPlaces = 16;  // of a pass that are tried, unless all are

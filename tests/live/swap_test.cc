@@ -10,6 +10,7 @@
 #include "tests/live/explained.h"
 #include "tests/live/host.h"
 #include "tests/live/live.h"
+#include "tests/support/privileges.h"
 
 namespace cow::live {
 namespace {
@@ -148,6 +149,7 @@ TEST_F(SwapTest, WrittenInSwapIsNoBreak) {
 
 // Out, back, and written between two looks: the mark of a forked page tells who has the original.
 TEST_F(SwapTest, WrittenAfterItCameBackIsABreak) {
+  if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   constexpr size_t kPages = 400;
   const int child = ForkOver("a", kPages);
   const Sample before = Pass();

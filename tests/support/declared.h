@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "collectors/engine.h"
+#include "collectors/engine/engine.h"
 #include "collectors/metrics.h"
 
 namespace cow::test {

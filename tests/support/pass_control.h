@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <ctime>
 
-#include "collectors/engine.h"
+#include "collectors/engine/engine.h"
 
 namespace cow::test {
 

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <fstream>
 #include <string>
 #include <string_view>
 
@@ -16,6 +17,7 @@
 namespace cow::test {
 
 inline constexpr std::string_view kPageFrames = "page frames of other processes";
+inline constexpr std::string_view kHostProcesses = "every process of the host";
 inline constexpr std::string_view kZombies = "files of ended processes";
 inline constexpr std::string_view kForkEvents = "the kernel's fork events";
 inline constexpr std::string_view kTaskReports = "the kernel's reports of ended tasks";
@@ -49,6 +51,14 @@ inline std::string WhyNoPageFrames() {
     return seen ? std::string() : MissingPrivilege(kPageFrames);
   }();
   return why;
+}
+
+// Empty if this process sees all others: verdicts that rest on who forked need that. Kernel threads are seen from the
+// host's own PID namespace only.
+inline std::string WhyNoHostProcesses() {
+  std::string name;
+  std::getline(std::ifstream("/proc/2/comm"), name);
+  return name == "kthreadd" ? std::string() : MissingPrivilege(kHostProcesses);
 }
 
 // Empty if the files of a process that has ended and was not reaped can be opened, or are gone: they belong to root.

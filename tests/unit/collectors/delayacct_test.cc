@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "collectors/memory/families.h"
+#include "collectors/memory/family/families.h"
 #include "tests/support/declared.h"
 
 namespace cow::collectors {
@@ -51,8 +51,8 @@ class FakeTaskstats : public netlink::Taskstats {
   explicit FakeTaskstats(FakeKernel& kernel) : kernel_(kernel) {}
 
   bool AccountingIsOn() override { return kernel_.accounting; }
-  procfs::Result<uint64_t> CopiedPages(pid_t process) override { return Find(kernel_.copied, process); }
-  procfs::Result<TaskStats> FirstThread(pid_t process) override { return Find(kernel_.first_threads, process); }
+  Result<uint64_t> CopiedPages(pid_t process) override { return Find(kernel_.copied, process); }
+  Result<TaskStats> FirstThread(pid_t process) override { return Find(kernel_.first_threads, process); }
   void TakeEnds(std::vector<TaskEnd>& ends) override {
     ends.insert(ends.end(), kernel_.ends.begin(), kernel_.ends.end());
     kernel_.ends.clear();
@@ -61,9 +61,9 @@ class FakeTaskstats : public netlink::Taskstats {
 
  private:
   template <class T>
-  static procfs::Result<T> Find(const std::map<pid_t, T>& values, pid_t pid) {
+  static Result<T> Find(const std::map<pid_t, T>& values, pid_t pid) {
     const auto found = values.find(pid);
-    if (found == values.end()) return tl::unexpected(procfs::Error::FromErrno("taskstats", ESRCH));
+    if (found == values.end()) return tl::unexpected(Error::FromErrno("taskstats", ESRCH));
     return found->second;
   }
 

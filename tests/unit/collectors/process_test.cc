@@ -8,7 +8,7 @@
 #include <string>
 #include <tuple>
 
-#include "collectors/engine.h"
+#include "collectors/engine/engine.h"
 #include "tests/support/declared.h"
 #include "tests/support/fixture_process.h"
 #include "tests/support/pass_control.h"

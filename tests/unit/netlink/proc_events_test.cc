@@ -26,7 +26,6 @@
 namespace cow::netlink {
 namespace {
 
-using procfs::ErrorKind;
 using Bytes = std::vector<std::byte>;
 using Kind = ProcEvent::Kind;
 using What = decltype(proc_event::what);  // older kernel headers declare the enumeration inside of proc_event

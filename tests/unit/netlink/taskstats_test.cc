@@ -24,7 +24,6 @@
 namespace cow::netlink {
 namespace {
 
-using procfs::ErrorKind;
 using Bytes = std::vector<std::byte>;
 
 // Lengths by version: 14 added two words, 16 sixteen more.
@@ -168,7 +167,7 @@ TEST(TaskstatsTest, OtherSystemsTreeIsRefused) {
   EXPECT_FALSE(OpenTaskstats(procfs::Root(tree.path())));
 }
 
-std::string WhyNot(const procfs::Error& error) {
+std::string WhyNot(const Error& error) {
   return error.kind == ErrorKind::kDenied ? test::MissingPrivilege(test::kTaskReports) : error.ToString();
 }
 
@@ -205,7 +204,7 @@ TEST(TaskstatsTest, ThisKernelAnswersAndReports) {
 TEST(TaskstatsTest, OtherNetworkNamespaceIsRefused) {
   if (const auto here = OpenTaskstats(procfs::Root()); !here) GTEST_SKIP() << WhyNot(here.error());
   bool other = false;
-  procfs::Result<std::unique_ptr<Taskstats>> stats;
+  Result<std::unique_ptr<Taskstats>> stats;
   std::thread([&] {
     other = unshare(CLONE_NEWNET) == 0;
     if (other) stats = OpenTaskstats(procfs::Root());

@@ -1,0 +1,75 @@
+// What collectors count of one family, by its latest readings: cells of each window, of the family as a whole, and of
+// what OnPass showed. Gauges always are the sum of these, also while a scan is under way.
+//
+// A process without relatives is read as a whole: its windows are one set of cells, replaced when a scan of it is over.
+// When it forks, its windows are read one by one, and these cells fade by the share of its pages that were. Not
+// thread-safe.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "collectors/engine/cell_layout.h"
+
+namespace cow::collectors {
+
+using SystemTime = std::chrono::system_clock::time_point;
+
+// The latest reading of one window.
+struct WindowCells {
+  std::vector<int32_t> gauges;  // base pages
+  uint32_t present_pages = 0;
+  SystemTime read_at;
+  uint64_t scan = 0;  // that read it, or found it unchanged
+};
+
+class FamilySums {
+ public:
+  // So many gauges from now on; those that stay are moved, others are 0. What an unfinished scan of a process without
+  // relatives has shown is forgotten.
+  void LayOut(size_t gauges, std::span<const CellMove> moves);
+
+  void BeginScan() { ++scan_; }
+  // `alone`: the scan is of a process without relatives.
+  void AddWindow(uint64_t window, std::span<const int64_t> gauges, uint64_t present_pages, SystemTime read_at,
+                 bool alone);
+  void Verify(uint64_t window, SystemTime now);
+  // Takes what left a window out of its cells.
+  void TakeOut(uint64_t window, std::span<const int64_t> gauges, uint64_t present_pages);
+  // Windows that the scan did not visit are gone. `unwalked_pages`: what was not read window by window.
+  void EndScan(std::span<const int64_t> family_gauges, uint64_t unwalked_pages, bool alone);
+  void SetPassCells(std::span<const int64_t> gauges) { pass_cells_.assign(gauges.begin(), gauges.end()); }
+
+  // A process without relatives has some now.
+  void BeginToFade();
+  // Nothing is known any more.
+  void Clear();
+
+  // Adds all gauges. `fading_share`: how much of what fades is not read yet, 0 to 1.
+  void AddTo(std::span<int64_t> gauges, double fading_share) const;
+
+  const std::unordered_map<uint64_t, WindowCells>& windows() const { return windows_; }
+  uint64_t alone_pages() const { return alone_pages_; }    // of a process without relatives
+  uint64_t fading_pages() const { return fading_pages_; }  // when it began to fade
+
+ private:
+  size_t gauges_ = 0;
+  uint64_t scan_ = 0;
+  std::unordered_map<uint64_t, WindowCells> windows_;
+  std::vector<int64_t> window_sum_;  // over `windows_`
+  std::vector<int64_t> family_cells_;
+  std::vector<int64_t> pass_cells_;
+  std::vector<int64_t> alone_;
+  std::vector<int64_t> alone_pending_;  // of the scan under way
+  std::vector<int64_t> fading_;
+  uint64_t alone_pages_ = 0;
+  uint64_t alone_pending_pages_ = 0;
+  uint64_t pending_scan_ = 0;
+  uint64_t fading_pages_ = 0;
+};
+
+}  // namespace cow::collectors

@@ -1,0 +1,151 @@
+#include "collectors/memory/family/looks.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <utility>
+
+namespace cow::memory {
+namespace {
+
+constexpr uint64_t kMultiplier = 0x9e3779b97f4a7c15;
+
+// Spreads every bit over the whole word.
+uint64_t Spread(uint64_t word) {
+  word ^= word >> 32;
+  word *= 0xd6e8feb86659fd93;
+  word ^= word >> 29;
+  word *= kMultiplier;
+  return word ^ (word >> 32);
+}
+
+// Both halves of the product: the highest bits of a word reach all of the result as well.
+uint64_t Fold(uint64_t word) {
+  __extension__ using Wide = unsigned __int128;
+  const auto product = static_cast<Wide>(word) * kMultiplier;
+  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+}
+
+}  // namespace
+
+uint64_t FingerprintOf(std::span<const uint64_t> entries) {
+  // Lanes of their own, so that one multiplication need not wait for the one before.
+  constexpr size_t kLanes = 4;
+  std::array<uint64_t, kLanes> lanes{kMultiplier, ~kMultiplier, kMultiplier >> 1, kMultiplier >> 2};
+  size_t i = 0;
+  for (; i + kLanes <= entries.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = Fold(lanes[lane] ^ entries[i + lane]);
+    }
+  }
+  uint64_t fingerprint = entries.size();
+  for (; i < entries.size(); ++i) fingerprint = MixFingerprint(fingerprint, entries[i]);
+  for (const uint64_t lane : lanes) fingerprint = MixFingerprint(fingerprint, lane);
+  return fingerprint;
+}
+
+uint64_t MixFingerprint(uint64_t fingerprint, uint64_t number) {
+  const uint64_t mixed = Spread(std::rotl(fingerprint, 23) ^ Spread(number + kMultiplier));
+  return mixed == 0 ? 1 : mixed;
+}
+
+std::span<const Looks::Look> Looks::At(uint64_t window) const {
+  const auto found = windows_.find(window);
+  return found == windows_.end() ? std::span<const Look>() : std::span<const Look>(found->second);
+}
+
+uint64_t Looks::Fingerprint(uint64_t window, Slot slot) const {
+  const std::span<const Look> looks = At(window);
+  return slot < looks.size() ? looks[slot].fingerprint : 0;
+}
+
+bool Looks::Has(uint64_t window, Slot slot) const {
+  const std::span<const Look> looks = At(window);
+  return slot < looks.size() && looks[slot].known;
+}
+
+std::span<const SegmentTally> Looks::Tallies(uint64_t window, Slot slot) const {
+  const std::span<const Look> looks = At(window);
+  if (slot >= looks.size() || !looks[slot].known) return {};
+  return looks[slot].tallies->first;
+}
+
+void Looks::Store(uint64_t window, Slot slot, uint64_t fingerprint, std::span<const SegmentTally> tallies) {
+  std::vector<Look>& looks = windows_[window];
+  if (looks.size() <= slot) looks.resize(slot + size_t{1});
+  Look& look = looks[slot];
+  look.fingerprint = fingerprint;
+  std::vector<SegmentTally> list(tallies.begin(), tallies.end());
+  for (SegmentTally& tally : list) tally.anon_shared = 0;
+  if (look.known && look.tallies->first == list) return;
+  const auto shared = shared_.try_emplace(std::move(list), 0).first;
+  ++shared->second;
+  Drop(look);
+  look.tallies = shared;
+  look.known = true;
+}
+
+void Looks::Drop(Look& look) {
+  if (!look.known) return;
+  if (--look.tallies->second == 0) shared_.erase(look.tallies);
+  look.known = false;
+}
+
+void Looks::Retain(uint64_t window, std::span<const Slot> slots) {
+  const auto found = windows_.find(window);
+  if (found == windows_.end()) return;
+  std::vector<bool> stays(found->second.size());
+  for (const Slot slot : slots) {
+    if (slot < stays.size()) stays[slot] = true;
+  }
+  for (Slot slot = 0; slot < stays.size(); ++slot) {
+    Look& look = found->second[slot];
+    if (!look.known || stays[slot]) continue;
+    Drop(look);
+    look.fingerprint = 0;
+  }
+  if (slots.empty()) windows_.erase(found);
+}
+
+size_t Looks::Count(uint64_t window) const {
+  const std::span<const Look> looks = At(window);
+  return static_cast<size_t>(std::count_if(looks.begin(), looks.end(), [](const Look& look) { return look.known; }));
+}
+
+void Looks::Clear() {
+  windows_ = decltype(windows_)();
+  shared_.clear();
+  charge_.Set(0);
+}
+
+void Looks::AddAnonPages(std::vector<uint64_t>& pages) const {
+  for (const auto& [window, looks] : windows_) {
+    if (looks.size() > pages.size()) pages.resize(looks.size());
+    for (size_t slot = 0; slot < looks.size(); ++slot) {
+      if (!looks[slot].known) continue;
+      for (const SegmentTally& tally : looks[slot].tallies->first) pages[slot] += tally.anon;
+    }
+  }
+}
+
+std::vector<uint64_t> Looks::Windows() const {
+  std::vector<uint64_t> windows;
+  windows.reserve(windows_.size());
+  for (const auto& [window, looks] : windows_) windows.push_back(window);
+  return windows;
+}
+
+size_t Looks::MemoryBytes() const {
+  constexpr size_t kListNode = 2 * sizeof(void*) + sizeof(uint64_t);
+  constexpr size_t kTreeNode = 4 * sizeof(void*);
+  size_t bytes = windows_.bucket_count() * sizeof(void*);
+  for (const auto& [window, looks] : windows_) {
+    bytes += kListNode + sizeof(std::vector<Look>) + looks.capacity() * sizeof(Look);
+  }
+  for (const auto& [tallies, uses] : shared_) {
+    bytes += kTreeNode + sizeof(Shared::value_type) + tallies.capacity() * sizeof(SegmentTally);
+  }
+  return bytes;
+}
+
+}  // namespace cow::memory

@@ -1,0 +1,178 @@
+#include "collectors/memory/family/relatives.h"
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+#include <vector>
+
+#include "collectors/base/text.h"
+#include "collectors/memory/ledger/page.h"
+#include "collectors/procfs/ksm.h"
+#include "collectors/procfs/maps.h"
+#include "collectors/procfs/same_memory.h"
+#include "collectors/procfs/stat.h"
+
+namespace cow::memory {
+namespace {
+
+// Windows compared at most to find out whether two processes are related.
+constexpr size_t kProbeWindows = 256;
+// And of its list of mappings.
+constexpr procfs::MapsLimits kProbeLimits{uint64_t{2} << 20, 16384};
+
+bool LayoutsAreRandom(const procfs::Root& root) {
+  const auto value = procfs::ReadTextFile(root, root.ProcPath("sys/kernel/randomize_va_space"));
+  return value && !value->starts_with('0');
+}
+
+}  // namespace
+
+Relatives::Relatives(procfs::Root root, procfs::PageGeometry geometry, uint64_t zero_frame, FrameReader& frames,
+                     ScanCounters& counters)
+    : root_(std::move(root)),
+      geometry_(geometry),
+      pages_(geometry.PagesPerWindow()),
+      zero_frame_(zero_frame),
+      frames_(frames),
+      counters_(counters),
+      random_layouts_(LayoutsAreRandom(root_)) {}
+
+// The descriptor is of the address space that the table saw: an exec since then would have drawn another layout.
+Result<procfs::Pagemap> Relatives::OpenPagemap(const Process& process) {
+  auto pagemap = procfs::Pagemap::Open(root_, process.memory);
+  if (!pagemap) return pagemap;
+  const auto stat = procfs::ReadStat(root_, process.memory);
+  const std::optional<LayoutKey> layout = stat ? LayoutKey::Of(*stat) : std::nullopt;
+  if (layout && LayoutKey::Of(process.stat) && layout != process.layout) {
+    return tl::unexpected(Error{ErrorKind::kGone, pagemap->path(), 0, "the address space is another one by now"});
+  }
+  return pagemap;
+}
+
+std::optional<std::strong_ordering> Relatives::CompareMemory(const Process& a, const Process& b) {
+  return procfs::CompareMemory(root_, a.memory, b.memory);
+}
+
+bool Relatives::LayoutIsRandom(const Process& process) {
+  constexpr uint32_t kAddrNoRandomize = 0x0040000;
+  if (!random_layouts_) return false;
+  const auto text = procfs::ReadTextFile(root_, root_.ProcPath(process.memory, "personality"));
+  uint32_t personality = 0;
+  if (!text || std::from_chars(text->data(), text->data() + text->size(), personality, 16).ec != std::errc())
+    return false;
+  return (personality & kAddrNoRandomize) == 0;
+}
+
+template <class Visit>
+bool Relatives::ForEachWindow(const procfs::Pagemap& a, const procfs::Pagemap& b, procfs::MapsReader& areas,
+                              Visit&& visit) {
+  std::vector<uint64_t> left(pages_);
+  std::vector<uint64_t> right(pages_);
+  size_t compared = 0;
+  uint64_t since_rest = 0;
+  for (procfs::Vma area; areas.Next(area).value_or(false);) {
+    if (area.shared || area.executable || !area.readable) continue;
+    const uint64_t last = geometry_.PageOf(area.end);
+    for (uint64_t first = geometry_.PageOf(area.start); first < last;) {
+      const uint64_t end = std::min(last, (first / pages_ + 1) * pages_);
+      const size_t pages = end - first;
+      since_rest += pages;
+      if (since_rest > pages_) {
+        SleepBriefly(counters_);
+        since_rest = pages;
+      }
+      const std::span<uint64_t> of_a(left.data(), pages);
+      const std::span<uint64_t> of_b(right.data(), pages);
+      if (!a.Read(first, of_a) || !b.Read(first, of_b)) return false;
+      counters_.pagemap_pages += 2 * pages;
+      counters_.pagemap_reads += 2;
+      if (visit(std::span<const uint64_t>(of_a), std::span<const uint64_t>(of_b))) return true;
+      if (++compared == kProbeWindows) return false;
+      first = end;
+    }
+  }
+  return false;
+}
+
+// Pages that KSM merged prove no kinship. Where no flag tells them, processes that may have some are not compared by
+// pages that may be merged.
+void Relatives::ExpectMerged(const Process& a, const Process& b) {
+  const auto may_have_merged = [this](const Process& process) {
+    const auto pages = procfs::ReadKsmMergingPages(root_, process.memory);
+    return !pages || *pages > 0;
+  };
+  frames_.SetMayBeMerged(procfs::KsmHasMerged(root_) && (may_have_merged(a) || may_have_merged(b)));
+}
+
+bool Relatives::AnyInBoth(std::vector<uint64_t>& frames) {
+  if (frames.empty()) return false;
+  FrameFacts facts;
+  frames_.Read(frames, false, facts);
+  return std::any_of(frames.begin(), frames.end(), [&facts](uint64_t frame) { return !facts.IsKsm(frame); });
+}
+
+// Relocated data of the program and its libraries comes first in the address space, and is never written again: a
+// relative is recognised within a few windows.
+bool Relatives::ShareFrame(const Process& a, const Process& b) {
+  if (zero_frame_ == kNoFrame) return false;
+  const auto left = procfs::Pagemap::Open(root_, a.memory);
+  const auto right = procfs::Pagemap::Open(root_, b.memory);
+  auto areas = procfs::MapsReader::Open(root_, a.memory, kProbeLimits);
+  if (!left || !right || !areas) return false;
+  ExpectMerged(a, b);
+  return ForEachWindow(*left, *right, *areas, [this](std::span<const uint64_t> of_a, std::span<const uint64_t> of_b) {
+    std::vector<uint64_t> common;
+    for (size_t i = 0; i < of_a.size(); ++i) {
+      const uint64_t frame = AnonFrame(of_a[i], zero_frame_);
+      const bool alike = frame != kNoFrame && frame == AnonFrame(of_b[i], zero_frame_);
+      if (alike && !IsMappedOnce(of_a[i]) && !IsMappedOnce(of_b[i])) common.push_back(frame);
+    }
+    return AnyInBoth(common);
+  });
+}
+
+// A page that is mapped exactly once, and yet is in both, is in one address space. Two that differ are in two: a single
+// one may have been replaced between the two reads. Bit 56 of a huge page proves nothing.
+std::optional<bool> Relatives::SameMemory(const Process& a, const Process& b) {
+  if (zero_frame_ == kNoFrame) return std::nullopt;
+  const auto left = procfs::Pagemap::Open(root_, a.memory);
+  const auto right = procfs::Pagemap::Open(root_, b.memory);
+  auto areas = procfs::MapsReader::Open(root_, a.memory, kProbeLimits);
+  if (!left || !right || !areas) return std::nullopt;
+  constexpr size_t kProof = 2;
+  bool once_in_both = false;
+  size_t equal = 0;
+  size_t different = 0;
+  ForEachWindow(*left, *right, *areas, [&](std::span<const uint64_t> of_a, std::span<const uint64_t> of_b) {
+    if (of_a.size() == pages_ && IsHugeRun(of_a)) return false;
+    for (size_t i = 0; i < of_a.size() && !once_in_both; ++i) {
+      const uint64_t frame = AnonFrame(of_a[i], zero_frame_);
+      const uint64_t other = AnonFrame(of_b[i], zero_frame_);
+      if (frame == kNoFrame || other == kNoFrame) continue;
+      ++(frame == other ? equal : different);
+      once_in_both = frame == other && IsMappedOnce(of_a[i]) && IsMappedOnce(of_b[i]);
+    }
+    return once_in_both || different >= kProof;
+  });
+  if (once_in_both) return true;
+  return equal + different == 0 ? std::nullopt : std::optional(false);
+}
+
+// An exec leaves no anonymous page where it was.
+std::optional<bool> Relatives::HasPagemap(const Process& process, const procfs::Pagemap& pagemap) {
+  if (zero_frame_ == kNoFrame) return std::nullopt;
+  const auto now = procfs::Pagemap::Open(root_, process.memory);
+  auto areas = procfs::MapsReader::Open(root_, process.memory, kProbeLimits);
+  if (!now || !areas) return std::nullopt;
+  ExpectMerged(process, process);
+  return ForEachWindow(pagemap, *now, *areas, [this](std::span<const uint64_t> of_a, std::span<const uint64_t> of_b) {
+    std::vector<uint64_t> common;
+    for (size_t i = 0; i < of_a.size(); ++i) {
+      const uint64_t frame = AnonFrame(of_a[i], zero_frame_);
+      if (frame != kNoFrame && frame == AnonFrame(of_b[i], zero_frame_)) common.push_back(frame);
+    }
+    return AnyInBoth(common);
+  });
+}
+
+}  // namespace cow::memory

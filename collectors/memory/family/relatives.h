@@ -1,0 +1,52 @@
+// Whether two processes are related: by a frame that both map, or because they are one address space. Compares a few
+// windows of both, with a rest between them. What was read is added to the scanner's counters. Not thread-safe.
+#pragma once
+
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "collectors/memory/family/families.h"
+#include "collectors/memory/read/frame_reader.h"
+#include "collectors/memory/read/scan_counters.h"
+#include "collectors/procfs/maps.h"
+#include "collectors/procfs/pagemap.h"
+#include "collectors/procfs/root.h"
+#include "collectors/procfs/system.h"
+
+namespace cow::memory {
+
+class Relatives : public FrameProbe {
+ public:
+  // `zero_frame`: kNoFrame where frames are hidden. `frames` and `counters` outlive this.
+  Relatives(procfs::Root root, procfs::PageGeometry geometry, uint64_t zero_frame, FrameReader& frames,
+            ScanCounters& counters);
+
+  bool ShareFrame(const Process& a, const Process& b) override;
+  std::optional<std::strong_ordering> CompareMemory(const Process& a, const Process& b) override;
+  std::optional<bool> SameMemory(const Process& a, const Process& b) override;
+  std::optional<bool> HasPagemap(const Process& process, const procfs::Pagemap& pagemap) override;
+  Result<procfs::Pagemap> OpenPagemap(const Process& process) override;
+  bool LayoutIsRandom(const Process& process) override;
+
+ private:
+  // Calls visit(entries of a, entries of b) for the windows of the areas that may hold anonymous pages, in ascending
+  // order and only so many, until it returns true. False if it never did.
+  template <class Visit>
+  bool ForEachWindow(const procfs::Pagemap& a, const procfs::Pagemap& b, procfs::MapsReader& areas, Visit&& visit);
+  void ExpectMerged(const Process& a, const Process& b);
+  bool AnyInBoth(std::vector<uint64_t>& frames);
+
+  procfs::Root root_;
+  procfs::PageGeometry geometry_;
+  size_t pages_;
+  uint64_t zero_frame_;
+  FrameReader& frames_;
+  ScanCounters& counters_;
+  bool random_layouts_;
+};
+
+}  // namespace cow::memory

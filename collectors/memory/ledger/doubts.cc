@@ -1,0 +1,128 @@
+#include "collectors/memory/ledger/doubts.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <vector>
+
+namespace cow::memory {
+namespace {
+
+class DoubtFinder {
+ public:
+  DoubtFinder(const PackedWindow* record, std::span<const Reading> readings, size_t pages, Examination& examination)
+      : record_(record),
+        readings_(readings),
+        pages_(pages),
+        words_((pages + 63) / 64),
+        e_(examination),
+        of_holders_(words_, 0),
+        of_everybody_(words_, 0),
+        confirmed_(words_, 0) {}
+
+  void Find() {
+    DoubtRecord();
+    DoubtFramesOfOne();
+    const SlotIndex index(readings_);
+    for (uint32_t r = 0; r < readings_.size(); ++r) {
+      if (readings_[r].first_look && !readings_[r].is_root) DoubtRelativesOf(r, index);
+    }
+    for (size_t w = 0; w < words_; ++w) {
+      if ((of_everybody_[w] | of_holders_[w] | e_.attention[w]) != 0) words_in_question_.push_back(w);
+    }
+    FindConfirmed();
+    for (uint32_t r = 0; r < readings_.size(); ++r) {
+      if (readings_[r].recalled != nullptr) Collect(r);
+    }
+  }
+
+ private:
+  std::span<const uint64_t> Held(uint32_t reading) const {
+    return record_ == nullptr ? std::span<const uint64_t>() : record_->Held(readings_[reading].slot, e_.grouped);
+  }
+
+  void DoubtRecord() {
+    if (record_ == nullptr) return;
+    if (!record_->has_frames()) of_everybody_.assign(words_, ~uint64_t{0});
+    for (const WindowRecord::Away& away : record_->away()) SetBit(of_everybody_, away.page);
+    for (const WindowRecord::Extra& extra : record_->extras()) SetBit(of_everybody_, extra.page);
+  }
+
+  // Mapped once, it can't be what they share.
+  void DoubtFramesOfOne() {
+    for (uint32_t r = 0; r < readings_.size(); ++r) {
+      const Examination::Member& member = e_.members[r];
+      for (size_t w = 0; w < words_; ++w) {
+        const uint64_t read = ~readings_[r].RecalledWord(w);
+        if (read != 0) of_holders_[w] |= member.current[w] & ~member.maybe_shared[w] & read;
+      }
+    }
+    if (!AnyBit(of_holders_)) return;
+    std::vector<uint64_t> recalled_holders(words_, 0);
+    for (uint32_t r = 0; r < readings_.size(); ++r) {
+      const std::span<const uint64_t> held = Held(r);
+      for (size_t w = 0; w < held.size(); ++w) recalled_holders[w] |= held[w] & readings_[r].RecalledWord(w);
+    }
+    for (size_t w = 0; w < words_; ++w) of_holders_[w] &= recalled_holders[w];
+  }
+
+  // What a newcomer has and its parent has not is compared with all that the others have of their own.
+  void DoubtRelativesOf(uint32_t newcomer, const SlotIndex& index) {
+    const uint32_t parent = index.Find(readings_[newcomer].parent);
+    for (size_t w = 0; w < words_; ++w) {
+      const uint64_t of_parent = parent == kNoReading ? 0 : e_.members[parent].anon[w];
+      of_everybody_[w] |= e_.members[newcomer].anon[w] & ~of_parent;
+    }
+  }
+
+  // Pages that somebody who was read still has as they are recorded: no more holders need be asked.
+  void FindConfirmed() {
+    for (uint32_t r = 0; r < readings_.size(); ++r) {
+      const std::span<const uint64_t> held = Held(r);
+      for (size_t w = 0; w < held.size(); ++w) {
+        confirmed_[w] |= held[w] & ~readings_[r].RecalledWord(w) & e_.members[r].current[w];
+      }
+    }
+  }
+
+  void Collect(uint32_t reading) {
+    Doubt doubt{reading, ~uint32_t{0}, 0};
+    const std::span<const uint64_t> held = Held(reading);
+    for (const size_t w : words_in_question_) {
+      const uint64_t holds = held.empty() ? 0 : held[w];
+      const uint64_t recalled = readings_[reading].RecalledWord(w);
+      const uint64_t asked = (of_everybody_[w] | (of_holders_[w] & holds)) & recalled;
+      for (uint64_t rest = asked | (e_.attention[w] & holds & recalled); rest != 0; rest &= rest - 1) {
+        const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
+        const bool asked_anyway = ((asked >> (page % 64)) & 1) != 0;
+        if (page >= pages_ || (!asked_anyway && TestBit(confirmed_, page))) continue;
+        doubt.first = std::min(doubt.first, static_cast<uint32_t>(page));
+        doubt.last = std::max(doubt.last, static_cast<uint32_t>(page));
+      }
+    }
+    if (doubt.first <= doubt.last) e_.doubts.push_back(doubt);
+    // One recalled holder of a page is enough.
+    for (size_t w = 0; w < held.size(); ++w) confirmed_[w] |= held[w] & readings_[reading].RecalledWord(w);
+  }
+
+  const PackedWindow* record_;
+  std::span<const Reading> readings_;
+  size_t pages_;
+  size_t words_;
+  Examination& e_;
+  std::vector<uint64_t> of_holders_;       // bitmap: pages that every recalled holder is asked for
+  std::vector<uint64_t> of_everybody_;     // bitmap: pages that everybody recalled is asked for
+  std::vector<uint64_t> confirmed_;        // bitmap: pages of which a holder was read, or is asked already
+  std::vector<size_t> words_in_question_;  // of the bitmaps: the others have no page that anybody is asked for
+};
+
+}  // namespace
+
+void FindDoubts(const PackedWindow* record, std::span<const Reading> readings, size_t pages, Examination& examination) {
+  examination.doubts.clear();
+  const bool any_recalled =
+      std::any_of(readings.begin(), readings.end(), [](const Reading& reading) { return reading.recalled != nullptr; });
+  if (any_recalled) DoubtFinder(record, readings, pages, examination).Find();
+}
+
+}  // namespace cow::memory

@@ -1,0 +1,340 @@
+#include "collectors/memory/ledger/ledger.h"
+
+#include <algorithm>
+
+#include "collectors/base/sort_unique.h"
+#include "collectors/memory/ledger/doubts.h"
+#include "collectors/memory/ledger/page_judge.h"
+
+namespace cow::memory {
+namespace {
+
+// A frame is recorded at a page where it was not before. `frames`: those of before, by page.
+bool HasNewFrames(std::span<const uint64_t> frames, std::span<const WindowRecord::Extra> extras,
+                  const WindowRecord& after) {
+  for (size_t page = 0; page < after.frames.size(); ++page) {
+    if (after.frames[page] != kNoFrame && after.frames[page] != frames[page]) return true;
+  }
+  return std::any_of(after.extras.begin(), after.extras.end(), [extras](const WindowRecord::Extra& extra) {
+    return std::none_of(extras.begin(), extras.end(), [&extra](const WindowRecord::Extra& known) {
+      return known.page == extra.page && known.frame == extra.frame;
+    });
+  });
+}
+
+}  // namespace
+
+Ledger::Ledger(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
+    : pages_(pages_per_window),
+      words_((pages_per_window + 63) / 64),
+      zero_frame_(zero_frame),
+      records_(pages_per_window, budget),
+      moved_(pages_per_window, zero_frame, budget) {}
+
+void Ledger::BeginPass(std::span<const Slot> standing_for) { moved_.BeginPass(standing_for); }
+
+void Ledger::Depart(Slot slot) {
+  if (!IsDeparting(slot)) departing_.push_back(slot);
+}
+
+void Ledger::Clear() {
+  records_.Clear();
+  moved_.Clear();
+  departing_.clear();
+}
+
+bool Ledger::IsDeparting(Slot slot) const {
+  return std::find(departing_.begin(), departing_.end(), slot) != departing_.end();
+}
+
+std::vector<uint64_t> Ledger::Windows() const {
+  std::vector<uint64_t> windows;
+  windows.reserve(records_.all().size());
+  for (const auto& [window, record] : records_.all()) windows.push_back(window);
+  moved_.AddWindows(windows);
+  SortUnique(windows);
+  return windows;
+}
+
+void Ledger::Recall(uint64_t window, Slot slot, std::span<uint64_t> entries) const {
+  std::fill(entries.begin(), entries.end(), 0);
+  const PackedWindow* record = records_.Find(window);
+  if (record == nullptr || !record->has_frames()) return;
+  std::vector<uint64_t> recorded(words_);
+  record->CopyRecorded(recorded);
+  const std::span<const uint64_t> held = record->Held(slot, recorded);
+  if (!held.empty()) {
+    record->CopyFrames(entries);
+    for (size_t page = 0; page < pages_; ++page) {
+      const uint64_t all_if_held = uint64_t{0} - ((held[page / 64] >> (page % 64)) & 1);
+      entries[page] = (entries[page] | procfs::kPagemapPresent) & all_if_held;
+    }
+  }
+  for (const WindowRecord::Extra& extra : record->extras()) {
+    const bool holds = std::find(extra.holders.begin(), extra.holders.end(), slot) != extra.holders.end();
+    if (holds) entries[extra.page] = procfs::kPagemapPresent | extra.frame;
+  }
+}
+
+bool Ledger::RemembersAlike(uint64_t window, Slot a, Slot b) const {
+  const PackedWindow* record = records_.Find(window);
+  if (record == nullptr || !record->has_frames()) return true;
+  return record->extras().empty() && record->HoldAlike(a, b);
+}
+
+bool Ledger::IsRestless(uint64_t window) const {
+  if (moved_.Has(window)) return true;
+  const PackedWindow* record = records_.Find(window);
+  return record != nullptr &&
+         (!record->away().empty() ||
+          std::any_of(departing_.begin(), departing_.end(), [record](Slot slot) { return record->Concerns(slot); }));
+}
+
+void Ledger::Examine(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,
+                     Examination& examination) const {
+  WindowExaminer(pages_, readings, records_.Find(window), moved_, window, departing_, examination)
+      .Examine(circumstances, zero_frame_);
+  DoubtReadings(window, readings, examination);
+}
+
+void Ledger::DoubtReadings(uint64_t window, std::span<const Reading> readings, Examination& examination) const {
+  FindDoubts(records_.Find(window), readings, pages_, examination);
+}
+
+void Ledger::Settle(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
+                    const Examination& examination, Judgement& judgement, WindowSharing& sharing) {
+  moved_.Note(window, readings);
+  std::vector<uint64_t> attention = examination.attention;
+  ForEachBit(examination.unchanged, [&](size_t page) {
+    // KSM makes the first page of those that it merges its own, where it is: the frame does not change.
+    if (facts.IsKsm(examination.candidates[page])) SetBit(attention, page);
+  });
+  const size_t first_orphan = moved_.orphans().size();
+  if (!examination.quiet) SettleRecord(window, readings, facts, examination, attention, judgement);
+  Describe(records_.Find(window), readings, facts, examination, attention, sharing);
+  const std::span<const OrphanPage> added = moved_.orphans().subspan(first_orphan);
+  for (size_t r = 0; r < readings.size(); ++r) {
+    sharing.members[r].has_orphans = std::any_of(
+        added.begin(), added.end(), [&](const OrphanPage& orphan) { return orphan.slot == readings[r].slot; });
+  }
+}
+
+void Ledger::SettleRecord(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
+                          const Examination& examination, std::span<const uint64_t> attention, Judgement& judgement) {
+  const PackedWindow* known = records_.Find(window);
+  WindowRecord record = known == nullptr ? WindowRecord(pages_) : known->Open();
+  if (record.frames.empty()) {
+    record.frames.assign(pages_, kNoFrame);
+    ForEachBit(examination.grouped, [&](size_t page) { record.frames[page] = examination.candidates[page]; });
+  }
+  std::vector<uint64_t> judged(words_);
+  std::vector<uint64_t> singly(words_);
+  for (size_t w = 0; w < words_; ++w) {
+    judged[w] = attention[w] | examination.unstable[w];
+    singly[w] = attention[w] & ~examination.unstable[w];
+  }
+  const std::vector<uint64_t> frames_before = record.frames;
+  SettleBulk(record, readings, examination, judged, window * pages_, judgement);
+  if (AnyBit(singly)) {
+    const ExaminedWindow examined{window * pages_, readings, departing_, examination, facts};
+    PageJudge judge(examined, record, moved_, judgement);
+    judge.JudgeAll(singly);
+  }
+  const auto extras_before = known == nullptr ? std::span<const WindowRecord::Extra>() : known->extras();
+  if (HasNewFrames(frames_before, extras_before, record)) moved_.NoteNewGroups();
+  records_.Put(window, record);
+}
+
+// Takes what ended members held from the record, but for pages that are judged singly. Returns those pages.
+std::vector<uint64_t> Ledger::TakeDepartures(WindowRecord& record, std::span<const uint64_t> judged) const {
+  std::vector<uint64_t> leaving(words_, 0);
+  for (const Slot slot : departing_) {
+    if (slot >= record.SlotsEnd()) continue;
+    const std::span<uint64_t> held = record.Held(slot);
+    for (size_t w = 0; w < words_; ++w) {
+      leaving[w] |= held[w] & ~judged[w];
+      held[w] &= judged[w];
+    }
+  }
+  return leaving;
+}
+
+// Pages whose verdict the comparison of bitmaps gives: newly shared ones, and those that ended members held.
+void Ledger::SettleBulk(WindowRecord& record, std::span<const Reading> readings, const Examination& examination,
+                        std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement) {
+  const Examination& e = examination;
+  const std::vector<uint64_t> leaving = TakeDepartures(record, judged);
+  const bool any_leaves = AnyBit(leaving);
+  for (size_t w = 0; w < words_; ++w) {
+    for (uint64_t rest = e.pairs[w] & ~e.grouped[w] & ~judged[w]; rest != 0; rest &= rest - 1) {
+      const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
+      record.frames[page] = e.candidates[page];
+    }
+  }
+  for (uint32_t r = 0; r < readings.size(); ++r) {
+    const std::span<uint64_t> held = record.Held(readings[r].slot);
+    for (size_t w = 0; w < words_; ++w) {
+      held[w] |= e.members[r].current[w] & (e.pairs[w] | e.grouped[w]) & ~judged[w];
+    }
+    if (!any_leaves) continue;
+    std::vector<uint64_t> alone(words_);  // pages that lost a member by its end and have this holder left
+    for (size_t w = 0; w < words_; ++w) {
+      alone[w] = held[w] & leaving[w] & ~e.pairs[w];
+      held[w] &= ~alone[w];
+    }
+    const size_t pages = CountBits(alone);
+    if (pages == 0) continue;
+    size_t first = 0;
+    while (!TestBit(alone, first)) ++first;
+    judgement.AddUnshared(readings[r].slot, first_page + first, UnshareCause::kExit, pages);
+  }
+  for (size_t w = 0; w < words_; ++w) {
+    for (uint64_t rest = leaving[w] & ~e.pairs[w]; rest != 0; rest &= rest - 1) {
+      record.frames[w * 64 + static_cast<size_t>(std::countr_zero(rest))] = kNoFrame;
+    }
+  }
+}
+
+void Ledger::Describe(const PackedWindow* record, std::span<const Reading> readings, const FrameFacts& facts,
+                      const Examination& examination, std::span<const uint64_t> attention,
+                      WindowSharing& sharing) const {
+  sharing.members.resize(readings.size());
+  sharing.exposure_pages = 0;
+  DescribeShared(record, readings, sharing);
+  ForEachBit(attention, [&](size_t page) {
+    for (uint32_t r = 0; r < readings.size(); ++r) {
+      const uint64_t frame = examination.members[r].frames[page];
+      if (frame == kNoFrame || !facts.IsKsm(frame)) continue;
+      ++(facts.merged_known() ? sharing.members[r].ksm_pages : sharing.members[r].maybe_ksm_pages);
+    }
+  });
+  sharing.unresolved_pages = 0;
+  for (const WindowSharing::Member& member : sharing.members) sharing.unresolved_pages += member.maybe_ksm_pages;
+  for (size_t r = 0; r < readings.size() && examination.any_away; ++r) {
+    for (size_t w = 0; w < words_; ++w) {
+      const uint64_t unresolved = examination.members[r].away[w] & examination.anybody[w];
+      sharing.unresolved_pages += static_cast<uint64_t>(std::popcount(unresolved));
+    }
+  }
+}
+
+void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading> readings,
+                            WindowSharing& sharing) const {
+  std::vector<uint64_t> recorded(words_);
+  if (record != nullptr) record->CopyRecorded(recorded);
+  const size_t recorded_pages = CountBits(recorded);
+  std::vector<uint64_t> groups(words_);
+  for (uint32_t r = 0; r < readings.size(); ++r) {
+    WindowSharing::Member& member = sharing.members[r];
+    member.ksm_pages = 0;
+    member.maybe_ksm_pages = 0;
+    member.shared_pages = 0;
+    const std::span<const uint64_t> held =
+        record == nullptr ? std::span<const uint64_t>() : record->Held(readings[r].slot, recorded);
+    if (held.empty()) {
+      member.shared.assign(words_, 0);
+      continue;
+    }
+    member.shared.assign(held.begin(), held.end());
+    for (size_t w = 0; w < words_; ++w) groups[w] |= held[w];
+    member.shared_pages = held.data() == recorded.data() ? recorded_pages : CountBits(held);
+    sharing.exposure_pages += member.shared_pages;
+  }
+  sharing.exposure_pages -= CountBits(groups);
+  if (record == nullptr || record->extras().empty()) return;
+  const SlotIndex index(readings);
+  for (const WindowRecord::Extra& extra : record->extras()) {
+    for (const Slot slot : extra.holders) {
+      const uint32_t reading = index.Find(slot);
+      if (reading == kNoReading) continue;
+      WindowSharing::Member& member = sharing.members[reading];
+      if (!TestBit(member.shared, extra.page)) ++member.shared_pages;
+      SetBit(member.shared, extra.page);
+    }
+    sharing.exposure_pages += extra.holders.size() - 1;
+  }
+}
+
+void Ledger::DescribeDeparture(uint64_t window, std::span<const Slot> gone, std::span<const Slot> remaining,
+                               DepartedSharing& sharing) const {
+  sharing.shared.assign(gone.size(), std::vector<uint64_t>(words_, 0));
+  sharing.exposure_pages = 0;
+  sharing.alone_pages = 0;
+  const PackedWindow* record = records_.Find(window);
+  if (record == nullptr) return;
+  std::vector<uint64_t> recorded(words_);
+  record->CopyRecorded(recorded);
+  // Pages that one holder at least has, and that two at least have: of those that remain, then of all.
+  std::vector<uint64_t> one(words_, 0);
+  std::vector<uint64_t> two(words_, 0);
+  uint64_t held_pages = 0;
+  const auto add = [&](Slot slot) {
+    const std::span<const uint64_t> held = record->Held(slot, recorded);
+    for (size_t w = 0; w < held.size(); ++w) {
+      two[w] |= one[w] & held[w];
+      one[w] |= held[w];
+    }
+    held_pages += CountBits(held);
+    return held;
+  };
+  for (const Slot slot : remaining) add(slot);
+  const std::vector<uint64_t> one_remains = one;
+  const std::vector<uint64_t> two_remain = two;
+  const uint64_t exposure_after = held_pages - CountBits(one);
+  for (size_t i = 0; i < gone.size(); ++i) {
+    const std::span<const uint64_t> held = add(gone[i]);
+    std::copy(held.begin(), held.end(), sharing.shared[i].begin());
+  }
+  sharing.exposure_pages = held_pages - CountBits(one) - exposure_after;
+  for (size_t w = 0; w < words_; ++w) {
+    sharing.alone_pages += static_cast<uint64_t>(std::popcount(two[w] & one_remains[w] & ~two_remain[w]));
+  }
+  for (const WindowRecord::Extra& extra : record->extras()) {
+    const auto holds = [&extra](Slot slot) {
+      return std::find(extra.holders.begin(), extra.holders.end(), slot) != extra.holders.end();
+    };
+    const auto after = static_cast<uint64_t>(std::count_if(remaining.begin(), remaining.end(), holds));
+    uint64_t before = after;
+    for (size_t i = 0; i < gone.size(); ++i) {
+      if (!holds(gone[i])) continue;
+      ++before;
+      SetBit(sharing.shared[i], extra.page);
+    }
+    if (before == after || before < 2) continue;
+    sharing.exposure_pages += before - std::max<uint64_t>(after, 1);
+    if (after == 1) ++sharing.alone_pages;
+  }
+}
+
+Steps Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved, bool all_read) {
+  const std::vector<Slot> departed = departing_;
+  co_await moved_.Finish(facts, departed, all_read, records_, judgement, moved);
+  // Members that ended are settled everywhere, unless a page kept changing under the reads.
+  std::vector<Slot> settled = departed;
+  Pace pace;
+  for (const auto& [window, record] : records_.all()) {
+    if (settled.empty()) break;
+    std::erase_if(settled, [&record = record](Slot slot) { return record.Concerns(slot); });
+    if (pace.IsDue(8 * (1 + settled.size()))) co_await Rest();
+  }
+  std::sort(settled.begin(), settled.end());
+  std::erase_if(departing_, [&settled](Slot slot) { return std::binary_search(settled.begin(), settled.end(), slot); });
+}
+
+void Ledger::AddSharedPages(std::vector<uint64_t>& pages) const {
+  std::vector<uint64_t> recorded(words_);
+  const auto add = [&pages](Slot slot, uint64_t count) {
+    if (slot >= pages.size()) pages.resize(slot + 1);
+    pages[slot] += count;
+  };
+  for (const auto& [window, record] : records_.all()) {
+    record.CopyRecorded(recorded);
+    for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) add(slot, CountBits(record.Held(slot, recorded)));
+    for (const WindowRecord::Extra& extra : record.extras()) {
+      for (const Slot slot : extra.holders) add(slot, 1);
+    }
+  }
+  moved_.AddSharedPages(pages);
+}
+
+}  // namespace cow::memory

@@ -1,0 +1,100 @@
+// Moved pages of one run of addresses: a frame for each page, and for each holder two bits a page. Everybody who holds
+// a page of a block has the same frame there; another frame at that address is in another block.
+//
+// Between passes a block says who holds which page, and which of these pages are in RAM. During a pass it says what the
+// pages read. Pure: no file is read. Page numbers are those of the address space. Not thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "collectors/memory/ledger/page.h"
+
+namespace cow::memory {
+
+// A holder of a frame that is shared between different addresses.
+struct MovedPage {
+  uint64_t page = 0;
+  uint64_t frame = kNoFrame;
+  Slot slot = 0;
+  bool here = true;  // else swapped out, migrating or not read
+};
+
+class MovedBlock {
+ public:
+  // Pages of a block lie no further apart than this.
+  static constexpr uint64_t kMaxGap = 64;
+
+  // A page that was read and had not its recorded frame.
+  struct Change {
+    uint64_t entry = 0;
+    uint32_t holder = 0;
+    uint32_t page = 0;  // within the block
+  };
+
+  // `pages`: in ascending order, one frame at each address.
+  explicit MovedBlock(std::span<const MovedPage> pages);
+
+  uint64_t first() const { return first_; }
+  size_t pages() const { return frames_.size(); }
+  size_t holders() const { return slots_.size(); }
+  Slot SlotOf(size_t holder) const { return slots_[holder]; }
+  // The holder's number; holders() if the slot holds nothing here.
+  size_t FindHolder(Slot slot) const;
+
+  uint64_t FrameAt(size_t page) const {
+    return high_.empty() ? frames_[page] : uint64_t{frames_[page]} | uint64_t{high_[page]} << 32U;
+  }
+  void SetFrame(size_t page, uint64_t frame);
+
+  bool Holds(size_t holder, size_t page) const { return TestBit(Held(holder), page); }
+  bool IsHere(size_t holder, size_t page) const { return TestBit(Here(holder), page); }
+  std::span<const uint64_t> Held(size_t holder) const { return {bits_.data() + 2 * holder * words_, words_}; }
+  std::span<const uint64_t> Here(size_t holder) const { return {bits_.data() + (2 * holder + 1) * words_, words_}; }
+  size_t CountHolders(size_t page) const;
+  size_t CountHere(size_t page) const;
+
+  // A pass begins: recorded pages of the holder count as read and unchanged, or as not read.
+  void Expect(size_t holder, bool unchanged);
+  // Takes what a page of a holder reads.
+  void Note(size_t holder, size_t page, uint64_t entry, uint64_t zero_frame);
+  // By holder and page; of several of one page the last one counts.
+  void SortChanges();
+  std::span<const Change> changes() const { return changes_; }
+  // What a page that is not here reads; null: it was not read. Changes are sorted.
+  const Change* FindChange(size_t holder, size_t page) const;
+  void ForgetChanges();
+
+  void Leave(size_t holder, size_t page);
+  void Take(size_t holder, size_t page, bool here);
+
+  // Adds what is held.
+  void AddPages(std::vector<MovedPage>& pages) const;
+  // Most of what it was made for is gone.
+  bool IsSparse() const { return CountHeld() * 2 < held_when_made_; }
+  bool empty() const { return CountHeld() == 0; }
+  // Bytes of heap and of the object itself.
+  uint64_t MemoryBytes() const;
+
+ private:
+  void SetHere(size_t holder, size_t page, bool here);
+  std::span<uint64_t> MutableHeld(size_t holder) { return {bits_.data() + 2 * holder * words_, words_}; }
+  std::span<uint64_t> MutableHere(size_t holder) { return {bits_.data() + (2 * holder + 1) * words_, words_}; }
+  size_t CountHeld() const;
+
+  uint64_t first_ = 0;
+  size_t words_ = 0;  // of a bitmap
+  size_t held_when_made_ = 0;
+  std::vector<uint32_t> frames_;  // lower halves
+  std::vector<uint32_t> high_;    // upper halves; empty where all are zero
+  std::vector<Slot> slots_;       // ascending
+  std::vector<uint64_t> bits_;    // of each holder: pages held, and which of them are here
+  std::vector<Change> changes_;   // of this pass
+};
+
+// Packs the pages of one window, in any order, into blocks.
+std::vector<MovedBlock> PackMovedPages(std::vector<MovedPage> pages);
+
+}  // namespace cow::memory

@@ -1,0 +1,67 @@
+// The store of pages that are shared between different addresses: blocks (moved_block.h) by window.
+//
+// Pure. Page numbers are those of the address space. Not thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <tuple>
+#include <vector>
+
+#include "collectors/base/steps.h"
+#include "collectors/memory/ledger/moved_block.h"
+
+namespace cow::memory {
+
+// Where a frame is recorded.
+struct MovedPlace {
+  uint64_t frame = 0;
+  uint32_t block = 0;  // number in MovedBlocks::All
+  uint32_t page = 0;   // within the block
+
+  bool operator<(const MovedPlace& other) const {
+    return std::tie(frame, block, page) < std::tie(other.frame, other.block, other.page);
+  }
+};
+
+class MovedBlocks {
+ public:
+  explicit MovedBlocks(size_t pages_per_window) : pages_(pages_per_window) {}
+
+  bool empty() const { return windows_.empty(); }
+  bool Has(uint64_t window) const { return windows_.contains(window); }
+  // Empty where nothing is recorded. Blocks stay where they are until their window is packed.
+  std::span<MovedBlock> In(uint64_t window);
+  std::span<const MovedBlock> In(uint64_t window) const;
+  const std::map<uint64_t, std::vector<MovedBlock>>& windows() const { return windows_; }
+  std::vector<MovedBlock*> All();
+
+  // Adds pages of one window, whose blocks are packed anew.
+  void Add(uint64_t window, std::vector<MovedPage> pages);
+  // Adds pages of any windows. Leaves `pages` empty.
+  Steps AddAll(std::vector<MovedPage>& pages);
+  // Packs blocks that lost most of their pages anew, so that they give memory back.
+  Steps PackSparse();
+  // What somebody holds in these blocks, by frame.
+  static Steps FindPlaces(std::span<MovedBlock* const> blocks, std::vector<MovedPlace>& places);
+
+  void Clear() { windows_.clear(); }
+  // Of heap, without what the allocator adds.
+  uint64_t MemoryBytes() const;
+
+ private:
+  size_t pages_;
+  std::map<uint64_t, std::vector<MovedBlock>> windows_;
+};
+
+// Of pages with a page number and a frame.
+struct InOrderOfPages {
+  template <class Item>
+  bool operator()(const Item& a, const Item& b) const {
+    return std::tie(a.page, a.frame) < std::tie(b.page, b.frame);
+  }
+};
+
+}  // namespace cow::memory

@@ -1,0 +1,246 @@
+#include "collectors/memory/ledger/moved_judge.h"
+
+#include <algorithm>
+
+#include "collectors/memory/ledger/recorded_frames.h"
+#include "collectors/memory/ledger/window_record.h"
+
+namespace cow::memory {
+namespace {
+
+// Takes of the pairs of this frame those whose slot holds it, as `holds`(slot) tells. `pairs` is sorted.
+template <class HoldsFrame>
+void TakeWhere(std::span<const std::pair<uint64_t, Slot>> pairs, uint64_t frame,
+               std::vector<std::pair<uint64_t, Slot>>& taken, HoldsFrame&& holds) {
+  for (auto each = std::lower_bound(pairs.begin(), pairs.end(), std::pair(frame, Slot{0}));
+       each != pairs.end() && each->first == frame; ++each) {
+    if (holds(each->second)) taken.push_back(*each);
+  }
+}
+
+}  // namespace
+
+MovedJudge::MovedJudge(size_t pages_per_window, uint64_t zero_frame, const MovedNotes& notes, const FrameFacts& facts,
+                       const WindowRecords& records, MovedBlocks& blocks, Judgement& judgement)
+    : pages_(pages_per_window),
+      zero_frame_(zero_frame),
+      notes_(notes),
+      facts_(facts),
+      records_(records),
+      blocks_(blocks),
+      judgement_(judgement) {}
+
+Steps MovedJudge::Judge(std::span<const Slot> departing) {
+  co_await FindMovedGroups();
+  co_await JudgeBreaksOrMoves();
+  co_await JudgeRecorded(departing);
+}
+
+bool MovedJudge::HasElsewhere(uint64_t frame, Slot slot) const {
+  return notes_.HasOrphan(frame, slot) ||
+         std::binary_search(moved_groups_.begin(), moved_groups_.end(), std::pair(frame, slot));
+}
+
+Steps MovedJudge::FindLostFrames(std::vector<FrameOfSlot>& lost) {
+  Pace pace;
+  for (const MovedNotes::BreakOrMove& each : notes_.breaks_or_moves) {
+    if (each.frame != kForgottenFrame && !notes_.HasOrphan(each.frame, each.slot))
+      lost.emplace_back(each.frame, each.slot);
+    if (pace.IsDue(8)) co_await Rest();
+  }
+  for (const MovedBlock* block : blocks_.All()) {
+    for (const MovedBlock::Change& change : block->changes()) {
+      const Slot slot = block->SlotOf(change.holder);
+      if (!notes_.IsRemapped(slot)) continue;
+      if (AnonFrame(change.entry, zero_frame_) != kNoFrame) lost.emplace_back(block->FrameAt(change.page), slot);
+    }
+    if (pace.IsDue(1 + block->changes().size())) co_await Rest();
+  }
+  co_await SortUniqueInSteps(lost);
+}
+
+Steps MovedJudge::FindUnseen(std::span<const Slot> slots) {
+  Pace pace;
+  unseen_.assign(slots.back() + size_t{1}, false);
+  for (const auto& [window, record] : records_.all()) {
+    if (record.has_frames()) continue;
+    for (const Slot slot : slots) unseen_[slot] = unseen_[slot] || record.Concerns(slot);
+    if (pace.IsDue(slots.size() * 8)) co_await Rest();
+  }
+}
+
+Steps MovedJudge::FindMovedGroups() {
+  std::vector<FrameOfSlot> lost;
+  co_await FindLostFrames(lost);
+  if (lost.empty()) co_return;
+  std::vector<uint64_t> frames;
+  std::vector<Slot> slots;
+  for (const auto& [frame, slot] : lost) {
+    if (frames.empty() || frames.back() != frame) frames.push_back(frame);
+    slots.push_back(slot);
+  }
+  co_await SortUniqueInSteps(slots);
+  co_await FindUnseen(slots);
+  Pace pace;
+  for (const MovedBlock* block : blocks_.All()) {
+    for (size_t page = 0; page < block->pages(); ++page) {
+      TakeWhere(lost, block->FrameAt(page), moved_groups_, [block, page](Slot slot) {
+        const size_t holder = block->FindHolder(slot);
+        return holder != block->holders() && block->IsHere(holder, page);
+      });
+      if (pace.IsDue(8)) co_await Rest();
+    }
+  }
+  std::vector<RecordedPage> in_records;
+  co_await FindRecorded(records_, frames, pages_, in_records);
+  std::vector<uint64_t> recorded((pages_ + 63) / 64);
+  for (const RecordedPage& found : in_records) {
+    const PackedWindow& record = *records_.Find(found.page / pages_);
+    record.CopyRecorded(recorded);
+    TakeWhere(lost, found.frame, moved_groups_,
+              [&](Slot slot) { return HoldsFrame(record, recorded, found.page % pages_, found.frame, slot); });
+    if (pace.IsDue(64)) co_await Rest();
+  }
+  co_await SortUniqueInSteps(moved_groups_);
+}
+
+Steps MovedJudge::JudgeBreaksOrMoves() {
+  Pace pace;
+  for (const MovedNotes::BreakOrMove& each : notes_.breaks_or_moves) {
+    if (pace.IsDue(32)) co_await Rest();
+    if (HasElsewhere(each.frame, each.slot)) continue;
+    if (each.frame == kForgottenFrame || MayBeUnseen(each.slot)) {
+      judgement_.AddUnattributed(each.slot, each.page);
+      continue;
+    }
+    judgement_.AddBreak(each.slot, each.page, true, notes_.HeirsOf(each));
+  }
+}
+
+Steps MovedJudge::JudgeRecorded(std::span<const Slot> departing) {
+  Pace pace;
+  const std::vector<MovedBlock*> blocks = blocks_.All();
+  std::vector<bool> departs;
+  for (const Slot slot : departing) {
+    if (slot >= departs.size()) departs.resize(slot + size_t{1});
+    departs[slot] = true;
+  }
+  for (MovedBlock* block : blocks) {
+    block->SortChanges();
+    for (size_t holder = 0; holder < block->holders(); ++holder) {
+      const Slot slot = block->SlotOf(holder);
+      if (slot < departs.size() && departs[slot]) block->Expect(holder, false);
+    }
+    if (pace.IsDue(1 + block->holders() + 8 * block->changes().size())) co_await Rest();
+  }
+  std::vector<MovedPlace> places;
+  co_await MovedBlocks::FindPlaces(blocks, places);
+  for (size_t begin = 0; begin < places.size();) {
+    size_t end = begin;
+    bool all_here = true;
+    for (; end < places.size() && places[end].frame == places[begin].frame; ++end) {
+      const MovedBlock& block = *blocks[places[end].block];
+      all_here = all_here && block.CountHere(places[end].page) == block.CountHolders(places[end].page);
+      if (pace.IsDue((all_here ? 4 : 32) * (1 + block.holders()))) co_await Rest();
+    }
+    if (all_here && !facts_.IsKsm(places[begin].frame)) {
+      frames_.push_back(places[begin].frame);
+    } else {
+      JudgeFrame({places.data() + begin, end - begin}, blocks, departs);
+    }
+    begin = end;
+  }
+  for (MovedBlock* block : blocks) block->ForgetChanges();
+  co_await SortUniqueInSteps(frames_);
+}
+
+void MovedJudge::JudgeFrame(std::span<const MovedPlace> places, std::span<MovedBlock* const> blocks,
+                            const std::vector<bool>& departs) {
+  struct Holder {
+    MovedBlock* block;
+    size_t holder;
+    size_t page;
+  };
+  FrameGroup group{places.front().frame, {}};
+  std::vector<Holder> holders;  // parallel to the group's
+  for (const MovedPlace& place : places) {
+    MovedBlock& block = *blocks[place.block];
+    for (size_t holder = 0; holder < block.holders(); ++holder) {
+      if (!block.Holds(holder, place.page)) continue;
+      FrameHolder described = Describe(block, holder, place.page);
+      if (described.slot < departs.size() && departs[described.slot]) described.state = FrameHolder::State::kGone;
+      group.holders.push_back(described);
+      holders.push_back({&block, holder, place.page});
+    }
+  }
+  const GroupOutcome outcome = JudgeGroup(group, facts_);
+  AddVerdicts(group, outcome);
+  if (outcome.alone != nullptr && outcome.alone_without_copy) {
+    left_alone_.push_back({outcome.alone->frame, outcome.alone->page, outcome.alone->slot, true, outcome.alone_cause});
+  }
+  for (const Holder& each : holders) each.block->Leave(each.holder, each.page);
+  std::vector<bool> has_left(holders.size(), true);
+  const auto keep = [&](const FrameHolder* kept, bool here) {
+    const auto number = static_cast<size_t>(kept - group.holders.data());
+    const Holder& each = holders[number];
+    each.block->Take(each.holder, each.page, here);
+    each.block->SetFrame(each.page, outcome.frame);
+    has_left[number] = false;
+  };
+  if (outcome.stay.size() + outcome.away.size() >= 2) {
+    for (const FrameHolder* holder : outcome.stay) keep(holder, true);
+    for (const FrameHolder* holder : outcome.away) keep(holder, false);
+    frames_.push_back(outcome.frame);
+  }
+  // Its window left a holder's page to this group: one that has come in its place may be shared as well.
+  for (size_t i = 0; i < holders.size(); ++i) {
+    const FrameHolder& holder = group.holders[i];
+    if (!has_left[i] || &holder == outcome.alone || holder.frame == kNoFrame) continue;
+    if (facts_.MapCount(holder.frame).value_or(1) > 1)
+      left_alone_.push_back({holder.frame, holder.page, holder.slot, false, UnshareCause::kUnknown});
+  }
+}
+
+void MovedJudge::AddVerdicts(const FrameGroup& group, const GroupOutcome& outcome) {
+  const auto known =
+      static_cast<uint64_t>(std::count_if(group.holders.begin(), group.holders.end(), [](const FrameHolder& holder) {
+        return holder.state == FrameHolder::State::kSame;
+      }));
+  const bool is_elsewhere = facts_.MapCount(group.frame).value_or(known) > known;
+  std::vector<PageBreak> breaks;
+  for (const FrameHolder* holder : outcome.broke) {
+    if (is_elsewhere && MayBeUnseen(holder->slot)) {
+      judgement_.AddUnattributed(holder->slot, holder->page);
+    } else {
+      breaks.push_back({holder->slot, holder->page});
+    }
+  }
+  std::vector<Slot> holders;
+  for (const FrameHolder& holder : group.holders) holders.push_back(holder.slot);
+  judgement_.AddBreaks(breaks, holders);
+  for (const FrameHolder* holder : outcome.broke_unknown) judgement_.AddBreakOfUnknownSide(holder->slot, holder->page);
+  for (const auto& [holder, cause] : outcome.unshared) judgement_.AddUnshared(holder->slot, holder->page, cause);
+}
+
+FrameHolder MovedJudge::Describe(const MovedBlock& block, size_t holder, size_t page) const {
+  using State = FrameHolder::State;
+  const uint64_t recorded = block.FrameAt(page);
+  FrameHolder described{.slot = block.SlotOf(holder), .state = State::kDropped, .page = block.first() + page};
+  const MovedBlock::Change* change = block.FindChange(holder, page);
+  if (block.IsHere(holder, page)) {
+    described.frame = recorded;
+  } else if (change != nullptr) {
+    described.frame = AnonFrame(change->entry, zero_frame_);
+  }
+  if (described.frame != kNoFrame && !facts_.IsKsm(described.frame)) {
+    described.state = described.frame == recorded ? State::kSame : State::kChanged;
+    described.large = described.state == State::kChanged && facts_.IsOfLargeFolio(described.frame).value_or(false);
+    // It moved on, and has another page in its place.
+    if (described.state == State::kChanged && HasElsewhere(recorded, described.slot)) described.state = State::kDropped;
+  } else if (!block.IsHere(holder, page) && (change == nullptr || IsAway(change->entry))) {
+    described.state = State::kAway;
+  }
+  return described;
+}
+
+}  // namespace cow::memory

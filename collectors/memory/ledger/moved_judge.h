@@ -1,0 +1,71 @@
+// Judges pages at moved addresses at the end of a pass. Some were matched before and have changed. Others have a holder
+// that broke the page or moved it.
+//
+// Pure. Lives for one end of a pass. Not thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "collectors/base/steps.h"
+#include "collectors/memory/ledger/frame_facts.h"
+#include "collectors/memory/ledger/frame_group.h"
+#include "collectors/memory/ledger/judgement.h"
+#include "collectors/memory/ledger/moved_blocks.h"
+#include "collectors/memory/ledger/moved_notes.h"
+#include "collectors/memory/ledger/page.h"
+#include "collectors/memory/ledger/window_records.h"
+
+namespace cow::memory {
+
+class MovedJudge {
+ public:
+  // All outlive it. `zero_frame`: the base zero page's. `facts` answers for what has changed.
+  MovedJudge(size_t pages_per_window, uint64_t zero_frame, const MovedNotes& notes, const FrameFacts& facts,
+             const WindowRecords& records, MovedBlocks& blocks, Judgement& judgement);
+
+  // The notes' orphans are sorted. `departing`: members that ended.
+  Steps Judge(std::span<const Slot> departing);
+
+  // Afterwards: frames of the groups that go on, sorted.
+  std::span<const uint64_t> frames() const { return frames_; }
+  // Those that were left alone in their group, or have come in the place of a page of one: they may be orphans now.
+  std::span<const OrphanPage> left_alone() const { return left_alone_; }
+
+ private:
+  using FrameOfSlot = std::pair<uint64_t, Slot>;
+
+  // It moved the page: it has an orphan of this frame, or shares it at another address with others who moved it.
+  bool HasElsewhere(uint64_t frame, Slot slot) const;
+  // It moved pages, and some window has lost the frames of what it shares there.
+  bool MayBeUnseen(Slot slot) const { return slot < unseen_.size() && unseen_[slot]; }
+  // Frames that a slot lost at one address and may hold in a group at another, sorted.
+  Steps FindLostFrames(std::vector<FrameOfSlot>& lost);
+  Steps FindUnseen(std::span<const Slot> slots);
+  Steps FindMovedGroups();
+  Steps JudgeBreaksOrMoves();
+  // What became of the pages that were matched before.
+  Steps JudgeRecorded(std::span<const Slot> departing);
+  void JudgeFrame(std::span<const MovedPlace> places, std::span<MovedBlock* const> blocks,
+                  const std::vector<bool>& departs);
+  FrameHolder Describe(const MovedBlock& block, size_t holder, size_t page) const;
+  void AddVerdicts(const FrameGroup& group, const GroupOutcome& outcome);
+
+  size_t pages_;
+  uint64_t zero_frame_;
+  const MovedNotes& notes_;
+  const FrameFacts& facts_;
+  const WindowRecords& records_;
+  MovedBlocks& blocks_;
+  Judgement& judgement_;
+  // Frames that a slot lost at one address and holds in a group at another, sorted.
+  std::vector<FrameOfSlot> moved_groups_;
+  std::vector<bool> unseen_;  // by slot: it lost a frame that a window without frames may have
+  std::vector<uint64_t> frames_;
+  std::vector<OrphanPage> left_alone_;
+};
+
+}  // namespace cow::memory

@@ -1,0 +1,252 @@
+#include "collectors/memory/ledger/moved_pages.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "collectors/base/sort_unique.h"
+#include "collectors/memory/ledger/frame_filter.h"
+#include "collectors/memory/ledger/moved_judge.h"
+#include "collectors/memory/ledger/orphan_matcher.h"
+#include "collectors/memory/ledger/recorded_frames.h"
+
+namespace cow::memory {
+namespace {
+
+// What one pass may note of pages without a partner, however little memory is left.
+constexpr uint64_t kPendingFloorBytes = uint64_t{2} << 20;
+
+}  // namespace
+
+MovedPages::MovedPages(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
+    : pages_(pages_per_window),
+      zero_frame_(zero_frame),
+      budget_(budget),
+      blocks_(pages_per_window),
+      moved_charge_(budget, MemoryPurpose::kMoved),
+      pending_charge_(budget, MemoryPurpose::kPending) {}
+
+void MovedPages::Clear() {
+  blocks_.Clear();
+  shared_by_slot_ = {};
+  has_unmatched_ = false;
+  stands_ = {};
+  notes_ = {};
+  new_groups_ = false;
+  doubles_.reset();
+  moved_charge_.Set(0);
+  pending_charge_.Set(0);
+}
+
+void MovedPages::BeginPass(std::span<const Slot> standing_for) {
+  notes_.orphans.clear();
+  notes_.uncounted_orphans = 0;
+  notes_.breaks_or_moves.clear();
+  notes_.heirs.clear();
+  notes_.remapped.clear();
+  doubles_.reset();
+  stands_.clear();
+  for (const Slot slot : standing_for) {
+    if (slot >= stands_.size()) stands_.resize(slot + size_t{1});
+    stands_[slot] = true;
+  }
+  for (MovedBlock* block : blocks_.All()) {
+    block->ForgetChanges();
+    for (size_t holder = 0; holder < block->holders(); ++holder) block->Expect(holder, Stands(block->SlotOf(holder)));
+  }
+}
+
+void MovedPages::MarkHeld(uint64_t window, Slot slot, std::span<uint64_t> bitmap) const {
+  for (const MovedBlock& block : blocks_.In(window)) {
+    const size_t holder = block.FindHolder(slot);
+    if (holder == block.holders()) continue;
+    ForEachBit(block.Held(holder), [&](size_t page) { SetBit(bitmap, (block.first() + page) % pages_); });
+  }
+}
+
+std::vector<MovedPage> MovedPages::In(uint64_t window) const {
+  std::vector<MovedPage> pages;
+  for (const MovedBlock& block : blocks_.In(window)) block.AddPages(pages);
+  return pages;
+}
+
+void MovedPages::Note(uint64_t window, std::span<const Reading> readings) {
+  const std::span<MovedBlock> blocks = blocks_.In(window);
+  if (blocks.empty()) return;
+  const SlotIndex index(readings);
+  for (const Reading& reading : readings) {
+    if (!reading.remapped) continue;
+    if (reading.slot >= notes_.remapped.size()) notes_.remapped.resize(reading.slot + size_t{1});
+    notes_.remapped[reading.slot] = true;
+  }
+  for (MovedBlock& block : blocks) {
+    for (size_t holder = 0; holder < block.holders(); ++holder) {
+      const uint32_t r = index.Find(block.SlotOf(holder));
+      if (r == kNoReading) continue;
+      ForEachBit(block.Held(holder), [&](size_t page) {
+        const size_t in_window = (block.first() + page) % pages_;
+        if (readings[r].IsRead(in_window)) block.Note(holder, page, readings[r].entries[in_window], zero_frame_);
+      });
+    }
+  }
+}
+
+void MovedPages::AddOrphan(const OrphanPage& orphan) {
+  if (notes_.orphans.size() == notes_.orphans.capacity()) {
+    constexpr size_t kFirst = 64;
+    const size_t next = std::max(kFirst, notes_.orphans.size() + notes_.orphans.size() / 2);
+    const uint64_t more = (next - notes_.orphans.size()) * sizeof(OrphanPage);
+    if (budget_ != nullptr && next * sizeof(OrphanPage) > kPendingFloorBytes && more > budget_->LeftBytes()) {
+      ++notes_.uncounted_orphans;
+      return;
+    }
+    notes_.orphans.reserve(next);
+    BookPending();
+  }
+  notes_.orphans.push_back(orphan);
+}
+
+void MovedPages::AddBreakOrMove(uint64_t frame, uint64_t page, Slot slot, std::span<const Slot> heirs) {
+  const auto begin = static_cast<uint32_t>(notes_.heirs.size());
+  notes_.heirs.insert(notes_.heirs.end(), heirs.begin(), heirs.end());
+  notes_.breaks_or_moves.push_back({frame, page, slot, begin, static_cast<uint32_t>(notes_.heirs.size())});
+  BookPending();
+}
+
+Steps MovedPages::FindDoubts(std::vector<MovedPage>& doubts) {
+  Pace pace;
+  const std::vector<MovedBlock*> blocks = blocks_.All();
+  std::vector<uint64_t> lost;  // frames that some member no longer maps where it did
+  for (MovedBlock* block : blocks) {
+    block->SortChanges();
+    for (const MovedBlock::Change& change : block->changes()) lost.push_back(block->FrameAt(change.page));
+    if (pace.IsDue(1 + 8 * block->changes().size())) co_await Rest();
+  }
+  if (lost.empty()) co_return;
+  co_await SortUniqueInSteps(lost);
+  std::vector<uint64_t> seen;  // lost frames that another member was read to map
+  for (const MovedBlock* block : blocks) {
+    for (size_t page = 0; page < block->pages(); ++page) {
+      if (pace.IsDue(1 + block->holders())) co_await Rest();
+      if (!Contains(lost, block->FrameAt(page))) continue;
+      for (size_t holder = 0; holder < block->holders(); ++holder) {
+        if (!block->IsHere(holder, page)) continue;
+        const Slot slot = block->SlotOf(holder);
+        if (Stands(slot)) {
+          doubts.push_back({block->first() + page, block->FrameAt(page), slot, true});
+        } else if (seen.empty() || seen.back() != block->FrameAt(page)) {
+          seen.push_back(block->FrameAt(page));
+        }
+      }
+    }
+  }
+  co_await SortUniqueInSteps(seen);
+  std::erase_if(doubts, [&seen](const MovedPage& moved) { return Contains(seen, moved.frame); });
+}
+
+void MovedPages::Confirm(const MovedPage& page, uint64_t entry) {
+  for (MovedBlock& block : blocks_.In(page.page / pages_)) {
+    if (page.page < block.first() || page.page >= block.first() + block.pages()) continue;
+    const size_t in_block = page.page - block.first();
+    const size_t holder = block.FindHolder(page.slot);
+    if (holder == block.holders() || !block.Holds(holder, in_block)) continue;
+    if (block.FrameAt(in_block) == page.frame) block.Note(holder, in_block, entry, zero_frame_);
+  }
+}
+
+Steps MovedPages::FindFrames(bool all, const WindowRecords& records, std::vector<uint64_t>& frames) {
+  Pace pace;
+  if (new_groups_) {
+    std::vector<uint64_t> doubles;
+    FrameFilter filter((blocks_.windows().size() + records.all().size()) * pages_);
+    for (const auto& [window, blocks] : blocks_.windows()) {
+      for (const MovedBlock& block : blocks) {
+        for (size_t page = 0; page < block.pages(); ++page) {
+          if (block.CountHolders(page) != 0) filter.Add(block.FrameAt(page));
+        }
+        if (pace.IsDue(block.pages() * (1 + block.holders()))) co_await Rest();
+      }
+    }
+    co_await FindDoubles(records, pages_, filter, doubles);
+    frames = doubles;
+    doubles_ = std::move(doubles);
+  }
+  for (const OrphanPage& orphan : notes_.orphans) frames.push_back(orphan.frame);
+  for (const auto& [window, blocks] : blocks_.windows()) {
+    for (const MovedBlock& block : blocks) {
+      for (size_t page = 0; page < block.pages(); ++page) {
+        const size_t holders = block.CountHolders(page);
+        if (holders != 0 && (all || block.CountHere(page) != holders)) frames.push_back(block.FrameAt(page));
+        if (pace.IsDue(1 + block.holders())) co_await Rest();
+      }
+      for (const MovedBlock::Change& change : block.changes()) {
+        const uint64_t frame = AnonFrame(change.entry, zero_frame_);
+        if (frame != kNoFrame) frames.push_back(frame);
+      }
+    }
+  }
+  co_await SortUniqueInSteps(frames);
+}
+
+void MovedPages::AddWindows(std::vector<uint64_t>& windows) const {
+  for (const auto& [window, blocks] : blocks_.windows()) windows.push_back(window);
+}
+
+void MovedPages::AddSharedPages(std::vector<uint64_t>& pages) const {
+  if (pages.size() < shared_by_slot_.size()) pages.resize(shared_by_slot_.size());
+  for (size_t slot = 0; slot < shared_by_slot_.size(); ++slot) pages[slot] += shared_by_slot_[slot];
+}
+
+Steps MovedPages::Finish(const FrameFacts& facts, std::vector<Slot> departing, bool all_read, WindowRecords& records,
+                         Judgement& judgement, MovedSharing& sharing) {
+  sharing = MovedSharing();
+  co_await SortInSteps(std::span(notes_.orphans));
+  MovedJudge judge(pages_, zero_frame_, notes_, facts, records, blocks_, judgement);
+  co_await judge.Judge(departing);
+  for (const OrphanPage& orphan : judge.left_alone()) AddOrphan(orphan);
+  co_await SortInSteps(std::span(notes_.orphans));
+  OrphanMatcher matcher(pages_, facts, judge.frames(), records, blocks_, judgement, sharing);
+  co_await matcher.Match(notes_.orphans, doubles_, all_read);
+  if (doubles_) new_groups_ = matcher.doubles_left();
+  doubles_.reset();
+  sharing.unmatched_pages += notes_.uncounted_orphans;
+  has_unmatched_ = sharing.unmatched_pages != 0;
+  co_await blocks_.PackSparse();
+  co_await Count(sharing);
+  notes_ = {};
+  moved_charge_.Set(blocks_.MemoryBytes());
+  BookPending();
+}
+
+Steps MovedPages::Count(MovedSharing& sharing) {
+  shared_by_slot_.clear();
+  const std::vector<MovedBlock*> blocks = blocks_.All();
+  std::vector<MovedPlace> places;
+  co_await MovedBlocks::FindPlaces(blocks, places);
+  Pace pace;
+  for (size_t begin = 0; begin < places.size();) {
+    size_t end = begin;
+    int64_t here = 0;
+    for (; end < places.size() && places[end].frame == places[begin].frame; ++end) {
+      here += static_cast<int64_t>(blocks[places[end].block]->CountHere(places[end].page));
+    }
+    if (here > 1) {
+      sharing.shared_pages += here;
+      sharing.exposure_pages += here - 1;
+    }
+    for (size_t i = begin; i < end && here > 1; ++i) {
+      const MovedBlock& block = *blocks[places[i].block];
+      for (size_t holder = 0; holder < block.holders(); ++holder) {
+        if (!block.IsHere(holder, places[i].page)) continue;
+        const Slot slot = block.SlotOf(holder);
+        if (slot >= shared_by_slot_.size()) shared_by_slot_.resize(slot + size_t{1});
+        ++shared_by_slot_[slot];
+      }
+      if (pace.IsDue(4 * (1 + block.holders()))) co_await Rest();
+    }
+    begin = end;
+  }
+}
+
+void MovedPages::BookPending() { pending_charge_.Set(notes_.MemoryBytes()); }
+
+}  // namespace cow::memory

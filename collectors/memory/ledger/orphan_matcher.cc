@@ -1,0 +1,175 @@
+#include "collectors/memory/ledger/orphan_matcher.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "collectors/base/sort_unique.h"
+#include "collectors/memory/ledger/window_record.h"
+
+namespace cow::memory {
+
+OrphanMatcher::OrphanMatcher(size_t pages_per_window, const FrameFacts& facts, std::span<const uint64_t> frames,
+                             WindowRecords& records, MovedBlocks& blocks, Judgement& judgement, MovedSharing& sharing)
+    : pages_(pages_per_window),
+      facts_(facts),
+      frames_(frames),
+      records_(records),
+      blocks_(blocks),
+      judgement_(judgement),
+      sharing_(sharing) {}
+
+Steps OrphanMatcher::Match(std::span<const OrphanPage> orphans, const std::optional<std::vector<uint64_t>>& doubles,
+                           bool all_read) {
+  co_await JoinGroups(orphans);
+  co_await MatchRecords(doubles, all_read);
+  co_await blocks_.AddAll(added_);
+}
+
+Steps OrphanMatcher::JoinGroups(std::span<const OrphanPage> all) {
+  Pace pace;
+  for (size_t begin = 0; begin < all.size();) {
+    const uint64_t frame = all[begin].frame;
+    size_t end = begin;
+    while (end < all.size() && all[end].frame == frame) ++end;
+    const OrphanRun orphans(all.data() + begin, end - begin);
+    begin = end;
+    if (pace.IsDue(16 * orphans.size())) co_await Rest();
+    if (facts_.IsKsm(frame)) continue;
+    if (facts_.MapCount(frame).value_or(2) <= 1) {  // bit 56 of a large folio speaks for all its pages
+      AddUnshared(orphans);
+    } else if (Contains(frames_, frame)) {
+      AddToGroup(orphans);
+    } else {
+      unmatched_.push_back(orphans);
+    }
+  }
+}
+
+Steps OrphanMatcher::FindTaken(const std::optional<std::vector<uint64_t>>& doubles, bool all_read,
+                               std::vector<RecordedPage>& taken) {
+  std::vector<uint64_t> waiting;  // frames of orphans, sorted as they are
+  for (const OrphanRun& orphans : unmatched_) waiting.push_back(orphans.front().frame);
+  std::vector<uint64_t> wanted = waiting;
+  if (doubles) wanted.insert(wanted.end(), doubles->begin(), doubles->end());
+  if (wanted.empty()) co_return;
+  co_await SortUniqueInSteps(wanted);
+  std::vector<RecordedPage> found;
+  co_await FindRecorded(records_, wanted, pages_, found);
+  std::unordered_map<uint64_t, uint64_t> moved_holders;
+  co_await CountHolders(found, moved_holders);
+  Pace pace;
+  for (size_t begin = 0; begin < found.size();) {
+    const uint64_t frame = found[begin].frame;
+    const auto moved = moved_holders.find(frame);
+    uint64_t holders = moved == moved_holders.end() ? 0 : moved->second;
+    size_t end = begin;
+    for (; end < found.size() && found[end].frame == frame; ++end) holders += found[end].holders;
+    const bool is_double = end - begin > 1 || moved != moved_holders.end();
+    // Fewer mappings than holders: the frame was one page's and then another's, while the family was read.
+    const bool is_one_page = all_read && facts_.MapCount(frame).value_or(holders) >= holders;
+    if (Contains(waiting, frame) || (is_double && is_one_page)) {
+      taken.insert(taken.end(), found.begin() + static_cast<std::ptrdiff_t>(begin),
+                   found.begin() + static_cast<std::ptrdiff_t>(end));
+    } else if (is_double) {
+      doubles_left_ = true;
+    }
+    if (pace.IsDue(16 * (end - begin))) co_await Rest();
+    begin = end;
+  }
+}
+
+Steps OrphanMatcher::MatchRecords(const std::optional<std::vector<uint64_t>>& doubles, bool all_read) {
+  std::vector<RecordedPage> taken;
+  co_await FindTaken(doubles, all_read, taken);
+  sharing_.must_read_all = doubles_left_ && !all_read;
+  std::vector<uint64_t> frames;
+  co_await TakeRecorded(taken, frames);
+  Pace pace;
+  for (const OrphanRun& orphans : unmatched_) {
+    const OrphanPage& first = orphans.front();
+    if (orphans.size() > 1 || Contains(frames, first.frame)) {
+      AddToGroup(orphans);
+    } else if (facts_.IsCountedAsFolio(first.frame)) {
+      // Only the folio is known to be shared. No relative has this page of it.
+      AddUnshared(orphans);
+    } else {
+      ++sharing_.unmatched_pages;
+      // Its partner has left the address, and may have moved to one that was not read.
+      if (first.was_shared && !all_read) sharing_.must_read_all = true;
+    }
+    if (pace.IsDue(16 * orphans.size())) co_await Rest();
+  }
+}
+
+Steps OrphanMatcher::CountHolders(std::span<const RecordedPage> pages,
+                                  std::unordered_map<uint64_t, uint64_t>& holders) const {
+  std::vector<uint64_t> frames;  // sorted, as the pages are
+  for (const RecordedPage& each : pages) {
+    if (Contains(frames_, each.frame) && (frames.empty() || frames.back() != each.frame)) frames.push_back(each.frame);
+  }
+  if (frames.empty()) co_return;
+  Pace pace;
+  for (const auto& [window, blocks] : blocks_.windows()) {
+    for (const MovedBlock& block : blocks) {
+      for (size_t page = 0; page < block.pages(); ++page) {
+        const uint64_t here = block.CountHere(page);
+        if (here != 0 && Contains(frames, block.FrameAt(page))) holders[block.FrameAt(page)] += here;
+        if (pace.IsDue(8 + block.holders())) co_await Rest();
+      }
+    }
+  }
+}
+
+Steps OrphanMatcher::TakeRecorded(std::vector<RecordedPage>& taken, std::vector<uint64_t>& frames) {
+  co_await SortInSteps(std::span(taken), InOrderOfPages());
+  Pace pace;
+  for (size_t begin = 0; begin < taken.size();) {
+    const uint64_t window = taken[begin].page / pages_;
+    size_t end = begin;
+    while (end < taken.size() && taken[end].page / pages_ == window) ++end;
+    TakeFromWindow({taken.data() + begin, end - begin}, frames);
+    if (pace.IsDue(pages_ + 64 * (end - begin))) co_await Rest();
+    begin = end;
+  }
+  co_await SortUniqueInSteps(frames);
+}
+
+// Of one window.
+void OrphanMatcher::TakeFromWindow(std::span<const RecordedPage> taken, std::vector<uint64_t>& frames) {
+  const uint64_t window = taken.front().page / pages_;
+  WindowRecord record = records_.Find(window)->Open();
+  std::vector<MovedPage> pages;
+  for (const auto& [frame, page, count] : taken) {
+    const auto in_window = static_cast<uint32_t>(page % pages_);
+    std::vector<Slot> holders;
+    if (!record.frames.empty() && record.frames[in_window] == frame) {
+      holders = record.TakePage(in_window);
+    } else {
+      const auto extra = std::find_if(record.extras.begin(), record.extras.end(), [&, frame = frame](const auto& each) {
+        return each.page == in_window && each.frame == frame;
+      });
+      if (extra == record.extras.end()) continue;
+      holders = std::move(extra->holders);
+      record.extras.erase(extra);
+    }
+    for (const Slot slot : holders) pages.push_back({page, frame, slot, true});
+    // They were described as shared in their window.
+    sharing_.shared_pages -= static_cast<int64_t>(holders.size());
+    sharing_.exposure_pages -= static_cast<int64_t>(holders.size()) - 1;
+    frames.push_back(frame);
+  }
+  records_.Put(window, record);
+  blocks_.Add(window, std::move(pages));
+}
+
+void OrphanMatcher::AddToGroup(OrphanRun orphans) {
+  for (const OrphanPage& orphan : orphans) added_.push_back({orphan.page, orphan.frame, orphan.slot, true});
+}
+
+void OrphanMatcher::AddUnshared(OrphanRun orphans) {
+  for (const OrphanPage& orphan : orphans) {
+    if (orphan.was_shared) judgement_.AddUnshared(orphan.slot, orphan.page, orphan.cause);
+  }
+}
+
+}  // namespace cow::memory

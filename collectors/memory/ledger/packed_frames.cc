@@ -1,0 +1,81 @@
+#include "collectors/memory/ledger/packed_frames.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace cow::memory {
+
+PackedFrames::PackedFrames(std::span<const uint64_t> frames, std::span<const uint64_t> recorded) {
+  constexpr uint64_t kFar = uint64_t{1} << 63;  // farther than any frame is
+  const size_t count = CountBits(recorded);
+  const bool every_page = count == frames.size();
+  const auto for_each_page = [&](auto&& visit) {
+    if (!every_page) ForEachBit(recorded, visit);
+    for (size_t page = 0; every_page && page < count; ++page) visit(page);
+  };
+  size_t runs = 0;
+  uint64_t any = 0;
+  uint64_t distance = kFar;  // of a run's frames from their pages, modulo 2^64
+  for_each_page([&](size_t page) {
+    any |= frames[page];
+    runs += frames[page] - page != distance ? 1U : 0U;
+    distance = frames[page] - page;
+  });
+  wide_ = any > std::numeric_limits<uint32_t>::max();
+  runs_ = runs * (1 + WordsPerFrame()) < count * WordsPerFrame();
+  words_.reserve(runs_ ? runs * (1 + WordsPerFrame()) : count * WordsPerFrame());
+  if (every_page && !runs_ && !wide_) {  // the usual case: each page is recorded
+    words_.resize(count);
+    std::transform(frames.begin(), frames.end(), words_.begin(),
+                   [](uint64_t frame) { return static_cast<uint32_t>(frame); });
+    return;
+  }
+  distance = kFar;
+  for_each_page([&](size_t page) {
+    if (runs_ && frames[page] - page == distance) return;
+    distance = frames[page] - page;
+    if (runs_) words_.push_back(static_cast<uint32_t>(page));
+    Add(frames[page]);
+  });
+}
+
+void PackedFrames::Add(uint64_t frame) {
+  words_.push_back(static_cast<uint32_t>(frame));
+  if (wide_) words_.push_back(static_cast<uint32_t>(frame >> 32U));
+}
+
+void PackedFrames::Unpack(std::span<const uint64_t> recorded, std::span<uint64_t> frames) const {
+  if (runs_) {
+    UnpackRuns(recorded, frames);
+  } else if (words_.size() == frames.size() && !wide_) {  // the usual case: each page is recorded
+    std::copy(words_.begin(), words_.end(), frames.begin());
+  } else {
+    std::fill(frames.begin(), frames.end(), kNoFrame);
+    size_t word = 0;
+    ForEachBit(recorded, [&](size_t page) {
+      frames[page] = FrameAt(word);
+      word += WordsPerFrame();
+    });
+  }
+}
+
+void PackedFrames::UnpackRuns(std::span<const uint64_t> recorded, std::span<uint64_t> frames) const {
+  std::fill_n(frames.begin(), words_.front(), kNoFrame);
+  for (size_t word = 0; word < words_.size();) {
+    const size_t first = words_[word];
+    const uint64_t frame = FrameAt(word + 1);
+    word += 1 + WordsPerFrame();
+    const size_t end = word < words_.size() ? words_[word] : frames.size();
+    for (size_t page = first; page < end; ++page) frames[page] = frame + (page - first);
+  }
+  for (size_t w = 0; w < recorded.size(); ++w) {
+    const size_t end = std::min<size_t>(64, frames.size() - w * 64);
+    for (uint64_t rest = ~recorded[w]; rest != 0; rest &= rest - 1) {
+      const auto bit = static_cast<size_t>(std::countr_zero(rest));
+      if (bit >= end) break;
+      frames[w * 64 + bit] = kNoFrame;
+    }
+  }
+}
+
+}  // namespace cow::memory

@@ -1,0 +1,150 @@
+#include "collectors/memory/ledger/packed_window.h"
+
+#include <algorithm>
+
+namespace cow::memory {
+namespace {
+
+// Sets the bits of all pages of a window.
+void Fill(std::span<uint64_t> words, size_t pages) {
+  std::fill(words.begin(), words.end(), ~uint64_t{0});
+  if (pages % 64 != 0) words.back() = (uint64_t{1} << (pages % 64)) - 1;
+}
+
+}  // namespace
+
+PackedWindow::PackedWindow(const WindowRecord& record, size_t pages_per_window, bool with_frames)
+    : pages_(static_cast<uint32_t>(pages_per_window)), has_frames_(with_frames) {
+  const std::vector<uint64_t> recorded = FindRecorded(record);
+  if (with_frames) frames_ = PackedFrames(record.frames, recorded);
+  PackHolders(record, recorded);
+  if (record.extras.empty() && record.away.empty()) return;
+  rest_ = std::make_unique<Rest>(Rest{record.extras, record.away});
+}
+
+std::vector<uint64_t> PackedWindow::FindRecorded(const WindowRecord& record) const {
+  std::vector<uint64_t> recorded(Words());
+  if (has_frames_) {
+    for (size_t page = 0; page < pages_; ++page) {
+      recorded[page / 64] |= uint64_t{record.frames[page] != kNoFrame} << (page % 64);
+    }
+  } else {
+    for (size_t i = 0; i < record.held.size(); ++i) recorded[i % recorded.size()] |= record.held[i];
+  }
+  return recorded;
+}
+
+void PackedWindow::PackHolders(const WindowRecord& record, std::span<const uint64_t> recorded) {
+  std::vector<Slot> whole;
+  std::vector<Slot> partial;
+  whole.reserve(record.SlotsEnd());
+  for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
+    const std::span<const uint64_t> held = record.Held(slot);
+    if (!AnyBit(held)) continue;
+    (std::equal(held.begin(), held.end(), recorded.begin()) ? whole : partial).push_back(slot);
+  }
+  const bool all_recorded = CountBits(recorded) == pages_;
+  recorded_words_ = static_cast<uint16_t>(all_recorded ? 0 : recorded.size());
+  whole_words_ = static_cast<uint16_t>(whole.empty() ? 0 : whole.back() / 64 + 1);
+  bitmaps_.reserve(recorded_words_ + whole_words_ + partial.size() * recorded.size());
+  if (!all_recorded) bitmaps_.assign(recorded.begin(), recorded.end());
+  bitmaps_.resize(bitmaps_.size() + whole_words_);
+  for (const Slot slot : whole) SetBit(std::span(bitmaps_).subspan(recorded_words_), slot);
+  for (const Slot slot : partial) {
+    const std::span<const uint64_t> held = record.Held(slot);
+    bitmaps_.insert(bitmaps_.end(), held.begin(), held.end());
+  }
+  partial_.assign(partial.begin(), partial.end());
+}
+
+void PackedWindow::CopyFrames(std::span<uint64_t> frames) const {
+  if (recorded_words_ != 0) {
+    frames_.Unpack(Recorded(), frames);
+  } else {
+    std::vector<uint64_t> recorded(Words());
+    Fill(recorded, pages_);
+    frames_.Unpack(recorded, frames);
+  }
+}
+
+void PackedWindow::CopyRecorded(std::span<uint64_t> recorded) const {
+  if (recorded_words_ != 0) {
+    std::copy_n(bitmaps_.begin(), recorded_words_, recorded.begin());
+  } else {
+    Fill(recorded, pages_);
+  }
+}
+
+std::span<const uint64_t> PackedWindow::PartOf(size_t index) const {
+  return {bitmaps_.data() + recorded_words_ + whole_words_ + index * Words(), Words()};
+}
+
+std::span<const uint64_t> PackedWindow::Held(Slot slot, std::span<const uint64_t> recorded) const {
+  return HoldsAll(slot) ? recorded : HeldInPart(slot);
+}
+
+bool PackedWindow::HoldAlike(Slot a, Slot b) const {
+  if (HoldsAll(a) || HoldsAll(b)) return HoldsAll(a) && HoldsAll(b);
+  const std::span<const uint64_t> left = HeldInPart(a);
+  const std::span<const uint64_t> right = HeldInPart(b);
+  return std::equal(left.begin(), left.end(), right.begin(), right.end());
+}
+
+std::span<const uint64_t> PackedWindow::HeldInPart(Slot slot) const {
+  const auto found = std::lower_bound(partial_.begin(), partial_.end(), slot);
+  if (found == partial_.end() || *found != slot) return {};
+  return PartOf(static_cast<size_t>(found - partial_.begin()));
+}
+
+Slot PackedWindow::SlotsEnd() const {
+  const Slot partial_end = partial_.empty() ? 0 : partial_.back() + 1;
+  return std::max(partial_end, static_cast<Slot>(whole_words_ * 64U));
+}
+
+std::span<const WindowRecord::Extra> PackedWindow::extras() const {
+  return rest_ == nullptr ? std::span<const WindowRecord::Extra>() : rest_->extras;
+}
+
+std::span<const WindowRecord::Away> PackedWindow::away() const {
+  return rest_ == nullptr ? std::span<const WindowRecord::Away>() : rest_->away;
+}
+
+bool PackedWindow::Concerns(Slot slot) const {
+  const auto has_extra = [slot](const WindowRecord::Extra& extra) {
+    return std::find(extra.holders.begin(), extra.holders.end(), slot) != extra.holders.end();
+  };
+  const auto is_away = [slot](const WindowRecord::Away& entry) { return entry.slot == slot; };
+  return HoldsAll(slot) || std::binary_search(partial_.begin(), partial_.end(), slot) ||
+         std::any_of(extras().begin(), extras().end(), has_extra) || std::any_of(away().begin(), away().end(), is_away);
+}
+
+WindowRecord PackedWindow::Open() const {
+  WindowRecord record(pages_);
+  if (has_frames_) {
+    record.frames.resize(pages_);
+    CopyFrames(record.frames);
+  }
+  std::vector<uint64_t> recorded(Words());
+  CopyRecorded(recorded);
+  record.held.reserve(SlotsEnd() * Words());
+  for (Slot slot = 0; slot < SlotsEnd(); ++slot) {
+    const std::span<const uint64_t> held = Held(slot, recorded);
+    if (!held.empty()) std::copy(held.begin(), held.end(), record.Held(slot).begin());
+  }
+  if (rest_ != nullptr) {
+    record.extras = rest_->extras;
+    record.away = rest_->away;
+  }
+  return record;
+}
+
+uint64_t PackedWindow::HeapBytes() const {
+  uint64_t bytes = frames_.HeapBytes() + bitmaps_.capacity() * sizeof(uint64_t) + partial_.capacity() * sizeof(Slot);
+  if (rest_ == nullptr) return bytes;
+  bytes += sizeof(Rest) + rest_->extras.capacity() * sizeof(WindowRecord::Extra) +
+           rest_->away.capacity() * sizeof(WindowRecord::Away);
+  for (const WindowRecord::Extra& extra : rest_->extras) bytes += extra.holders.capacity() * sizeof(Slot);
+  return bytes;
+}
+
+}  // namespace cow::memory

@@ -1,0 +1,474 @@
+#include "collectors/memory/ledger/page_judge.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <iterator>
+#include <optional>
+#include <utility>
+
+namespace cow::memory {
+namespace {
+
+using State = FrameHolder::State;
+
+void SetFlag(std::vector<bool>& flags, Slot slot) {
+  if (slot >= flags.size()) flags.resize(slot + size_t{1});
+  flags[slot] = true;
+}
+
+// Moves what is of these pages into `taken`, by page.
+template <class Item>
+void TakeOfPages(std::vector<Item>& items, std::span<const uint64_t> pages, std::vector<Item>& taken) {
+  const auto stays = [pages](const Item& item) { return !TestBit(pages, item.page); };
+  const auto first = std::stable_partition(items.begin(), items.end(), stays);
+  taken.assign(std::make_move_iterator(first), std::make_move_iterator(items.end()));
+  items.erase(first, items.end());
+  std::stable_sort(taken.begin(), taken.end(), [](const Item& a, const Item& b) { return a.page < b.page; });
+}
+
+}  // namespace
+
+PageJudge::PageJudge(const ExaminedWindow& window, WindowRecord& record, MovedPages& moved, Judgement& judgement)
+    : window_(window), record_(record), moved_(moved), judgement_(judgement), index_(window.readings) {
+  huge_.reserve(window.readings.size());
+  for (const Reading& reading : window.readings) {
+    huge_.push_back(!reading.hugetlb && IsHugeRun(std::span(reading.entries, record.frames.size())));
+  }
+  for (const Slot slot : window.departing) SetFlag(departing_, slot);
+}
+
+void PageJudge::JudgeAll(std::span<const uint64_t> pages) {
+  TakeOfPages(record_.extras, pages, extras_);
+  TakeOfPages(record_.away, pages, away_);
+  FindCollapsed(pages);
+  ForEachBit(pages, [this](size_t page) { Judge(page); });
+}
+
+// A collapse takes all pages of the window, so that one of them in a new huge page tells of all: whatever frame another
+// one has now was made after the collapse, and is no copy of the frame before it.
+void PageJudge::FindCollapsed(std::span<const uint64_t> pages) {
+  for (uint32_t r = 0; r < huge_.size(); ++r) huge_[r] = huge_[r] || BecameHuge(r, pages);
+  for (const WindowRecord::Extra& extra : extras_) {
+    for (const Slot slot : extra.holders) {
+      const uint32_t reading = index_.Find(slot);
+      if (reading == kNoReading || huge_[reading]) continue;
+      const bool changed = window_.examination.members[reading].frames[extra.page] != extra.frame;
+      huge_[reading] = changed && IsInNewHugePage(reading, extra.page);
+    }
+  }
+}
+
+bool PageJudge::BecameHuge(uint32_t reading, std::span<const uint64_t> pages) const {
+  const Slot slot = window_.readings[reading].slot;
+  if (slot >= record_.SlotsEnd()) return false;
+  const std::span<const uint64_t> held = std::as_const(record_).Held(slot);
+  for (size_t w = 0; w < pages.size(); ++w) {
+    uint64_t changed = held[w] & pages[w] & ~window_.examination.members[reading].current[w];
+    for (; changed != 0; changed &= changed - 1) {
+      const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(changed));
+      if (record_.frames[page] != kForgottenFrame && IsInNewHugePage(reading, page)) return true;
+    }
+  }
+  return false;
+}
+
+// Of a page whose frame changed.
+bool PageJudge::IsInNewHugePage(uint32_t reading, size_t page) const {
+  const uint64_t frame = window_.examination.members[reading].frames[page];
+  const size_t window = record_.frames.size();
+  return frame != kNoFrame && frame % window == page && window_.facts.IsOfHugePage(MiddleFrame(frame, window));
+}
+
+void PageJudge::Judge(size_t page) {
+  page_ = page;
+  ReadFrames();
+  groups_.clear();
+  place_of_.clear();
+  counted_.clear();
+  left_alone_.clear();
+  TakeGroups();
+  AddNewHolders();
+  std::vector<FrameGroup> kept;
+  for (const FrameGroup& group : groups_) Settle(group, kept);
+  group_of_.clear();
+  NoteGroups(kept, 0);
+  const std::vector<uint32_t> single = Pair(kept);
+  for (uint32_t r = 0; r < window_.readings.size(); ++r) {
+    if (IsUnseenChild(r) && FrameNow(r) != kNoFrame) FirstLook(r, kept);
+  }
+  AddOrphans(single);
+  PutGroups(kept);
+}
+
+void PageJudge::ReadFrames() {
+  frames_now_.resize(window_.readings.size());
+  for (size_t r = 0; r < frames_now_.size(); ++r) {
+    const uint64_t frame = window_.examination.members[r].frames[page_];
+    // Most members have the same one.
+    if (r != 0 && frame == window_.examination.members[r - 1].frames[page_]) {
+      frames_now_[r] = frames_now_[r - 1];
+    } else {
+      frames_now_[r] = frame != kNoFrame && window_.facts.IsKsm(frame) ? kNoFrame : frame;
+    }
+  }
+}
+
+FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) const {
+  FrameHolder holder{.slot = slot, .page = PageNumber()};
+  const uint32_t reading = index_.Find(slot);
+  if (slot < departing_.size() && departing_[slot]) {
+    holder.state = State::kGone;
+  } else if (reading == kNoReading) {
+    holder.state = State::kAway;
+    holder.missed = !was_away;
+  } else {
+    holder.frame = FrameNow(reading);
+    // A frame that stayed is asked about only where swap may have made it another page's.
+    const bool may_be_new = holder.frame != recorded || window_.examination.swapped_in;
+    holder.large = huge_[reading] || (may_be_new && window_.facts.IsOfLargeFolio(holder.frame).value_or(false));
+    holder.idle = window_.readings[reading].idle;
+    if (holder.frame != kNoFrame) {
+      const State elsewhere = was_away ? State::kReturned : State::kChanged;
+      holder.state = holder.frame == recorded ? State::kSame : elsewhere;
+    } else {
+      holder.state = IsAway(window_.readings[reading].entries[page_]) ? State::kAway : State::kDropped;
+    }
+  }
+  return holder;
+}
+
+FrameGroup& PageJudge::GroupAt(uint64_t frame) {
+  const auto [place, is_new] = place_of_.try_emplace(frame, groups_.size());
+  if (is_new) groups_.push_back(FrameGroup{frame, {}, window_.examination.swapped_in});
+  return groups_[place->second];
+}
+
+void PageJudge::TakeGroups() {
+  const auto add = [this](FrameGroup& group, std::span<const Slot> slots) {
+    group.holders.reserve(group.holders.size() + slots.size());
+    for (const Slot slot : slots) group.holders.push_back(Describe(slot, group.frame, false));
+  };
+  const uint64_t frame = record_.frames[page_];
+  if (frame != kNoFrame) add(GroupAt(frame), record_.TakePage(page_));
+  for (; next_extra_ < extras_.size() && extras_[next_extra_].page == page_; ++next_extra_) {
+    const WindowRecord::Extra& extra = extras_[next_extra_];
+    add(GroupAt(extra.frame), extra.holders);
+  }
+  for (; next_away_ < away_.size() && away_[next_away_].page == page_; ++next_away_) {
+    const WindowRecord::Away& away = away_[next_away_];
+    GroupAt(away.frame).holders.push_back(Describe(away.slot, away.frame, !away.missed));
+  }
+}
+
+// A newcomer that has a recorded frame got it by its fork: the frame was not moved, whoever of the recorded has left
+// it.
+void PageJudge::AddNewHolders() {
+  for (uint32_t r = 0; r < window_.readings.size(); ++r) {
+    if (!IsUnseenChild(r)) continue;
+    const auto place = place_of_.find(FrameNow(r));
+    if (place == place_of_.end() || window_.facts.IsExclusive(FrameNow(r)).value_or(false)) continue;
+    std::vector<FrameHolder>& holders = groups_[place->second].holders;
+    const Slot slot = window_.readings[r].slot;
+    const bool is_recorded =
+        std::any_of(holders.begin(), holders.end(), [slot](const FrameHolder& holder) { return holder.slot == slot; });
+    if (!is_recorded) holders.push_back(Describe(slot, FrameNow(r), false));
+  }
+}
+
+void PageJudge::Settle(const FrameGroup& group, std::vector<FrameGroup>& kept) {
+  const GroupOutcome outcome = JudgeGroup(group, window_.facts);
+  if (!outcome.broke.empty()) AddBreaks(group, outcome);
+  const bool any_moved = MayHaveMovedUnseen(group);
+  for (const FrameHolder* holder : outcome.broke_unknown) {
+    if (any_moved) {
+      judgement_.AddUnattributed(holder->slot, PageNumber());
+    } else {
+      judgement_.AddBreakOfUnknownSide(holder->slot, PageNumber());
+    }
+  }
+  for (const auto& [holder, cause] : outcome.unshared) judgement_.AddUnshared(holder->slot, PageNumber(), cause);
+  if (outcome.alone != nullptr && outcome.alone_without_copy) {
+    const Slot slot = outcome.alone->slot;
+    if (TestBit(window_.examination.members[index_.Find(slot)].maybe_shared, page_)) {
+      left_alone_.emplace_back(slot, outcome.alone_cause);  // its partner may be at another address
+    } else {
+      judgement_.AddUnshared(slot, PageNumber(), outcome.alone_cause);
+    }
+  }
+  if (outcome.stay.size() + outcome.away.size() < 2) return;
+  FrameGroup next{outcome.frame, {}};
+  next.holders.reserve(outcome.stay.size() + outcome.away.size());
+  for (const FrameHolder* holder : outcome.stay) next.holders.push_back(*holder);
+  for (const FrameHolder* holder : outcome.away) {
+    next.holders.push_back(*holder);
+    if (holder->state == State::kChanged) next.holders.back().missed = true;
+    next.holders.back().state = State::kAway;
+  }
+  kept.push_back(std::move(next));
+}
+
+void PageJudge::AddBreaks(const FrameGroup& group, const GroupOutcome& outcome) {
+  std::vector<PageBreak> breaks;
+  std::vector<Slot> holders;
+  for (const FrameHolder& holder : group.holders) {
+    if (holder.state != State::kDropped) holders.push_back(holder.slot);
+  }
+  for (const FrameHolder* breaker : outcome.broke) {
+    counted_.emplace_back(breaker->slot, group.frame);
+    const uint64_t broken = group.frame == kForgottenFrame ? outcome.frame : group.frame;
+    if (MayHaveMoved(*breaker, broken)) {
+      moved_.AddBreakOrMove(broken, PageNumber(), breaker->slot, holders);
+    } else {
+      breaks.push_back({breaker->slot, PageNumber()});
+    }
+  }
+  judgement_.AddBreaks(breaks, holders);
+}
+
+bool PageJudge::IsRemapped(const FrameHolder& holder) const {
+  const uint32_t reading = index_.Find(holder.slot);
+  return reading != kNoReading && window_.readings[reading].remapped;
+}
+
+// Nobody knows which frame they shared, and one of them may have moved it and have another page in its place.
+bool PageJudge::MayHaveMovedUnseen(const FrameGroup& group) const {
+  return group.frame == kForgottenFrame && std::any_of(group.holders.begin(), group.holders.end(),
+                                                       [this](const FrameHolder& each) { return IsRemapped(each); });
+}
+
+// Its mappings changed, and the recorded frame is mapped more often than by the holders here.
+bool PageJudge::MayHaveMoved(const FrameHolder& holder, uint64_t frame) const {
+  if (!IsRemapped(holder)) return false;
+  if (frame == kForgottenFrame) return true;
+  const auto here = static_cast<uint64_t>(std::count(frames_now_.begin(), frames_now_.end(), frame));
+  return window_.facts.MapCount(frame).value_or(here) > here;
+}
+
+// Notes whose slots the groups from `first` on hold.
+void PageJudge::NoteGroups(const std::vector<FrameGroup>& kept, size_t first) {
+  for (size_t i = first; i < kept.size(); ++i) {
+    for (const FrameHolder& holder : kept[i].holders) {
+      if (holder.slot >= group_of_.size()) group_of_.resize(holder.slot + size_t{1}, kNoReading);
+      if (group_of_[holder.slot] == kNoReading) group_of_[holder.slot] = static_cast<uint32_t>(i);
+    }
+  }
+}
+
+const FrameGroup* PageJudge::GroupOf(Slot slot, const std::vector<FrameGroup>& kept) const {
+  return slot < group_of_.size() && group_of_[slot] != kNoReading ? &kept[group_of_[slot]] : nullptr;
+}
+
+// Joins members to groups of their frame. Returns the readings that belong to none.
+std::vector<uint32_t> PageJudge::JoinGroups(std::vector<FrameGroup>& kept) {
+  std::vector<std::pair<uint64_t, uint32_t>> by_frame;
+  for (uint32_t i = 0; i < kept.size(); ++i) by_frame.emplace_back(kept[i].frame, i);
+  std::sort(by_frame.begin(), by_frame.end());
+  std::vector<uint32_t> single;
+  for (uint32_t r = 0; r < window_.readings.size(); ++r) {
+    const uint64_t frame = FrameNow(r);
+    const Slot slot = window_.readings[r].slot;
+    if (frame == kNoFrame || GroupOf(slot, kept) != nullptr) continue;
+    const auto group = std::lower_bound(by_frame.begin(), by_frame.end(), std::pair(frame, uint32_t{0}));
+    if (group != by_frame.end() && group->first == frame) {
+      kept[group->second].holders.push_back(Describe(slot, frame, false));
+      if (slot >= group_of_.size()) group_of_.resize(slot + size_t{1}, kNoReading);
+      group_of_[slot] = group->second;
+    } else {
+      single.push_back(r);
+    }
+  }
+  return single;
+}
+
+// And makes groups of those that share an unrecorded frame. Returns the readings that stay single.
+std::vector<uint32_t> PageJudge::Pair(std::vector<FrameGroup>& kept) {
+  std::vector<uint32_t> single = JoinGroups(kept);
+  std::vector<std::pair<uint64_t, uint32_t>> by_frame;
+  by_frame.reserve(single.size());
+  for (const uint32_t r : single) by_frame.emplace_back(FrameNow(r), r);
+  std::sort(by_frame.begin(), by_frame.end());
+  single.clear();
+  std::vector<std::span<const std::pair<uint64_t, uint32_t>>> alike;
+  for (size_t i = 0; i < by_frame.size();) {
+    size_t end = i;
+    while (end < by_frame.size() && by_frame[end].first == by_frame[i].first) ++end;
+    if (end - i > 1) {
+      alike.emplace_back(by_frame.data() + i, end - i);
+    } else {
+      single.push_back(by_frame[i].second);
+    }
+    i = end;
+  }
+  std::sort(single.begin(), single.end());
+  std::sort(alike.begin(), alike.end(),
+            [](const auto& a, const auto& b) { return a.front().second < b.front().second; });
+  const size_t first = kept.size();
+  for (const auto& readings : alike) {
+    FrameGroup group{readings.front().first, {}};
+    group.holders.reserve(readings.size());
+    for (const auto& [frame, r] : readings) {
+      group.holders.push_back(Describe(window_.readings[r].slot, frame, false));
+    }
+    kept.push_back(std::move(group));
+  }
+  NoteGroups(kept, first);
+  return single;
+}
+
+// With whom a member shares a page at its first look.
+struct PageJudge::Relations {
+  std::vector<uint32_t> readings;  // of the holders, itself included; not those that were not read
+  std::vector<Slot> holders;       // itself included
+  bool was_seen = false;           // one of them was there at the last look
+};
+
+PageJudge::Relations PageJudge::RelationsOf(uint32_t reading, const std::vector<FrameGroup>& kept) const {
+  Relations relations;
+  const Slot slot = window_.readings[reading].slot;
+  relations.readings.push_back(reading);
+  relations.holders.push_back(slot);
+  const FrameGroup* group = GroupOf(slot, kept);
+  if (group == nullptr) return relations;
+  for (const FrameHolder& holder : group->holders) {
+    if (holder.slot == slot) continue;
+    relations.holders.push_back(holder.slot);
+    const uint32_t other = index_.Find(holder.slot);
+    if (other != kNoReading) relations.readings.push_back(other);
+    if (other == kNoReading || !window_.readings[other].first_look) relations.was_seen = true;
+  }
+  return relations;
+}
+
+// A page that its parent has as well is compared with it; else the relatives' pages tell whether anything was copied.
+void PageJudge::FirstLook(uint32_t reading, const std::vector<FrameGroup>& kept) {
+  const uint32_t parent = index_.Find(window_.readings[reading].parent);
+  if (parent != kNoReading && FrameNow(parent) == FrameNow(reading)) return;
+  const Relations relations = RelationsOf(reading, kept);
+  // Who shared it with one that was seen before is in the record, and judged by it. Others never had it.
+  if (relations.was_seen) return;
+  if (parent != kNoReading && FrameNow(parent) != kNoFrame) {
+    CompareWithParent(reading, parent, relations);
+  } else if (HasOtherFrames(reading)) {
+    AddUnattributed(reading);
+  }
+}
+
+void PageJudge::CompareWithParent(uint32_t reading, uint32_t parent, const Relations& relations) {
+  const Slot slot = window_.readings[reading].slot;
+  const Slot parent_slot = window_.readings[parent].slot;
+  if (IsCopy(reading) && OthersForked(reading).parent_idle && IsOriginal(parent)) {
+    // A child of its own that still has the frame shows the same copy.
+    if (!Counted(slot, FrameNow(parent))) {
+      judgement_.AddBreak(slot, PageNumber(), false, std::span(&parent_slot, 1));
+    }
+  } else if (IsCopy(parent) && IsInherited(relations, parent_slot)) {
+    if (!Counted(parent_slot, FrameNow(reading))) {
+      judgement_.AddBreak(parent_slot, PageNumber(), false, relations.holders);
+    }
+  } else {
+    AddUnattributed(reading);
+  }
+}
+
+// What is known of the forks around a member. Pages that came back from swap have frames and marks that no fork and no
+// copy gave them: then nothing is taken as known.
+ForkEvidence PageJudge::OthersForked(uint32_t reading) const {
+  const Reading& member = window_.readings[reading];
+  return window_.examination.swapped_in || !member.forks.own_child ? ForkEvidence() : member.forks;
+}
+
+// One of the holders has the page from this parent: it was forked by it and has forked nobody that can have cleared
+// the mark.
+bool PageJudge::IsInherited(const Relations& relations, Slot parent) const {
+  return IsOriginal(relations.readings.front()) &&
+         std::any_of(relations.readings.begin(), relations.readings.end(),
+                     [&](uint32_t holder) { return IsChildOf(holder, parent) && OthersForked(holder).idle; });
+}
+
+// Its page has not been written since some fork, and nobody holds it that is not here: it was not moved.
+bool PageJudge::IsOriginal(uint32_t reading) const {
+  const uint64_t frame = FrameNow(reading);
+  if (window_.facts.IsExclusive(frame).value_or(true)) return false;
+  uint64_t holders = 0;
+  for (uint32_t other = 0; other < window_.readings.size(); ++other) holders += FrameNow(other) == frame ? 1U : 0U;
+  return window_.facts.MapCount(frame) == holders;
+}
+
+// Its page has been its own since it was made, and copy-on-write can have made it: it makes single pages, never large
+// ones, but for hugetlb's.
+bool PageJudge::IsCopy(uint32_t reading) const {
+  const uint64_t frame = FrameNow(reading);
+  if (!window_.facts.IsExclusive(frame).value_or(false)) return false;
+  return window_.readings[reading].hugetlb || !window_.facts.IsOfLargeFolio(frame).value_or(true);
+}
+
+bool PageJudge::HasOtherFrames(uint32_t reading) const {
+  for (uint32_t other = 0; other < window_.readings.size(); ++other) {
+    const uint64_t frame = FrameNow(other);
+    const bool own_fork = IsChildOf(other, window_.readings[reading].slot);
+    if (frame != kNoFrame && frame != FrameNow(reading) && !own_fork) return true;
+  }
+  return false;
+}
+
+// Once for all that share the frame.
+void PageJudge::AddUnattributed(uint32_t reading) {
+  if (Counted(Verdict::kNobody, FrameNow(reading))) return;
+  judgement_.AddUnattributed(window_.readings[reading].slot, PageNumber());
+}
+
+// A break of this frame by this member is in the judgement already; else notes it.
+bool PageJudge::Counted(Slot slot, uint64_t frame) {
+  const std::pair key(slot, frame);
+  if (std::find(counted_.begin(), counted_.end(), key) != counted_.end()) return true;
+  counted_.push_back(key);
+  return false;
+}
+
+void PageJudge::AddOrphans(const std::vector<uint32_t>& single) {
+  std::stable_sort(left_alone_.begin(), left_alone_.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const uint32_t r : single) {
+    if (!TestBit(window_.examination.members[r].maybe_shared, page_)) continue;
+    OrphanPage orphan{FrameNow(r), PageNumber(), window_.readings[r].slot, false, UnshareCause::kUnknown};
+    const auto after = std::upper_bound(left_alone_.begin(), left_alone_.end(), orphan.slot,
+                                        [](Slot slot, const auto& left) { return slot < left.first; });
+    if (after != left_alone_.begin() && std::prev(after)->first == orphan.slot) {
+      orphan.was_shared = true;
+      orphan.cause = std::prev(after)->second;
+    }
+    moved_.AddOrphan(orphan);
+  }
+}
+
+void PageJudge::PutGroups(const std::vector<FrameGroup>& kept) {
+  const FrameGroup* main = nullptr;
+  std::ptrdiff_t most = 0;
+  for (const FrameGroup& group : kept) {
+    const auto present = std::count_if(group.holders.begin(), group.holders.end(),
+                                       [](const FrameHolder& holder) { return holder.state != State::kAway; });
+    if (main != nullptr && present <= most) continue;
+    main = &group;
+    most = present;
+  }
+  for (const FrameGroup& group : kept) {
+    WindowRecord::Extra extra{static_cast<uint32_t>(page_), group.frame, {}};
+    for (const FrameHolder& holder : group.holders) {
+      if (holder.state == State::kAway) {
+        record_.away.push_back({static_cast<uint32_t>(page_), group.frame, holder.slot, holder.missed});
+      } else if (&group == main) {
+        SetBit(record_.Held(holder.slot), page_);
+      } else {
+        extra.holders.push_back(holder.slot);
+      }
+    }
+    if (&group == main) {
+      record_.frames[page_] = group.frame;
+    } else if (!extra.holders.empty()) {
+      record_.extras.push_back(std::move(extra));
+    }
+  }
+}
+
+}  // namespace cow::memory

@@ -1,0 +1,83 @@
+#include "collectors/memory/ledger/recorded_frames.h"
+
+#include <algorithm>
+
+#include "collectors/base/sort_unique.h"
+
+namespace cow::memory {
+namespace {
+
+// Calls visit(page within the window, frame, extra) for the frames of a record that nobody's absence makes uncertain;
+// `extra` is null for the window's own.
+template <class Visit>
+void ForEachFrame(const PackedWindow& record, std::span<uint64_t> buffer, Visit&& visit) {
+  const auto is_away = [&record](uint32_t page) {
+    return std::any_of(record.away().begin(), record.away().end(),
+                       [page](const WindowRecord::Away& away) { return away.page == page; });
+  };
+  if (record.has_frames()) {
+    record.CopyFrames(buffer);
+    for (uint32_t page = 0; page < buffer.size(); ++page) {
+      if (buffer[page] != kNoFrame && (record.away().empty() || !is_away(page))) visit(page, buffer[page], nullptr);
+    }
+  }
+  for (const WindowRecord::Extra& extra : record.extras()) visit(extra.page, extra.frame, &extra);
+}
+
+// Of the window's own frame. `recorded`: the record's.
+uint64_t CountHoldersAt(const PackedWindow& record, std::span<const uint64_t> recorded, uint32_t page) {
+  uint64_t holders = 0;
+  for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
+    const std::span<const uint64_t> held = record.Held(slot, recorded);
+    holders += !held.empty() && TestBit(held, page) ? 1U : 0U;
+  }
+  return holders;
+}
+
+}  // namespace
+
+Steps FindRecorded(const WindowRecords& records, std::span<const uint64_t> frames, size_t pages_per_window,
+                   std::vector<RecordedPage>& found) {
+  Pace pace;
+  FrameFilter filter(frames.size());
+  for (const uint64_t frame : frames) filter.Add(frame);
+  std::vector<uint64_t> buffer(pages_per_window);
+  std::vector<uint64_t> recorded((pages_per_window + 63) / 64);
+  for (const auto& [window, record] : records.all()) {
+    record.CopyRecorded(recorded);
+    ForEachFrame(
+        record, buffer,
+        [&, window = window, &record = record](uint32_t page, uint64_t frame, const WindowRecord::Extra* extra) {
+          if (!filter.MayHave(frame) || !Contains(frames, frame)) return;
+          const uint64_t holders = extra == nullptr ? CountHoldersAt(record, recorded, page) : extra->holders.size();
+          found.push_back({frame, window * pages_per_window + page, holders});
+        });
+    if (pace.IsDue(2 * pages_per_window)) co_await Rest();
+  }
+  co_await SortInSteps(std::span(found));
+}
+
+Steps FindDoubles(const WindowRecords& records, size_t pages_per_window, FrameFilter& filter,
+                  std::vector<uint64_t>& doubles) {
+  Pace pace;
+  std::vector<uint64_t> buffer(pages_per_window);
+  for (const auto& [window, record] : records.all()) {
+    ForEachFrame(record, buffer, [&](uint32_t /*page*/, uint64_t frame, const WindowRecord::Extra* /*extra*/) {
+      if (filter.Add(frame)) doubles.push_back(frame);
+    });
+    if (pace.IsDue(pages_per_window)) co_await Rest();
+  }
+  co_await SortUniqueInSteps(doubles);
+}
+
+bool HoldsFrame(const PackedWindow& record, std::span<const uint64_t> recorded, size_t page, uint64_t frame,
+                Slot slot) {
+  for (const WindowRecord::Extra& extra : record.extras()) {
+    if (extra.page == page && extra.frame == frame)
+      return std::find(extra.holders.begin(), extra.holders.end(), slot) != extra.holders.end();
+  }
+  const std::span<const uint64_t> held = record.Held(slot, recorded);
+  return !held.empty() && TestBit(held, page);
+}
+
+}  // namespace cow::memory

@@ -1,0 +1,410 @@
+#include "collectors/memory/read/kernel_probe.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <csignal>
+#include <cstddef>
+#include <ctime>
+#include <filesystem>
+#include <new>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "collectors/memory/ledger/page.h"
+#include "collectors/procfs/file_descriptor.h"
+#include "collectors/procfs/kpage.h"
+
+namespace cow::memory {
+namespace {
+
+using procfs::FileDescriptor;
+
+constexpr int kCollapse = 25;  // MADV_COLLAPSE (6.1): makes a huge page now, or fails
+// A larger huge page (512 MiB where pages have 64 KiB) costs more than its answer is worth.
+constexpr size_t kLargestHugePage = size_t{64} << 20;
+constexpr auto kChildTime = std::chrono::seconds(2);
+// A page may be moved between two reads: what was not found then is found at the second try.
+constexpr int kTries = 2;
+
+constexpr uint64_t kEntryKind = procfs::kPagemapPresent | procfs::kPagemapFile;
+
+// What the kernel says of one page. Kept in memory that the child writes to.
+struct Words {
+  uint64_t entry = 0;
+  uint64_t flags = 0;
+  uint64_t count = 0;
+
+  bool IsAnonymous() const { return (entry & kEntryKind) == procfs::kPagemapPresent; }
+  bool IsOnce() const { return IsMappedOnce(entry); }
+  bool IsMarked() const { return (flags & procfs::kFrameAnon) != 0 && (flags & procfs::kFrameAnonExclusive) != 0; }
+  bool IsUnmarked() const { return (flags & procfs::kFrameAnon) != 0 && (flags & procfs::kFrameAnonExclusive) == 0; }
+};
+
+// The kernel's files. Only system calls: the child of a process with several threads uses them too.
+class Eyes {
+ public:
+  Eyes(const procfs::Root& root, size_t page_bytes) : page_bytes_(page_bytes) {
+    if (auto opened = procfs::OpenReadOnly(root, root.ProcPath("self/pagemap"))) pagemap_ = std::move(*opened);
+    if (auto opened = procfs::OpenReadOnly(root, root.ProcPath("kpageflags"))) flags_ = std::move(*opened);
+    if (auto opened = procfs::OpenReadOnly(root, root.ProcPath("kpagecount"))) counts_ = std::move(*opened);
+  }
+
+  bool has_counts() const { return counts_.valid(); }
+
+  Words Look(int pagemap, const volatile std::byte* page) const {
+    Words words;
+    words.entry = ReadWord(pagemap, reinterpret_cast<uintptr_t>(page) / page_bytes_);
+    AskFrame(words);
+    return words;
+  }
+  Words Look(const volatile std::byte* page) const { return Look(pagemap_.get(), page); }
+
+  // Fills in what the files of frames say of the entry's.
+  void AskFrame(Words& words) const {
+    const uint64_t frame = FrameOf(words.entry);
+    if (!IsPresent(words.entry) || frame == kNoFrame) return;
+    words.flags = ReadWord(flags_.get(), frame);
+    words.count = ReadWord(counts_.get(), frame);
+  }
+
+ private:
+  static uint64_t ReadWord(int file, uint64_t index) {
+    uint64_t word = 0;
+    ssize_t bytes = 0;
+    do {
+      bytes = pread(file, &word, sizeof(word), static_cast<off_t>(index * sizeof(word)));
+    } while (bytes < 0 && errno == EINTR);
+    return bytes == sizeof(word) ? word : 0;
+  }
+
+  size_t page_bytes_;
+  FileDescriptor pagemap_;
+  FileDescriptor flags_;
+  FileDescriptor counts_;
+};
+
+// A mapping of our own; null where there is none to be had.
+class Area {
+ public:
+  explicit Area(size_t bytes, int kind = MAP_PRIVATE | MAP_ANONYMOUS, int file = -1)
+      : bytes_(bytes), start_(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, kind, file, 0)) {}
+  Area(const Area&) = delete;
+  Area& operator=(const Area&) = delete;
+  ~Area() {
+    if (valid()) munmap(start_, bytes_);
+  }
+
+  bool valid() const { return start_ != MAP_FAILED; }  // NOLINT: the C macro casts
+  void* start() const { return start_; }
+  volatile std::byte* bytes() const { return static_cast<volatile std::byte*>(start_); }
+
+ private:
+  size_t bytes_;
+  void* start_;
+};
+
+// One page that no huge page takes part in.
+class SmallPage : public Area {
+ public:
+  explicit SmallPage(size_t page_bytes, int kind = MAP_PRIVATE | MAP_ANONYMOUS, int file = -1)
+      : Area(page_bytes, kind, file) {
+    if (valid()) madvise(start(), page_bytes, MADV_NOHUGEPAGE);
+  }
+};
+
+// A range of the size and alignment of a huge page, which becomes one at the first access if the host has one to give.
+class HugeRange {
+ public:
+  explicit HugeRange(size_t bytes) : bytes_(bytes), area_(2 * bytes) {
+    if (!area_.valid()) return;
+    const auto start = reinterpret_cast<uintptr_t>(area_.start());
+    first_ = area_.bytes() + ((bytes - start % bytes) % bytes);
+    madvise(At(0), bytes_, MADV_HUGEPAGE);
+  }
+
+  bool valid() const { return area_.valid(); }
+  volatile std::byte* bytes() const { return first_; }
+  void* At(size_t offset) const { return const_cast<std::byte*>(first_ + offset); }  // NOLINT: system calls want it
+  // One byte is written: that all of it is there then is a huge page's doing.
+  bool Populate(const Eyes& eyes, size_t page_bytes) const {
+    *first_ = std::byte{1};
+    const auto is_there = [&] { return IsPresent(eyes.Look(first_ + (bytes_ - page_bytes)).entry); };
+    return is_there() || (madvise(At(0), bytes_, kCollapse) == 0 && is_there());
+  }
+
+ private:
+  size_t bytes_;
+  Area area_;
+  volatile std::byte* first_ = nullptr;
+};
+
+// What the child found, in memory that both map.
+struct ChildReport {
+  Words shared;    // the small page, as fork left it
+  Words copy;      // the child's page after its write to it
+  Words original;  // the parent's page then
+  Words partner;   // the parent's page of the huge page that the child has dropped
+  bool has_partner = false;
+  bool complete = false;
+};
+
+class Probe {
+ public:
+  Probe(const procfs::Root& root, const procfs::PageGeometry& geometry, const procfs::PagemapScan& scan)
+      : root_(root),
+        geometry_(geometry),
+        scan_(scan),
+        eyes_(root, geometry.page_bytes),
+        own_pagemap_(root.ProcPath("self/pagemap")) {}
+
+  KernelFacts Find() {
+    FindKinds();
+    FindMappedOnce();
+    AskHugePage();
+    if (small_.valid()) {
+      *small_.bytes() = std::byte{1};
+      fresh_ = eyes_.Look(small_.bytes());
+      facts_.words.merged_flag = (fresh_.flags & (procfs::kFrameAnon | procfs::kFrameKsm)) == procfs::kFrameAnon;
+      AskChild();
+    }
+    FindMarks();
+    FindMapCounts();
+    facts_.scan_kinds = ScanFindsKinds();
+    return facts_;
+  }
+
+ private:
+  size_t PageBytes() const { return geometry_.page_bytes; }
+
+  void FindKinds() {
+    const SmallPage own(PageBytes());
+    const SmallPage shared(PageBytes(), MAP_SHARED | MAP_ANONYMOUS);
+    if (!own.valid() || !shared.valid()) return;
+    const uint64_t hole = eyes_.Look(own.bytes()).entry;
+    *own.bytes() = std::byte{1};
+    *shared.bytes() = std::byte{1};
+    facts_.entry_kinds = !IsPresent(hole) && !IsSwapEntry(hole) && eyes_.Look(own.bytes()).IsAnonymous() &&
+                         (eyes_.Look(shared.bytes()).entry & kEntryKind) == kEntryKind;
+  }
+
+  // A page of a file in memory, mapped once and then once more.
+  void FindMappedOnce() {
+    const FileDescriptor file(memfd_create("cow_exporter", MFD_CLOEXEC));
+    if (!file.valid() || ftruncate(file.get(), static_cast<off_t>(PageBytes())) != 0) return;
+    const SmallPage first(PageBytes(), MAP_SHARED, file.get());
+    if (!first.valid()) return;
+    *first.bytes() = std::byte{1};
+    const bool once = eyes_.Look(first.bytes()).IsOnce();
+    const SmallPage second(PageBytes(), MAP_SHARED, file.get());
+    if (!second.valid()) return;
+    *second.bytes() = std::byte{2};
+    const Words twice = eyes_.Look(first.bytes());
+    facts_.mapped_once = once && IsPresent(twice.entry) && !twice.IsOnce();
+    counts_small_ = !eyes_.has_counts() || FrameOf(twice.entry) == kNoFrame || twice.count == 2;
+  }
+
+  // As one whole, then mapped by single entries, the last of them dropped.
+  void AskHugePage() {
+    const size_t huge_bytes = geometry_.huge_page_bytes;
+    std::error_code ignored;
+    has_large_folios_ = std::filesystem::exists(root_.SysPath("kernel/mm/transparent_hugepage"), ignored);
+    if (!has_large_folios_ || huge_bytes > kLargestHugePage || huge_bytes < 4 * PageBytes()) return;
+    huge_.emplace(huge_bytes);
+    if (!huge_->valid() || !huge_->Populate(eyes_, PageBytes())) {
+      huge_.reset();
+      return;
+    }
+    head_ = eyes_.Look(huge_->bytes());
+    tail_ = eyes_.Look(huge_->bytes() + PageBytes());
+    const size_t last = huge_bytes - PageBytes();
+    dropped_ = eyes_.Look(huge_->bytes() + last);
+    scanned_as_huge_ = Scanned(huge_->bytes(), procfs::kScanHuge) == procfs::kScanHuge;
+    madvise(huge_->At(last), PageBytes(), MADV_DONTNEED);
+    eyes_.AskFrame(dropped_);  // the folio keeps the frame
+    kept_ = eyes_.Look(huge_->bytes() + PageBytes());
+  }
+
+  void AskChild() {
+    const Area shared(sizeof(ChildReport), MAP_SHARED | MAP_ANONYMOUS);
+    if (!shared.valid()) return;
+    auto* report = new (shared.start()) ChildReport;
+    const pid_t child = fork();
+    if (child < 0) return;
+    if (child == 0) BeChild(*report);
+    if (!Await(child) || !report->complete) return;
+    report_ = *report;
+    *small_.bytes() = std::byte{3};
+    rewritten_ = eyes_.Look(small_.bytes());
+  }
+
+  // The parent may have other threads: nothing but system calls.
+  [[noreturn]] void BeChild(ChildReport& report) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const int own = open(own_pagemap_.c_str(), O_RDONLY | O_CLOEXEC);
+    if (own < 0) _exit(1);
+    report.shared = eyes_.Look(own, small_.bytes());
+    *small_.bytes() = std::byte{2};
+    report.copy = eyes_.Look(own, small_.bytes());
+    report.original = eyes_.Look(small_.bytes());  // by the parent's descriptor
+    if (huge_) {
+      madvise(huge_->At(PageBytes()), PageBytes(), MADV_DONTNEED);
+      report.partner = eyes_.Look(huge_->bytes() + PageBytes());
+      report.has_partner = true;
+    }
+    report.complete = true;
+    _exit(0);
+  }
+
+  // Leaves no child behind. False if it did not end by itself, or somebody else has reaped it.
+  static bool Await(pid_t child) {
+    const auto give_up = std::chrono::steady_clock::now() + kChildTime;
+    int status = 0;
+    while (true) {
+      const pid_t ended = waitpid(child, &status, WNOHANG);
+      if (ended == child) return WIFEXITED(status);
+      if (ended < 0 && errno != EINTR) return false;
+      if (std::chrono::steady_clock::now() > give_up) break;
+      const timespec pause{0, 100000};
+      nanosleep(&pause, nullptr);
+    }
+    kill(child, SIGKILL);
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    return false;
+  }
+
+  void FindMarks() {
+    facts_.words.marks = ExclusiveMarks::kNone;
+    const bool known = report_ && fresh_.IsMarked() && report_->shared.IsUnmarked() && report_->copy.IsMarked() &&
+                       report_->original.IsUnmarked() && rewritten_.IsMarked();
+    if (!known) return;
+    facts_.words.marks = has_large_folios_ ? ExclusiveMarks::kOfSmallFolios : ExclusiveMarks::kOfThePage;
+    if (!huge_ || !head_.IsMarked()) return;
+    facts_.words.marks = tail_.IsMarked() ? ExclusiveMarks::kOfTheFolio : ExclusiveMarks::kOfThePage;
+  }
+
+  // A page that was dropped from the middle of a folio is mapped by nobody, whatever its neighbours are.
+  void FindMapCounts() {
+    const bool frames_seen = FrameOf(fresh_.entry) != kNoFrame;
+    const bool asks_counts = eyes_.has_counts() && frames_seen;
+    facts_.words.page_counts = !has_large_folios_ || (huge_ && asks_counts && kept_.count == 1 && dropped_.count == 0);
+    const bool once_of_page = !has_large_folios_ || (report_ && report_->has_partner && report_->partner.IsOnce());
+    facts_.page_mapcounts = asks_counts ? facts_.words.page_counts : once_of_page;
+    if (!counts_small_) facts_.page_mapcounts = facts_.words.page_counts = false;
+  }
+
+  // The categories of a page among `wanted`.
+  uint64_t Scanned(const volatile std::byte* page, uint64_t wanted) const {
+    // By the number that the procfs knows this process by, which another PID namespace's differs from.
+    const auto self = procfs::ReadLink(root_, root_.ProcPath("self"));
+    pid_t pid = 0;
+    if (!self || std::from_chars(self->data(), self->data() + self->size(), pid).ec != std::errc()) return 0;
+    const auto pagemap = procfs::Pagemap::Open(root_, pid);
+    if (!pagemap) return 0;
+    const auto start = reinterpret_cast<uintptr_t>(page);
+    std::vector<procfs::ScanRegion> regions;
+    uint64_t calls = 0;
+    const procfs::ScanRequest request{start, start + PageBytes(), wanted, wanted};
+    if (!scan_.Scan(*pagemap, request, PageBytes(), regions, calls, [] {}) || regions.size() != 1) return 0;
+    return regions.front().categories;
+  }
+
+  bool ScanFindsKinds() const {
+    constexpr uint64_t kKinds = procfs::kScanPresent | procfs::kScanZeroPage | procfs::kScanHuge;
+    if (!scan_.Supports(kKinds | procfs::kScanSwapped)) return false;
+    const SmallPage zero(PageBytes());
+    const SmallPage hole(PageBytes());
+    if (!zero.valid() || !hole.valid() || !small_.valid()) return false;
+    static_cast<void>(*zero.bytes());
+    // A kernel without a zero page has given it one of its own.
+    const bool is_own = eyes_.Look(zero.bytes()).IsOnce();
+    const uint64_t zero_kinds = procfs::kScanPresent | (is_own ? 0 : procfs::kScanZeroPage);
+    if (Scanned(zero.bytes(), kKinds) != zero_kinds) return false;
+    if (Scanned(small_.bytes(), kKinds) != procfs::kScanPresent || Scanned(hole.bytes(), kKinds) != 0) return false;
+    return !huge_ || scanned_as_huge_;
+  }
+
+  const procfs::Root& root_;
+  const procfs::PageGeometry& geometry_;
+  const procfs::PagemapScan& scan_;
+  Eyes eyes_;
+  std::string own_pagemap_;
+  SmallPage small_{geometry_.page_bytes};
+  KernelFacts facts_;
+  Words fresh_;
+  Words rewritten_;
+  std::optional<ChildReport> report_;
+  bool counts_small_ = false;
+  bool has_large_folios_ = true;
+  std::optional<HugeRange> huge_;
+  Words head_;     // mapped as one
+  Words tail_;     // mapped as one
+  Words kept_;     // mapped by its own entry
+  Words dropped_;  // its frame, after it was dropped
+  bool scanned_as_huge_ = false;
+};
+
+// A real procfs.
+bool IsOfThisSystem(const procfs::Root& root) {
+  struct statfs filesystem {};
+  return statfs(root.ProcPath("").c_str(), &filesystem) == 0 && filesystem.f_type == PROC_SUPER_MAGIC;
+}
+
+bool IsComplete(const KernelFacts& facts) {
+  return facts.entry_kinds && facts.mapped_once && facts.page_mapcounts && facts.scan_kinds &&
+         facts.words.merged_flag && facts.words.page_counts && facts.words.marks != ExclusiveMarks::kNone &&
+         facts.words.marks != ExclusiveMarks::kOfSmallFolios;
+}
+
+// What one try found stands: no disturbance makes a word right.
+void Add(KernelFacts& facts, const KernelFacts& more) {
+  facts.entry_kinds = facts.entry_kinds || more.entry_kinds;
+  facts.mapped_once = facts.mapped_once || more.mapped_once;
+  facts.page_mapcounts = facts.page_mapcounts || more.page_mapcounts;
+  facts.scan_kinds = facts.scan_kinds || more.scan_kinds;
+  facts.words.merged_flag = facts.words.merged_flag || more.words.merged_flag;
+  facts.words.page_counts = facts.words.page_counts || more.words.page_counts;
+  const bool better =
+      facts.words.marks == ExclusiveMarks::kNone ||
+      (facts.words.marks == ExclusiveMarks::kOfSmallFolios && more.words.marks != ExclusiveMarks::kNone);
+  if (better) facts.words.marks = more.words.marks;
+}
+
+}  // namespace
+
+KernelFacts KernelFacts::AsDocumented() {
+  KernelFacts facts;
+  facts.words = {ExclusiveMarks::kOfThePage, true, true};
+  facts.entry_kinds = facts.mapped_once = facts.page_mapcounts = facts.scan_kinds = true;
+  return facts;
+}
+
+procfs::Root RootOfSelf(const procfs::Root& root) {
+  if (!IsOfThisSystem(root) || procfs::ReadLink(root, root.ProcPath("self"))) return root;
+  return procfs::Root("/proc", root.sysfs(), root.interposer());
+}
+
+KernelFacts ProbeKernel(const procfs::Root& root, const procfs::PageGeometry& geometry,
+                        const procfs::PagemapScan& scan) {
+  if (!IsOfThisSystem(root)) return KernelFacts::AsDocumented();
+  KernelFacts facts;
+  facts.words = {ExclusiveMarks::kNone, false, false};
+  for (int i = 0; i < kTries && !IsComplete(facts); ++i) {
+    Add(facts, Probe(root, geometry, scan).Find());
+  }
+  return facts;
+}
+
+}  // namespace cow::memory

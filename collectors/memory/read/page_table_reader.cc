@@ -1,0 +1,264 @@
+#include "collectors/memory/read/page_table_reader.h"
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+#include <utility>
+
+#include "collectors/procfs/smaps.h"
+
+namespace cow::memory {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A process' rest between two windows. A writer that sleeps on the mmap lock needs that long to wake; a reader that
+// comes back sooner takes the lock from it again.
+constexpr auto kRest = std::chrono::microseconds(50);
+// A huge page is one entry: by the time that its reads hold the lock, this many make a window of base pages.
+constexpr size_t kHugePagesPerRest = 8;
+// A process whose mappings are larger than its resident memory by this factor is asked for its populated ranges first:
+// reading holes costs a tenth of reading pages, finding pages a third.
+constexpr uint64_t kSparseFactor = 6;
+constexpr uint64_t kSparseSlackPages = 16384;
+// Slices of PAGEMAP_SCAN: how much of a dense mapping is walked under one hold of the lock, and of a sparse one, where
+// the number of pages found bounds the hold.
+constexpr uint64_t kDenseSliceBytes = uint64_t{32} << 20;
+constexpr uint64_t kSparseSliceBytes = uint64_t{16} << 30;
+constexpr uint64_t kSparseSlicePages = 4096;
+
+constexpr uint64_t kUninteresting = procfs::kPagemapSoftDirty | procfs::kPagemapUffdWriteProtected;
+
+// What huge pages map of the window at `start`, the huge zero page marked as such. False where that can't be read.
+bool ScanHugePages(const Host& host, const procfs::Pagemap& pagemap, uint64_t start,
+                   std::vector<procfs::ScanRegion>& regions, uint64_t& calls) {
+  regions.clear();
+  const uint64_t bytes = host.geometry.huge_page_bytes;
+  const procfs::ScanRequest request{start, start + bytes, procfs::kScanHuge, procfs::kScanHuge | procfs::kScanZeroPage};
+  return host.scan.Scan(pagemap, request, bytes, regions, calls, [] {}).has_value();
+}
+
+}  // namespace
+
+PageTableReader::PageTableReader(const Host& host, ScanCounters& counters, const procfs::Pagemap& pagemap,
+                                 PageTableOwner owner)
+    : host_(&host),
+      counters_(&counters),
+      pagemap_(&pagemap),
+      owner_(std::move(owner)),
+      pages_(host.geometry.PagesPerWindow()) {}
+
+std::optional<uint64_t> PageTableReader::NextWindow() const {
+  if (!alive_ || next_range_ == ranges_.size()) return std::nullopt;
+  return ranges_[next_range_].first / pages_;
+}
+
+void PageTableReader::Pass(uint64_t window) {
+  const uint64_t done = (window + 1) * pages_;
+  while (next_range_ < ranges_.size() && ranges_[next_range_].last <= done) ++next_range_;
+  if (next_range_ < ranges_.size()) ranges_[next_range_].first = std::max(ranges_[next_range_].first, done);
+}
+
+bool PageTableReader::Maps(uint64_t window) const {
+  return alive_ && next_range_ < ranges_.size() && ranges_[next_range_].first < (window + 1) * pages_;
+}
+
+void PageTableReader::AddWindows(std::vector<uint64_t>& windows) const {
+  for (size_t i = next_range_; i < ranges_.size() && alive_; ++i) {
+    const uint64_t end = (ranges_[i].last + pages_ - 1) / pages_;
+    for (uint64_t window = ranges_[i].first / pages_; window < end; ++window) windows.push_back(window);
+  }
+}
+
+void PageTableReader::Rest(size_t pages) {
+  if (pages_since_rest_ + pages <= pages_) {
+    pages_since_rest_ += pages;
+    return;
+  }
+  while (Clock::now() - read_end_ < kRest) SleepBriefly(*counters_);
+  pages_since_rest_ = pages;
+}
+
+bool PageTableReader::ReadPages(uint64_t first, std::span<uint64_t> entries) {
+  Rest(entries.size());
+  const auto read = pagemap_->Read(first, entries);
+  read_end_ = Clock::now();
+  ++counters_->pagemap_reads;
+  if (!read) {
+    *owner_.unread = read.error();
+    alive_ = false;
+    return false;
+  }
+  counters_->pagemap_pages += entries.size();
+  for (uint64_t& entry : entries) entry &= ~kUninteresting;
+  return true;
+}
+
+uint64_t PageTableReader::ReadWindow(uint64_t window, std::span<uint64_t> entries) {
+  const uint64_t begin = window * pages_;
+  const uint64_t end = begin + pages_;
+  uint64_t first = end;
+  uint64_t last = begin;
+  for (size_t i = next_range_; i < ranges_.size() && ranges_[i].first < end; ++i) {
+    first = std::min(first, std::max(ranges_[i].first, begin));
+    last = std::max(last, std::min(ranges_[i].last, end));
+  }
+  if (first >= last) {
+    std::fill(entries.begin(), entries.end(), 0);
+    return 0;
+  }
+  if (last - first == pages_) return ReadWholeWindow(window, entries);
+  std::fill(entries.begin(), entries.begin() + static_cast<std::ptrdiff_t>(first - begin), 0);
+  std::fill(entries.begin() + static_cast<std::ptrdiff_t>(last - begin), entries.end(), 0);
+  ReadPages(first, entries.subspan(first - begin, last - first));
+  return 0;
+}
+
+uint64_t PageTableReader::ReadWholeWindow(uint64_t window, std::span<uint64_t> entries) {
+  if (ReadHugePage(window, entries)) return pages_;
+  if (!alive_ || !ReadPages(window * pages_, entries)) return 0;
+  return CountHugePages(window, entries);
+}
+
+// Where the window was one huge page at the last look, and still is: its first entry tells all others. The entry is
+// read before and after the kernel said so, that both are of the same page.
+bool PageTableReader::ReadHugePage(uint64_t window, std::span<uint64_t> entries) {
+  if (!host_->capabilities.pagemap_scan || !owner_.huge_windows->contains(window)) return false;
+  Rest(pages_ / kHugePagesPerRest);
+  std::array<uint64_t, 1> before{};
+  std::array<uint64_t, 1> after{};
+  if (!ReadPages(window * pages_, before)) return false;
+  const uint64_t frame = FrameOf(before.front());
+  if (!IsPresent(before.front()) || frame == kNoFrame || frame % pages_ != 0) return false;
+  const uint64_t start = window * host_->geometry.huge_page_bytes;
+  const uint64_t end = start + host_->geometry.huge_page_bytes;
+  const bool scanned = ScanHugePages(*host_, *pagemap_, start, regions_, counters_->scan_calls);
+  if (!scanned || regions_.size() != 1 || regions_.front().start != start || regions_.front().end != end ||
+      (regions_.front().categories & procfs::kScanZeroPage) != 0) {
+    return false;
+  }
+  if (!ReadPages(window * pages_, after) || after != before) return false;
+  std::iota(entries.begin(), entries.end(), before.front());
+  return true;
+}
+
+uint64_t PageTableReader::CountHugePages(uint64_t window, std::span<const uint64_t> entries) {
+  if (!host_->capabilities.pagemap_scan || !IsHugeRun(entries)) return 0;
+  const uint64_t start = window * host_->geometry.huge_page_bytes;
+  if (!ScanHugePages(*host_, *pagemap_, start, regions_, counters_->scan_calls)) return 0;
+  uint64_t bytes = 0;
+  for (const procfs::ScanRegion& region : regions_) {
+    if ((region.categories & procfs::kScanZeroPage) == 0) bytes += region.end - region.start;
+  }
+  return bytes / host_->geometry.page_bytes;
+}
+
+template <class Take>
+void PageTableReader::ScanMapping(const procfs::Vma& vma, uint64_t any_of, uint64_t return_mask, bool sparse,
+                                  Take&& take) {
+  procfs::ScanRequest request{vma.start, vma.end, any_of, return_mask};
+  if (sparse) request.max_pages = kSparseSlicePages;
+  const uint64_t calls_before = counters_->scan_calls;
+  regions_.clear();
+  auto slice_begin = Clock::now();
+  const auto result = host_->scan.Scan(*pagemap_, request, sparse ? kSparseSliceBytes : kDenseSliceBytes, regions_,
+                                       counters_->scan_calls, [&] {
+                                         take(regions_);
+                                         regions_.clear();
+                                         // A slice of holes holds the lock for less than a rest is worth.
+                                         if (Clock::now() - slice_begin > kRest / 5) SleepBriefly(*counters_);
+                                         slice_begin = Clock::now();
+                                       });
+  if (counters_->scan_calls != calls_before) read_end_ = Clock::now();
+  take(regions_);
+  if (!result) {
+    *owner_.unread = result.error();
+    alive_ = false;
+  }
+}
+
+void PageTableReader::AddPopulatedRanges(const Mapping& mapping) {
+  constexpr uint64_t kPopulated = procfs::kScanPresent | procfs::kScanSwapped;
+  ScanMapping(mapping.vma, kPopulated, kPopulated, true, [this](std::span<const procfs::ScanRegion> regions) {
+    for (const procfs::ScanRegion& region : regions) {
+      const PageRange range{host_->geometry.PageOf(region.start), host_->geometry.PageOf(region.end)};
+      // Neighbours within one window are read in one go anyway.
+      if (!ranges_.empty() && range.first <= (ranges_.back().last / pages_ + 1) * pages_) {
+        ranges_.back().last = range.last;
+      } else {
+        ranges_.push_back(range);
+      }
+    }
+  });
+}
+
+std::vector<bool> PageTableReader::EmptyByScreening() const {
+  const std::vector<Mapping>& mappings = *owner_.mappings;
+  std::vector<bool> empty(mappings.size(), false);
+  const auto areas = procfs::ReadSmaps(host_->root, owner_.process->memory);
+  if (!areas) return empty;
+  size_t i = 0;  // both lists ascend
+  for (const procfs::SmapsVma& area : *areas) {
+    while (i < empty.size() && mappings[i].vma.start < area.vma.start) ++i;
+    if (i == empty.size()) break;
+    const procfs::Vma& vma = mappings[i].vma;
+    const bool same = vma.start == area.vma.start && vma.end == area.vma.end;
+    empty[i] = same && area.rss_bytes + area.swap_bytes == 0;
+  }
+  return empty;
+}
+
+void PageTableReader::Plan(bool walk_all) {
+  const std::vector<Mapping>& mappings = *owner_.mappings;
+  ranges_.clear();
+  next_range_ = 0;
+  uint64_t total = 0;
+  for (const Mapping& mapping : mappings) {
+    if (walk_all || !mapping.IsAnonymous()) total += mapping.vma.SizeBytes() / host_->geometry.page_bytes;
+  }
+  const uint64_t resident = host_->geometry.PageOf(owner_.process->SizeBytes());
+  const bool sparse = total > kSparseFactor * resident + kSparseSlackPages;
+  std::vector<bool> empty(mappings.size(), false);
+  if (sparse && !host_->capabilities.pagemap_scan) empty = EmptyByScreening();
+  for (size_t i = 0; i < mappings.size() && alive_; ++i) {
+    const Mapping& mapping = mappings[i];
+    if (empty[i] || (!walk_all && mapping.IsAnonymous())) continue;
+    const PageRange range{host_->geometry.PageOf(mapping.vma.start), host_->geometry.PageOf(mapping.vma.end)};
+    if (sparse && host_->capabilities.pagemap_scan && range.last - range.first > 4 * pages_) {
+      AddPopulatedRanges(mapping);
+    } else if (!ranges_.empty() && ranges_.back().last == range.first) {
+      ranges_.back().last = range.last;
+    } else {
+      ranges_.push_back(range);
+    }
+  }
+}
+
+void PageTableReader::ScanUnwalked(Unwalked& unwalked) {
+  if (!host_->capabilities.pagemap_scan) return;
+  constexpr uint64_t kWanted = procfs::kScanZeroPage | procfs::kScanHuge;
+  const uint64_t resident = host_->geometry.PageOf(owner_.process->ResidentBytes());
+  for (const Mapping& mapping : *owner_.mappings) {
+    if (!mapping.IsAnonymous() || mapping.hugetlb || !alive_) continue;
+    const auto add = [&unwalked](std::span<const procfs::ScanRegion> regions) {
+      for (const procfs::ScanRegion& region : regions) {
+        const uint64_t bytes = region.end - region.start;
+        const bool zero = (region.categories & procfs::kScanZeroPage) != 0;
+        const bool huge = (region.categories & procfs::kScanHuge) != 0;
+        if (zero) {
+          (huge ? unwalked.zero_huge_bytes : unwalked.zero_base_bytes) += bytes;
+        } else if (huge) {
+          unwalked.huge_pmd_bytes += bytes;
+        }
+      }
+    };
+    const uint64_t pages = mapping.vma.SizeBytes() / host_->geometry.page_bytes;
+    if (pages > kSparseFactor * resident + kSparseSlackPages) {
+      ScanMapping(mapping.vma, procfs::kScanPresent, procfs::kScanPresent | kWanted, true, add);
+    } else {
+      ScanMapping(mapping.vma, kWanted, kWanted, false, add);
+    }
+  }
+}
+
+}  // namespace cow::memory

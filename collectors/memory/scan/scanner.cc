@@ -1,0 +1,90 @@
+#include "collectors/memory/scan/scanner.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "collectors/memory/scan/departure.h"
+#include "collectors/memory/scan/due.h"
+#include "collectors/memory/scan/family_scan.h"
+#include "collectors/procfs/ksm.h"
+#include "collectors/procfs/pagemap_scan.h"
+
+namespace cow::memory {
+MappingKind KindOfVerdict(const Family& family, const Verdict& verdict, const procfs::PageGeometry& geometry) {
+  const Member* member = family.FindSlot(verdict.slot);
+  if (member == nullptr || !member->mappings) return MappingKind::kAnon;
+  const Mapping* mapping = FindMapping(*member->mappings, verdict.page * geometry.page_bytes);
+  return mapping == nullptr ? MappingKind::kAnon : mapping->kind;
+}
+
+Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t threads,
+                 const std::optional<KernelFacts>& kernel)
+    : host_{std::move(root), geometry, {}, procfs::PagemapScan(), {}, kNoFrame, std::nullopt, false, nullptr},
+      devices_(host_.root) {
+  const procfs::Root own_root = RootOfSelf(host_.root);
+  host_.scan = procfs::PagemapScan::Probe(own_root, geometry);
+  host_.kernel = kernel ? *kernel : ProbeKernel(own_root, geometry, host_.scan);
+  GrowTo(std::max<size_t>(threads, 1));
+  FrameReader& frames = scanners_.front()->frames();
+  host_.zero_frame = procfs::FindZeroPageFrame(own_root, geometry).value_or(kNoFrame);
+  // Where the root is another system's tree, this process' own page tells nothing of it.
+  const bool is_own_system = procfs::ReadLink(own_root, own_root.ProcPath("self/exe")).has_value();
+  if (host_.zero_frame == kNoFrame && !is_own_system)
+    host_.zero_frame = frames.SearchZeroFrame(host_.root, geometry.page_bytes);
+  Capabilities& can = host_.capabilities;
+  can.frames = host_.zero_frame != kNoFrame && host_.kernel.entry_kinds;
+  can.kpageflags = frames.has_flags();
+  can.kpagecount = frames.has_counts();
+  can.exclusive_marks = host_.kernel.words.marks != ExclusiveMarks::kNone && can.kpageflags;
+  can.folio_marks = host_.kernel.words.marks == ExclusiveMarks::kOfThePage && can.kpageflags;
+  can.merged_flag = host_.kernel.words.merged_flag && can.kpageflags;
+  can.page_mapcounts = host_.kernel.mapped_once && host_.kernel.page_mapcounts;
+  can.pagemap_scan = host_.kernel.scan_kinds && host_.scan.Supports(procfs::kScanPresent | procfs::kScanSwapped |
+                                                                    procfs::kScanZeroPage | procfs::kScanHuge);
+  can.sees_every_process = procfs::SeesEveryProcess(host_.root);
+  forks_ = std::make_unique<ForkHistory>(host_.root, can.sees_every_process);
+  host_.forks = forks_.get();
+  relatives_ = std::make_unique<Relatives>(host_.root, geometry, host_.zero_frame, frames, counters_);
+}
+
+void Scanner::GrowTo(size_t threads) {
+  while (scanners_.size() < threads) scanners_.push_back(std::make_unique<FamilyScanner>(host_, devices_));
+}
+
+ScanCounters Scanner::counters(size_t thread) const {
+  ScanCounters sum = scanners_[thread]->counters();
+  if (thread == 0) sum.Add(counters_);
+  return sum;
+}
+
+ScanCounters Scanner::counters() const {
+  ScanCounters sum;
+  for (size_t thread = 0; thread < threads(); ++thread) sum.Add(counters(thread));
+  return sum;
+}
+
+void Scanner::BeginPass() {
+  devices_.BeginPass();
+  host_.vmstat.reset();
+  if (const auto vmstat = procfs::ReadVmstat(host_.root)) host_.vmstat = *vmstat;
+  host_.ksm_has_merged = procfs::KsmHasMerged(host_.root);
+}
+
+bool Scanner::IsDue(const Family& family, const PassOptions& options) const {
+  return options.show_all || memory::IsDue(host_, family, options.full_every);
+}
+
+bool Scanner::IsOutdated(const Family& family) const {
+  return family.scan != nullptr && family.scan->walk.alone && family.members.size() > 1;
+}
+
+bool Scanner::ShowDeparture(Family& family, std::span<Member* const> gone,
+                            const std::function<void(const WindowView&)>& show, const MayGoOn& may_go_on) const {
+  return memory::ShowDeparture(host_, family, gone, show, may_go_on);
+}
+
+bool Scanner::ScanFamily(Family& family, const PassOptions& options, ScanObserver& observer, size_t thread) {
+  return scanners_[thread]->Scan(family, options, observer);
+}
+
+}  // namespace cow::memory

@@ -1,0 +1,127 @@
+#include "exporter/log/log.h"
+
+#include <fmt/chrono.h>
+#include <spdlog/sinks/stdout_sinks.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <utility>
+
+#include "collectors/base/utf8.h"
+
+namespace cow::exporter {
+namespace {
+
+std::string_view LevelName(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return "debug";
+    case LogLevel::kInfo:
+      return "info";
+    case LogLevel::kWarn:
+      return "warn";
+    case LogLevel::kError:
+      return "error";
+  }
+  return "error";
+}
+
+spdlog::level::level_enum ToSpdlog(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarn:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
+  }
+  return spdlog::level::err;
+}
+
+// UTC with milliseconds, as RFC 3339 has it.
+std::string Timestamp() {
+  const auto now = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(now);
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(seconds)),
+                     (now - seconds).count());
+}
+
+// A JSON string; logfmt quotes in the same way.
+void AppendQuoted(std::string_view value, std::string& line) {
+  line += '"';
+  while (!value.empty()) {
+    const size_t length = Utf8CharacterLength(value);
+    const char c = value.front();
+    if (length == 0) {
+      line += "\xef\xbf\xbd";
+    } else if (length > 1) {
+      line += value.substr(0, length);
+    } else if (c == '"' || c == '\\') {
+      line += '\\';
+      line += c;
+    } else if (c == '\n') {
+      line += "\\n";
+    } else if (c == '\t') {
+      line += "\\t";
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      line += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    } else {
+      line += c;
+    }
+    value.remove_prefix(std::max<size_t>(length, 1));
+  }
+  line += '"';
+}
+
+bool NeedsQuotes(std::string_view value) {
+  return value.empty() || std::any_of(value.begin(), value.end(), [](char c) {
+           return c <= ' ' || c == '"' || c == '=' || c == '\\' || c >= 0x7f;  // the sign makes bytes >= 0x80 <= ' '
+         });
+}
+
+void AppendLogfmt(std::string_view key, std::string_view value, std::string& line) {
+  if (!line.empty()) line += ' ';
+  line.append(key).append("=");
+  if (NeedsQuotes(value)) {
+    AppendQuoted(value, line);
+  } else {
+    line += value;
+  }
+}
+
+void AppendJson(std::string_view key, std::string_view value, std::string& line) {
+  line += line.empty() ? '{' : ',';
+  AppendQuoted(key, line);
+  line += ':';
+  AppendQuoted(value, line);
+}
+
+}  // namespace
+
+Log::Log(LogLevel level, LogFormat format, spdlog::sink_ptr sink) : format_(format), logger_("", std::move(sink)) {
+  logger_.set_level(ToSpdlog(level));
+  logger_.set_pattern("%v");
+  logger_.flush_on(spdlog::level::trace);
+  logger_.set_error_handler([](const std::string& /*message*/) {});  // where would a failing log tell it?
+}
+
+Log Log::ToStderr(LogLevel level, LogFormat format) {
+  return {level, format, std::make_shared<spdlog::sinks::stderr_sink_mt>()};
+}
+
+void Log::Write(LogLevel level, std::string_view message, LogFields fields) {
+  if (!logger_.should_log(ToSpdlog(level))) return;
+  const auto append = format_ == LogFormat::kJson ? &AppendJson : &AppendLogfmt;
+  std::string line;
+  append("ts", Timestamp(), line);
+  append("level", LevelName(level), line);
+  append("msg", message, line);
+  for (const LogField& field : fields) append(field.key, field.value, line);
+  if (format_ == LogFormat::kJson) line += '}';
+  logger_.log(ToSpdlog(level), spdlog::string_view_t(line.data(), line.size()));
+}
+
+}  // namespace cow::exporter

@@ -1,0 +1,49 @@
+#include "exporter/scan/once.h"
+
+#include <cerrno>
+#include <chrono>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "exporter/metrics_text/text_format.h"
+#include "exporter/scan/scan_loop.h"
+
+namespace cow::exporter {
+namespace {
+
+class Unlimited final : public collectors::PassControl {
+ public:
+  bool Continue() override { return true; }
+};
+
+}  // namespace
+
+bool RunOnce(PassRunner& runner, const SelfMetrics& self_metrics, std::FILE* out, Log& log) {
+  const auto start = ScanLoop::Clock::now();
+  Unlimited control;
+  if (!runner.RunPass(control)) {
+    log.Error("pass not completed");
+    return false;
+  }
+  LogNotices(runner, log);
+  ScanStatistics statistics;
+  statistics.last_duration = ScanLoop::Clock::now() - start;
+  statistics.cpu = ThreadCpuTime() + runner.HelperCpuTime();
+  std::vector<collectors::CollectedFamilies> collected = runner.Collect();
+  collectors::CollectedFamilies& own = collected.emplace_back();
+  collectors::MetricWriter writer(own.families, own.declared);
+  self_metrics.Append(statistics, writer);
+  const PreparedFamilies prepared = PrepareFamilies(std::move(collected));
+  const RenderedText rendered = RenderText(prepared.families, TextFormat::kPrometheus);
+  for (const std::string& problem : prepared.problems) log.Error("metrics left out", {{"problem", problem}});
+  if (std::fwrite(rendered.text.data(), 1, rendered.text.size(), out) != rendered.text.size() ||
+      std::fflush(out) != 0) {
+    log.Error("cannot write the metrics", {{"error", std::generic_category().message(errno)}});
+    return false;
+  }
+  return true;
+}
+
+}  // namespace cow::exporter

@@ -1,0 +1,203 @@
+#include "exporter/scan/self_metrics.h"
+
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <optional>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "collectors/procfs/root.h"
+#include "collectors/procfs/stat.h"
+#include "collectors/procfs/statm.h"
+#include "collectors/procfs/system.h"
+
+namespace cow::exporter {
+namespace {
+
+using collectors::Metric;
+using collectors::MetricWriter;
+using prometheus::MetricType;
+
+constexpr Metric kScanDuration{
+    .name = "cow_scan_duration_seconds",
+    .unit = "seconds",
+    .help = "Wall time of the last completed pass, waiting for its CPU budget included.",
+    .of_groups = false,
+    .absent = "Until a pass was completed.",
+};
+constexpr Metric kScanCpu{
+    .name = "cow_scan_cpu_seconds_total",
+    .type = MetricType::Counter,
+    .unit = "seconds",
+    .help = "CPU time of scanning, and of explaining by the API.",
+    .of_groups = false,
+    .query = "rate(cow_scan_cpu_seconds_total[5m])",
+};
+constexpr Metric kScanEarlyPasses{
+    .name = "cow_scan_early_passes_total",
+    .type = MetricType::Counter,
+    .unit = "passes",
+    .help = "Passes that did not wait for their tick, because a known process had forked.",
+    .of_groups = false,
+    .absent = "With an interval of 0, and with --once.",
+};
+constexpr Metric kFailures{
+    .name = "cow_scan_failures_total",
+    .type = MetricType::Counter,
+    .unit = "times",
+    .help = "Passes, looks for forks and publications that failed, by reason; each is tried again in its turn.",
+    .labels = {{{"reason", kScanFailures}}},
+    .of_groups = false,
+    .source = "memory: an allocation failed. processes: the processes can't be listed. error: anything else.",
+    .query = "increase(cow_scan_failures_total[10m]) > 0",
+};
+constexpr Metric kBuildInfo{
+    .name = "cow_exporter_build_info",
+    .help = "Constant 1; the version is in the label.",
+    .labels = {{{"version", {}, "of the program"}}},
+    .of_groups = false,
+};
+constexpr Metric kReloadSuccessful{
+    .name = "cow_exporter_config_last_reload_successful",
+    .help = "Whether the last reading of the configuration succeeded.",
+    .of_groups = false,
+    .query = "cow_exporter_config_last_reload_successful == 0",
+};
+constexpr Metric kReloadTimestamp{
+    .name = "cow_exporter_config_last_reload_success_timestamp_seconds",
+    .unit = "seconds since the epoch",
+    .help = "When the configuration in force was read, since the epoch.",
+    .of_groups = false,
+};
+
+constexpr std::string_view kDisabled = "With --web.disable-exporter-metrics.";
+
+constexpr Metric kProcessCpu{
+    .name = "process_cpu_seconds_total",
+    .type = MetricType::Counter,
+    .unit = "seconds",
+    .help = "User and system CPU time of the exporter.",
+    .of_groups = false,
+    .absent = kDisabled,
+};
+constexpr Metric kProcessResident{
+    .name = "process_resident_memory_bytes",
+    .unit = "bytes",
+    .help = "Resident memory of the exporter.",
+    .of_groups = false,
+    .absent = kDisabled,
+};
+constexpr Metric kProcessVirtual{
+    .name = "process_virtual_memory_bytes",
+    .unit = "bytes",
+    .help = "Virtual memory of the exporter.",
+    .of_groups = false,
+    .absent = kDisabled,
+};
+constexpr Metric kProcessStart{
+    .name = "process_start_time_seconds",
+    .unit = "seconds since the epoch",
+    .help = "When the exporter started, since the epoch.",
+    .of_groups = false,
+    .absent = kDisabled,
+};
+constexpr Metric kProcessOpenFds{
+    .name = "process_open_fds",
+    .unit = "descriptors",
+    .help = "File descriptors that the exporter has open.",
+    .of_groups = false,
+    .absent = kDisabled,
+};
+constexpr Metric kProcessMaxFds{
+    .name = "process_max_fds",
+    .unit = "descriptors",
+    .help = "File descriptors that the exporter may open.",
+    .of_groups = false,
+    .absent = kDisabled,
+};
+
+void Add(MetricWriter& writer, const Metric& metric, std::optional<double> value) {
+  writer.Begin(metric);
+  if (value) writer.Add({}, *value);
+}
+
+double Seconds(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+}
+
+std::optional<double> StartTimeSeconds(const procfs::Root& root) {
+  const auto stat = procfs::ReadStat(root, getpid());
+  const auto boot = procfs::ReadBootTimeSeconds(root);
+  if (!stat || !boot) return std::nullopt;
+  return static_cast<double>(*boot) +
+         static_cast<double>(stat->start_time_ticks) / static_cast<double>(procfs::ReadClockTicksPerSecond(root));
+}
+
+std::optional<double> OpenDescriptors(const procfs::Root& root) {
+  std::error_code error;
+  double count = -1;  // the one that lists the directory
+  auto entry = std::filesystem::directory_iterator(root.ProcPath("self/fd"), error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) ++count;
+  if (error) return std::nullopt;
+  return count;
+}
+
+std::optional<double> CpuSeconds() {
+  rusage usage{};
+  if (getrusage(RUSAGE_SELF, &usage) != 0) return std::nullopt;
+  return Seconds(usage.ru_utime) + Seconds(usage.ru_stime);
+}
+
+std::optional<double> MaxDescriptors() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return std::nullopt;
+  return static_cast<double>(limit.rlim_cur);
+}
+
+void AddProcess(MetricWriter& writer) {
+  const procfs::Root root;
+  Add(writer, kProcessCpu, CpuSeconds());
+  const auto statm = procfs::ReadStatm(root, getpid());
+  const auto bytes = [&statm](uint64_t procfs::Statm::*pages) {
+    return statm ? std::optional(static_cast<double>((*statm).*pages) * static_cast<double>(sysconf(_SC_PAGESIZE)))
+                 : std::nullopt;
+  };
+  Add(writer, kProcessResident, bytes(&procfs::Statm::resident_pages));
+  Add(writer, kProcessVirtual, bytes(&procfs::Statm::size_pages));
+  Add(writer, kProcessStart, StartTimeSeconds(root));
+  Add(writer, kProcessOpenFds, OpenDescriptors(root));
+  Add(writer, kProcessMaxFds, MaxDescriptors());
+}
+
+}  // namespace
+
+SelfMetrics::SelfMetrics(std::string version, bool with_process_metrics,
+                         std::chrono::system_clock::time_point configured_at)
+    : version_(std::move(version)), with_process_metrics_(with_process_metrics), configured_at_(configured_at) {}
+
+void SelfMetrics::NoteReload(bool successful, std::chrono::system_clock::time_point now) {
+  reload_successful_ = successful;
+  if (successful) configured_at_ = now;
+}
+
+void SelfMetrics::Append(const ScanStatistics& scan, MetricWriter& writer) const {
+  const auto& duration = scan.last_duration;
+  Add(writer, kScanDuration, duration ? std::optional(duration->count()) : std::nullopt);
+  Add(writer, kScanCpu, scan.cpu.count());
+  Add(writer, kScanEarlyPasses, scan.early_passes);
+  writer.Begin(kFailures);
+  for (size_t reason = 0; reason < kScanFailures.size(); ++reason) {
+    writer.Add({kScanFailures.at(reason)}, static_cast<double>(scan.failures.at(reason)));
+  }
+  writer.Begin(kBuildInfo);
+  writer.Add({version_}, 1);
+  Add(writer, kReloadSuccessful, reload_successful_ ? 1 : 0);
+  Add(writer, kReloadTimestamp, std::chrono::duration<double>(configured_at_.load().time_since_epoch()).count());
+  if (with_process_metrics_) AddProcess(writer);
+}
+
+}  // namespace cow::exporter

@@ -1,0 +1,81 @@
+// The result of a pass as scrapes see it: immutable, swapped in whole. Each text is made when it is first asked for,
+// and then shared by all who ask.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "collectors/engine/engine.h"
+#include "exporter/metrics_text/text_format.h"
+#include "exporter/scan/collector_filter.h"
+
+namespace cow::exporter {
+
+// Any thread.
+class Snapshot {
+ public:
+  Snapshot() = default;
+  // `collectors`: the enabled ones.
+  Snapshot(std::chrono::system_clock::time_point time, std::vector<PreparedFamily> families,
+           std::vector<std::string_view> collectors, std::vector<collectors::FamilySummary> process_families = {})
+      : time_(time),
+        families_(std::move(families)),
+        collectors_(std::move(collectors)),
+        process_families_(std::move(process_families)) {}
+
+  [[nodiscard]] std::chrono::system_clock::time_point Time() const { return time_; }
+  [[nodiscard]] const std::vector<PreparedFamily>& Families() const { return families_; }
+  [[nodiscard]] const std::vector<std::string_view>& Collectors() const { return collectors_; }
+  [[nodiscard]] const std::vector<collectors::FamilySummary>& ProcessFamilies() const { return process_families_; }
+
+  // All families.
+  [[nodiscard]] const std::string& Text(TextFormat format) const { return RenderedFor(format).rendered.text; }
+  // The same, compressed. May throw what Gzip throws.
+  [[nodiscard]] const std::string& GzipText(TextFormat format) const;
+  // Those that the filter wants.
+  [[nodiscard]] std::string Text(TextFormat format, const CollectorFilter& filter) const;
+
+ private:
+  struct Rendered {
+    std::once_flag once;
+    RenderedText rendered;
+    std::once_flag gzip_once;
+    std::string gzip;
+  };
+
+  Rendered& RenderedFor(TextFormat format) const;
+
+  std::chrono::system_clock::time_point time_;
+  std::vector<PreparedFamily> families_;
+  std::vector<std::string_view> collectors_;
+  std::vector<collectors::FamilySummary> process_families_;
+  mutable std::array<Rendered, 2> rendered_;  // by format
+};
+
+// Holds the latest snapshot. Any thread.
+class SnapshotStore {
+ public:
+  // Never null.
+  [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const {
+    const std::lock_guard lock(mutex_);
+    return latest_;
+  }
+
+  void Publish(std::shared_ptr<const Snapshot> snapshot) {
+    const std::lock_guard lock(mutex_);
+    latest_.swap(snapshot);
+  }
+
+ private:
+  mutable std::mutex mutex_;  // held for a pointer's copy; libstdc++ 12's atomic<shared_ptr> locks too
+  std::shared_ptr<const Snapshot> latest_ = std::make_shared<const Snapshot>();
+};
+
+}  // namespace cow::exporter

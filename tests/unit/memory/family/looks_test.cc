@@ -1,0 +1,112 @@
+#include "collectors/memory/family/looks.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <random>
+#include <set>
+#include <vector>
+
+namespace cow::memory {
+namespace {
+
+constexpr size_t kPages = 512;
+
+std::vector<uint64_t> RandomEntries(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<uint64_t> entries(kPages);
+  for (uint64_t& entry : entries) entry = random();
+  return entries;
+}
+
+SegmentTally Tally(uint32_t anon) {
+  SegmentTally tally;
+  tally.anon = anon;
+  return tally;
+}
+
+TEST(FingerprintTest, EqualEntriesHaveEqualOnes) {
+  EXPECT_EQ(FingerprintOf(RandomEntries(1)), FingerprintOf(RandomEntries(1)));
+  EXPECT_NE(FingerprintOf(RandomEntries(1)), FingerprintOf(RandomEntries(2)));
+}
+
+// Also of the highest bits, which say what kind of page it is, and of two entries that change alike.
+TEST(FingerprintTest, EveryBitOfEveryEntryCounts) {
+  std::vector<uint64_t> entries(kPages, 0);
+  std::set<uint64_t> seen{FingerprintOf(entries)};
+  size_t made = 1;
+  for (const size_t page : {size_t{0}, size_t{1}, size_t{4}, size_t{255}, kPages - 1}) {
+    for (unsigned bit = 0; bit < 64; ++bit) {
+      entries[page] ^= uint64_t{1} << bit;
+      seen.insert(FingerprintOf(entries));
+      entries[(page + 4) % kPages] ^= uint64_t{1} << bit;
+      seen.insert(FingerprintOf(entries));
+      entries[(page + 4) % kPages] = 0;
+      entries[page] = 0;
+      made += 2;
+    }
+  }
+  EXPECT_EQ(seen.size(), made);
+}
+
+TEST(FingerprintTest, NumbersMixedInCount) {
+  EXPECT_NE(MixFingerprint(1, 0), MixFingerprint(1, 1));
+  EXPECT_NE(MixFingerprint(MixFingerprint(1, 2), 3), MixFingerprint(MixFingerprint(1, 3), 2));
+  EXPECT_NE(MixFingerprint(0, 0), 0U);
+}
+
+TEST(LooksTest, KnowsWhatWasStored) {
+  Looks looks;
+  EXPECT_FALSE(looks.Has(7, 0));
+  EXPECT_EQ(looks.Fingerprint(7, 0), 0U);
+  EXPECT_TRUE(looks.Tallies(7, 0).empty());
+  const std::array<SegmentTally, 2> tallies{Tally(3), Tally(4)};
+  looks.Store(7, 2, 99, tallies);
+  EXPECT_TRUE(looks.Has(7, 2));
+  EXPECT_FALSE(looks.Has(7, 1));
+  EXPECT_EQ(looks.Fingerprint(7, 2), 99U);
+  ASSERT_EQ(looks.Tallies(7, 2).size(), 2U);
+  EXPECT_EQ(looks.Tallies(7, 2)[1], Tally(4));
+  EXPECT_EQ(looks.Count(7), 1U);
+  EXPECT_EQ(looks.Windows(), std::vector<uint64_t>{7});
+}
+
+TEST(LooksTest, SharedPagesAreNotKeptFromTheTally) {
+  Looks looks;
+  SegmentTally tally = Tally(3);
+  tally.anon_shared = 2;
+  looks.Store(1, 0, 5, std::span(&tally, 1));
+  EXPECT_EQ(looks.Tallies(1, 0).front().anon_shared, 0U);
+}
+
+TEST(LooksTest, ForgetsWhoWasNotShown) {
+  Looks looks;
+  const SegmentTally tally = Tally(1);
+  for (Slot slot = 0; slot < 3; ++slot) looks.Store(4, slot, slot + 1, std::span(&tally, 1));
+  const std::array<Slot, 2> shown{0, 2};
+  looks.Retain(4, shown);
+  EXPECT_EQ(looks.Count(4), 2U);
+  EXPECT_FALSE(looks.Has(4, 1));
+  EXPECT_EQ(looks.Fingerprint(4, 1), 0U);
+  looks.Retain(4, {});
+  EXPECT_TRUE(looks.Windows().empty());
+  looks.Retain(5, shown);
+  EXPECT_TRUE(looks.Windows().empty());
+}
+
+TEST(LooksTest, EqualTalliesAreKeptOnce) {
+  Looks looks;
+  const std::vector<SegmentTally> tallies(8, Tally(1));
+  looks.Store(0, 0, 1, tallies);
+  const size_t one = looks.MemoryBytes();
+  for (Slot slot = 1; slot < 64; ++slot) looks.Store(0, slot, 1, tallies);
+  EXPECT_LE(looks.MemoryBytes() - one, 64 * 24 * 2U) << "24 bytes a look, and room to grow";
+  for (uint32_t round = 0; round < 100; ++round) looks.Store(0, 0, round, std::vector<SegmentTally>(8, Tally(round)));
+  EXPECT_LE(looks.MemoryBytes() - one, size_t{64} * 24 * 2 + one) << "what nobody shows any more is forgotten";
+  looks.Clear();
+  looks.Store(0, 0, 1, tallies);
+  EXPECT_LE(looks.MemoryBytes(), one);
+}
+
+}  // namespace
+}  // namespace cow::memory

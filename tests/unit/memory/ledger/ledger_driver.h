@@ -1,0 +1,265 @@
+// Plays the scanner for a Ledger: hand-made page tables go in, a pass over them comes out as words.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "collectors/memory/ledger/ledger.h"
+#include "collectors/procfs/kpage.h"
+
+namespace cow::memory {
+
+inline constexpr uint64_t kTestZeroFrame = 7;
+
+// What one pass decided, summed up over its windows.
+struct PassResult {
+  std::vector<std::string> verdicts;  // sorted, one per verdict
+  std::map<Slot, uint64_t> breaks;    // of known side
+  uint64_t unknown_breaks = 0;
+  std::map<UnshareCause, uint64_t> unshared;
+  std::map<Slot, uint64_t> unattributed;
+  std::map<Slot, uint64_t> shared;  // at the same address
+  std::map<Slot, uint64_t> ksm;
+  int64_t shared_pages = 0;    // process view, moved pages included
+  int64_t exposure_pages = 0;  // moved pages included
+  uint64_t unresolved_pages = 0;
+  uint64_t unmatched_pages = 0;
+  uint64_t maybe_ksm_pages = 0;
+  bool must_read_all = false;
+  std::set<uint64_t> questions;
+  std::set<Slot> witnesses;
+
+  uint64_t Breaks() const {
+    uint64_t sum = unknown_breaks;
+    for (const auto& [slot, pages] : breaks) sum += pages;
+    return sum;
+  }
+};
+
+class LedgerDriver {
+ public:
+  struct Member {
+    Slot slot = 0;
+    Slot parent = Verdict::kNobody;
+    bool first_look = false;
+    bool read = true;                     // false: the pass can't read it
+    std::map<uint64_t, uint64_t> tables;  // page to entry; bit 56 is added where a frame is mapped once
+    bool hugetlb = false;                 // all that it maps is
+    ForkEvidence forks{};                 // of its first look
+    bool idle = true;                     // it has forked nobody since its look before
+    bool remapped = false;                // its mappings have changed
+  };
+
+  explicit LedgerDriver(size_t pages_per_window = 512, uint64_t ledger_limit_bytes = ~uint64_t{0})
+      : budget{ledger_limit_bytes, 0}, ledger(pages_per_window, kTestZeroFrame, &budget), pages_(pages_per_window) {}
+
+  // The first one is the root.
+  Member& Add(Slot slot, Slot parent = Verdict::kNobody, bool first_look = false) {
+    members_.push_back(
+        std::make_unique<Member>(Member{slot, parent, first_look, true, {}, false, {true, true, true}, true}));
+    for (const auto& member : members_) {
+      if (member->slot == parent) member->forks.idle = member->idle = false;
+      if (member->parent == parent && member->slot != slot) member->forks.parent_idle = false;
+    }
+    return *members_.back();
+  }
+  // A child with a copy of its parent's tables.
+  Member& Fork(Slot parent, Slot slot) {
+    const std::map<uint64_t, uint64_t> tables = At(parent).tables;
+    Member& child = Add(slot, parent, true);
+    child.tables = tables;
+    return child;
+  }
+  void Exit(Slot slot) {
+    ledger.Depart(slot);
+    std::erase_if(members_, [slot](const auto& member) { return member->slot == slot; });
+    for (const auto& member : members_) {
+      if (member->parent == slot) member->parent = Verdict::kNobody;
+    }
+  }
+  Member& At(Slot slot) {
+    return **std::find_if(members_.begin(), members_.end(), [slot](const auto& m) { return m->slot == slot; });
+  }
+  void ReverseReadingOrder() { reversed_ = !reversed_; }
+
+  void Map(Slot slot, uint64_t page, uint64_t frame) { At(slot).tables[page] = procfs::kPagemapPresent | frame; }
+  void MapRun(Slot slot, uint64_t page, uint64_t frame, uint64_t count) {
+    for (uint64_t i = 0; i < count; ++i) Map(slot, page + i, frame + i);
+  }
+  void MapEntry(Slot slot, uint64_t page, uint64_t entry) { At(slot).tables[page] = entry; }
+  void SwapOut(Slot slot, uint64_t page, uint64_t offset) {
+    MapEntry(slot, page, procfs::kPagemapSwapped | offset << 5 | 1);
+  }
+  void Drop(Slot slot, uint64_t page) { At(slot).tables.erase(page); }
+  void Move(Slot slot, uint64_t from, uint64_t to) {
+    At(slot).tables[to] = At(slot).tables.at(from);
+    Drop(slot, from);
+  }
+
+  // What kpageflags says of a frame; unknown where neither was called.
+  void MarkExclusive(uint64_t frame, bool exclusive) {
+    flags_[frame] = procfs::kFrameAnon | (exclusive ? procfs::kFrameAnonExclusive : 0);
+  }
+  // A page of a large folio that is not exclusive.
+  void MarkInFolio(uint64_t frame) { flags_[frame] = procfs::kFrameAnon | procfs::kFrameCompoundTail; }
+  // It is part of a folio of several pages.
+  void MarkLarge(uint64_t frame) { flags_[frame] |= procfs::kFrameCompoundTail | procfs::kFrameThp; }
+  void MarkKsm(uint64_t frame) { flags_[frame] = procfs::kFrameAnon | procfs::kFrameKsm; }
+
+  std::map<uint64_t, uint64_t> unseen_mappers;  // of a frame, by processes that are no members
+  std::set<uint64_t> unstable;                  // pages that keep changing under the reads
+  bool ksm_in_use = false;
+  bool swapped_in = false;
+  bool mapped_once_known = true;
+  bool all_read = true;
+  FrameWords frame_words;  // what the kernel's words tell
+  LedgerBudget budget;
+  Ledger ledger;
+
+  PassResult Pass() {
+    PassResult result;
+    counts_ = unseen_mappers;
+    std::set<uint64_t> windows;
+    ledger.BeginPass();
+    for (const uint64_t window : ledger.Windows()) windows.insert(window);
+    for (const auto& member : members_) {
+      for (const auto& [page, entry] : member->tables) {
+        windows.insert(page / pages_);
+        if (AnonFrame(entry, kTestZeroFrame) != kNoFrame) ++counts_[FrameOf(entry)];
+      }
+    }
+    for (const uint64_t window : windows) PassWindow(window, result);
+    judgement_.Clear();
+    MovedSharing moved;
+    std::vector<uint64_t> frames;
+    ledger.FindOrphanFrames(ksm_in_use, frames).MakeAll();
+    const FrameFacts facts = Answers(frames, true);
+    ledger.FinishPass(facts, judgement_, moved, all_read).MakeAll();
+    AddVerdicts(result);
+    result.shared_pages += moved.shared_pages;
+    result.exposure_pages += moved.exposure_pages;
+    result.unmatched_pages = moved.unmatched_pages;
+    result.must_read_all = moved.must_read_all;
+    for (const auto& member : members_) {
+      member->first_look = false;
+      member->idle = true;
+    }
+    std::sort(result.verdicts.begin(), result.verdicts.end());
+    return result;
+  }
+
+ private:
+  void PassWindow(uint64_t window, PassResult& result) {
+    std::vector<std::vector<uint64_t>> entries;
+    std::vector<Reading> readings;
+    entries.reserve(members_.size());
+    for (const auto& member : members_) {
+      if (!member->read) continue;
+      std::vector<uint64_t>& words = entries.emplace_back(pages_, 0);
+      const auto end = member->tables.lower_bound((window + 1) * pages_);
+      for (auto item = member->tables.lower_bound(window * pages_); item != end; ++item) {
+        const bool once = AnonFrame(item->second, kTestZeroFrame) != kNoFrame && counts_.at(FrameOf(item->second)) == 1;
+        words[item->first % pages_] = item->second | (once ? procfs::kPagemapMappedOnce : 0);
+      }
+      readings.push_back({member->slot, words.data(), member->first_look, member->parent, member == members_.front(),
+                          member->hugetlb, nullptr, member->forks, member->idle, member->remapped});
+    }
+    if (reversed_) std::reverse(readings.begin(), readings.end());
+    ledger.Examine(window, readings, {ksm_in_use, swapped_in, mapped_once_known}, examination_);
+    result.questions.insert(examination_.questions.begin(), examination_.questions.end());
+    for (const uint32_t witness : examination_.witnesses) result.witnesses.insert(readings[witness].slot);
+    for (const uint64_t page : unstable) {
+      if (page / pages_ == window) SetBit(examination_.unstable, page % pages_);
+    }
+    judgement_.Clear();
+    WindowSharing sharing;
+    ledger.Settle(window, readings, Answers(examination_.questions, true), examination_, judgement_, sharing);
+    AddVerdicts(result);
+    result.exposure_pages += static_cast<int64_t>(sharing.exposure_pages);
+    result.unresolved_pages += sharing.unresolved_pages;
+    for (size_t i = 0; i < readings.size(); ++i) {
+      const uint64_t shared = CountBits(sharing.members[i].shared);
+      result.shared_pages += static_cast<int64_t>(shared);
+      if (shared != 0) result.shared[readings[i].slot] += shared;
+      result.maybe_ksm_pages += sharing.members[i].maybe_ksm_pages;
+      if (sharing.members[i].ksm_pages != 0) result.ksm[readings[i].slot] += sharing.members[i].ksm_pages;
+    }
+  }
+
+  // Answers what was asked and nothing else.
+  FrameFacts Answers(std::vector<uint64_t> frames, bool with_counts) const {
+    std::sort(frames.begin(), frames.end());
+    frames.erase(std::unique(frames.begin(), frames.end()), frames.end());
+    std::vector<uint64_t> flags;
+    std::vector<uint64_t> counts;
+    for (const uint64_t frame : frames) {
+      const auto known = flags_.find(frame);
+      flags.push_back(known == flags_.end() ? 0 : known->second);
+      const auto count = counts_.find(frame);
+      if (with_counts) counts.push_back(count == counts_.end() ? 0 : count->second);
+    }
+    FrameFacts facts;
+    facts.Assign(std::move(frames), std::move(flags), std::move(counts), frame_words, ksm_in_use);
+    return facts;
+  }
+
+  void AddVerdicts(PassResult& result) const {
+    for (const Verdict& verdict : judgement_.verdicts) {
+      std::string text;
+      switch (verdict.kind) {
+        case Verdict::Kind::kBreak:
+          text = (verdict.side_known ? std::to_string(verdict.slot) : "somebody") + " broke ";
+          (verdict.side_known ? result.breaks[verdict.slot] : result.unknown_breaks) += verdict.pages;
+          break;
+        case Verdict::Kind::kUnshared:
+          text = std::to_string(verdict.slot) + " left alone by " + Name(verdict.cause) + " at ";
+          result.unshared[verdict.cause] += verdict.pages;
+          break;
+        case Verdict::Kind::kUnattributed:
+          text = std::to_string(verdict.slot) + " unattributed ";
+          result.unattributed[verdict.slot] += verdict.pages;
+          break;
+      }
+      text += std::to_string(verdict.page);
+      if (verdict.pages != 1) text.append(" x").append(std::to_string(verdict.pages));
+      if (!verdict.seen) text += ", inferred";
+      std::string heirs;
+      for (uint32_t i = verdict.heirs_begin; i < verdict.heirs_end; ++i) {
+        const Slot heir = judgement_.heirs.at(i);
+        if (heir != verdict.slot) heirs.append(" ").append(std::to_string(heir));
+      }
+      if (!heirs.empty()) text.append(", kept by").append(heirs);
+      result.verdicts.push_back(text);
+    }
+  }
+
+  static std::string Name(UnshareCause cause) {
+    switch (cause) {
+      case UnshareCause::kExit:
+        return "exit";
+      case UnshareCause::kUnmap:
+        return "unmap";
+      case UnshareCause::kCollapse:
+        return "collapse";
+      case UnshareCause::kUnknown:
+        break;
+    }
+    return "unknown";
+  }
+
+  size_t pages_;
+  bool reversed_ = false;
+  std::vector<std::unique_ptr<Member>> members_;
+  std::map<uint64_t, uint64_t> flags_;
+  std::map<uint64_t, uint64_t> counts_;
+  Examination examination_;
+  Judgement judgement_;
+};
+
+}  // namespace cow::memory

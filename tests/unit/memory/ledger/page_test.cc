@@ -1,0 +1,202 @@
+#include "collectors/memory/ledger/page.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <vector>
+
+#include "collectors/memory/ledger/frame_facts.h"
+#include "collectors/memory/read/frame_reader.h"
+#include "tests/support/fixture_process.h"
+
+namespace cow::memory {
+namespace {
+
+TEST(PageTest, AnonFrameIsWhatForkCanShare) {
+  constexpr uint64_t kZero = 7;
+  const uint64_t present = procfs::kPagemapPresent;
+  EXPECT_EQ(AnonFrame(present | 100, kZero), 100U);
+  EXPECT_EQ(AnonFrame(present | procfs::kPagemapMappedOnce | 100, kZero), 100U);
+  EXPECT_EQ(AnonFrame(present | kZero, kZero), kNoFrame);
+  EXPECT_EQ(AnonFrame(present | procfs::kPagemapFile | 100, kZero), kNoFrame);
+  EXPECT_EQ(AnonFrame(procfs::kPagemapSwapped | 100, kZero), kNoFrame);
+  EXPECT_EQ(AnonFrame(0, kZero), kNoFrame);
+  EXPECT_EQ(AnonFrame(present, kZero), kNoFrame);
+}
+
+TEST(PageTest, Bitmaps) {
+  std::array<uint64_t, 3> words{};
+  for (const size_t bit : {0U, 63U, 64U, 130U}) SetBit(words, bit);
+  EXPECT_TRUE(TestBit(words, 63));
+  EXPECT_FALSE(TestBit(words, 65));
+  EXPECT_EQ(CountBits(words), 4U);
+  EXPECT_EQ(CountBits(words, 0, 64), 2U);
+  EXPECT_EQ(CountBits(words, 1, 63), 1U);
+  EXPECT_EQ(CountBits(words, 63, 2), 2U);
+  EXPECT_EQ(CountBits(words, 65, 66), 1U);
+  EXPECT_EQ(CountBits(words, 10, 0), 0U);
+  std::vector<size_t> bits;
+  ForEachBit(words, [&bits](size_t bit) { bits.push_back(bit); });
+  EXPECT_EQ(bits, (std::vector<size_t>{0, 63, 64, 130}));
+  ClearBit(words, 64);
+  EXPECT_FALSE(TestBit(words, 64));
+}
+
+TEST(PageTest, HugeRunIsAlignedAndContiguous) {
+  std::vector<uint64_t> entries(512);
+  const auto fill = [&entries](uint64_t first) {
+    for (uint64_t i = 0; i < entries.size(); ++i) entries[i] = procfs::kPagemapPresent | (first + i);
+  };
+  fill(1024);
+  EXPECT_TRUE(IsHugeRun(entries));
+  entries[100] ^= procfs::kPagemapPresent;
+  EXPECT_FALSE(IsHugeRun(entries));
+  fill(1024);
+  entries[100] = procfs::kPagemapPresent | 5;
+  EXPECT_FALSE(IsHugeRun(entries));
+  fill(1025);
+  EXPECT_FALSE(IsHugeRun(entries));
+  EXPECT_FALSE(IsHugeRun(std::vector<uint64_t>(512, 0)));
+}
+
+TEST(FrameFactsTest, AnswersWhatWasRead) {
+  FrameFacts facts;
+  EXPECT_FALSE(facts.Flags(1));
+  EXPECT_FALSE(facts.IsExclusive(1));
+  EXPECT_FALSE(facts.IsKsm(1));
+  facts.Assign({1, 2, 3}, {procfs::kFrameAnon, procfs::kFrameAnon | procfs::kFrameAnonExclusive, procfs::kFrameKsm},
+               {4, 5, 6});
+  EXPECT_EQ(facts.IsExclusive(1), false);
+  EXPECT_EQ(facts.IsExclusive(2), true);
+  EXPECT_FALSE(facts.IsExclusive(3).has_value());
+  EXPECT_TRUE(facts.IsKsm(3));
+  EXPECT_EQ(facts.MapCount(2), 5U);
+  EXPECT_FALSE(facts.MapCount(4));
+  facts.Assign({1}, {procfs::kFrameAnon}, {}, {.marks = ExclusiveMarks::kNone});
+  EXPECT_FALSE(facts.IsExclusive(1).has_value());
+  EXPECT_FALSE(facts.MapCount(1));
+  facts.Clear();
+  EXPECT_FALSE(facts.Flags(1));
+}
+
+TEST(FrameFactsTest, MarksOfSmallFoliosSayNothingOfLargeOnes) {
+  constexpr uint64_t kMarked = procfs::kFrameAnon | procfs::kFrameAnonExclusive;
+  FrameFacts facts;
+  facts.Assign({1, 2, 3}, {kMarked, kMarked | procfs::kFrameCompoundHead, procfs::kFrameAnon}, {},
+               {.marks = ExclusiveMarks::kOfSmallFolios});
+  EXPECT_EQ(facts.IsExclusive(1), true);
+  EXPECT_FALSE(facts.IsExclusive(2).has_value());
+  EXPECT_EQ(facts.IsExclusive(3), false);
+}
+
+TEST(FrameFactsTest, MergedWhereTheFlagCannotTell) {
+  constexpr uint64_t kAll = procfs::kFrameAnon | procfs::kFrameKsm;
+  const auto assign = [](FrameFacts& facts, bool may_be_merged) {
+    facts.Assign({1, 2, 3, 4},
+                 {kAll, kAll | procfs::kFrameAnonExclusive, kAll | procfs::kFrameCompoundTail, procfs::kFrameKsm}, {},
+                 {.merged_flag = false}, may_be_merged);
+  };
+  FrameFacts facts;
+  assign(facts, false);
+  for (uint64_t frame = 1; frame < 5; ++frame) EXPECT_FALSE(facts.IsKsm(frame)) << frame;
+  assign(facts, true);
+  EXPECT_TRUE(facts.IsKsm(1)) << "not ruled out";
+  EXPECT_FALSE(facts.IsKsm(2)) << "exclusive";
+  EXPECT_FALSE(facts.IsKsm(3)) << "of a large folio";
+  EXPECT_FALSE(facts.IsKsm(4)) << "not anonymous";
+  EXPECT_FALSE(facts.merged_known());
+}
+
+TEST(FrameFactsTest, CountOfAFolioIsNoPages) {
+  FrameFacts facts;
+  facts.Assign({1, 2}, {procfs::kFrameAnon, procfs::kFrameAnon | procfs::kFrameCompoundTail}, {2, 2},
+               {.page_counts = false});
+  EXPECT_EQ(facts.MapCount(1), 2U);
+  EXPECT_FALSE(facts.MapCount(2));
+  EXPECT_FALSE(facts.IsCountedAsFolio(1));
+  EXPECT_TRUE(facts.IsCountedAsFolio(2));
+}
+
+TEST(FrameReaderTest, ReadsBothFiles) {
+  test::FixtureHost host;
+  host.Add(10).MapPages(0x10000000, 2, 1000);
+  host.Fork(10, 11).Drop(0x10000000);
+  host.Sync();
+  FrameReader reader(host.Root(), {}, 512);
+  EXPECT_TRUE(reader.has_flags());
+  EXPECT_TRUE(reader.has_counts());
+  EXPECT_EQ(reader.SearchZeroFrame(host.Root(), 4096), test::kFixtureZeroFrame);
+  std::vector<uint64_t> frames{1001, 1000, 1001};
+  FrameFacts facts;
+  reader.Read(frames, true, facts);
+  EXPECT_EQ(frames, (std::vector<uint64_t>{1000, 1001}));
+  EXPECT_EQ(facts.MapCount(1000), 1U);
+  EXPECT_EQ(facts.MapCount(1001), 2U);
+  EXPECT_EQ(facts.IsExclusive(1001), false);
+  reader.Read(frames, false, facts);
+  EXPECT_FALSE(facts.MapCount(1000));
+  EXPECT_EQ(reader.frames_read(), 6U);
+}
+
+// Frames 16 to 23: a huge page with the mark at its first page; 24 to 27: one without it, but one of its pages has its
+// own; 28: a page for itself.
+TEST(FrameReaderTest, PageOfAHugePageIsMarkedAsTheFirst) {
+  constexpr uint64_t kPart = procfs::kFrameAnon | procfs::kFrameThp | procfs::kFrameCompoundTail;
+  constexpr uint64_t kFirst = procfs::kFrameAnon | procfs::kFrameThp | procfs::kFrameCompoundHead;
+  constexpr uint64_t kMark = procfs::kFrameAnonExclusive;
+  std::vector<uint64_t> words(28, kPart);
+  words[16] = kFirst | kMark;
+  words[24] = kFirst;
+  words[26] = kPart | kMark;
+  words.push_back(procfs::kFrameAnon);
+  const test::FixtureTree tree;
+  tree.WriteWords("kpageflags", 0, words);
+  const procfs::Root root(tree.path(), tree.path());
+  for (const auto marks : {ExclusiveMarks::kOfThePage, ExclusiveMarks::kOfTheFolio}) {
+    FrameReader reader(root, {.marks = marks}, 16);
+    std::vector<uint64_t> frames{16, 17, 23, 24, 25, 26, 28};
+    FrameFacts facts;
+    reader.Read(frames, false, facts);
+    const bool own = marks == ExclusiveMarks::kOfThePage;
+    EXPECT_EQ(facts.IsExclusive(16), true);
+    EXPECT_EQ(facts.IsExclusive(17), own) << "as the kernel shows it, where that is the folio's";
+    EXPECT_EQ(facts.IsExclusive(23), own);
+    EXPECT_EQ(facts.IsExclusive(24), false);
+    EXPECT_EQ(facts.IsExclusive(25), false);
+    EXPECT_EQ(facts.IsExclusive(26), true);
+    EXPECT_EQ(facts.IsExclusive(28), false);
+  }
+  FrameReader blind(root, {.marks = ExclusiveMarks::kNone}, 16);
+  std::vector<uint64_t> frames{16};
+  FrameFacts facts;
+  blind.Read(frames, false, facts);
+  EXPECT_FALSE(facts.IsExclusive(16).has_value());
+}
+
+// The kernel may have put itself above the low memory.
+TEST(FrameReaderTest, ZeroFrameIsFoundInTheKernelsImage) {
+  constexpr uint64_t kFar = uint64_t{1} << 21;
+  const test::FixtureTree tree;
+  const procfs::Root root(tree.path(), tree.path());
+  tree.WriteWords("kpageflags", kFar, std::vector<uint64_t>{0, procfs::kFrameZeroPage});
+  FrameReader reader(root, {}, 512);
+  EXPECT_EQ(reader.SearchZeroFrame(root, 65536), kNoFrame);
+  tree.WriteFile("iomem", "2000000000-2000ffffff : System RAM\n  2000000000-200001ffff : Kernel bss\n");
+  EXPECT_EQ(reader.SearchZeroFrame(root, 65536), kFar + 1);
+}
+
+TEST(FrameReaderTest, FilesThatAreMissingAnswerNothing) {
+  const test::FixtureTree tree;
+  const procfs::Root root(tree.path(), tree.path());
+  FrameReader reader(root, {}, 512);
+  EXPECT_FALSE(reader.has_flags());
+  EXPECT_EQ(reader.SearchZeroFrame(root, 4096), kNoFrame);
+  std::vector<uint64_t> frames{1};
+  FrameFacts facts;
+  reader.Read(frames, true, facts);
+  EXPECT_FALSE(facts.Flags(1));
+  EXPECT_EQ(reader.frames_read(), 0U);
+}
+
+}  // namespace
+}  // namespace cow::memory
