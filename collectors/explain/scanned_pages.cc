@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "collectors/memory/read/scan_counters.h"
 #include "collectors/procfs/maps.h"
 #include "collectors/procfs/pagemap.h"
 
