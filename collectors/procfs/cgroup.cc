@@ -11,9 +11,9 @@
 namespace cow::procfs {
 namespace {
 
-constexpr std::string_view kDeleted = " (deleted)";  // the kernel's mark of a removed group
+constexpr std::string_view kDeleted = " (deleted)";  // the kernel marks a removed cgroup
 constexpr size_t kContainerIdDigits = 64;
-constexpr uint64_t kVersion1Unlimited = uint64_t{1} << 62;  // the default is the largest multiple of the page size
+constexpr uint64_t kVersion1Unlimited = uint64_t{1} << 62;  // the kernel's default is above this value
 
 const CgroupEntry* FindController(const std::vector<CgroupEntry>& entries, std::string_view controller) {
   for (const CgroupEntry& entry : entries) {
@@ -53,7 +53,7 @@ bool IsHexadecimal(std::string_view value) {
                      [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
-// Removes `suffix` if something is left before it.
+// Removes `suffix` unless it is the whole value.
 bool CutSuffix(std::string_view& value, std::string_view suffix) {
   if (value.size() <= suffix.size() || !value.ends_with(suffix)) return false;
   value.remove_suffix(suffix.size());
@@ -66,8 +66,9 @@ bool CutPrefix(std::string_view& value, std::string_view prefix) {
   return true;
 }
 
-// docker-ID.scope, cri-containerd-ID.scope, crio-ID.scope, libpod-ID.scope, the same without .scope, or ID alone
-// (docker, containerd). The monitors crio-conmon-ID and libpod-conmon-ID are outside of their container.
+// Accepts docker-ID.scope, cri-containerd-ID.scope, crio-ID.scope, libpod-ID.scope, the same names without .scope, and
+// a bare ID (docker, containerd). Ignores the monitors crio-conmon-ID and libpod-conmon-ID, which run outside of their
+// container.
 std::string_view ContainerIdOf(std::string_view component) {
   constexpr std::array<std::string_view, 6> kPrefixes{"docker-",         "cri-containerd-", "crio-",
                                                       "libpod-payload-", "libpod-",         "nerdctl-"};
@@ -79,7 +80,7 @@ std::string_view ContainerIdOf(std::string_view component) {
   return is_id ? component : std::string_view();
 }
 
-// 8-4-4-4-12 digits, or the 32 digits of a static pod's hash.
+// Accepts 8-4-4-4-12 hexadecimal digits, or the 32 digits of a static pod's hash.
 bool IsPodUid(std::string_view uid) {
   constexpr size_t kUidLength = 36;
   constexpr size_t kHashLength = 32;
@@ -95,8 +96,8 @@ bool IsPodUid(std::string_view uid) {
   return true;
 }
 
-// podUID of the cgroupfs driver, kubepods[-burstable|-besteffort]-podU_I_D.slice of systemd's (with any prefix: kind
-// has kubelet-kubepods).
+// Accepts podUID of the cgroupfs driver and kubepods[-burstable|-besteffort]-podU_I_D.slice of the systemd driver. The
+// latter may have any prefix: kind uses kubelet-kubepods.
 std::string PodUidOf(std::string_view component) {
   constexpr std::string_view kPod = "-pod";
   if (CutSuffix(component, ".slice")) {
@@ -144,12 +145,12 @@ Result<Cgroups> ReadCgroups(const Root& root, pid_t pid) {
   return ParseCgroups(*text, path);
 }
 
-// Empty on a host that mounted no hierarchy.
+// The text is empty on a host without a mounted hierarchy.
 Result<Cgroups> ParseCgroups(std::string_view text, const std::string& path) {
   Cgroups cgroups;
   std::string_view line;
   while (text::NextLine(text, line)) {
-    std::string_view cgroup_path = line;  // may hold colons
+    std::string_view cgroup_path = line;  // may contain colons
     const auto hierarchy = text::NumberField<uint32_t>(path, "hierarchy", text::CutAt(cgroup_path, ':'));
     if (!hierarchy) return tl::unexpected(hierarchy.error());
     std::string_view controllers = text::CutAt(cgroup_path, ':');
@@ -188,16 +189,16 @@ CgroupNames ParseCgroupPath(std::string_view cgroup_path) {
   CgroupNames names;
   CutSuffix(cgroup_path, kDeleted);
   std::string_view slice;
-  // From a cgroup namespace of kubelet's, kubepods itself is not to be seen.
+  // In a cgroup namespace below kubepods, the name kubepods itself is hidden.
   bool in_kubepods = cgroup_path.starts_with("/../");
   std::string_view parent;
   while (!cgroup_path.empty()) {
     const std::string_view component = text::CutAt(cgroup_path, '/');
-    // Below it podman's cgroupfs driver has pods by their bare id.
+    // Below libpod_parent, podman's cgroupfs driver names pods by their bare id.
     const bool is_pod = std::exchange(parent, component) == "libpod_parent" && ContainerIdOf(component) == component;
     if (IsUnit(component)) names.unit = component;
     if (IsSlice(component)) slice = component;
-    // Colons: containerd with systemd's names but not its driver writes SLICE:cri-containerd:ID as one component.
+    // containerd writes SLICE:cri-containerd:ID as one component if it gets systemd's names without systemd's driver.
     for (std::string_view parts = component; !parts.empty();) {
       const std::string_view part = text::CutAt(parts, ':');
       in_kubepods = in_kubepods || part.find("kubepods") != std::string_view::npos;

@@ -1,5 +1,5 @@
-// /proc/PID/cgroup and the memory limits below /sys/fs/cgroup. World-readable. Both hierarchies: version 2 ("0::/path")
-// and version 1 ("N:memory:/path").
+// Reads /proc/PID/cgroup and the memory limits below /sys/fs/cgroup, for version 2 ("0::/path") and version 1
+// ("N:memory:/path"). World-readable. Limits are in bytes. Any thread.
 #pragma once
 
 #include <sys/types.h>
@@ -26,11 +26,11 @@ struct CgroupEntry {
 struct Cgroups {
   std::vector<CgroupEntry> entries;
 
-  // The path that charges memory: the v1 memory controller's where there is one, else version 2's; empty where neither.
+  // The path of the cgroup that charges memory: the version 1 memory controller's, else version 2's, else empty.
   std::string MemoryPath() const;
   bool MemoryIsVersion1() const;
-  // The path that names units and containers: the first that is not "/" of version 2's, name=systemd's and the memory
-  // controller's; "/" where all are.
+  // The path that names units and containers: the first one other than "/" among version 2, name=systemd and the
+  // version 1 memory controller. "/" if there is none.
   std::string NamingPath() const;
 };
 
@@ -42,14 +42,15 @@ struct CgroupMemory {
   uint64_t usage_bytes = 0;
 };
 
-// Version 2: SYSFS/fs/cgroup/PATH/memory.{max,current}; version 1:
-// SYSFS/fs/cgroup/memory/PATH/memory.{limit,usage}_in_bytes.
+// Reads SYSFS/fs/cgroup/PATH/memory.{max,current} for version 2 and
+// SYSFS/fs/cgroup/memory/PATH/memory.{limit,usage}_in_bytes for version 1. kIo: no cgroup charges the process' memory,
+// or its cgroup lies outside of the reader's cgroup namespace.
 Result<CgroupMemory> ReadCgroupMemory(const Root& root, const Cgroups& cgroups);
 
-// Names that a cgroup path carries; each is empty where the path has none.
+// Names found in a cgroup path. A name is empty if the path does not contain it.
 struct CgroupNames {
-  std::string unit;  // systemd unit: the last path component ending in .service, .scope, .socket, .mount or .slice
-                     // (a slice only where nothing better is there)
+  std::string unit;  // systemd unit: the last path component that ends in .service, .scope, .socket or .mount, else
+                     // the last .slice
   std::string container_id;  // 64 hexadecimal digits, from docker, containerd, CRI-O or podman paths of both versions
   std::string pod_uid;       // Kubernetes pod UID with dashes, from kubepods paths of both cgroup drivers
 };

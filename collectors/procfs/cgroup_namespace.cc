@@ -38,7 +38,7 @@ bool HoldsProcess(const Root& root, const std::string& directory, pid_t pid) {
   return false;
 }
 
-// The top of version 2's hierarchy: alone, or beside version 1's.
+// Returns the top directory of version 2's hierarchy, which is mounted alone or beside version 1.
 std::optional<std::string> FindTop(const Root& root) {
   for (const char* directory : {"fs/cgroup", "fs/cgroup/unified"}) {
     std::string top = root.SysPath(directory);
@@ -47,7 +47,7 @@ std::optional<std::string> FindTop(const Root& root) {
   return std::nullopt;
 }
 
-// Empty where no directory of the hierarchy has it, else "" for the top and "/a/b" below.
+// Returns the cgroup of `pid`: "" for the top, "/a/b" below it. Empty if no directory of the hierarchy lists the pid.
 std::optional<std::string> FindCgroupOf(const Root& root, const std::string& top, pid_t pid) {
   std::vector<std::string> to_do{""};
   for (size_t looked_at = 0; !to_do.empty() && looked_at < kMaxCgroups; ++looked_at) {
@@ -66,7 +66,7 @@ std::optional<std::string> FindCgroupOf(const Root& root, const std::string& top
   return std::nullopt;
 }
 
-// Where the reader's namespace begins: its cgroup on the host less its path within the namespace.
+// Returns the root of the reader's namespace: the reader's cgroup on the host minus its path within the namespace.
 std::optional<std::string> FindOwn(const Root& root) {
   const auto self = ReadLink(root, root.ProcPath("self"));
   if (!self) return std::nullopt;

@@ -1,8 +1,8 @@
-// The names that cgroups have on the host, for a reader in a cgroup namespace of its own, as each container has that is
-// not privileged. There /proc/PID/cgroup gives version 2's paths from the reader's own cgroup on:
-// "/../../system.slice/x.service",
-// "/../pod…/ID" for a neighbour, where what both have in common is not to be seen. SYSFS/fs/cgroup tells it if the
-// host's hierarchy is mounted there (of the host's /sys, not of the container's own).
+// Translates cgroup paths of version 2 into the host's, for a reader in its own cgroup namespace.
+//
+// Every unprivileged container has its own cgroup namespace. /proc/PID/cgroup then shows paths relative to the reader's
+// cgroup: "/../../system.slice/x.service", or "/../pod…/ID" for a neighbour. The part that both paths share is hidden.
+// SYSFS/fs/cgroup reveals it if SYSFS is the host's /sys, so that the host's hierarchy is mounted there.
 #pragma once
 
 #include <optional>
@@ -13,19 +13,19 @@
 
 namespace cow::procfs {
 
-// Not for several threads at a time.
+// Not thread-safe.
 class CgroupNamespace {
  public:
   explicit CgroupNamespace(Root root);
 
-  // Makes version 2's path the host's. Left as it is where nothing leads out of this namespace, and where the hierarchy
-  // does not show what is outside.
+  // Replaces the path of version 2 by the host's. Changes nothing until a path leads out of this namespace, and nothing
+  // if SYSFS does not show the host's hierarchy.
   void Resolve(Cgroups& cgroups);
 
  private:
   Root root_;
-  bool searched_ = false;           // at the first path that leads out: some milliseconds with hundreds of cgroups
-  std::optional<std::string> own_;  // where this namespace begins on the host, "/a/b"
+  bool searched_ = false;  // the first path that leads out starts the search: some milliseconds for hundreds of cgroups
+  std::optional<std::string> own_;  // root of this namespace on the host, such as "/a/b"
 };
 
 }  // namespace cow::procfs

@@ -21,7 +21,7 @@ Result<std::string> ReadCommandLine(const Root& root, TaskId task) {
   } while (bytes < 0 && errno == EINTR);
   if (bytes < 0) return tl::unexpected(Error::FromErrno(path, errno));
   text.resize(static_cast<size_t>(bytes));
-  // One NUL ends the last argument, more of them are what a shorter title left.
+  // One NUL ends the last argument. A process that wrote a shorter title leaves more of them.
   text.erase(text.find_last_not_of('\0') + 1);
   std::replace(text.begin(), text.end(), '\0', ' ');
   return text;

@@ -1,5 +1,7 @@
-// /proc/PID/cmdline: the arguments. World-readable. A process can rewrite them (setproctitle), and have the kernel show
-// any part of its memory as its arguments (PR_SET_MM_MAP): one bounded read takes what is needed.
+// Reads /proc/PID/cmdline, the arguments of a process. World-readable. Any thread.
+//
+// A process can rewrite its arguments (setproctitle) or make the kernel show any part of its memory instead
+// (PR_SET_MM_MAP). One bounded read limits the cost.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +14,7 @@ namespace cow::procfs {
 
 inline constexpr size_t kMaxCommandLineBytes = 65536;
 
-// The arguments joined by blanks, cut after kMaxCommandLineBytes; empty where there are none.
+// Returns the arguments joined by blanks and cut after kMaxCommandLineBytes; empty if there are none.
 Result<std::string> ReadCommandLine(const Root& root, TaskId task);
 
 }  // namespace cow::procfs

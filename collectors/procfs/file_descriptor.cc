@@ -13,7 +13,7 @@ FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
 }
 
 FileDescriptor::~FileDescriptor() {
-  // Never retried: on Linux the descriptor is released even when close reports EINTR.
+  // Never retry: Linux releases the descriptor even if close reports EINTR.
   if (fd_ >= 0) close(fd_);
 }
 

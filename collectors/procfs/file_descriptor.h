@@ -1,4 +1,4 @@
-// An owned, move-only file descriptor.
+// An owned, move-only file descriptor. Not thread-safe.
 #pragma once
 
 #include <string>
@@ -26,7 +26,7 @@ class FileDescriptor {
   int fd_ = -1;
 };
 
-// Opens a file of `root` for reading, closed on exec; `flags` are added to O_RDONLY.
+// Opens a file below `root` with O_RDONLY, O_CLOEXEC and `flags`.
 Result<FileDescriptor> OpenReadOnly(const Root& root, const std::string& path, int flags = 0);
 
 }  // namespace cow::procfs

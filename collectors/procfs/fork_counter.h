@@ -1,6 +1,8 @@
-// Whether anything was forked since one looked last, for less than a microsecond: root/loadavg, whose last field is the
-// pid given out last in the reader's PID namespace. Where `root` is another namespace's procfs: `processes` of
-// root/stat, forks since boot, which costs more the more CPUs there are. Threads move both. Not thread-safe.
+// Tells whether anything was forked since the last call.
+//
+// Reads the last field of root/loadavg, the last pid assigned in the reader's PID namespace, in under a microsecond. If
+// `root` is the procfs of another namespace, reads `processes` of root/stat instead, the forks since boot; its cost
+// grows with the number of CPUs. New threads change both numbers. Not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +19,7 @@ class ForkCounter {
  public:
   explicit ForkCounter(const Root& root);
 
-  // A number that is another one when something was forked since the call before.
+  // Returns a number that differs from the previous call's if something was forked in between.
   Result<uint64_t> Read();
 
  private:
@@ -28,9 +30,9 @@ class ForkCounter {
   std::string text_;
 };
 
-// The last field of loadavg.
+// Returns the last field of loadavg.
 Result<uint64_t> ParseLastPid(std::string_view text, const std::string& path);
-// `processes` of stat.
+// Returns `processes` of stat.
 Result<uint64_t> ParseForks(std::string_view text, const std::string& path);
 
 }  // namespace cow::procfs

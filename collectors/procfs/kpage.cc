@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kWordBytes = sizeof(uint64_t);
 constexpr uint64_t kRunWords = 512;
-// A word that is read in passing costs a fifth of a read of its own; farther apart, two reads are cheaper.
+// Reading an unneeded word of a run costs a fifth of a separate read. Across a wider gap two reads are cheaper.
 constexpr uint64_t kGapFrames = 32;
 constexpr uint64_t kLastFrame = std::numeric_limits<off_t>::max() / kWordBytes - kRunWords;
 
@@ -56,7 +56,7 @@ Result<void> KpageFile::Read(std::span<const uint64_t> frames, std::span<uint64_
         if (errno == EINTR) continue;
         return tl::unexpected(Error::FromErrno(path_, errno));
       }
-      if (count == 0) break;  // past the last frame of the machine
+      if (count == 0) break;  // beyond the last frame of the machine
       bytes += static_cast<size_t>(count);
     }
     for (; i < run_end; ++i) {

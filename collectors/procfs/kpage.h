@@ -1,5 +1,6 @@
-// /proc/kpageflags and /proc/kpagecount: one 64-bit word per page frame (fs/proc/page.c). Mode 0400: uid 0 or
-// CAP_DAC_READ_SEARCH. 85 to 140 ns a frame in sorted runs, 400 ns in single reads. One thread at a time.
+// Reads /proc/kpageflags and /proc/kpagecount: one 64-bit word per page frame (fs/proc/page.c). Mode 0400: needs uid 0
+// or CAP_DAC_READ_SEARCH. A frame costs 85 to 140 ns in sorted runs and 400 ns in single reads. Use a KpageFile from
+// one thread at a time.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +23,9 @@ inline constexpr uint64_t kFrameHugetlb = uint64_t{1} << 17;
 inline constexpr uint64_t kFrameKsm = uint64_t{1} << 21;
 inline constexpr uint64_t kFrameThp = uint64_t{1} << 22;
 inline constexpr uint64_t kFrameZeroPage = uint64_t{1} << 24;
-// The kernel's AnonExclusive mark on an anonymous page (5.19 and later): fork clears it; a copy, a reuse or a fresh
-// page sets it. On 6.12 and later it is the folio head's, so it says nothing about single pages of a large folio mapped
-// by PTEs.
+// The kernel's AnonExclusive mark of an anonymous page (5.19 and later). Fork clears it; a copy, a reuse or a fresh
+// page sets it. From 6.12 on it is the mark of the folio's head, so it tells nothing about single pages of a large
+// folio that is mapped by PTEs.
 inline constexpr uint64_t kFrameAnonExclusive = uint64_t{1} << 34;
 
 class KpageFile {
@@ -32,9 +33,8 @@ class KpageFile {
   static Result<KpageFile> OpenFlags(const Root& root);
   static Result<KpageFile> OpenCounts(const Root& root);
 
-  // words[i] becomes the word of frames[i]. `frames` is sorted ascending (duplicates allowed); neighbours that are
-  // close together are read in one pread. `reads` is increased by the preads made. A frame beyond the end of the file
-  // reads 0.
+  // Stores the word of frames[i] in words[i]. `frames` must be sorted in ascending order; duplicates are allowed. Reads
+  // close neighbours with one pread. Adds the number of preads to `reads`. A frame beyond the end of the file reads 0.
   Result<void> Read(std::span<const uint64_t> frames, std::span<uint64_t> words, uint64_t& reads) const;
 
  private:

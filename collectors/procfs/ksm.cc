@@ -11,7 +11,7 @@
 namespace cow::procfs {
 namespace {
 
-// The text of a file of the process; empty if the kernel has none of this name while the process lives.
+// Returns the text of a file of the process; empty if the process lives and the kernel lacks the file.
 Result<std::optional<std::string>> ReadIfThere(const Root& root, TaskId task, std::string_view file) {
   const std::string path = root.ProcPath(task, file);
   auto text = ReadTextFile(root, path);

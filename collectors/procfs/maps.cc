@@ -7,7 +7,7 @@
 namespace cow::procfs {
 namespace {
 
-// What stands before the path, and the path.
+// The fields before the path, and the path.
 constexpr size_t kMaxMapsLineBytes = 128 + kMaxPathBytes;
 
 }  // namespace
@@ -95,7 +95,7 @@ Result<Vma> ParseMapsLine(std::string_view line, const std::string& path) {
   vma.device_minor = *minor;
   vma.inode = *inode;
 
-  // No path begins with a blank: the kernel pads with them. At its end they are its own.
+  // The kernel pads with blanks before the path, and no path begins with one. Blanks at the end belong to the path.
   const size_t path_start = rest.find_first_not_of(' ');
   if (path_start != std::string_view::npos) vma.path = rest.substr(path_start, kMaxPathBytes);
   return vma;

@@ -1,9 +1,8 @@
-// /proc/PID/maps: the VMAs of a process. Needs ptrace read permission. An empty file belongs to a zombie (or kernel
-// thread) and is reported as kGone. Any thread.
+// Reads /proc/PID/maps, the VMAs of a process. Needs ptrace read permission. An empty file belongs to a zombie or a
+// kernel thread and is kGone. Any thread; a MapsReader belongs to one thread.
 //
-// A process makes this file as long as it likes: one VMA for each page, and in each line a path that no name can open
-// any more. The text is read as a stream, a path is kept up to kMaxPathBytes, and a file beyond the limits is
-// kTooLarge.
+// A process can make this file very long: one VMA per page, each with a path longer than any that can be opened. The
+// reader therefore streams the text, keeps kMaxPathBytes of each path and fails with kTooLarge beyond the limits.
 #pragma once
 
 #include <sys/types.h>
@@ -21,11 +20,11 @@
 
 namespace cow::procfs {
 
-// What a path may have for a name to open it (PATH_MAX).
+// The longest path that can be opened (PATH_MAX).
 inline constexpr size_t kMaxPathBytes = 4096;
 
 struct MapsLimits {
-  uint64_t max_bytes = uint64_t{16} << 20;  // of text: 45 ms of reading
+  uint64_t max_bytes = uint64_t{16} << 20;  // text; reading it takes 45 ms
   size_t max_vmas = 131072;                 // twice the default of vm.max_map_count
 };
 
@@ -40,18 +39,18 @@ struct Vma {
   uint32_t device_major = 0;
   uint32_t device_minor = 0;
   uint64_t inode = 0;
-  // "/usr/bin/x", "[heap]", "[stack]", "/memfd:x (deleted)", or empty; \012 escapes are kept. Its first kMaxPathBytes.
+  // "/usr/bin/x", "[heap]", "[stack]", "/memfd:x (deleted)", or empty. Keeps \012 escapes; cut after kMaxPathBytes.
   std::string path;
 
   uint64_t SizeBytes() const { return end - start; }
 };
 
-// Reads VMA by VMA, in ascending order of address, never overlapping (anything else is kMalformed).
+// Reads VMA by VMA. Addresses ascend and never overlap; otherwise Next fails with kMalformed.
 class MapsReader {
  public:
   static Result<MapsReader> Open(const Root& root, TaskId task, MapsLimits limits = {});
 
-  // False at the end; `vma` is then as it was.
+  // Stores the next VMA in `vma`. At the end returns false and leaves `vma` unchanged.
   Result<bool> Next(Vma& vma);
 
  private:
@@ -63,10 +62,10 @@ class MapsReader {
   uint64_t previous_end_ = 0;
 };
 
-// All of them.
+// Reads all VMAs.
 Result<std::vector<Vma>> ReadMaps(const Root& root, TaskId task, MapsLimits limits = {});
 
-// One line of maps, which is also the first line of each VMA of smaps.
+// Parses one line of maps. The first line of each VMA in smaps has the same format.
 Result<Vma> ParseMapsLine(std::string_view line, const std::string& path);
 
 }  // namespace cow::procfs

@@ -8,11 +8,11 @@
 namespace cow::procfs {
 namespace {
 
-// Four paths with each byte escaped.
+// Room for four paths with every byte escaped.
 constexpr size_t kMaxLineBytes = size_t{4} * 4 * 4096;
 constexpr uint64_t kMaxMountinfoBytes = uint64_t{16} << 20;
 
-// The kernel writes blank, tab, newline, backslash and '#' as \ooo.
+// The kernel escapes blank, tab, newline, backslash and '#' as \ooo.
 std::string UnescapePath(std::string_view escaped) {
   std::string plain;
   for (size_t i = 0; i < escaped.size(); ++i) {
@@ -29,17 +29,19 @@ std::string UnescapePath(std::string_view escaped) {
   return plain;
 }
 
-// "36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue"; any number of optional
-// fields stands before the " - ".
+// Parses "36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue". Any number of
+// optional fields precedes the " - ".
 Result<Mount> ParseLine(std::string_view line, const std::string& path) {
   const size_t separator = line.find(" - ");
-  if (separator == std::string_view::npos) return tl::unexpected(text::BadField(path, "line without separator", line));
+  if (separator == std::string_view::npos) {
+    return tl::unexpected(Error::Malformed(path, "no \" - \" in " + text::Quote(line)));
+  }
   std::string_view head = line.substr(0, separator);
   std::string_view tail = line.substr(separator + 3);
 
   Mount mount;
   text::NextField(head);  // mount id
-  text::NextField(head);  // its parent's
+  text::NextField(head);  // parent mount id
   std::string_view minor_text = text::NextField(head);
   const std::string_view major_text = text::CutAt(minor_text, ':');
   const auto major = text::NumberField<uint32_t>(path, "device major", major_text);
@@ -48,10 +50,10 @@ Result<Mount> ParseLine(std::string_view line, const std::string& path) {
   if (!minor) return tl::unexpected(minor.error());
   mount.device_major = *major;
   mount.device_minor = *minor;
-  text::NextField(head);  // what of the filesystem is mounted
+  text::NextField(head);  // root of the mount within the filesystem
   mount.mount_point = UnescapePath(text::NextField(head));
   mount.mount_options = text::NextField(head);
-  // Single blanks separate these: the source may be empty.
+  // Single blanks separate these fields, and the source may be empty.
   mount.filesystem_type = text::CutAt(tail, ' ');
   text::CutAt(tail, ' ');
   mount.super_options = tail;
@@ -82,7 +84,7 @@ Result<const Mount*> MountinfoReader::Next() {
     const auto line = lines_.Next();
     if (!line) return tl::unexpected(line.error());
     if (!*line) return nullptr;
-    if ((*line)->size() == kMaxLineBytes) continue;  // its end is cut off
+    if ((*line)->size() == kMaxLineBytes) continue;  // truncated
     auto mount = ParseLine(**line, lines_.path());
     if (!mount) return tl::unexpected(mount.error());
     mount_ = std::move(*mount);

@@ -1,5 +1,5 @@
-// /proc/PID/mountinfo: which filesystem type a VMA's device number belongs to. World-readable. The text is read as a
-// stream, mount by mount: a mount namespace has tens of thousands of them where its owner likes.
+// Reads /proc/PID/mountinfo, which tells the filesystem type behind a VMA's device number. World-readable. Streams the
+// text, because the owner of a mount namespace can make tens of thousands of mounts. Not thread-safe.
 #pragma once
 
 #include <sys/types.h>
@@ -26,11 +26,11 @@ struct Mount {
 class MountinfoReader {
  public:
   static Result<MountinfoReader> Open(const Root& root, TaskId task);
-  // Of the reading process itself: root/self/mountinfo.
+  // Opens root/self/mountinfo, the file of the reading process itself.
   static Result<MountinfoReader> OpenSelf(const Root& root);
 
-  // The next mount, valid until the next call; null at the end. A mount whose line is longer than 64 KiB is left out.
-  // kTooLarge beyond 16 MiB of text, which is more than the default of fs.mount-max gives with paths of usual lengths.
+  // Returns the next mount, valid until the next call; null at the end. Skips a mount whose line is longer than 64 KiB.
+  // kTooLarge: more than 16 MiB of text, which exceeds the default fs.mount-max with paths of usual length.
   Result<const Mount*> Next();
 
  private:

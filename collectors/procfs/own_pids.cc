@@ -11,7 +11,7 @@ Result<void> RequireOwnPids(const Root& root) {
   const auto self = ReadLink(root, path);
   if (!self) return tl::unexpected(self.error());
   if (*self == std::to_string(getpid())) return {};
-  return tl::unexpected(Error{ErrorKind::kIo, path, 0, "not this process: pids mean others here"});
+  return tl::unexpected(Error{ErrorKind::kIo, path, 0, "not this process: the pids are of another PID namespace"});
 }
 
 }  // namespace cow::procfs

@@ -1,5 +1,4 @@
-// Whether pids below a root are those that this process itself is told by the kernel: its own PID namespace's. Any
-// thread.
+// Checks whether the pids below a root belong to the PID namespace of this process. Reads root/self. Any thread.
 #pragma once
 
 #include "collectors/base/result.h"
@@ -7,8 +6,8 @@
 
 namespace cow::procfs {
 
-// By root/self, which a procfs resolves to the reader's own pid. kIo where it is another's or no pid at all; errors of
-// reading the link as they are.
+// Succeeds if root/self, which a procfs resolves to the reader's pid, is this process' pid. kIo: it is something else.
+// Passes on errors of reading the link.
 Result<void> RequireOwnPids(const Root& root);
 
 }  // namespace cow::procfs

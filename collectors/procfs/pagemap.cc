@@ -16,9 +16,9 @@ constexpr uint64_t kSwapTypeMask = 31;
 constexpr uint64_t kSwapTypes = 22;
 constexpr uint64_t kSwapTypeBits = 5;
 constexpr uint64_t kMarkerType = 31;
-constexpr uint64_t kMarkerFlags = 16;  // offsets below it; so low frames are never an anonymous page's
+constexpr uint64_t kMarkerFlags = 16;  // marker offsets are below it; no anonymous page has so low a frame
 
-// pread that retries EINTR and reads nothing at a page number whose offset no file has.
+// Like pread, but retries after EINTR, and reads nothing if the page's offset is beyond every possible file.
 ssize_t ReadAt(int descriptor, void* buffer, size_t bytes, uint64_t first_page, size_t skip_bytes) {
   constexpr auto kMaxOffset = static_cast<uint64_t>(std::numeric_limits<off_t>::max());
   if (first_page > kMaxOffset / kEntryBytes || first_page * kEntryBytes > kMaxOffset - skip_bytes - bytes) return 0;
@@ -60,7 +60,7 @@ Result<void> Pagemap::Read(uint64_t first_page, std::span<uint64_t> entries) con
                                  entries.size_bytes() - bytes, first_page, bytes);
     if (count < 0) return tl::unexpected(Error::FromErrno(path_, errno));
     if (count == 0) {
-      // Either the address space ended or the range lies above the last user address.
+      // Either the address space ended or the range is above the last user address.
       if (!Alive()) return tl::unexpected(Error{ErrorKind::kGone, path_, 0, "the address space ended"});
       std::fill(entries.begin() + static_cast<std::ptrdiff_t>(bytes / kEntryBytes), entries.end(), 0);
       break;
@@ -70,8 +70,8 @@ Result<void> Pagemap::Read(uint64_t first_page, std::span<uint64_t> entries) con
   return {};
 }
 
-// Page 0 is below the last user address of every process: mapped or not, it has an entry as long as the address space
-// lives. No address that the process gives itself (its start_stack, say) is needed.
+// Page 0 is below the last user address of every process, so its entry can be read while the address space lives,
+// mapped or not. An address that the process itself sets, such as its start_stack, would be less reliable.
 bool Pagemap::Alive() const {
   if (Intercept(interposer_, Access::kRead, path_)) return true;
   uint64_t entry = 0;

@@ -1,9 +1,10 @@
-// /proc/PID/pagemap: one 64-bit entry per virtual page (fs/proc/task_mmu.c, Documentation/admin-guide/mm/pagemap.rst).
+// Reads /proc/PID/pagemap: one 64-bit entry per virtual page (fs/proc/task_mmu.c,
+// Documentation/admin-guide/mm/pagemap.rst).
 //
-// Opening needs ptrace read permission; frame numbers are shown only if the opener had CAP_SYS_ADMIN in the initial
-// user namespace, else they read 0. The descriptor belongs to the address space, not to the pid: after exec or exit it
-// reads 0 bytes. It pins the bare mm_struct, none of the target's memory. Reads cost 30 ns a mapped page and hold the
-// target's mmap lock for one window at a time. A Pagemap is used by one thread at a time.
+// Opening needs ptrace read permission. Frame numbers read 0 unless the opener had CAP_SYS_ADMIN in the initial user
+// namespace. The descriptor belongs to the address space, not to the pid: after exec or exit it reads 0 bytes. It pins
+// the bare mm_struct and none of the target's memory. Reads cost 30 ns per mapped page and hold the target's mmap lock
+// for one window at a time. Use a Pagemap from one thread at a time.
 #pragma once
 
 #include <sys/types.h>
@@ -29,27 +30,27 @@ inline constexpr uint64_t kPagemapFile = uint64_t{1} << 61;
 inline constexpr uint64_t kPagemapSwapped = uint64_t{1} << 62;
 inline constexpr uint64_t kPagemapPresent = uint64_t{1} << 63;
 
-// True for an entry whose swap type is a real swap area: below 22 and not a guard marker. The others (migration,
-// hwpoison, device-private, markers) also have bit 62 set.
+// Returns true if the page is in a real swap area: its swap type is below 22 and it is no guard marker. Migration,
+// hwpoison, device-private and marker entries also have bit 62 set.
 bool IsRealSwap(uint64_t entry);
 
-// True for an entry that only marks a place and holds no page: guard regions, and what userfaultfd leaves where it
-// write-protects or poisons nothing. They have the last swap type and, for an offset, a few flags (Linux 5.19,
-// include/linux/swapops.h); before, this type's offsets were page frames.
+// Returns true for a marker, an entry that holds no page: a guard region, or an empty place that userfaultfd
+// write-protected or poisoned. Markers use the last swap type and store a few flags as the offset (Linux 5.19,
+// include/linux/swapops.h). Older kernels store page frames as the offsets of this type.
 bool IsMarker(uint64_t entry);
 
 class Pagemap {
  public:
   static Result<Pagemap> Open(const Root& root, TaskId task);
 
-  // Fills `entries` with those of the virtual pages first_page, first_page + 1, … (page numbers, not addresses). kGone
-  // when the address space ended; pages above the last user address read as zero entries (the kernel gives 0 bytes for
-  // both: the entry of page 0 tells which it was, so that a fixture's file reads as zeros past its end unless it is
-  // empty). Never allocates but for an error.
+  // Fills `entries` with the entries of the virtual pages first_page, first_page + 1, … (page numbers, not addresses).
+  // Pages above the last user address read as 0. kGone: the address space ended. The kernel returns 0 bytes in both
+  // cases, so Read tries the entry of page 0 to tell them apart. A fixture's file therefore reads as zeros past its end
+  // unless it is empty. Allocates only for an error.
   Result<void> Read(uint64_t first_page, std::span<uint64_t> entries) const;
 
-  // One entry's read: false when the address space has ended, because the last process in it exited or executed another
-  // program. A read that fails tells nothing: true.
+  // Reads one entry. Returns false if the address space ended: its last process exited or executed another program.
+  // Returns true if the read fails, because an error proves nothing.
   bool Alive() const;
 
   int descriptor() const { return descriptor_.get(); }

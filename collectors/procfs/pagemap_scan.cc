@@ -44,7 +44,7 @@ constexpr std::array<uint64_t, 9> kCategories{
     kScanWriteProtectAllowed, kScanWritten, kScanFile, kScanPresent, kScanSwapped, kScanZeroPage, kScanHuge,
     kScanSoftDirty,           kScanGuard};
 
-// The number of regions written to `vector`, or -1 with errno.
+// Returns the number of regions written to `vector`, or -1 with errno.
 int CallScan(int descriptor, const ScanRequest& request, std::array<PageRegion, kVectorRegions>& vector,
              uint64_t& walk_end) {
   int count = -1;
@@ -82,7 +82,7 @@ PagemapScan PagemapScan::Probe(const Root& root, const PageGeometry& geometry) {
 
 Result<uint64_t> PagemapScan::ScanSlice(const Pagemap& pagemap, const ScanRequest& slice,
                                         std::vector<ScanRegion>& regions, uint64_t& calls) const {
-  // No user memory is there (but the vsyscall page is in maps), and the kernel answers EFAULT.
+  // The kernel answers EFAULT for kernel addresses. They hold no user memory, though maps lists the vsyscall page.
   if (slice.start >= kFirstKernelAddress) return slice.end;
   std::array<PageRegion, kVectorRegions> vector;
   uint64_t walk_end = 0;

@@ -1,7 +1,9 @@
-// The PAGEMAP_SCAN ioctl on a pagemap descriptor (Linux 6.7 and later; include/uapi/linux/fs.h): ranges of pages by
-// category, without frames. Holes are skipped at page-table level, so 1 TiB of nothing costs microseconds. The kernel
-// walks under one hold of the target's mmap lock until the vector is full: ranges are cut into slices here. The
-// structures are declared here, because Debian 12's headers are older than the ioctl.
+// Calls the PAGEMAP_SCAN ioctl on a pagemap descriptor (Linux 6.7 and later; include/uapi/linux/fs.h). It reports
+// ranges of pages by category, without frames.
+//
+// The kernel skips holes at page-table level, so 1 TiB of holes costs microseconds. It holds the target's mmap lock
+// until the vector is full; Scan therefore cuts a range into slices. This room declares the kernel's structures itself
+// because the headers of Debian 12 are older than the ioctl. Any thread.
 #pragma once
 
 #include <cstddef>
@@ -27,34 +29,34 @@ inline constexpr uint64_t kScanSoftDirty = 1 << 7;
 inline constexpr uint64_t kScanGuard = 1 << 8;
 
 struct ScanRegion {
-  uint64_t start = 0;  // addresses
-  uint64_t end = 0;
+  uint64_t start = 0;       // address of the first byte
+  uint64_t end = 0;         // address past the last byte
   uint64_t categories = 0;  // restricted to the request's return mask
 };
 
 struct ScanRequest {
-  uint64_t start = 0;  // addresses, aligned to pages
-  uint64_t end = 0;
-  uint64_t any_of = 0;       // a page is reported if it has one of these
-  uint64_t return_mask = 0;  // which categories to report
-  uint64_t max_pages = 0;    // stop after this many matching pages, 0: no limit; bounds one hold of the lock
+  uint64_t start = 0;        // address of the first byte, aligned to pages
+  uint64_t end = 0;          // address past the last byte, aligned to pages
+  uint64_t any_of = 0;       // reports pages in at least one of these categories
+  uint64_t return_mask = 0;  // categories to report
+  uint64_t max_pages = 0;    // stops after this many matching pages, which bounds one hold of the lock; 0: no limit
 };
 
-// What the kernel below a root can do. Immutable after Probe.
+// The categories that the kernel supports. Immutable after Probe.
 class PagemapScan {
  public:
-  // Asks the kernel bit by bit on root/self/pagemap: an unknown bit is EINVAL, a kernel without the ioctl ENOTTY.
+  // Tries each category on root/self/pagemap. The kernel answers EINVAL to an unknown bit, and ENOTTY if it lacks the
+  // ioctl.
   static PagemapScan Probe(const Root& root, const PageGeometry& geometry);
 
   bool available() const { return supported_ != 0; }
   bool Supports(uint64_t categories) const { return (supported_ & categories) == categories; }
   uint64_t supported() const { return supported_; }
 
-  // Appends the matching regions to `regions`, in ascending order; neighbours of equal categories are merged also
-  // across slices. The range is walked in slices of at most `slice_bytes`; after each `between_slices` is called so
-  // that the target can rest (the scanner sleeps there). `calls` is increased by the number of ioctls made. kGone when
-  // the address space ended (some kernels report this as success with nothing found: the caller's liveness check finds
-  // those).
+  // Appends the matching regions to `regions` in ascending order and merges neighbours of equal categories, also across
+  // slices. Walks the range in slices of at most `slice_bytes` and calls `between_slices` between two slices, so that
+  // the target can rest. Adds the number of ioctls to `calls`. kGone: the address space ended. Some kernels report
+  // success with no regions instead, so the caller must check that the process lives.
   template <class BetweenSlices>
   Result<void> Scan(const Pagemap& pagemap, const ScanRequest& request, uint64_t slice_bytes,
                     std::vector<ScanRegion>& regions, uint64_t& calls, BetweenSlices&& between_slices) const {
@@ -70,7 +72,7 @@ class PagemapScan {
   }
 
  private:
-  // One ioctl: returns the address up to which the kernel walked (the vector may fill before the end).
+  // Makes one ioctl. Returns the address up to which the kernel walked; the vector may fill before the slice ends.
   Result<uint64_t> ScanSlice(const Pagemap& pagemap, const ScanRequest& slice, std::vector<ScanRegion>& regions,
                              uint64_t& calls) const;
 

@@ -27,7 +27,7 @@ Result<std::string_view> ProcessFiles::Read(TaskId task, std::string_view file, 
     auto text = ReadText(kept);
     const bool ended = text ? text->empty() : text.error().kind == ErrorKind::kGone;
     if (!ended) return text;
-    Close(kept);  // its pid may be another process' by now
+    Close(kept);  // another process may have the pid now
   }
   auto opened = OpenReadOnly(root_, path_);
   if (!opened) return tl::unexpected(opened.error());
@@ -57,7 +57,7 @@ void ProcessFiles::SetPath(TaskId task, std::string_view file) {
   path_ += file;
 }
 
-// In one read, so that the text is of one moment: a longer one is read again with more room.
+// Reads with one call, so that the whole text is of one moment. Repeats the read in a larger buffer if it did not fit.
 Result<std::string_view> ProcessFiles::ReadText(const FileDescriptor& descriptor) {
   if (text_.empty()) text_.resize(kFirstTextBytes);
   for (;;) {

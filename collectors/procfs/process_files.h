@@ -1,11 +1,11 @@
-// Small text files of processes (stat, statm, status) that are read again and again: their descriptors are kept, within
-// a limit, and the buffers are used again.
+// Rereads small text files of processes (/proc/PID/stat, statm, status) through descriptors that stay open, up to a
+// limit, and reuses its buffers.
 //
-// A kept descriptor shows the process that it was opened for and never another one that got its pid: when that has
-// ended, reading fails with ESRCH (tried on Linux 6.18 with a pid given out again). Reading by it costs a third to a
-// half of open, read and close. The kernel holds 4.3 KiB for each, most of it the text it wrote last.
+// An open descriptor always shows the process it was opened for, even if another process gets the pid: once the process
+// has ended, reading fails with ESRCH (verified on Linux 6.18 with a reused pid). Such a read costs a third to a half
+// of open, read and close. The kernel holds 4.3 KiB per descriptor, mostly the text it wrote last.
 //
-// Nothing allocates but the first readings and the errors. Not thread-safe.
+// Allocates only for the first reads and for errors. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -23,16 +23,17 @@ class ProcessFiles {
  public:
   ProcessFiles(Root root, size_t max_kept) : root_(std::move(root)), max_kept_(max_kept) {}
 
-  // The whole text of a file of `task`, valid until the next call. By `kept` where that is open; else the file is
-  // opened, and stays open in `kept` if the limit then still leaves room for `spare` others. `kept` must be of this
-  // task and file, or empty. kGone: the process has ended, or its memory where the file tells of that.
+  // Returns the whole text of a file of `task`, valid until the next call. Reads through `kept` if it is open.
+  // Otherwise opens the file, and keeps it open in `kept` if the limit still leaves room for `spare` more descriptors.
+  // `kept` must belong to this task and file, or be empty. kGone: the process has ended, or its memory if the file
+  // describes memory.
   Result<std::string_view> Read(TaskId task, std::string_view file, FileDescriptor& kept, size_t spare = 0);
 
-  // Of the last Read: for errors.
+  // The path of the last Read, for errors.
   const std::string& path() const { return path_; }
 
   void Close(FileDescriptor& kept);
-  // Descriptors that are open now, and how many may be.
+  // The number of open descriptors, and its limit.
   size_t kept() const { return kept_; }
   size_t max_kept() const { return max_kept_; }
 

@@ -21,11 +21,11 @@ struct CloseDirectory {
   void operator()(DIR* directory) const { closedir(directory); }
 };
 
-// The ids among the names of a directory, ascending: the first `max_ids` that the kernel lists.
+// Returns the first `max_ids` numeric names that the kernel lists in a directory, in ascending order.
 Result<std::vector<pid_t>> ListIds(const Root& root, const std::string& path, size_t max_ids) {
   const auto descriptor = OpenReadOnly(root, path, O_DIRECTORY);
   if (!descriptor) return tl::unexpected(descriptor.error());
-  const int own_descriptor = fcntl(descriptor->get(), F_DUPFD_CLOEXEC, 0);  // fdopendir takes it over
+  const int own_descriptor = fcntl(descriptor->get(), F_DUPFD_CLOEXEC, 0);  // fdopendir takes ownership
   if (own_descriptor < 0) return tl::unexpected(Error::FromErrno(path, errno));
   const std::unique_ptr<DIR, CloseDirectory> directory(fdopendir(own_descriptor));
   if (directory == nullptr) {

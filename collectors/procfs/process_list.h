@@ -1,4 +1,5 @@
-// The processes below a root, and the threads of one: numeric directories of /proc.
+// Lists the processes below a root and the threads of a process: the numeric directories of /proc and /proc/PID/task.
+// Any thread.
 #pragma once
 
 #include <sys/types.h>
@@ -11,12 +12,13 @@
 
 namespace cow::procfs {
 
-// Process ids (thread group leaders) in ascending order. About 0.5 µs per process. Any thread.
+// Returns process ids (thread group leaders) in ascending order. Takes about 0.5 µs per process.
 Result<std::vector<pid_t>> ListProcesses(const Root& root);
 
 inline constexpr size_t kMaxListedThreads = 1024;
 
-// Ids of the first threads of a process in ascending order, a leader that has ended included: /proc/PID/task.
+// Returns the ids of the first kMaxListedThreads threads of a process in ascending order. Includes a leader that has
+// ended.
 Result<std::vector<pid_t>> ListThreads(const Root& root, pid_t pid);
 
 }  // namespace cow::procfs

@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kFirstReadBytes = 4096;
 constexpr size_t kLinkBytes = 256;
-constexpr size_t kMaxLinkBytes = 65536;  // the kernel gives a page at most
+constexpr size_t kMaxLinkBytes = 65536;  // the kernel returns one page at most
 
 std::string WithoutTrailingSlashes(std::string path) {
   path.erase(path.find_last_not_of('/') + 1);
@@ -82,8 +82,10 @@ Result<std::string> ReadLink(const Root& root, const std::string& path) {
       target.resize(static_cast<size_t>(bytes));
       return target;
     }
-    if (target.size() >= kMaxLinkBytes) return tl::unexpected(Error::TooLarge(path, "a link that long"));
-    target.resize(target.size() * 2);  // perhaps cut
+    if (target.size() >= kMaxLinkBytes) {
+      return tl::unexpected(Error::TooLarge(path, "link target of " + std::to_string(bytes) + " bytes or more"));
+    }
+    target.resize(target.size() * 2);  // the target may be truncated
   }
 }
 

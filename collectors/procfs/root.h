@@ -1,10 +1,9 @@
-// Where the kernel's files are: /proc and /sys, or a fixture tree that looks like them.
+// Names the directories of the kernel's files: /proc and /sys, or a fixture tree with the same layout.
 //
-// The root is a value that is handed to every reader; there is no global one. Copies are cheap enough to store. A Root
-// is immutable after construction and may be shared by threads.
+// Each reader receives a Root; there is no global one. Copies are cheap. A Root is immutable after construction, so
+// threads may share it.
 //
-// Everything that touches those files goes by a Root, so that a test can stand between the readers and the kernel: see
-// Interposer.
+// All access to these files goes through a Root, so that a test can intercept it: see Interposer.
 #pragma once
 
 #include <sys/types.h>
@@ -19,21 +18,21 @@
 
 namespace cow::procfs {
 
-// Whose files are meant: those of a process, or of one of its threads. A zombie leader has no memory to show while
-// other threads of the process live on: PID/task/THREAD shows it.
+// Selects the files of a process or of one of its threads. If the leader is a zombie while other threads live on, its
+// files show no memory; /proc/PID/task/THREAD of a living thread does.
 struct TaskId {
   TaskId(pid_t process) : pid(process) {}  // NOLINT(google-explicit-constructor): a pid names its process
   TaskId(pid_t process, pid_t of_thread) : pid(process), thread(of_thread) {}
 
   pid_t pid = 0;
-  pid_t thread = 0;  // 0: the process, as its leader shows it
+  pid_t thread = 0;  // 0: the process itself, as its leader shows it
 
-  // The thread's or, where none is named, the leader's: what system calls want.
+  // The id for system calls: the thread's if there is one, else the leader's.
   pid_t KernelId() const { return thread == 0 ? pid : thread; }
   bool operator==(const TaskId&) const = default;
 };
 
-// What a reader is about to do.
+// An access that a reader is about to make.
 enum class Access {
   kOpen,     // a file or a directory
   kRead,     // one read of an open file; all entries of a directory
@@ -42,12 +41,12 @@ enum class Access {
   kCompare,  // kcmp
 };
 
-// For tests only: is asked before each access, where it may make a process end, or fail the access. The program has
-// none, which costs the test of a pointer.
+// For tests only. Runs before each access, where it can end a process or fail the access. The program has no
+// interposer and pays for one comparison of a pointer.
 class Interposer {
  public:
   virtual ~Interposer() = default;
-  // An error is what the reader gets; the access is then not made.
+  // If this returns an error, the reader fails with it and skips the access.
   virtual std::optional<Error> Before(Access access, const std::string& path) = 0;
 };
 
@@ -71,18 +70,18 @@ class Root {
   std::shared_ptr<Interposer> interposer_;
 };
 
-// The interposer's error for this access; empty where there is none.
+// Returns the interposer's error for this access; empty if the access may go on.
 inline std::optional<Error> Intercept(const std::shared_ptr<Interposer>& interposer, Access access,
                                       const std::string& path) {
   if (interposer == nullptr) return std::nullopt;
   return interposer->Before(access, path);
 }
 
-// Far above what the kernel writes into any file that is read as a whole.
+// Far above the size of any kernel file that is read as a whole.
 inline constexpr size_t kMaxTextBytes = size_t{4} << 20;
 
-// Reads a whole small text file of `root` (open, read to the end, close). No size is assumed: kernel files report 0.
-// kTooLarge beyond `max_bytes`: files that grow with what a process does are read by a LineReader instead.
+// Reads a whole small text file of `root`: opens it, reads to the end and closes it. Ignores the reported size, which
+// is 0 for kernel files. kTooLarge: longer than `max_bytes`. Use a LineReader for files that a process can make long.
 Result<std::string> ReadTextFile(const Root& root, const std::string& path, size_t max_bytes = kMaxTextBytes);
 
 // Reads the target of a symbolic link such as /proc/PID/exe or /proc/PID/ns/pid.

@@ -20,7 +20,7 @@ std::optional<std::strong_ordering> CompareMemory(const Root& root, TaskId a, Ta
       return std::strong_ordering::less;
     case 2:
       return std::strong_ordering::greater;
-    default:  // an error, or no order
+    default:  // an error, or unordered
       return std::nullopt;
   }
 }

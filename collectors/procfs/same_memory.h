@@ -1,4 +1,4 @@
-// The order of processes by their address spaces: the kcmp system call.
+// Orders processes by their address spaces, with the kcmp system call. Any thread.
 #pragma once
 
 #include <compare>
@@ -8,9 +8,9 @@
 
 namespace cow::procfs {
 
-// Equal if both are one address space (vfork, CLONE_VM); else the order is arbitrary, but the same for as long as both
-// address spaces live. Needs ptrace read permission on both. Empty where the kernel does not answer, or where the pids
-// of `root` are not those of this process' own pid namespace (root/self is not this process).
+// Returns equal if both processes share one address space (vfork, CLONE_VM). Otherwise the order is arbitrary and stays
+// the same while both address spaces live. Needs ptrace read permission on both. Empty if the kernel does not answer,
+// or if the pids of `root` belong to another PID namespace (root/self is not this process).
 std::optional<std::strong_ordering> CompareMemory(const Root& root, TaskId a, TaskId b);
 
 }  // namespace cow::procfs

@@ -29,7 +29,7 @@ constexpr std::array<SizeField, 10> kSizeFields{{{"KernelPageSize", &SmapsVma::k
                                                  {"AnonHugePages", &SmapsVma::anon_huge_bytes},
                                                  {"Swap", &SmapsVma::swap_bytes}}};
 
-// Those that 4.14 writes, and those that came later.
+// The fields of 4.14, and the fields that later kernels added.
 constexpr std::array<std::pair<std::string_view, uint64_t SmapsRollup::*>, 16> kRollupFields{
     {{"Rss", &SmapsRollup::rss_bytes},
      {"Pss", &SmapsRollup::pss_bytes},
@@ -57,7 +57,7 @@ constexpr std::array<std::pair<std::string_view, std::optional<uint64_t> SmapsRo
 
 Error NoAddressSpace(const std::string& path) { return {ErrorKind::kGone, path, 0, "empty: no address space"}; }
 
-// Takes the lines of each VMA: the one that maps has, then lines "Key:   123 kB" (and some without a unit).
+// Parses the lines of each VMA: the line of maps, then lines "Key:   123 kB", some of them without a unit.
 class Parser {
  public:
   Parser(const std::string& path, size_t max_vmas) : path_(path), max_vmas_(max_vmas) {}
@@ -65,7 +65,7 @@ class Parser {
   Result<void> Take(std::string_view line) {
     std::string_view value = line;
     std::string_view key = text::NextField(value);
-    if (!key.ends_with(':')) return Begin(line);  // no address ends so
+    if (!key.ends_with(':')) return Begin(line);  // an address range never ends with a colon
     if (vmas_.empty()) return tl::unexpected(text::BadField(path_, "line", line));
     key.remove_suffix(1);
     for (const SizeField& field : kSizeFields) {
@@ -111,7 +111,7 @@ class Parser {
 
 Result<std::vector<SmapsVma>> ReadSmaps(const Root& root, TaskId task) {
   constexpr MapsLimits kOfMaps;
-  // Some thirty lines for each line of maps.
+  // smaps has about thirty lines for each line of maps.
   auto lines = LineReader::Open(root, root.ProcPath(task, "smaps"), {8 * kOfMaps.max_bytes, 128 + kMaxPathBytes});
   if (!lines) return tl::unexpected(lines.error());
   Parser parser(lines->path(), kOfMaps.max_vmas);
@@ -143,7 +143,7 @@ Result<SmapsRollup> ParseSmapsRollup(std::string_view text, const std::string& p
   if (text.empty()) return tl::unexpected(NoAddressSpace(path));
   std::string_view line;
   text::NextLine(text, line);
-  // The span of the address space, as one VMA.
+  // The first line gives the span of the address space as one VMA.
   const auto span = ParseMapsLine(line, path);
   if (!span) return tl::unexpected(span.error());
   SmapsRollup sums;

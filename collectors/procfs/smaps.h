@@ -1,5 +1,8 @@
-// /proc/PID/smaps: the kernel's own split of each VMA. The kernel holds the target's mmap lock over a whole VMA while
-// it answers, at about 50 ns per mapped page: only for kernels without PAGEMAP_SCAN, for witnesses and for tests.
+// Reads /proc/PID/smaps and smaps_rollup, the kernel's own split of memory, in bytes. Needs ptrace read permission. Any
+// thread.
+//
+// The kernel holds the target's mmap lock over a whole VMA while it answers, about 50 ns per mapped page. Use these
+// files only on kernels without PAGEMAP_SCAN, as witnesses and in tests.
 #pragma once
 
 #include <sys/types.h>
@@ -33,8 +36,7 @@ struct SmapsVma {
 Result<std::vector<SmapsVma>> ReadSmaps(const Root& root, TaskId task);
 Result<std::vector<SmapsVma>> ParseSmaps(std::string_view text, const std::string& path);
 
-// /proc/PID/smaps_rollup (4.14 and later): the sums over all VMAs. What a later kernel added is empty where it is
-// lacking.
+// The sums over all VMAs, from /proc/PID/smaps_rollup (4.14 and later). Fields of later kernels are empty if missing.
 struct SmapsRollup {
   uint64_t rss_bytes = 0;
   uint64_t pss_bytes = 0;
@@ -46,22 +48,22 @@ struct SmapsRollup {
   uint64_t anonymous_bytes = 0;
   uint64_t lazy_free_bytes = 0;
   uint64_t anon_huge_bytes = 0;
-  uint64_t shmem_huge_bytes = 0;      // ShmemPmdMapped
-  uint64_t shared_hugetlb_bytes = 0;  // not in rss_bytes, as the next
-  uint64_t private_hugetlb_bytes = 0;
+  uint64_t shmem_huge_bytes = 0;       // ShmemPmdMapped
+  uint64_t shared_hugetlb_bytes = 0;   // not included in rss_bytes
+  uint64_t private_hugetlb_bytes = 0;  // not included in rss_bytes
   uint64_t swap_bytes = 0;
   uint64_t swap_pss_bytes = 0;
-  uint64_t locked_bytes = 0;               // proportional, as pss_bytes
-  std::optional<uint64_t> pss_anon_bytes;  // 5.3, as the next two
-  std::optional<uint64_t> pss_file_bytes;
-  std::optional<uint64_t> pss_shmem_bytes;
-  std::optional<uint64_t> file_huge_bytes;  // FilePmdMapped, 5.4
-  std::optional<uint64_t> pss_dirty_bytes;  // 6.0
-  std::optional<uint64_t> ksm_bytes;        // the youngest
+  uint64_t locked_bytes = 0;                // proportional like pss_bytes
+  std::optional<uint64_t> pss_anon_bytes;   // 5.3 and later
+  std::optional<uint64_t> pss_file_bytes;   // 5.3 and later
+  std::optional<uint64_t> pss_shmem_bytes;  // 5.3 and later
+  std::optional<uint64_t> file_huge_bytes;  // FilePmdMapped, 5.4 and later
+  std::optional<uint64_t> pss_dirty_bytes;  // 6.0 and later
+  std::optional<uint64_t> ksm_bytes;        // the newest field
 };
 
-// The kernel holds the target's mmap lock over a whole VMA at least: callers bound the size.
-// kGone: no address space any more. kMalformed also where a field is missing that 4.14 had.
+// Holds the target's mmap lock over at least a whole VMA, so callers must bound the process' size. kGone: the address
+// space ended. kMalformed: among others, a field that 4.14 has is missing.
 Result<SmapsRollup> ReadSmapsRollup(const Root& root, TaskId task);
 Result<SmapsRollup> ParseSmapsRollup(std::string_view text, const std::string& path);
 

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint32_t kKernelThreadFlag = 0x00200000;  // PF_KTHREAD
 
-// Fields are counted from 1 as in proc(5); the first after the name is 3.
+// Field numbers as in proc(5), which counts from 1. The first field after the name is 3.
 constexpr size_t kFirstField = 3;
 constexpr size_t kLastField = 47;
 constexpr size_t kLastFieldBeforeLinux33 = 44;
@@ -78,7 +78,7 @@ Result<Stat> ReadStat(const Root& root, TaskId task) {
 }
 
 Result<Stat> ParseStat(std::string_view text, const std::string& path) {
-  // The name may hold anything, blanks, newlines and parentheses included; no field after it holds a parenthesis.
+  // The name may contain blanks, newlines and parentheses. No field after it contains a parenthesis.
   const size_t open = text.find('(');
   const size_t close = text.rfind(')');
   if (open == std::string_view::npos || close == std::string_view::npos || close < open) {

@@ -1,4 +1,5 @@
-// /proc/PID/statm: resident and shared sizes; the exact sums on which change detection rests. World-readable.
+// Reads /proc/PID/statm: the exact resident and shared sizes that change detection relies on. World-readable. Any
+// thread.
 #pragma once
 
 #include <sys/types.h>

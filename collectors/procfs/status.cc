@@ -22,7 +22,7 @@ constexpr std::array<StatusSize, 5> kStatusSizes{{{"RssAnon", &Status::rss_anon_
                                                   {"VmSwap", &Status::swap_bytes},
                                                   {"HugetlbPages", &Status::hugetlb_bytes}}};
 
-// The kernel escapes newline and backslash only.
+// The kernel escapes only newline and backslash.
 std::string UnescapeName(std::string_view escaped) {
   std::string name;
   for (size_t i = 0; i < escaped.size(); ++i) {
@@ -45,7 +45,7 @@ class StatusParser {
     std::string_view value = line;
     const std::string_view key = text::CutAt(value, ':');
     if (key == "Name") {
-      if (value.starts_with('\t')) value.remove_prefix(1);  // blanks after it are the name's own
+      if (value.starts_with('\t')) value.remove_prefix(1);  // further blanks belong to the name
       status_.name = UnescapeName(value);
       has_name_ = true;
     } else if (key == "Tgid") {
@@ -53,7 +53,7 @@ class StatusParser {
     } else if (key == "PPid") {
       ppid_ = text::Trim(value);
     } else if (key == "Uid") {
-      text::NextField(value);  // the real one
+      text::NextField(value);  // the real uid
       uid_ = text::NextField(value);
     } else if (key == "CapEff") {
       const auto capabilities = text::NumberField<uint64_t>(path_, key, text::Trim(value), 16);
@@ -99,7 +99,7 @@ class StatusParser {
   std::string uid_;
 };
 
-// `Groups` alone has up to 65,536 numbers in its line.
+// The line `Groups` has up to 65,536 numbers.
 Result<Status> ReadPath(const Root& root, std::string path) {
   constexpr LineReader::Limits kLimits{uint64_t{1} << 20, 512};
   auto lines = LineReader::Open(root, std::move(path), kLimits);

@@ -1,5 +1,6 @@
-// /proc/PID/status: resident sizes by kind and credentials. World-readable. Kernel kB become bytes here. About 20 µs.
-// Fields that a kernel does not have, or that a process without memory (kernel thread, zombie) lacks, are empty.
+// Reads /proc/PID/status: resident sizes by kind, and credentials. World-readable. Converts the kernel's kB to bytes.
+// Takes about 20 µs. A field is empty if the kernel lacks it or the process has no memory (kernel thread, zombie). Any
+// thread.
 #pragma once
 
 #include <sys/types.h>
@@ -15,7 +16,7 @@
 namespace cow::procfs {
 
 struct Status {
-  std::string name;  // unescaped (\n, \\ as the kernel escapes them)
+  std::string name;  // unescaped; the kernel escapes newline and backslash
   pid_t tgid = 0;
   pid_t ppid = 0;
   uint32_t effective_uid = 0;
@@ -24,12 +25,12 @@ struct Status {
   std::optional<uint64_t> rss_shmem_bytes;
   std::optional<uint64_t> swap_bytes;
   std::optional<uint64_t> hugetlb_bytes;
-  bool ignores_children = false;                   // SigIgn has SIGCHLD: it waits for no child, the kernel reaps them
+  bool ignores_children = false;                   // SigIgn has SIGCHLD: the kernel reaps its children
   std::optional<uint64_t> effective_capabilities;  // CapEff bit mask
 };
 
 Result<Status> ReadStatus(const Root& root, TaskId task);
-// Of the reading process itself: root/self/status.
+// Reads root/self/status, the file of the reading process itself.
 Result<Status> ReadSelfStatus(const Root& root);
 Result<Status> ParseStatus(std::string_view text, const std::string& path);
 

@@ -28,12 +28,12 @@
 namespace cow::procfs {
 namespace {
 
-constexpr size_t kMaxPageBytes = size_t{1} << 24;  // far above every architecture's; squares stay in range
+constexpr size_t kMaxPageBytes = size_t{1} << 24;  // far above every architecture's size; its square fits in 64 bits
 constexpr uint64_t kDacReadSearch = uint64_t{1} << 2;
 constexpr uint64_t kSysPtrace = uint64_t{1} << 19;
 constexpr uint64_t kSysAdmin = uint64_t{1} << 21;
 
-// A value of the auxiliary vector, which is pairs of words of the machine: type and value.
+// Returns a value of the auxiliary vector, which consists of pairs of machine words: type and value.
 std::optional<uint64_t> ReadAuxiliaryValue(const Root& root, uintptr_t type) {
   const auto text = ReadTextFile(root, root.ProcPath("self/auxv"));
   if (!text) return std::nullopt;
@@ -55,7 +55,7 @@ uint64_t SystemValue(int name) {
   return value > 0 ? static_cast<uint64_t>(value) : 0;
 }
 
-// The text after `key` on the first line that begins with it, without blanks around it.
+// Returns the trimmed text after `key` on the first line that begins with it.
 Result<std::string> ReadLineAfter(const Root& root, const std::string& path, std::string_view key) {
   const auto text = ReadTextFile(root, path);
   if (!text) return tl::unexpected(text.error());
@@ -94,19 +94,19 @@ bool MountShowsEveryProcess(const Root& root) {
     if (!mount) return false;
     if (*mount == nullptr) return shows_every_process;
     if ((*mount)->mount_point != procfs) continue;
-    // The last mount on a point is the one that is seen.
+    // The last mount on a mount point hides the earlier ones.
     shows_every_process = (*mount)->filesystem_type == "proc" && !HidesProcesses((*mount)->mount_options) &&
                           !HidesProcesses((*mount)->super_options);
   }
 }
 
-// One private anonymous page of this process that was read but never written.
+// A private anonymous page of this process that was read but never written.
 class ReadFaultedPage {
  public:
   explicit ReadFaultedPage(size_t page_bytes)
       : page_bytes_(page_bytes), page_(mmap(nullptr, page_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
     if (!IsMapped()) return;
-    madvise(page_, page_bytes_, MADV_NOHUGEPAGE);  // not the huge zero page; fails where there are no huge pages
+    madvise(page_, page_bytes_, MADV_NOHUGEPAGE);  // avoids the huge zero page; fails if the kernel has no huge pages
     static_cast<void>(*static_cast<const volatile char*>(page_));
   }
   ReadFaultedPage(const ReadFaultedPage&) = delete;
@@ -192,7 +192,7 @@ std::optional<uint64_t> ReadEffectiveCapabilities(const Root& root) {
 std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& geometry) {
   const auto descriptor = OpenReadOnly(root, root.ProcPath("self/pagemap"));
   if (!descriptor) return std::nullopt;
-  // A real procfs resolves `self` to this process, whichever PID namespace it belongs to; a fixture tree does not.
+  // A real procfs of any PID namespace resolves `self` to this process. A fixture tree does not.
   struct statfs filesystem {};
   if (fstatfs(descriptor->get(), &filesystem) != 0 || filesystem.f_type != PROC_SUPER_MAGIC) return std::nullopt;
   const ReadFaultedPage page(geometry.page_bytes);

@@ -1,5 +1,5 @@
-// /proc/vmstat: counters of the whole host that tell of changes to page tables without a fault of the process.
-// World-readable.
+// Reads the counters of /proc/vmstat that reveal changes to page tables without a fault of the process. They count for
+// the whole host. World-readable. Any thread.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +11,9 @@
 
 namespace cow::procfs {
 
-// Events since boot; 0 where the kernel does not count them.
+// Events since boot; 0 if the kernel does not count them.
 struct Vmstat {
-  uint64_t swapped_in_pages = 0;   // pswpin, zswpin, swpin_zero: read, decompressed, or known to be empty
+  uint64_t swapped_in_pages = 0;   // pswpin + zswpin + swpin_zero: read, decompressed, or known to be zeros
   uint64_t swapped_out_pages = 0;  // pswpout
   uint64_t huge_collapses = 0;     // thp_collapse_alloc
   uint64_t migrated_pages = 0;     // pgmigrate_success

@@ -76,7 +76,7 @@ TEST_F(CgroupNamespaceTest, MoreUpThanThereIsStays) { EXPECT_EQ(Resolved("/../..
 TEST_F(CgroupNamespaceTest, HierarchyThatDoesNotShowWhatIsOutsideChangesNothing) {
   tree_.Remove("fs/cgroup");
   tree_.WriteFile("fs/cgroup/cgroup.controllers", "cpu memory\n");
-  tree_.WriteFile("fs/cgroup/cgroup.procs", "42\n");  // a container's own: its top is where the namespace begins
+  tree_.WriteFile("fs/cgroup/cgroup.procs", "42\n");  // a container's /sys, whose top is the root of the namespace
   EXPECT_EQ(Resolved("/../../podF/f"), "/../../podF/f");
   EXPECT_EQ(Resolved("/child"), "/child");
 

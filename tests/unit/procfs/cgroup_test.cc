@@ -161,7 +161,8 @@ TEST(CgroupPathTest, NamesOfEveryRuntime) {
       {"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod" + UnderscoredUid() + ".slice/cri-containerd-" +
            Id() + ".scope",
        "cri-containerd-" + Id() + ".scope", Id(), Uid()},
-      // Kubernetes, from a cgroup namespace in another pod, of another class, of the same, and in the same pod
+      // Kubernetes, read from a cgroup namespace in a pod of another class, in a pod of the same class, and in the same
+      // pod
       {"/../../../burstable/pod" + Uid() + "/" + Id(), "", Id(), Uid()},
       {"/../../pod" + Uid() + "/" + Id(), "", Id(), Uid()},
       {"/../../../kubepods-burstable.slice/kubepods-burstable-pod" + UnderscoredUid() + ".slice/cri-containerd-" +
@@ -170,7 +171,7 @@ TEST(CgroupPathTest, NamesOfEveryRuntime) {
       {"/../" + Id(), "", Id(), ""},
       {"/../../../../system.slice/redis.service", "redis.service", "", ""},
       {"/..", "", "", ""},
-      // nothing of these
+      // none of these
       {"/docker/" + Id().substr(1), "", "", ""},
       {"/docker/" + Id() + "0", "", "", ""},
       {"/docker/g" + Id().substr(1), "", "", ""},
@@ -187,7 +188,7 @@ TEST(CgroupPathTest, NamesOfEveryRuntime) {
   }
 }
 
-// As the kernel writes it where version 1 has a hierarchy for each controller and systemd's own, all of one path.
+// The kernel's text if version 1 has one hierarchy per controller and systemd's own, all with the same path.
 std::string Version1(const std::string& path) {
   std::string text;
   int hierarchy = 12;
@@ -211,7 +212,7 @@ TEST(CgroupPathTest, TreesOfEveryRuntime) {
   const std::string pod = "kubepods-burstable-pod" + UnderscoredUid() + ".slice";
   const std::string pods = "/kubepods.slice/kubepods-burstable.slice/" + pod + "/";
   const std::string pods_of_cgroupfs = "/kubepods/burstable/pod" + Uid() + "/";
-  const std::string node = "docker-" + OtherId() + ".scope";  // a node of kind is a container itself
+  const std::string node = "docker-" + OtherId() + ".scope";  // a node of kind is a container
   const std::vector<RuntimeCase> cases{
       // docker: cgroupfs and systemd driver, rootless, in docker
       {Version1("/docker/" + Id()), {"", Id(), ""}},

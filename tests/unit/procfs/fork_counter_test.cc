@@ -26,7 +26,7 @@ TEST(ForkCounterTest, ProcessesOfStat) {
   EXPECT_FALSE(ParseForks("processes many\n", "stat"));
 }
 
-// The reader's own last pid says nothing of it.
+// The last pid of the reader's own namespace says nothing about forks in another one.
 TEST(ForkCounterTest, AnotherNamespacesProcfsIsReadByItsStat) {
   const test::FixtureTree tree;
   tree.Symlink("self", std::to_string(getpid() + 1));

@@ -19,7 +19,7 @@ class KpageTest : public testing::Test {
     tree_.WriteWords("kpageflags", 0, words);
   }
 
-  // Checks the words of `frames` and returns how many reads it took.
+  // Checks the words of `frames` and returns the number of reads.
   uint64_t Read(const std::vector<uint64_t>& frames) const {
     const auto file = KpageFile::OpenFlags(Root(tree_.path()));
     std::vector<uint64_t> words(frames.size(), 99);

@@ -30,7 +30,7 @@ TEST(KsmStatTest, OlderKernelsTellLess) {
   ASSERT_TRUE(stat) << stat.error().ToString();
   EXPECT_EQ(stat->merging_pages, 50U);
   EXPECT_FALSE(stat->rmap_items || stat->zero_pages || stat->profit_bytes);
-  // The first ksm_stat had one line.
+  // The first version of ksm_stat had one line.
   tree.WriteFile("42/ksm_stat", "ksm_rmap_items 76\n");
   stat = ReadKsmStat(Root(tree.path()), 42);
   ASSERT_TRUE(stat) << stat.error().ToString();

@@ -14,7 +14,7 @@ namespace {
 
 class LineReaderTest : public testing::Test {
  protected:
-  // The lines up to the end of the file or the error, which goes to `error_`.
+  // Returns the lines up to the end of the file or an error, which it stores in `error_`.
   std::vector<std::string> Read(const std::string& text, LineReader::Limits limits) {
     tree_.WriteFile("file", text);
     std::vector<std::string> lines;

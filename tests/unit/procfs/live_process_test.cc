@@ -1,4 +1,4 @@
-// The readers on this machine's own kernel: what is written is what is read.
+// Runs the readers on this machine's kernel and compares their values with memory that the test prepared.
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -72,8 +72,8 @@ class LiveTest : public testing::Test {
   }
   uint64_t FrameOf(pid_t pid, uint64_t page) const { return EntryOf(pid, page) & kPagemapFrameMask; }
 
-  // Two pages that were only read have one frame, unless the kernel gives each a frame of its own. Where frame numbers
-  // are hidden, it is a page that is mapped once.
+  // Two pages that were only read share one frame, unless the kernel gives each its own. If frame numbers are hidden,
+  // a page that is mapped once has its own frame.
   bool HasZeroPage() const {
     const Memory memory(geometry_, 2);
     for (const uint64_t page : {0U, 1U}) EXPECT_EQ(memory.Read(page), 0);
@@ -190,7 +190,7 @@ TEST_F(LiveTest, PagesOutsideOfUserSpaceAreZero) {
     ASSERT_TRUE(read) << read.error().ToString();
     EXPECT_EQ(std::count(entries.begin(), entries.end(), 0U), 512) << page;
   }
-  // The last pages of user space and some above: a short read.
+  // The last pages of user space and some above, which the kernel answers with a short read.
   for (const uint64_t bits : {47U, 48U, 52U, 56U}) {
     EXPECT_TRUE(pagemap->Read((uint64_t{1} << bits) / geometry_.page_bytes - 256, entries)) << bits;
   }
@@ -248,7 +248,7 @@ TEST_F(LiveTest, KpageFilesShowACopy) {
   EXPECT_EQ(WordOf(*counts, frame), 1U);
   EXPECT_EQ(WordOf(*counts, copy), 1U);
   EXPECT_EQ(WordOf(*flags, frame) & kFrameAnonExclusive, 0U);  // the holder of the original
-  EXPECT_NE(WordOf(*flags, copy) & kFrameAnonExclusive, 0U);   // who copied
+  EXPECT_NE(WordOf(*flags, copy) & kFrameAnonExclusive, 0U);   // the writer's copy
 }
 
 class LiveScanTest : public LiveTest {
@@ -293,7 +293,7 @@ TEST_F(LiveScanTest, FindsPopulatedRangesAndHoles) {
   std::vector<ScanRegion> expected{{address(3), address(10), kScanPresent},
                                    {address(10), address(12), categories},
                                    {address(63), memory.End(), kScanPresent}};
-  if (!HasZeroPage()) {  // the pages that were read are as those that were written
+  if (!HasZeroPage()) {  // pages that were read look like written ones
     expected[0].end = address(12);
     expected.erase(expected.begin() + 1);
   }
@@ -339,7 +339,7 @@ TEST_F(LiveScanTest, VsyscallAreaIsEmpty) {
   EXPECT_EQ(calls_, 0U);
 }
 
-// Another user without capabilities may see neither the memory nor the layout.
+// Another user without capabilities sees neither the memory nor the layout.
 TEST_F(LiveTest, OtherUsersAreDenied) {
   if (geteuid() != 0) GTEST_SKIP() << test::MissingPrivilege(test::kOtherUsers);
   constexpr uid_t kNobody = 65534;

@@ -108,7 +108,7 @@ TEST(MapsTest, TooLarge) {
   EXPECT_EQ(ReadMaps(root, 42, {text.size(), 100}).value().size(), 100U);
   EXPECT_EQ(ReadMaps(root, 42, {text.size() - 1, 100}).error().kind, ErrorKind::kTooLarge);
   EXPECT_EQ(ReadMaps(root, 42, {text.size(), 99}).error().kind, ErrorKind::kTooLarge);
-  // Of a reader that stops in time the rest is not asked.
+  // A reader that stops earlier does not parse the rest.
   auto reader = MapsReader::Open(root, 42, {text.size(), 1});
   Vma vma;
   EXPECT_TRUE(reader->Next(vma).value());

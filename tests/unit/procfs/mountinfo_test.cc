@@ -16,7 +16,7 @@ constexpr std::string_view kMounts =
     "27 1 254:1 / / rw,noatime shared:1 master:2 - ext4 /dev/vda1 rw,errors=remount-ro\n"
     "30 27 0:25 / /mnt/a\\040b\\134\\012 rw shared:3 - tmpfs  rw\n";
 
-// All mounts up to the end; those before an error are left out.
+// Returns all mounts, or the error without the mounts before it.
 Result<std::vector<Mount>> ReadAll(Result<MountinfoReader> reader) {
   if (!reader) return tl::unexpected(reader.error());
   std::vector<Mount> mounts;

@@ -1,4 +1,4 @@
-// What the readers say while a process ends: every state is "gone", never an error of another kind and never a value.
+// Tests the readers while a process ends. Every state must give "gone", never another error and never a value.
 
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
@@ -45,10 +45,10 @@ class ProcessEndTest : public testing::Test {
     return testing::AssertionSuccess();
   }
 
-  // Everything that needs an address space.
+  // Checks all readers that need an address space.
   void ExpectNoMemory(pid_t pid) const {
     const auto pagemap = Pagemap::Open(root_, pid);
-    if (pagemap) {  // kernels before the check at open
+    if (pagemap) {  // older kernels check only at read
       std::array<uint64_t, 1> entry{};
       EXPECT_TRUE(IsGone(pagemap->Read(StackPage(), entry)));
     } else {
@@ -65,7 +65,7 @@ class ProcessEndTest : public testing::Test {
     EXPECT_TRUE(IsGone(pagemap.Read(0xffffffffff600000U / geometry_.page_bytes, entries)));
     EXPECT_FALSE(pagemap.Alive());
     if (!scan_.available()) return;
-    // Either an error or, on some kernels, success with nothing found.
+    // An error or, on some kernels, success with no regions.
     std::vector<ScanRegion> regions;
     uint64_t calls = 0;
     const uint64_t start = StackPage() * geometry_.page_bytes;
@@ -75,7 +75,7 @@ class ProcessEndTest : public testing::Test {
     EXPECT_TRUE(regions.empty());
   }
 
-  // A page that is mapped here and in each child.
+  // A page mapped in this process and in each child.
   uint64_t StackPage() const { return geometry_.PageOf(reinterpret_cast<uintptr_t>(&mapped_here_)); }
 
   Root root_;
@@ -142,7 +142,7 @@ TEST_F(ProcessEndTest, DescriptorEndsWithExec) {
   ASSERT_TRUE(pagemap) << pagemap.error().ToString();
   EXPECT_TRUE(pagemap->Alive());
   ASSERT_TRUE(child.Go());
-  ASSERT_TRUE(child.AwaitClose());  // closed by exec, after the memory was replaced
+  ASSERT_TRUE(child.AwaitClose());  // exec closes it after replacing the memory
   ExpectDead(*pagemap);
 
   const auto reopened = Pagemap::Open(root_, child.pid());
@@ -159,7 +159,7 @@ TEST_F(ProcessEndTest, ZombieLeaderHidesTheMemoryOfItsThreads) {
       steps.AwaitGo();
       _exit(0);
     }).detach();
-    syscall(SYS_exit, 0);  // this thread only
+    syscall(SYS_exit, 0);  // ends only this thread
     return 1;
   });
   ASSERT_TRUE(child.AwaitReport());
@@ -186,7 +186,7 @@ TEST_F(ProcessEndTest, ZombieLeaderHidesTheMemoryOfItsThreads) {
   EXPECT_FALSE(vmas->empty());
 }
 
-// Readers at any moment of many short lives see values or "gone".
+// Readers return values or "gone" at every moment of many short lives.
 TEST_F(ProcessEndTest, NothingButGoneWhileProcessesEnd) {
   const auto fine = [](const auto& result) { return result || result.error().kind == ErrorKind::kGone; };
   for (int i = 0; i < 50; ++i) {

@@ -117,7 +117,7 @@ uint64_t ReadStart(ProcessFiles& files, pid_t pid, FileDescriptor& kept) {
   return ParseStat(*text, files.path()).map([](const Stat& stat) { return stat.start_time_ticks; }).value_or(0);
 }
 
-// The kernel gives out the pid after the one in ns_last_pid.
+// The kernel assigns the pid after the one in ns_last_pid.
 TEST(ProcessFilesLiveTest, ReusedPidIsReadAnew) {
   ProcessFiles files(Root(), 10);
   for (int attempt = 0; attempt < 100; ++attempt) {
@@ -127,12 +127,12 @@ TEST(ProcessFilesLiveTest, ReusedPidIsReadAnew) {
     const pid_t pid = child->pid();
     const auto first = ReadStart(files, pid, kept);
     child.reset();
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // a start time of its own for the next
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // gives the next process another start time
     std::ofstream last("/proc/sys/kernel/ns_last_pid");
     if (!(last << pid - 1 << std::flush)) GTEST_SKIP() << test::MissingPrivilege(test::kPids);
     const ChildProcess other(&test::Sleep);
     ASSERT_TRUE(other.AwaitReport());
-    if (other.pid() != pid) continue;  // another process was faster
+    if (other.pid() != pid) continue;  // another process got the pid
     const auto second = ReadStart(files, pid, kept);
     EXPECT_NE(first, 0U);
     EXPECT_GT(second, first);

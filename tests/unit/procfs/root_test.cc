@@ -70,7 +70,7 @@ TEST(RootTest, FileErrorsCarryThePath) {
   EXPECT_EQ(directory.error().kind, ErrorKind::kIo);
 }
 
-// Notes each access and fails the one that it is told to.
+// Records each access and makes a chosen one fail.
 class Recorder : public Interposer {
  public:
   std::optional<Error> Before(Access access, const std::string& path) override {
@@ -108,7 +108,7 @@ TEST(RootTest, InterposerComesBeforeEachAccess) {
   const std::string pagemap = root.ProcPath(42, "pagemap");
   const std::vector<std::pair<Access, std::string>> expected{{Access::kOpen, comm},
                                                              {Access::kRead, comm},
-                                                             {Access::kRead, comm},  // the last finds the end
+                                                             {Access::kRead, comm},  // the last read finds the end
                                                              {Access::kLink, root.ProcPath(42, "exe")},
                                                              {Access::kOpen, tree.path()},
                                                              {Access::kRead, tree.path()},
@@ -144,7 +144,7 @@ TEST(FileDescriptorTest, OwnsAndMoves) {
   const int fd = opened->get();
   {
     FileDescriptor moved(std::move(*opened));
-    EXPECT_FALSE(opened->valid());  // NOLINT(bugprone-use-after-move): what a move leaves is the question
+    EXPECT_FALSE(opened->valid());  // NOLINT(bugprone-use-after-move): the test checks the moved-from state
     EXPECT_EQ(moved.get(), fd);
     FileDescriptor assigned;
     EXPECT_FALSE(assigned.valid());

@@ -63,13 +63,13 @@ TEST(SmapsTest, ReadsEveryArea) {
 
 constexpr const char* kRollupLine = "1000-72000 ---p 00000000 00:00 0                          [rollup]\n";
 
-// As 4.14 writes them.
+// The fields that 4.14 writes.
 constexpr std::array kFirstRollupFields{
     "Rss",       "Pss",      "Shared_Clean",  "Shared_Dirty",   "Private_Clean",  "Private_Dirty",   "Referenced",
     "Anonymous", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "Shared_Hugetlb", "Private_Hugetlb", "Swap",
     "SwapPss",   "Locked"};
 
-// The first field is 1 kB, the second 2 kB, and so on; `without` is left out.
+// Makes a text whose first field is 1 kB, the second 2 kB, and so on. Omits the field `without`.
 std::string RollupText(std::string_view without = "") {
   std::string text = kRollupLine;
   for (size_t i = 0; i < kFirstRollupFields.size(); ++i) {

@@ -91,7 +91,7 @@ TEST(StatTest, KernelThreadAndZombie) {
   EXPECT_TRUE(zombie.IsZombie());
 }
 
-// Before 3.3 there was no start_data, end_data and start_brk.
+// Kernels before 3.3 have no start_data, end_data and start_brk.
 TEST(StatTest, OldKernelHasFewerFields) {
   std::string line = Line("x");
   line.erase(line.find(" 94241782033456"));

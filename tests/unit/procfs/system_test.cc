@@ -22,7 +22,7 @@ class SystemTest : public testing::Test {
     tree_.Remove("self/auxv");
     tree_.WriteWords("self/auxv", 0, words);
   }
-  // What a root process in the initial namespaces sees.
+  // Writes the files as root sees them in the initial namespaces.
   void WriteAllRights() const {
     WriteCapabilities("000001ffffffffff");
     tree_.Symlink("self/ns/pid", "pid:[4026531836]");
@@ -57,7 +57,7 @@ TEST_F(SystemTest, GeometryOfOtherMachines) {
 TEST_F(SystemTest, KernelImage) {
   EXPECT_TRUE(ReadKernelImage(root_).empty());
   tree_.WriteFile("iomem",
-                  "00000000-00000000 : Kernel data\n"  // to whom addresses are hidden
+                  "00000000-00000000 : Kernel data\n"  // the kernel hides addresses
                   "00100000-7fffffff : System RAM\n"
                   "  01000000-022090c7 : Kernel code\n"
                   "  x-03000000 : Kernel code\n"
@@ -123,7 +123,7 @@ TEST_F(SystemTest, SeesEveryProcessOnlyWithEveryRight) {
 
   WriteCapabilities("280004");
   EXPECT_TRUE(SeesEveryProcess(root_));
-  // Without DAC_READ_SEARCH, SYS_PTRACE, SYS_ADMIN.
+  // Without DAC_READ_SEARCH, SYS_PTRACE and SYS_ADMIN in turn.
   for (const char* mask : {"1fffffffffb", "1fffff7ffff", "1ffffdfffff", "0"}) {
     WriteCapabilities(mask);
     EXPECT_FALSE(SeesEveryProcess(root_)) << mask;
@@ -152,7 +152,7 @@ TEST_F(SystemTest, SeesEveryProcessOnlyWithoutHidingMountOptions) {
   EXPECT_FALSE(SeesEveryProcess(root_));
   tree_.WriteFile("self/mountinfo", "2 1 0:2 / " + tree_.path() + " rw - proc proc rw\n3 2 0:2 / " + tree_.path() +
                                         " rw - tmpfs none rw\n");
-  EXPECT_FALSE(SeesEveryProcess(root_));  // mounted over
+  EXPECT_FALSE(SeesEveryProcess(root_));  // a later mount hides procfs
   tree_.Remove("self/mountinfo");
   EXPECT_FALSE(SeesEveryProcess(root_));
 }
