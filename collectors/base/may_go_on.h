@@ -1,11 +1,11 @@
-// Lets the caller of long work stop it.
+// Lets a caller stop long work.
 #pragma once
 
 #include <functional>
 
 namespace cow {
 
-// Asked between two steps of long work. False: stop as soon as the state is consistent.
+// The work calls it between two steps. If it returns false, the work stops as soon as its state is consistent.
 using MayGoOn = std::function<bool()>;
 
 }  // namespace cow

@@ -1,7 +1,7 @@
-// The one channel for errors of the kernel-file readers.
+// The error type of the readers of kernel files.
 //
-// A process that ends, denies or lies is normal on a live host, so the error of one process is a value and never an
-// exception. Errors carry the path they happened at. All types here are plain values without thread affinity.
+// On a live host processes end, deny access and forge their files, so the error of one process is a value and never an
+// exception. An error carries the path of its file. All types are plain values; use them in any thread.
 #pragma once
 
 #include <string>
@@ -13,24 +13,24 @@ namespace cow {
 enum class ErrorKind {
   kGone,       // the process or its address space ended: ENOENT, ESRCH, or an empty pagemap read
   kDenied,     // EACCES or EPERM: a capability is missing, or hidepid hides the process
-  kMalformed,  // the file was read and does not say what the kernel would write there
-  kTooLarge,   // the file says more than is read of one process
+  kMalformed,  // the text is not what the kernel writes
+  kTooLarge,   // the file exceeds the limit for one process
   kIo,         // any other failure of open, read or ioctl
 };
 
-// "gone", "denied", "malformed", "too_large" or "io": the words used for the label `reason`.
+// Returns "gone", "denied", "malformed", "too_large" or "io", the values of the label `reason`.
 std::string_view ErrorKindName(ErrorKind kind);
 
 struct Error {
   ErrorKind kind = ErrorKind::kIo;
   std::string path;      // the file that was read
-  int error_number = 0;  // errno, 0 where none applies
-  std::string detail;    // what was wrong with which value; empty where errno says it all
+  int error_number = 0;  // errno, or 0
+  std::string detail;    // the wrong value and the reason; empty if errno is sufficient
 
-  // "PATH: detail (strerror)": for logs, one line.
+  // Returns one line for the log: "PATH: detail (strerror)".
   std::string ToString() const;
 
-  // Classifies `error_number` into a kind.
+  // Chooses the kind by `error_number`.
   static Error FromErrno(std::string path, int error_number);
   static Error Malformed(std::string path, std::string detail);
   static Error TooLarge(std::string path, std::string detail);

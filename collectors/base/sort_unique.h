@@ -1,4 +1,4 @@
-// Lists that are sorted and have each item once.
+// Sorted lists without duplicates. Pure.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Work in steps. It rests after each one, and its caller decides when it goes on.
+// Splits long work into steps with a coroutine. The work pauses after each step, and the caller starts the next one.
 //
 //   Steps Sum(std::span<const uint64_t> items, uint64_t& sum) {
 //     Pace pace;
@@ -8,9 +8,9 @@
 //     }
 //   }
 //
-// `Steps sum = Sum(items, total); while (sum.Next()) {}` does it. Work that awaits other work (`co_await Sum(…)`) rests
-// where that one rests. What it was given by reference has to outlive it. Destroyed before its end, it is left as it
-// is. Not thread-safe; each step may be made by another thread.
+// `Steps sum = Sum(items, total); while (sum.Next()) {}` runs it. Work that awaits other work (`co_await Sum(…)`)
+// pauses wherever that work pauses. Arguments passed by reference must outlive the work. Destroying it early abandons
+// the remaining steps. Not thread-safe, but each step may run in a different thread.
 #pragma once
 
 #include <algorithm>
@@ -30,7 +30,7 @@ class [[nodiscard]] Steps {
   struct promise_type;
   using Handle = std::coroutine_handle<promise_type>;
 
-  // Goes on with the work that awaited this one.
+  // Resumes the work that awaited this one.
   struct End {
     bool await_ready() const noexcept { return false; }
     std::coroutine_handle<> await_suspend(Handle ended) const noexcept;
@@ -44,8 +44,8 @@ class [[nodiscard]] Steps {
     void unhandled_exception() noexcept { error = std::current_exception(); }
 
     promise_type* outermost = this;
-    Handle innermost;  // of the outermost: the work that rests
-    Handle awaiting;   // the work that awaits this one; empty for the outermost
+    Handle innermost;  // the paused work; set in the outermost only
+    Handle awaiting;   // the work that awaits this one; empty in the outermost
     std::exception_ptr error;
   };
   struct Inner {
@@ -73,7 +73,7 @@ class [[nodiscard]] Steps {
     if (handle_) handle_.destroy();
   }
 
-  // Makes a step. False if it was the last one. Throws what the work throws, which has ended then.
+  // Runs one step. Returns false after the last one. If the work throws, it has ended, and Next rethrows the exception.
   bool Next() {
     promise_type& promise = handle_.promise();
     promise.innermost.resume();
@@ -100,7 +100,7 @@ inline std::coroutine_handle<> Steps::End::await_suspend(Handle ended) const noe
 
 using Rest = std::suspend_always;
 
-// Tells when a step has been long enough: about half a millisecond where a unit is some ten nanoseconds.
+// Tells when a step has run long enough. A step takes about half a millisecond if a unit takes tens of nanoseconds.
 class Pace {
  public:
   bool IsDue(size_t units = 1) {
@@ -115,7 +115,7 @@ class Pace {
   size_t done_ = 0;
 };
 
-// As std::sort, in place. The longest step goes twice through all items.
+// Sorts in place, like std::sort. The longest step passes over all items twice.
 template <class Item, class Less = std::less<Item>>
 Steps SortInSteps(std::span<Item> items, Less less = {}) {
   constexpr size_t kFew = 2048;
@@ -133,7 +133,7 @@ Steps SortInSteps(std::span<Item> items, Less less = {}) {
       std::sort(sample.begin(), sample.end(), less);
       const Item& pivot = sample[kSample / 2];
       const auto above = std::partition(part.begin(), part.end(), [&](const Item& item) { return less(item, pivot); });
-      // Those that equal the pivot, itself at least, are in place.
+      // Items equal to the pivot, at least the pivot itself, are in place.
       const auto beyond = std::partition(above, part.end(), [&](const Item& item) { return !less(pivot, item); });
       parts.emplace_back(part.begin(), above);
       parts.emplace_back(beyond, part.end());
@@ -142,7 +142,7 @@ Steps SortInSteps(std::span<Item> items, Less less = {}) {
   }
 }
 
-// As SortUnique.
+// Does the same as SortUnique.
 template <class Item>
 Steps SortUniqueInSteps(std::vector<Item>& items) {
   co_await SortInSteps(std::span(items));

@@ -1,4 +1,4 @@
-// Parsing helpers shared by the readers; not for use outside of this folder. Nothing here allocates but the errors.
+// Parsing helpers of the kernel-file readers. Only errors and Quote allocate. Pure.
 #pragma once
 
 #include <charconv>
@@ -13,23 +13,25 @@
 
 namespace cow::text {
 
-// Cuts the first line off `rest`, without its newline. False when `rest` is used up. A last line may lack the newline.
+// Removes the first line from `rest` and stores it in `line` without its newline. Returns false if `rest` is empty. The
+// last line may lack a newline.
 bool NextLine(std::string_view& rest, std::string_view& line);
 
-// Cuts the first field off `rest`: blanks (spaces and tabs) before it are dropped, it ends before the next blank. Empty
-// when there is no more.
+// Removes the first field from `rest` and returns it. Blanks (spaces and tabs) separate fields. Returns an empty field
+// if there are no more.
 std::string_view NextField(std::string_view& rest);
 
-// Cuts off everything up to the first `separator`, which is dropped; the whole of `rest` where there is none.
+// Removes everything up to and including the first `separator` from `rest` and returns it without the separator. Takes
+// the whole of `rest` if it has no separator.
 std::string_view CutAt(std::string_view& rest, char separator);
 
-// Without the blanks on both sides.
+// Removes blanks on both sides.
 std::string_view Trim(std::string_view value);
 
-// The value in double quotes on one line, unprintable bytes escaped, cut after some bytes: for errors.
+// Quotes a value for an error: double quotes, one line, unprintable bytes escaped, cut after 64 bytes.
 std::string Quote(std::string_view value);
 
-// All of `value` must be the number; no sign where T is unsigned, no blanks, and it must fit.
+// Parses a number that takes all of `value` and fits in T. Accepts no blanks, and no sign if T is unsigned.
 template <std::integral T>
 std::optional<T> ParseNumber(std::string_view value, int base = 10) {
   T number{};
@@ -42,7 +44,7 @@ std::optional<T> ParseNumber(std::string_view value, int base = 10) {
 Error MissingField(const std::string& path, std::string_view field);
 Error BadField(const std::string& path, std::string_view field, std::string_view value);
 
-// The field that must be there and be a number; an empty `value` is a missing field.
+// Parses a required numeric field. An empty `value` means that the field is missing.
 template <std::integral T>
 Result<T> NumberField(const std::string& path, std::string_view field, std::string_view value, int base = 10) {
   if (value.empty()) return tl::unexpected(MissingField(path, field));
@@ -51,7 +53,7 @@ Result<T> NumberField(const std::string& path, std::string_view field, std::stri
   return *number;
 }
 
-// "  123 kB" in bytes.
+// Parses "  123 kB" and returns bytes.
 Result<uint64_t> KilobytesField(const std::string& path, std::string_view field, std::string_view value);
 
 }  // namespace cow::text

@@ -1,4 +1,4 @@
-// UTF-8, as far as text from outside has to be made safe for labels, log lines and pages. Pure, any thread.
+// Validates UTF-8, so that foreign text is safe in labels, log lines and pages. Pure, any thread.
 #pragma once
 
 #include <cstddef>
@@ -6,8 +6,8 @@
 
 namespace cow {
 
-// Bytes of the well-formed character that `text` begins with (no overlong forms, no surrogates); 0 if it begins with
-// none.
+// Returns the length in bytes of the first character of `text`, or 0 if `text` does not begin with a well-formed
+// character. Overlong forms and surrogates are not well-formed.
 size_t Utf8CharacterLength(std::string_view text);
 
 }  // namespace cow

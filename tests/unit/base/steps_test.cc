@@ -107,10 +107,10 @@ TEST(StepsTest, SortsAsSortDoes) {
   }
 }
 
-// However the items lie, a part is about half of what it was split from: comparisons grow as those of a good sort do.
+// In every order of the items, each split yields parts of about half the size, so comparisons grow like n log n.
 TEST(StepsTest, SortingTakesNoPatternBadly) {
   constexpr size_t kCount = 1 << 17;
-  constexpr size_t kMost = 40 * kCount;  // twice its logarithm, and more
+  constexpr size_t kMost = 40 * kCount;  // more than 2 n log n
   struct Counting {
     size_t* compared;
     bool operator()(uint64_t a, uint64_t b) const {
@@ -122,7 +122,7 @@ TEST(StepsTest, SortingTakesNoPatternBadly) {
   for (size_t i = 0; i < kCount; ++i) {
     patterns[0][i] = i;
     patterns[1][i] = kCount - i;
-    patterns[2][i] = i % 512 * 100'000 + i / 512;      // windows beside each other
+    patterns[2][i] = i % 512 * 100'000 + i / 512;      // interleaved windows
     patterns[3][i] = i < kCount / 2 ? i : kCount - i;  // up and down
   }
   for (std::vector<uint64_t>& items : patterns) {
