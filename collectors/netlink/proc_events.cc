@@ -22,19 +22,19 @@ namespace {
 constexpr const char* kConnector = "proc connector";
 constexpr uint32_t kRequest = 0x636f77;
 
-// The enumeration of event types. Kernel headers before 6.6 declare it inside of `proc_event`, later ones outside: the
-// type of the field names both.
+// The enumeration of event types. Kernel headers before 6.6 declare it inside `proc_event`, later ones outside. The
+// type of the field is the same in both.
 using What = decltype(proc_event::what);
 
 Error ConnectorError(int code) {
   ErrorKind kind = ErrorKind::kIo;
   if (code == -NLE_PERM || code == -NLE_NOACCESS) kind = ErrorKind::kDenied;
-  // ECONNREFUSED: nobody listens in the kernel.
+  // libnl maps ECONNREFUSED to NLE_FAILURE: the kernel has no listener.
   if (code == -NLE_FAILURE || code == -NLE_PROTO_MISMATCH || code == -NLE_AF_NOSUPPORT) kind = ErrorKind::kGone;
   return {kind, kConnector, 0, nl_geterror(code)};
 }
 
-// A field of the event at its place in the message.
+// Returns the field at `offset` of the event.
 template <class T>
 T FieldAt(std::span<const std::byte> event, size_t offset) {
   T value{};
@@ -74,19 +74,19 @@ class KernelProcEvents final : public ProcEvents {
     nl_socket_disable_seq_check(socket_.get());
     nl_socket_disable_msg_peek(socket_.get());
     nl_socket_set_nonblocking(socket_.get());
-    // The kernel's messages are of the type that ends a series, and reach no other callback.
+    // The kernel's messages have the type NLMSG_DONE, so libnl never passes them to NL_CB_VALID.
     nl_socket_modify_cb(socket_.get(), NL_CB_MSG_IN, NL_CB_CUSTOM, &KernelProcEvents::OnMessage, this);
   }
   ~KernelProcEvents() override { static_cast<void>(Send(PROC_CN_MCAST_IGNORE)); }
   KernelProcEvents(const KernelProcEvents&) = delete;
   KernelProcEvents& operator=(const KernelProcEvents&) = delete;
 
-  // The kernel answers before it returns from the call, and not at all outside of the initial namespaces.
+  // The kernel answers before the send call returns. Outside of the initial namespaces it does not answer.
   Result<void> Listen() {
     if (const int code = Send(PROC_CN_MCAST_LISTEN); code < 0) return tl::unexpected(ConnectorError(code));
     std::vector<ProcEvent> early;
     Take(early);
-    if (!answer_) return tl::unexpected(Error{ErrorKind::kDenied, kConnector, 0, "no answer"});
+    if (!answer_) return tl::unexpected(Error{ErrorKind::kDenied, kConnector, 0, "the kernel did not answer"});
     if (answer_->error_number != 0) return tl::unexpected(Error::FromErrno(kConnector, answer_->error_number));
     return {};
   }
@@ -99,8 +99,7 @@ class KernelProcEvents final : public ProcEvents {
       const int code = nl_recvmsgs_default(socket_.get());
       if (code == -NLE_NOMEM) {
         complete_ = false;
-        // The kernel says it once of events that it dropped, and kept what follows; libnl says it each time that there
-        // is no memory to read into.
+        // The kernel reports dropped events once and keeps the later ones. libnl reports each failed allocation.
         if (++without_memory == kMaxWithoutMemory) break;
       } else if (code < 0 && code != -NLE_INTR) {
         events_ = nullptr;
@@ -108,15 +107,15 @@ class KernelProcEvents final : public ProcEvents {
       }
     }
     events_ = nullptr;
-    return false;  // more are there
+    return false;  // more events are waiting
   }
 
  private:
-  // Reads of one Take: what comes faster than it is read must not keep it for ever.
+  // Bounds the reads of one Take, so that it ends even if events come faster than it reads.
   static constexpr size_t kMaxReads = 65536;
   static constexpr size_t kMaxWithoutMemory = 3;
 
-  // Called from C, where no exception may pass.
+  // C code calls this function, so it must not throw.
   static int OnMessage(nl_msg* message, void* self) noexcept {
     auto* events = static_cast<KernelProcEvents*>(self);
     try {
@@ -140,7 +139,7 @@ class KernelProcEvents final : public ProcEvents {
   int Send(proc_cn_mcast_op operation) {
     cn_msg head{};
     head.id = {CN_IDX_PROC, CN_VAL_PROC};
-    head.ack = kRequest;  // comes back plus one; the sequence number does not
+    head.ack = kRequest;  // the answer holds this number plus one, but not the sequence number
     head.len = sizeof(operation);
     std::array<std::byte, sizeof(head) + sizeof(operation)> request{};
     std::memcpy(request.data(), &head, sizeof(head));
@@ -150,7 +149,7 @@ class KernelProcEvents final : public ProcEvents {
 
   Socket socket_;
   std::vector<ProcEvent>* events_ = nullptr;
-  bool complete_ = true;  // of the Take under way: no event was lost
+  bool complete_ = true;  // the current Take lost no event
   std::optional<ProcAnswer> answer_;
 };
 
@@ -158,13 +157,13 @@ class KernelProcEvents final : public ProcEvents {
 
 Result<ProcMessage> DecodeProcMessage(std::span<const std::byte> bytes) {
   cn_msg head{};
-  if (bytes.size() < sizeof(head)) return tl::unexpected(Error::Malformed(kConnector, "message cut short"));
+  if (bytes.size() < sizeof(head)) return tl::unexpected(Error::Malformed(kConnector, "truncated message"));
   std::memcpy(&head, bytes.data(), sizeof(head));
   if (head.id.idx != CN_IDX_PROC || head.id.val != CN_VAL_PROC) return ProcMessage();
   const auto event = bytes.subspan(sizeof(head));
-  // What follows the pids of an exit is of later kernels.
+  // Later kernels append fields to the pids of an exit.
   constexpr size_t kNeeded = offsetof(proc_event, event_data) + sizeof(proc_event::event_data.fork);
-  if (event.size() < kNeeded) return tl::unexpected(Error::Malformed(kConnector, "event cut short"));
+  if (event.size() < kNeeded) return tl::unexpected(Error::Malformed(kConnector, "truncated event"));
   if (FieldAt<uint32_t>(event, offsetof(proc_event, what)) != What::PROC_EVENT_NONE) return DecodeEvent(event);
   ProcMessage message;
   message.answer = ProcAnswer{head.ack - 1, FieldAt<int>(event, offsetof(proc_event, event_data.ack.err))};
@@ -180,7 +179,7 @@ Result<std::unique_ptr<ProcEvents>> OpenProcEvents(const procfs::Root& root, int
   if (const int code = nl_socket_add_memberships(socket.get(), CN_IDX_PROC, 0); code != 0) {
     return tl::unexpected(ConnectorError(code));
   }
-  // The limit for everybody may be too small; without the capability it has to do.
+  // The general limit of the buffer may be too small. Without the capability, use what it allows.
   const int descriptor = nl_socket_get_fd(socket.get());
   if (setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &room_bytes, sizeof(room_bytes)) != 0) {
     setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &room_bytes, sizeof(room_bytes));

@@ -1,7 +1,7 @@
-// Forks, execs and exits as they happen (the kernel's proc connector over netlink, CONFIG_PROC_EVENTS).
+// Receives forks, execs and exits as they happen, from the kernel's proc connector over netlink (CONFIG_PROC_EVENTS).
 //
-// Needs CAP_NET_ADMIN and the initial network, user and PID namespaces. Layout: <linux/cn_proc.h>. libnl stays behind
-// this header. Used by one thread.
+// Needs CAP_NET_ADMIN and the initial network, user and PID namespaces. <linux/cn_proc.h> defines the layout. This
+// header hides libnl. Use it from one thread.
 #pragma once
 
 #include <sys/types.h>
@@ -18,24 +18,24 @@
 
 namespace cow::netlink {
 
-// What happened to a process; what concerns further threads of one is left out.
+// An event of a process. Events of its other threads are omitted.
 struct ProcEvent {
   enum class Kind {
     kFork,  // `process` is new
     kExec,
-    kExit,  // of its leader: other threads may live on
+    kExit,  // the leader ended; other threads may live on
   };
   Kind kind = Kind::kFork;
   pid_t process = 0;
-  pid_t parent = 0;  // of kFork
+  pid_t parent = 0;  // set for kFork
 
   bool operator==(const ProcEvent&) const = default;
 };
 
 // The kernel's answer to the request to listen.
 struct ProcAnswer {
-  uint32_t request = 0;  // its number
-  int error_number = 0;  // 0: events will come
+  uint32_t request = 0;  // number of the request
+  int error_number = 0;  // 0: the kernel will send events
 };
 
 struct ProcMessage {
@@ -43,24 +43,25 @@ struct ProcMessage {
   std::optional<ProcAnswer> answer;
 };
 
-// One message as the kernel sent it, behind the netlink header. Both are empty in messages about something else.
-// kMalformed: cut short.
+// Decodes the payload of one netlink message. Both fields are empty if the message is about something else. kMalformed:
+// the message is truncated.
 Result<ProcMessage> DecodeProcMessage(std::span<const std::byte> bytes);
 
 class ProcEvents {
  public:
   virtual ~ProcEvents() = default;
 
-  // Appends what happened since the last call, in its order. False if some of it was lost because it came faster than
-  // it was taken.
+  // Appends the events since the last call, in order. Returns false if events were lost because they came faster than
+  // they were taken.
   virtual bool Take(std::vector<ProcEvent>& events) = 0;
 };
 
-// kDenied: no capability, or not the initial namespaces; kGone: no proc connector here (not in this kernel, or not in
-// this network namespace). kIo as well where `root` is not this system's procfs, whose pids would mean other processes.
+// Starts listening. kDenied: the capability is missing, or a namespace is not the initial one. kGone: this kernel or
+// this network namespace has no proc connector. kIo: among others, `root` is not this system's procfs, so its pids are
+// of other processes.
 //
-// `room_bytes`: what the kernel keeps of events that were not taken yet, its own overhead included; twice that in the
-// end. An event takes 768 bytes.
+// `room_bytes` is the size of the kernel's buffer for events not yet taken, including its overhead. The kernel doubles
+// the value. An event takes 768 bytes.
 inline constexpr int kEventRoomBytes = 4 << 20;
 Result<std::unique_ptr<ProcEvents>> OpenProcEvents(const procfs::Root& root, int room_bytes = kEventRoomBytes);
 

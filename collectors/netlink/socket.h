@@ -1,4 +1,4 @@
-// A netlink socket that is closed when its owner ends.
+// A netlink socket with unique ownership. Not thread-safe.
 #pragma once
 
 #include <netlink/socket.h>

@@ -30,10 +30,10 @@ namespace {
 
 constexpr const char* kTaskstats = "taskstats";
 
-// Up to and with version 13; a build against headers of the moved layout fails here.
+// The size of version 13. A build against headers with the moved layout fails here.
 constexpr size_t kVersion13Bytes = offsetof(taskstats, wpcopy_delay_total) + sizeof(uint64_t);
 static_assert(offsetof(taskstats, ac_pid) == 128 && offsetof(taskstats, wpcopy_count) == 400,
-              "not the layout of <linux/taskstats.h> that kernels agree on");
+              "<linux/taskstats.h> has a layout that differs from most kernels");
 constexpr size_t kVersion14Bytes = kVersion13Bytes + 2 * sizeof(uint64_t);
 
 Error Malformed(std::string detail) { return Error::Malformed(kTaskstats, std::move(detail)); }
@@ -43,7 +43,7 @@ Error TaskstatsError(int code) {
   switch (-code) {
     case NLE_PERM:
     case NLE_NOACCESS:
-    case NLE_INVAL:  // the answer to a registration from another than the initial user and PID namespaces
+    case NLE_INVAL:  // the answer to a registration from outside of the initial user and PID namespaces
       return {ErrorKind::kDenied, kTaskstats, 0, detail};
     case NLE_OBJ_NOTFOUND:
       return {ErrorKind::kGone, kTaskstats, 0, detail};
@@ -52,19 +52,19 @@ Error TaskstatsError(int code) {
   }
 }
 
-// Where version 14 and 15 put wpcopy_count is told by neither alone.
+// Version 14 has two layouts of different size. Version 15 has only the layout that moved wpcopy_count.
 Result<void> CheckLayout(uint16_t version, size_t bytes) {
   const bool good = version == 13
                         ? bytes >= kVersion13Bytes
                         : (version == 14 ? bytes == kVersion14Bytes : version >= 16 && bytes >= kVersion14Bytes);
   if (good) return {};
-  return tl::unexpected(Malformed("struct of version " + std::to_string(version) + " and " + std::to_string(bytes) +
-                                  " bytes: no wpcopy_count at its place"));
+  return tl::unexpected(Malformed("struct taskstats of version " + std::to_string(version) + " with " +
+                                  std::to_string(bytes) + " bytes has no wpcopy_count at a known offset"));
 }
 
 Result<taskstats> CopyStruct(std::span<const std::byte> bytes) {
   taskstats stats{};
-  if (bytes.size() < sizeof(stats.version)) return tl::unexpected(Malformed("struct cut short"));
+  if (bytes.size() < sizeof(stats.version)) return tl::unexpected(Malformed("truncated struct taskstats"));
   std::memcpy(&stats.version, bytes.data(), sizeof(stats.version));
   const auto layout = CheckLayout(stats.version, bytes.size());
   if (!layout) return tl::unexpected(layout.error());
@@ -91,22 +91,22 @@ std::span<const std::byte> PayloadOf(const nlattr* attribute) {
   return {static_cast<const std::byte*>(nla_data(attribute)), static_cast<size_t>(nla_len(attribute))};
 }
 
-// The struct within TASKSTATS_TYPE_AGGR_PID or _TGID.
+// Returns the struct within TASKSTATS_TYPE_AGGR_PID or _TGID.
 Result<std::span<const std::byte>> StructIn(nlattr* aggregate) {
   Attributes inner{};
   if (aggregate == nullptr || nla_parse_nested(inner.data(), TASKSTATS_TYPE_MAX, aggregate, nullptr) != 0 ||
       inner[TASKSTATS_TYPE_STATS] == nullptr) {
-    return tl::unexpected(Malformed("message without a struct"));
+    return tl::unexpected(Malformed("message without struct taskstats"));
   }
   return PayloadOf(inner[TASKSTATS_TYPE_STATS]);
 }
 
 Result<Attributes> ParseAttributes(std::span<const std::byte> bytes) {
   Attributes attributes{};
-  // libnl does not write to what it parses, but takes no pointer to const.
+  // libnl does not write to the attributes, but its parameter is not const.
   auto* head = const_cast<nlattr*>(reinterpret_cast<const nlattr*>(bytes.data()));  // NOLINT
   if (nla_parse(attributes.data(), TASKSTATS_TYPE_MAX, head, static_cast<int>(bytes.size()), nullptr) != 0) {
-    return tl::unexpected(Malformed("attributes make no sense"));
+    return tl::unexpected(Malformed("malformed netlink attributes"));
   }
   return attributes;
 }
@@ -146,17 +146,17 @@ class KernelTaskstats final : public Taskstats {
       : root_(std::move(root)), family_(family), questions_(std::move(questions)), reports_(std::move(reports)) {
     nl_socket_modify_cb(questions_.get(), NL_CB_VALID, NL_CB_CUSTOM, &KernelTaskstats::OnAnswer, this);
     nl_socket_modify_cb(reports_.get(), NL_CB_VALID, NL_CB_CUSTOM, &KernelTaskstats::OnReport, this);
-    // Reports are numbered by CPU.
+    // The kernel numbers reports per CPU, so libnl's check would fail.
     nl_socket_disable_seq_check(reports_.get());
     nl_socket_set_nonblocking(reports_.get());
   }
 
-  // Has the kernel send reports from all CPUs; the answer tells whether it will.
+  // Asks the kernel for reports from all CPUs. Fails if the kernel refuses.
   Result<void> Register(int room_bytes) {
     const auto cpus = procfs::ReadTextFile(root_, root_.SysPath("devices/system/cpu/possible"));
     if (!cpus) return tl::unexpected(cpus.error());
     const int descriptor = nl_socket_get_fd(reports_.get());
-    // The limit for everybody is too small; without the capability it has to do.
+    // The general limit of the buffer is too small. Without the capability, use what it allows.
     if (setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &room_bytes, sizeof(room_bytes)) != 0) {
       setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &room_bytes, sizeof(room_bytes));
     }
@@ -168,7 +168,7 @@ class KernelTaskstats final : public Taskstats {
     if (const int code = nl_send_auto(reports_.get(), question->get()); code < 0) {
       return tl::unexpected(TaskstatsError(code));
     }
-    // The kernel answers before it returns from the call; a report may come first.
+    // The kernel answers before the send call returns. A report may precede the answer.
     bool acknowledged = false;
     nl_socket_modify_cb(
         reports_.get(), NL_CB_ACK, NL_CB_CUSTOM,
@@ -187,15 +187,15 @@ class KernelTaskstats final : public Taskstats {
     return {};
   }
 
-  // Listeners of any network namespace are taken, but reports go to the initial one's: the end of a thread shows
-  // whether they come here.
+  // The kernel accepts listeners of any network namespace but sends reports to the initial one only. This function ends
+  // a thread to see whether its report arrives.
   Result<void> RequireReports() {
-    constexpr int kMilliseconds = 1000;  // the report is there when the thread has ended
+    constexpr int kMilliseconds = 1000;  // ample: the kernel sends the report before the thread's end is visible
     std::thread([] {}).join();
     pollfd reports{nl_socket_get_fd(reports_.get()), POLLIN, 0};
     if (poll(&reports, 1, kMilliseconds) > 0) return {};
     return tl::unexpected(
-        Error{ErrorKind::kGone, kTaskstats, 0, "ends of tasks are not reported to this network namespace"});
+        Error{ErrorKind::kGone, kTaskstats, 0, "the kernel sends no reports to this network namespace"});
   }
 
   bool AccountingIsOn() override {
@@ -219,8 +219,7 @@ class KernelTaskstats final : public Taskstats {
     for (size_t reads = 0; reads < kMaxReads; ++reads) {
       const int code = nl_recvmsgs_default(reports_.get());
       if (code == -NLE_NOMEM) {
-        // The kernel says it once of reports that it dropped, and lost() says how many; libnl says it each time that
-        // there is no memory to read into.
+        // The kernel reports a drop once, and lost() counts the dropped reports. libnl reports each failed allocation.
         if (++without_memory == kMaxWithoutMemory) break;
       } else if (code != 0 && code != -NLE_INTR) {
         break;
@@ -233,11 +232,11 @@ class KernelTaskstats final : public Taskstats {
   uint64_t lost() const override { return lost_; }
 
  private:
-  // Reads of one TakeEnds: what comes faster than it is read must not keep it for ever.
+  // Bounds the reads of one TakeEnds, so that it ends even if reports come faster than it reads.
   static constexpr size_t kMaxReads = 65536;
   static constexpr size_t kMaxWithoutMemory = 3;
 
-  // These two are called from C, where no exception may pass.
+  // C code calls these two functions, so they must not throw.
   static int OnReport(nl_msg* message, void* self) noexcept {
     auto* stats = static_cast<KernelTaskstats*>(self);
     try {
@@ -253,7 +252,7 @@ class KernelTaskstats final : public Taskstats {
     auto* stats = static_cast<KernelTaskstats*>(self);
     try {
       stats->answer_ = stats->DecodeAnswer(AttributesOf(message));
-    } catch (const std::bad_alloc&) {  // it stays "no answer"
+    } catch (const std::bad_alloc&) {  // answer_ remains the error that Ask put there
     }
     return NL_OK;
   }
@@ -269,18 +268,18 @@ class KernelTaskstats final : public Taskstats {
     if (!question) return tl::unexpected(question.error());
     nla_put_u32(question->get(), attribute, static_cast<uint32_t>(pid));
     expected_ = expected;
-    answer_ = tl::unexpected(Malformed("no answer"));
+    answer_ = tl::unexpected(Malformed("the kernel did not answer"));
     int code = nl_send_auto(questions_.get(), question->get());
     if (code >= 0) code = nl_recvmsgs_default(questions_.get());
     if (code < 0) {
-      // The kernel says EINVAL or ESRCH of a process that is not there.
+      // The kernel answers EINVAL or ESRCH if there is no such process.
       const bool gone = code == -NLE_OBJ_NOTFOUND || code == -NLE_INVAL;
       return tl::unexpected(gone ? Error{ErrorKind::kGone, kTaskstats, 0, nl_geterror(code)} : TaskstatsError(code));
     }
     return answer_;
   }
 
-  // The kernel counts what it drops for want of room, in 32 bits.
+  // Adds the reports dropped since the last call. The kernel counts drops of a full buffer in 32 bits.
   void CountLost() {
     std::array<uint32_t, SK_MEMINFO_VARS> info{};
     socklen_t bytes = sizeof(info);
@@ -314,8 +313,8 @@ Result<TaskEnd> DecodeTaskEnd(std::span<const std::byte> bytes) {
   if (nlattr* aggregate = attributes->at(TASKSTATS_TYPE_AGGR_TGID); aggregate != nullptr) {
     const auto whole = StructIn(aggregate);
     if (!whole) return tl::unexpected(whole.error());
-    // The kernel sets no version in this one; it has the layout of the other.
-    if (whole->size() < kVersion13Bytes) return tl::unexpected(Malformed("struct of the process cut short"));
+    // The kernel sets no version in this struct. Its layout is that of the task's struct.
+    if (whole->size() < kVersion13Bytes) return tl::unexpected(Malformed("truncated struct taskstats of the process"));
     uint64_t copied = 0;
     std::memcpy(&copied, whole->data() + offsetof(taskstats, wpcopy_count), sizeof(copied));
     end.process_copied_pages = copied;
@@ -332,7 +331,7 @@ Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root, int r
   const int family = genl_ctrl_resolve(questions->get(), TASKSTATS_GENL_NAME);
   if (family < 0) return tl::unexpected(TaskstatsError(family));
   auto opened = std::make_unique<KernelTaskstats>(root, family, std::move(*questions), std::move(*reports));
-  // Shows whether asking is allowed, and the layout.
+  // Checks the permission to ask, and the layout of the answer.
   if (const auto copied = opened->CopiedPages(getpid()); !copied) return tl::unexpected(copied.error());
   if (const auto registered = opened->Register(room_bytes); !registered) return tl::unexpected(registered.error());
   if (const auto reported = opened->RequireReports(); !reported) return tl::unexpected(reported.error());

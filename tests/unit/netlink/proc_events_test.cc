@@ -160,23 +160,23 @@ TEST_F(LiveProcEventsTest, SaysThatSomeWereLost) {
   std::vector<ProcEvent> events;
   EXPECT_FALSE((*small)->Take(events));
   EXPECT_LT(events.size(), 200U);
-  // It goes on.
+  // Later events still arrive.
   events.clear();
   const pid_t next = ForkAndReap(nullptr);
   EXPECT_TRUE((*small)->Take(events));
   EXPECT_EQ(KindsOf(events, next).size(), 2U);
 }
 
-// A sanitizer's own allocator ends a process that has no memory left, whatever the code under test does.
+// A sanitizer's allocator ends a process that runs out of memory, so this test can't run under it.
 #ifndef COW_SANITIZED
-// Nothing is left of it, in small pieces either.
+// Allocates all remaining memory, down to small pieces.
 void UseUpMemory() {
   const rlimit none{0, 0};
   setrlimit(RLIMIT_AS, &none);
   for (size_t bytes = size_t{1} << 20U; bytes >= 16; bytes /= 2) {
     void* volatile piece = nullptr;
     do {
-      piece = std::malloc(bytes);  // NOLINT: it is kept on purpose
+      piece = std::malloc(bytes);  // NOLINT: leaked on purpose
     } while (piece != nullptr);
   }
 }

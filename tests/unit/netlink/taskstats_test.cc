@@ -26,7 +26,7 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-// Lengths by version: 14 added two words, 16 sixteen more.
+// Sizes by version: 14 added two words, 16 sixteen more.
 constexpr size_t kWord = sizeof(uint64_t);
 constexpr size_t kVersion13 = offsetof(taskstats, wpcopy_delay_total) + kWord;  // newer headers have more
 constexpr size_t kVersion14 = kVersion13 + 2 * kWord;
@@ -46,7 +46,7 @@ taskstats Stats() {
   return stats;
 }
 
-// As a kernel of that version sends it; what it has besides is 0xff.
+// Makes the struct that a kernel of that version sends; the other fields are 0xff.
 Bytes Struct(uint16_t version, size_t bytes, taskstats stats = Stats()) {
   stats.version = version;
   Bytes sent(bytes, std::byte{0xff});
@@ -109,7 +109,7 @@ TEST(TaskstatsTest, DecodesAStruct) {
   EXPECT_FALSE(task->forked_only || task->last_thread);
 }
 
-// Fields in other places give numbers too, but not these.
+// A version and size without wpcopy_count at a known offset.
 TEST(TaskstatsTest, RefusesOtherLayouts) {
   for (const auto& [version, bytes] : {std::pair<uint16_t, size_t>{12, kVersion13 - 2 * kWord},
                                        {12, kVersion13},
@@ -135,7 +135,7 @@ TEST(TaskstatsTest, DecodesTheEndOfATask) {
 }
 
 TEST(TaskstatsTest, DecodesTheEndOfAProcess) {
-  taskstats whole{};  // the kernel fills in no more than sums
+  taskstats whole{};  // the kernel fills in only sums
   whole.wpcopy_count = 5000;
   const auto end = DecodeTaskEnd(OfTask(Struct(16, kVersion16)) + OfProcess(Struct(0, kVersion16, whole)));
   ASSERT_TRUE(end) << end.error().ToString();
@@ -180,7 +180,7 @@ TEST(TaskstatsTest, ThisKernelAnswersAndReports) {
   EXPECT_EQ(self->process, getpid());
   EXPECT_EQ(self->parent, getppid());
   EXPECT_NE(self->executable.inode, 0U);
-  constexpr pid_t kNobody = 1 << 22;  // the kernel's limit, which no process reaches
+  constexpr pid_t kNobody = 1 << 22;  // the kernel's limit, above every pid
   EXPECT_EQ((*stats)->CopiedPages(kNobody).error().kind, ErrorKind::kGone);
   EXPECT_EQ((*stats)->FirstThread(kNobody).error().kind, ErrorKind::kGone);
 
@@ -200,7 +200,7 @@ TEST(TaskstatsTest, ThisKernelAnswersAndReports) {
   EXPECT_EQ((*stats)->lost(), 0U);
 }
 
-// A listener there is taken by the kernel and never hears of anything.
+// The kernel accepts a listener in another network namespace but never sends it a report.
 TEST(TaskstatsTest, OtherNetworkNamespaceIsRefused) {
   if (const auto here = OpenTaskstats(procfs::Root()); !here) GTEST_SKIP() << WhyNot(here.error());
   bool other = false;
@@ -214,7 +214,7 @@ TEST(TaskstatsTest, OtherNetworkNamespaceIsRefused) {
   EXPECT_EQ(stats.error().kind, ErrorKind::kGone);
 }
 
-// More than the kernel keeps is dropped by it, and counted.
+// The kernel drops reports beyond its buffer and counts them.
 TEST(TaskstatsTest, LostReportsAreCounted) {
   constexpr uint64_t kChildren = 1000;
   const auto stats = OpenTaskstats(procfs::Root(), 64 << 10);
@@ -230,9 +230,9 @@ TEST(TaskstatsTest, LostReportsAreCounted) {
   const auto ours = static_cast<uint64_t>(std::count_if(ends.begin(), ends.end(), is_ours));
   EXPECT_GT(ours, 0U);
   EXPECT_GT((*stats)->lost(), 0U);
-  EXPECT_GE(ours + (*stats)->lost(), kChildren);  // those of other processes are among the lost
+  EXPECT_GE(ours + (*stats)->lost(), kChildren);  // the lost reports include those of other processes
 
-  // From then on they come again.
+  // Later reports arrive again.
   const pid_t child = fork();
   if (child == 0) _exit(0);
   EXPECT_EQ(waitpid(child, nullptr, 0), child);
