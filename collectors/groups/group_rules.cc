@@ -26,7 +26,7 @@ Expressions Compile(const std::vector<std::string>& texts) {
   return expressions;
 }
 
-// The kernel's mark of a program that was removed or replaced is no part of its name.
+// Removes the kernel's mark of a program file that was deleted or replaced.
 std::string_view ProgramOf(std::string_view exe) {
   constexpr std::string_view kDeleted = " (deleted)";
   if (exe.ends_with(kDeleted)) exe.remove_suffix(kDeleted.size());
@@ -44,7 +44,7 @@ bool IsFixed(const GroupName& name) {
                      [](const GroupNamePart& part) { return part.kind == GroupNamePart::Kind::kText; });
 }
 
-// RE2 takes no invalid UTF-8: such bytes are shown to it as U+FFFD, as labels have them.
+// Replaces invalid bytes by U+FFFD, as labels do, because RE2 rejects invalid UTF-8.
 std::string AsUtf8(std::string_view text) { return LabelValue(text, std::numeric_limits<size_t>::max()); }
 
 bool FindAll(const Expressions& expressions, const std::string& text, Captures& captures) {
@@ -71,13 +71,13 @@ struct GroupRules::Rule {
   Expressions cgroup;
 };
 
-// Of one process.
+// Tests rules against one process and caches its properties.
 class GroupRules::Judgement {
  public:
   Judgement(const GroupSubject& subject, UserNames& users)
       : subject_(subject), users_(users), program_(ProgramOf(subject.exe)) {}
 
-  // What costs least is asked first.
+  // Tests the cheapest keys first.
   bool Matches(const Rule& rule) {
     captures_.clear();
     return MatchesName(rule.asked) && MatchesCgroup(rule) && MatchesUser(rule.asked) && MatchesExe(rule.asked) &&
@@ -129,7 +129,7 @@ class GroupRules::Judgement {
     return command_line_ ? FindAll(rule.cmdline, *command_line_, captures_) : Unread("cmdline");
   }
 
-  // Never matches.
+  // Notes a key that could not be read. Returns false: such a key never matches.
   bool Unread(const char* key) {
     unread_key_ = key;
     return false;

@@ -1,9 +1,9 @@
-// Which group a family belongs to, by its root: the first rule that matches names it. Within a rule the keys that are
-// given are ANDed, the elements of a key ORed, those of `cmdline` ANDed, as in process-exporter. A key that could not
-// be read does not match.
+// Chooses the group of a family by its root process: the first matching rule names the group. A rule ANDs its keys and
+// ORs the elements of a key, but ANDs those of `cmdline`, as process-exporter does. A key that can't be read does not
+// match.
 //
-// Names may be templates. What processes call themselves goes into them, so they are made label values by who uses
-// them. Not thread-safe.
+// A name may be a template that inserts text chosen by processes. Callers must pass group names through LabelValue. Not
+// thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -23,20 +23,20 @@ namespace cow::collectors {
 struct GroupNamePart {
   enum class Kind { kText, kComm, kExeBase, kUsername, kUnit, kContainerId, kPodUid, kMatch };
   Kind kind = Kind::kText;
-  std::string text;  // of kText itself, of kMatch the name of a capture group of cmdline
+  std::string text;  // kText: the text; kMatch: the name of a capture group of cmdline
 
   bool operator==(const GroupNamePart&) const = default;
 };
 using GroupName = std::vector<GroupNamePart>;
 
-// An empty list asks for nothing.
+// An empty list matches every process.
 struct GroupRule {
   GroupName name;
   std::vector<std::string> comm;          // whole names
   std::vector<std::string> exe;           // absolute paths or base names
-  std::vector<std::string> cmdline;       // RE2, on the arguments joined by blanks
+  std::vector<std::string> cmdline;       // RE2 on the arguments joined by blanks
   std::vector<std::string> user;          // names or numbers
-  std::vector<std::string> cgroup;        // RE2, on the cgroup's path
+  std::vector<std::string> cgroup;        // RE2 on the cgroup path
   std::vector<std::string> unit;          // whole names
   std::vector<std::string> container_id;  // prefixes
 
@@ -45,33 +45,34 @@ struct GroupRule {
 
 struct GroupOptions {
   std::vector<GroupRule> rules;
-  std::optional<GroupName> default_name = GroupName{{GroupNamePart::Kind::kComm, ""}};  // empty: others are left out
+  std::optional<GroupName> default_name = GroupName{{GroupNamePart::Kind::kComm, ""}};  // empty: drop other processes
 
   bool operator==(const GroupOptions&) const = default;
 };
 
-// What a rule may ask of a process.
+// The properties of a process that rules can test.
 struct GroupSubject {
   std::string comm;
-  std::string exe;  // as the kernel names it; empty where it could not be read
+  std::string exe;  // the kernel's path of the program; empty if it can't be read
   uint32_t uid = 0;
   std::string cgroup_path;
   procfs::CgroupNames names;
-  // The arguments joined by blanks, empty where they can't be read; asked at most once, and only if a rule needs it.
+  // Returns the arguments joined by blanks; empty if they can't be read. Called at most once, and only if a rule needs
+  // them.
   std::function<std::optional<std::string>()> read_command_line;
 };
 
 struct GroupVerdict {
-  std::optional<std::string> name;  // empty: left out
-  bool named = false;               // by a rule, not by the default
-  std::string unread_key;           // that a rule asked for and that could not be read; empty: none
+  std::optional<std::string> name;  // empty: the family belongs to no group
+  bool named = false;               // a rule chose the name, not the default
+  std::string unread_key;           // a key that a rule needed and that could not be read; empty: none
 };
 
 class GroupRules {
  public:
-  static constexpr const char* kUnnamed = "_unnamed";  // a name that comes out empty
+  static constexpr const char* kUnnamed = "_unnamed";  // replaces an empty name
 
-  // Throws std::invalid_argument on a regular expression that does not compile.
+  // Throws std::invalid_argument if a regular expression does not compile.
   explicit GroupRules(const GroupOptions& options, UserNames::Find find_user = &FindUserName);
   ~GroupRules();
   GroupRules(GroupRules&&) noexcept;
@@ -79,9 +80,9 @@ class GroupRules {
 
   GroupVerdict Judge(const GroupSubject& subject);
 
-  // Of groups that are named without a variable, in the rules' order, each once.
+  // The distinct names without variables, in the order of the rules.
   const std::vector<std::string>& fixed_names() const { return fixed_names_; }
-  // Whether some verdict depends on the user.
+  // Returns true if a rule or a name needs the user.
   bool AskForUser() const { return ask_for_user_; }
 
  private:

@@ -32,7 +32,7 @@ void Groups::Claim(const std::string& name, GroupClaim claim) {
 
 void Groups::Admit() {
   std::vector<Group*> claims;
-  std::vector<Group*> ended;  // those that may be exported for some time
+  std::vector<Group*> ended;  // ended groups that may stay exported for some time
   for (auto& [name, group] : groups_) {
     if (name == kOverflow) continue;
     if (group.claimed == pass_) {
@@ -76,7 +76,8 @@ void Groups::GrowTo(size_t counters) {
   for (auto& [name, group] : groups_) group.counters.resize(counters_, 0);
 }
 
-// Counters of ended groups: beyond the limit, those that ended first go. One that was never exported has none to keep.
+// Drops the ended groups beyond the limit, the oldest first. Also drops ended groups that were never exported, because
+// they have no counters to keep.
 void Groups::Forget() {
   std::erase_if(groups_,
                 [this](const auto& item) { return item.second.awaits_second_pass && item.second.claimed != pass_; });

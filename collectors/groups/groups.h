@@ -1,16 +1,16 @@
-// The groups: who is in which, and the counters that outlive processes.
+// Keeps the groups: which ones are exported, and their counters, which outlive processes.
 //
-// A family belongs, whole, to the group that the rules find by its root; it keeps it when the root exits, and is judged
-// anew when the root execs, renames itself or changes its user, and by new rules.
+// A whole family belongs to the group that the rules choose by its root. The family keeps the group when the root
+// exits. The rules are applied again when they change, or when the root execs, renames itself or changes its user.
 //
-// A pass claims the groups of all families, then admits as many as the limit allows. Groups that a rule names and
-// groups that have or had a family come first, then groups that are exported already, then older ones. What is turned
-// away is added up in "_other". A group of single processes is exported from its second pass on; those of the
-// exporter's first pass are exported at once.
+// A pass claims the groups of all families and then admits as many as the limit allows. Groups that a rule names, and
+// groups that have or had a family, come first; then groups that are already exported; then older groups. The group
+// "_other" sums up the rest. A group of single processes is exported from its second pass on, or at once in the
+// exporter's first pass.
 //
-// A group that had a family is exported for five more minutes after its end, as long as there is room for it; another
-// group ends at once. Counters of ended groups are kept for as many groups as the limit allows, in case they come back.
-// Not thread-safe.
+// A group that had a family stays exported for five minutes after its end while there is room. Other groups end at
+// once. Counters of ended groups are kept, for as many groups as the limit allows, in case the groups come back. Not
+// thread-safe.
 #pragma once
 
 #include <chrono>
@@ -24,20 +24,20 @@ namespace cow::collectors {
 
 struct Group {
   std::vector<uint64_t> counters;
-  uint64_t number = 0;       // groups that were claimed earlier have lower numbers
+  uint64_t number = 0;       // groups claimed earlier have lower numbers
   uint64_t claimed = 0;      // the last pass that claimed it
   uint64_t first_claim = 0;  // the first pass that claimed it
   std::chrono::steady_clock::time_point last_seen;
-  bool named = false;       // by a rule
-  bool had_family = false;  // two processes or more, in this pass or before
+  bool named = false;       // a rule names it
+  bool had_family = false;  // it has or had a family of two or more processes
   bool exported = false;
-  bool awaits_second_pass = false;  // it is not exported yet, and not part of "_other" either
-  bool looked_at = false;  // the first look at a process of it has shown something, or that nothing can be seen
+  bool awaits_second_pass = false;  // neither exported yet nor part of "_other"
+  bool looked_at = false;           // a process of the group was read, or proved to be unreadable
 
   bool Preferred() const { return named || had_family; }
 };
 
-// What a pass knows of a group before it scans.
+// Facts about a group before the scan.
 struct GroupClaim {
   bool named = false;       // a rule names it
   bool has_family = false;  // one of its families has two processes or more
@@ -57,17 +57,17 @@ class Groups {
   void BeginPass(Time now);
   void Claim(const std::string& name, GroupClaim claim);
   void Admit();
-  // The group of that name, or the overflow group where there is no room for it.
+  // Returns the group of that name, or the overflow group if there is no room for it.
   Map::iterator Find(const std::string& name);
 
-  // The limit from now on. Under a lower one, the groups of the last pass that find no room are part of the overflow
-  // group at once; a higher one counts from the next pass on.
+  // Sets the limit. A lower limit moves the groups of the last pass that no longer fit to the overflow group at once. A
+  // higher limit takes effect with the next pass.
   void SetLimit(size_t max_groups);
-  // Every group has so many counters at least; new ones are 0.
+  // Grows the counters of every group to at least `counters`. New counters are 0.
   void GrowTo(size_t counters);
 
   const Map& all() const { return groups_; }
-  // Names that found no room in the last pass.
+  // The number of groups that did not fit in the last pass.
   size_t overflowed() const { return overflowed_; }
 
  private:

@@ -1,4 +1,4 @@
-// Label values from what processes call themselves.
+// Makes label values from the names that processes give themselves. Pure.
 #pragma once
 
 #include <cstddef>
@@ -7,8 +7,8 @@
 
 namespace cow::collectors {
 
-// Valid UTF-8 of at most `max_bytes`: bytes that are none become U+FFFD, and the cut is at a character's end. Control
-// characters are kept: the text format escapes what it must.
+// Returns valid UTF-8 of at most `max_bytes`. Replaces each invalid byte by U+FFFD and cuts between two characters.
+// Keeps control characters, because the text format escapes those that need it.
 std::string LabelValue(std::string_view raw, size_t max_bytes);
 
 }  // namespace cow::collectors

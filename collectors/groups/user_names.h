@@ -1,4 +1,4 @@
-// Names of users by number, from this host's user database (getpwuid_r), each asked for once. Not thread-safe.
+// Caches the names of users from this host's user database (getpwuid_r). Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -12,12 +12,12 @@ namespace cow::collectors {
 
 class UserNames {
  public:
-  static constexpr size_t kMaxKept = 4096;  // then they are asked for anew
+  static constexpr size_t kMaxKept = 4096;  // a full cache is emptied
   using Find = std::function<std::optional<std::string>(uint32_t uid)>;
 
   explicit UserNames(Find find) : find_(std::move(find)) {}
 
-  // The number itself where there is no name. Valid until the next call.
+  // Returns the user's name, or the number if there is no name. Valid until the next call.
   const std::string& NameOf(uint32_t uid);
 
  private:
@@ -25,7 +25,7 @@ class UserNames {
   std::unordered_map<uint32_t, std::string> names_;
 };
 
-// Asks the user database; it may have to go over a network.
+// Asks the user database, which may use the network.
 std::optional<std::string> FindUserName(uint32_t uid);
 
 }  // namespace cow::collectors

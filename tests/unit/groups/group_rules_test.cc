@@ -40,7 +40,7 @@ class GroupRulesTest : public testing::Test {
     return options_.rules.back();
   }
   GroupVerdict Judge() { return GroupRules(options_, &FindRedis).Judge(subject_); }
-  // Whether the rule that was added last names the process.
+  // Returns true if the last rule added names the process.
   bool Matches(const GroupRule& rule) {
     GroupOptions options;
     options.rules = {rule};
@@ -142,7 +142,7 @@ TEST_F(GroupRulesTest, NamesAreExpanded) {
   EXPECT_EQ(Judge().name, subject_.names.container_id);
 }
 
-// The expression of the documentation, for the titles that Redis gives itself.
+// The expression in the documentation matches the process titles of Redis.
 TEST_F(GroupRulesTest, PortOfARedis) {
   GroupRule& rule = Add({{Kind::kMatch, "port"}});
   rule.cmdline = {R"(:(?P<port>\d+)( |$))"};
@@ -218,7 +218,7 @@ TEST_F(GroupRulesTest, WhatCantBeReadDoesNotMatch) {
   EXPECT_EQ(Judge().unread_key, "cmdline");
   command_line_ = "";
   EXPECT_EQ(Judge().unread_key, "");
-  // A rule that does not match anyway has asked for nothing.
+  // A rule whose other keys do not match never reads the missing one.
   options_.rules.front().comm = {"other"};
   options_.rules.front().exe = {"redis-check-rdb"};
   EXPECT_EQ(Judge().unread_key, "");

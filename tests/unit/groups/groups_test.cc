@@ -16,7 +16,7 @@ class GroupsTest : public testing::Test {
  protected:
   static constexpr Groups::Time At(int minute) { return Groups::Time(minutes(10000 + minute)); }
 
-  // A pass in which these groups were found: of single processes, of families, and named by a rule.
+  // Runs a pass with these groups: of single processes, of families, and named by a rule.
   void Pass(int minute, const Strings& single, const Strings& families = {}, const Strings& named = {}) {
     groups_.BeginPass(At(minute));
     for (const std::string& name : named) groups_.Claim(name, {.named = true});
@@ -120,7 +120,7 @@ TEST_F(GroupsTest, EndedGroupsMakePlaceAtOnce) {
   EXPECT_EQ(groups_.overflowed(), 0U);
 }
 
-// Ended groups and single processes had all the room: a service that starts later finds some.
+// A service that starts later finds room even if ended groups and single processes filled the limit.
 TEST_F(GroupsTest, FamiliesAndNamedGroupsComeFirst) {
   Pass(0, {"a", "b"});
   Pass(1, {"a", "b"}, {"family"});
