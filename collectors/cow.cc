@@ -35,42 +35,43 @@ constexpr Metric kBreaksTotal{
     .type = MetricType::Counter,
     .unit = "pages",
     .help =
-        "Pages that were shared by fork and were replaced by a member's own, by the member's side: parent is the "
-        "family's root, child any other.",
+        "Pages shared by fork that a member replaced by its own copy, by the member's side: parent is the family's "
+        "root, child is any other member.",
     .labels = {{{"side", kSides}}},
     .known = Known::kFrames,
     .source =
-        "Another frame in one member's page-table entry while a relative kept the one that both had, or the "
-        "kernel's marks of a copy. A page dropped and touched again between two looks looks the same. The side is "
-        "unknown where neither witness tells who has the original.",
+        "A member's page-table entry has a new frame while a relative kept the shared one, or the kernel's marks show "
+        "a copy. A page that was dropped and touched again between two looks counts too, because it looks the same. "
+        "The side is unknown if neither witness tells who has the original.",
     .query = "sum by (group, side) (rate(cow_breaks_total[1m]))",
 };
 constexpr Metric kBreakBytes{
     .name = "cow_break_bytes_total",
     .type = MetricType::Counter,
     .unit = "bytes",
-    .help = "Bytes of those breaks, by the kind of the breaking member's mapping.",
+    .help = "Bytes of the pages in cow_breaks_total, by the kind of mapping in which the member broke them.",
     .labels = {{{"mapping", kMappings}}},
     .known = Known::kFrames,
-    .source = "The same breaks; the kind is that of the mapping in /proc/PID/maps.",
+    .source = "The breaks of cow_breaks_total, and the mapping in /proc/PID/maps of the member that broke the page.",
     .query = "topk by (group) (1, rate(cow_break_bytes_total[5m]))",
 };
 constexpr Metric kHugePageSplits{
     .name = "cow_huge_page_splits_total",
     .type = MetricType::Counter,
     .unit = "pages",
-    .help = "Huge pages found split where a member wrote.",
+    .help = "Huge pages that were split and in which a member broke a page.",
     .known = Known::kFramesAndScan,
-    .source = "A window that PAGEMAP_SCAN called huge at the look before and no more, with a break in it.",
+    .source = "Windows with a break that PAGEMAP_SCAN called huge at the previous look and no longer calls huge.",
 };
 constexpr Metric kUnsharedBytes{
     .name = "cow_unshared_bytes_total",
     .type = MetricType::Counter,
     .unit = "bytes",
-    .help = "Memory that became private with no copy, by cause.",
+    .help = "Memory that became private without a copy, by cause.",
     .labels = {{{"cause", kCauses}}},
     .known = Known::kFrames,
-    .source = "A page that kept its frame, or was collapsed into a huge page, and lost its last partner.",
+    .source =
+        "Pages that kept their frame, or were collapsed into a huge page, and are no longer shared with a relative.",
 };
 constexpr Metric kUnattributedBytes{
     .name = "cow_unattributed_bytes_total",
@@ -78,23 +79,23 @@ constexpr Metric kUnattributedBytes{
     .unit = "bytes",
     .help = "Memory that differs between members but was never seen shared: copied or allocated before the first look.",
     .known = Known::kFrames,
-    .source = "The first look at a member, where the kernel's marks don't tell.",
+    .source = "The first look at a member, for pages on which the kernel's marks don't tell a copy from an original.",
 };
 constexpr Metric kForksTotal{
     .name = "cow_forks_total",
     .type = MetricType::Counter,
     .unit = "processes",
-    .help = "Members that appeared by fork.",
+    .help = "Family members created by fork, as far as a scan saw them.",
     .known = Known::kPageTables,
-    .source = "Process lists: a child that lived and died between two scans is not in it.",
+    .source = "Process lists. A child that lived and died between two scans is missing.",
 };
 constexpr Metric kForkBreakBytes{
     .name = "cow_fork_break_bytes",
     .type = MetricType::Histogram,
     .unit = "bytes",
-    .help = "Bytes broken between a child and its parent over the child's life, at its end.",
+    .help = "Bytes broken between a child and its parent over the child's life, observed at its end.",
     .known = Known::kFrames,
-    .source = "The breaks above, of both sides. Bounds are 64 KiB times powers of 8.",
+    .source = "The breaks of cow_breaks_total on both sides. Bucket bounds are 64 KiB times powers of 8.",
     .query = "histogram_quantile(0.9, sum by (group, le) (rate(cow_fork_break_bytes_bucket[1h])))",
 };
 constexpr Metric kUnresolvedBytes{
@@ -102,7 +103,7 @@ constexpr Metric kUnresolvedBytes{
     .unit = "bytes",
     .help = "Memory whose sharing can't be judged now: swapped on one side, or migrating.",
     .known = Known::kFrames,
-    .source = "Swap and migration entries of page tables.",
+    .source = "Swap and migration entries in page tables.",
 };
 
 class Cow : public Collector {

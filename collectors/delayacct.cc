@@ -40,17 +40,17 @@ constexpr Metric kUnseenForksTotal{
     .name = "cow_unseen_forks_total",
     .type = MetricType::Counter,
     .unit = "processes",
-    .help = "Forked children that lived and ended between two scans, known from the kernel's record of their end.",
-    .source = "Records of taskstats at each thread's end.",
+    .help = "Forked children that lived and ended between two scans.",
+    .source = "The kernel's taskstats record of each thread's end.",
     .absent = kNoSource,
 };
 constexpr Metric kLostRecords{
     .name = "cow_delayacct_lost_records_total",
     .type = MetricType::Counter,
     .unit = "records",
-    .help = "Records of ended threads that the kernel dropped, because they came faster than they were read.",
+    .help = "Records of ended threads that the kernel dropped because the exporter did not read them in time.",
     .of_groups = false,
-    .source = "The netlink socket's overruns.",
+    .source = "The drop counter of the netlink socket.",
     .absent = kNoSource,
 };
 constexpr Metric kKernelCopies{
@@ -58,12 +58,12 @@ constexpr Metric kKernelCopies{
     .type = MetricType::Counter,
     .unit = "pages",
     .help =
-        "Pages that the kernel copied on write, by its own count (wpcopy_count): breaks, and first writes to zero "
-        "pages and to private file pages that were read before.",
-    .source = "taskstats of each process at each pass, and of each thread at its end. A page of hugetlb counts once.",
+        "Pages that the kernel copied on write, by its own count (wpcopy_count). It counts breaks, and first writes to "
+        "zero pages and to private file pages that were read before.",
+    .source = "taskstats of each process at each pass, and of each thread at its end. A hugetlb page counts once.",
     .absent =
         "Without CAP_NET_ADMIN, outside the initial user, PID and network namespaces, before Linux 5.19, while "
-        "kernel.task_delayacct is 0, and of a group none of whose processes started while accounting was on.",
+        "kernel.task_delayacct is 0, and if no process of the group started while accounting was on.",
     .query =
         "rate(cow_kernel_copies_total[5m]) - on (instance, group) sum by (instance, group) "
         "(rate(cow_breaks_total[5m]))",
@@ -72,9 +72,9 @@ constexpr Metric kUncountedProcesses{
     .name = "cow_delayacct_uncounted_processes",
     .unit = "processes",
     .help =
-        "Processes of which the kernel shows no copy and that may have started before delay accounting was on: what "
-        "they copy is not counted.",
-    .source = "taskstats, and when a process was first seen.",
+        "Processes that may have started before delay accounting was on and for which the kernel reports no copy. "
+        "cow_kernel_copies_total may lack their copies.",
+    .source = "taskstats, and the time when a process was first seen.",
     .absent = kNoAccounting,
 };
 constexpr Metric kUncreditedCopies{
@@ -82,11 +82,11 @@ constexpr Metric kUncreditedCopies{
     .type = MetricType::Counter,
     .unit = "pages",
     .help =
-        "Copies by processes that were never seen and are in no group: they had run another program, or it is not "
-        "known who forked them.",
+        "Pages copied by processes that no scan saw and that belong to no group, because they ran another program or "
+        "their parent is unknown.",
     .labels = {{{"reason", kUncreditedReasons}}},
     .of_groups = false,
-    .source = "Records of taskstats at each thread's end.",
+    .source = "The kernel's taskstats record of each thread's end.",
     .absent = kNoAccounting,
 };
 

@@ -13,8 +13,9 @@ constexpr Metric kMinorFaults{
     .name = "cow_minor_faults_total",
     .type = prometheus::MetricType::Counter,
     .unit = "faults",
-    .help = "Minor faults of present and past members.",
-    .source = "minflt of /proc/PID/stat. Nearly every break is one, and so is each first touch of fresh memory.",
+    .help = "Minor page faults of the group's present and past processes.",
+    .source =
+        "minflt of /proc/PID/stat. Nearly every break is a minor fault, and so is each first touch of fresh memory.",
     .query = "sum by (group) (rate(cow_breaks_total[5m])) / sum by (group) (rate(cow_minor_faults_total[5m]))",
 };
 

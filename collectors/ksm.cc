@@ -11,27 +11,26 @@ namespace {
 
 using procfs::KsmStat;
 
-constexpr std::string_view kMergedAbsent =
-    "Where the kernel does not tell it, or not of each of the group's processes.";
+constexpr std::string_view kMergedAbsent = "If the kernel does not report it for every process of the group.";
 
 constexpr Metric kKsmBytes{
     .name = "cow_ksm_bytes",
     .unit = "bytes",
-    .help = "Memory merged by KSM, as each process maps it.",
-    .source = "ksm_merging_pages of /proc/PID/ksm_stat, or the file of that name before Linux 6.1.",
+    .help = "Memory merged by KSM, counted once per process that maps it.",
+    .source = "ksm_merging_pages of /proc/PID/ksm_stat, or /proc/PID/ksm_merging_pages before Linux 6.1.",
     .absent = kMergedAbsent,
 };
 constexpr Metric kKsmZeroPageBytes{
     .name = "cow_ksm_zero_page_bytes",
     .unit = "bytes",
-    .help = "Memory that KSM found to be zeros and mapped to the zero page; costs nothing.",
+    .help = "Memory of zeros that KSM mapped to the zero page; it takes no memory.",
     .source = "ksm_zero_pages of /proc/PID/ksm_stat.",
     .absent = kMergedAbsent,
 };
 constexpr Metric kKsmTrackedBytes{
     .name = "cow_ksm_tracked_bytes",
     .unit = "bytes",
-    .help = "Memory that KSM keeps track of: merged, or waiting for its like.",
+    .help = "Memory that KSM tracks: merged pages, and candidates without an equal page so far.",
     .source = "ksm_rmap_items of /proc/PID/ksm_stat.",
     .absent = kMergedAbsent,
 };
@@ -39,8 +38,8 @@ constexpr Metric kKsmProfitBytes{
     .name = "cow_ksm_profit_bytes",
     .unit = "bytes",
     .help =
-        "What KSM saves in the group by the kernel's estimate, less what keeping track costs; below zero it costs "
-        "more.",
+        "The kernel's estimate of the memory that KSM saves in the group minus the memory it uses for tracking; "
+        "negative if KSM costs more than it saves.",
     .source = "ksm_process_profit of /proc/PID/ksm_stat.",
     .absent = kMergedAbsent,
     .query = "cow_ksm_profit_bytes < 0",

@@ -30,17 +30,17 @@ constexpr size_t kCommBytes = 64;
 constexpr MetricLabel kPid{"pid", {}, "as the exporter's /proc shows it"};
 constexpr MetricLabel kComm{"comm", {}, "the process' name"};
 constexpr std::string_view kProcessAbsent =
-    "Of all processes but the first `top` by what `by` says, which are kept for `hold`, four times as many at most; of "
-    "one that has nothing of it, and of one whose page table or frames can't be read.";
+    "For processes that are not among the first `top` by the option `by`; such a process stays for `hold`, up to four "
+    "times `top` processes in total. Also if the value is 0, and if the page table or the frames can't be read.";
 
 constexpr Metric kProcessExposureBytes{
     .name = "cow_process_exposure_bytes",
     .unit = "bytes",
     .help =
-        "Anonymous memory that the process shares with relatives: what it would copy if it wrote to all of it. "
-        "Of the processes with the most only.",
+        "Anonymous memory that the process shares with relatives, and would copy if it wrote to all of it. Only for "
+        "the top processes.",
     .labels = {{kPid, kComm}},
-    .source = "The frames of the process' page table that a relative has too.",
+    .source = "Frames in the process' page table that a relative maps too.",
     .absent = kProcessAbsent,
     .query = "topk(5, cow_process_exposure_bytes)",
 };
@@ -48,10 +48,10 @@ constexpr Metric kPrivateBytes{
     .name = "cow_process_private_bytes",
     .unit = "bytes",
     .help =
-        "Anonymous memory that the process shares with nobody: what would be freed if it ended. Of the processes "
-        "with the most only.",
+        "Anonymous memory that only this process maps, and that would be freed if it ended. Only for the top "
+        "processes.",
     .labels = {{kPid, kComm}},
-    .source = "The frames of the process' page table that nobody else has.",
+    .source = "Frames in the process' page table that no other process maps.",
     .absent = kProcessAbsent,
 };
 constexpr Metric kProcessBreaksTotal{
@@ -59,10 +59,10 @@ constexpr Metric kProcessBreaksTotal{
     .type = MetricType::Counter,
     .unit = "pages",
     .help =
-        "Pages that were shared by fork and that the process replaced by its own, while this collector was on. "
-        "Of the processes with the most only.",
+        "Pages shared by fork that the process replaced by its own copy while this collector was on. Only for the top "
+        "processes.",
     .labels = {{kPid, kComm}},
-    .source = "The breaks of cow_breaks_total whose side is known.",
+    .source = "The breaks of cow_breaks_total for which the side is known.",
     .absent = kProcessAbsent,
     .query = "topk(5, rate(cow_process_breaks_total[5m]))",
 };

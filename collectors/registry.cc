@@ -9,13 +9,11 @@ namespace {
 constexpr std::array kRegistry{
     Registration{"cow", "copy-on-write breaks, unsharing and forks", true, &MakeCow},
     Registration{"delayacct", "the kernel's own count of copied pages (taskstats)", false, &MakeDelayacct},
-    Registration{"faults", "minor faults of present and past members", true, &MakeFaults},
+    Registration{"faults", "minor page faults of present and past processes", true, &MakeFaults},
     Registration{"ksm", "memory merged by KSM", false, &MakeKsm},
-    Registration{"process", "single processes: those with the most exposure, private memory or breaks", false,
-                 &MakeProcess},
+    Registration{"process", "the processes with the most exposure, private memory or breaks", false, &MakeProcess},
     Registration{"sharing", "resident, shared, exposed and distinct memory", true, &MakeSharing},
-    Registration{"smaps", "the kernel's own sums of each process (smaps_rollup)", false, &MakeSmaps,
-                 &MakeSmapsOfDenied},
+    Registration{"smaps", "the kernel's own memory sums (smaps_rollup)", false, &MakeSmaps, &MakeSmapsOfDenied},
     Registration{"thp", "transparent huge pages", true, &MakeThp},
     Registration{"zero_page", "memory mapped to the zero page", true, &MakeZeroPage},
 };

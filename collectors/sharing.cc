@@ -20,61 +20,60 @@ constexpr Metric kResidentBytes{
     .name = "cow_resident_bytes",
     .unit = "bytes",
     .help =
-        "Resident memory by what backs it, as each process maps it (a page shared by three counts three times); "
-        "anon,private is the private-dirty memory. Zero pages and swap are not in it. Sharing is unknown where a "
-        "page table could not be read, where the kernel does not count a page's mappings, and of pages that KSM may "
-        "have merged.",
+        "Resident memory by backing, counted once per process that maps it. anon,private is the private-dirty memory. "
+        "Zero pages and swap are excluded. Sharing is unknown if a page table can't be read, if the kernel does not "
+        "count a page's mappings, and for pages that KSM may have merged.",
     .labels = {{{"backing", kBackings}, {"sharing", kSharings}}},
-    .source = "Page-table entries; of memory that is not walked, and where the sharing is unknown, /proc/PID/status.",
+    .source = "Page-table entries. /proc/PID/status for memory that is not walked and for memory with unknown sharing.",
     .query = R"(sum by (group) (cow_resident_bytes{backing="anon", sharing="private"}))",
 };
 constexpr Metric kSharedBytes{
     .name = "cow_shared_bytes",
     .unit = "bytes",
-    .help = "Anonymous memory that another process maps too, from fork; as each process maps it.",
+    .help = "Anonymous memory that another process maps too because of a fork, counted once per process that maps it.",
     .known = Known::kFramesOrMapCounts,
-    .source = "Frames that several members map; where frames are hidden, bit 56 of the page-table entry.",
+    .source = "Frames that several members map; if frames are hidden, bit 56 of the page-table entry.",
 };
 constexpr Metric kExposureBytes{
     .name = "cow_exposure_bytes",
     .unit = "bytes",
     .help =
-        "What copy-on-write saves now, and what the group grows by if every shared page is written: the sum over "
-        "physical pages of holders less one.",
+        "Memory that copy-on-write saves now, and by which the group grows if every shared page is written: the sum "
+        "over physical pages of (holders - 1).",
     .known = Known::kFrames,
-    .source = "Frames, also at moved addresses. Swap, KSM and the zero page are not in it.",
+    .source = "Frames, including pages at moved addresses. Swap, KSM and the zero page are excluded.",
     .query = "cow_exposure_bytes / on (instance) group_left node_memory_MemAvailable_bytes",
 };
 constexpr Metric kFootprintBytes{
     .name = "cow_footprint_bytes",
     .unit = "bytes",
-    .help = "Distinct anonymous memory; each physical page once.",
+    .help = "Distinct anonymous memory of the group: each physical page counts once.",
     .known = Known::kFrames,
-    .source = "Frames: resident anonymous memory less exposure.",
+    .source = "Frames: resident anonymous memory minus exposure.",
     .query = "topk(10, cow_footprint_bytes)",
 };
 constexpr Metric kPrivateFileBytes{
     .name = "cow_private_file_bytes",
     .unit = "bytes",
     .help =
-        "Present pages of private file mappings: copied because the process wrote to them, or still the page "
-        "cache's own.",
+        "Present pages of private file mappings: copied because the process wrote to them, or original pages of the "
+        "page cache.",
     .labels = {{{"state", kFileStates}}},
     .known = Known::kPageTables,
-    .source = "Bit 61 of page-table entries: whether the page is still the file's.",
+    .source = "Bit 61 of page-table entries, which tells whether the page still belongs to the file.",
 };
 constexpr Metric kSwappedBytes{
     .name = "cow_swapped_bytes",
     .unit = "bytes",
-    .help = "Memory in swap, as each process maps it.",
-    .source = "Page-table entries; of memory that is not walked, /proc/PID/status.",
+    .help = "Memory in swap, counted once per process that maps it.",
+    .source = "Page-table entries; /proc/PID/status for memory that is not walked.",
 };
 constexpr Metric kUnmatchedSharedBytes{
     .name = "cow_unmatched_shared_bytes",
     .unit = "bytes",
-    .help = "Anonymous memory shared with processes that can't be seen.",
+    .help = "Anonymous memory shared with processes that the exporter can't see.",
     .known = Known::kFramesAndMapCounts,
-    .source = "Bit 56 says that another process maps the page, and no relative has its frame.",
+    .source = "Pages that another process maps according to bit 56, while no known relative has the frame.",
 };
 
 class Sharing : public Collector {

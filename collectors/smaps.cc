@@ -54,22 +54,22 @@ constexpr Metric kSmapsBytes{
     .name = "cow_smaps_bytes",
     .unit = "bytes",
     .help =
-        "The kernel's own sums (smaps_rollup) over the group's processes, less those of "
+        "The kernel's own memory sums (smaps_rollup) of the group's processes, without those in "
         "cow_smaps_skipped_processes.",
     .labels = {{{"field", kFieldNames}}},
-    .source = "/proc/PID/smaps_rollup, when a process is read. Fields that the kernel does not have are left out.",
+    .source = "/proc/PID/smaps_rollup at the time a process is read. Fields that the kernel lacks have no series.",
     .absent =
-        "Where no process of the group was read. While the collector is off it is published all the same for "
-        "processes whose page table is denied, up to 512 MiB resident.",
+        "If no process of the group was read. While the collector is off, the metric covers only processes with a "
+        "denied page table and at most 512 MiB resident.",
     .query = R"(sum by (group) (cow_smaps_bytes{field="pss"}))",
 };
 constexpr Metric kSkippedProcesses{
     .name = "cow_smaps_skipped_processes",
     .unit = "processes",
-    .help = "Processes that are not in cow_smaps_bytes: larger than max_rss, or not readable.",
+    .help = "Processes missing from cow_smaps_bytes: larger than max_rss, or not readable.",
     .labels = {{{"reason", kReasons}}},
-    .source = "The collector's own account.",
-    .absent = "While the collector is off, where every page table can be read.",
+    .source = "The collector's own count.",
+    .absent = "While the collector is off and every page table can be read.",
 };
 
 class Smaps : public Collector {

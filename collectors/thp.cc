@@ -13,10 +13,10 @@ constexpr std::array<std::string_view, 1> kMapped{"pmd"};
 constexpr Metric kHugePageBytes{
     .name = "cow_huge_page_bytes",
     .unit = "bytes",
-    .help = "Memory in transparent huge pages, as each process maps it.",
+    .help = "Memory in transparent huge pages, counted once per process that maps it.",
     .labels = {{{"backing", kHugeBackings}, {"mapped", kMapped}}},
     .known = Known::kScan,
-    .source = "What PAGEMAP_SCAN calls huge: mapped by one entry of the level above.",
+    .source = "Pages that PAGEMAP_SCAN calls huge: one entry of the next page-table level (PMD) maps them.",
 };
 
 class Thp : public Collector {

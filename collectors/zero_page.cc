@@ -12,13 +12,12 @@ constexpr std::array<std::string_view, 2> kSizes{"base", "huge"};
 constexpr Metric kZeroPageBytes{
     .name = "cow_zero_page_bytes",
     .unit = "bytes",
-    .help = "Memory mapped to the zero page, by the size of its pages; costs nothing.",
+    .help = "Memory mapped to the zero page, by page size; it takes no memory.",
     .labels = {{{"size", kSizes}}},
     .known = Known::kFramesOrScan,
     .source =
-        "The zero page's frame, or the category PFNZERO of PAGEMAP_SCAN. A drop of nothing but zero pages moves no "
-        "signal "
-        "of a process: the value may be as old as scan.full_every.",
+        "The zero page's frame, or the category PFNZERO of PAGEMAP_SCAN. If a process drops only zero pages, no change "
+        "signal moves, so the value may be as old as scan.full_every.",
 };
 
 class ZeroPage : public Collector {

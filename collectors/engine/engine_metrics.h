@@ -18,84 +18,85 @@ inline constexpr Metric kProcesses{
     .unit = "processes",
     .help = "Processes in the group at the last scan.",
     .source =
-        "Process lists. 0 for a group that the configuration names and that has no process, and for five minutes "
-        "after the last process of a group ended that had a family.",
+        "Process lists. 0 for a group without processes that the configuration names, and for five minutes after the "
+        "end of a group that had a family.",
 };
 inline constexpr Metric kFamilies{
     .name = "cow_families",
     .unit = "families",
     .help = "Families of two or more processes that descend from one another by fork.",
     .known = Known::kPageTables,
-    .source = "Layouts of address spaces and shared frames, or PPID where frames are hidden.",
+    .source = "Address-space layouts and shared frames, or parent pids if frames are hidden.",
 };
 inline constexpr Metric kOldestChildStart{
     .name = "cow_oldest_child_start_timestamp_seconds",
     .unit = "seconds since the epoch",
-    .help = "Start of the oldest living forked child.",
+    .help = "Start time of the group's oldest living forked child.",
     .source = "/proc/PID/stat.",
-    .absent = "Where there is no such child, and where procfs is mounted with subset=pid.",
+    .absent = "If there is no such child, or if procfs is mounted with subset=pid.",
     .query = "time() - cow_oldest_child_start_timestamp_seconds > 3600",
 };
 inline constexpr Metric kCgroupMemoryLimit{
     .name = "cow_cgroup_memory_limit_bytes",
     .unit = "bytes",
-    .help = "Memory limit of the root's cgroup, where it has one.",
-    .source = "memory.max, or memory.limit_in_bytes of version 1; limits further up are not looked at.",
-    .absent =
-        "Where there is no limit or the cgroup can't be read, and where the families of the group are in different "
-        "cgroups.",
+    .help = "Memory limit of the cgroup of the group's root processes.",
+    .source = "memory.max, or memory.limit_in_bytes of version 1. Limits of parent cgroups are ignored.",
+    .absent = "If the cgroup has no limit or can't be read, or if the families of the group are in different cgroups.",
 };
 inline constexpr Metric kCgroupMemoryUsage{
     .name = "cow_cgroup_memory_usage_bytes",
     .unit = "bytes",
-    .help = "Memory charged to the root's cgroup, where it has a limit.",
+    .help = "Memory charged to the cgroup of the group's root processes, if the cgroup has a limit.",
     .source = "memory.current, or memory.usage_in_bytes of version 1.",
-    .absent = "As the limit.",
+    .absent = "Whenever cow_cgroup_memory_limit_bytes is absent.",
     .query =
         "cow_exposure_bytes > on (instance, group) (cow_cgroup_memory_limit_bytes - cow_cgroup_memory_usage_bytes)",
 };
 inline constexpr Metric kGroupInfo{
     .name = "cow_group_info",
-    .help = "What is known of the group; a label that differs between its families is empty.",
+    .help = "Properties of the group; a label that differs between its families is empty.",
     .labels = {{{"unit", {}, "systemd unit"},
                 {"container_id", {}, "of the container"},
                 {"pod_uid", {}, "of the Kubernetes pod"},
                 {"exe", {}, "program of the family's root"}}},
-    .source = "Cgroup path and /proc/PID/exe of the families' roots. Exactly one series for each group.",
+    .source = "Cgroup path and /proc/PID/exe of the families' roots. Each group has exactly one series.",
     .query = "cow_exposure_bytes * on (instance, group) group_left (unit) cow_group_info",
 };
 inline constexpr Metric kGroupMode{
     .name = "cow_group_mode",
-    .help = "How much of the page tables could be seen; 1 for the modes in use.",
+    .help = "How much of the page tables the exporter could see: 1 for each mode in use.",
     .labels = {{{"mode", kModeNames}}},
     .source =
-        "What could be opened and read of the group's processes. There is no series of a mode that is not in use.",
+        "The files of the group's processes that could be opened and read. A mode that is not in use has no series.",
     .query = "count by (mode) (cow_group_mode)",
 };
 inline constexpr Metric kScanCoverage{
     .name = "cow_scan_coverage_ratio",
     .unit = "ratio",
-    .help = "Share of the resident pages of all members, read or not, that the last values rest on.",
-    .source = "Times of the windows' latest readings: read, or found unchanged, within the last interval.",
-    .absent = "Of a group without processes.",
+    .help =
+        "Share of the resident pages of all processes of the group that were read or verified unchanged within the "
+        "last interval.",
+    .source = "The times of the latest readings of all windows.",
+    .absent = "For a group without processes.",
     .query = "cow_scan_coverage_ratio < 0.9",
 };
 inline constexpr Metric kScanTimestamp{
     .name = "cow_scan_timestamp_seconds",
     .unit = "seconds since the epoch",
-    .help = "When the oldest part of the last values was read.",
-    .source = "The same times.",
-    .absent = "Of a group of which nothing was read.",
+    .help = "Time when the oldest part of the last values was read.",
+    .source = "The times of the latest readings of all windows.",
+    .absent = "For a group of which nothing was read.",
     .query = "time() - cow_scan_timestamp_seconds",
 };
 inline constexpr Metric kUnreadProcesses{
     .name = "cow_unread_processes",
     .unit = "processes",
-    .help = "Processes that are not in the sums, by reason.",
+    .help = "Processes that are not in the sums of the group, by reason.",
     .labels = {{{"reason", kUnreadReasons}}},
     .source =
-        "Errors of reading; budget is of those beyond limits.max_processes, in group _other; too_large of those whose "
-        "mappings are more than 131,072 or fill more than 16 MiB of text, which are tried again after growing pauses.",
+        "Errors of reading. budget: processes beyond limits.max_processes, counted in group _other. too_large: "
+        "processes with more than 131,072 mappings or 16 MiB of text in maps; the exporter tries them again after "
+        "growing pauses.",
 };
 
 inline constexpr std::array<std::string_view, 3> kScannedFiles{"pagemap", "pagemap_scan", "kpage"};
@@ -111,14 +112,14 @@ inline constexpr Metric kHostSaved{
     .unit = "bytes",
     .help =
         "Anonymous memory that sharing saves on the whole host, by the kernel's own sums: RssAnon of all address "
-        "spaces less AnonPages.",
+        "spaces minus AnonPages.",
     .of_groups = false,
     .source =
-        "/proc/PID/status and /proc/meminfo, read before and after the processes, without a look at page tables: a "
-        "check of the sum of exposures.",
+        "/proc/PID/status, and /proc/meminfo before and after it. No page table is used, so the metric checks the sum "
+        "of exposures independently.",
     .absent =
-        "Unless every process of the host can be seen, and of a pass during whose reading of processes AnonPages "
-        "changed by more than 1 %, or whose difference is negative.",
+        "If the exporter can't see every process of the host, if AnonPages changed by more than 1 % while the "
+        "processes were read, or if the difference is negative.",
     .query = "sum(cow_exposure_bytes) / cow_host_saved_bytes",
 };
 inline constexpr Metric kScanPages{
@@ -147,35 +148,35 @@ inline constexpr Metric kScanRests{
     .name = "cow_scan_rests_total",
     .type = prometheus::MetricType::Counter,
     .unit = "rests",
-    .help = "Sleeps that gave a process its rest between two windows.",
+    .help = "Pauses of the scan between two windows of a process, which keep the process' lock waits short.",
     .of_groups = false,
 };
 inline constexpr Metric kScanWindowsReadAgain{
     .name = "cow_scan_windows_read_again_total",
     .type = prometheus::MetricType::Counter,
     .unit = "windows",
-    .help = "Windows read again because their verdict was new.",
+    .help = "Windows read a second time to confirm a new verdict.",
     .of_groups = false,
 };
 inline constexpr Metric kScanUnchangedWindows{
     .name = "cow_scan_unchanged_windows_total",
     .type = prometheus::MetricType::Counter,
     .unit = "windows",
-    .help = "Windows that were not compared, because they read as at the look before.",
+    .help = "Windows that were read and not compared because they had not changed since the previous look.",
     .of_groups = false,
 };
 inline constexpr Metric kScanUnstablePages{
     .name = "cow_scan_unstable_pages_total",
     .type = prometheus::MetricType::Counter,
     .unit = "pages",
-    .help = "Pages that kept changing under the reads and were left for the next pass.",
+    .help = "Pages that kept changing while they were read and were left for the next pass.",
     .of_groups = false,
 };
 inline constexpr Metric kScanPasses{
     .name = "cow_scan_passes_total",
     .type = prometheus::MetricType::Counter,
     .unit = "passes",
-    .help = "Completed passes: full ones read everything, incremental ones what changed.",
+    .help = "Completed passes: full ones read everything, incremental ones only what changed.",
     .labels = {{{"kind", kPassKinds}}},
     .of_groups = false,
     .query = "sum without (kind) (rate(cow_scan_passes_total[5m]))",
@@ -183,57 +184,57 @@ inline constexpr Metric kScanPasses{
 inline constexpr Metric kScanSkippedProcesses{
     .name = "cow_scan_skipped_processes",
     .unit = "processes",
-    .help = "Processes that the last pass did not read, because nothing of theirs had changed.",
+    .help = "Processes that the last pass did not read because nothing indicated a change.",
     .of_groups = false,
 };
 inline constexpr Metric kForkEventsOverruns{
     .name = "cow_fork_events_overruns_total",
     .type = prometheus::MetricType::Counter,
     .unit = "times",
-    .help = "Times that the kernel's fork events came faster than they were taken, and processes were listed.",
+    .help = "Times the exporter lost fork events because they came too fast, and listed all processes instead.",
     .of_groups = false,
     .absent =
-        "Without fork events (they need CAP_NET_ADMIN and the initial network, user and PID namespaces), and with an "
-        "interval of 0.",
+        "Without fork events (they need CAP_NET_ADMIN and the initial network, user and PID namespaces), and at "
+        "interval 0.",
 };
 inline constexpr Metric kLedgerBytes{
     .name = "cow_ledger_bytes",
     .unit = "bytes",
-    .help = "Memory of the records of shared pages.",
+    .help = "Memory that the ledger, the records of shared pages, takes in the exporter.",
     .of_groups = false,
 };
 inline constexpr Metric kScanLooksBytes{
     .name = "cow_scan_looks_bytes",
     .unit = "bytes",
-    .help = "Memory of what each process showed at its latest look.",
+    .help = "Memory in the exporter for the latest look at each process.",
     .of_groups = false,
 };
 inline constexpr Metric kLedgerReducedWindows{
     .name = "cow_ledger_reduced_windows",
     .unit = "windows",
-    .help = "Windows whose records keep bits only, because page frames would exceed limits.ledger_bytes.",
+    .help = "Windows recorded without page frames because frames would exceed limits.ledger_bytes.",
     .of_groups = false,
     .source =
-        "The kernel's marks tell who broke a page there; without marks the side is unknown. A page that moved away "
-        "may be unmatched.",
+        "The ledger's own count. In such a window the kernel's marks tell who broke a page; without marks the side is "
+        "unknown. A page that moved away may remain unmatched.",
     .query = "cow_ledger_reduced_windows > 0",
 };
 inline constexpr Metric kMemoryBytes{
     .name = "cow_exporter_memory_bytes",
     .unit = "bytes",
-    .help = "Memory of all that is stored about pages, by purpose; limits.ledger_bytes is for the sum.",
+    .help = "Memory of everything the exporter stores about pages, by purpose; limits.ledger_bytes applies to the sum.",
     .labels = {{{"purpose", memory::kMemoryPurposes}}},
     .of_groups = false,
     .source =
-        "records: who shares which page. moved: pages shared between different addresses. pending: pages whose partner "
-        "is looked for in the pass under way. looks: what each process showed in each window. members: the processes' "
-        "address ranges, and where they have huge pages.",
+        "records: who shares which page. moved: pages shared between different addresses. pending: pages for which the "
+        "current pass still searches a partner. looks: the latest look at each window of each process. members: the "
+        "processes' address ranges and the places of their huge pages.",
     .query = "sum without (purpose) (cow_exporter_memory_bytes)",
 };
 inline constexpr Metric kGroupsOverflowed{
     .name = "cow_groups_overflowed",
     .unit = "groups",
-    .help = "Groups beyond the limit, added up in group _other.",
+    .help = "Groups beyond limits.max_groups, which are summed up in group _other.",
     .of_groups = false,
     .query = "cow_groups_overflowed > 0",
 };
@@ -241,35 +242,33 @@ inline constexpr Metric kGroupKeysUnread{
     .name = "cow_group_keys_unread_total",
     .type = prometheus::MetricType::Counter,
     .unit = "times",
-    .help = "Times that a rule of groups asked for what could not be read of a process: it did not match then.",
+    .help = "Times a group rule did not match because it needed a file of a process that could not be read.",
     .labels = {{{"key", kUnreadKeys}}},
     .of_groups = false,
-    .absent = "Until it happens.",
+    .absent = "Until it happens for the first time.",
 };
 inline constexpr Metric kCollectorDuration{
     .name = "cow_scrape_collector_duration_seconds",
     .unit = "seconds",
-    .help = "Time the collector took in the last pass.",
+    .help = "Time that the collector took in the last pass.",
     .labels = {{kCollectorLabel}},
     .of_groups = false,
 };
 inline constexpr Metric kCollectorSuccess{
     .name = "cow_scrape_collector_success",
-    .help = "Whether the collector succeeded in the last pass.",
+    .help = "1 if the collector succeeded in the last pass, else 0.",
     .labels = {{kCollectorLabel}},
     .of_groups = false,
     .query = "cow_scrape_collector_success == 0",
 };
 inline constexpr Metric kCapability{
     .name = "cow_exporter_capability",
-    .help = "What the kernel and the exporter's rights allow.",
+    .help = "Features that the kernel and the exporter's rights allow: 1 if available, else 0.",
     .labels = {{{"feature", kFeatures}}},
     .of_groups = false,
     .source =
-        "What was tried at the start, on pages of the exporter's own where it is about page tables; 0 or 1. "
-        "HOW_EXACT.md "
-        "says what each one that is missing costs. fork_events is there once they were asked for, delayacct while the "
-        "collector is on.",
+        "Trials at the start; those about page tables use the exporter's own pages. HOW_EXACT.md says what a missing "
+        "feature costs. fork_events appears once the exporter has asked for them, delayacct while the collector is on.",
     .query = "cow_exporter_capability == 0",
 };
 
