@@ -35,8 +35,8 @@ constexpr Metric kBreaksTotal{
     .type = MetricType::Counter,
     .unit = "pages",
     .help =
-        "Pages shared by fork that a member replaced by its own copy, by the member's side: parent is the family's "
-        "root, child is any other member.",
+        "Pages shared by fork that a member replaced by a page of its own, by the member's side: parent is the "
+        "family's root, child is any other member.",
     .labels = {{{"side", kSides}}},
     .known = Known::kFrames,
     .source =

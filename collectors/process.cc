@@ -59,7 +59,7 @@ constexpr Metric kProcessBreaksTotal{
     .type = MetricType::Counter,
     .unit = "pages",
     .help =
-        "Pages shared by fork that the process replaced by its own copy while this collector was on. Only for the top "
+        "Pages shared by fork that the process replaced by its own page while this collector was on. Only for the top "
         "processes.",
     .labels = {{kPid, kComm}},
     .source = "The breaks of cow_breaks_total for which the side is known.",
