@@ -162,7 +162,7 @@ class GroupRules::Judgement {
   std::string_view program_;
   std::optional<std::string> command_line_;
   bool command_line_asked_ = false;
-  Captures captures_;  // of the rule that was asked last
+  Captures captures_;  // captures of the rule tested last
   std::string unread_key_;
 };
 

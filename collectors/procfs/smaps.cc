@@ -104,7 +104,7 @@ class Parser {
   const std::string& path_;
   size_t max_vmas_;
   std::vector<SmapsVma> vmas_;
-  bool has_rss_ = false;  // of the last VMA
+  bool has_rss_ = false;  // the last VMA has a line Rss
 };
 
 }  // namespace
