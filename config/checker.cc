@@ -12,7 +12,7 @@ namespace {
 
 std::string Child(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
 
-// Without its text, which may be a secret that stands where a section should be.
+// Describes a node without its text, which may be a misplaced secret.
 std::string KindOf(const YAML::Node& node) { return node.IsScalar() ? "a text" : Describe(node); }
 
 std::string Prefix(const std::string& path) { return path.empty() ? "" : path + ": "; }
@@ -162,7 +162,8 @@ void CheckDocument(std::string_view text, const std::string& file, std::vector<C
       checker.Add(place, "a second document: one file holds one configuration");
     }
   } catch (const YAML::Exception& error) {
-    // yaml-cpp 0.8 names an anchor that is not defined after a colon: it may be a password that begins with *.
+    // yaml-cpp 0.8 appends the name of an undefined anchor after a colon. Hide it: it may be a password that begins
+    // with *.
     checker.Add(error.mark, "not valid YAML: " + error.msg.substr(0, error.msg.find(':')));
   }
   std::stable_sort(errors.begin(), errors.end(), [](const ConfigError& a, const ConfigError& b) {

@@ -1,5 +1,5 @@
-// Walks the nodes of one YAML document into plain values and collects what is wrong, each with its place. Every YAML
-// file of ours goes through it. Not thread-safe.
+// Reads the nodes of a YAML document into plain values and collects errors with their places. All our YAML files go
+// through it. Not thread-safe.
 #pragma once
 
 #include <yaml-cpp/yaml.h>
@@ -17,10 +17,10 @@
 
 namespace cow::config {
 
-// The node in a few words: for errors.
+// Describes a node in errors.
 std::string Describe(const YAML::Node& node);
 
-// Written in quotes: a text, whatever it looks like.
+// True if the scalar is quoted, and therefore a text.
 bool IsQuotedScalar(const YAML::Node& node);
 
 class Checker {
@@ -33,29 +33,29 @@ class Checker {
     bool removed = false;
   };
 
-  // At a value; one that is missing has no place of its own, so its key's counts.
+  // Adds an error at a value, or at its key if the value is missing.
   void Add(const YAML::Node& value, std::string message);
   void Add(const YAML::Mark& mark, std::string message);
 
-  // So far.
+  // Number of errors so far.
   [[nodiscard]] size_t Errors() const { return errors_.size(); }
 
-  // Of the key that is being read, or was read last.
+  // Place of the key that was read last.
   [[nodiscard]] const YAML::Mark& LastKey() const { return last_key_; }
 
-  // The entries of a map whose keys are plain names, each at most once. An empty section has none.
+  // Reads a map whose keys are plain names and unique. An empty section has no entries.
   void ReadEntries(const YAML::Node& node, const std::string& path,
                    const std::function<void(const YAML::Node& key, const YAML::Node& value)>& read);
 
-  // A map whose keys are all among `keys`, each at most once. An empty section is one with defaults.
+  // Reads a map whose keys are among `keys` and unique. An empty section keeps the defaults.
   void ReadMap(const YAML::Node& node, const std::string& path, const std::vector<Key>& keys,
                const std::string& what = "key");
 
-  // Each entry of a list, which may be empty. `what`: what it is a list of, for errors.
+  // Reads the entries of a list, which may be empty. `what` names the entries in errors.
   void ReadList(const YAML::Node& node, const std::string& path, const std::string& what,
                 const std::function<void(const YAML::Node& entry, const std::string& path)>& read);
 
-  // A key whose value `parse` understands.
+  // A key with a scalar value that `parse` reads.
   template <class Parse, class T>
   Key Value(std::string name, const char* expected, Parse parse, T& target) {
     return {std::move(name), [this, expected, parse, &target](const YAML::Node& value, const std::string& path) {
@@ -77,7 +77,7 @@ class Checker {
   // A whole number from `low` to `high`.
   Key Count(std::string name, size_t low, size_t high, size_t& target);
 
-  // A key of earlier versions: always an error, which says what to use instead. Not named among the valid ones.
+  // A key of earlier versions: always an error with advice. Errors do not list it among the valid keys.
   Key Removed(std::string name, std::string advice);
 
   Key Collector(const KnownCollector& known, std::map<std::string, CollectorConfig>& target);
@@ -90,11 +90,11 @@ class Checker {
   YAML::Mark last_key_;
 };
 
-// Checks one text that holds one document, which `read` walks. The errors are in the order of their places.
+// Parses a text with one document and passes it to `read`. Sorts the errors by place.
 void CheckDocument(std::string_view text, const std::string& file, std::vector<ConfigError>& errors,
                    const std::function<void(const YAML::Node& document, Checker& checker)>& read);
 
-// The text of a file; nothing, and an error without a place, if it can't be read.
+// Reads a file. Adds an error without a place and returns nothing if that fails.
 std::optional<std::string> ReadConfigText(const std::string& path, std::vector<ConfigError>& errors);
 
 }  // namespace cow::config

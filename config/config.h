@@ -1,8 +1,7 @@
-// The configuration file: YAML to plain structs. Defaults are the structs' initial values; `reference.yml` shows them
-// all.
+// The configuration file: YAML to plain structs. Defaults are the structs' initial values; `reference.yml` lists them.
 //
-// Loading checks the whole file and reports every error at once, with line and column. It throws nothing but bad_alloc.
-// The structs are plain values; any thread.
+// Loading checks the whole file and reports all errors at once, with line and column. Throws only bad_alloc. Any
+// thread.
 #pragma once
 
 #include <chrono>
@@ -23,9 +22,9 @@ namespace cow::config {
 inline constexpr size_t kMaxScanThreads = 64;
 
 struct ScanConfig {
-  std::chrono::milliseconds interval = std::chrono::seconds{10};    // 0: a pass at each scrape
+  std::chrono::milliseconds interval = std::chrono::seconds{10};    // 0: run a pass at each scrape
   double max_cpu = 0.1;                                             // share of one CPU, 0: no limit
-  std::chrono::milliseconds full_every = std::chrono::minutes{10};  // everything is read at least this often
+  std::chrono::milliseconds full_every = std::chrono::minutes{10};  // read everything at least this often
   size_t threads = 1;
 };
 
@@ -38,11 +37,12 @@ struct LimitsConfig {
 
 struct CollectorConfig {
   bool enabled = true;
-  std::map<std::string, std::string> options;  // as written, and found good by KnownOption::problem
+  std::map<std::string, std::string> options;  // as written; KnownOption::problem accepted them
 };
 
-// Who belongs to a group: the keys are ANDed, entries of a list ORed, those of `cmdline` ANDed. An empty list asks for
-// nothing. All of it was found good: regular expressions compile, matches in the name are captured by `cmdline`.
+// Selects the processes of a group. Keys are ANDed, entries of a list ORed, entries of `cmdline` ANDed. An empty list
+// matches everything. Loading has checked that regular expressions compile and that `cmdline` captures the name's
+// matches.
 struct GroupConfig {
   NameTemplate name;
   std::vector<std::string> comm;          // whole names
@@ -57,19 +57,19 @@ struct GroupConfig {
 struct Config {
   ScanConfig scan;
   LimitsConfig limits;
-  std::map<std::string, CollectorConfig> collectors;               // only those that the file names
-  std::vector<GroupConfig> groups;                                 // the first that matches counts
-  std::optional<NameTemplate> default_group = DefaultGroupName();  // of all others; empty: they are left out
+  std::map<std::string, CollectorConfig> collectors;               // only collectors that the file names
+  std::vector<GroupConfig> groups;                                 // the first match wins
+  std::optional<NameTemplate> default_group = DefaultGroupName();  // for all others; empty: drop them
 };
 
 // An option of a collector.
 struct KnownOption {
   std::string name;
-  // What is wrong with a value, in the words of units.h; empty if nothing is.
+  // Returns what is wrong with a value, if anything, as one phrase.
   std::function<std::optional<std::string>(std::string_view)> problem;
 };
 
-// A collector that the file may name, and the options it takes.
+// A collector that the file may name, with its options.
 struct KnownCollector {
   std::string name;
   std::vector<KnownOption> options;
@@ -77,25 +77,25 @@ struct KnownCollector {
 
 struct ConfigError {
   std::string file;
-  int line = 0;  // from 1; 0 where the file could not be read at all
+  int line = 0;  // from 1; 0: the file could not be read
   int column = 0;
   std::string message;
 
-  // "file:line:column: message", or "file: message" where there is no line.
+  // "file:line:column: message", or "file: message" without a line.
   [[nodiscard]] std::string ToString() const;
 };
 
 struct LoadResult {
-  Config config;  // to be used only if there are no errors
+  Config config;  // valid only if there are no errors
   std::vector<ConfigError> errors;
 };
 
-// `file` is only named in errors.
+// `file` appears only in errors.
 LoadResult ParseConfig(std::string_view text, const std::string& file, const std::vector<KnownCollector>& collectors);
-// Files of more than 1 MiB are refused.
+// Rejects files larger than 1 MiB.
 LoadResult LoadConfig(const std::string& path, const std::vector<KnownCollector>& collectors);
 
-// The values that have a flag too: form and range are checked in one place.
+// Parsers of values that are also flags.
 Parsed<std::chrono::milliseconds> ParseScanInterval(std::string_view text);
 Parsed<double> ParseMaxCpu(std::string_view text);
 Parsed<std::chrono::milliseconds> ParseFullEvery(std::string_view text);

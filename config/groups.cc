@@ -12,10 +12,10 @@
 namespace cow::config {
 namespace {
 
-constexpr size_t kMaxCommBytes = 15;  // the kernel cuts the rest
+constexpr size_t kMaxCommBytes = 15;  // the kernel truncates longer names
 
 using Names = std::vector<std::string>;
-// What is wrong with an entry of a list; empty if nothing is.
+// What is wrong with an entry of a list, if anything.
 using Problem = std::optional<std::string>;
 
 Problem ProblemOfComm(const std::string& comm) {
@@ -40,7 +40,7 @@ Problem ProblemOfContainerId(const std::string& id) {
 
 Problem NoProblem(const std::string& /*text*/) { return std::nullopt; }
 
-// Reads the entries of one list at a time.
+// Reads one entry of `groups`.
 class EntryReader {
  public:
   EntryReader(Checker& checker, GroupConfig& group) : checker_(checker), group_(group) {}
@@ -54,7 +54,7 @@ class EntryReader {
          Expressions("cgroup", group_.cgroup, nullptr), List("unit", "names of units", &NoProblem, group_.unit),
          List("container_id", "prefixes", &ProblemOfContainerId, group_.container_id)},
         "key");
-    if (entry.IsNull() || (entry.IsMap() && AsksNothing())) {
+    if (entry.IsNull() || (entry.IsMap() && criteria_ == 0)) {
       checker_.Add(entry.Mark(),
                    path +
                        ": nothing to match by: expected at least one of comm, exe, cmdline, user, cgroup, unit, "
@@ -64,8 +64,6 @@ class EntryReader {
   }
 
  private:
-  bool AsksNothing() const { return asked_ == 0; }
-
   Checker::Key NameKey() {
     return {"name", [this](const YAML::Node& value, const std::string& path) {
               if (!value.IsScalar()) {
@@ -87,7 +85,7 @@ class EntryReader {
   Checker::Key List(std::string name, std::string what, Check problem, Names& target) {
     return {std::move(name),
             [this, what = std::move(what), problem, &target](const YAML::Node& value, const std::string& path) {
-              if (!value.IsNull() && !(value.IsSequence() && value.size() == 0)) ++asked_;
+              if (!value.IsNull() && !(value.IsSequence() && value.size() == 0)) ++criteria_;
               checker_.ReadList(value, path, what, [&](const YAML::Node& entry, const std::string& entry_path) {
                 ReadEntry(entry, entry_path, problem, target);
               });
@@ -134,7 +132,7 @@ class EntryReader {
   std::optional<YAML::Mark> name_mark_;
   Names captured_;  // by the regular expressions of cmdline
   bool captures_known_ = true;
-  size_t asked_ = 0;  // keys to match by
+  size_t criteria_ = 0;  // keys to match by
 };
 
 }  // namespace
@@ -169,7 +167,7 @@ Checker::Key DefaultGroupKey(Checker& checker, std::optional<NameTemplate>& targ
               return part.variable == NameVariable::kMatch;
             });
             if (has_match) {
-              checker.Add(value, path + ": there is no cmdline that .Matches could be taken from");
+              checker.Add(value, path + ": .Matches needs cmdline, which default_group does not have");
             } else {
               target = std::move(*name);
             }

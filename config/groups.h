@@ -1,5 +1,5 @@
-// The sections `groups` and `default_group`. They are checked whole: regular expressions are compiled, and what a name
-// takes from the command line must be captured there.
+// Reads the sections `groups` and `default_group`. Checks that regular expressions compile and that `cmdline` captures
+// the matches of a name.
 #pragma once
 
 #include <optional>
@@ -10,7 +10,7 @@
 
 namespace cow::config {
 
-// Both refer to `checker` and their target, which outlive the key.
+// `checker` and `target` must outlive the key.
 Checker::Key GroupsKey(Checker& checker, std::vector<GroupConfig>& target);
 Checker::Key DefaultGroupKey(Checker& checker, std::optional<NameTemplate>& target);
 

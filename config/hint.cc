@@ -28,7 +28,7 @@ std::string Hint(std::string_view name, const std::vector<std::string>& valid) {
   if (valid.empty()) return "none is valid here";
   if (name.size() <= kMaxNameBytes) {
     const std::string* nearest = nullptr;
-    size_t best = std::max<size_t>(2, name.size() / 2);  // farther ones are no help
+    size_t best = std::max<size_t>(2, name.size() / 2);  // ignore names that differ more
     for (const std::string& candidate : valid) {
       const size_t distance = EditDistance(name, candidate);
       if (distance < best || (distance == best && nearest == nullptr)) {

@@ -1,4 +1,4 @@
-// What to say of a name that is not known. Pure, any thread.
+// Suggests valid names for an unknown one. Pure, any thread.
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace cow::config {
 
-// What to put behind "unknown key": the nearest valid name, or all of them where none is near.
+// Text to append to "unknown key": the nearest valid name, or all valid names if none is near.
 std::string Hint(std::string_view name, const std::vector<std::string>& valid);
 
 }  // namespace cow::config

@@ -56,7 +56,7 @@ Parsed<NameTemplate> ParseNameTemplate(std::string_view text) {
     if (open == std::string_view::npos) break;
     text.remove_prefix(open + kOpen.size());
     const size_t close = text.find(kClose);
-    if (close == std::string_view::npos) return tl::unexpected("no }} behind the {{ in " + Quoted(result.text));
+    if (close == std::string_view::npos) return tl::unexpected("no }} after {{ in " + Quoted(result.text));
     auto part = ParseVariable(TrimSpaces(text.substr(0, close)));
     if (!part) return tl::unexpected(part.error());
     result.parts.push_back(std::move(*part));

@@ -1,5 +1,4 @@
-// Names of groups with variables in them, such as "redis-{{.Matches.port}}": text to plain parts, checked. Pure
-// functions, any thread.
+// Parses templates of group names, such as "redis-{{.Matches.port}}". Pure functions, any thread.
 #pragma once
 
 #include <optional>
@@ -14,8 +13,8 @@ namespace cow::config {
 enum class NameVariable { kComm, kExeBase, kUsername, kUnit, kContainerId, kPodUid, kMatch };
 
 struct NamePart {
-  std::optional<NameVariable> variable;  // empty: `text` stands for itself
-  std::string text;                      // of kMatch the capture group's name, of other variables nothing
+  std::optional<NameVariable> variable;  // empty: `text` is literal
+  std::string text;                      // for kMatch the capture group's name, empty for other variables
 };
 
 struct NameTemplate {
@@ -23,10 +22,10 @@ struct NameTemplate {
   std::vector<NamePart> parts;
 };
 
-// Neither empty nor with an unknown variable.
+// Rejects an empty text and unknown variables.
 Parsed<NameTemplate> ParseNameTemplate(std::string_view text);
 
 NameTemplate DefaultGroupName();  // "{{.Comm}}"
-NameTemplate DefaultEntryName();  // "{{.ExeBase}}", of an entry of `groups` without a name
+NameTemplate DefaultEntryName();  // "{{.ExeBase}}", for an entry of `groups` without a name
 
 }  // namespace cow::config

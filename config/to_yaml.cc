@@ -8,7 +8,7 @@
 namespace cow::config {
 namespace {
 
-// The fewest digits that give the same number again.
+// The shortest text that parses to the same number.
 std::string Shortest(double number) {
   std::array<char, 32> text{};
   const auto end = std::to_chars(text.data(), text.data() + text.size(), number).ptr;

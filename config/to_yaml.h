@@ -1,4 +1,4 @@
-// A configuration as the text of a file that would give it: for people who want to see what is in force. Pure.
+// Writes a configuration as YAML that loads to the same configuration. Pure, any thread.
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace cow::config {
 
-// Every key of scan, limits, groups and default_group; of `collectors` what is in it.
+// Writes every key of scan, limits, groups and default_group, and the collectors that `config` lists.
 std::string ToYaml(const Config& config);
 
 }  // namespace cow::config

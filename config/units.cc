@@ -51,7 +51,7 @@ constexpr std::array<Unit, 9> kSizeUnits = {{{"B", 1},
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
-// Takes the leading digits off `rest`. Empty if there are none or too many for 64 bits.
+// Removes the leading digits from `rest`. Fails without digits and on overflow of 64 bits.
 std::optional<uint64_t> TakeInteger(std::string_view& rest) {
   uint64_t value = 0;
   if (rest.empty() || !IsDigit(rest.front())) return std::nullopt;
@@ -76,7 +76,7 @@ size_t FindUnit(const std::array<Unit, N>& units, std::string_view name) {
   return i;
 }
 
-// a * b + c, unless that is more than `limit`.
+// a * b + c, or nothing beyond `limit`.
 std::optional<uint64_t> MultiplyAdd(uint64_t a, uint64_t b, uint64_t c, uint64_t limit) {
   uint64_t result = 0;
   if (__builtin_mul_overflow(a, b, &result) || __builtin_add_overflow(result, c, &result) || result > limit) {
@@ -99,7 +99,7 @@ Parsed<std::chrono::milliseconds> ParseDuration(std::string_view text) {
   if (text == "0") return std::chrono::milliseconds{0};
   if (text.empty() || !IsDigit(text.front())) return Bad(kKind, text, kForm);
   uint64_t total = 0;
-  size_t next_unit = 0;  // only smaller units than the last one may follow
+  size_t next_unit = 0;  // units must become smaller
   for (std::string_view rest = text; !rest.empty();) {
     const auto count = TakeInteger(rest);
     if (!count) return Bad(kKind, text, "too large");
@@ -120,7 +120,7 @@ Parsed<std::chrono::milliseconds> ParseDuration(std::string_view text) {
 
 Parsed<std::chrono::nanoseconds> ParseGoDuration(std::string_view text) {
   constexpr std::string_view kKind = "duration";
-  constexpr size_t kMaxDigits = 18;  // more can't be told apart in nanoseconds
+  constexpr size_t kMaxDigits = 18;  // nanoseconds have no more
   constexpr auto kMax = static_cast<double>(std::chrono::nanoseconds::max().count());
   if (text == "0") return std::chrono::nanoseconds{0};
   if (text.empty()) return Bad(kKind, text, "expected something like 1s, 1.5s or 100ms");
@@ -139,7 +139,7 @@ Parsed<std::chrono::nanoseconds> ParseGoDuration(std::string_view text) {
     total += **count * static_cast<double>(kGoUnits.at(unit).factor);
     if (total >= kMax) return Bad(kKind, text, "too large");
   }
-  return std::chrono::nanoseconds{std::llround(std::ceil(total))};  // only 0 is 0
+  return std::chrono::nanoseconds{std::llround(std::ceil(total))};  // a small duration must not become 0
 }
 
 Parsed<uint64_t> ParseSize(std::string_view text) {
@@ -160,7 +160,7 @@ Parsed<uint64_t> ParseSize(std::string_view text) {
 }
 
 std::string FormatDuration(std::chrono::milliseconds duration) {
-  constexpr size_t kHours = 3;  // larger units are no clearer
+  constexpr size_t kHours = 3;  // write no larger unit than hours
   auto rest = static_cast<uint64_t>(duration.count());
   std::string text;
   for (size_t i = kHours; i < kDurationUnits.size(); ++i) {

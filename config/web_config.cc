@@ -14,7 +14,7 @@
 namespace cow::config {
 namespace {
 
-// A check of a password can't be interrupted, and the program ends within a second.
+// A password check cannot be interrupted, and the program must end within a second.
 constexpr int kMinBcryptCost = 4;
 constexpr int kMaxBcryptCost = 13;
 constexpr size_t kMaxBurst = 1'000'000'000;
@@ -36,7 +36,7 @@ const std::vector<Choice<TlsVersion>> kTlsVersions = {{"TLS12", TlsVersion::k12}
 const std::vector<Choice<bool>> kBooleans = {{"true", true}, {"false", false}};
 const std::vector<std::string> kCurves = {"X25519", "CurveP256", "CurveP384", "CurveP521"};
 
-// The headers that may be set, and what they may be; nothing: anything.
+// The headers that may be set, with their allowed values; empty: any value.
 const std::map<std::string, std::vector<std::string>> kHeaders = {{"Content-Security-Policy", {}},
                                                                   {"Strict-Transport-Security", {}},
                                                                   {"X-Content-Type-Options", {"nosniff"}},
@@ -50,7 +50,7 @@ std::string Join(const std::vector<std::string>& names) {
 }
 
 std::string ProblemOfHash(const std::string& hash) {
-  // $2b$10$ and 53 characters of bcrypt's own base 64
+  // "$2b$10$" and 53 characters of bcrypt's own base64.
   constexpr size_t kHashBytes = 60;
   constexpr std::string_view kDigits = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
   const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
@@ -58,7 +58,7 @@ std::string ProblemOfHash(const std::string& hash) {
                     std::string_view("aby").find(hash[2]) != std::string_view::npos && hash[3] == '$' &&
                     is_digit(hash[4]) && is_digit(hash[5]) && hash[6] == '$' &&
                     hash.find_first_not_of(kDigits, 7) == std::string::npos;
-  // What stands there may be a password, so it is not shown.
+  // Do not quote the text: it may be a password.
   if (!good) return "expected a bcrypt hash ($2y$, $2b$ or $2a$), as htpasswd -nB makes them";
   const int cost = (hash[4] - '0') * 10 + (hash[5] - '0');
   if (cost >= kMinBcryptCost && cost <= kMaxBcryptCost) return "";
@@ -68,7 +68,7 @@ std::string ProblemOfHash(const std::string& hash) {
 
 bool IsPem(std::string_view text) { return text.find("-----BEGIN ") != std::string_view::npos; }
 
-// No path, or a key in base 64 (which begins with M, as its DER does with a sequence) that lost its first line.
+// True for a text that cannot be a path, and for the base64 body of a key (DER sequences begin with M).
 bool IsNoPath(std::string_view text) {
   constexpr size_t kMaxPathBytes = 4096;
   constexpr size_t kMinKeyDigits = 64;  // of the shortest kind, Ed25519
@@ -77,7 +77,7 @@ bool IsNoPath(std::string_view text) {
          (text.front() == 'M' && text.size() >= kMinKeyDigits && text.find_first_not_of(kDigits) == text.npos);
 }
 
-// Reads the sections. What stands in a key or a hash is never shown.
+// Reads the sections. Errors never quote a key or a hash.
 class Reader {
  public:
   Reader(const std::string& file, Checker& checker, WebConfig& config)
@@ -94,15 +94,14 @@ class Reader {
   }
 
  private:
-  // A part of TLS that stands in a file of its own, or in this one.
+  // The keys NAME_file (a path) and NAME (a PEM text).
   Checker::Key File(const std::string& name, std::string& target, const std::string& text) {
     return {name + "_file", [this, name, &target, &text](const YAML::Node& node, const std::string& path) {
               if (node.IsScalar() && IsPem(node.Scalar())) {
-                return checker_.Add(node, path + ": expected a path, got a PEM text, which " + name + " takes");
+                return checker_.Add(node, path + ": expected a path, got a PEM text; use " + name);
               }
               if (!node.IsScalar()) return checker_.Add(node, path + ": expected a path, got " + Describe(node));
-              if (IsNoPath(node.Scalar()))
-                return checker_.Add(node, path + ": expected a path, got a text that is none");
+              if (IsNoPath(node.Scalar())) return checker_.Add(node, path + ": expected a path, got another text");
               target = (directory_ / node.Scalar()).string();
               CheckOneOf(name, target, text);
             }};
@@ -152,7 +151,7 @@ class Reader {
     return {"client_allowed_sans", [this, &target](const YAML::Node& node, const std::string& path) {
               names_place_ = checker_.LastKey();
               if (node.IsNull() || (node.IsSequence() && node.size() == 0)) {
-                return checker_.Add(node, path + ": the list is empty, nobody would be let in");
+                return checker_.Add(node, path + ": the list is empty, which would refuse every client");
               }
               checker_.ReadList(node, path, "names", [&](const YAML::Node& entry, const std::string& entry_path) {
                 if (entry.IsScalar() && !entry.Scalar().empty()) return target.push_back(entry.Scalar());
@@ -183,9 +182,8 @@ class Reader {
     if (!problem.empty()) checker_.Add(place, path + ": " + problem);
     if (!tls.client_allowed_sans.empty() && tls.client_auth != ClientAuth::kRequireVerified) {
       checker_.Add(names_place_, path +
-                                     ".client_allowed_sans: needs client_auth_type RequireAndVerifyClientCert: "
-                                     "whatever name it likes is in a certificate that nobody verified, and who "
-                                     "shows none has none");
+                                     ".client_allowed_sans: needs client_auth_type RequireAndVerifyClientCert, because "
+                                     "an unverified certificate can hold any name");
     }
   }
 
@@ -204,8 +202,8 @@ class Reader {
     return ProblemOfSuites(tls);
   }
 
-  // GnuTLS knows key exchanges and ciphers, not pairs of them: a list must hold every pair of what is in it, so that
-  // nothing is allowed that was not named. TLS 1.3 has suites of its own, with the same ciphers.
+  // GnuTLS combines every listed key exchange with every listed cipher. The list must therefore hold all combinations,
+  // or GnuTLS would allow a suite that it does not name. TLS 1.3 has suites of its own, with the same ciphers.
   static std::string ProblemOfSuites(const TlsConfig& tls) {
     const auto listed = [&tls](const CipherSuite& suite) {
       return std::find(tls.cipher_suites.begin(), tls.cipher_suites.end(), suite.name) != tls.cipher_suites.end();
@@ -219,12 +217,12 @@ class Reader {
     }
     if (ciphers.empty()) return "";
     const bool has_k13 = std::any_of(ciphers.begin(), ciphers.end(), [](const auto& c) { return c.second == "AEAD"; });
-    if (tls.min_version == TlsVersion::k13) return has_k13 ? "" : "cipher_suites has none that TLS 1.3 knows";
-    if (tls.max_version == TlsVersion::k12 && exchanges.empty()) return "cipher_suites has none that TLS 1.2 knows";
+    if (tls.min_version == TlsVersion::k13) return has_k13 ? "" : "cipher_suites has no suite of TLS 1.3";
+    if (tls.max_version == TlsVersion::k12 && exchanges.empty()) return "cipher_suites has no suite of TLS 1.2";
     for (const CipherSuite& suite : KnownCipherSuites()) {
       if (!listed(suite) && exchanges.contains(suite.key_exchange) && ciphers.contains({suite.cipher, suite.mac})) {
-        return "cipher_suites can't be had without " + std::string(suite.name) +
-               ": each key exchange goes with each cipher";
+        return "cipher_suites needs " + std::string(suite.name) +
+               " too: GnuTLS combines each key exchange with each cipher";
       }
     }
     return "";
@@ -238,7 +236,7 @@ class Reader {
     const Checker::Key flag = OneOf("http2", kBooleans, http2);
     const auto read_http2 = [this, &flag, &http2](const YAML::Node& value, const std::string& http2_path) {
       flag.read(value, http2_path);
-      if (http2) checker_.Add(value, http2_path + ": only HTTP/1.1 is spoken: write false, or leave it out");
+      if (http2) checker_.Add(value, http2_path + ": the server speaks only HTTP/1.1; set false or remove the key");
     };
     const auto read_headers = [this, &headers](const YAML::Node& value, const std::string& headers_path) {
       checker_.ReadMap(value, headers_path, headers, "header");
@@ -251,7 +249,7 @@ class Reader {
         name, [this, name, &choices](const YAML::Node& value, const std::string& path) {
           const auto is_text = [](char c) { return c >= ' ' && c <= '~'; };
           if (!value.IsScalar() || !std::all_of(value.Scalar().begin(), value.Scalar().end(), is_text)) {
-            checker_.Add(value, path + ": expected a text of one line, got " + Describe(value));
+            checker_.Add(value, path + ": expected one line of printable ASCII, got " + Describe(value));
           } else if (!choices.empty() && std::find(choices.begin(), choices.end(), value.Scalar()) == choices.end()) {
             checker_.Add(value, path + ": expected one of " + Join(choices) + ", got " + Describe(value));
           } else if (!value.Scalar().empty()) {
@@ -263,9 +261,9 @@ class Reader {
   void ReadUsers(const YAML::Node& node, const std::string& path) {
     checker_.ReadEntries(node, path, [&](const YAML::Node& key, const YAML::Node& value) {
       const std::string& name = key.Scalar();
-      if (value.IsNull()) return checker_.Add(key, path + ": expected a name with its bcrypt hash, got one of the two");
+      if (value.IsNull()) return checker_.Add(key, path + ": expected a name with a bcrypt hash");
       if (name.empty() || name.find(':') != std::string::npos) {
-        return checker_.Add(key, path + ": a name must not be empty and must not hold a colon");
+        return checker_.Add(key, path + ": a name must not be empty or contain a colon");
       }
       const std::string problem = ProblemOfHash(value.IsScalar() ? value.Scalar() : "");
       if (!problem.empty()) return checker_.Add(value, path + "." + Quoted(name) + ": " + problem);
@@ -283,9 +281,9 @@ class Reader {
                       checker_.Count("burst", 0, kMaxBurst, rate.burst)});
     if (checker_.Errors() != errors || node.IsNull() || node.size() == 0) return;
     if (!interval) {
-      checker_.Add(place, path + ": interval is missing (0 switches the limit off)");
+      checker_.Add(place, path + ": interval is missing (0 disables the limit)");
     } else if (interval->count() != 0 && rate.burst == 0) {
-      checker_.Add(place, path + ": burst must be 1 or more, or no request would ever be answered");
+      checker_.Add(place, path + ": burst must be 1 or more, else every request is refused");
     } else if (interval->count() != 0) {
       rate.interval = *interval;
       config_.rate_limit = rate;
@@ -295,7 +293,7 @@ class Reader {
   const std::filesystem::path directory_;
   Checker& checker_;
   WebConfig& config_;
-  YAML::Mark names_place_;  // of client_allowed_sans
+  YAML::Mark names_place_;  // place of client_allowed_sans
 };
 
 }  // namespace

@@ -1,8 +1,8 @@
-// The web configuration file, in the format of Prometheus' exporter-toolkit: TLS, client certificates, users, headers,
-// a limit of requests. A key of that format is honoured or refused, never ignored.
+// The web configuration file in the format of Prometheus' exporter-toolkit: TLS, client certificates, users, headers
+// and a rate limit. Every key of that format is applied or rejected, never ignored.
 //
-// Loading checks the whole file and reports every error at once, with line and column. It opens no certificate. Throws
-// nothing but bad_alloc. The structs are plain values; any thread.
+// Loading checks the whole file and reports all errors at once, with line and column. It opens no certificate. Throws
+// only bad_alloc. Any thread.
 #pragma once
 
 #include <chrono>
@@ -21,31 +21,31 @@ enum class TlsVersion { k12, k13 };
 
 enum class ClientAuth {
   kNone,            // NoClientCert
-  kRequest,         // RequestClientCert: asked for, neither needed nor verified
-  kRequireAny,      // RequireAnyClientCert: needed, not verified
+  kRequest,         // RequestClientCert: request it, neither require nor verify it
+  kRequireAny,      // RequireAnyClientCert: require it, do not verify it
   kVerifyIfGiven,   // VerifyClientCertIfGiven
   kRequireVerified  // RequireAndVerifyClientCert
 };
 
 struct TlsConfig {
-  // Each in a file, whose path is absolute or relative to the working directory, or as a PEM text; the other is empty.
+  // For each pair, one is set: a path, absolute or relative to the working directory, or a PEM text.
   std::string cert_file;
   std::string cert;
   std::string key_file;
   std::string key;
-  std::string client_ca_file;  // both empty: none
+  std::string client_ca_file;  // optional
   std::string client_ca;
   ClientAuth client_auth = ClientAuth::kNone;
-  // One of them must be a client certificate's, which then is verified (kRequireVerified); empty: any will do.
+  // A client certificate must have one of these names; needs kRequireVerified. Empty: accept any name.
   std::vector<std::string> client_allowed_sans;
   TlsVersion min_version = TlsVersion::k12;
   TlsVersion max_version = TlsVersion::k13;
-  std::vector<std::string> cipher_suites;  // by their IANA names; empty: the default
+  std::vector<std::string> cipher_suites;  // IANA names; empty: the default
   std::vector<std::string> curves;         // CurveP256, CurveP384, CurveP521, X25519; empty: the default
   bool prefer_server_cipher_suites = true;
 };
 
-// A token bucket: it holds `burst` requests, and one comes back each `interval`.
+// A token bucket of `burst` requests; each `interval` adds one.
 struct RateLimit {
   std::chrono::nanoseconds interval{0};
   size_t burst = 0;
@@ -55,25 +55,25 @@ struct RateLimit {
 
 struct WebConfig {
   std::optional<TlsConfig> tls;                // none: no TLS
-  std::map<std::string, std::string> headers;  // of every answer
-  std::map<std::string, std::string> users;    // bcrypt hash by name; none: everybody is let in
+  std::map<std::string, std::string> headers;  // of every response
+  std::map<std::string, std::string> users;    // bcrypt hash by name; empty: no authentication
   std::optional<RateLimit> rate_limit;         // none: no limit
 };
 
 struct WebLoadResult {
-  WebConfig config;  // to be used only if there are no errors
+  WebConfig config;  // valid only if there are no errors
   std::vector<ConfigError> errors;
 };
 
-// `file` is named in errors, and relative paths in the text are relative to its directory.
+// `file` appears in errors; relative paths in the text are relative to its directory.
 WebLoadResult ParseWebConfig(std::string_view text, const std::string& file);
-// Files of more than 1 MiB are refused.
+// Rejects files larger than 1 MiB.
 WebLoadResult LoadWebConfig(const std::string& path);
 
-// The suites that a list may name, as GnuTLS puts them together.
+// A cipher suite that cipher_suites may list, in the terms of GnuTLS.
 struct CipherSuite {
   std::string_view name;          // IANA's
-  std::string_view key_exchange;  // as in a priority string; empty: TLS 1.3, which knows no such thing
+  std::string_view key_exchange;  // as in a priority string; empty for TLS 1.3
   std::string_view cipher;
   std::string_view mac;
 };

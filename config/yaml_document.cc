@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t kMaxFileBytes = size_t{1} << 20U;
 
-// Takes no notice of anything but where a document begins.
+// Records the start of a document and ignores everything else.
 class DocumentStart final : public YAML::EventHandler {
  public:
   [[nodiscard]] const YAML::Mark& Place() const { return place_; }
@@ -50,7 +50,7 @@ Parsed<std::string> ReadSmallFile(const std::string& path) {
   return text;
 }
 
-// YAML::LoadAll would do, but on some broken texts yaml-cpp 0.7 goes on delivering empty documents without end.
+// YAML::LoadAll of yaml-cpp 0.7 delivers empty documents without end on some malformed texts.
 std::optional<std::pair<int, int>> FindSecondDocument(std::string_view text) {
   std::istringstream in{std::string(text)};
   YAML::Parser parser(in);

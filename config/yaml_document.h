@@ -1,4 +1,4 @@
-// What every YAML file of ours goes through before its nodes are looked at. Throws nothing but bad_alloc.
+// Reads files and finds errors that yaml-cpp's nodes hide. Throws only bad_alloc. Any thread.
 #pragma once
 
 #include <optional>
@@ -10,11 +10,11 @@
 
 namespace cow::config {
 
-// The whole file, at most 1 MiB. The error is one phrase without the path.
+// Reads a file of at most 1 MiB. The error is one phrase without the path.
 Parsed<std::string> ReadSmallFile(const std::string& path);
 
-// Line and column, from 0, of where a second document begins: yaml-cpp reads the first one only, and the rest would be
-// ignored without a word. `text` must be one that YAML::Load takes.
+// Line and column (from 0) of a second document, if any. yaml-cpp silently ignores all documents but the first. `text`
+// must be valid for YAML::Load.
 std::optional<std::pair<int, int>> FindSecondDocument(std::string_view text);
 
 }  // namespace cow::config

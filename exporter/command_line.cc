@@ -18,7 +18,7 @@ namespace {
 using config::Parsed;
 using config::Quoted;
 
-// Only characters that neither a URI nor a page has to escape.
+// Accepts only characters that need no escaping in a URI or in HTML.
 Parsed<std::string> ParseTelemetryPath(std::string_view text) {
   const bool clean = std::all_of(text.begin(), text.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
@@ -29,7 +29,7 @@ Parsed<std::string> ParseTelemetryPath(std::string_view text) {
   }
   if (text == "/-/healthy" || text == "/-/ready" || text == "/-/reload" || text == "/config" || text == kApiFamilies ||
       text == kApiExplain) {
-    return tl::unexpected("the path " + Quoted(text) + " is taken");
+    return tl::unexpected("the path " + Quoted(text) + " is reserved");
   }
   return std::string(text);
 }
@@ -60,7 +60,7 @@ Parsed<std::string> ParsePath(std::string_view text) {
   return std::string(text);
 }
 
-// One flag with a value. CLI11 only collects the text, so that every message has one form.
+// Adds a flag with a value. `parse` reads the text, so that all messages have the same form.
 template <class T, class Parse>
 CLI::Option* AddValue(CLI::App& app, const std::string& name, const char* type, const std::string& help, Parse parse,
                       T& target) {
@@ -89,10 +89,10 @@ void AddCollectors(CLI::App& app, const std::vector<collectors::CollectorInfo>& 
     };
     const std::string help = std::string(info.help) + (info.enabled_by_default ? " (default: on)" : " (default: off)");
     add("--collector." + name, help, true);
-    add("--no-collector." + name, "Without it", false);
+    add("--no-collector." + name, "Switch this collector off", false);
   }
   app.add_flag("--collector.disable-defaults", result.disable_default_collectors,
-               "Only those collectors that a flag or the configuration names")
+               "Run only collectors that a flag or the configuration switches on")
       ->group("Collectors")
       ->disable_flag_override();
 }
@@ -101,7 +101,7 @@ void AddFlags(CLI::App& app, CommandLine& result) {
   AddValue(app, "--config.file", "FILE", "Configuration file (YAML); flags override its keys", &ParsePath,
            result.config_file);
   AddFlag(app, "--config.check", "Check the configuration and exit with 0 or 1", result.check_config);
-  AddFlag(app, "--once", "Make one pass, write the metrics to standard output, exit", result.once);
+  AddFlag(app, "--once", "Run one pass, write the metrics to standard output and exit", result.once);
 
   const auto add_address = [&result](const std::vector<std::string>& texts) {
     for (const std::string& text : texts) {
@@ -111,45 +111,45 @@ void AddFlags(CLI::App& app, CommandLine& result) {
     }
   };
   app.add_option_function<std::vector<std::string>>("--web.listen-address", add_address,
-                                                    "Where to listen, may be repeated: :PORT, ADDRESS:PORT, "
+                                                    "Address to listen on, repeatable: :PORT, ADDRESS:PORT, "
                                                     "[ADDRESS]:PORT, unix:PATH (default: :10066)")
       ->type_name("ADDRESS")
       ->expected(1)
       ->allow_extra_args(false)
       ->take_all();
-  AddFlag(app, "--web.systemd-socket", "Listen on the sockets that systemd passes, and on no address",
-          result.systemd_socket);
+  AddFlag(app, "--web.systemd-socket", "Listen only on the sockets that systemd passes", result.systemd_socket);
   AddValue(app, "--web.config.file", "FILE",
-           "TLS, client certificates, users, headers and a limit of requests, in the format of Prometheus' "
-           "exporter-toolkit",
+           "Web configuration file (TLS, client certificates, users, headers, rate limit) in the format of "
+           "Prometheus' exporter-toolkit",
            &ParsePath, result.web_config_file);
-  AddFlag(app, "--web.healthcheck",
-          "Ask the exporter that runs with the same --web.listen-address and --web.config.file for /-/healthy and exit "
-          "with 0 or 1",
-          result.health_check);
+  AddFlag(
+      app, "--web.healthcheck",
+      "Request /-/healthy from the exporter that runs with the same --web.listen-address and --web.config.file, and "
+      "exit with 0 or 1",
+      result.health_check);
   AddValue(app, "--web.telemetry-path", "PATH", "Path of the metrics (default: /metrics)", &ParseTelemetryPath,
            result.telemetry_path);
-  AddValue(app, "--web.max-requests", "N", "Metrics requests served at a time, more are answered 503 (default: 40)",
+  AddValue(app, "--web.max-requests", "N", "Maximum concurrent metrics requests; answer 503 beyond it (default: 40)",
            &ParseMaxRequests, result.max_requests);
   app.add_flag_callback(
          "--web.disable-exporter-metrics", [&result] { result.process_metrics = false; },
-         "Leave out process_*; the metrics of scanning and scraping stay")
+         "Do not export process_*; keep the metrics of scanning and scraping")
       ->disable_flag_override();
 
-  AddFlag(app, "--web.enable-api", "Answer /api/v1 on TCP too: it shows address layouts (default: unix sockets only)",
+  AddFlag(app, "--web.enable-api", "Serve /api/v1 on TCP too; it shows address layouts (default: unix sockets only)",
           result.enable_api);
-  AddFlag(app, "--web.enable-lifecycle", "Reload the configuration when /-/reload is posted to", result.lifecycle);
+  AddFlag(app, "--web.enable-lifecycle", "Reload the configuration on POST or PUT to /-/reload", result.lifecycle);
 
-  AddValue(app, "--path.procfs", "DIR", "Where procfs is mounted (default: /proc)", &ParsePath, result.procfs);
-  AddValue(app, "--path.sysfs", "DIR", "Where sysfs is mounted (default: /sys)", &ParsePath, result.sysfs);
+  AddValue(app, "--path.procfs", "DIR", "Mount point of procfs (default: /proc)", &ParsePath, result.procfs);
+  AddValue(app, "--path.sysfs", "DIR", "Mount point of sysfs (default: /sys)", &ParsePath, result.sysfs);
 
-  AddValue(app, "--scan.interval", "DURATION", "Time between passes, 0: a pass at each scrape (default: 10s)",
+  AddValue(app, "--scan.interval", "DURATION", "Time between passes; 0 runs a pass at each scrape (default: 10s)",
            &config::ParseScanInterval, result.scan_interval);
-  AddValue(app, "--scan.max-cpu", "SHARE", "Share of one CPU for scanning, 0: no limit (default: 0.1)",
+  AddValue(app, "--scan.max-cpu", "SHARE", "Share of one CPU for scanning; 0 sets no limit (default: 0.1)",
            &config::ParseMaxCpu, result.scan_max_cpu);
   AddValue(app, "--scan.full-every", "DURATION", "Read each process at least this often (default: 10m)",
            &config::ParseFullEvery, result.scan_full_every);
-  AddValue(app, "--scan.threads", "N", "Threads that scan families in parallel, 1 to 64 (default: 1)",
+  AddValue(app, "--scan.threads", "N", "Number of families to scan in parallel, 1 to 64 (default: 1)",
            &config::ParseScanThreads, result.scan_threads);
 
   AddValue(app, "--log.level", "LEVEL", "debug, info, warn or error (default: info)", &ParseLogLevel, result.log_level);
@@ -183,13 +183,13 @@ std::variant<CommandLine, EarlyExit> ParseCommandLine(std::span<const char* cons
     return EarlyExit{good ? 0 : kExitWrongUsage, good ? out.str() : problem.str()};
   }
   if (result.explain && HasOptions(app)) {
-    return EarlyExit{kExitWrongUsage, "explain takes the flags that follow it, and none before\n"};
+    return EarlyExit{kExitWrongUsage, "flags must follow the command explain\n"};
   }
   if (int{result.check_config} + int{result.once} + int{result.health_check} > 1) {
     return EarlyExit{kExitWrongUsage, "--config.check, --once and --web.healthcheck exclude each other\n"};
   }
   if (result.health_check && result.systemd_socket) {
-    return EarlyExit{kExitWrongUsage, "--web.healthcheck asks addresses, not --web.systemd-socket\n"};
+    return EarlyExit{kExitWrongUsage, "--web.healthcheck and --web.systemd-socket exclude each other\n"};
   }
   if (result.listen_addresses.empty()) result.listen_addresses.push_back({"", 10066, ""});
   return result;

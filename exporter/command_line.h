@@ -1,4 +1,4 @@
-// The command line: flags to a plain struct, wrong usage to a message. Pure; CLI11 stays behind it.
+// Parses the command line into a plain struct. Wrong usage becomes a message. Pure functions, any thread.
 #pragma once
 
 #include <chrono>
@@ -21,37 +21,37 @@ namespace cow::exporter {
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitWrongUsage = 2;
 
-// What has no value here was not given, and the configuration's key or its default counts.
+// An optional without a value is a flag that was not given; the configuration's key or its default applies.
 struct CommandLine {
   std::string config_file;  // empty: none
   bool check_config = false;
   bool once = false;
   bool health_check = false;
   std::vector<ListenAddress> listen_addresses;  // never empty
-  bool systemd_socket = false;                  // then listen_addresses mean nothing
+  bool systemd_socket = false;                  // overrides listen_addresses
   std::string web_config_file;                  // empty: none
   std::string telemetry_path;
   size_t max_requests = 0;
   bool process_metrics = true;
-  bool enable_api = false;  // /api/v1 also by TCP
-  bool lifecycle = false;   // reload by HTTP
+  bool enable_api = false;  // serve /api/v1 on TCP too
+  bool lifecycle = false;   // allow /-/reload
   std::string procfs;
   std::string sysfs;
   std::optional<std::chrono::milliseconds> scan_interval;
   std::optional<double> scan_max_cpu;
   std::optional<std::chrono::milliseconds> scan_full_every;
   std::optional<size_t> scan_threads;
-  std::map<std::string, bool> collectors;  // those that were switched on or off
+  std::map<std::string, bool> collectors;  // by name; only those that a flag switches on or off
   bool disable_default_collectors = false;
-  std::optional<ExplainOptions> explain;  // the command, if it is not to serve
+  std::optional<ExplainOptions> explain;  // set by the command `explain`
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kLogfmt;
 };
 
-// --help, --version, or wrong usage.
+// The program ends at once: --help, --version, or wrong usage.
 struct EarlyExit {
   int code = 0;
-  std::string text;  // for standard output if the code is 0, else for standard error
+  std::string text;  // print to standard output if the code is 0, else to standard error
 };
 
 std::variant<CommandLine, EarlyExit> ParseCommandLine(std::span<const char* const> arguments,

@@ -1,4 +1,4 @@
-// The program: wiring only.
+// The program. Only wires the parts together.
 #include <unistd.h>
 
 #include <chrono>
@@ -39,10 +39,10 @@ namespace {
 
 constexpr const char* kVersion = COW_EXPORTER_VERSION;
 
-// Text for a person who looks at a terminal; nothing can be done if it is not taken.
+// Prints text for a person. Ignores write errors.
 void Print(std::FILE* out, const std::string& text) { std::fwrite(text.data(), 1, text.size(), out); }
 
-// Blocks the signals that end the program or have it reload, in this thread and those it starts.
+// Blocks SIGTERM, SIGINT and SIGHUP in this thread and in threads that it starts.
 sigset_t BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -53,11 +53,11 @@ sigset_t BlockSignals() {
   return signals;
 }
 
-// While it lives, the program has this long to end. A read of /proc may wait in the kernel for a lock of its target,
-// and nothing else ends that. Nothing has to be saved.
-class EndInTime {
+// Ends the program if this object lives longer than kPatience. A read of /proc can wait in the kernel for a lock of its
+// target, and nothing else ends that wait. The program has no state to save.
+class ShutdownTimer {
  public:
-  explicit EndInTime(Log& log) : thread_([this, &log](const std::stop_token& stop) { Watch(stop, log); }) {}
+  explicit ShutdownTimer(Log& log) : thread_([this, &log](const std::stop_token& stop) { Watch(stop, log); }) {}
 
  private:
   static constexpr auto kPatience = std::chrono::milliseconds(700);
@@ -66,7 +66,7 @@ class EndInTime {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, stop, kPatience, [] { return false; });
     if (stop.stop_requested()) return;
-    log.Info("ending without waiting for a read that does not return");
+    log.Info("ending without waiting for a blocked read");
     _exit(0);
   }
 
@@ -76,7 +76,7 @@ class EndInTime {
 };
 
 std::vector<ListenSocket> OpenSockets(const CommandLine& command_line) {
-  if (command_line.systemd_socket) return SocketsOfSystemd();
+  if (command_line.systemd_socket) return AdoptSystemdSockets();
   std::vector<ListenSocket> sockets;
   for (const ListenAddress& address : command_line.listen_addresses) sockets.emplace_back(address);
   return sockets;
@@ -121,20 +121,20 @@ void Serve(const CommandLine& command_line, const Settings& settings,
     addresses.append(addresses.empty() ? "" : ", ").append(socket.Address());
     server.Listen(std::move(socket));
   }
-  service_manager.StartWatchdog([&loop](std::chrono::microseconds within) { return loop.GoesOn(within); });
+  service_manager.StartWatchdog([&loop](std::chrono::microseconds within) { return loop.IsAlive(within); });
   service_manager.Ready("listening on " + addresses);
 
   int signal = 0;
   while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) reload();
   service_manager.Stopping();
   log.Info("ending", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"}});
-  const EndInTime end_in_time(log);
+  const ShutdownTimer shutdown_timer(log);
   loop.Stop();
   api.Stop();
   server.Stop();
 }
 
-// Of each address a line. Health is what all of them have.
+// Prints one line per address. Succeeds only if all are healthy.
 int RunHealthCheck(const CommandLine& command_line) {
   config::WebLoadResult web;
   if (!command_line.web_config_file.empty()) web = config::LoadWebConfig(command_line.web_config_file);
@@ -188,7 +188,7 @@ int Run(std::span<const char* const> arguments) {
     Serve(command_line, settings, available, self_metrics, access ? &*access : nullptr, log);
     return 0;
   } catch (const std::exception& error) {
-    log.Error("cannot go on", {{"error", error.what()}});
+    log.Error("fatal error", {{"error", error.what()}});
     return kExitFailed;
   }
 }

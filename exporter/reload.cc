@@ -20,10 +20,10 @@ Reloader::Reloader(const CommandLine& command_line, std::vector<collectors::Coll
 std::optional<std::string> Reloader::Reload() {
   const std::lock_guard reloading(reloading_);
   std::optional<std::string> problem = Apply();
-  self_metrics_.NoteReload(!problem, std::chrono::system_clock::now());
+  self_metrics_.RecordReload(!problem, std::chrono::system_clock::now());
   loop_.Refresh();
   if (problem) {
-    log_.Error("configuration not reloaded, the one before stays in force", {{"file", command_line_.config_file}});
+    log_.Error("reload failed, the previous configuration stays in force", {{"file", command_line_.config_file}});
   } else {
     log_.Info("configuration reloaded", {{"file", command_line_.config_file}});
   }

@@ -1,7 +1,7 @@
-// The configuration in force, and how another one comes into force: all of it or nothing. What can change is what the
-// file holds; flags stay and go before it.
+// Holds the configuration in force and reloads it from its file: all or nothing. Flags do not change and override the
+// file.
 //
-// Any thread; one reload at a time.
+// Any thread; reloads run one at a time.
 #pragma once
 
 #include <mutex>
@@ -20,15 +20,15 @@ namespace cow::exporter {
 
 class Reloader {
  public:
-  // `in_force`: what `loop` was made with. What is referred to outlives the reloader.
+  // `in_force`: the settings that `loop` runs with. All references must outlive the reloader.
   Reloader(const CommandLine& command_line, std::vector<collectors::CollectorInfo> available, const Settings& in_force,
            ScanLoop& loop, SelfMetrics& self_metrics, Log& log);
 
-  // Reads the file again. Empty when that is in force; else what is wrong, one line each, and what was in force is
-  // still. Both are logged and in the metrics when it returns.
+  // Reads the file again and applies it. Returns the errors, one per line, and keeps the previous configuration if
+  // there are any. Logs the outcome and publishes it in the metrics before it returns.
   std::optional<std::string> Reload();
 
-  // What is in force, flags and defaults included, as YAML.
+  // The configuration in force as YAML, with flags and defaults.
   std::string Yaml() const;
 
  private:
@@ -40,7 +40,7 @@ class Reloader {
   SelfMetrics& self_metrics_;
   Log& log_;
   std::mutex reloading_;
-  mutable std::mutex mutex_;  // of what follows
+  mutable std::mutex mutex_;  // guards yaml_
   std::string yaml_;
 };
 

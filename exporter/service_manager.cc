@@ -14,7 +14,8 @@
 namespace cow::exporter {
 namespace {
 
-// systemd drops a status that is not UTF-8, and takes what stands behind a newline for another variable.
+// Replaces control characters and invalid UTF-8. systemd ignores a status that is not UTF-8 and reads a new variable
+// after each newline.
 std::string OneLine(std::string_view text) {
   std::string line;
   while (!text.empty()) {
@@ -32,12 +33,12 @@ std::string OneLine(std::string_view text) {
 
 std::string ReadyText(std::string_view status) { return std::string("READY=1\nSTATUS=").append(OneLine(status)); }
 
-// Sends it when it goes, whatever becomes of a reload: until then systemd takes nothing else.
-struct ReadyAtLast {
-  ReadyAtLast() = default;
-  ~ReadyAtLast() { sd_notify(0, text.c_str()); }
-  ReadyAtLast(const ReadyAtLast&) = delete;
-  ReadyAtLast& operator=(const ReadyAtLast&) = delete;
+// Sends `text` in its destructor, also when a reload throws: systemd waits for READY=1.
+struct ReadyOnExit {
+  ReadyOnExit() = default;
+  ~ReadyOnExit() { sd_notify(0, text.c_str()); }
+  ReadyOnExit(const ReadyOnExit&) = delete;
+  ReadyOnExit& operator=(const ReadyOnExit&) = delete;
 
   std::string text = "READY=1";
 };
@@ -45,7 +46,7 @@ struct ReadyAtLast {
 std::string StatusOf(const std::optional<std::string>& problem) {
   if (!problem) return "configuration reloaded";
   const size_t end = problem->find('\n');
-  std::string status = "configuration not reloaded, the one before stays in force: " + problem->substr(0, end);
+  std::string status = "reload failed, the previous configuration stays in force: " + problem->substr(0, end);
   const auto errors = std::count(problem->begin(), problem->end(), '\n');
   if (errors > 1) status += " (and " + std::to_string(errors - 1) + " more)";
   return status;
@@ -59,18 +60,18 @@ void ServiceManager::Ready(const std::string& status) { sd_notify(0, ReadyText(s
 
 std::optional<std::string> ServiceManager::Reload(const std::function<std::optional<std::string>()>& reload) {
   const std::lock_guard reloading(reloading_);
-  // With the time of CLOCK_MONOTONIC, so that systemd can tell which signal this answers.
+  // systemd matches this notification to its request by the time.
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRId64, int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1'000);
-  ReadyAtLast ready;
-  const std::jthread extends = AskForTime();
+  ReadyOnExit ready;
+  const std::jthread extends = ExtendTimeout();
   std::optional<std::string> problem = reload();
   ready.text = ReadyText(StatusOf(problem));
   return problem;
 }
 
-std::jthread ServiceManager::AskForTime() const {
+std::jthread ServiceManager::ExtendTimeout() const {
   try {
     return std::jthread([this](const std::stop_token& stop) {
       std::mutex mutex;
@@ -82,7 +83,7 @@ std::jthread ServiceManager::AskForTime() const {
         sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRId64, int64_t{extension_.by.count()});
       }
     });
-  } catch (const std::exception&) {  // no thread is to be had, as at TasksMax=: it reloads, and is quick mostly
+  } catch (const std::exception&) {  // no thread can start, for example at TasksMax=; reload without it
     return {};
   }
 }

@@ -1,5 +1,5 @@
-// What systemd is told (sd_notify(3)): ready, reloading, stopping, what the last reload came to, and that it is alive.
-// Where nobody listens, nothing is told and nothing fails.
+// Notifies systemd (sd_notify(3)) of readiness, reloads and their outcome, the end, and the watchdog. Does nothing
+// without a service manager.
 //
 // Any thread.
 #pragma once
@@ -17,8 +17,8 @@ namespace cow::exporter {
 
 class ServiceManager {
  public:
-  // While a reload lasts, systemd is asked so often for so much more time: it gives up on one that is silent for
-  // TimeoutStartSec=.
+  // systemd kills a service whose reload is silent for TimeoutStartSec=. A reload under way asks for `by` more time
+  // each `every`.
   struct Extension {
     std::chrono::milliseconds every{1'000};
     std::chrono::microseconds by = std::chrono::seconds{15};
@@ -30,21 +30,21 @@ class ServiceManager {
   ServiceManager(const ServiceManager&) = delete;
   ServiceManager& operator=(const ServiceManager&) = delete;
 
-  // After start-up. The status is for people, one line.
+  // Call after start-up. `status` is one line for people.
   void Ready(const std::string& status);
-  // Tells of a reload, before and after. Others wait meanwhile: between one RELOADING=1 and its READY=1 there is no
-  // other, which systemd would take for the end of this one. Returns what `reload` returns: what is wrong, one line
-  // each, if anything is. Throws what `reload` throws, after READY=1.
+  // Runs `reload` between RELOADING=1 and READY=1. Reloads run one at a time, because systemd would take the READY=1 of
+  // one for the end of another. Returns what `reload` returns: its errors, one per line. Sends READY=1 also if `reload`
+  // throws.
   std::optional<std::string> Reload(const std::function<std::optional<std::string>()>& reload);
   void Stopping();
 
-  // Where the service has a watchdog (WatchdogSec=), tells it that the program lives, twice in its time, as long as
-  // `alive` says so. `alive` is handed the watchdog's time; it is called by a thread of this object, until it ends.
+  // If the service has a watchdog (WatchdogSec=), starts a thread that notifies it twice per period while
+  // `alive(period)` is true.
   void StartWatchdog(std::function<bool(std::chrono::microseconds within)> alive);
 
  private:
-  // A thread that does until it ends; none if none can be had.
-  [[nodiscard]] std::jthread AskForTime() const;
+  // Starts a thread that extends systemd's timeout until it is stopped. Returns none if no thread can start.
+  [[nodiscard]] std::jthread ExtendTimeout() const;
 
   const Extension extension_;
   std::mutex reloading_;

@@ -45,7 +45,7 @@ Applied ApplyProcessHold(std::string_view text, collectors::CollectorOptions& op
   return config::ParseDuration(text).map([&options](std::chrono::milliseconds hold) { options.process.hold = hold; });
 }
 
-// The options that collectors take in the configuration.
+// An option of a collector in the configuration.
 struct Option {
   std::string_view collector;
   std::string_view name;

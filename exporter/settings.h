@@ -1,4 +1,4 @@
-// What is in force once the configuration and the command line are put together. Pure functions.
+// Merges the configuration file and the command line into the settings in force. Pure functions, any thread.
 #pragma once
 
 #include <string>
@@ -12,15 +12,15 @@
 namespace cow::exporter {
 
 struct Settings {
-  config::Config config;  // with the flags in it, and every collector
+  config::Config config;  // with flags applied and every collector listed
   collectors::EngineOptions engine;
   ScanLoopOptions scan;
 };
 
-// The collectors as the configuration may name them.
+// The collectors and options that the configuration may name.
 std::vector<config::KnownCollector> KnownCollectors(const std::vector<collectors::CollectorInfo>& available);
 
-// A flag goes before the configuration's key, that before the default.
+// A flag overrides the configuration's key, which overrides the default.
 Settings MakeSettings(const CommandLine& command_line, const config::Config& config,
                       const std::vector<collectors::CollectorInfo>& available);
 

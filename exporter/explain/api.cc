@@ -82,11 +82,11 @@ ApiReply Api::Explain(const ApiRequest& request) {
   look.may_go_on = [this] { return !stopped_.load(); };
 
   const std::unique_lock lock(one_at_a_time_, std::try_to_lock);
-  if (!lock.owns_lock()) return Problem(kUnavailable, "one at a time: another process is being explained");
+  if (!lock.owns_lock()) return Problem(kUnavailable, "busy: another process is being explained");
   const auto wait = std::chrono::ceil<std::chrono::seconds>(budget_.Wait(std::chrono::steady_clock::now()));
   if (wait.count() > 0) {
     return Problem(kUnavailable,
-                   "the CPU budget of this request is used up: ask again in " + std::to_string(wait.count()) + " s");
+                   "the CPU budget for explaining is used up: retry in " + std::to_string(wait.count()) + " s");
   }
   const std::chrono::nanoseconds before = ThreadCpuTime();
   if (explainer_ == nullptr) explainer_ = std::make_unique<explain::Explainer>(root_);

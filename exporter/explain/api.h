@@ -1,8 +1,8 @@
-// What /api/v1/families and /api/v1/explain answer. They show names and address layouts of processes: who may ask is
-// the server's to decide.
+// Answers /api/v1/families and /api/v1/explain. The responses show names and address layouts of processes; the server
+// decides who may request them.
 //
-// Answer is called by many threads. /explain reads page tables: one request is answered at a time, and their CPU time
-// is bounded by a small budget of their own. Beyond it they are refused, with the time after which to ask again.
+// Any thread. /explain reads page tables: it answers one request at a time and has a small CPU budget of its own.
+// Beyond the budget it answers 503 with the time to wait.
 #pragma once
 
 #include <atomic>
@@ -22,11 +22,11 @@ namespace cow::exporter {
 inline constexpr const char* kApiFamilies = "/api/v1/families";
 inline constexpr const char* kApiExplain = "/api/v1/explain";
 
-// Arguments of the URI as they were sent.
+// The path and the decoded parameters of the URI.
 struct ApiRequest {
   std::string path;
   std::optional<std::string> pid;
-  std::optional<std::string> pages;    // there: with runs of pages
+  std::optional<std::string> pages;    // any value: include runs of pages
   std::optional<std::string> mapping;  // an address
 };
 
@@ -37,11 +37,11 @@ struct ApiReply {
 
 class Api {
  public:
-  // `latest` gives the snapshot to answer from; many threads call it.
+  // `latest` returns the snapshot to answer from. Must be thread-safe.
   Api(procfs::Root root, std::function<std::shared_ptr<const Snapshot>()> latest);
 
   ApiReply Answer(const ApiRequest& request);
-  // Ends a look under way at its next window.
+  // Ends the current look at its next window.
   void Stop() { stopped_ = true; }
 
  private:
@@ -52,9 +52,9 @@ class Api {
   const std::function<std::shared_ptr<const Snapshot>()> latest_;
   std::atomic<bool> stopped_ = false;
   std::mutex one_at_a_time_;
-  // Of who holds the mutex.
+  // Guarded by one_at_a_time_.
   LookBudget budget_;
-  std::unique_ptr<explain::Explainer> explainer_;  // made when it is first needed
+  std::unique_ptr<explain::Explainer> explainer_;  // created on first use
 };
 
 }  // namespace cow::exporter

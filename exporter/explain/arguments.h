@@ -1,4 +1,4 @@
-// How a process and an address are written, on the command line and in a URI. Pure.
+// Parses process ids and addresses from the command line and from URIs. Pure functions, any thread.
 #pragma once
 
 #include <sys/types.h>

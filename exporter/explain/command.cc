@@ -22,7 +22,7 @@ namespace {
 constexpr size_t kDefaultWidth = 80;
 constexpr size_t kMaxWidth = 500;
 
-// The program's only thread asks.
+// The program has only one thread here.
 std::string_view Environment(const char* name) {
   const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
   return value == nullptr ? "" : value;
@@ -38,7 +38,7 @@ size_t Width(int descriptor) {
 bool IsUtf8() {
   for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
     const std::string_view value = Environment(name);
-    if (value.empty()) continue;  // the next one counts
+    if (value.empty()) continue;
     return value.find("UTF-8") != std::string_view::npos || value.find("utf8") != std::string_view::npos;
   }
   return false;
@@ -50,12 +50,12 @@ TerminalStyle StyleOf(int descriptor) {
   return {Width(descriptor), is_terminal && wants_colour, IsUtf8()};
 }
 
-// False if nobody reads it.
+// Returns false on a write error.
 bool Write(std::FILE* out, const std::string& text) {
   return std::fwrite(text.data(), 1, text.size(), out) == text.size() && std::fflush(out) == 0;
 }
 
-// One of the signals that end the program came, or comes until the time is over.
+// Waits up to `time` for a signal that ends the program. Returns true if one came.
 bool EndsWithin(const sigset_t& signals, std::chrono::milliseconds time) {
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(time);
   const timespec timeout{seconds.count(), std::chrono::nanoseconds(time - seconds).count()};

@@ -1,4 +1,4 @@
-// `cow_exporter explain PID`: looks at a family for a person, once or again and again.
+// `cow_exporter explain PID`: shows a family to a person, once or repeatedly.
 #pragma once
 
 #include <sys/types.h>
@@ -15,14 +15,14 @@ struct ExplainOptions {
   pid_t pid = 0;
   bool json = false;
   bool pages = false;
-  std::optional<uint64_t> mapping;                 // an address in it
-  std::optional<std::chrono::milliseconds> watch;  // time between two looks; empty: one look
+  std::optional<uint64_t> mapping;                 // an address in the mapping to show
+  std::optional<std::chrono::milliseconds> watch;  // time between looks; empty: look once
   std::string procfs = "/proc";
   std::string sysfs = "/sys";
 };
 
-// Ends with the exit code: 0, or 1 with a message to `problem`. A watch ends with SIGINT or SIGTERM, with the process
-// that it is of, or when nobody reads it any more.
+// Returns the exit code: 0, or 1 with a message on `problem`. A watch ends at SIGINT or SIGTERM, when the process ends,
+// or when the reader closes the pipe.
 int RunExplain(const ExplainOptions& options, std::FILE* out, std::FILE* problem);
 
 }  // namespace cow::exporter

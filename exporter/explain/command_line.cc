@@ -22,25 +22,24 @@ using config::Quoted;
 constexpr const char* kDefaultPause = "2";
 constexpr const char* kStates =
     "States of pages:\n"
-    "  shared        another process maps the same page, from fork: a write copies it\n"
-    "  copied        was shared at a fork, and this process wrote: it has a copy of its own; or a page of a private\n"
-    "                file mapping that was written to\n"
-    "  original      was shared at a fork, and this process kept the page while others copied it; or a page of a\n"
-    "                private file mapping that is still the file's\n"
-    "  unshared      was shared at a fork, and nobody else maps it any more: the others ended, gave theirs up, or "
-    "moved\n"
-    "                it before they wrote\n"
-    "  unattributed  its own, and a relative has another page there: copied, or never shared, nothing tells which\n"
-    "  private       its own, and nothing shows that it ever was shared; huge: the same, mapped by a huge page\n"
-    "  zero          the zero page, costs nothing\n"
-    "  merged        by KSM\n"
-    "  file          of a shared mapping: writing copies nothing\n"
-    "  swapped       in swap; with whom it is shared there\n"
-    "  unresolved    on its way, neither present nor in swap\n"
+    "  shared        another process maps the same page since a fork; a write copies it\n"
+    "  copied        this process wrote to a page that was shared at a fork, or to a page of a private file mapping\n"
+    "  original      this process kept a page that was shared at a fork and that others copied; or the page of a\n"
+    "                private file mapping is still the file's own\n"
+    "  unshared      shared at a fork, but no other process maps it now: the others ended, released it, or moved it\n"
+    "                before they wrote\n"
+    "  unattributed  this process's own, and a relative has a different page there; copied or never shared\n"
+    "  private       this process's own, and never seen shared; huge: the same, mapped by a huge page\n"
+    "  zero          the zero page; it costs nothing\n"
+    "  merged        merged by KSM\n"
+    "  file          page of a shared mapping; a write copies nothing\n"
+    "  swapped       in swap, with the processes that share it there\n"
+    "  unresolved    migrating: neither present nor in swap\n"
     "  unknown       shared or the zero page (before Linux 6.7, without frame numbers)\n"
-    "  guard         a guard region's; absent: nothing there\n";
+    "  guard         guard region\n"
+    "  absent        no page\n";
 
-// Seconds, or a duration.
+// Parses seconds or a duration.
 Parsed<std::chrono::milliseconds> ParsePause(std::string_view text) {
   constexpr double kMinSeconds = 0.1;
   constexpr double kMaxSeconds = 86400;
@@ -56,7 +55,7 @@ Parsed<std::chrono::milliseconds> ParsePause(std::string_view text) {
   return std::chrono::milliseconds(static_cast<int64_t>(*number * 1000));
 }
 
-// An option whose text `parse` takes, into `target`.
+// Returns a function that parses an option's text into `target`.
 template <class T, class Parse>
 std::function<void(const std::string&)> Into(std::string name, Parse parse, T& target) {
   return [name = std::move(name), parse, &target](const std::string& text) {
@@ -70,7 +69,7 @@ std::function<void(const std::string&)> Into(std::string name, Parse parse, T& t
 
 void AddExplainCommand(CLI::App& app, std::optional<ExplainOptions>& result) {
   CLI::App* command = app.add_subcommand(
-      "explain", "Show a process' family and what of its memory is shared, broken or its own, and exit");
+      "explain", "Show a process's family and which of its memory is shared, broken or private, and exit");
   const auto options = std::make_shared<ExplainOptions>();
   command->set_help_flag("-h,--help", "Print this help and exit");
   command->get_formatter()->column_width(40);
@@ -78,21 +77,20 @@ void AddExplainCommand(CLI::App& app, std::optional<ExplainOptions>& result) {
   command->add_option_function<std::string>("PID", Into("PID", &ParsePid, options->pid), "Process to explain")
       ->type_name("")
       ->required();
-  command->add_flag("--json", options->json, "JSON, with --watch one line for each look")->disable_flag_override();
-  command->add_flag("--pages", options->pages, "Which pages exactly: runs of pages and their state")
-      ->disable_flag_override();
+  command->add_flag("--json", options->json, "Print JSON; with --watch, one line per look")->disable_flag_override();
+  command->add_flag("--pages", options->pages, "Show runs of pages with their state")->disable_flag_override();
   const auto set_address = Into("--mapping", &ParseAddress, options->mapping);
   command
       ->add_option_function<std::string>("--mapping", set_address,
-                                         "With --pages: only the mapping that holds this address")
+                                         "With --pages: show only the mapping of this address")
       ->type_name("ADDRESS")
       ->needs("--pages");
   const auto watch = std::make_shared<std::string>();
-  command->add_flag("--watch", *watch, "Look again and again, this many seconds apart (default: 2): --watch=SECONDS");
-  command->add_option("--path.procfs", options->procfs, "Where procfs is mounted (default: /proc)")->type_name("DIR");
-  command->add_option("--path.sysfs", options->sysfs, "Where sysfs is mounted (default: /sys)")->type_name("DIR");
+  command->add_flag("--watch", *watch, "Look repeatedly, every 2 seconds or --watch=SECONDS");
+  command->add_option("--path.procfs", options->procfs, "Mount point of procfs (default: /proc)")->type_name("DIR");
+  command->add_option("--path.sysfs", options->sysfs, "Mount point of sysfs (default: /sys)")->type_name("DIR");
   command->callback([options, watch, &result] {
-    if (*watch == "true") *watch = kDefaultPause;  // CLI11's word for a flag without a value
+    if (*watch == "true") *watch = kDefaultPause;  // CLI11's value for a flag without a value
     if (!watch->empty()) Into("--watch", &ParsePause, options->watch)(*watch);
     result = *options;
   });

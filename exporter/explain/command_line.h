@@ -1,4 +1,4 @@
-// The part of the command line that is `explain`'s.
+// The command line of `explain`.
 #pragma once
 
 #include <optional>
@@ -11,10 +11,10 @@ class App;
 
 namespace cow::exporter {
 
-// Adds the command to `app`; where it is given, parsing fills `result`, which outlives the parsing.
+// Adds the command to `app`. Parsing sets `result` if the command is given; `result` must outlive the parsing.
 void AddExplainCommand(CLI::App& app, std::optional<ExplainOptions>& result);
 
-// A flag of the program itself was given.
+// True if a flag was given to `app` itself.
 bool HasOptions(const CLI::App& app);
 
 }  // namespace cow::exporter

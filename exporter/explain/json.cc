@@ -79,7 +79,7 @@ std::string PortraitJson(const explain::Portrait& portrait, bool indented) {
     return portrait.frames_known ? Json(pages * page_bytes) : Json();
   };
   Json json{{"pid", portrait.pid}, {"page_bytes", page_bytes}};
-  json["summary"] = Sentence(portrait);
+  json["summary"] = Summary(portrait);
   json["exposure_bytes"] = known(portrait.exposure_pages);
   json["broken_bytes"] = portrait.marks_known ? known(portrait.BrokenPages()) : Json();
   json["unattributed_bytes"] = known(portrait.unattributed_pages);

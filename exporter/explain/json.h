@@ -1,5 +1,5 @@
-// A portrait as JSON: {"pid", "page_bytes", "family": […], "mappings": […], …}. Sizes in bytes, addresses as "0x…".
-// Pure.
+// Writes a portrait as JSON: {"pid", "page_bytes", "family": […], "mappings": […], …}. Sizes in bytes, addresses as
+// "0x…". Pure, any thread.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace cow::exporter {
 
-// One line, or indented for a person. Names that are no UTF-8 have their bad bytes replaced.
+// Returns one line, or indented lines. Replaces invalid UTF-8 by U+FFFD.
 std::string PortraitJson(const explain::Portrait& portrait, bool indented);
 
 }  // namespace cow::exporter

@@ -1,7 +1,7 @@
-// The CPU time of the explain API: a small share of one CPU of its own, so that requests take nothing from scanning.
+// The CPU budget of the explain API: a small share of one CPU, separate from the budget of scanning.
 //
-// A look that begins runs to its end. What it took too much is a debt: the next one waits until it is paid. Up to a
-// second's worth of CPU time is saved up while nobody asks. Knows no clock. One thread at a time.
+// A look always runs to its end. If it exceeds the budget, the next look waits until the debt is repaid. Unused budget
+// accumulates up to one second of CPU time. One thread at a time.
 #pragma once
 
 #include <algorithm>
@@ -13,19 +13,18 @@ class LookBudget {
  public:
   using Time = std::chrono::steady_clock::time_point;
 
-  // One part in so many of a CPU.
-  static constexpr int kShare = 20;
+  static constexpr int kShare = 20;  // one kShare-th of a CPU
   static constexpr std::chrono::nanoseconds kMost = std::chrono::seconds(1);
 
   explicit LookBudget(Time now) : filled_at_(now) {}
 
-  // The time until the next look may begin; 0: now.
+  // Time until the next look may begin; 0: now.
   [[nodiscard]] std::chrono::nanoseconds Wait(Time now) {
     left_ = std::min(left_ + (now - filled_at_) / kShare, kMost);
     filled_at_ = now;
     return left_.count() > 0 ? std::chrono::nanoseconds(0) : (std::chrono::nanoseconds(1) - left_) * kShare;
   }
-  // What a look took.
+  // Charges the CPU time of a look.
   void Spend(std::chrono::nanoseconds cpu) { left_ -= cpu; }
 
  private:

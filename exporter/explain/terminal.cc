@@ -21,7 +21,7 @@ using explain::Portrait;
 
 constexpr size_t kMinWidth = 40;
 constexpr size_t kColumn = 9;     // "1023 MiB" and a space
-constexpr size_t kMinLabel = 17;  // what is left of 80 columns
+constexpr size_t kMinLabel = 17;  // the rest of 80 columns
 constexpr size_t kMaxLabel = 48;
 constexpr size_t kMaxMappings = 12;
 
@@ -52,7 +52,7 @@ std::string Upper(std::string_view text) {
   return upper;
 }
 
-// Columns that a text takes; all its characters take one.
+// Columns of a UTF-8 text; assumes one column per character.
 size_t Columns(std::string_view text) {
   return static_cast<size_t>(
       std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; }));
@@ -77,7 +77,7 @@ class Renderer {
   }
 
   std::string Render() {
-    Paragraph(Sentence(portrait_));
+    Paragraph(Summary(portrait_));
     Paragraph(SinceLastLook(portrait_));
     Blank();
     Family();
@@ -99,7 +99,7 @@ class Renderer {
     return std::string("\x1b[").append(colour).append("m").append(text).append("\x1b[0m");
   }
 
-  // Words, broken at the width; lines after the first are indented by `hanging`.
+  // Wraps words at the width. Indents the first line by `indent`, the others by `hanging`.
   void Paragraph(std::string_view text, const std::string& indent = "", const std::string& hanging = "") {
     std::string line = indent;
     bool has_word = false;
@@ -134,7 +134,7 @@ class Renderer {
     out_ += Paint(line, kBold) + "\n";
   }
 
-  // A label with its values: in columns, or below it where those are too narrow.
+  // Writes a label with its values: in columns, or below the label on a narrow terminal.
   void Row(const std::string& label, const PageSums& sums) {
     if (IsTable()) {
       out_ += Left(label, label_);
@@ -162,7 +162,7 @@ class Renderer {
     Blank();
   }
 
-  // `prefix`: of its own line; `below`: of its children's.
+  // `prefix` begins the member's own line, `below` the lines of its children.
   void Member(const MemberPortrait& member, const std::string& prefix, const std::string& below) {
     const std::string name = std::to_string(member.pid).append(" ").append(Printable(member.name));
     const size_t room = (IsTable() ? label_ - 1 : width_) - std::min(Columns(prefix), kMinLabel - 2);
@@ -176,7 +176,7 @@ class Renderer {
     for (const MemberPortrait& other : portrait_.members) {
       if (other.parent == member.pid && other.pid != member.pid) children.push_back(&other);
     }
-    // Deeper than this the tree would leave no room for the names.
+    // Stop indenting here to leave room for the names.
     const bool is_deep = Columns(below) >= kMinLabel / 2;
     for (const MemberPortrait* child : children) {
       const bool is_last = child == children.back();
@@ -205,8 +205,8 @@ class Renderer {
     return mapping.sums.Of(PageState::kCopied) + mapping.sums.Of(PageState::kOriginal);
   }
 
-  // What copy-on-write has to do with, largest exposure first.
-  std::vector<const MappingPortrait*> MappingsThatMatter() const {
+  // Mappings with anonymous, private or shared pages, largest exposure first.
+  std::vector<const MappingPortrait*> RelevantMappings() const {
     std::vector<const MappingPortrait*> mappings;
     for (const MappingPortrait& mapping : portrait_.mappings) {
       const PageSums& sums = mapping.sums;
@@ -241,7 +241,7 @@ class Renderer {
     size_t used = 0;
     for (size_t i = 0; i < parts.size(); ++i) {
       lengths[i] = static_cast<size_t>(parts[i].pages * cells / all);
-      if (parts[i].pages > 0 && lengths[i] == 0) lengths[i] = 1;  // there is some
+      if (parts[i].pages > 0 && lengths[i] == 0) lengths[i] = 1;  // show it
       used += lengths[i];
     }
     size_t& longest = *std::max_element(lengths.begin(), lengths.end());
@@ -256,7 +256,7 @@ class Renderer {
   }
 
   void Mappings() {
-    const std::vector<const MappingPortrait*> mappings = MappingsThatMatter();
+    const std::vector<const MappingPortrait*> mappings = RelevantMappings();
     if (mappings.empty()) return;
     const std::string title = "MAPPINGS OF " + std::to_string(portrait_.pid);
     Heading(IsTable() && title.size() >= label_ ? "MAPPINGS" : title);
@@ -267,15 +267,15 @@ class Renderer {
     }
     Blank();
     if (mappings.size() > kMaxMappings) {
-      Paragraph("And " + std::to_string(mappings.size() - kMaxMappings) + " more with less; --json has them all.");
+      Paragraph("And " + std::to_string(mappings.size() - kMaxMappings) + " smaller mappings; --json lists all.");
     }
     const std::string shared = Paint(style_.unicode ? "█" : "#", kGreen);
     const std::string broken = Paint(style_.unicode ? "▓" : "x", kRed);
     const std::string fresh = Paint(style_.unicode ? "░" : ".", kBlue);
     out_ += shared + " shared, " + broken + " broken or kept, " + fresh + " fresh\n";
     Paragraph(
-        "broken: copied because this process wrote; kept: the original, after others copied; private: its own "
-        "otherwise.");
+        "broken: copied because this process wrote; kept: the original that others copied; private: any other page of "
+        "its own.");
   }
 
   void Pages() {
@@ -298,14 +298,14 @@ class Renderer {
     for (size_t i = 0; i < run.shared_with.size(); ++i) {
       text.append(i == 0 ? " with " : ", ").append(std::to_string(run.shared_with[i]));
     }
-    if (run.state == PageState::kShared && run.shared_with.empty()) text += " with whom can't be told";
+    if (run.state == PageState::kShared && run.shared_with.empty()) text += " with an unknown process";
     Paragraph(text, "  ", "    ");
   }
 
   const Portrait& portrait_;
   const TerminalStyle style_;
   const size_t width_;
-  size_t label_ = 0;  // columns of a table's label; 0: too narrow for a table
+  size_t label_ = 0;  // columns of a table's label; 0: the terminal is too narrow for a table
   std::string out_;
 };
 

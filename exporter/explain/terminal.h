@@ -1,5 +1,5 @@
-// A portrait as text for a terminal: the family as a tree, the mappings that matter with a bar each, or the runs of
-// pages, and what it all comes to in one sentence. Lines are no wider than the terminal. Pure.
+// Renders a portrait for a terminal: a summary sentence, the family as a tree, and either the most relevant mappings
+// with a bar each or the runs of pages. Lines fit the terminal's width. Pure, any thread.
 #pragma once
 
 #include <cstddef>
@@ -10,9 +10,9 @@
 namespace cow::exporter {
 
 struct TerminalStyle {
-  size_t width = 80;     // columns; taken as 40 at least
+  size_t width = 80;     // columns; at least 40 are used
   bool colour = false;   // ANSI escape sequences
-  bool unicode = false;  // lines of the tree and bars in UTF-8, else in ASCII
+  bool unicode = false;  // draw tree and bars in UTF-8, else in ASCII
 };
 
 std::string RenderPortrait(const explain::Portrait& portrait, const TerminalStyle& style);

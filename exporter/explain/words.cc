@@ -15,7 +15,7 @@ using explain::Portrait;
 
 std::string Pages(const Portrait& portrait, uint64_t pages) { return HumanBytes(pages * portrait.page_bytes); }
 
-// How the members are called beside the first one.
+// Names for the first member and the others.
 struct Others {
   explicit Others(const Portrait& portrait) : count(portrait.members.size() - 1) {
     const pid_t root = portrait.members.front().pid;
@@ -28,7 +28,6 @@ struct Others {
     if (are_children) return count == 1 ? "the child" : "the children";
     return count == 1 ? "the other" : "the others";
   }
-  // "the child wrote all it shares"
   std::string WroteAll() const {
     if (count == 1) return Rest() + " wrote all it shares";
     if (!are_children) return "all others wrote all they share";
@@ -56,7 +55,7 @@ std::string InTenths(uint64_t part, uint64_t whole, const std::string& who) {
   return "about " + std::to_string(tenths) + " in 10 by " + who;
 }
 
-std::string ByWhom(const Portrait& portrait, const Others& others) {
+std::string BySide(const Portrait& portrait, const Others& others) {
   const uint64_t all = portrait.BrokenPages();
   const uint64_t first = portrait.members.front().broken_pages;
   return 2 * first >= all ? InTenths(first, all, others.First()) : InTenths(all - first, all, others.Rest());
@@ -80,7 +79,7 @@ std::string Broken(const Portrait& portrait, const Others& others) {
     return can_tell ? "nothing of what was shared at fork is known to be broken" : "";
   }
   return Share(broken, broken + portrait.exposure_pages) + " of what was shared at fork and is still mapped is " +
-         "already broken, " + ByWhom(portrait, others) + Where(portrait);
+         "already broken, " + BySide(portrait, others) + Where(portrait);
 }
 
 std::string OfSingle(const Portrait& portrait) {
@@ -90,7 +89,7 @@ std::string OfSingle(const Portrait& portrait) {
   }
   std::string text = "No other process shares its anonymous memory";
   if (const uint64_t left = sums.Of(PageState::kUnshared); left > 0) {
-    text += "; " + Pages(portrait, left) + " of it was shared by fork once";
+    text += "; " + Pages(portrait, left) + " of it was once shared by fork";
   }
   return text + ".";
 }
@@ -160,7 +159,7 @@ std::string Printable(std::string_view text) {
   return printable;
 }
 
-std::string Sentence(const Portrait& portrait) {
+std::string Summary(const Portrait& portrait) {
   if (portrait.members.empty()) return "";
   if (!portrait.frames_known) return WithoutFrames(portrait);
   return portrait.members.size() == 1 ? OfSingle(portrait) : OfFamily(portrait);
@@ -178,7 +177,7 @@ std::string SinceLastLook(const Portrait& portrait) {
     mark = ", ";
   }
   if (breaks.of_unknown_side > 0) {
-    text += mark + Pages(portrait, breaks.of_unknown_side) + " by one that can't be told";
+    text += mark + Pages(portrait, breaks.of_unknown_side) + " by an unknown side";
   }
   return text + ".";
 }
@@ -191,15 +190,15 @@ std::vector<std::string> Limits(const Portrait& portrait) {
   }
   if (!portrait.frames_known) {
     limits.emplace_back(
-        "Frame numbers are hidden from this user: who shares a page, who broke one and what would be saved takes "
-        "CAP_SYS_ADMIN. Copied from original is told in private file mappings only.");
+        "Frame numbers are hidden from this user: CAP_SYS_ADMIN is needed to see who shares a page, who broke one and "
+        "what is saved. Copied and original pages are known in private file mappings only.");
     if (!portrait.zero_known) {
-      limits.emplace_back("The zero page can't be told from shared memory before Linux 6.7 without frame numbers.");
+      limits.emplace_back("Before Linux 6.7, the zero page looks like shared memory without frame numbers.");
     }
   } else if (!portrait.marks_known) {
     limits.emplace_back(
-        "The kernel's marks can't be read (they take Linux 5.19 and /proc/kpageflags): what was broken before this "
-        "look is among what merely differs.");
+        "The kernel's page marks can't be read (they need Linux 5.19 and /proc/kpageflags): pages broken before this "
+        "look count as unattributed.");
   }
   for (const MemberPortrait& member : portrait.members) {
     if (member.unread) {
@@ -208,7 +207,7 @@ std::vector<std::string> Limits(const Portrait& portrait) {
   }
   if (portrait.unstable_pages > 0) {
     limits.push_back(std::to_string(portrait.unstable_pages) +
-                     " pages kept changing while they were read: their state may be an older one.");
+                     " pages kept changing during the read: their state may be outdated.");
   }
   return limits;
 }

@@ -1,4 +1,4 @@
-// What is said of a portrait: sizes for a person, one sentence of plain words, and what can't be known. Pure.
+// Describes a portrait in words: sizes, a summary and its limits. Pure functions, any thread.
 #pragma once
 
 #include <cstdint>
@@ -10,22 +10,22 @@
 
 namespace cow::exporter {
 
-// "412 MiB", "1.5 GiB", "0": binary units, one decimal below ten.
+// Formats with a binary unit and one decimal below ten: "412 MiB", "1.5 GiB", "0".
 std::string HumanBytes(uint64_t bytes);
 
 // An address without 0x, as in /proc/PID/maps.
 std::string Hex(uint64_t address);
 
-// Bytes that a terminal would not print as they are become "?".
+// Replaces bytes that are not printable ASCII by "?".
 std::string Printable(std::string_view text);
 
-// True of any portrait: of one process or many, with marks and frames known or not.
-std::string Sentence(const explain::Portrait& portrait);
+// Summarizes the portrait in one sentence.
+std::string Summary(const explain::Portrait& portrait);
 
-// What was broken between two looks; empty at a first one.
+// Describes the breaks since the last look; empty at the first look.
 std::string SinceLastLook(const explain::Portrait& portrait);
 
-// Sentences about what this look could not know, and what would be needed for it.
+// Lists what this look could not determine, and what it would need.
 std::vector<std::string> Limits(const explain::Portrait& portrait);
 
 // "heap", "stack", "anon", "file" or "shmem".

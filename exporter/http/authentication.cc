@@ -2,6 +2,7 @@
 
 #include <crypt.h>
 #include <gnutls/crypto.h>
+#include <strings.h>
 
 #include <algorithm>
 #include <cstring>
@@ -9,48 +10,39 @@
 #include <stdexcept>
 #include <utility>
 
+#include "collectors/base/text.h"
+
 namespace cow::exporter {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// Padding is optional.
 std::optional<std::string> DecodeBase64(std::string_view text) {
-  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  while (!text.empty() && text.back() == '=') text.remove_suffix(1);
-  std::string decoded;
-  unsigned bits = 0;
-  unsigned count = 0;
-  for (const char c : text) {
-    const size_t digit = kDigits.find(c);
-    if (digit == std::string_view::npos) return std::nullopt;
-    bits = (bits << 6U | static_cast<unsigned>(digit)) & 0xffffU;
-    count += 6;
-    if (count < 8) continue;
-    count -= 8;
-    decoded += static_cast<char>(bits >> count & 0xffU);
-  }
-  return decoded;
+  // GnuTLS would skip blanks and stop at a hyphen.
+  if (text.find_first_of("- \t\r\n") != std::string_view::npos) return std::nullopt;
+  while (text.ends_with('=')) text.remove_suffix(1);
+  std::string padded(text);
+  padded.append((4 - text.size() % 4) % 4, '=');
+  const gnutls_datum_t encoded{reinterpret_cast<unsigned char*>(padded.data()), static_cast<unsigned>(padded.size())};
+  gnutls_datum_t decoded{};
+  if (gnutls_base64_decode2(&encoded, &decoded) != 0) return std::nullopt;
+  const std::unique_ptr<unsigned char, decltype(gnutls_free)> owner(decoded.data, gnutls_free);
+  return std::string(decoded.data, decoded.data + decoded.size);
 }
 
-// In a time that does not depend on where they differ.
-bool SameText(std::string_view a, std::string_view b) {
-  if (a.size() != b.size()) return false;
-  unsigned difference = 0;
-  for (size_t i = 0; i < a.size(); ++i) difference |= static_cast<unsigned char>(a[i] ^ b[i]);
-  return difference == 0;
-}
-
-// Whether the password is the hash's. A hash is its own setting.
+// True if the password has this hash. A bcrypt hash contains its own cost and salt.
 bool CheckHash(const std::string& password, const std::string& hash) {
   auto data = std::make_unique<crypt_data>();
   const char* computed = crypt_r(password.c_str(), hash.c_str(), data.get());
-  const bool good = computed != nullptr && SameText(computed, hash);
+  const bool good = computed != nullptr && std::strlen(computed) == hash.size() &&
+                    gnutls_memcmp(computed, hash.data(), hash.size()) == 0;
   explicit_bzero(data.get(), sizeof(*data));
   return good;
 }
 
-// A hash that no password has, as dear as the dearest of the users'.
-std::string HashOfNobody(const PasswordChecker::Users& users) {
+// A hash that no password has, with the highest cost of the users' hashes.
+std::string DummyHash(const PasswordChecker::Users& users) {
   constexpr size_t kCostAt = 4;
   std::string cost = "10";
   for (const auto& [name, hash] : users) {
@@ -63,19 +55,16 @@ std::string HashOfNobody(const PasswordChecker::Users& users) {
 }  // namespace
 
 std::optional<Credentials> ParseBasicAuthorization(std::string_view value) {
-  constexpr std::string_view kScheme = "basic ";
-  const auto same_letter = [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b - 'A' + 'a' : b); };
-  if (value.size() < kScheme.size() || !std::equal(kScheme.begin(), kScheme.end(), value.begin(), same_letter)) {
+  constexpr std::string_view kScheme = "basic";
+  const std::string_view scheme = text::CutAt(value, ' ');
+  if (scheme.size() != kScheme.size() || strncasecmp(scheme.data(), kScheme.data(), kScheme.size()) != 0) {
     return std::nullopt;
   }
-  value.remove_prefix(kScheme.size());
-  while (!value.empty() && value.front() == ' ') value.remove_prefix(1);
-  while (!value.empty() && value.back() == ' ') value.remove_suffix(1);
-  const auto decoded = DecodeBase64(value);
+  const auto decoded = DecodeBase64(text::Trim(value));
   if (!decoded) return std::nullopt;
   const size_t colon = decoded->find(':');
   if (colon == std::string::npos) return std::nullopt;
-  // bcrypt's password ends at a NUL: what stands behind it would not count.
+  // bcrypt ignores everything after a NUL.
   if (decoded->find('\0') != std::string::npos) return std::nullopt;
   return Credentials{decoded->substr(0, colon), decoded->substr(colon + 1)};
 }
@@ -86,16 +75,16 @@ PasswordChecker::PasswordChecker() {
 
 PasswordChecker::Verdict PasswordChecker::Check(const Users& users, const Credentials& credentials) {
   const auto user = users.find(credentials.user);
-  const std::string hash = user == users.end() ? HashOfNobody(users) : user->second;
+  const std::string hash = user == users.end() ? DummyHash(users) : user->second;
   const Digest digest = DigestOf(credentials, hash);
 
   std::unique_lock lock(mutex_);
-  if (Remembered(digest)) return Verdict::kGood;
+  if (IsVerified(digest)) return Verdict::kGood;
   const Clock::time_point give_up = Clock::now() + kMaxWait;
   while (!stopped_ && (busy_ || Clock::now() < free_at_)) {
     if (Clock::now() >= give_up) return Verdict::kBusy;
     changed_.wait_until(lock, busy_ ? give_up : std::min(give_up, free_at_));
-    if (Remembered(digest)) return Verdict::kGood;
+    if (IsVerified(digest)) return Verdict::kGood;
   }
   if (stopped_) return Verdict::kBusy;
   busy_ = true;
@@ -106,8 +95,8 @@ PasswordChecker::Verdict PasswordChecker::Check(const Users& users, const Creden
   lock.lock();
   busy_ = false;
   if (good) {
-    remembered_.push_back(digest);
-    if (remembered_.size() > kMaxRemembered) remembered_.pop_front();
+    verified_.push_back(digest);
+    if (verified_.size() > kMaxVerified) verified_.pop_front();
   } else {
     free_at_ = end + 3 * (end - start);
   }
@@ -121,7 +110,7 @@ void PasswordChecker::Stop() {
   changed_.notify_all();
 }
 
-// With the stored hash in it: a password that was changed is not remembered.
+// Includes the stored hash, so a changed password invalidates its entry.
 PasswordChecker::Digest PasswordChecker::DigestOf(const Credentials& credentials, const std::string& hash) const {
   std::string text = std::to_string(credentials.user.size()) + ":" + credentials.user + hash + credentials.password;
   Digest digest{};
@@ -132,8 +121,8 @@ PasswordChecker::Digest PasswordChecker::DigestOf(const Credentials& credentials
   return digest;
 }
 
-bool PasswordChecker::Remembered(const Digest& digest) {
-  return std::find(remembered_.begin(), remembered_.end(), digest) != remembered_.end();
+bool PasswordChecker::IsVerified(const Digest& digest) const {
+  return std::find(verified_.begin(), verified_.end(), digest) != verified_.end();
 }
 
 }  // namespace cow::exporter

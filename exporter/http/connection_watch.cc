@@ -22,8 +22,8 @@ ConnectionWatch::Entry::~Entry() {
 }
 
 void ConnectionWatch::Entry::AwaitRequest() { Expire(watch_.limits_.request); }
-void ConnectionWatch::Entry::Work() { Expire(std::nullopt); }
-void ConnectionWatch::Entry::SendAnswer() { Expire(watch_.limits_.answer); }
+void ConnectionWatch::Entry::SuspendDeadline() { Expire(std::nullopt); }
+void ConnectionWatch::Entry::SendResponse() { Expire(watch_.limits_.response); }
 
 void ConnectionWatch::Entry::Expire(std::optional<std::chrono::milliseconds> in) {
   const std::lock_guard lock(watch_.mutex_);
@@ -35,9 +35,9 @@ ConnectionWatch::ConnectionWatch(Limits limits)
 
 ConnectionWatch::~ConnectionWatch() = default;
 
-// There are few connections, so all are looked at in each round.
+// Checks all connections in each round, because they are few.
 void ConnectionWatch::Run(const std::stop_token& stop) {
-  const auto round = std::clamp(std::min(limits_.request, limits_.answer) / 8, std::chrono::milliseconds{10},
+  const auto round = std::clamp(std::min(limits_.request, limits_.response) / 8, std::chrono::milliseconds{10},
                                 std::chrono::milliseconds{1000});
   std::unique_lock lock(mutex_);
   while (!stop.stop_requested()) {

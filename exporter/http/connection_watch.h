@@ -1,8 +1,8 @@
-// Ends connections whose client takes too long: to send a whole request, counted from the connection's start or from
-// the answer before, or to take an answer. libmicrohttpd's own timeout counts from the last byte, so that a client
-// which sends or takes one byte now and then would keep its place for ever.
+// Closes connections of slow clients. A client must send a whole request within a limit, counted from the connection's
+// start or the previous response, and must take the response within another. libmicrohttpd's own timeout restarts with
+// each byte, so slow clients could hold connections open.
 //
-// A connection is ended by shutdown(2): its thread then sees the end of the stream. Any thread.
+// Closes a connection with shutdown(2); its thread then sees the end of the stream. Any thread.
 #pragma once
 
 #include <chrono>
@@ -20,11 +20,11 @@ class ConnectionWatch {
   using Clock = std::chrono::steady_clock;
 
   struct Limits {
-    std::chrono::milliseconds request{30'000};  // for a request to come, with its TLS handshake and its body
-    std::chrono::milliseconds answer{60'000};   // for an answer to be taken
+    std::chrono::milliseconds request{30'000};   // to receive a request, with its TLS handshake and body
+    std::chrono::milliseconds response{60'000};  // to send a response
   };
 
-  // One connection; ends with it.
+  // The deadline of one connection. Destroy it when the connection closes.
   class Entry {
    public:
     // Keeps a duplicate of the socket's descriptor.
@@ -34,8 +34,8 @@ class ConnectionWatch {
     Entry& operator=(const Entry&) = delete;
 
     void AwaitRequest();
-    void Work();  // the answer is being made: that is not the client's time
-    void SendAnswer();
+    void SuspendDeadline();  // while the server makes the response
+    void SendResponse();
 
    private:
     friend class ConnectionWatch;
@@ -57,7 +57,7 @@ class ConnectionWatch {
 
   const Limits limits_;
   std::mutex mutex_;
-  std::condition_variable_any changed_;  // there is a connection
+  std::condition_variable_any changed_;  // an entry was added
   std::list<Entry*> entries_;
   std::jthread thread_;
 };

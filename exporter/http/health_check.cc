@@ -32,17 +32,17 @@ constexpr int kUnauthorized = 401;
 constexpr size_t kMaxStatusLine = 4096;
 constexpr std::string_view kRequest = "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-// As send and recv, with errors told in their own way.
+// send and recv with an error message.
 struct Channel {
   std::function<Result<size_t>(std::string_view bytes)> send;
-  std::function<Result<size_t>(char* buffer, size_t size)> receive;  // 0: the end
+  std::function<Result<size_t>(char* buffer, size_t size)> receive;  // 0: end of stream
 };
 
-std::string WhyFailed(int error_number) {
+std::string ErrorText(int error_number) {
   return error_number == EAGAIN ? "no answer in time" : std::generic_category().message(error_number);
 }
 
-// A socket whose operations fail with EAGAIN when the time of the whole check is over.
+// A socket whose operations fail with EAGAIN after the deadline of the whole check.
 class Socket {
  public:
   using Clock = std::chrono::steady_clock;
@@ -50,7 +50,7 @@ class Socket {
   Socket(FileDescriptor descriptor, Clock::time_point deadline)
       : descriptor_(std::move(descriptor)), deadline_(deadline) {}
 
-  // As those of the system.
+  // Like connect, send and recv.
   [[nodiscard]] int Connect(const sockaddr* address, socklen_t size) const {
     if (!LimitTime(SO_SNDTIMEO)) return -1;
     const int status = connect(descriptor_.get(), address, size);
@@ -84,9 +84,9 @@ class Socket {
 
 Result<Socket> ConnectTo(const sockaddr* address, socklen_t size, Socket::Clock::time_point deadline) {
   FileDescriptor descriptor(::socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!descriptor.valid()) return tl::unexpected(WhyFailed(errno));
+  if (!descriptor.valid()) return tl::unexpected(ErrorText(errno));
   Socket socket(std::move(descriptor), deadline);
-  if (socket.Connect(address, size) != 0) return tl::unexpected(WhyFailed(errno));
+  if (socket.Connect(address, size) != 0) return tl::unexpected(ErrorText(errno));
   return socket;
 }
 
@@ -102,7 +102,7 @@ Result<Socket> Connect(const ListenAddress& address) {
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_NUMERICSERV;
   addrinfo* found = nullptr;
-  // Without a host these are the loopback addresses.
+  // An empty host gives the loopback addresses.
   const int status = getaddrinfo(address.host.empty() ? nullptr : address.host.c_str(),
                                  std::to_string(address.port).c_str(), &hints, &found);
   if (status != 0) return tl::unexpected(std::string(gai_strerror(status)));
@@ -114,8 +114,8 @@ Result<Socket> Connect(const ListenAddress& address) {
   return connection;
 }
 
-// The status of the answer to the request.
-Result<int> Ask(const Channel& channel) {
+// Sends the request and returns the status of the response.
+Result<int> Request(const Channel& channel) {
   for (std::string_view rest = kRequest; !rest.empty();) {
     const auto sent = channel.send(rest);
     if (!sent) return tl::unexpected(sent.error());
@@ -140,21 +140,21 @@ Result<int> Ask(const Channel& channel) {
 
 Channel PlainChannel(const Socket& socket) {
   const auto result = [](ssize_t count) -> Result<size_t> {
-    if (count < 0) return tl::unexpected(WhyFailed(errno));
+    if (count < 0) return tl::unexpected(ErrorText(errno));
     return static_cast<size_t>(count);
   };
   return {[=, &socket](std::string_view bytes) { return result(socket.Send(bytes.data(), bytes.size())); },
           [=, &socket](char* buffer, size_t size) { return result(socket.Receive(buffer, size)); }};
 }
 
-// A client's session that takes any certificate and has none.
+// A client's session that accepts any certificate and offers none.
 class TlsSession {
  public:
   explicit TlsSession(const Socket& socket) : socket_(socket) {
     status_ = gnutls_certificate_allocate_credentials(&credentials_);
     if (status_ >= 0) status_ = gnutls_init(&session_, GNUTLS_CLIENT | GNUTLS_NO_SIGNAL);
     if (status_ < 0) return;
-    gnutls_certificate_set_retrieve_function(credentials_, &HaveNone);
+    gnutls_certificate_set_retrieve_function(credentials_, &OfferNoCertificate);
     gnutls_session_set_ptr(session_, this);
     gnutls_credentials_set(session_, GNUTLS_CRD_CERTIFICATE, credentials_);
     gnutls_transport_set_ptr(session_, this);
@@ -169,27 +169,27 @@ class TlsSession {
   TlsSession(const TlsSession&) = delete;
   TlsSession& operator=(const TlsSession&) = delete;
 
-  Result<int> AskIt() {
+  Result<int> RequestHealth() {
     if (status_ < 0) return tl::unexpected(Problem(status_));
     const auto shaken = Try([&] { return gnutls_handshake(session_); });
     if (!shaken) return tl::unexpected(shaken.error());
-    return Ask({[&](std::string_view bytes) {
-                  return Try([&] { return gnutls_record_send(session_, bytes.data(), bytes.size()); });
-                },
-                [&](char* buffer, size_t size) {
-                  auto received = Try([&] { return gnutls_record_recv(session_, buffer, size); });
-                  if (received) (*received == 0 ? closed_ : answered_) = true;
-                  return received;
-                }});
+    return Request({[&](std::string_view bytes) {
+                      return Try([&] { return gnutls_record_send(session_, bytes.data(), bytes.size()); });
+                    },
+                    [&](char* buffer, size_t size) {
+                      auto received = Try([&] { return gnutls_record_recv(session_, buffer, size); });
+                      if (received) (*received == 0 ? closed_ : answered_) = true;
+                      return received;
+                    }});
   }
-  // Asked for a certificate, it had none, and that was the end: by an alert, or by closing the connection.
+  // True if the server asked for a certificate and then ended the session, by an alert or by closing the connection.
   [[nodiscard]] bool WasRefused() const { return asked_ && closed_ && !answered_; }
 
  private:
   static std::string Problem(ssize_t status) {
     return std::string("TLS: ").append(gnutls_strerror(static_cast<int>(status)));
   }
-  // What GnuTLS wants to have repeated is, while there is time.
+  // Repeats the operation while GnuTLS asks for it, until the deadline.
   template <class Operation>
   Result<size_t> Try(Operation operation) {
     ssize_t status = operation();
@@ -197,7 +197,7 @@ class TlsSession {
       status = operation();
     }
     if (status >= 0) return static_cast<size_t>(status);
-    if (gnutls_error_is_fatal(static_cast<int>(status)) == 0) return tl::unexpected(WhyFailed(EAGAIN));
+    if (gnutls_error_is_fatal(static_cast<int>(status)) == 0) return tl::unexpected(ErrorText(EAGAIN));
     closed_ = closed_ || status == GNUTLS_E_FATAL_ALERT_RECEIVED || status == GNUTLS_E_PREMATURE_TERMINATION;
     return tl::unexpected(Problem(status));
   }
@@ -212,15 +212,16 @@ class TlsSession {
     if (count < 0 && (errno == ECONNRESET || errno == EPIPE)) closed_ = true;
     return count;
   }
-  static int HaveNone(gnutls_session_t session, const gnutls_datum_t* /*issuers*/, int /*count*/,
-                      const gnutls_pk_algorithm_t* /*algorithms*/, int /*count*/, gnutls_retr2_st* certificate) {
+  static int OfferNoCertificate(gnutls_session_t session, const gnutls_datum_t* /*issuers*/, int /*count*/,
+                                const gnutls_pk_algorithm_t* /*algorithms*/, int /*count*/,
+                                gnutls_retr2_st* certificate) {
     static_cast<TlsSession*>(gnutls_session_get_ptr(session))->asked_ = true;
     certificate->ncerts = 0;
     return 0;
   }
 
   const Socket& socket_;
-  int status_ = 0;  // of what the constructor did
+  int status_ = 0;  // of the constructor
   gnutls_certificate_credentials_t credentials_ = nullptr;
   gnutls_session_t session_ = nullptr;
   bool asked_ = false;
@@ -240,10 +241,10 @@ std::optional<std::string> CheckHealth(const ListenAddress& address, const confi
   Result<int> status = 0;
   if (web.tls) {
     TlsSession session(*connection);
-    status = session.AskIt();
+    status = session.RequestHealth();
     if (!status && session.WasRefused() && DemandsCertificate(*web.tls)) return std::nullopt;
   } else {
-    status = Ask(PlainChannel(*connection));
+    status = Request(PlainChannel(*connection));
   }
   if (!status) return status.error();
   if (*status == kOk || (*status == kUnauthorized && !web.users.empty())) return std::nullopt;

@@ -1,6 +1,6 @@
-// Asks an exporter that runs whether it is healthy, at an address that it listens on: for containers without curl.
+// Requests /-/healthy from a running exporter, for containers without curl.
 //
-// Any thread; takes 5 s at most, with whoever answers, besides the look-up of an address that is a name.
+// Takes at most 5 s, plus the time to resolve a host name. Any thread.
 #pragma once
 
 #include <optional>
@@ -11,10 +11,9 @@
 
 namespace cow::exporter {
 
-// Empty if it is healthy, else what is wrong. `web` is the web configuration of that exporter: with TLS this speaks it,
-// to whatever certificate, since it is about its own address. Asked for a password or a client certificate that the
-// configuration demands, it has none to show: that it is asked and then refused is a sign of life enough. The limit of
-// requests there does not count this one.
+// Returns what is wrong, or nothing if the exporter is healthy. `web` is that exporter's web configuration. With TLS,
+// accepts any server certificate, because the address is the host's own. Sends neither a password nor a client
+// certificate: if `web` demands one, a refusal counts as healthy. The server's rate limit does not count this request.
 std::optional<std::string> CheckHealth(const ListenAddress& address, const config::WebConfig& web);
 
 }  // namespace cow::exporter

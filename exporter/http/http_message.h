@@ -1,4 +1,4 @@
-// A request as handlers see it, and what they answer. Plain values.
+// HTTP requests and responses as handlers see them. Plain values.
 #pragma once
 
 #include <functional>
@@ -20,8 +20,8 @@ inline constexpr const char* kHealthPath = "/-/healthy";
 
 struct HttpRequest {
   std::string method;
-  std::string path;                                         // as it was sent, not decoded
-  std::string query;                                        // behind the "?", as it was sent
+  std::string path;                                         // as received, not decoded
+  std::string query;                                        // after the "?", as received
   std::map<std::string, std::string, std::less<>> headers;  // by lower-case name; repeated ones joined by ", "
   bool from_unix_socket = false;
 
@@ -37,8 +37,8 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 struct HttpResponse {
   unsigned status = 200;
   std::string content_type = kTextPlain;
-  std::shared_ptr<const std::string> body;  // never null; may be shared with other responses
-  HttpHeaders headers;                      // besides those that every answer has
+  std::shared_ptr<const std::string> body;  // never null; responses may share it
+  HttpHeaders headers;                      // in addition to those of every response
 };
 
 inline HttpResponse TextResponse(unsigned status, std::string body, HttpHeaders headers = {}) {

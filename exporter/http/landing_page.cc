@@ -43,7 +43,7 @@ std::string Format(const char* format, double value) {
   return buffer.data();
 }
 
-// Three digits, or all there are before the point.
+// Formats three digits, or all digits of a larger integer part.
 std::string ThreeDigits(double value) {
   if (value < 9.995) return Format("%.2f", value);
   return Format(value < 99.95 ? "%.1f" : "%.0f", value);
@@ -51,7 +51,7 @@ std::string ThreeDigits(double value) {
 
 std::string Cell(const std::optional<std::string>& text) { return "<td>" + text.value_or("–") + "</td>"; }
 
-// Allows the style and nothing else.
+// A content security policy that allows only the style.
 std::string Policy() {
   std::array<unsigned char, 32> digest{};
   gnutls_datum_t encoded{};
@@ -111,7 +111,7 @@ LandingPage::LandingPage(const std::string& version, const std::vector<Link>& li
       "<title>cow_exporter</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>";
   head_ += kStyle;
   head_ += "</style>\n</head>\n<body>\n<h1>cow_exporter <small>" + EscapeHtml(version) +
-           "</small></h1>\n<p>What copy-on-write saves, and who breaks it.</p>\n<nav>\n";
+           "</small></h1>\n<p>Memory that copy-on-write saves, and what breaks its sharing.</p>\n<nav>\n";
   for (const Link& link : links) {
     head_ += "<a href=\"" + EscapeHtml(link.path) + "\">" + EscapeHtml(link.text) + "</a>\n";
   }
@@ -137,9 +137,8 @@ HttpResponse LandingPage::Show(const std::vector<GroupSummary>& groups) const {
       page += "</tr>\n";
     }
     page +=
-        "</tbody>\n</table>\n<p class=\"note\">Exposure is what the group grows by if every shared page is written. "
-        "Breaks "
-        "are shared pages that a member has replaced by its own, over the last minute.</p>\n";
+        "</tbody>\n</table>\n<p class=\"note\">Exposure: memory by which the group grows if every shared page is "
+        "written. Breaks: shared pages that a member replaced by its own, averaged over the last minute.</p>\n";
   }
   page += "</main>\n</body>\n</html>\n";
 

@@ -1,5 +1,5 @@
-// The page at `/`: what this is, where the rest is, and the groups in a small table. One file without a script; its
-// style is allowed by its hash. Immutable; any thread.
+// The page at `/`: links to the other pages and a table of the groups. One HTML file without scripts; the content
+// security policy allows its style by hash. Immutable; any thread.
 #pragma once
 
 #include <string>
@@ -11,10 +11,10 @@
 
 namespace cow::exporter {
 
-// As text between tags, or in a quoted attribute. Control characters, which HTML does not take, become U+FFFD.
+// Escapes text for use between tags or in a quoted attribute. Replaces control characters by U+FFFD.
 std::string EscapeHtml(std::string_view text);
 
-// With a binary unit and three digits at most: 412 MiB, 1.25 GiB.
+// Formats with a binary unit and at most three digits: 412 MiB, 1.25 GiB.
 std::string FormatBytes(double bytes);
 
 class LandingPage {
@@ -29,7 +29,7 @@ class LandingPage {
   [[nodiscard]] HttpResponse Show(const std::vector<GroupSummary>& groups) const;
 
  private:
-  std::string head_;  // up to the table
+  std::string head_;  // everything before the table
   std::string policy_;
 };
 

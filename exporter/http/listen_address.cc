@@ -19,7 +19,7 @@ bool IsIpv4(const std::string& host) {
   return inet_pton(AF_INET, host.c_str(), &address) == 1;
 }
 
-// A scope (`fe80::1%eth0`) is left to the resolver.
+// Ignores a scope (`fe80::1%eth0`); the resolver checks it.
 bool IsIpv6(const std::string& host) {
   in6_addr address{};
   return inet_pton(AF_INET6, host.substr(0, host.find('%')).c_str(), &address) == 1;

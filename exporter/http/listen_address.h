@@ -1,4 +1,4 @@
-// Where to listen: `:PORT`, `ADDRESS:PORT`, `[ADDRESS]:PORT` or `unix:PATH`. Plain values, any thread.
+// Parses an address to listen on: `:PORT`, `ADDRESS:PORT`, `[ADDRESS]:PORT` or `unix:PATH`. Plain values, any thread.
 #pragma once
 
 #include <cstdint>
@@ -10,17 +10,17 @@
 namespace cow::exporter {
 
 struct ListenAddress {
-  std::string host;   // IPv4 or IPv6 address, or a host name; empty: every address of both families
-  uint16_t port = 0;  // 0: any free one
-  std::string path;   // of a unix socket; then host and port mean nothing
+  std::string host;   // IPv4 or IPv6 address, or a host name; empty: all addresses of both families
+  uint16_t port = 0;  // 0: the kernel chooses a free port
+  std::string path;   // of a unix socket; overrides host and port
 };
 
 config::Parsed<ListenAddress> ParseListenAddress(std::string_view text);
 
-// As it is written.
+// The inverse of ParseListenAddress.
 std::string FormatListenAddress(const ListenAddress& address);
 
-// HOST:PORT, with brackets around what has colons.
+// HOST:PORT, with brackets around an IPv6 address.
 std::string FormatHostPort(std::string_view host, uint16_t port);
 
 }  // namespace cow::exporter

@@ -34,7 +34,7 @@ int OpenSocket(int family) { return socket(family, SOCK_STREAM | SOCK_CLOEXEC | 
 
 void SetOption(int fd, int level, int option, int value) { setsockopt(fd, level, option, &value, sizeof(value)); }
 
-// The API wants every address as a sockaddr.
+// The socket API takes every address as a sockaddr.
 template <class T>
 const sockaddr* Generic(const T* address) {
   return reinterpret_cast<const sockaddr*>(address);
@@ -47,11 +47,11 @@ sockaddr_un UnixAddress(const std::string& path) {
   return address;
 }
 
-// Removes a socket that a dead process left behind.
+// Removes a socket that an ended process left behind.
 void RemoveStaleSocket(const std::string& path, const std::string& name) {
   struct stat info {};
-  if (lstat(path.c_str(), &info) != 0) return;  // bind says what else may be wrong
-  if (!S_ISSOCK(info.st_mode)) Fail(name, "a file that is not a socket is in the way");
+  if (lstat(path.c_str(), &info) != 0) return;  // bind reports other errors
+  if (!S_ISSOCK(info.st_mode)) Fail(name, "the path is a file that is not a socket");
   const sockaddr_un address = UnixAddress(path);
   const int probe = OpenSocket(AF_UNIX);
   const int error = connect(probe, Generic(&address), sizeof(address)) == 0 ? 0 : errno;
@@ -60,7 +60,7 @@ void RemoveStaleSocket(const std::string& path, const std::string& name) {
   if (unlink(path.c_str()) != 0 && errno != ENOENT) Fail(name, Message(errno));
 }
 
-// Of a unix socket; one in the abstract namespace is shown with an @.
+// The path of a unix socket; one in the abstract namespace begins with @.
 std::string BoundPath(int fd) {
   sockaddr_un address{};
   socklen_t size = sizeof(address);
@@ -133,7 +133,7 @@ void ListenSocket::ListenUnix(const std::string& path) {
   RemoveStaleSocket(path, address_);
   fd_ = OpenSocket(AF_UNIX);
   const sockaddr_un address = UnixAddress(path);
-  // The mode of the socket before it is bound is that of its file, less the umask: never more than wanted.
+  // bind creates the file with the socket's mode, less the umask, so it is never more accessible than wanted.
   if (fd_ < 0 || fchmod(fd_, kUnixSocketMode) != 0 || bind(fd_, Generic(&address), sizeof(address)) != 0 ||
       chmod(path.c_str(), kUnixSocketMode) != 0 || listen(fd_, SOMAXCONN) != 0) {
     Fail(address_, Message(errno));
@@ -158,7 +158,7 @@ void ListenSocket::ListenTcp(const ListenAddress& address) {
   if (status != 0) Fail(address_, gai_strerror(status));
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, &freeaddrinfo);
 
-  // Of every address the dual-stack one comes first; of a host name, what node_exporter takes: IPv4.
+  // Without a host, prefer the dual-stack address. For a host name prefer IPv4, as node_exporter does.
   std::array<int, 2> families = {AF_INET, AF_INET6};
   if (any) std::reverse(families.begin(), families.end());
   int error = EADDRNOTAVAIL;
@@ -177,12 +177,12 @@ void ListenSocket::ListenTcp(const ListenAddress& address) {
     }
     error = errno;
     if (fd_ >= 0) close(Release());
-    if (error != EAFNOSUPPORT && error != EADDRNOTAVAIL) break;  // those mean: IPv6 is off
+    if (error != EAFNOSUPPORT && error != EADDRNOTAVAIL) break;  // those two mean that IPv6 is off
   }
   Fail(address_, error == EADDRINUSE ? "the address is in use" : Message(error));
 }
 
-std::vector<ListenSocket> SocketsOfSystemd() {
+std::vector<ListenSocket> AdoptSystemdSockets() {
   const int count = sd_listen_fds(1);
   if (count < 0) throw std::runtime_error("cannot take sockets from systemd: " + Message(-count));
   if (count == 0) throw std::runtime_error("systemd passed no sockets (LISTEN_FDS)");

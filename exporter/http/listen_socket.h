@@ -1,5 +1,5 @@
-// A bound and listening socket. A unix socket's file can be used by its owner and group (mode 0660); it is removed at
-// the end, if it is still the one that was made here.
+// A bound and listening socket. The file of a unix socket has mode 0660. The destructor removes it, unless another file
+// replaced it.
 //
 // One thread at a time.
 #pragma once
@@ -15,10 +15,10 @@ namespace cow::exporter {
 
 class ListenSocket {
  public:
-  // Throws std::runtime_error with a message that names the address: in use, denied, not this host's…
-  // A unix socket that nobody answers is replaced; any other file at its path is an error.
+  // Binds and listens. Replaces a unix socket on which no process listens; any other file at the path is an error.
+  // Throws std::runtime_error with a message that names the address.
   explicit ListenSocket(const ListenAddress& address);
-  // Takes over a socket that listens already. Throws as the other one.
+  // Adopts a listening socket. Throws std::runtime_error if `fd` is none.
   explicit ListenSocket(int fd);
   ~ListenSocket();
   ListenSocket(ListenSocket&& other) noexcept;
@@ -27,9 +27,9 @@ class ListenSocket {
   ListenSocket& operator=(const ListenSocket&) = delete;
 
   [[nodiscard]] int Descriptor() const { return fd_; }
-  // Gives the descriptor away; the socket's file stays in care here.
+  // Releases the descriptor; the destructor still removes the socket's file.
   int Release();
-  // As bound: with the chosen port.
+  // The bound address, with the port that the kernel chose.
   [[nodiscard]] const std::string& Address() const { return address_; }
   [[nodiscard]] bool IsUnix() const { return is_unix_; }
 
@@ -40,13 +40,13 @@ class ListenSocket {
   int fd_ = -1;
   std::string address_;
   bool is_unix_ = false;
-  std::string path_;  // of the file that was made here; empty: none
+  std::string path_;  // file to remove; empty: none
   dev_t device_ = 0;
   ino_t inode_ = 0;
 };
 
-// Those that systemd, or who acts like it (sd_listen_fds(3)), passed to this process, in their order. Throws
-// std::runtime_error if there are none, or if one is not a listening stream socket.
-std::vector<ListenSocket> SocketsOfSystemd();
+// Adopts the sockets that systemd passed to this process (sd_listen_fds(3)), in order. Throws std::runtime_error if
+// there are none or if one is not a listening stream socket.
+std::vector<ListenSocket> AdoptSystemdSockets();
 
 }  // namespace cow::exporter

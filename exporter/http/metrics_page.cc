@@ -14,7 +14,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kTimeoutReserve{500};
 
-// A text of all families stays in the snapshot, which it keeps alive.
+// The unfiltered text belongs to the snapshot; the returned pointer keeps the snapshot alive.
 std::shared_ptr<const std::string> Body(const CollectorFilter& filter, TextFormat format, bool gzip,
                                         const std::shared_ptr<const Snapshot>& snapshot) {
   if (filter.kind == CollectorFilter::Kind::kAll) {

@@ -1,4 +1,4 @@
-// The telemetry path: which metrics, in which form, at which deadline. Any thread.
+// Answers requests to the telemetry path: deadline, collector filter, format and encoding. Any thread.
 #pragma once
 
 #include <chrono>
@@ -14,10 +14,11 @@
 
 namespace cow::exporter {
 
-// When an answer is due: at the scrape's timeout, less what it takes to get there.
+// The time by which a scrape needs its response: its timeout header less a reserve for the transfer. Empty without a
+// valid header.
 std::optional<std::chrono::steady_clock::time_point> ScrapeDeadline(const HttpRequest& request);
 
-// In the format and with the encoding that the request asks for.
+// Renders the snapshot in the format and encoding that the request asks for.
 HttpResponse MetricsResponse(const HttpRequest& request, const CollectorFilter& filter,
                              const std::shared_ptr<const Snapshot>& snapshot);
 

@@ -53,8 +53,8 @@ config::Parsed<std::vector<QueryParameter>> ParseQuery(std::string_view query) {
   return parameters;
 }
 
-config::Parsed<CollectorFilter> FilterOf(std::string_view query, std::span<const std::string_view> known,
-                                         std::span<const std::string_view> enabled) {
+config::Parsed<CollectorFilter> ParseFilter(std::string_view query, std::span<const std::string_view> known,
+                                            std::span<const std::string_view> enabled) {
   CollectorFilter filter;
   const auto parameters = ParseQuery(query);
   if (!parameters) return tl::unexpected(parameters.error());

@@ -1,5 +1,5 @@
-// What a client asks for in the query of a URI (`collect[]=cow&exclude%5B%5D=thp`) and, from it, of which collectors it
-// wants to see the metrics. Pure, any thread.
+// Parses the query of a URI (`collect[]=cow&exclude%5B%5D=thp`) and derives the filter of collectors from it. Pure, any
+// thread.
 #pragma once
 
 #include <span>
@@ -15,13 +15,12 @@ namespace cow::exporter {
 
 using QueryParameter = std::pair<std::string, std::string>;  // key and value, decoded
 
-// `query` is what stands behind the "?", as it was sent: pairs between "&", percent-encoded, "+" for a space. Keys may
-// be repeated. An error is one phrase: an encoding that is none.
+// `query` is the text after the "?", as received: pairs between "&", percent-encoded, "+" for a space. Keys may repeat.
+// Fails on a bad percent-encoding.
 config::Parsed<std::vector<QueryParameter>> ParseQuery(std::string_view query);
 
-// From `collect[]` (only these; each must be enabled) and `exclude[]` (all but these; each must exist). An error is one
-// phrase.
-config::Parsed<CollectorFilter> FilterOf(std::string_view query, std::span<const std::string_view> known,
-                                         std::span<const std::string_view> enabled);
+// Reads `collect[]` (only these collectors; each must be enabled) and `exclude[]` (all but these; each must exist).
+config::Parsed<CollectorFilter> ParseFilter(std::string_view query, std::span<const std::string_view> known,
+                                            std::span<const std::string_view> enabled);
 
 }  // namespace cow::exporter

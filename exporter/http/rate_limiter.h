@@ -1,5 +1,4 @@
-// A token bucket over all requests: it is full at first, each request takes a token, and one comes back each interval.
-// Any thread.
+// A token bucket for all requests. It starts full; each request takes a token, and each interval adds one. Any thread.
 #pragma once
 
 #include <chrono>
@@ -14,10 +13,10 @@ class RateLimiter {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // From now on; a bucket of other numbers than before begins full. None: no limit.
+  // Sets the limit; none means no limit. A changed limit starts with a full bucket.
   void Set(const std::optional<config::RateLimit>& limit, Clock::time_point now = Clock::now());
 
-  // Nothing if the request may pass; else the time until one may.
+  // Takes a token. Returns nothing if the request may pass, else the time until the next token.
   std::optional<std::chrono::nanoseconds> Take(Clock::time_point now = Clock::now());
 
  private:

@@ -1,6 +1,6 @@
 #include "exporter/http/server.h"
 
-#include <gnutls/abstract.h>  // before microhttpd.h, which then knows certificate callbacks
+#include <gnutls/abstract.h>  // before microhttpd.h, to enable its certificate callbacks
 #include <microhttpd.h>
 #include <sys/socket.h>
 
@@ -19,7 +19,7 @@
 namespace cow::exporter {
 namespace {
 
-constexpr size_t kMaxBodyBytes = 65536;  // of a request that needs none
+constexpr size_t kMaxBodyBytes = 65536;  // the server reads bodies only to discard them
 constexpr std::string_view kGet = MHD_HTTP_METHOD_GET;
 constexpr std::string_view kHead = MHD_HTTP_METHOD_HEAD;
 
@@ -57,15 +57,15 @@ HttpRequest ReadRequest(MHD_Connection* connection, const std::string& uri, cons
   return request;
 }
 
-// The response shares the body and keeps it alive.
+// The queued response keeps the body alive.
 bool Send(MHD_Connection* connection, const HttpResponse& answer, const HttpHeaders& common) {
   using Owner = std::shared_ptr<const std::string>;
   auto owner = std::make_unique<Owner>(answer.body);
   MHD_Response* response = MHD_create_response_from_buffer_with_free_callback_cls(
-      answer.body->size(), const_cast<char*>(answer.body->data()),  // NOLINT: it only reads there
+      answer.body->size(), const_cast<char*>(answer.body->data()),  // NOLINT: libmicrohttpd only reads it
       [](void* cls) { const std::unique_ptr<Owner> end(static_cast<Owner*>(cls)); }, owner.get());
   if (response == nullptr) return false;
-  owner.release();  // NOLINT(bugprone-unused-return-value): the response has it
+  owner.release();  // NOLINT(bugprone-unused-return-value): the response owns it
   const auto add = [response](const char* name, const std::string& value) {
     return MHD_add_response_header(response, name, value.c_str()) == MHD_YES;
   };
@@ -81,7 +81,7 @@ bool Send(MHD_Connection* connection, const HttpResponse& answer, const HttpHead
   return good;
 }
 
-// A connection's silence is counted from its last byte; time spent in a pass is not silence.
+// libmicrohttpd counts the timeout from the last byte. Disable it while the server makes a response.
 void SetTimeout(MHD_Connection* connection, std::chrono::seconds timeout) {
   MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, static_cast<unsigned>(timeout.count()));
 }
@@ -92,26 +92,26 @@ struct Server::Connection {
   Connection(ConnectionWatch& watch, int fd) : entry(watch, fd) {}
 
   ConnectionWatch::Entry entry;
-  std::shared_ptr<const Tls> tls;  // of its session
+  std::shared_ptr<const Tls> tls;  // must outlive the session
 };
 
 struct Server::Request {
   explicit Request(const char* raw_uri) : uri(raw_uri) {}
 
-  std::string uri;  // as it was sent
+  std::string uri;  // as received
   bool begun = false;
   bool reads_body = false;
   size_t body_bytes = 0;
 };
 
-// They are called by C, which no exception may get into.
+// C code calls these functions, so no exception may leave them.
 struct Server::Callbacks {
-  // Null if there is no memory; such a request gets no answer.
+  // Returns null if memory is exhausted; Access then closes the connection.
   static void* Begin(void* cls, const char* uri, MHD_Connection* /*connection*/) {
     try {
       return std::make_unique<Request>(uri).release();
     } catch (const std::exception& error) {
-      static_cast<Server*>(cls)->TellFailure(error);
+      static_cast<Server*>(cls)->LogFailure(error);
       return nullptr;
     }
   }
@@ -125,7 +125,7 @@ struct Server::Callbacks {
     try {
       auto& request = *static_cast<Request*>(*con_cls);
       if (!std::exchange(request.begun, true)) {
-        // A body must be read before the next request, but only that of a method that is going to be answered.
+        // Read a body only if the method is allowed; otherwise answer at once and close the connection.
         const Route* route = server.FindRoute(std::string_view(request.uri).substr(0, request.uri.find('?')));
         request.reads_body = IsRead(method) || (route != nullptr && Allows(*route, method));
         if (request.reads_body) return MHD_YES;
@@ -135,7 +135,7 @@ struct Server::Callbacks {
       }
       return Answer(listener, connection, method, request) ? MHD_YES : MHD_NO;
     } catch (const std::exception& error) {
-      server.TellFailure(error);
+      server.LogFailure(error);
       return MHD_NO;  // closes the connection
     }
   }
@@ -143,11 +143,11 @@ struct Server::Callbacks {
   static bool Answer(const Listener& listener, MHD_Connection* connection, const char* method, const Request& request) {
     Server& server = listener.server;
     ConnectionWatch::Entry& entry = ConnectionOf(connection)->entry;
-    entry.Work();
+    entry.SuspendDeadline();
     SetTimeout(connection, std::chrono::seconds{0});
     HttpResponse response = server.Respond(ReadRequest(connection, request.uri, method, listener.socket.IsUnix()));
     SetTimeout(connection, server.options_.silence_timeout);
-    entry.SendAnswer();
+    entry.SendResponse();
     if (!request.reads_body) response.headers.emplace_back(MHD_HTTP_HEADER_CONNECTION, "close");
     return Send(connection, response, server.CommonHeaders());
   }
@@ -184,18 +184,18 @@ struct Server::Callbacks {
       *context = entry.release();
     } catch (const std::exception& error) {
       shutdown(fd, SHUT_RDWR);
-      server.TellFailure(error);
+      server.LogFailure(error);
     }
   }
 
-  // libmicrohttpd wants a certificate or this at its start; each session has got another one before it is asked.
+  // libmicrohttpd requires a certificate or this callback at its start. Notify gives each session its own credentials.
   static int NoCertificate(gnutls_session_t /*session*/, const gnutls_cert_retr_st* /*info*/,
                            gnutls_pcert_st** /*chain*/, unsigned* /*chain_length*/, gnutls_ocsp_data_st** /*ocsp*/,
                            unsigned* /*ocsp_length*/, gnutls_privkey_t* /*key*/, unsigned* /*flags*/) {
     return -1;
   }
 
-  // Leaves the URI as it was sent: "%6d" is not "m", and "%00" ends nothing.
+  // Keeps the URI undecoded, because paths match as received.
   static size_t Unescape(void* /*cls*/, MHD_Connection* /*connection*/, char* text) { return std::strlen(text); }
 
   static void Log(void* cls, const char* format, va_list arguments) {
@@ -205,7 +205,7 @@ struct Server::Callbacks {
     while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
     try {
       static_cast<Server*>(cls)->log_.Debug("http", {{"detail", std::string(text)}});
-    } catch (const std::exception&) {  // no memory for a line that few read
+    } catch (const std::exception&) {  // no memory: drop the line
     }
   }
 };
@@ -241,7 +241,7 @@ void Server::Listen(ListenSocket socket) {
       MHD_OPTION_CONNECTION_TIMEOUT, static_cast<unsigned>(options_.silence_timeout.count()), MHD_OPTION_ARRAY,
       tls_options.data(), MHD_OPTION_END);
   if (listener->daemon == nullptr) throw std::runtime_error("cannot serve on " + listener->socket.Address());
-  listener->socket.Release();  // MHD_stop_daemon closes it
+  listener->socket.Release();  // MHD_stop_daemon closes the descriptor
   log_.Info("listening", {{"address", listener->socket.Address()}});
   listeners_.push_back(std::move(listener));
 }
@@ -261,7 +261,7 @@ std::vector<Server::Route> Server::MakeRoutes() {
       {"/-/ready", read,
        [this](const HttpRequest&) {
          return callbacks_.ready() ? TextResponse(MHD_HTTP_OK, "ready\n")
-                                   : TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "no pass yet\n");
+                                   : TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "no pass has completed yet\n");
        }},
       {"/-/reload", {MHD_HTTP_METHOD_POST, MHD_HTTP_METHOD_PUT}, [this](const HttpRequest&) { return HandleReload(); }},
   };
@@ -277,10 +277,10 @@ std::vector<Server::Route> Server::MakeRoutes() {
   return routes;
 }
 
-void Server::TellFailure(const std::exception& error) {
+void Server::LogFailure(const std::exception& error) {
   try {
-    if (const auto told = failures_.ToTell(error.what())) log_.Error("request failed", {{"error", *told}});
-  } catch (const std::exception&) {  // no memory for the line either
+    if (const auto admitted = failures_.Admit(error.what())) log_.Error("request failed", {{"error", *admitted}});
+  } catch (const std::exception&) {  // no memory: drop the line
   }
 }
 
@@ -292,7 +292,7 @@ const Server::Route* Server::FindRoute(std::string_view path) const {
 
 HttpResponse Server::Respond(const HttpRequest& request) const {
   if (access_ != nullptr) {
-    if (const auto refusal = access_->Refusal(request)) return *refusal;
+    if (const auto refusal = access_->Check(request)) return *refusal;
   }
   return Handle(request);
 }
@@ -316,19 +316,19 @@ HttpResponse Server::Handle(const HttpRequest& request) const {
 
 HttpResponse Server::HandleTelemetry(const HttpRequest& request) {
   struct Count {
-    explicit Count(std::atomic<size_t>& number) : requests(number), mine(++number) {}
+    explicit Count(std::atomic<size_t>& counter) : requests(counter), number(++counter) {}
     ~Count() { --requests; }
     Count(const Count&) = delete;
     Count& operator=(const Count&) = delete;
 
     std::atomic<size_t>& requests;
-    const size_t mine;
+    const size_t number;
   };
-  const auto filter = FilterOf(request.query, options_.collectors, callbacks_.latest()->Collectors());
+  const auto filter = ParseFilter(request.query, options_.collectors, callbacks_.latest()->Collectors());
   if (!filter) return TextResponse(MHD_HTTP_BAD_REQUEST, filter.error() + "\n");
   const Count count(telemetry_requests_);
-  if (count.mine > options_.max_requests) {
-    return TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "too many requests at a time\n");
+  if (count.number > options_.max_requests) {
+    return TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "too many concurrent requests\n");
   }
   return MetricsResponse(request, *filter, callbacks_.scrape(ScrapeDeadline(request)));
 }
@@ -341,7 +341,7 @@ HttpResponse Server::HandleReload() const {
 
 HttpResponse Server::HandleApi(const HttpRequest& request) const {
   if (!options_.enable_api && !request.from_unix_socket) {
-    return TextResponse(MHD_HTTP_FORBIDDEN, "only on unix sockets, or with --web.enable-api\n");
+    return TextResponse(MHD_HTTP_FORBIDDEN, "served only on unix sockets, or with --web.enable-api\n");
   }
   const auto query = ParseQuery(request.query);
   if (!query) return TextResponse(MHD_HTTP_BAD_REQUEST, query.error() + "\n");

@@ -1,10 +1,10 @@
-// The HTTP server: a table of paths with their methods and handlers. libmicrohttpd, one thread per connection, with a
-// limit of connections and timeouts for clients that are silent or slow, so that none can hold up another.
+// The HTTP server: a table of paths with their methods and handlers, on libmicrohttpd with one thread per connection.
+// Limits on connections and timeouts keep silent and slow clients from delaying others.
 //
-// Paths match byte by byte as they were sent. GET includes HEAD; another method on a known path is 405, an unknown path
-// is 404. More than `max_requests` telemetry requests whose answers are being made at a time are answered 503.
+// Paths match exactly, as received. Every path that allows GET allows HEAD. Answers 405 to other methods of a known
+// path, 404 to unknown paths and 503 beyond `max_requests` concurrent telemetry requests.
 //
-// Listen and Stop are for one thread. The callbacks are called by many, at the same time.
+// Call Listen and Stop from one thread. Many threads call the callbacks concurrently.
 #pragma once
 
 #include <atomic>
@@ -24,7 +24,7 @@
 #include "exporter/http/listen_socket.h"
 #include "exporter/http/web_access.h"
 #include "exporter/log/log.h"
-#include "exporter/log/told_once.h"
+#include "exporter/log/log_once.h"
 #include "exporter/scan/group_history.h"
 #include "exporter/scan/snapshot.h"
 
@@ -34,11 +34,11 @@ struct MHD_Daemon;
 namespace cow::exporter {
 
 struct ServerOptions {
-  std::string telemetry_path = "/metrics";  // nothing in it that HTML or a URI would have to escape
+  std::string telemetry_path = "/metrics";  // needs no escaping in HTML or a URI
   size_t max_requests = 40;
   std::string version;
-  std::vector<std::string_view> collectors;  // all there are, by name
-  bool enable_api = false;                   // else /api/v1 is answered on unix sockets only
+  std::vector<std::string_view> collectors;  // names of all collectors
+  bool enable_api = false;                   // serve /api/v1 on TCP too, not only on unix sockets
   unsigned max_connections = 512;            // per listening socket
   unsigned max_connections_per_address = 128;
   std::chrono::seconds silence_timeout{30};
@@ -46,36 +46,36 @@ struct ServerOptions {
 };
 
 struct ServerCallbacks {
-  // The snapshot to serve; `deadline` is when the client will want it at the latest. Never null. May block.
+  // Returns the snapshot to serve, never null. May block until `deadline`.
   std::function<std::shared_ptr<const Snapshot>(std::optional<std::chrono::steady_clock::time_point> deadline)> scrape;
-  // The latest snapshot, at once. Never null.
+  // Returns the latest snapshot without blocking, never null.
   std::function<std::shared_ptr<const Snapshot>()> latest;
   std::function<bool()> ready;
   std::function<std::vector<GroupSummary>()> groups;  // for the landing page
-  // Answers /api/v1/…. Empty: there is no such thing.
+  // Answers /api/v1/…; null: answer 404.
   std::function<ApiReply(const ApiRequest& request)> api = {};
-  // Reads the configuration again; empty when it is in force, else why not. Null: not enabled.
+  // Reloads the configuration and returns the errors, if any. Null: answer 403.
   std::function<std::optional<std::string>()> reload = {};
-  std::function<std::string()> config = {};  // what is in force, as YAML. Null: there is no such page
+  std::function<std::string()> config = {};  // the configuration in force as YAML; null: answer 404
 };
 
 class Server {
  public:
-  // `log` and `access` outlive the server; without `access` there is no TLS and everybody is let in.
+  // `log` and `access` must outlive the server. Without `access`, serves without TLS and authentication.
   Server(ServerOptions options, ServerCallbacks callbacks, Log& log, WebAccess* access = nullptr);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // Throws std::runtime_error if no thread can be started for it.
+  // Starts to serve on `socket`. Throws std::runtime_error if no thread can start.
   void Listen(ListenSocket socket);
-  // Ends all connections and waits for their threads: `scrape` must not block any more.
+  // Closes all connections and waits for their threads. Call it when `scrape` no longer blocks.
   void Stop();
 
  private:
   struct Request;
   struct Connection;
-  struct Callbacks;  // what libmicrohttpd calls
+  struct Callbacks;  // of libmicrohttpd
   struct Listener {
     Server& server;
     ListenSocket socket;
@@ -89,11 +89,11 @@ class Server {
 
   [[nodiscard]] std::vector<Route> MakeRoutes();
   [[nodiscard]] const Route* FindRoute(std::string_view path) const;
-  // To whoever asks, or only to those who may.
+  // Checks access, then handles the request.
   [[nodiscard]] HttpResponse Respond(const HttpRequest& request) const;
   [[nodiscard]] HttpResponse Handle(const HttpRequest& request) const;
   [[nodiscard]] HttpHeaders CommonHeaders() const;
-  void TellFailure(const std::exception& error);
+  void LogFailure(const std::exception& error);
   HttpResponse HandleTelemetry(const HttpRequest& request);
   [[nodiscard]] HttpResponse HandleReload() const;
   [[nodiscard]] HttpResponse HandleApi(const HttpRequest& request) const;
@@ -105,7 +105,7 @@ class Server {
   const LandingPage landing_page_;
   const std::vector<Route> routes_;
   std::atomic<size_t> telemetry_requests_ = 0;
-  ToldOnce failures_;
+  LogOnce failures_;
   ConnectionWatch watch_;
   std::vector<std::unique_ptr<Listener>> listeners_;
 };

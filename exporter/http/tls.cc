@@ -29,7 +29,7 @@ void Check(int status, const std::string& what) {
   if (status < 0) Fail(what, gnutls_strerror(status));
 }
 
-// A text as GnuTLS takes it; it only reads there.
+// GnuTLS only reads the text, although its type is not const.
 gnutls_datum_t Datum(std::string& text) {
   return {reinterpret_cast<unsigned char*>(text.data()), static_cast<unsigned>(text.size())};
 }
@@ -46,7 +46,7 @@ std::string_view GroupName(std::string_view curve) {
   return curve == "CurveP384" ? "GROUP-SECP384R1" : "GROUP-SECP521R1";
 }
 
-// The text of a part of the configuration, and what to call it in errors.
+// A PEM text from a file or inline, with its name for errors.
 struct Part {
   Part(const char* key, const std::string& file, const std::string& inline_text)
       : name(file.empty() ? key : file), text(file.empty() ? inline_text : ReadFile(file)) {}
@@ -65,7 +65,7 @@ Certificate Import(const gnutls_datum_t& der) {
   return owner;
 }
 
-// What is wrong with a client's chain, in the words of GnuTLS.
+// GnuTLS's description of why a certificate chain is refused.
 std::string ReasonOf(unsigned status) {
   gnutls_datum_t text{};
   if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) < 0) return "not verified";
@@ -81,7 +81,7 @@ std::string FormatAddress(int family, const void* bytes) {
   return formatted == nullptr ? "" : formatted;
 }
 
-// An address as a certificate has it, 4 or 16 bytes. One of IPv4 within IPv6 is that of IPv4.
+// Formats an address of 4 or 16 bytes, as certificates store it. Converts an IPv4-mapped IPv6 address to IPv4.
 std::string AddressText(std::string_view bytes) {
   constexpr std::string_view kMapped("\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
   if (bytes.size() == 16 && bytes.substr(0, kMapped.size()) == kMapped) bytes.remove_prefix(kMapped.size());
@@ -89,7 +89,7 @@ std::string AddressText(std::string_view bytes) {
   return bytes.size() == 16 ? FormatAddress(AF_INET6, bytes.data()) : "";
 }
 
-// An address may be written in more than one way.
+// Rewrites an IP address in its canonical form; returns other names unchanged.
 std::string CanonicalName(const std::string& name) {
   std::array<char, sizeof(in6_addr)> bytes{};
   for (const auto& [family, size] : {std::pair(AF_INET, sizeof(in_addr)), std::pair(AF_INET6, sizeof(in6_addr))}) {
@@ -113,7 +113,7 @@ std::vector<std::string> SubjectAlternativeNames(gnutls_x509_crt_t certificate) 
     }
     if (status == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE) return names;
     if (status == GNUTLS_E_X509_UNKNOWN_SAN) continue;
-    if (status < 0) return {};  // broken: whatever it may say, it is not known
+    if (status < 0) return {};  // malformed: trust none of its names
     value.resize(size);
     if (type == GNUTLS_SAN_IPADDRESS) value = AddressText(value);
     const bool known = type == GNUTLS_SAN_IPADDRESS || type == GNUTLS_SAN_DNSNAME || type == GNUTLS_SAN_RFC822NAME ||
@@ -127,7 +127,7 @@ std::string PriorityString(const config::TlsConfig& config) {
   if (config.max_version == TlsVersion::k13) text += ":+VERS-TLS1.3";
   if (config.min_version == TlsVersion::k12) text += ":+VERS-TLS1.2";
 
-  // Without a list: those with forward secrecy and authenticated encryption.
+  // The default: suites with forward secrecy and authenticated encryption.
   std::vector<std::string_view> parts;
   std::set<std::string_view> seen;
   const auto add = [&](std::string_view part) {
@@ -187,7 +187,7 @@ void Tls::Load(const config::TlsConfig& config) {
     Check(count, authorities.name);
     if (count == 0) Fail(authorities.name, "no certificate in it");
   }
-  // The names in a certificate that is not verified are whoever's wrote them.
+  // client_allowed_sans requires verification: an unverified certificate can hold any name.
   const bool verifies = config.client_auth == ClientAuth::kVerifyIfGiven ||
                         config.client_auth == ClientAuth::kRequireVerified || !config.client_allowed_sans.empty();
   for (const std::string& name : config.client_allowed_sans) allowed_names_.insert(CanonicalName(name));
@@ -204,25 +204,25 @@ void Tls::Apply(gnutls_session_t session) const {
   gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, credentials_);
   gnutls_priority_set(session, priority_);
   gnutls_certificate_server_set_request(session, request_);
-  // There is no cache of sessions, so its pointer is free; the session's own is libmicrohttpd's.
+  // libmicrohttpd uses the session pointer. The pointer of the session cache is free, because there is no cache.
   gnutls_db_set_ptr(session, const_cast<Tls*>(this));  // NOLINT(cppcoreguidelines-pro-type-const-cast)
 }
 
 int Tls::VerifyClient(gnutls_session_t session) {
   const auto& tls = *static_cast<const Tls*>(gnutls_db_get_ptr(session));
   try {
-    const std::string problem = tls.ProblemOfClient(session);
+    const std::string problem = tls.CheckClient(session);
     if (problem.empty()) return 0;
     if (tls.on_refused_) tls.on_refused_(problem);
-  } catch (const std::exception&) {  // no memory; it must not get into GnuTLS
+  } catch (const std::exception&) {  // no memory; exceptions must not enter GnuTLS
   }
   return -1;
 }
 
-std::string Tls::ProblemOfClient(gnutls_session_t session) const {
+std::string Tls::CheckClient(gnutls_session_t session) const {
   unsigned count = 0;
   const gnutls_datum_t* chain = gnutls_certificate_get_peers(session, &count);
-  if (chain == nullptr || count == 0) return "";  // one that is needed is asked for
+  if (chain == nullptr || count == 0) return "";  // GNUTLS_CERT_REQUIRE refuses it, if needed
   std::string purpose = GNUTLS_KP_TLS_WWW_CLIENT;
   gnutls_typed_vdata_st data{};
   data.type = GNUTLS_DT_KEY_PURPOSE_OID;

@@ -1,5 +1,4 @@
-// TLS for connections, by GnuTLS: a certificate with its key, which versions and suites are spoken, and whether clients
-// must show a certificate.
+// Configures TLS sessions of GnuTLS: certificate and key, versions, cipher suites, and client certificates.
 //
 // Immutable; any thread.
 #pragma once
@@ -16,15 +15,16 @@
 
 namespace cow::exporter {
 
-// The versions, suites and groups as a priority string of GnuTLS.
+// Writes versions, cipher suites and curves as a priority string of GnuTLS.
 std::string PriorityString(const config::TlsConfig& config);
 
-// The names of a certificate that client_allowed_sans is held against: DNS names, addresses of IP and e-mail, URIs.
+// The names that client_allowed_sans is compared with: DNS names, IP and e-mail addresses, URIs. Empty if the extension
+// is malformed.
 std::vector<std::string> SubjectAlternativeNames(gnutls_x509_crt_t certificate);
 
 class Tls {
  public:
-  // Told why a client's certificate was refused, in the thread of its connection.
+  // Receives the reason why a client certificate was refused. Runs in the connection's thread.
   using OnRefused = std::function<void(const std::string& reason)>;
 
   // Reads the files. Throws std::runtime_error with a message that names the file, or the key of an inline text.
@@ -33,15 +33,15 @@ class Tls {
   Tls(const Tls&) = delete;
   Tls& operator=(const Tls&) = delete;
 
-  // For a session before its handshake, which must not outlive this.
+  // Call before the handshake. The session must not outlive this object.
   void Apply(gnutls_session_t session) const;
 
  private:
   void Load(const config::TlsConfig& config);
   static int VerifyClient(gnutls_session_t session);
-  // A client's certificate, if it shows one: it must be signed by the CA, be valid now, and be for clients; and it must
-  // have a name that is allowed. Empty if nothing is wrong.
-  [[nodiscard]] std::string ProblemOfClient(gnutls_session_t session) const;
+  // Checks the client's certificate, if any: its signature, validity, purpose and names. Returns what is wrong, or an
+  // empty text.
+  [[nodiscard]] std::string CheckClient(gnutls_session_t session) const;
 
   const OnRefused on_refused_;
   std::set<std::string, std::less<>> allowed_names_;  // empty: any

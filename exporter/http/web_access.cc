@@ -42,9 +42,9 @@ std::shared_ptr<const AccessRules> WebAccess::Rules() {
   if (!Changed()) return rules_;
   try {
     ReadAgain();
-  } catch (const std::exception& error) {  // no memory; the next one tries it again
-    if (const auto told = failures_.ToTell(error.what())) {
-      log_.Error("the web configuration before stays in force", {{"error", *told}});
+  } catch (const std::exception& error) {  // no memory: the next call tries again
+    if (const auto admitted = failures_.Admit(error.what())) {
+      log_.Error("reload failed, the previous web configuration stays in force", {{"error", *admitted}});
     }
   }
   return rules_;
@@ -58,20 +58,20 @@ void WebAccess::ReadAgain() {
     }
     rules_ = std::move(rules);
     rate_.Set(rules_->config.rate_limit);
-    refused_.Forget();
-    log_.Info("web configuration read again", {{"file", path_}});
+    refused_.Reset();
+    log_.Info("web configuration reloaded", {{"file", path_}});
   } catch (const WebAccessError& error) {
     WatchFilesOf(rules_->config);
-    log_.Error("the web configuration before stays in force", {{"error", error.what()}});
+    log_.Error("reload failed, the previous web configuration stays in force", {{"error", error.what()}});
   }
   watches_all_ = true;
 }
 
-std::unique_ptr<HttpResponse> WebAccess::Refusal(const HttpRequest& request) {
-  const std::shared_ptr<const AccessRules> rules = Rules();  // the limit's are among them
+std::unique_ptr<HttpResponse> WebAccess::Check(const HttpRequest& request) {
+  const std::shared_ptr<const AccessRules> rules = Rules();
   const auto header = request.Header("authorization");
-  // Before any password is looked at, as in exporter-toolkit. A probe of health is no guess: busy clients must not make
-  // a service seem dead, nor the probe take from them.
+  // Apply the rate limit before checking passwords, as exporter-toolkit does. Exempt health probes without credentials:
+  // busy clients must not make the service look dead.
   const bool is_probe = request.path == kHealthPath && !header;
   const auto wait = is_probe ? std::nullopt : rate_.Take();
   if (wait) {
@@ -86,7 +86,7 @@ std::unique_ptr<HttpResponse> WebAccess::Refusal(const HttpRequest& request) {
   if (verdict == PasswordChecker::Verdict::kGood) return nullptr;
   if (verdict == PasswordChecker::Verdict::kBusy) {
     return std::make_unique<HttpResponse>(
-        TextResponse(kServiceUnavailable, "too many passwords to check\n", {{"Retry-After", "5"}}));
+        TextResponse(kServiceUnavailable, "too many password checks are waiting\n", {{"Retry-After", "5"}}));
   }
   return std::make_unique<HttpResponse>(TextResponse(
       kUnauthorized, "unauthorized\n", {{"WWW-Authenticate", R"(Basic realm="cow_exporter", charset="UTF-8")"}}));
@@ -122,14 +122,14 @@ std::shared_ptr<const AccessRules> WebAccess::Load() {
   if (rules->config.tls) {
     try {
       rules->tls = std::make_shared<const Tls>(*rules->config.tls, [this](const std::string& reason) {
-        if (const auto told = refused_.ToTell(reason)) {
-          log_.Warn("a client's certificate was refused", {{"reason", *told}});
+        if (const auto admitted = refused_.Admit(reason)) {
+          log_.Warn("a client's certificate was refused", {{"reason", *admitted}});
         }
       });
     } catch (const std::runtime_error& error) {
       throw WebAccessError(path_ + ": " + error.what());
     }
-    std::string& key = rules->config.tls->key;  // GnuTLS has its own
+    std::string& key = rules->config.tls->key;  // GnuTLS holds a copy
     explicit_bzero(key.data(), key.size());
     key.clear();
   }

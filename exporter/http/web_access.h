@@ -1,10 +1,10 @@
-// Who may talk to the server, and how: the web configuration in force, with its certificates read.
+// Controls access to the server: holds the web configuration in force and reloads it when it changes.
 //
-// The files are looked at before each connection and each request that needs them; when one has changed, all are read
-// again. If that fails the old ones stay in force, and the log says so once. Users, headers, the limit of requests and
-// everything about TLS but whether there is any can change so.
+// Checks the files for changes before each connection and request. If one changed, reads all of them again. If that
+// fails, logs it once and keeps the previous configuration. Everything can change without a restart, except whether TLS
+// is used.
 //
-// Any thread, but for the constructor.
+// Any thread.
 #pragma once
 
 #include <array>
@@ -21,38 +21,38 @@
 #include "exporter/http/rate_limiter.h"
 #include "exporter/http/tls.h"
 #include "exporter/log/log.h"
-#include "exporter/log/told_once.h"
+#include "exporter/log/log_once.h"
 
 namespace cow::exporter {
 
-// Every error of the file or of what it names, one in a line.
+// All errors of the web configuration and its files, one per line.
 class WebAccessError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
 struct AccessRules {
-  config::WebConfig config;        // without the text of a key
+  config::WebConfig config;        // an inline private key is erased
   std::shared_ptr<const Tls> tls;  // null: no TLS
 };
 
 class WebAccess {
  public:
-  // `log` outlives it. Throws WebAccessError.
+  // `log` must outlive this object. Throws WebAccessError.
   WebAccess(std::string path, Log& log);
 
-  // As of now. Never null.
+  // The rules in force, reloaded if a file changed. Never null.
   std::shared_ptr<const AccessRules> Rules();
-  // Whether it was TLS at the start; that stays.
+  // True if the configuration used TLS at the start.
   [[nodiscard]] bool IsTls() const { return is_tls_; }
 
-  // Null if the request may pass, else the answer.
-  std::unique_ptr<HttpResponse> Refusal(const HttpRequest& request);
-  // Ends the waiting of those whose passwords are to be checked.
+  // Checks the rate limit and the credentials. Returns null if the request may pass, else the refusal.
+  std::unique_ptr<HttpResponse> Check(const HttpRequest& request);
+  // Ends all waiting for password checks.
   void Stop() { passwords_.Stop(); }
 
  private:
-  // What tells that a file is another one, or has been written to.
+  // A file and the state that reveals a replacement or a write.
   struct WatchedFile {
     std::string path;
     std::array<int64_t, 7> mark{};
@@ -62,21 +62,20 @@ class WebAccess {
   void WatchFilesOf(const config::WebConfig& config);
   [[nodiscard]] bool Changed() const;
   void ReadAgain();
-  // Watches each file before it reads it, so that no change is missed. Throws WebAccessError.
+  // Marks each file before reading it, so that no change is missed. Throws WebAccessError.
   [[nodiscard]] std::shared_ptr<const AccessRules> Load();
 
   const std::string path_;
   Log& log_;
   PasswordChecker passwords_;
   RateLimiter rate_;
-  ToldOnce refused_;
-  ToldOnce failures_;
+  LogOnce refused_;
+  LogOnce failures_;
   bool is_tls_ = false;
   std::mutex mutex_;
   std::shared_ptr<const AccessRules> rules_;
-  // Those of the rules in force and of the last attempt, as they were then.
-  std::vector<WatchedFile> watched_;
-  bool watches_all_ = false;  // else an attempt broke off
+  std::vector<WatchedFile> watched_;  // files of the rules in force and of the last attempt
+  bool watches_all_ = false;          // false if an attempt to load was interrupted
 };
 
 }  // namespace cow::exporter

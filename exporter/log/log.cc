@@ -41,7 +41,7 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
   return spdlog::level::err;
 }
 
-// UTC with milliseconds, as RFC 3339 has it.
+// UTC with milliseconds (RFC 3339).
 std::string Timestamp() {
   const auto now = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
   const auto seconds = std::chrono::floor<std::chrono::seconds>(now);
@@ -105,7 +105,7 @@ Log::Log(LogLevel level, LogFormat format, spdlog::sink_ptr sink) : format_(form
   logger_.set_level(ToSpdlog(level));
   logger_.set_pattern("%v");
   logger_.flush_on(spdlog::level::trace);
-  logger_.set_error_handler([](const std::string& /*message*/) {});  // where would a failing log tell it?
+  logger_.set_error_handler([](const std::string& /*message*/) {});  // drop the line
 }
 
 Log Log::ToStderr(LogLevel level, LogFormat format) {

@@ -1,8 +1,7 @@
-// Log lines with fields, as logfmt (`ts=… level=info msg=listening address=127.0.0.1:10066`) or as one JSON object per
-// line. Values are quoted and escaped where the form needs it; invalid UTF-8 becomes U+FFFD, so a line is always one
-// valid line.
+// Writes log lines with fields, as logfmt (`ts=… level=info msg=listening address=127.0.0.1:10066`) or as one JSON
+// object per line. Quotes and escapes values; replaces invalid UTF-8 by U+FFFD.
 //
-// Nothing throws but bad_alloc; a failed write is dropped. Any thread.
+// Throws only bad_alloc; drops a line that cannot be written. Any thread.
 #pragma once
 
 #include <spdlog/logger.h>

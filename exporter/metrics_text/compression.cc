@@ -16,7 +16,7 @@ std::string Gzip(std::string_view text) {
     throw std::runtime_error("no memory for gzip");
   }
   std::string out(deflateBound(&stream, text.size()), '\0');
-  // zlib's types are not const, but it only reads there.
+  // zlib only reads here, although its type is not const.
   stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));  // NOLINT
   stream.avail_in = static_cast<uInt>(text.size());
   stream.next_out = reinterpret_cast<Bytef*>(out.data());

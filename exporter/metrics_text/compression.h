@@ -1,4 +1,4 @@
-// gzip (RFC 1952) of a text that is held in memory. Pure, any thread.
+// Compresses a text in memory with gzip (RFC 1952). Pure, any thread.
 #pragma once
 
 #include <string>
@@ -6,7 +6,7 @@
 
 namespace cow::exporter {
 
-// Throws std::runtime_error if zlib can't: that is, without memory.
+// Throws std::runtime_error if zlib has no memory.
 std::string Gzip(std::string_view text);
 
 }  // namespace cow::exporter

@@ -26,7 +26,7 @@ std::string_view Trim(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
 }
 
-// The parts between separators that are not in double quotes.
+// Splits at separators outside of double quotes and trims the parts.
 std::vector<std::string_view> Split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
   size_t begin = 0;
@@ -45,7 +45,7 @@ std::vector<std::string_view> Split(std::string_view text, char separator) {
   return parts;
 }
 
-// A token, or what a quoted string says.
+// The value of a token or of a quoted string.
 std::string Unquote(std::string_view text) {
   if (text.size() < 2 || text.front() != '"' || text.back() != '"') return std::string(text);
   std::string plain;
@@ -57,7 +57,7 @@ std::string Unquote(std::string_view text) {
   return plain;
 }
 
-// In thousandths: 0 to 1 with at most three decimals.
+// A q-value (0 to 1, at most three decimals) in thousandths.
 std::optional<int> ParseQuality(std::string_view text) {
   if (text.empty() || (text[0] != '0' && text[0] != '1') || text.size() > 5) return std::nullopt;
   int quality = text[0] == '1' ? 1000 : 0;
@@ -93,7 +93,7 @@ std::optional<Element> ParseElement(std::string_view text) {
       const auto quality = ParseQuality(value);
       if (!quality) return std::nullopt;
       element.quality = *quality;
-      break;  // what follows is an extension
+      break;  // extensions follow
     }
     element.parameters.emplace_back(name, std::move(value));
   }
@@ -108,7 +108,7 @@ std::vector<Element> ParseList(std::string_view header) {
   return elements;
 }
 
-// A form that can be had.
+// A format that the exporter can write.
 struct Offer {
   TextFormat format;
   std::string_view type;
@@ -116,7 +116,7 @@ struct Offer {
   const char* content_type;
 };
 
-// The first of them is for those who take anything.
+// The first is the default.
 constexpr std::array kOffers{
     Offer{TextFormat::kPrometheus, "text/plain", "0.0.4", "text/plain; version=0.0.4; charset=utf-8"},
     Offer{TextFormat::kOpenMetrics, "application/openmetrics-text", "1.0.0",
@@ -125,8 +125,8 @@ constexpr std::array kOffers{
           "application/openmetrics-text; version=0.0.1; charset=utf-8"},
 };
 
-// How exactly a range names the offer: 0 for not at all. Parameters without a meaning here (Prometheus 3 sends
-// `escaping`) do no harm: the names of these metrics need no escaping.
+// How exactly a range names the offer; 0 for no match. Ignores unknown parameters such as Prometheus 3's `escaping`:
+// our metric names need no escaping.
 int Specificity(const Element& range, const Offer& offer) {
   if (range.name == "*/*" || range.name == "*") return 1;
   if (range.name == std::string(offer.type.substr(0, offer.type.find('/'))) + "/*") return 2;

@@ -1,5 +1,5 @@
-// Which form of an answer a client wants, by the headers Accept and Accept-Encoding (RFC 9110, sections 12.4.2, 12.5.1
-// and 12.5.3). What can't be understood in a header counts as if it were not there. Pure, any thread.
+// Selects the format and encoding of a response from the headers Accept and Accept-Encoding (RFC 9110, sections 12.4.2,
+// 12.5.1 and 12.5.3). Ignores malformed elements of a header. Pure, any thread.
 #pragma once
 
 #include <optional>
@@ -14,11 +14,11 @@ struct NegotiatedFormat {
   const char* content_type = "";
 };
 
-// The one with the highest q-value; of equals the one that is named first, and 0.0.4 for a range that takes both. A
-// client that takes neither, or does not say, gets 0.0.4.
+// Returns the format with the highest q-value. On a tie the first in the header wins, then 0.0.4. Falls back to 0.0.4
+// if the client accepts neither or sends no header.
 NegotiatedFormat NegotiateFormat(std::optional<std::string_view> accept);
 
-// Whether the answer is to be sent as gzip.
+// True if the client prefers gzip.
 bool NegotiateGzip(std::optional<std::string_view> accept_encoding);
 
 }  // namespace cow::exporter

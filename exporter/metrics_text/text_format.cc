@@ -20,7 +20,7 @@ using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
 
-// Keeps the metrics with valid labels and of each series the first.
+// Drops metrics with invalid labels and duplicates of a series.
 void KeepValidSeries(MetricFamily& family, std::vector<std::string>& problems) {
   std::set<std::vector<ClientMetric::Label>> seen;
   std::vector<ClientMetric> kept;
@@ -64,7 +64,7 @@ void AppendNumber(Number number, std::string& out) {
   out.append(buffer.data(), end);
 }
 
-// Infinity and NaN as both formats want them. False for any other number.
+// Writes infinity and NaN. Returns false for any other number.
 bool AppendSpecial(double value, std::string& out) {
   if (std::isfinite(value)) return false;
   out += std::isnan(value) ? "NaN" : value > 0 ? "+Inf" : "-Inf";
@@ -72,7 +72,7 @@ bool AppendSpecial(double value, std::string& out) {
 }
 
 void AppendValue(double value, std::string& out) {
-  constexpr double kExact = 9007199254740992.0;  // 2^53: whole numbers up to it are written without an exponent
+  constexpr double kExact = 9007199254740992.0;  // 2^53: write whole numbers up to it without an exponent
   if (AppendSpecial(value, out)) return;
   if (std::abs(value) <= kExact && std::trunc(value) == value) {
     AppendNumber(static_cast<int64_t>(value), out);
@@ -81,10 +81,10 @@ void AppendValue(double value, std::string& out) {
   }
 }
 
-// The canonical form of numbers in labels: Go's %g, with ".0" behind whole numbers.
+// OpenMetrics' canonical form of numbers in labels: Go's %g, with ".0" after whole numbers.
 void AppendCanonical(double value, std::string& out) {
   constexpr int kMinExponent = -4;
-  constexpr int kEndExponent = 6;  // from there on, and below the other, it is written with an exponent
+  constexpr int kEndExponent = 6;  // outside of this range, write an exponent
   if (AppendSpecial(value, out)) return;
   NumberBuffer buffer;
   char* const begin = buffer.data();
@@ -100,7 +100,7 @@ void AppendCanonical(double value, std::string& out) {
   if (out.find('.', before) == std::string::npos) out += ".0";
 }
 
-// Writes one family after the other.
+// Writes families one after another.
 class Writer {
  public:
   Writer(TextFormat format, std::string& out) : open_metrics_(format == TextFormat::kOpenMetrics), out_(out) {}
@@ -216,7 +216,7 @@ class Writer {
     out_ += '\n';
   }
 
-  // A sample with one more label, which is a number.
+  // Writes a sample with an additional numeric label.
   template <class Value>
   void SampleAt(std::string_view suffix, std::string_view label, double place, Value value) {
     const size_t before = labels_.size();
@@ -233,8 +233,8 @@ class Writer {
 
   const bool open_metrics_;
   std::string& out_;
-  std::string_view name_;  // without what OpenMetrics puts behind the name of each sample
-  std::string labels_;     // of the metric that is being written
+  std::string_view name_;  // without the suffix that OpenMetrics adds to each sample
+  std::string labels_;     // of the current metric
 };
 
 }  // namespace

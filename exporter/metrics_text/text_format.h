@@ -1,7 +1,7 @@
-// Metric families to the text formats of Prometheus: 0.0.4 and OpenMetrics 1.0.0.
+// Writes metric families in the text formats of Prometheus: 0.0.4 and OpenMetrics 1.0.0.
 //
-// PrepareFamilies sees to what either format takes for granted: unique families (two of one name break a whole scrape),
-// unique series, valid names, a stable order. RenderText only writes. Pure, any thread.
+// PrepareFamilies establishes what both formats require: unique families (a duplicate breaks the whole scrape), unique
+// series, valid names and a stable order. RenderText only writes. Pure, any thread.
 #pragma once
 
 #include <prometheus/metric_family.h>
@@ -18,24 +18,24 @@ namespace cow::exporter {
 enum class TextFormat { kPrometheus, kOpenMetrics };
 
 struct PreparedFamily {
-  std::string_view collector;  // that made it; empty: none, it is always shown
+  std::string_view collector;  // its source; empty: the exporter itself, never filtered
   prometheus::MetricFamily family;
 };
 
 struct PreparedFamilies {
   std::vector<PreparedFamily> families;
-  std::vector<std::string> problems;  // one phrase for each thing that was left out because it would break the scrape
+  std::vector<std::string> problems;  // one phrase per family or series that was dropped
 };
 
-// Families are sorted by name and those of one name merged; empty ones are left out.
+// Sorts families by name, merges those of one name and drops empty ones.
 PreparedFamilies PrepareFamilies(std::vector<collectors::CollectedFamilies> collected);
 
 struct RenderedText {
   std::string text;
-  std::vector<size_t> ends;  // of each family's part, bytes from the start; OpenMetrics' last line is behind them all
+  std::vector<size_t> ends;  // byte offset at which each family ends; excludes LastLine
 };
 
-// The last line of OpenMetrics; the other format has none.
+// OpenMetrics' `# EOF` line; empty for 0.0.4.
 std::string_view LastLine(TextFormat format);
 
 RenderedText RenderText(const std::vector<PreparedFamily>& families, TextFormat format);

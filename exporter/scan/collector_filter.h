@@ -1,4 +1,4 @@
-// Of which collectors somebody wants to see the metrics. A plain value.
+// Selects the collectors whose metrics a client wants. A plain value.
 #pragma once
 
 #include <functional>
@@ -12,9 +12,9 @@ struct CollectorFilter {
   enum class Kind { kAll, kOnly, kExcept };
 
   Kind kind = Kind::kAll;
-  std::set<std::string, std::less<>> names;  // none if all are wanted
+  std::set<std::string, std::less<>> names;  // empty for kAll
 
-  // What no collector made (empty) is always wanted.
+  // The exporter's own families (empty name) always pass.
   [[nodiscard]] bool Wants(std::string_view collector) const {
     if (kind == Kind::kAll || collector.empty()) return true;
     return names.contains(collector) == (kind == Kind::kOnly);

@@ -1,6 +1,6 @@
-// The CPU time that one interval may take. Knows no clock: it is handed the values of the scanning thread's CPU clock.
+// Bounds the CPU time of each interval. The caller passes in the value of the scanning threads' CPU clock.
 //
-// What a long step took too much is taken off the next intervals, so the share holds on average. One thread.
+// Deducts an overrun from the next intervals, so the share holds on average. One thread.
 #pragma once
 
 #include <algorithm>
@@ -11,13 +11,13 @@ namespace cow::exporter {
 
 class CpuBudget {
  public:
-  // 0 per interval: no limit.
+  // `per_interval` 0 sets no limit.
   CpuBudget(std::chrono::nanoseconds per_interval, std::chrono::nanoseconds cpu_now)
       : per_interval_(per_interval), end_(cpu_now + per_interval) {}
 
   [[nodiscard]] bool Limited() const { return per_interval_.count() > 0; }
 
-  // Another share from now on; what was used of the interval under way stays used.
+  // Changes the share. Time used in the current interval stays used.
   void Change(std::chrono::nanoseconds per_interval, std::chrono::nanoseconds cpu_now) {
     const std::chrono::nanoseconds most = cpu_now + per_interval;
     end_ = Limited() ? std::min(end_ + (per_interval - per_interval_), most) : most;
@@ -29,10 +29,10 @@ class CpuBudget {
     end_ = std::min(end_ + count * per_interval_, cpu_now + per_interval_);
   }
 
-  // So much of what was used does not count.
+  // Excludes CPU time that was used from the budget.
   void Refund(std::chrono::nanoseconds cpu) { end_ += cpu; }
 
-  // Not positive when it is used up.
+  // CPU time left; 0 or negative when it is used up.
   [[nodiscard]] std::chrono::nanoseconds Remaining(std::chrono::nanoseconds cpu_now) const { return end_ - cpu_now; }
 
  private:

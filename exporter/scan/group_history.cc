@@ -7,7 +7,7 @@
 namespace cow::exporter {
 namespace {
 
-// Of a family with that name, the sum of each group.
+// Sums the metric `name` by group.
 std::map<std::string, double> SumByGroup(const std::vector<PreparedFamily>& families, std::string_view name) {
   std::map<std::string, double> sums;
   for (const PreparedFamily& prepared : families) {
@@ -31,14 +31,14 @@ void GroupHistory::Add(Clock::time_point time, const std::vector<PreparedFamily>
   Breaks now{time, SumByGroup(families, "cow_breaks_total")};
 
   const std::lock_guard lock(mutex_);
-  // Of those that follow soon upon one another only the last is kept.
+  // Of values closer than kDistance keep only the last.
   const size_t count = breaks_.size();
   if (count >= 2 && breaks_[count - 1].time - breaks_[count - 2].time < kDistance) breaks_.pop_back();
   breaks_.push_back(std::move(now));
   while (breaks_.size() > 2 && breaks_.front().time < time - kWindow) breaks_.pop_front();
   groups_.clear();
   for (auto& [group, summary] : groups) {
-    if (summary.processes.value_or(0) == 0) continue;  // it ended
+    if (summary.processes.value_or(0) == 0) continue;  // the group ended
     summary.group = group;
     summary.breaks_per_second = Rate(group);
     groups_.push_back(std::move(summary));

@@ -1,5 +1,5 @@
-// The groups as a person wants to see them at a glance: processes, exposure, and how fast sharing is being broken,
-// which takes the values of some passes to know.
+// Summarizes the groups for the landing page: processes, exposure and the rate of breaks. Keeps the values of some
+// passes to compute the rate.
 //
 // Any thread.
 #pragma once
@@ -16,26 +16,26 @@
 
 namespace cow::exporter {
 
-// What is not known has no value.
+// Unknown values are empty.
 struct GroupSummary {
   std::string group;
   std::optional<double> processes;
   std::optional<double> exposure_bytes;
-  std::optional<double> breaks_per_second;  // pages, over the last minute; over less where less is known
+  std::optional<double> breaks_per_second;  // pages, over the last minute or the known part of it
 };
 
 class GroupHistory {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // The values of a snapshot, in the order of time.
+  // Adds the values of a snapshot. Call it in the order of time.
   void Add(Clock::time_point time, const std::vector<PreparedFamily>& families);
-  // Those that have processes, as of the last Add; the largest exposure first.
+  // The groups with processes at the last Add, largest exposure first.
   [[nodiscard]] std::vector<GroupSummary> Groups() const;
 
  private:
   static constexpr std::chrono::seconds kWindow{60};
-  static constexpr std::chrono::seconds kDistance{5};  // between those that are kept
+  static constexpr std::chrono::seconds kDistance{5};  // between kept values
 
   struct Breaks {
     Clock::time_point time;

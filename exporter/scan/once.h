@@ -1,4 +1,4 @@
-// `--once`: a single pass without a budget, its metrics as text.
+// `--once`: runs a single pass without a budget and writes its metrics.
 #pragma once
 
 #include <cstdio>
@@ -9,7 +9,7 @@
 
 namespace cow::exporter {
 
-// Writes all of it to `out` and flushes. False, after saying why in the log, if the pass or the writing failed.
+// Writes the metrics to `out` and flushes it. Logs the error and returns false if the pass or the writing fails.
 bool RunOnce(PassRunner& runner, const SelfMetrics& self_metrics, std::FILE* out, Log& log);
 
 }  // namespace cow::exporter

@@ -1,4 +1,4 @@
-// What the scan loop needs of the engine, so that the loop can be tested without one.
+// The interface between scan loop and engine. Tests replace the engine behind it.
 #pragma once
 
 #include <chrono>
@@ -10,7 +10,7 @@
 
 namespace cow::exporter {
 
-// Thread rule: as Engine's. Both are called by one thread at a time; Collect also from within PassControl::Continue.
+// Call it from one thread at a time. Collect and Families may also be called from within PassControl::Continue.
 class PassRunner {
  public:
   PassRunner() = default;
@@ -18,27 +18,25 @@ class PassRunner {
   PassRunner(const PassRunner&) = delete;
   PassRunner& operator=(const PassRunner&) = delete;
 
-  // True if the pass was completed.
+  // Returns true if the pass completed.
   virtual bool RunPass(collectors::PassControl& control) = 0;
   [[nodiscard]] virtual std::vector<collectors::CollectedFamilies> Collect() const = 0;
-  // Thread rule as Collect's.
   [[nodiscard]] virtual std::vector<collectors::FamilySummary> Families() const { return {}; }
-  // Whether a pass now would be the early first look at a fork.
+  // True if a known process forked, so that a pass should start early.
   virtual bool NewForks() { return false; }
-  // As Engine's, between two passes.
+  // Changes the engine's options. Call it between passes. Throws what Engine::Reconfigure throws.
   virtual void Reconfigure(const collectors::EngineOptions& /*options*/) {}
-  // CPU time so far of the threads that scan besides the calling one. Any thread.
+  // Total CPU time of the helper threads; excludes the thread that calls RunPass. Any thread.
   [[nodiscard]] virtual std::chrono::nanoseconds HelperCpuTime() const { return std::chrono::nanoseconds{0}; }
-  // What has to be told since the call before.
+  // Returns and clears the notices to log.
   virtual std::vector<collectors::ModeNotice> TakeNotices() { return {}; }
 };
 
-// Puts into the log which processes can't be seen in full and which collectors failed, and why.
+// Logs the runner's notices: unreadable processes, failed collectors, and why.
 void LogNotices(PassRunner& runner, Log& log);
 
 class EngineRunner final : public PassRunner {
  public:
-  // Throws what Engine's constructor throws.
   EngineRunner(procfs::Root root, collectors::EngineOptions options) : engine_(std::move(root), std::move(options)) {}
 
   bool RunPass(collectors::PassControl& control) override { return engine_.RunPass(control); }

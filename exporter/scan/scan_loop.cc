@@ -16,12 +16,12 @@ namespace {
 
 using std::chrono::nanoseconds;
 
-// Reading the CPU clock is a system call: at most once in this time.
+// Minimum time between two budget checks, because reading the CPU clock is a system call.
 constexpr std::chrono::microseconds kMinBudgetCheck{100};
-// Looking for forks takes one part in so many of a CPU, and of the budget, at most.
+// Looking for forks takes at most 1/kLookShare of a CPU and 1/kLookShareOfBudget of the budget.
 constexpr int kLookShare = 100;
 constexpr int kLookShareOfBudget = 10;
-constexpr std::chrono::seconds kAfterException{1};
+constexpr std::chrono::seconds kPauseAfterException{1};
 
 nanoseconds BudgetOf(const ScanLoopOptions& options) {
   return std::chrono::duration_cast<nanoseconds>(options.interval * options.max_cpu);
@@ -64,7 +64,7 @@ ScanLoop::~ScanLoop() { Stop(); }
 void ScanLoop::Start() {
   Publish();
   thread_ = std::jthread([this] {
-    pthread_getcpuclockid(pthread_self(), &scan_clock_);  // fails for no thread that lives
+    pthread_getcpuclockid(pthread_self(), &scan_clock_);  // cannot fail for the calling thread
     interval_end_ = Clock::now() + options_.interval;
     if (Periodic()) statistics_.early_passes = 0;
     while (!stop_.stop_requested()) {
@@ -75,8 +75,8 @@ void ScanLoop::Start() {
           RunOnDemand();
         }
       } catch (...) {
-        NoteException("scanning failed");
-        WaitUntil(Clock::now() + kAfterException);
+        RecordException("scanning failed");
+        WaitUntil(Clock::now() + kPauseAfterException);
       }
     }
   });
@@ -107,14 +107,14 @@ std::optional<std::string> ScanLoop::Reconfigure(collectors::EngineOptions engin
   const auto request = std::make_shared<Request>();
   request->engine = std::move(engine);
   request->scan = scan;
-  Ask(request);
+  Submit(request);
   const std::lock_guard lock(mutex_);
   return request->done ? request->error : "the program is ending";
 }
 
-void ScanLoop::Refresh() { Ask(std::make_shared<Request>()); }
+void ScanLoop::Refresh() { Submit(std::make_shared<Request>()); }
 
-void ScanLoop::Ask(const std::shared_ptr<Request>& request) {
+void ScanLoop::Submit(const std::shared_ptr<Request>& request) {
   std::unique_lock lock(mutex_);
   requests_.push_back(request);
   requested_ = true;
@@ -131,9 +131,9 @@ bool ScanLoop::ServeRequests(bool with_options) {
     try {
       if (request->engine) Apply(*request);
       PublishPass();
-    } catch (...) {  // the values of before stay published
+    } catch (...) {  // the previous snapshot stays published
       if (request->engine) request->error = "out of memory";
-      NoteException("publishing failed");
+      RecordException("publishing failed");
     }
     lock.lock();
     requests_.pop_front();
@@ -169,14 +169,14 @@ void ScanLoop::Apply(Request& request) {
 void ScanLoop::RunPeriodically() {
   while (!stop_.stop_requested() && Periodic()) {
     RunPass();
-    if (Clock::now() >= interval_end_) OpenNextInterval();  // it missed its tick
+    if (Clock::now() >= interval_end_) OpenNextInterval();  // the pass missed its tick
     if (!Periodic() || !WatchForForks()) return;
     if (Clock::now() >= interval_end_) OpenNextInterval();
   }
 }
 
 bool ScanLoop::WatchForForks() {
-  bool wanted = false;  // a pass is, but may not start yet
+  bool wanted = false;  // a pass should start as soon as it may
   while (Clock::now() < interval_end_) {
     if (!WaitUntil(std::min(std::max(next_look_, Clock::now()), interval_end_))) return false;
     if (requested_) {
@@ -208,7 +208,7 @@ nanoseconds ScanLoop::PauseAfterLook(nanoseconds cpu) const {
   return pause;
 }
 
-// The budget must do for this pass and for the one on the tick.
+// The budget must suffice for the early pass and the one on the tick.
 bool ScanLoop::MayPassEarly() const {
   if (!passed_once_ || Clock::now() < pass_end_ + options_.early_distance) return false;
   return !budget_.Limited() || budget_.Remaining(CpuTime()) >= 2 * pass_cpu_;
@@ -227,7 +227,7 @@ void ScanLoop::RunOnDemand() {
     } else {
       ServeRequests(true);
     }
-    last_step_ = kWaits;
+    last_step_ = kIdle;
     lock.lock();
   }
 }
@@ -238,25 +238,25 @@ void ScanLoop::RunPass() {
     ++passes_started_;
   }
   bool completed = false;
-  do {  // new options end a pass
+  do {  // new options interrupt a pass
     ServeRequests(true);
     completed = TryPass();
   } while (!completed && requested_ && !stop_.stop_requested());
   const bool recovered = completed && std::exchange(failing_, false);
-  if (completed) failures_.Forget();
+  if (completed) failures_.Reset();
   {
     const std::lock_guard lock(mutex_);
     passes_finished_ = passes_started_;
     changed_.notify_all();
   }
-  if (recovered) log_.Info("passes are completed again");
+  if (recovered) log_.Info("passes complete again");
 }
 
 bool ScanLoop::LookForForks() {
   try {
     return runner_->NewForks();
   } catch (...) {
-    NoteException("looking for forks failed");
+    RecordException("looking for forks failed");
     return false;
   }
 }
@@ -274,13 +274,13 @@ bool ScanLoop::TryPass() {
     PublishPass();
     LogNotices(*runner_, log_);
     if (!completed && !requested_ && !stop_.stop_requested())
-      NoteFailure(ScanFailure::kProcesses, "pass failed", "not completed, the processes can't be listed");
+      RecordFailure(ScanFailure::kProcesses, "pass failed", "the processes can't be listed");
   } catch (...) {
     completed = false;
-    NoteException("pass failed");
+    RecordException("pass failed");
     try {
       PublishPass();
-    } catch (...) {  // the values of before stay published
+    } catch (...) {  // the previous snapshot stays published
     }
   }
   pass_end_ = Clock::now();
@@ -289,24 +289,24 @@ bool ScanLoop::TryPass() {
   return completed;
 }
 
-void ScanLoop::NoteException(const char* what) noexcept {
+void ScanLoop::RecordException(const char* what) noexcept {
   try {
     throw;
   } catch (const std::bad_alloc&) {
-    NoteFailure(ScanFailure::kMemory, what, "out of memory");
+    RecordFailure(ScanFailure::kMemory, what, "out of memory");
   } catch (const std::exception& error) {
-    NoteFailure(ScanFailure::kError, what, error.what());
+    RecordFailure(ScanFailure::kError, what, error.what());
   } catch (...) {
-    NoteFailure(ScanFailure::kError, what, "unknown");
+    RecordFailure(ScanFailure::kError, what, "unknown");
   }
 }
 
-void ScanLoop::NoteFailure(ScanFailure reason, const char* what, std::string_view error) noexcept {
+void ScanLoop::RecordFailure(ScanFailure reason, const char* what, std::string_view error) noexcept {
   failing_ = true;
   ++statistics_.failures.at(static_cast<size_t>(reason));
   try {
-    if (const auto told = failures_.ToTell(std::string(error))) log_.Error(what, {{"error", *told}});
-  } catch (...) {  // no memory for the log either: the metric tells
+    if (const auto admitted = failures_.Admit(std::string(error))) log_.Error(what, {{"error", *admitted}});
+  } catch (...) {  // no memory: the metric counts it
   }
 }
 
@@ -330,7 +330,8 @@ void ScanLoop::Publish() {
   add_self_metrics_(statistics_, writer);
   PreparedFamilies prepared = PrepareFamilies(std::move(collected));
   for (const std::string& problem : prepared.problems) {
-    if (const auto told = reported_problems_.ToTell(problem)) log_.Error("metrics left out", {{"problem", *told}});
+    if (const auto admitted = reported_problems_.Admit(problem))
+      log_.Error("metrics left out", {{"problem", *admitted}});
   }
   history_.Add(Clock::now(), prepared.families);
   snapshots_.Publish(std::make_shared<const Snapshot>(std::chrono::system_clock::now(), std::move(prepared.families),
@@ -347,7 +348,7 @@ bool ScanLoop::ContinuePass() {
     if (!budget_.Limited() || now < next_budget_check_) return true;
     const nanoseconds remaining = budget_.Remaining(CpuTime());
     if (remaining.count() > 0) {
-      // Not before all threads have spent this time computing can the budget be used up.
+      // The threads cannot use up the budget before each has run for this time.
       const nanoseconds each = remaining / std::max<int64_t>(static_cast<int64_t>(options_.threads), 1);
       next_budget_check_ = now + std::max<nanoseconds>(each, kMinBudgetCheck);
       return true;
@@ -368,7 +369,7 @@ nanoseconds ScanLoop::Left() const {
   return budget_.Limited() ? std::min(time, budget_.Remaining(CpuTime())) : time;
 }
 
-// The values of a pass that goes on are those of the interval that ended, and whoever joined or left a family since.
+// Publishes the values of the ended interval and changes of the families since.
 void ScanLoop::ListedProcesses(bool changed) {
   if (!Periodic()) return;
   ChargeOverhead(CpuTime() - listing_cpu_);
@@ -386,7 +387,7 @@ void ScanLoop::ChargeOverhead(nanoseconds cpu) {
 }
 
 bool ScanLoop::WaitUntil(Clock::time_point end) {
-  last_step_ = kWaits;
+  last_step_ = kIdle;
   std::unique_lock lock(mutex_);
   changed_.wait_until(lock, stop_.get_token(), end, [this] { return requested_.load(); });
   last_step_ = Clock::now();
@@ -394,7 +395,7 @@ bool ScanLoop::WaitUntil(Clock::time_point end) {
 }
 
 void ScanLoop::OpenNextInterval() {
-  if (!Periodic()) return;  // any more
+  if (!Periodic()) return;  // new options may have set interval 0
   const Clock::time_point now = Clock::now();
   const int64_t count = std::max<int64_t>((now - interval_end_) / options_.interval + 1, 1);
   interval_end_ += count * options_.interval;

@@ -1,18 +1,17 @@
-// The scanning thread: starts passes, keeps them within their CPU budget, publishes a snapshot of each.
+// Runs the scanning thread: starts passes, keeps them within their CPU budget and publishes snapshots.
 //
-// With an interval, passes start on its ticks and never overlap; a pass that spans intervals publishes at each tick,
-// when it has listed the processes again, and the next pass starts at the first tick after it. Between ticks it looks
-// for new forks; where a known process forked, a pass starts early, as often as its distance and the budget allow.
-// Without an interval, each scrape asks for a pass that starts after it arrived; all that arrive while one runs share
-// the next. New options end a pass at its next step; it then begins anew.
+// With an interval, passes start on its ticks and never overlap. A pass that spans intervals publishes at each tick,
+// after it listed the processes again. The next pass starts at the first tick after its end. Between ticks the loop
+// looks for new forks. If a known process forked, a pass starts early, subject to early_distance and the budget. With
+// interval 0, each scrape waits for a pass that starts after the scrape arrived. Scrapes that arrive during a pass
+// share the next one. New options end a pass at its next step; the pass then starts over.
 //
-// Listing processes, publishing and looking for forks may use half of an interval's budget; what they need beyond that
-// is not taken off what reading pages may use, so that a small budget and a busy host never stop the reading.
+// Listing processes, publishing and looking for forks are overhead. The budget is charged for overhead only up to half
+// of an interval's share, so a small budget on a busy host never stops the reading of pages.
 //
-// CPU seconds are those of the scanning thread and of those that help it (CLOCK_THREAD_CPUTIME_ID). Start and Stop are
-// for one thread, the rest for any. Nothing throws after Start: what a pass, a look for forks or a publication throws
-// is logged and counted, and the next one is tried in its turn. Each reason is logged once an hour while passes fail,
-// and then that passes are completed again.
+// CPU time includes the scanning thread and its helpers. Call Start and Stop from one thread, everything else from any.
+// Nothing throws after Start: the loop logs and counts exceptions of passes, looks for forks and publications, and
+// continues. It logs each reason once per hour while passes fail, and the recovery.
 #pragma once
 
 #include <array>
@@ -35,7 +34,7 @@
 
 #include "collectors/metrics.h"
 #include "exporter/log/log.h"
-#include "exporter/log/told_once.h"
+#include "exporter/log/log_once.h"
 #include "exporter/scan/cpu_budget.h"
 #include "exporter/scan/group_history.h"
 #include "exporter/scan/pass_runner.h"
@@ -44,28 +43,27 @@
 namespace cow::exporter {
 
 struct ScanLoopOptions {
-  std::chrono::nanoseconds interval{0};  // 0: a pass at each scrape, without a budget
-  double max_cpu = 0;                    // share of one CPU for all that scan, 0: no limit
-  // Time between two looks for new forks; more where the looks would take more than a hundredth of a CPU or a tenth of
-  // the budget.
+  std::chrono::nanoseconds interval{0};  // 0: run a pass at each scrape, without a budget
+  double max_cpu = 0;                    // share of one CPU for all scanning threads; 0: no limit
+  // Minimum time between two looks for new forks. Looks take at most a hundredth of a CPU and a tenth of the budget.
   std::chrono::nanoseconds look_every = std::chrono::milliseconds(200);
-  // No pass starts early within this time of the end of another.
+  // Minimum time between the end of a pass and an early start of the next.
   std::chrono::nanoseconds early_distance = std::chrono::milliseconds(500);
-  size_t threads = 1;  // that scan
+  size_t threads = 1;  // scanning threads
 };
 
-// Why a pass, or another step of the scanning thread, failed.
+// Why a pass or another step of the scanning thread failed.
 enum class ScanFailure : size_t {
   kMemory,     // an allocation failed
-  kProcesses,  // the processes could not be listed
+  kProcesses,  // the processes cannot be listed
   kError,      // anything else
 };
 inline constexpr std::array<std::string_view, 3> kScanFailures{"memory", "processes", "error"};
 
 struct ScanStatistics {
   std::optional<std::chrono::duration<double>> last_duration;  // wall time of the last completed pass
-  std::chrono::duration<double> cpu{0};                        // of all that scan, so far
-  std::optional<uint64_t> early_passes;                        // that did not wait for their tick; none without ticks
+  std::chrono::duration<double> cpu{0};                        // total of all scanning threads
+  std::optional<uint64_t> early_passes;                        // started before their tick; empty at interval 0
   std::array<uint64_t, kScanFailures.size()> failures{};       // by reason
 };
 
@@ -75,86 +73,87 @@ std::chrono::nanoseconds ThreadCpuTime();
 class ScanLoop {
  public:
   using Clock = std::chrono::steady_clock;
-  // Appends the exporter's own families; called by the scanning thread and by Start.
+  // Appends the exporter's own families. Start and the scanning thread call it.
   using AddSelfMetrics = std::function<void(const ScanStatistics&, collectors::MetricWriter&)>;
 
-  // `log` outlives the loop.
+  // `log` must outlive the loop.
   ScanLoop(std::unique_ptr<PassRunner> runner, ScanLoopOptions options, AddSelfMetrics add_self_metrics, Log& log);
   ~ScanLoop();
   ScanLoop(const ScanLoop&) = delete;
   ScanLoop& operator=(const ScanLoop&) = delete;
 
-  // Publishes what is known before any pass and starts the thread.
+  // Publishes a snapshot without pages and starts the thread.
   void Start();
-  // Ends a pass at its next step and wakes everyone who waits in Scrape.
+  // Ends the current pass at its next step and wakes all waiting calls.
   void Stop();
 
-  // Whether the values of a whole pass are there; always at interval 0, where a scrape makes them.
+  // True once a pass has completed. Always true at interval 0, where each scrape runs a pass.
   [[nodiscard]] bool Ready() const { return !Periodic() || passed_once_.load(); }
 
-  // Other options from now on, as Engine::Reconfigure; returns when they are in force. A pass under way is abandoned
-  // and begun anew. Returns why they can't be, and then nothing is changed; also if Stop comes first.
+  // Changes the options and returns when they are in force. Restarts a pass under way. Returns an error and changes
+  // nothing if the engine rejects the options or Stop is called first.
   std::optional<std::string> Reconfigure(collectors::EngineOptions engine, ScanLoopOptions scan);
-  // Publishes the latest values anew, with what AddSelfMetrics adds now, and returns then.
+  // Publishes the latest values with current self metrics and returns afterwards.
   void Refresh();
 
-  // The latest snapshot, as it is.
+  // The latest snapshot, without waiting.
   [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const { return snapshots_.Latest(); }
 
   // The groups of the latest snapshot.
   [[nodiscard]] std::vector<GroupSummary> Groups() const { return history_.Groups(); }
 
-  // Whether the scanning thread has come to the end of a step within this time, or waits for something to do.
-  [[nodiscard]] bool GoesOn(std::chrono::nanoseconds within) const { return Clock::now() - last_step_.load() < within; }
+  // True if the scanning thread finished a step within this time or is idle.
+  [[nodiscard]] bool IsAlive(std::chrono::nanoseconds within) const {
+    return Clock::now() - last_step_.load() < within;
+  }
 
-  // The latest snapshot; at interval 0 that of a pass which started after this call, unless `deadline` or Stop come
-  // first.
+  // Returns the latest snapshot. At interval 0 waits for a pass that starts after this call, until `deadline` or Stop.
   std::shared_ptr<const Snapshot> Scrape(std::optional<Clock::time_point> deadline);
 
  private:
   class Control;
 
-  // In place of the time of the last step.
-  static constexpr Clock::time_point kWaits = Clock::time_point::max();
+  static constexpr Clock::time_point kIdle = Clock::time_point::max();  // value of last_step_
 
-  // What another thread wants of the scanning one.
+  // A request of another thread to the scanning thread.
   struct Request {
-    std::optional<collectors::EngineOptions> engine;  // empty: only to publish anew
+    std::optional<collectors::EngineOptions> engine;  // empty: only publish again
     ScanLoopOptions scan;
     bool done = false;
     std::optional<std::string> error;
   };
 
   [[nodiscard]] bool Periodic() const { return periodic_; }
-  void Ask(const std::shared_ptr<Request>& request);
-  // Does what is asked for, without new options only what can be done within a pass. False if something is left.
+  // Queues the request and waits for it, until Stop.
+  void Submit(const std::shared_ptr<Request>& request);
+  // Serves the queued requests. Without `with_options`, stops at a request for new options and returns false.
   bool ServeRequests(bool with_options);
   void Apply(Request& request);
   void RunPeriodically();
   void RunOnDemand();
   void RunPass();
-  // False if it was not completed.
+  // Returns false if the pass did not complete.
   bool TryPass();
-  // Notes the exception that is being handled.
-  void NoteException(const char* what) noexcept;
-  void NoteFailure(ScanFailure reason, const char* what, std::string_view error) noexcept;
-  // False also where the look failed.
+  // Logs and counts the exception that is being handled.
+  void RecordException(const char* what) noexcept;
+  void RecordFailure(ScanFailure reason, const char* what, std::string_view error) noexcept;
+  // Returns false if the look failed.
   bool LookForForks();
   void PublishPass();
   void Publish();
   bool ContinuePass();
   [[nodiscard]] std::chrono::nanoseconds Left() const;
   void ListedProcesses(bool changed);
-  // Counts CPU time that was not spent on reading pages.
+  // Counts CPU time that was not spent on reading pages, and refunds it beyond half of the budget.
   void ChargeOverhead(std::chrono::nanoseconds cpu);
-  // A look for forks took so much: the pause before the next one.
+  // The pause after a look for forks that took `cpu`.
   [[nodiscard]] std::chrono::nanoseconds PauseAfterLook(std::chrono::nanoseconds cpu) const;
-  // Of all that scan, so far.
+  // Total CPU time of all scanning threads.
   std::chrono::nanoseconds CpuTime() const;
-  // Until the next tick or new options, with passes that start early. False if stopped before.
+  // Looks for forks and runs early passes until the next tick or new options. Returns false on Stop.
   bool WatchForForks();
   bool MayPassEarly() const;
-  // Or until something is asked for. False if stopped before.
+  // Waits until `end` or a request. Returns false on Stop.
   bool WaitUntil(Clock::time_point end);
   void OpenNextInterval();
 
@@ -166,30 +165,30 @@ class ScanLoop {
   std::atomic<bool> passed_once_ = false;
   std::atomic<bool> periodic_;
   std::atomic<bool> requested_ = false;  // requests_ is not empty
-  std::atomic<Clock::time_point> last_step_ = kWaits;
+  std::atomic<Clock::time_point> last_step_ = kIdle;
 
-  // Of the scanning thread; during a pass of the one that is in Continue.
+  // Used by the scanning thread; during a pass, by the thread that is in Continue.
   ScanLoopOptions options_;
   uint64_t options_changes_ = 0;
-  clockid_t scan_clock_ = 0;  // of the scanning thread's CPU time
+  clockid_t scan_clock_ = 0;  // CPU clock of the scanning thread
   CpuBudget budget_;
   Clock::time_point interval_end_;
-  uint64_t interval_ = 0;                    // under way
-  uint64_t pass_interval_ = 0;               // in which the pass began
-  std::chrono::nanoseconds listing_cpu_{0};  // CPU time when the listing of processes began
-  std::chrono::nanoseconds overhead_{0};     // CPU time in the interval that was not spent on reading pages
+  uint64_t interval_ = 0;                    // number of the current interval
+  uint64_t pass_interval_ = 0;               // interval in which the pass began
+  std::chrono::nanoseconds listing_cpu_{0};  // CPU time at the start of listing processes
+  std::chrono::nanoseconds overhead_{0};     // CPU time of this interval not spent on reading pages
   Clock::time_point next_budget_check_;
   Clock::time_point next_look_;
   Clock::time_point pass_end_;
   std::chrono::nanoseconds pass_cpu_{0};  // of the last pass
   ScanStatistics statistics_;
-  ToldOnce reported_problems_;
-  ToldOnce failures_;
-  bool failing_ = false;  // the last pass was not completed, and that was told
+  LogOnce reported_problems_;
+  LogOnce failures_;
+  bool failing_ = false;  // a failure was recorded since the last completed pass
 
   std::mutex mutex_;
-  std::condition_variable_any changed_;  // of anything that mutex_ guards
-  uint64_t passes_wanted_ = 0;           // number of the pass that the last scrape waits for
+  std::condition_variable_any changed_;  // anything that mutex_ guards
+  uint64_t passes_wanted_ = 0;           // number of the latest pass that a scrape waits for
   uint64_t passes_started_ = 0;
   uint64_t passes_finished_ = 0;
   std::deque<std::shared_ptr<Request>> requests_;

@@ -139,7 +139,7 @@ std::optional<double> StartTimeSeconds(const procfs::Root& root) {
 
 std::optional<double> OpenDescriptors(const procfs::Root& root) {
   std::error_code error;
-  double count = -1;  // the one that lists the directory
+  double count = -1;  // exclude the descriptor that lists the directory
   auto entry = std::filesystem::directory_iterator(root.ProcPath("self/fd"), error);
   for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) ++count;
   if (error) return std::nullopt;
@@ -179,7 +179,7 @@ SelfMetrics::SelfMetrics(std::string version, bool with_process_metrics,
                          std::chrono::system_clock::time_point configured_at)
     : version_(std::move(version)), with_process_metrics_(with_process_metrics), configured_at_(configured_at) {}
 
-void SelfMetrics::NoteReload(bool successful, std::chrono::system_clock::time_point now) {
+void SelfMetrics::RecordReload(bool successful, std::chrono::system_clock::time_point now) {
   reload_successful_ = successful;
   if (successful) configured_at_ = now;
 }

@@ -1,7 +1,7 @@
 // The exporter's own metrics: cow_scan_duration_seconds, cow_scan_cpu_seconds_total, cow_exporter_* and process_*.
 //
-// process_* are read from this process' own /proc/self, whatever --path.procfs says; one that can't be read is left
-// out. Any thread.
+// Reads process_* from this process's own /proc/self; --path.procfs does not apply. Omits a value that cannot be read.
+// Any thread.
 #pragma once
 
 #include <atomic>
@@ -18,8 +18,8 @@ class SelfMetrics {
   // `configured_at`: when the configuration in force was read.
   SelfMetrics(std::string version, bool with_process_metrics, std::chrono::system_clock::time_point configured_at);
 
-  // The configuration was read again: whether it is in force now.
-  void NoteReload(bool successful, std::chrono::system_clock::time_point now);
+  // Records the outcome of a reload.
+  void RecordReload(bool successful, std::chrono::system_clock::time_point now);
 
   void Append(const ScanStatistics& scan, collectors::MetricWriter& writer) const;
 

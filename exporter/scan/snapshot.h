@@ -1,5 +1,5 @@
-// The result of a pass as scrapes see it: immutable, swapped in whole. Each text is made when it is first asked for,
-// and then shared by all who ask.
+// The published result of a pass: immutable, replaced as a whole. Renders each text at its first request and keeps it
+// for later ones.
 #pragma once
 
 #include <array>
@@ -22,7 +22,7 @@ namespace cow::exporter {
 class Snapshot {
  public:
   Snapshot() = default;
-  // `collectors`: the enabled ones.
+  // `collectors`: names of the enabled collectors.
   Snapshot(std::chrono::system_clock::time_point time, std::vector<PreparedFamily> families,
            std::vector<std::string_view> collectors, std::vector<collectors::FamilySummary> process_families = {})
       : time_(time),
@@ -37,9 +37,9 @@ class Snapshot {
 
   // All families.
   [[nodiscard]] const std::string& Text(TextFormat format) const { return RenderedFor(format).rendered.text; }
-  // The same, compressed. May throw what Gzip throws.
+  // All families, compressed. Throws what Gzip throws.
   [[nodiscard]] const std::string& GzipText(TextFormat format) const;
-  // Those that the filter wants.
+  // The families that the filter selects.
   [[nodiscard]] std::string Text(TextFormat format, const CollectorFilter& filter) const;
 
  private:
@@ -74,7 +74,7 @@ class SnapshotStore {
   }
 
  private:
-  mutable std::mutex mutex_;  // held for a pointer's copy; libstdc++ 12's atomic<shared_ptr> locks too
+  mutable std::mutex mutex_;  // libstdc++ 12's atomic<shared_ptr> locks too
   std::shared_ptr<const Snapshot> latest_ = std::make_shared<const Snapshot>();
 };
 

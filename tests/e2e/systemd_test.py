@@ -164,11 +164,11 @@ def check_reload_states(context):
     check("interval: 2h" in in_force(), "a good file is not in force")
     write("scan: {intervall: 1h}\nlimits: {max_groups: 0}\nmore: 1\n")
     for ask in (hang_up, post):
-        reload(ask, f'configuration not reloaded, the one before stays in force: {path}:1:8: scan: unknown key "intervall"; '
+        reload(ask, f'reload failed, the previous configuration stays in force: {path}:1:8: scan: unknown key "intervall"; '
                'did you mean "interval"? (and 2 more)')
     check("interval: 2h" in in_force(), "a bad file is in force")
     os.unlink(path)
-    reload(hang_up, f"configuration not reloaded, the one before stays in force: {path}: No such file or directory")
+    reload(hang_up, f"reload failed, the previous configuration stays in force: {path}: No such file or directory")
     os.mkfifo(path)
     reload(hang_up, "configuration reloaded", take_long)
     check("interval: 3h" in in_force(), "what took long is not in force")

@@ -114,11 +114,11 @@ default_group: "{{.Matches.y}}"
           R"(f.yml:12:20: groups[2].container_id[0]: "0xF" can't match: expected up to 64 digits of 0-9a-f)",
           R"(f.yml:13:5: groups[3]: nothing to match by: expected at least one of comm, exe, cmdline, user, cgroup, unit, container_id (default_group names all others))",
           R"(f.yml:14:11: groups[4].name: expected a name such as "redis-{{.Matches.port}}", got a map)",
-          R"(f.yml:16:11: groups[5].name: no }} behind the {{ in "{{.Comm")",
+          R"(f.yml:16:11: groups[5].name: no }} after {{ in "{{.Comm")",
           R"(f.yml:18:5: groups[6]: expected a map of keys, got a text)",
           R"(f.yml:20:3: groups[7]: nothing to match by: expected at least one of comm, exe, cmdline, user, cgroup, unit, container_id (default_group names all others))",
           R"(f.yml:20:11: groups[8].name: no cmdline of this entry captures "x"; none has a capture group, which is written (?P<NAME>...))",
-          R"(f.yml:22:16: default_group: there is no cmdline that .Matches could be taken from)",
+          R"(f.yml:22:16: default_group: .Matches needs cmdline, which default_group does not have)",
       }));
 }
 

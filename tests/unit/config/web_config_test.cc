@@ -124,7 +124,7 @@ TEST(WebConfigTest, Refuses) {
             std::string::npos);
   EXPECT_NE(Error("http_server_config: {http2: 2}").find("expected one of true, false"), std::string::npos);
   EXPECT_EQ(Error("http_server_config:\n  http2: true\n"),
-            "2:10: http_server_config.http2: only HTTP/1.1 is spoken: write false, or leave it out");
+            "2:10: http_server_config.http2: the server speaks only HTTP/1.1; set false or remove the key");
   EXPECT_NE(Error("basic_auth_users: {\"a:b\": x}").find("colon"), std::string::npos);
 }
 
@@ -168,7 +168,7 @@ TEST(WebConfigTest, AKeyIsNotShown) {
             (std::vector<std::string>{
                 "w:2:9: tls_server_config.cert: expected a PEM text (-----BEGIN ...); cert_file takes a path",
                 "w:3:8: tls_server_config.key: expected a PEM text (-----BEGIN ...); key_file takes a path",
-                "w:4:19: tls_server_config.client_ca_file: expected a path, got a PEM text, which client_ca takes"}));
+                "w:4:19: tls_server_config.client_ca_file: expected a path, got a PEM text; use client_ca"}));
   // In place of a section or a list, of a name, and of a path.
   for (const char* section : {"tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"}) {
     const std::string problem = std::string(section) + ": expected a map of keys, got a text";
@@ -178,15 +178,14 @@ TEST(WebConfigTest, AKeyIsNotShown) {
     }
   }
   EXPECT_EQ(Error(kHash), "1:1: the file: expected a map of keys, got a text");
-  EXPECT_EQ(Error("basic_auth_users: {hunter2}"),
-            "1:20: basic_auth_users: expected a name with its bcrypt hash, got one of the two");
+  EXPECT_EQ(Error("basic_auth_users: {hunter2}"), "1:20: basic_auth_users: expected a name with a bcrypt hash");
   EXPECT_EQ(Error("tls_server_config:\n  cipher_suites: hunter2"),
             "2:18: tls_server_config.cipher_suites: expected a list of names, got a text");
   for (const std::string& key : std::vector<std::string>{
            "M" + std::string(63, 'a'), "MIGH" + std::string(60, '/') + " ab+=", "|\n    MII\n    aaaa",
            std::string(4097, 'a'), R"("a\0b")", "''"}) {
     EXPECT_EQ(Error("tls_server_config:\n  key_file: " + key + "\n"),
-              "2:13: tls_server_config.key_file: expected a path, got a text that is none")
+              "2:13: tls_server_config.key_file: expected a path, got another text")
         << key;
   }
   const std::string path = "M" + std::string(40, 'y') + "/tls.key/" + std::string(40, 'a');
@@ -207,12 +206,13 @@ TEST(WebConfigTest, AllowedNames) {
     const std::string error = Error("tls_server_config:\n  cert_file: c\n  key_file: k\n  client_ca_file: a\n  " +
                                     names + "\n  client_auth_type: " + type + "\n");
     EXPECT_EQ(error.rfind("5:3: tls_server_config.client_allowed_sans: needs client_auth_type "
-                          "RequireAndVerifyClientCert: ",
+                          "RequireAndVerifyClientCert, ",
                           0),
               0U)
         << error;
   }
-  const std::string nobody = " tls_server_config.client_allowed_sans: the list is empty, nobody would be let in";
+  const std::string nobody =
+      " tls_server_config.client_allowed_sans: the list is empty, which would refuse every client";
   EXPECT_EQ(Error("tls_server_config:\n  client_allowed_sans:"), "2:3:" + nobody);
   EXPECT_EQ(Error("tls_server_config:\n  client_allowed_sans: []"), "2:24:" + nobody);
   EXPECT_EQ(Error("tls_server_config:\n  client_allowed_sans: [a, {}]"),
@@ -255,9 +255,9 @@ TEST(WebConfigTest, RateLimit) {
        {"rate_limit:", "rate_limit: {}", "rate_limit: {interval: 0, burst: 20}", "rate_limit: {interval: 0s}"}) {
     EXPECT_EQ(Good(off).rate_limit, std::nullopt) << off;
   }
-  EXPECT_EQ(Error("rate_limit: {burst: 20}"), "1:1: rate_limit: interval is missing (0 switches the limit off)");
+  EXPECT_EQ(Error("rate_limit: {burst: 20}"), "1:1: rate_limit: interval is missing (0 disables the limit)");
   for (const char* none : {"rate_limit: {interval: 1s}", "rate_limit: {interval: 1s, burst: 0}"}) {
-    EXPECT_EQ(Error(none), "1:1: rate_limit: burst must be 1 or more, or no request would ever be answered");
+    EXPECT_EQ(Error(none), "1:1: rate_limit: burst must be 1 or more, else every request is refused");
   }
   EXPECT_EQ(WebErrors("rate_limit:\n  interval: 5\n  burst: -1\n  rate: 1\n"),
             (std::vector<std::string>{"w:2:13: rate_limit.interval: bad duration \"5\": no unit (h, m, s, ms, us, ns)",
@@ -270,17 +270,16 @@ TEST(WebConfigTest, SuitesMustBeAllPairs) {
   const auto tls = [](const std::string& suites) {
     return Error("tls_server_config: {cert_file: c, key_file: k, cipher_suites: [" + suites + "]}");
   };
-  EXPECT_EQ(
-      tls("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"),
-      "1:1: tls_server_config: cipher_suites can't be had without TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: each key "
-      "exchange goes with each cipher");
+  EXPECT_EQ(tls("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"),
+            "1:1: tls_server_config: cipher_suites needs TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 too: GnuTLS "
+            "combines each key exchange with each cipher");
   EXPECT_EQ(tls("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"), "");
   EXPECT_EQ(tls("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256"), "");
   EXPECT_NE(tls("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384"), "");
   EXPECT_EQ(tls("TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA], min_version: TLS13, curve_preferences: ["),
-            "1:1: tls_server_config: cipher_suites has none that TLS 1.3 knows");
+            "1:1: tls_server_config: cipher_suites has no suite of TLS 1.3");
   EXPECT_EQ(tls("TLS_AES_128_GCM_SHA256], max_version: TLS12, curve_preferences: ["),
-            "1:1: tls_server_config: cipher_suites has none that TLS 1.2 knows");
+            "1:1: tls_server_config: cipher_suites has no suite of TLS 1.2");
 }
 
 TEST(WebConfigTest, Hashes) {

@@ -62,7 +62,7 @@ TEST_F(ServiceManagerTest, TellsItsState) {
   EXPECT_EQ(manager.Reload([&problem] { return std::optional(problem); }), problem);
   EXPECT_EQ(Next().rfind("RELOADING=1\nMONOTONIC_USEC=", 0), 0U);
   EXPECT_EQ(Next(),
-            "READY=1\nSTATUS=configuration not reloaded, the one before stays in force: f:1:2: bad (and 1 more)");
+            "READY=1\nSTATUS=reload failed, the previous configuration stays in force: f:1:2: bad (and 1 more)");
   manager.Stopping();
   EXPECT_EQ(Next(), "STOPPING=1");
 }

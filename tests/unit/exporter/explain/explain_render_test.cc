@@ -110,8 +110,9 @@ MAPPINGS OF 100
 
 # shared, x broken or kept, . fresh
 broken: copied because this process
-wrote; kept: the original, after others
-copied; private: its own otherwise.
+wrote; kept: the original that others
+copied; private: any other page of its
+own.
 )");
 }
 
@@ -129,8 +130,8 @@ MAPPINGS OF 100   RESIDENT   SHARED   BROKEN     KEPT  PRIVATE     ZERO     HUGE
   ##########xxx.   420 MiB  300 MiB  100 MiB   12 MiB    8 MiB        0        0
 
 # shared, x broken or kept, . fresh
-broken: copied because this process wrote; kept: the original, after others
-copied; private: its own otherwise.
+broken: copied because this process wrote; kept: the original that others
+copied; private: any other page of its own.
 )");
 }
 
@@ -149,7 +150,7 @@ MAPPINGS OF 100                                  RESIDENT   SHARED   BROKEN     
   ████████████████████████████████▓▓▓▓▓▓▓▓▓▓▓▓░   420 MiB  300 MiB  100 MiB   12 MiB    8 MiB        0        0
 
 █ shared, ▓ broken or kept, ░ fresh
-broken: copied because this process wrote; kept: the original, after others copied; private: its own otherwise.
+broken: copied because this process wrote; kept: the original that others copied; private: any other page of its own.
 )");
 }
 
@@ -212,7 +213,7 @@ TEST(ExplainWords, Sizes) {
 }
 
 TEST(ExplainWords, ParentAndChild) {
-  EXPECT_EQ(Sentence(Pair()),
+  EXPECT_EQ(Summary(Pair()),
             "300 MiB would be copied if the child wrote all it shares; 27 % of what was shared at fork and is still "
             "mapped is already broken, about 9 in 10 by the parent, mostly in the heap.");
 }
@@ -220,32 +221,32 @@ TEST(ExplainWords, ParentAndChild) {
 TEST(ExplainWords, TwoChildrenAndMany) {
   Portrait portrait = Pair();
   portrait.members.push_back(Member(102, 100, "w"));
-  EXPECT_EQ(Sentence(portrait).substr(0, 68), "300 MiB would be copied if both children wrote all they share; 27 % ");
+  EXPECT_EQ(Summary(portrait).substr(0, 68), "300 MiB would be copied if both children wrote all they share; 27 % ");
   portrait.members.push_back(Member(103, 100, "w"));
-  EXPECT_EQ(Sentence(portrait).substr(0, 69), "300 MiB would be copied if all 3 children wrote all they share; 27 % ");
+  EXPECT_EQ(Summary(portrait).substr(0, 69), "300 MiB would be copied if all 3 children wrote all they share; 27 % ");
   portrait.members[2].parent = 101;
-  EXPECT_EQ(Sentence(portrait).substr(0, 64), "300 MiB would be copied if all others wrote all they share; 27 %");
+  EXPECT_EQ(Summary(portrait).substr(0, 64), "300 MiB would be copied if all others wrote all they share; 27 %");
 }
 
 TEST(ExplainWords, NothingShared) {
   Portrait portrait = Pair();
   portrait.exposure_pages = 0;
-  EXPECT_EQ(Sentence(portrait),
+  EXPECT_EQ(Summary(portrait),
             "Nothing is shared between these 2 processes; all of what was shared at fork and is still mapped is "
             "already broken, about 9 in 10 by the parent, mostly in the heap.");
   for (MemberPortrait& member : portrait.members) member.broken_pages = 0;
-  EXPECT_EQ(Sentence(portrait), "Nothing is shared between these 2 processes.");
+  EXPECT_EQ(Summary(portrait), "Nothing is shared between these 2 processes.");
 }
 
 TEST(ExplainWords, NothingBroken) {
   Portrait portrait = Pair();
   for (MemberPortrait& member : portrait.members) member.broken_pages = 0;
-  EXPECT_EQ(Sentence(portrait),
+  EXPECT_EQ(Summary(portrait),
             "300 MiB would be copied if the child wrote all it shares; nothing of what was shared at fork is known to "
             "be broken.");
   portrait.marks_known = false;
   portrait.unattributed_pages = kMiB;
-  EXPECT_EQ(Sentence(portrait),
+  EXPECT_EQ(Summary(portrait),
             "300 MiB would be copied if the child wrote all it shares; 1 MiB more differs between them, copied or "
             "never shared.");
   EXPECT_EQ(Limits(portrait).size(), 1U);
@@ -255,12 +256,12 @@ TEST(ExplainWords, OneSideOnly) {
   Portrait portrait = Pair();
   portrait.members[0].broken_pages = 0;
   portrait.broken_by_kind = {0, 0, 12 * kMiB, 0, 0};
-  EXPECT_EQ(Sentence(portrait),
+  EXPECT_EQ(Summary(portrait),
             "300 MiB would be copied if the child wrote all it shares; 4 % of what was shared at fork and is still "
             "mapped is already broken, all by the child, all in anonymous mappings.");
   portrait.members[0].broken_pages = 12 * kMiB;
   portrait.broken_by_kind = {12 * kMiB, 0, 12 * kMiB, 0, 0};
-  EXPECT_NE(Sentence(portrait).find("broken, half by the parent."), std::string::npos);
+  EXPECT_NE(Summary(portrait).find("broken, half by the parent."), std::string::npos);
 }
 
 TEST(ExplainWords, SomeCouldNotBeRead) {
@@ -268,7 +269,7 @@ TEST(ExplainWords, SomeCouldNotBeRead) {
   portrait.members.push_back(Member(102, 100, "w"));
   portrait.members.back().unread = true;
   portrait.members.back().unread_reason = "denied";
-  EXPECT_EQ(Sentence(portrait).substr(0, 16), "At least 300 MiB");
+  EXPECT_EQ(Summary(portrait).substr(0, 16), "At least 300 MiB");
   ASSERT_EQ(Limits(portrait).size(), 1U);
   EXPECT_EQ(Limits(portrait)[0], "Process 102 could not be read: denied.");
 }
@@ -284,24 +285,24 @@ TEST(ExplainWords, OneThatHasTheMemoryOfAnother) {
 
 TEST(ExplainWords, OneProcess) {
   Portrait portrait = Single();
-  EXPECT_EQ(Sentence(portrait), "No other process shares its anonymous memory.");
+  EXPECT_EQ(Summary(portrait), "No other process shares its anonymous memory.");
   portrait.members[0].sums.Add(PageState::kUnshared, kMiB);
-  EXPECT_EQ(Sentence(portrait), "No other process shares its anonymous memory; 1 MiB of it was shared by fork once.");
+  EXPECT_EQ(Summary(portrait), "No other process shares its anonymous memory; 1 MiB of it was once shared by fork.");
   portrait.unseen_pages = 2 * kMiB;
-  EXPECT_EQ(Sentence(portrait), "2 MiB is shared with processes that can't be seen from here.");
+  EXPECT_EQ(Summary(portrait), "2 MiB is shared with processes that can't be seen from here.");
 }
 
 TEST(ExplainWords, WithoutFrames) {
   Portrait portrait = Single();
   portrait.frames_known = false;
-  EXPECT_EQ(Sentence(portrait), "No other process maps the anonymous memory of process 7, as the kernel counts.");
+  EXPECT_EQ(Summary(portrait), "No other process maps the anonymous memory of process 7, as the kernel counts.");
   portrait.members[0].sums.Add(PageState::kShared, kMiB);
-  EXPECT_EQ(Sentence(portrait),
+  EXPECT_EQ(Summary(portrait),
             "1 MiB of process 7 is mapped by another process too, as the kernel counts: a write there copies.");
   EXPECT_EQ(Limits(portrait).size(), 1U);
   portrait.zero_known = false;
   portrait.members[0].sums.Add(PageState::kUnknown, kMiB);
-  EXPECT_EQ(Sentence(portrait), "1 MiB of process 7 is shared by fork, or the zero page.");
+  EXPECT_EQ(Summary(portrait), "1 MiB of process 7 is shared by fork, or the zero page.");
   EXPECT_EQ(Limits(portrait).size(), 2U);
 }
 
@@ -312,8 +313,7 @@ TEST(ExplainWords, SinceTheLastLook) {
   EXPECT_EQ(SinceLastLook(portrait), "Since the last look nothing was broken.");
   portrait.since_last_look = explain::Breaks{3 * kMiB, kMiB};
   portrait.members[1].broken_since_last_look = 2 * kMiB;
-  EXPECT_EQ(SinceLastLook(portrait),
-            "Since the last look 3 MiB was broken: 2 MiB by 101, 1 MiB by one that can't be told.");
+  EXPECT_EQ(SinceLastLook(portrait), "Since the last look 3 MiB was broken: 2 MiB by 101, 1 MiB by an unknown side.");
 }
 
 TEST(ExplainJson, HasTheFormThatIsPromised) {

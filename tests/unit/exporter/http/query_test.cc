@@ -30,7 +30,7 @@ constexpr std::array<std::string_view, 3> kKnown = {"cow", "ksm", "thp"};
 constexpr std::array<std::string_view, 2> kEnabled = {"cow", "thp"};
 
 TEST(FilterTest, CollectAndExclude) {
-  const auto filter = [](std::string_view query) { return FilterOf(query, kKnown, kEnabled).value(); };
+  const auto filter = [](std::string_view query) { return ParseFilter(query, kKnown, kEnabled).value(); };
   EXPECT_TRUE(filter("").Wants("cow"));
   EXPECT_TRUE(filter("other=1").Wants("cow"));
   EXPECT_TRUE(filter("collect[]=cow").Wants("cow"));
@@ -43,7 +43,7 @@ TEST(FilterTest, CollectAndExclude) {
 }
 
 TEST(FilterTest, Refuses) {
-  const auto problem = [](std::string_view query) { return FilterOf(query, kKnown, kEnabled).error(); };
+  const auto problem = [](std::string_view query) { return ParseFilter(query, kKnown, kEnabled).error(); };
   EXPECT_EQ(problem("collect[]=x\n"), "unknown collector \"x\\x0a\"");
   EXPECT_EQ(problem("exclude[]="), "unknown collector \"\"");
   EXPECT_EQ(problem("collect[]=ksm"), "the collector \"ksm\" is not enabled");

@@ -404,7 +404,7 @@ TEST_F(ServerTest, EachRequestHasItsTime) {
 
 TEST_F(ServerTest, SlowReadersHoldUpNobodyAndAreClosed) {
   ServerOptions options;
-  options.limits.answer = milliseconds{1000};
+  options.limits.response = milliseconds{1000};
   options.max_requests = 2;
   const std::string address = Start("127.0.0.1:0", options);
   scrape_ = [large = MakeLargeSnapshot()](Deadline /*deadline*/) { return large; };

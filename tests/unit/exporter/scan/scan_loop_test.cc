@@ -92,18 +92,18 @@ TEST_F(ScanLoopTest, GoesOnAsLongAsThereAreSteps) {
     return true;
   });
   EXPECT_TRUE(Eventually([&] { return loop.Ready(); }));
-  EXPECT_TRUE(loop.GoesOn(milliseconds{500}));
+  EXPECT_TRUE(loop.IsAlive(milliseconds{500}));
   stuck = true;
-  EXPECT_TRUE(Eventually([&] { return !loop.GoesOn(milliseconds{100}); }));
+  EXPECT_TRUE(Eventually([&] { return !loop.IsAlive(milliseconds{100}); }));
   stuck = false;
-  EXPECT_TRUE(Eventually([&] { return loop.GoesOn(milliseconds{100}); }));
+  EXPECT_TRUE(Eventually([&] { return loop.IsAlive(milliseconds{100}); }));
 }
 
 TEST_F(ScanLoopTest, WaitingIsGoingOn) {
   ScanLoop& loop = Start(std::chrono::hours{1}, 0, [](auto& /*control*/) { return true; });
   EXPECT_TRUE(Eventually([&] { return loop.Ready(); }));
   std::this_thread::sleep_for(milliseconds{50});
-  EXPECT_TRUE(Eventually([&] { return loop.GoesOn(milliseconds{1}); }));
+  EXPECT_TRUE(Eventually([&] { return loop.IsAlive(milliseconds{1}); }));
 }
 
 TEST_F(ScanLoopTest, FailedAndThrowingPassesDoNotMakeReady) {
@@ -117,7 +117,7 @@ TEST_F(ScanLoopTest, FailedAndThrowingPassesDoNotMakeReady) {
 }
 
 // In the log once, not with each pass; then that it is over, and after that it is told again.
-TEST_F(ScanLoopTest, AFailureIsToldOnceWhileItLasts) {
+TEST_F(ScanLoopTest, AFailureIsLogOnceWhileItLasts) {
   std::ostringstream out;
   Log log(LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::ostream_sink_mt>(out));
   std::atomic<int> passes = 0;
@@ -138,10 +138,9 @@ TEST_F(ScanLoopTest, AFailureIsToldOnceWhileItLasts) {
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) told.push_back(line.substr(line.find("level=")));
   const std::string broken = R"(level=error msg="pass failed" error=broken)";
-  const std::string incomplete =
-      R"(level=error msg="pass failed" error="not completed, the processes can't be listed")";
-  const std::vector<std::string> expected = {broken, incomplete, R"(level=info msg="passes are completed again")",
-                                             broken, incomplete};
+  const std::string incomplete = R"(level=error msg="pass failed" error="the processes can't be listed")";
+  const std::vector<std::string> expected = {broken, incomplete, R"(level=info msg="passes complete again")", broken,
+                                             incomplete};
   ASSERT_GE(told.size(), expected.size()) << text;
   told.resize(expected.size());  // a slow machine may be in the third round
   EXPECT_EQ(told, expected);
@@ -202,7 +201,7 @@ TEST_F(ScanLoopTest, RequestsAreDoneWhateverIsThrown) {
 
 constexpr collectors::Metric kNotAName{.name = "not a name", .help = "Of no use.", .of_groups = false};
 
-TEST_F(ScanLoopTest, ProblemsOfMetricsAreToldOnce) {
+TEST_F(ScanLoopTest, ProblemsOfMetricsAreLogOnce) {
   std::ostringstream out;
   Log log(LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::ostream_sink_mt>(out));
   std::atomic<int> published = 0;
