@@ -177,7 +177,7 @@ TEST(ConfigTest, HostileTextIsAnError) {
   EXPECT_FALSE(Errors(std::string(100'000, '{')).empty());
   EXPECT_FALSE(Errors(std::string("a\0b: 1", 6)).empty());
   EXPECT_FALSE(Errors("\xfd\xfe").empty());
-  EXPECT_FALSE(Errors(", a\nscan: {}\n").empty());  // YAML::LoadAll never ends on it
+  EXPECT_FALSE(Errors(", a\nscan: {}\n").empty());  // YAML::LoadAll would loop forever
   EXPECT_FALSE(Errors("a: &x [*x, *x]\n").empty());
   EXPECT_FALSE(Errors("\"a\\x1b[2Jb\": 1\n").front().empty());
   EXPECT_EQ(Errors("\"a\\x1b[2Jb\": 1\n").front().find('\x1b'), std::string::npos);

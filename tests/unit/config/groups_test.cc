@@ -139,7 +139,7 @@ TEST(ConfigGroupsTest, WrongShapes) {
   EXPECT_FALSE(GroupErrors("groups: [{comm: &c [*c]}]").empty());
 }
 
-TEST(ConfigGroupsTest, WhatIsInForceCanBeReadAgain) {
+TEST(ConfigGroupsTest, YamlRoundTrip) {
   const std::string text = R"(
 scan: {interval: 1h30m, max_cpu: 0.25, full_every: 0s, threads: 3}
 limits: {max_groups: 7, ledger_bytes: 1000B}

@@ -13,7 +13,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-TEST(UnitsTest, FormatsAreReadAgain) {
+TEST(UnitsTest, FormatsRoundTrip) {
   const auto duration = [](int64_t count) { return FormatDuration(std::chrono::milliseconds(count)); };
   EXPECT_EQ(duration(0), "0s");
   EXPECT_EQ(duration(10'000), "10s");
@@ -28,7 +28,7 @@ TEST(UnitsTest, FormatsAreReadAgain) {
   EXPECT_EQ(ParseSize(FormatSize(~uint64_t{0})), ~uint64_t{0});
 }
 
-TEST(ParseDurationTest, TakesPrometheusForm) {
+TEST(ParseDurationTest, AcceptsPrometheusFormat) {
   const std::vector<std::pair<std::string, int64_t>> cases = {
       {"0", 0},        {"0s", 0},         {"10s", 10'000},     {"500ms", 500},         {"1h30m", 5'400'000},
       {"1m0s", 60000}, {"2d", 172800000}, {"1w", 604'800'000}, {"1y", 31'536'000'000}, {"1h1m1s1ms", 3'661'001}};
@@ -66,7 +66,7 @@ TEST(ParseDurationTest, RefusesTheRest) {
   EXPECT_EQ(ParseDuration("10").error(), R"(bad duration "10": no unit (y, w, d, h, m, s, ms))");
 }
 
-TEST(ParseGoDurationTest, TakesWhatGoTakes) {
+TEST(ParseGoDurationTest, AcceptsGoFormat) {
   const std::vector<std::pair<std::string, int64_t>> cases = {{"0", 0},
                                                               {"0s", 0},
                                                               {"1s", 1'000'000'000},
@@ -94,7 +94,7 @@ TEST(ParseGoDurationTest, RefusesTheRest) {
   }
 }
 
-TEST(ParseSizeTest, TakesBinaryAndDecimalUnits) {
+TEST(ParseSizeTest, AcceptsBinaryAndDecimalUnits) {
   const std::vector<std::pair<std::string, uint64_t>> cases = {
       {"0", 0},       {"0B", 0},          {"1KiB", 1024},   {"256MiB", 268'435'456},    {"1GiB", 1'073'741'824},
       {"1kB", 1'000}, {"2MB", 2'000'000}, {"4096B", 4'096}, {"1TiB", 1'099'511'627'776}};

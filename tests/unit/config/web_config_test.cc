@@ -23,13 +23,13 @@ std::vector<std::string> WebErrors(std::string_view text) {
   return errors;
 }
 
-// The first error, without the name of the file.
+// The first error without the file name.
 std::string Error(std::string_view text) {
   const std::vector<std::string> errors = WebErrors(text);
   return errors.empty() ? "" : errors.front().substr(2);
 }
 
-TEST(WebConfigTest, NothingIsAllowedToAll) {
+TEST(WebConfigTest, EmptyFileSetsNoRules) {
   for (const char* text :
        {"", "# comment\n", "tls_server_config:\n", "tls_server_config: {}\nbasic_auth_users: {}\n"}) {
     const WebConfig config = Good(text);
@@ -128,7 +128,7 @@ TEST(WebConfigTest, Refuses) {
   EXPECT_NE(Error("basic_auth_users: {\"a:b\": x}").find("colon"), std::string::npos);
 }
 
-TEST(WebConfigTest, TextsInPlaceOfFiles) {
+TEST(WebConfigTest, TextsInsteadOfFiles) {
   const WebConfig config = Good(R"(
 tls_server_config:
   cert: |
@@ -161,15 +161,15 @@ TEST(WebConfigTest, AFileOrATextButNotBoth) {
             "1:1: tls_server_config: client_ca has no effect without client_auth_type");
 }
 
-// Each where the other belongs; what may be a key is never shown.
-TEST(WebConfigTest, AKeyIsNotShown) {
+// Swaps texts and paths. Errors never quote a possible key.
+TEST(WebConfigTest, NeverQuotesAKey) {
   EXPECT_EQ(WebErrors("tls_server_config:\n  cert: server.pem\n  key: hunter2\n"
                       "  client_ca_file: '-----BEGIN SECRET-----'\n"),
             (std::vector<std::string>{
                 "w:2:9: tls_server_config.cert: expected a PEM text (-----BEGIN ...); cert_file takes a path",
                 "w:3:8: tls_server_config.key: expected a PEM text (-----BEGIN ...); key_file takes a path",
                 "w:4:19: tls_server_config.client_ca_file: expected a path, got a PEM text; use client_ca"}));
-  // In place of a section or a list, of a name, and of a path.
+  // A key in place of a section, a list, a name and a path.
   for (const char* section : {"tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"}) {
     const std::string problem = std::string(section) + ": expected a map of keys, got a text";
     for (const std::string& secret : {kHash, std::string("|\n  -----BEGIN SECRET-----\n  hunter2\n")}) {
@@ -200,7 +200,7 @@ TEST(WebConfigTest, AllowedNames) {
   const std::string names = "client_allowed_sans: [a.example, 10.0.0.1, 'spiffe://a/b']";
   EXPECT_EQ(Good(tls("client_auth_type: RequireAndVerifyClientCert, " + names)).tls->client_allowed_sans,
             (std::vector<std::string>{"a.example", "10.0.0.1", "spiffe://a/b"}));
-  // In a certificate that nobody verified stands what its owner likes.
+  // An unverified certificate can hold any name.
   for (const std::string type :
        {"RequireAnyClientCert", "RequireClientCert", "VerifyClientCertIfGiven", "RequestClientCert"}) {
     const std::string error = Error("tls_server_config:\n  cert_file: c\n  key_file: k\n  client_ca_file: a\n  " +
@@ -221,7 +221,7 @@ TEST(WebConfigTest, AllowedNames) {
   EXPECT_NE(Error("tls_server_config: {client_allowed_sans: a}").find("expected a list of names"), std::string::npos);
 }
 
-// All there is in exporter-toolkit's format: each is read, so that what it can't be is an error.
+// Every key of exporter-toolkit's format is read: a bad value is an error.
 TEST(WebConfigTest, NoKeyOfTheFormatIsIgnored) {
   const std::vector<std::pair<std::string, std::vector<std::string>>> sections = {
       {"tls_server_config",
@@ -265,8 +265,8 @@ TEST(WebConfigTest, RateLimit) {
                                       "w:4:3: rate_limit: unknown key \"rate\"; valid here: interval, burst"}));
 }
 
-// What GnuTLS could not keep apart is no silent grant.
-TEST(WebConfigTest, SuitesMustBeAllPairs) {
+// GnuTLS must not allow suites that the list does not name.
+TEST(WebConfigTest, SuitesMustIncludeAllPairs) {
   const auto tls = [](const std::string& suites) {
     return Error("tls_server_config: {cert_file: c, key_file: k, cipher_suites: [" + suites + "]}");
   };
@@ -307,7 +307,7 @@ TEST(WebConfigTest, MissingFile) {
   EXPECT_EQ(result.errors[0].ToString(), "/nonexistent/web.yml: No such file or directory");
 }
 
-TEST(WebConfigTest, AnyBytesAreTaken) {
+TEST(WebConfigTest, AcceptsAnyBytes) {
   std::mt19937 random(1);  // NOLINT: the same each time
   const std::string base =
       "tls_server_config:\n  cert_file: c\n  key_file: k\n  cipher_suites: [a]\nbasic_auth_users:\n  a: b\n";

@@ -22,7 +22,7 @@
 namespace cow::exporter {
 namespace {
 
-// A service manager that takes down what it is told.
+// A service manager that records its notifications.
 class ServiceManagerTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -51,7 +51,7 @@ class ServiceManagerTest : public testing::Test {
   int fd_ = -1;
 };
 
-TEST_F(ServiceManagerTest, TellsItsState) {
+TEST_F(ServiceManagerTest, NotifiesItsState) {
   ServiceManager manager;
   manager.Ready("listening on \xff\xc3\xa9\nREADY=0");
   EXPECT_EQ(Next(), "READY=1\nSTATUS=listening on ?\xc3\xa9?READY=0");
@@ -67,7 +67,7 @@ TEST_F(ServiceManagerTest, TellsItsState) {
   EXPECT_EQ(Next(), "STOPPING=1");
 }
 
-TEST_F(ServiceManagerTest, AReloadThatTakesLongAsksForMoreTime) {
+TEST_F(ServiceManagerTest, ASlowReloadExtendsTheTimeout) {
   ServiceManager manager({std::chrono::milliseconds{5}, std::chrono::microseconds{700}});
   manager.Reload([this] {
     EXPECT_EQ(Next().rfind("RELOADING=1\n", 0), 0U);
@@ -81,12 +81,12 @@ TEST_F(ServiceManagerTest, AReloadThatTakesLongAsksForMoreTime) {
   EXPECT_EQ(Next(MSG_DONTWAIT), "");
 }
 
-// As where TasksMax= leaves no room for a thread.
+// No thread can start, as at TasksMax=.
 TEST_F(ServiceManagerTest, AReloadNeedsNoThread) {
   pthread_attr_t before{};
   ASSERT_EQ(pthread_getattr_default_np(&before), 0);
   pthread_attr_t attributes = before;
-  ASSERT_EQ(pthread_attr_setstacksize(&attributes, size_t{1} << 50U), 0);  // more than there are addresses
+  ASSERT_EQ(pthread_attr_setstacksize(&attributes, size_t{1} << 50U), 0);  // larger than the address space
   ASSERT_EQ(pthread_setattr_default_np(&attributes), 0);
   EXPECT_THROW(std::jthread([] {}), std::system_error);
   ServiceManager manager;
@@ -101,15 +101,15 @@ TEST_F(ServiceManagerTest, AReloadNeedsNoThread) {
   EXPECT_EQ(Next(), "READY=1\nSTATUS=configuration reloaded");
 }
 
-TEST_F(ServiceManagerTest, AReloadThatThrowsIsOver) {
+TEST_F(ServiceManagerTest, AThrowingReloadSendsReady) {
   ServiceManager manager;
   EXPECT_THROW(manager.Reload([]() -> std::optional<std::string> { throw std::bad_alloc(); }), std::bad_alloc);
   EXPECT_EQ(Next().rfind("RELOADING=1\n", 0), 0U);
   EXPECT_EQ(Next(), "READY=1");
 }
 
-// One by signal and one by HTTP: each has its READY=1 before the next begins.
-TEST_F(ServiceManagerTest, ReloadsAreToldOneAfterTheOther) {
+// One reload by signal and one by HTTP: each sends READY=1 before the next begins.
+TEST_F(ServiceManagerTest, ReloadsRunOneAtATime) {
   ServiceManager manager;
   {
     std::vector<std::jthread> threads;
@@ -129,7 +129,7 @@ TEST_F(ServiceManagerTest, ReloadsAreToldOneAfterTheOther) {
   }
 }
 
-TEST_F(ServiceManagerTest, WatchdogHearsOfTheLiving) {
+TEST_F(ServiceManagerTest, NotifiesTheWatchdogWhileAlive) {
   setenv("WATCHDOG_USEC", "20000", 1);  // NOLINT(concurrency-mt-unsafe)
   std::atomic<bool> alive = true;
   std::atomic<int> asked = 0;
@@ -150,7 +150,7 @@ TEST_F(ServiceManagerTest, WatchdogHearsOfTheLiving) {
   EXPECT_LE(more, 1);
 }
 
-TEST_F(ServiceManagerTest, WithoutAWatchdogNobodyIsAsked) {
+TEST_F(ServiceManagerTest, WithoutAWatchdogAliveIsNotCalled) {
   ServiceManager manager;
   manager.StartWatchdog([](std::chrono::microseconds /*within*/) {
     ADD_FAILURE();

@@ -17,7 +17,7 @@ const std::vector<collectors::CollectorInfo>& Available() {
   return available;
 }
 
-TEST(SettingsTest, FlagBeforeKeyBeforeDefault) {
+TEST(SettingsTest, FlagOverridesKeyOverridesDefault) {
   CommandLine line;
   config::Config config;
   EXPECT_EQ(MakeSettings(line, config, Available()).engine.collectors, (Strings{"cow", "faults"}));
@@ -31,7 +31,7 @@ TEST(SettingsTest, FlagBeforeKeyBeforeDefault) {
   EXPECT_EQ(MakeSettings(line, config, Available()).engine.collectors, (Strings{"cow", "faults"}));
 }
 
-TEST(SettingsTest, DisabledDefaultsLeaveWhatIsNamed) {
+TEST(SettingsTest, DisabledDefaultsKeepNamedCollectors) {
   CommandLine line;
   line.disable_default_collectors = true;
   line.collectors["smaps"] = true;
@@ -98,7 +98,7 @@ TEST(SettingsTest, ScanFlagsOverrideKeys) {
   EXPECT_EQ(settings.engine.max_groups, 7U);
 }
 
-TEST(SettingsTest, GroupsAreHandedOver) {
+TEST(SettingsTest, ConvertsGroups) {
   const config::LoadResult loaded = config::ParseConfig(R"(
 groups:
   - name: "a-{{.Comm}}{{.ExeBase}}{{.Username}}{{.Unit}}{{.ContainerID}}{{.PodUID}}{{.Matches.m}}"
@@ -136,7 +136,7 @@ default_group: drop
   EXPECT_EQ(MakeSettings({}, {}, {}).engine.groups, collectors::GroupOptions());
 }
 
-TEST(SettingsTest, WhatIsInForceHasTheFlags) {
+TEST(SettingsTest, ConfigIncludesFlags) {
   CommandLine line;
   line.scan_interval = std::chrono::seconds{3};
   line.collectors["ksm"] = true;

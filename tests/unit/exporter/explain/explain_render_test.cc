@@ -1,4 +1,4 @@
-// The texts of `explain`, from portraits made by hand.
+// Tests the output of `explain` on constructed portraits.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -274,7 +274,7 @@ TEST(ExplainWords, SomeCouldNotBeRead) {
   EXPECT_EQ(Limits(portrait)[0], "Process 102 could not be read: denied.");
 }
 
-TEST(ExplainWords, OneThatHasTheMemoryOfAnother) {
+TEST(ExplainWords, ProcessWithTheMemoryOfAnother) {
   Portrait portrait = Pair();
   portrait.asked = portrait.pid;
   EXPECT_TRUE(Limits(portrait).empty());
@@ -316,7 +316,7 @@ TEST(ExplainWords, SinceTheLastLook) {
   EXPECT_EQ(SinceLastLook(portrait), "Since the last look 3 MiB was broken: 2 MiB by 101, 1 MiB by an unknown side.");
 }
 
-TEST(ExplainJson, HasTheFormThatIsPromised) {
+TEST(ExplainJson, HasTheDocumentedForm) {
   const auto json = nlohmann::json::parse(PortraitJson(WithRuns(), false));
   EXPECT_EQ(json["pid"], 100);
   ASSERT_EQ(json["family"].size(), 2U);
@@ -342,7 +342,7 @@ TEST(ExplainJson, HasTheFormThatIsPromised) {
   EXPECT_EQ(mapping["runs"][3]["state"], "absent");
 }
 
-TEST(ExplainJson, WhatIsNotKnownIsNull) {
+TEST(ExplainJson, UnknownValuesAreNull) {
   Portrait portrait = Pair();
   portrait.frames_known = false;
   portrait.members[0].name = "\xff";
@@ -354,7 +354,7 @@ TEST(ExplainJson, WhatIsNotKnownIsNull) {
   EXPECT_EQ(json["limits"].size(), 1U);
 }
 
-TEST(ExplainStates, ByTheirEvidence) {
+TEST(ExplainStates, FollowTheEvidence) {
   using explain::JudgePage;
   using explain::PageEvidence;
   constexpr uint64_t kAnon = procfs::kPagemapPresent | 500;
@@ -365,7 +365,7 @@ TEST(ExplainStates, ByTheirEvidence) {
   EXPECT_EQ(JudgePage(page), PageState::kGuard);
   page.entry = procfs::kPagemapSwapped | kSwapOffset;
   EXPECT_EQ(JudgePage(page), PageState::kSwapped);
-  page.entry = procfs::kPagemapSwapped | kSwapOffset | 30;  // a migration's type
+  page.entry = procfs::kPagemapSwapped | kSwapOffset | 30;  // the type of a migration entry
   EXPECT_EQ(JudgePage(page), PageState::kUnresolved);
   page.entry = kAnon;
   EXPECT_EQ(JudgePage(page), PageState::kPrivate);
@@ -404,7 +404,7 @@ TEST(ExplainStates, WithoutFrames) {
   EXPECT_EQ(JudgePage(page), PageState::kFileCopied);
   page.entry = procfs::kPagemapPresent | procfs::kPagemapFile;
   EXPECT_EQ(JudgePage(page), PageState::kFileOriginal);
-  page.private_file = false;  // of anonymous memory: the huge zero page
+  page.private_file = false;  // anonymous: the huge zero page
   EXPECT_EQ(JudgePage(page), PageState::kZero);
 }
 

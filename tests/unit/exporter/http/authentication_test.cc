@@ -30,7 +30,7 @@ TEST(ParseBasicAuthorizationTest, RefusesTheRest) {
   }
 }
 
-TEST(ParseBasicAuthorizationTest, AnyBytesAreTaken) {
+TEST(ParseBasicAuthorizationTest, AcceptsAnyBytes) {
   std::mt19937 random(1);  // NOLINT: the same each time
   for (int i = 0; i < 20'000; ++i) {
     std::string text(random() % 30, ' ');
@@ -40,7 +40,7 @@ TEST(ParseBasicAuthorizationTest, AnyBytesAreTaken) {
   }
 }
 
-// Of "secret", at bcrypt's lowest cost: a check takes a millisecond.
+// Hash of "secret" at bcrypt's lowest cost: a check takes a millisecond.
 constexpr const char* kHashOfSecret = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
 
 TEST(PasswordCheckerTest, RightAndWrong) {
@@ -52,14 +52,14 @@ TEST(PasswordCheckerTest, RightAndWrong) {
   EXPECT_EQ(checker.Check(users, {"a", ""}), Verdict::kWrong);
   EXPECT_EQ(checker.Check(users, {"b", "secret"}), Verdict::kWrong);
   EXPECT_EQ(checker.Check({}, {"a", "secret"}), Verdict::kWrong);
-  // What is remembered is of that hash: another one asks anew.
+  // A cached verdict holds for one hash only.
   PasswordChecker::Users changed = users;
   changed["a"].back() = changed["a"].back() == 'x' ? 'y' : 'x';
   EXPECT_EQ(checker.Check(changed, {"a", "secret"}), Verdict::kWrong);
   EXPECT_EQ(checker.Check(users, {"a", "secret"}), Verdict::kGood);
 }
 
-// The borders between name, hash and password count.
+// The cache distinguishes user and password with the same concatenation.
 TEST(PasswordCheckerTest, AnotherSplitIsAnotherUser) {
   PasswordChecker checker;
   const PasswordChecker::Users users = {{"a", kHashOfSecret}, {"as", kHashOfSecret}};
@@ -67,7 +67,7 @@ TEST(PasswordCheckerTest, AnotherSplitIsAnotherUser) {
   EXPECT_EQ(checker.Check(users, {"as", "ecret"}), Verdict::kWrong);
 }
 
-TEST(PasswordCheckerTest, AWrongOneRestsTheOthersButNotWhoIsKnown) {
+TEST(PasswordCheckerTest, AWrongPasswordDelaysOthersButNotCachedOnes) {
   PasswordChecker checker;
   const PasswordChecker::Users users = {{"a", kHashOfSecret}};
   ASSERT_EQ(checker.Check(users, {"a", "secret"}), Verdict::kGood);
@@ -84,7 +84,7 @@ TEST(PasswordCheckerTest, AWrongOneRestsTheOthersButNotWhoIsKnown) {
   for (auto& guess : guesses) EXPECT_EQ(guess.get(), Verdict::kWrong);
 }
 
-TEST(PasswordCheckerTest, StopEndsTheWaiting) {
+TEST(PasswordCheckerTest, StopEndsWaiting) {
   PasswordChecker checker;
   checker.Stop();
   EXPECT_EQ(checker.Check({{"a", kHashOfSecret}}, {"a", "secret"}), Verdict::kBusy);

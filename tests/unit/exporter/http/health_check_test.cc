@@ -11,7 +11,7 @@
 namespace cow::exporter {
 namespace {
 
-TEST(HealthCheckTest, SaysThatThereAreTooManyFiles) {
+TEST(HealthCheckTest, ReportsTooManyOpenFiles) {
   const ListenAddress address = ParseListenAddress("unix:/nonexistent/socket").value();
   EXPECT_EQ(CheckHealth(address, {}), "No such file or directory");
   const int next = open("/dev/null", O_RDONLY | O_CLOEXEC);

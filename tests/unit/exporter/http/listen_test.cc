@@ -42,7 +42,7 @@ TEST(ListenAddressTest, FormatHostPort) {
 
 ListenSocket Listen(const std::string& address) { return ListenSocket(ParseListenAddress(address).value()); }
 
-TEST(ListenSocketTest, SaysTheChosenPortAndThatItIsInUse) {
+TEST(ListenSocketTest, ReportsTheChosenPortAndThatItIsInUse) {
   const ListenSocket socket = Listen("127.0.0.1:0");
   EXPECT_EQ(socket.Address().rfind("127.0.0.1:", 0), 0U);
   EXPECT_NE(socket.Address(), "127.0.0.1:0");
@@ -54,7 +54,7 @@ TEST(ListenSocketTest, SaysTheChosenPortAndThatItIsInUse) {
   }
 }
 
-TEST(ListenSocketTest, TakesOverWhatListens) {
+TEST(ListenSocketTest, AdoptsAListeningSocket) {
   const ListenSocket socket = Listen("127.0.0.1:0");
   const ListenSocket inherited(dup(socket.Descriptor()));
   EXPECT_EQ(inherited.Address(), socket.Address());
@@ -93,7 +93,7 @@ TEST_F(UnixSocketTest, IsRemovedAtTheEnd) {
   EXPECT_FALSE(std::filesystem::exists(path_));
 }
 
-TEST_F(UnixSocketTest, AnInheritedOneKeepsItsFile) {
+TEST_F(UnixSocketTest, KeepsTheFileOfAnAdoptedSocket) {
   ListenSocket first = Listen(Address());
   {
     const ListenSocket inherited(dup(first.Descriptor()));

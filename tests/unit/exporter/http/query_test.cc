@@ -50,7 +50,7 @@ TEST(FilterTest, Refuses) {
   EXPECT_EQ(problem("exclude[]=cow&collect[]=thp"), "collect[] and exclude[] exclude each other");
 }
 
-TEST(QueryTest, AnyBytesAreTaken) {
+TEST(QueryTest, AcceptsAnyBytes) {
   std::mt19937 random(1);  // NOLINT: the same each time
   const std::string alphabet = "%&=+0aF[]colect";
   for (int i = 0; i < 20'000; ++i) {

@@ -21,7 +21,7 @@ TEST(RateLimiterTest, NoLimitAtFirst) {
   for (int i = 0; i < 1000; ++i) EXPECT_FALSE(limiter.Take(kStart));
 }
 
-TEST(RateLimiterTest, ABurstAndThenOneEachInterval) {
+TEST(RateLimiterTest, ABurstThenOnePerInterval) {
   RateLimiter limiter;
   limiter.Set(config::RateLimit{seconds{2}, 3}, kStart);
   for (int i = 0; i < 3; ++i) EXPECT_FALSE(limiter.Take(kStart));
@@ -29,19 +29,19 @@ TEST(RateLimiterTest, ABurstAndThenOneEachInterval) {
   EXPECT_EQ(limiter.Take(kStart + milliseconds{500}), milliseconds{1500});
   EXPECT_FALSE(limiter.Take(kStart + seconds{2}));
   EXPECT_EQ(limiter.Take(kStart + seconds{2}), seconds{2});
-  // What was not used is kept, but no more than the bucket holds.
+  // Unused tokens accumulate up to the size of the bucket.
   for (int i = 0; i < 3; ++i) EXPECT_FALSE(limiter.Take(kStart + seconds{100}));
   EXPECT_TRUE(limiter.Take(kStart + seconds{100}));
-  // A thread whose clock was read before another's takes nothing back.
+  // An earlier time from another thread removes no tokens.
   EXPECT_TRUE(limiter.Take(kStart + seconds{99}));
 }
 
-TEST(RateLimiterTest, OtherNumbersBeginFull) {
+TEST(RateLimiterTest, AChangedLimitStartsFull) {
   RateLimiter limiter;
   const config::RateLimit limit{seconds{1}, 1};
   limiter.Set(limit, kStart);
   EXPECT_FALSE(limiter.Take(kStart));
-  limiter.Set(limit, kStart);  // the file was read again, for another reason
+  limiter.Set(limit, kStart);  // a reload without a change of the limit
   EXPECT_TRUE(limiter.Take(kStart));
   limiter.Set(config::RateLimit{seconds{1}, 2}, kStart);
   EXPECT_FALSE(limiter.Take(kStart));

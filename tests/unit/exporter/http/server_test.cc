@@ -27,7 +27,7 @@ namespace {
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
-// A connection to an address as ListenSocket names it.
+// A connection to an address in ListenSocket's format.
 class Client {
  public:
   explicit Client(const std::string& address) {
@@ -59,28 +59,28 @@ class Client {
     EXPECT_EQ(send(fd_, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
   }
 
-  // The server may have closed before all of it is there.
+  // The server may close before it received everything.
   void TrySend(const std::string& text) const {
     if (send(fd_, text.data(), text.size(), MSG_NOSIGNAL) <= 0) return;
     shutdown(fd_, SHUT_WR);
     ReadAll();
   }
 
-  // False if the server has closed.
+  // Returns false if the server closed the connection.
   bool SendsStill(const std::string& text) const {
     std::array<char, 1> buffer{};
     if (recv(fd_, buffer.data(), buffer.size(), MSG_DONTWAIT) == 0) return false;
     return send(fd_, text.data(), text.size(), MSG_NOSIGNAL) > 0;
   }
 
-  // What is there next; nothing if the server has closed.
+  // Returns the next bytes; empty if the server closed the connection.
   std::string ReadSome() const {
     std::array<char, 4096> buffer{};
     const ssize_t count = recv(fd_, buffer.data(), buffer.size(), 0);
     return count > 0 ? std::string(buffer.data(), static_cast<size_t>(count)) : "";
   }
 
-  // Until the server closes.
+  // Reads until the server closes the connection.
   std::string ReadAll() const {
     std::string all;
     std::array<char, 4096> buffer{};
@@ -159,7 +159,7 @@ class ServerTest : public testing::Test {
                                             std::vector<std::string_view>{"cow", "thp"});
   }
 
-  // More than sockets hold on their way.
+  // More than the socket buffers hold.
   static std::shared_ptr<const Snapshot> MakeLargeSnapshot() {
     prometheus::ClientMetric metric;
     metric.label.push_back({"l", std::string(kLargeBytes, 'x')});
@@ -168,7 +168,7 @@ class ServerTest : public testing::Test {
                                             std::vector<std::string_view>{"cow"});
   }
 
-  std::ostringstream log_text_;  // to be read when the server has stopped
+  std::ostringstream log_text_;  // read it after the server stopped
   Log log_{LogLevel::kDebug, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::ostream_sink_mt>(log_text_)};
   std::atomic<bool> ready_ = true;
   std::function<std::shared_ptr<const Snapshot>(Deadline)> scrape_ = [](Deadline /*deadline*/) {
@@ -189,7 +189,7 @@ TEST_F(ServerTest, ServesMetrics) {
   EXPECT_EQ(Ask(address, "GET /metrics?x=%00&y").status, 200);
 }
 
-TEST_F(ServerTest, ServesOpenMetricsToThoseWhoWantIt) {
+TEST_F(ServerTest, ServesOpenMetricsOnRequest) {
   const std::string address = Start("127.0.0.1:0");
   const Answer answer =
       Ask(address, "GET /metrics", "Accept: application/openmetrics-text;version=1.0.0, text/plain;q=0.5\r\n");
@@ -199,12 +199,12 @@ TEST_F(ServerTest, ServesOpenMetricsToThoseWhoWantIt) {
             "# EOF\n");
   EXPECT_TRUE(HasHeader(answer, "Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8"));
   EXPECT_TRUE(HasHeader(answer, "Vary: Accept, Accept-Encoding")) << answer.head;
-  // Lines of one header are one list.
+  // Repeated headers are joined.
   EXPECT_EQ(Ask(address, "GET /metrics", "Accept: text/plain;q=0.5\r\nAccept: application/openmetrics-text\r\n").body,
             answer.body);
 }
 
-TEST_F(ServerTest, CompressesForThoseWhoWantIt) {
+TEST_F(ServerTest, CompressesOnRequest) {
   const std::string address = Start("127.0.0.1:0");
   const Answer answer = Ask(address, "GET /metrics", "Accept-Encoding: deflate, gzip;q=0.5\r\n");
   EXPECT_TRUE(HasHeader(answer, "Content-Encoding: gzip")) << answer.head;
@@ -283,7 +283,7 @@ TEST_F(ServerTest, OtherMethods) {
   }
 }
 
-TEST_F(ServerTest, BodiesAreNoRequests) {
+TEST_F(ServerTest, BodiesAreNotRequests) {
   const std::string address = Start("127.0.0.1:0");
   const Client client(address);
   const std::string smuggled = "GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -295,7 +295,7 @@ TEST_F(ServerTest, BodiesAreNoRequests) {
   EXPECT_NE(all.find("healthy\n"), std::string::npos) << all;
 }
 
-TEST_F(ServerTest, NonsenseIsAnsweredOrClosed) {
+TEST_F(ServerTest, MalformedRequestsAreAnsweredOrClosed) {
   const std::string address = Start("127.0.0.1:0");
   for (const std::string& text :
        {std::string("\r\n\r\n"), std::string("GET\r\n\r\n"), std::string(200'000, 'A') + "\r\n\r\n",
@@ -353,13 +353,13 @@ TEST_F(ServerTest, TooManyRequestsAre503) {
   EXPECT_EQ(Ask(address, "GET /-/healthy").status, 200);
   go.set_value();
   for (auto& request : blocked) EXPECT_EQ(request.get(), 200);
-  // The count falls a moment after the client has its answer.
+  // The count drops shortly after the client received its response.
   int status = 0;
   for (int i = 0; i < 1000 && status != 200; ++i) status = Ask(address, "GET /metrics").status;
   EXPECT_EQ(status, 200);
 }
 
-TEST_F(ServerTest, SilentClientsHoldUpNobodyAndAreClosed) {
+TEST_F(ServerTest, SilentClientsDelayNoOthersAndAreClosed) {
   ServerOptions options;
   options.silence_timeout = std::chrono::seconds{1};
   const std::string address = Start("127.0.0.1:0", options);
@@ -372,7 +372,7 @@ TEST_F(ServerTest, SilentClientsHoldUpNobodyAndAreClosed) {
   for (const auto& client : silent) client->ReadAll();  // ends, because the server closes
 }
 
-// A byte now and then is no silence.
+// Single bytes do not extend the deadline of a request.
 TEST_F(ServerTest, TricklingClientsAreClosed) {
   ServerOptions options;
   options.limits.request = milliseconds{500};
@@ -388,8 +388,8 @@ TEST_F(ServerTest, TricklingClientsAreClosed) {
   EXPECT_EQ(Ask(address, "GET /metrics").status, 200);
 }
 
-// Also between two requests, but each request has the time anew.
-TEST_F(ServerTest, EachRequestHasItsTime) {
+// The deadline also holds between requests, and each request starts a new one.
+TEST_F(ServerTest, EachRequestHasADeadline) {
   ServerOptions options;
   options.limits.request = milliseconds{600};
   const std::string address = Start("127.0.0.1:0", options);
@@ -402,7 +402,7 @@ TEST_F(ServerTest, EachRequestHasItsTime) {
   client.ReadAll();  // ends, because the server closes
 }
 
-TEST_F(ServerTest, SlowReadersHoldUpNobodyAndAreClosed) {
+TEST_F(ServerTest, SlowReadersDelayNoOthersAndAreClosed) {
   ServerOptions options;
   options.limits.response = milliseconds{1000};
   options.max_requests = 2;
@@ -412,7 +412,7 @@ TEST_F(ServerTest, SlowReadersHoldUpNobodyAndAreClosed) {
   for (int i = 0; i < 10; ++i) {
     slow.push_back(std::make_unique<Client>(address));
     slow.back()->Send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
-    EXPECT_NE(slow.back()->ReadSome(), "");  // so its answer has been made
+    EXPECT_NE(slow.back()->ReadSome(), "");  // so the response exists
   }
   EXPECT_EQ(Ask(address, "GET /metrics").status, 200);
   size_t bytes = 0;
@@ -420,7 +420,7 @@ TEST_F(ServerTest, SlowReadersHoldUpNobodyAndAreClosed) {
     std::this_thread::sleep_for(milliseconds{20});
     bytes += slow.front()->ReadSome().size();
   }
-  // What was under way is still there, but not all of it.
+  // The socket buffers still hold a part of the response.
   EXPECT_LT(bytes + slow.front()->ReadAll().size(), kLargeBytes);
   EXPECT_LT(slow.back()->ReadAll().size(), kLargeBytes);
 }

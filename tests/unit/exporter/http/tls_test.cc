@@ -28,10 +28,10 @@ TEST(PriorityStringTest, Chosen) {
             "+GROUP-X25519");
 }
 
-TEST(PriorityStringTest, GnutlsTakesThemAll) {
+TEST(PriorityStringTest, GnutlsAcceptsAll) {
   for (const config::CipherSuite& suite : config::KnownCipherSuites()) {
     for (const TlsVersion version : {TlsVersion::k12, TlsVersion::k13}) {
-      if (version == TlsVersion::k13 && suite.mac != "AEAD") continue;  // TLS 1.3 has none of them
+      if (version == TlsVersion::k13 && suite.mac != "AEAD") continue;  // not in TLS 1.3
       TlsConfig config;
       config.min_version = version;
       config.cipher_suites = {std::string(suite.name)};
@@ -43,7 +43,7 @@ TEST(PriorityStringTest, GnutlsTakesThemAll) {
   }
 }
 
-// Of a configuration that can't be used.
+// The error of an unusable configuration.
 std::string ErrorOf(const TlsConfig& config) {
   try {
     const Tls tls(config);
@@ -53,7 +53,7 @@ std::string ErrorOf(const TlsConfig& config) {
   return "";
 }
 
-TEST(TlsTest, SaysWhichKeyOfATextIsBad) {
+TEST(TlsTest, NamesTheKeyOfABadText) {
   TlsConfig config;
   config.cert = "-----BEGIN CERTIFICATE-----\n";
   config.key = "-----BEGIN SECRET-----\n";
@@ -62,7 +62,7 @@ TEST(TlsTest, SaysWhichKeyOfATextIsBad) {
   EXPECT_EQ(error.find("SECRET"), std::string::npos);
 }
 
-TEST(TlsTest, SaysWhichFile) {
+TEST(TlsTest, NamesTheFile) {
   TlsConfig config;
   config.cert_file = "/nonexistent/cert.pem";
   config.key_file = "/nonexistent/key.pem";

@@ -24,7 +24,7 @@ std::string Indented(const gnutls_datum_t& pem) {
   return text;
 }
 
-// A certificate that signs itself, and its key, within tls_server_config.
+// A self-signed certificate and its key in tls_server_config.
 std::string TlsSection() {
   gnutls_x509_privkey_t key = nullptr;
   gnutls_x509_privkey_init(&key);
@@ -55,7 +55,7 @@ class WebAccessTest : public testing::Test {
  protected:
   void TearDown() override { std::filesystem::remove(path_); }
 
-  // Another file in the place of the one before.
+  // Replaces the file by another one.
   void Write(const std::string& text) const {
     const std::string next = path_.string() + ".new";
     std::ofstream(next) << text;
@@ -67,7 +67,7 @@ class WebAccessTest : public testing::Test {
   Log log_{LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::null_sink_mt>()};
 };
 
-TEST_F(WebAccessTest, KeepsNoTextOfAKey) {
+TEST_F(WebAccessTest, ErasesThePrivateKey) {
   const std::string text = TlsSection();
   Write(text);
   WebAccess access(path_, log_);
@@ -78,7 +78,7 @@ TEST_F(WebAccessTest, KeepsNoTextOfAKey) {
   EXPECT_EQ(access.Rules()->config.tls->key, "");
 }
 
-TEST_F(WebAccessTest, AProbeOfHealthIsNotCounted) {
+TEST_F(WebAccessTest, HealthProbesAreNotLimited) {
   Write("rate_limit: {interval: 1h, burst: 1}\n");
   WebAccess access(path_, log_);
   HttpRequest probe;

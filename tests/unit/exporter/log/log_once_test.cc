@@ -12,7 +12,7 @@ namespace {
 
 const LogOnce::Clock::time_point kStart{std::chrono::hours{5}};
 
-TEST(LogOnceTest, EachOnce) {
+TEST(LogOnceTest, AdmitsEachReasonOnce) {
   LogOnce log_once;
   EXPECT_EQ(log_once.Admit("a", kStart), "a");
   EXPECT_EQ(log_once.Admit("b", kStart), "b");
@@ -21,7 +21,7 @@ TEST(LogOnceTest, EachOnce) {
   EXPECT_EQ(log_once.Admit("a", kStart), "a");
 }
 
-// An hour after the first, all are.
+// An hour after the first reason, all are admitted again.
 TEST(LogOnceTest, AgainAfterAnHour) {
   LogOnce log_once;
   const auto later = kStart + LogOnce::kPeriod;
@@ -33,7 +33,7 @@ TEST(LogOnceTest, AgainAfterAnHour) {
   EXPECT_EQ(log_once.Admit("a", later + std::chrono::seconds{1}), std::nullopt);
 }
 
-TEST(LogOnceTest, SaysOnceThatThereAreTooMany) {
+TEST(LogOnceTest, SuppressesTooManyReasons) {
   LogOnce log_once;
   for (size_t i = 0; i < LogOnce::kMaxReasons; ++i)
     EXPECT_EQ(log_once.Admit(std::to_string(i), kStart), std::to_string(i));

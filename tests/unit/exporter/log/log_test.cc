@@ -20,7 +20,7 @@ class LogTest : public testing::Test {
   Log Make(LogLevel level, LogFormat format) {
     return {level, format, std::make_shared<spdlog::sinks::ostream_sink_mt>(out_)};
   }
-  // All that was logged, the times replaced.
+  // The log with its times replaced.
   std::string Text() const {
     constexpr std::string_view kForm = "2026-11-20T16:17:03.168Z";
     std::string text = out_.str();
@@ -56,7 +56,7 @@ TEST_F(LogTest, JsonIsOneObjectPerLine) {
             "b\",\"k\":\"v\\\"\\n\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"}\n");
 }
 
-// A process may call itself by any bytes but NUL.
+// A process name can contain any byte but NUL.
 TEST_F(LogTest, AnyBytesMakeOneValidLine) {
   Log json = Make(LogLevel::kInfo, LogFormat::kJson);
   std::mt19937 random(1);  // NOLINT: the same each time
@@ -92,7 +92,7 @@ TEST_F(LogTest, AnyBytesMakeOneValidLine) {
   for (const std::string& name : names) {
     ASSERT_TRUE(std::getline(lines, line));
     const std::string value = line.substr(line.find(" group=") + 7);
-    // Bare, or in quotes as JSON has them: nothing in it can be taken for another field.
+    // The value is bare or a JSON string, so it cannot look like another field.
     const bool quoted = value.size() >= 2 && value.front() == '"';
     ASSERT_TRUE(quoted ? nlohmann::json::accept(value) : value == name && name.find('=') == std::string::npos) << line;
   }

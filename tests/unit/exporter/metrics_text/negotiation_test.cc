@@ -14,7 +14,7 @@ constexpr const char* kOldOpen = "application/openmetrics-text; version=0.0.1; c
 
 std::string Type(std::optional<std::string_view> accept) { return NegotiateFormat(accept).content_type; }
 
-TEST(NegotiateFormatTest, WithoutAWishItIsPlain) {
+TEST(NegotiateFormatTest, DefaultsToPlainText) {
   for (const char* accept : {"", "*/*", "*", "text/plain", "text/*", "text/html,application/xhtml+xml,*/*;q=0.8",
                              "application/json", "application/*;q=0", ",,;;q=", "text/plain;version=0.0.4"}) {
     EXPECT_EQ(Type(accept), kPlain) << accept;
@@ -54,23 +54,23 @@ TEST(NegotiateFormatTest, QualityAndOrder) {
   EXPECT_EQ(Type("application/openmetrics-text;q=0.4, text/plain;q=0.5"), kPlain);
   EXPECT_EQ(Type("text/plain, application/openmetrics-text"), kPlain);
   EXPECT_EQ(Type("application/openmetrics-text, text/plain"), kOpen);
-  // The most exact range counts, not the best.
+  // The most specific range counts, not the one with the highest quality.
   EXPECT_EQ(Type("*/*;q=1, application/openmetrics-text;q=0.1, text/plain;q=0.2"), kPlain);
   EXPECT_EQ(
       Type("application/openmetrics-text;q=0.9, application/openmetrics-text;version=1.0.0;q=0, text/plain;q=0.1"),
       kOldOpen);
-  // A version that is not there is no match.
+  // An unknown version does not match.
   EXPECT_EQ(Type("application/openmetrics-text;version=2.0.0, text/plain;q=0.1"), kPlain);
-  // A quality that is none takes its range with it.
+  // A malformed quality drops its range.
   for (const char* bad : {"2", "1.001", "-1", "0.1234", "x", "", ".5", "1.0000", "nan"}) {
     EXPECT_EQ(Type("application/openmetrics-text;q=" + std::string(bad) + ", text/plain;q=0.1"), kPlain) << bad;
   }
   EXPECT_EQ(Type("application/openmetrics-text;q=1., text/plain;q=0.999"), kOpen);
-  // Separators within quotes are none.
+  // Quotes protect separators.
   EXPECT_EQ(Type("text/plain;x=\"a,application/openmetrics-text;q=1\\\",\";q=0.5"), kPlain);
 }
 
-TEST(NegotiateGzipTest, Wishes) {
+TEST(NegotiateGzipTest, FollowsAcceptEncoding) {
   for (const char* yes : {"gzip", "GZIP", "x-gzip", "*", "deflate, gzip;q=0.1", "gzip;q=0.5, identity;q=0.5",
                           "br,*;q=0.2", "identity;q=0, gzip;q=0.001"}) {
     EXPECT_TRUE(NegotiateGzip(yes)) << yes;
@@ -82,7 +82,7 @@ TEST(NegotiateGzipTest, Wishes) {
   EXPECT_FALSE(NegotiateGzip(std::nullopt));
 }
 
-TEST(NegotiationTest, AnyBytesAreTaken) {
+TEST(NegotiationTest, AcceptsAnyBytes) {
   std::mt19937 random(1);  // NOLINT: the same each time
   const std::string alphabet = "*/;,=\"\\ \tq01.texplainopmrics-gzv";
   for (int i = 0; i < 20'000; ++i) {

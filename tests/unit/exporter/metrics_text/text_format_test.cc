@@ -53,7 +53,7 @@ TEST(RenderTextTest, SortsAndMergesFamilies) {
   EXPECT_EQ(result.text, "# TYPE a gauge\na 2\n# TYPE b gauge\nb{l=\"1\"} 1\nb{l=\"2\"} 3\n");
 }
 
-TEST(RenderTextTest, LeavesOutWhatWouldBreakTheScrape) {
+TEST(RenderTextTest, DropsFamiliesThatWouldBreakTheScrape) {
   PreparedFamilies prepared = PrepareFamilies(
       {{"cow",
         {{"0bad", "", MetricType::Gauge, {Gauge(1)}},
@@ -68,7 +68,7 @@ TEST(RenderTextTest, LeavesOutWhatWouldBreakTheScrape) {
   EXPECT_EQ(RenderText(prepared.families, TextFormat::kPrometheus).text, "# TYPE a gauge\na{l=\"1\",m=\"2\"} 1\n");
 }
 
-TEST(RenderTextTest, NothingIsEmptyText) {
+TEST(RenderTextTest, NoFamiliesGiveAnEmptyText) {
   EXPECT_EQ(Render({}).text, "");
   EXPECT_EQ(Render({}, TextFormat::kOpenMetrics).text, "# EOF\n");
 }
@@ -133,7 +133,7 @@ TEST(RenderTextTest, Numbers) {
   EXPECT_EQ(value(-std::numeric_limits<double>::infinity()), "-Inf\n");
 }
 
-TEST(RenderTextTest, EndsAreThoseOfTheFamilies) {
+TEST(RenderTextTest, ReportsTheEndOfEachFamily) {
   const PreparedFamilies prepared = PrepareFamilies(
       {{"cow", {{"b", "", MetricType::Gauge, {Gauge(1)}}}}, {"", {{"a", "", MetricType::Gauge, {Gauge(1)}}}}});
   const RenderedText rendered = RenderText(prepared.families, TextFormat::kOpenMetrics);

@@ -9,7 +9,7 @@ namespace {
 
 using std::chrono::nanoseconds;
 
-TEST(CpuBudgetTest, WhatIsLeftIsNotSaved) {
+TEST(CpuBudgetTest, UnusedBudgetIsNotSaved) {
   CpuBudget budget(nanoseconds{100}, nanoseconds{0});
   EXPECT_TRUE(budget.Limited());
   EXPECT_EQ(budget.Remaining(nanoseconds{30}), nanoseconds{70});
@@ -19,7 +19,7 @@ TEST(CpuBudgetTest, WhatIsLeftIsNotSaved) {
   EXPECT_EQ(budget.Remaining(nanoseconds{30}), nanoseconds{100});
 }
 
-TEST(CpuBudgetTest, WhatWasTakenTooMuchIsPaidBack) {
+TEST(CpuBudgetTest, OverrunsAreDeducted) {
   CpuBudget budget(nanoseconds{100}, nanoseconds{0});
   budget.Open(1, nanoseconds{250});
   EXPECT_EQ(budget.Remaining(nanoseconds{250}), nanoseconds{-50});
@@ -29,7 +29,7 @@ TEST(CpuBudgetTest, WhatWasTakenTooMuchIsPaidBack) {
   EXPECT_EQ(budget.Remaining(nanoseconds{250}), nanoseconds{100});
 }
 
-TEST(CpuBudgetTest, AnotherShareKeepsWhatWasUsed) {
+TEST(CpuBudgetTest, AChangedShareKeepsUsedTime) {
   CpuBudget budget(nanoseconds{100}, nanoseconds{0});
   budget.Change(nanoseconds{300}, nanoseconds{80});
   EXPECT_EQ(budget.Remaining(nanoseconds{80}), nanoseconds{220});
@@ -41,7 +41,7 @@ TEST(CpuBudgetTest, AnotherShareKeepsWhatWasUsed) {
   EXPECT_EQ(budget.Remaining(nanoseconds{90}), nanoseconds{40});
 }
 
-TEST(CpuBudgetTest, ZeroIsNoLimit) { EXPECT_FALSE(CpuBudget(nanoseconds{0}, nanoseconds{0}).Limited()); }
+TEST(CpuBudgetTest, ZeroSetsNoLimit) { EXPECT_FALSE(CpuBudget(nanoseconds{0}, nanoseconds{0}).Limited()); }
 
 }  // namespace
 }  // namespace cow::exporter

@@ -1,4 +1,4 @@
-// A pass runner that does what a test tells it to.
+// A pass runner whose passes the test controls.
 #pragma once
 
 #include <prometheus/metric_family.h>
@@ -23,13 +23,13 @@ class FakeRunner final : public PassRunner {
       Pass pass, NewForksAnswer new_forks = [] { return false; })
       : pass_(std::move(pass)), new_forks_(std::move(new_forks)) {}
 
-  // What helping threads have used, as the pass says.
+  // CPU time of helper threads; the pass sets it.
   std::atomic<std::chrono::nanoseconds> helper_cpu = std::chrono::nanoseconds{0};
 
-  // Done with each call of Collect; set before the runner is used.
+  // Runs at each call of Collect. Set it before the runner is used.
   std::function<void()> collect = [] {};
 
-  // Options that were given; max_groups 0 is a bad one.
+  // The options received; max_groups 0 is rejected.
   std::atomic<int> reconfigured = 0;
   void Reconfigure(const collectors::EngineOptions& options) override {
     if (options.max_groups == 0) throw std::invalid_argument("bad options");

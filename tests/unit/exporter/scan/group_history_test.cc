@@ -41,7 +41,7 @@ std::vector<PreparedFamily> Families(const std::map<std::string, Values>& groups
   return {{"", processes}, {"sharing", exposure}, {"cow", breaks}};
 }
 
-TEST(GroupHistoryTest, NothingYet) { EXPECT_TRUE(GroupHistory().Groups().empty()); }
+TEST(GroupHistoryTest, EmptyAtFirst) { EXPECT_TRUE(GroupHistory().Groups().empty()); }
 
 TEST(GroupHistoryTest, LargestExposureFirstAndWithoutEndedOnes) {
   GroupHistory history;
@@ -59,7 +59,7 @@ TEST(GroupHistoryTest, LargestExposureFirstAndWithoutEndedOnes) {
 TEST(GroupHistoryTest, RateIsOverTheLastMinute) {
   GroupHistory history;
   const Clock::time_point start{};
-  // 10 a second for two minutes, then none.
+  // 10 breaks per second for two minutes, then none.
   for (int i = 0; i <= 24; ++i) {
     const double breaks = i * 25;
     history.Add(start + seconds{i * 5}, Families({{"a", {1, 1, breaks, breaks}}}));
@@ -72,7 +72,7 @@ TEST(GroupHistoryTest, RateIsOverTheLastMinute) {
   EXPECT_DOUBLE_EQ(*history.Groups()[0].breaks_per_second, 0);
 }
 
-TEST(GroupHistoryTest, RateOverPassesThatAreFarApart) {
+TEST(GroupHistoryTest, RateOfDistantPasses) {
   GroupHistory history;
   history.Add(Clock::time_point{}, Families({{"a", {}}}));
   history.Add(Clock::time_point{} + seconds{600}, Families({{"a", {1, 0, 0, 600}}}));
@@ -81,7 +81,7 @@ TEST(GroupHistoryTest, RateOverPassesThatAreFarApart) {
   EXPECT_DOUBLE_EQ(*history.Groups()[0].breaks_per_second, 2);
 }
 
-TEST(GroupHistoryTest, ANewGroupAndPassesThatAreClose) {
+TEST(GroupHistoryTest, NewGroupAndClosePasses) {
   GroupHistory history;
   const Clock::time_point start{};
   history.Add(start, Families({{"a", {}}}));

@@ -1,5 +1,5 @@
-// What the server does when an allocation fails, each in turn: an answer may be lost, nothing else. A program of its
-// own, for the operators that it replaces.
+// Makes each allocation of the server fail in turn. The server may lose a response, but must keep running. A separate
+// program, because it replaces operator new.
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -25,12 +25,12 @@
 
 namespace {
 
-// Of all threads: so many allocations are made before the one that fails. Negative: none fails.
+// Number of allocations, in all threads, before one fails. Negative: none fails.
 std::atomic<int> left = -1;
 
 }  // namespace
 
-// Not inlined: GCC 12 would take the free below for a mistake.
+// Not inlined, because GCC 12 would warn about the free below.
 [[gnu::noinline]] void* operator new(std::size_t size) {
   if (left >= 0 && left-- == 0) throw std::bad_alloc();
   if (void* memory = std::malloc(size)) return memory;  // NOLINT: this is what it stands for
@@ -42,7 +42,7 @@ std::atomic<int> left = -1;
 namespace cow::exporter {
 namespace {
 
-// More than are needed for what is tried.
+// More allocations than a test makes.
 constexpr int kAllocations = 400;
 
 class NoMemoryTest : public testing::Test {
@@ -50,7 +50,7 @@ class NoMemoryTest : public testing::Test {
   void SetUp() override { Write(0); }
   void TearDown() override { std::filesystem::remove(path_); }
 
-  // Another file in the place of the one before, with this number in it.
+  // Replaces the file by one with this number.
   void Write(int number) const {
     const std::string next = path_.string() + ".new";
     std::ofstream(next) << "http_server_config: {headers: {X-XSS-Protection: '" << number << "'}}\n";
@@ -62,8 +62,8 @@ class NoMemoryTest : public testing::Test {
   Log log_{LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::null_sink_mt>()};
 };
 
-// Whichever fails, the next one who asks has what is in the file by then.
-TEST_F(NoMemoryTest, RulesAreReadWhenThereIsMemoryAgain) {
+// After any failure, the next call returns the current content of the file.
+TEST_F(NoMemoryTest, RulesAreReadAfterTheFailure) {
   WebAccess access(path_, log_);
   int failed = 0;
   for (int number = 1; number <= kAllocations; ++number) {
@@ -79,7 +79,7 @@ TEST_F(NoMemoryTest, RulesAreReadWhenThereIsMemoryAgain) {
   EXPECT_GT(failed, 50);
 }
 
-// Allocates nothing itself.
+// Allocates no memory.
 bool IsAnswered(uint16_t port) {
   constexpr std::string_view kRequest = "GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
   constexpr std::string_view kGood = "HTTP/1.1 200 ";
@@ -97,7 +97,7 @@ bool IsAnswered(uint16_t port) {
   return std::string_view(answer.data(), kGood.size()) == kGood;
 }
 
-TEST_F(NoMemoryTest, AnAnswerIsLostAndNothingElse) {
+TEST_F(NoMemoryTest, OnlyAResponseIsLost) {
   WebAccess access(path_, log_);
   ServerCallbacks callbacks;
   callbacks.ready = [] { return true; };

@@ -39,7 +39,7 @@ prometheus::MetricFamily Family(const std::string& name) {
   return {name, "", prometheus::MetricType::Gauge, {prometheus::ClientMetric()}};
 }
 
-TEST(SnapshotTest, TextsAreMadeOnce) {
+TEST(SnapshotTest, RendersEachTextOnce) {
   PreparedFamilies prepared = PrepareFamilies({{"cow", {Family("a"), Family("c")}}, {"thp", {Family("b")}}});
   const Snapshot snapshot({}, std::move(prepared.families), {"cow", "thp"});
   std::vector<std::jthread> threads;
@@ -69,7 +69,7 @@ TEST(SnapshotTest, Filtered) {
             "# TYPE a gauge\na 0\n# TYPE c gauge\nc 0\n# TYPE d gauge\nd 0\n");
 }
 
-TEST(SnapshotTest, EmptyOneHasNoText) {
+TEST(SnapshotTest, EmptySnapshotHasNoText) {
   const Snapshot snapshot;
   EXPECT_EQ(snapshot.Text(TextFormat::kPrometheus), "");
   EXPECT_EQ(snapshot.Text(TextFormat::kOpenMetrics), "# EOF\n");
