@@ -7,7 +7,7 @@
 
 #include "exporter/explain/arguments.h"
 #include "exporter/explain/json.h"
-#include "exporter/scan/scan_loop.h"
+#include "exporter/scan/cpu_clock.h"
 
 namespace cow::exporter {
 namespace {

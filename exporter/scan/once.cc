@@ -4,11 +4,9 @@
 #include <chrono>
 #include <string>
 #include <system_error>
-#include <utility>
-#include <vector>
 
-#include "exporter/metrics_text/text_format.h"
-#include "exporter/scan/scan_loop.h"
+#include "exporter/scan/cpu_clock.h"
+#include "exporter/scan/publisher.h"
 
 namespace cow::exporter {
 namespace {
@@ -21,7 +19,7 @@ class Unlimited final : public collectors::PassControl {
 }  // namespace
 
 bool RunOnce(PassRunner& runner, const SelfMetrics& self_metrics, std::FILE* out, Log& log) {
-  const auto start = ScanLoop::Clock::now();
+  const auto start = std::chrono::steady_clock::now();
   Unlimited control;
   if (!runner.RunPass(control)) {
     log.Error("pass not completed");
@@ -29,13 +27,10 @@ bool RunOnce(PassRunner& runner, const SelfMetrics& self_metrics, std::FILE* out
   }
   LogNotices(runner, log);
   ScanStatistics statistics;
-  statistics.last_duration = ScanLoop::Clock::now() - start;
+  statistics.last_duration = std::chrono::steady_clock::now() - start;
   statistics.cpu = ThreadCpuTime() + runner.HelperCpuTime();
-  std::vector<collectors::CollectedFamilies> collected = runner.Collect();
-  collectors::CollectedFamilies& own = collected.emplace_back();
-  collectors::MetricWriter writer(own.families, own.declared);
-  self_metrics.Append(statistics, writer);
-  const PreparedFamilies prepared = PrepareFamilies(std::move(collected));
+  const PreparedFamilies prepared = PrepareWithSelfMetrics(
+      runner.Collect(), statistics, [&](const auto& scan, auto& writer) { self_metrics.Append(scan, writer); });
   const RenderedText rendered = RenderText(prepared.families, TextFormat::kPrometheus);
   for (const std::string& problem : prepared.problems) log.Error("metrics left out", {{"problem", problem}});
   if (std::fwrite(rendered.text.data(), 1, rendered.text.size(), out) != rendered.text.size() ||

@@ -3,13 +3,10 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <ctime>
 #include <exception>
-#include <new>
-#include <string_view>
 #include <utility>
 
-#include "exporter/metrics_text/text_format.h"
+#include "exporter/scan/cpu_clock.h"
 
 namespace cow::exporter {
 namespace {
@@ -27,15 +24,7 @@ nanoseconds BudgetOf(const ScanLoopOptions& options) {
   return std::chrono::duration_cast<nanoseconds>(options.interval * options.max_cpu);
 }
 
-nanoseconds ReadClock(clockid_t clock) {
-  timespec time{};
-  clock_gettime(clock, &time);
-  return std::chrono::seconds(time.tv_sec) + nanoseconds(time.tv_nsec);
-}
-
 }  // namespace
-
-nanoseconds ThreadCpuTime() { return ReadClock(CLOCK_THREAD_CPUTIME_ID); }
 
 class ScanLoop::Control final : public collectors::PassControl {
  public:
@@ -53,16 +42,17 @@ class ScanLoop::Control final : public collectors::PassControl {
 ScanLoop::ScanLoop(std::unique_ptr<PassRunner> runner, ScanLoopOptions options, AddSelfMetrics add_self_metrics,
                    Log& log)
     : runner_(std::move(runner)),
-      add_self_metrics_(std::move(add_self_metrics)),
       log_(log),
+      publisher_(std::move(add_self_metrics), log),
       periodic_(options.interval.count() > 0),
       options_(options),
-      budget_(BudgetOf(options), nanoseconds{0}) {}
+      budget_(BudgetOf(options), nanoseconds{0}),
+      failures_(log) {}
 
 ScanLoop::~ScanLoop() { Stop(); }
 
 void ScanLoop::Start() {
-  Publish();
+  publisher_.Publish(*runner_, statistics_);
   thread_ = std::jthread([this] {
     pthread_getcpuclockid(pthread_self(), &scan_clock_);  // cannot fail for the calling thread
     interval_end_ = Clock::now() + options_.interval;
@@ -75,7 +65,7 @@ void ScanLoop::Start() {
           RunOnDemand();
         }
       } catch (...) {
-        RecordException("scanning failed");
+        failures_.RecordException("scanning failed");
         WaitUntil(Clock::now() + kPauseAfterException);
       }
     }
@@ -100,7 +90,7 @@ std::shared_ptr<const Snapshot> ScanLoop::Scrape(std::optional<Clock::time_point
       changed_.wait(lock, stop_.get_token(), finished);
     }
   }
-  return snapshots_.Latest();
+  return publisher_.Latest();
 }
 
 std::optional<std::string> ScanLoop::Reconfigure(collectors::EngineOptions engine, ScanLoopOptions scan) {
@@ -133,7 +123,7 @@ bool ScanLoop::ServeRequests(bool with_options) {
       PublishPass();
     } catch (...) {  // the previous snapshot stays published
       if (request->engine) request->error = "out of memory";
-      RecordException("publishing failed");
+      failures_.RecordException("publishing failed");
     }
     lock.lock();
     requests_.pop_front();
@@ -242,21 +232,19 @@ void ScanLoop::RunPass() {
     ServeRequests(true);
     completed = TryPass();
   } while (!completed && requested_ && !stop_.stop_requested());
-  const bool recovered = completed && std::exchange(failing_, false);
-  if (completed) failures_.Reset();
   {
     const std::lock_guard lock(mutex_);
     passes_finished_ = passes_started_;
     changed_.notify_all();
   }
-  if (recovered) log_.Info("passes complete again");
+  if (completed) failures_.RecordSuccess();
 }
 
 bool ScanLoop::LookForForks() {
   try {
     return runner_->NewForks();
   } catch (...) {
-    RecordException("looking for forks failed");
+    failures_.RecordException("looking for forks failed");
     return false;
   }
 }
@@ -274,10 +262,10 @@ bool ScanLoop::TryPass() {
     PublishPass();
     LogNotices(*runner_, log_);
     if (!completed && !requested_ && !stop_.stop_requested())
-      RecordFailure(ScanFailure::kProcesses, "pass failed", "the processes can't be listed");
+      failures_.Record(ScanFailure::kProcesses, "pass failed", "the processes can't be listed");
   } catch (...) {
     completed = false;
-    RecordException("pass failed");
+    failures_.RecordException("pass failed");
     try {
       PublishPass();
     } catch (...) {  // the previous snapshot stays published
@@ -289,53 +277,14 @@ bool ScanLoop::TryPass() {
   return completed;
 }
 
-void ScanLoop::RecordException(const char* what) noexcept {
-  try {
-    throw;
-  } catch (const std::bad_alloc&) {
-    RecordFailure(ScanFailure::kMemory, what, "out of memory");
-  } catch (const std::exception& error) {
-    RecordFailure(ScanFailure::kError, what, error.what());
-  } catch (...) {
-    RecordFailure(ScanFailure::kError, what, "unknown");
-  }
-}
-
-void ScanLoop::RecordFailure(ScanFailure reason, const char* what, std::string_view error) noexcept {
-  failing_ = true;
-  ++statistics_.failures.at(static_cast<size_t>(reason));
-  try {
-    if (const auto admitted = failures_.Admit(std::string(error))) log_.Error(what, {{"error", *admitted}});
-  } catch (...) {  // no memory: the metric counts it
-  }
-}
-
-nanoseconds ScanLoop::CpuTime() const { return ReadClock(scan_clock_) + runner_->HelperCpuTime(); }
+nanoseconds ScanLoop::CpuTime() const { return ReadCpuClock(scan_clock_) + runner_->HelperCpuTime(); }
 
 void ScanLoop::PublishPass() {
   const nanoseconds before = ThreadCpuTime();
   statistics_.cpu = CpuTime();
-  Publish();
+  statistics_.failures = failures_.Counts();
+  publisher_.Publish(*runner_, statistics_);
   ChargeOverhead(ThreadCpuTime() - before);
-}
-
-void ScanLoop::Publish() {
-  std::vector<collectors::CollectedFamilies> collected = runner_->Collect();
-  std::vector<std::string_view> names;
-  for (const collectors::CollectedFamilies& made : collected) {
-    if (!made.collector.empty()) names.push_back(made.collector);
-  }
-  collectors::CollectedFamilies& own = collected.emplace_back();
-  collectors::MetricWriter writer(own.families, own.declared);
-  add_self_metrics_(statistics_, writer);
-  PreparedFamilies prepared = PrepareFamilies(std::move(collected));
-  for (const std::string& problem : prepared.problems) {
-    if (const auto admitted = reported_problems_.Admit(problem))
-      log_.Error("metrics left out", {{"problem", *admitted}});
-  }
-  history_.Add(Clock::now(), prepared.families);
-  snapshots_.Publish(std::make_shared<const Snapshot>(std::chrono::system_clock::now(), std::move(prepared.families),
-                                                      std::move(names), runner_->Families()));
 }
 
 bool ScanLoop::ContinuePass() {

@@ -14,7 +14,6 @@
 // continues. It logs each reason once per hour while passes fail, and the recovery.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -28,17 +27,15 @@
 #include <optional>
 #include <stop_token>
 #include <string>
-#include <string_view>
 #include <thread>
 #include <vector>
 
-#include "collectors/metrics.h"
 #include "exporter/log/log.h"
-#include "exporter/log/log_once.h"
 #include "exporter/scan/cpu_budget.h"
-#include "exporter/scan/group_history.h"
+#include "exporter/scan/failures.h"
 #include "exporter/scan/pass_runner.h"
-#include "exporter/scan/snapshot.h"
+#include "exporter/scan/publisher.h"
+#include "exporter/scan/statistics.h"
 
 namespace cow::exporter {
 
@@ -52,31 +49,11 @@ struct ScanLoopOptions {
   size_t threads = 1;  // scanning threads
 };
 
-// Why a pass or another step of the scanning thread failed.
-enum class ScanFailure : size_t {
-  kMemory,     // an allocation failed
-  kProcesses,  // the processes cannot be listed
-  kError,      // anything else
-};
-inline constexpr std::array<std::string_view, 3> kScanFailures{"memory", "processes", "error"};
-
-struct ScanStatistics {
-  std::optional<std::chrono::duration<double>> last_duration;  // wall time of the last completed pass
-  std::chrono::duration<double> cpu{0};                        // total of all scanning threads
-  std::optional<uint64_t> early_passes;                        // started before their tick; empty at interval 0
-  std::array<uint64_t, kScanFailures.size()> failures{};       // by reason
-};
-
-// CPU time of the calling thread.
-std::chrono::nanoseconds ThreadCpuTime();
-
 class ScanLoop {
  public:
   using Clock = std::chrono::steady_clock;
-  // Appends the exporter's own families. Start and the scanning thread call it.
-  using AddSelfMetrics = std::function<void(const ScanStatistics&, collectors::MetricWriter&)>;
 
-  // `log` must outlive the loop.
+  // Start and the scanning thread call `add_self_metrics`. `log` must outlive the loop.
   ScanLoop(std::unique_ptr<PassRunner> runner, ScanLoopOptions options, AddSelfMetrics add_self_metrics, Log& log);
   ~ScanLoop();
   ScanLoop(const ScanLoop&) = delete;
@@ -97,10 +74,10 @@ class ScanLoop {
   void Refresh();
 
   // The latest snapshot, without waiting.
-  [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const { return snapshots_.Latest(); }
+  [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const { return publisher_.Latest(); }
 
   // The groups of the latest snapshot.
-  [[nodiscard]] std::vector<GroupSummary> Groups() const { return history_.Groups(); }
+  [[nodiscard]] std::vector<GroupSummary> Groups() const { return publisher_.Groups(); }
 
   // True if the scanning thread finished a step within this time or is idle.
   [[nodiscard]] bool IsAlive(std::chrono::nanoseconds within) const {
@@ -134,13 +111,9 @@ class ScanLoop {
   void RunPass();
   // Returns false if the pass did not complete.
   bool TryPass();
-  // Logs and counts the exception that is being handled.
-  void RecordException(const char* what) noexcept;
-  void RecordFailure(ScanFailure reason, const char* what, std::string_view error) noexcept;
   // Returns false if the look failed.
   bool LookForForks();
   void PublishPass();
-  void Publish();
   bool ContinuePass();
   [[nodiscard]] std::chrono::nanoseconds Left() const;
   void ListedProcesses(bool changed);
@@ -158,10 +131,8 @@ class ScanLoop {
   void OpenNextInterval();
 
   const std::unique_ptr<PassRunner> runner_;
-  const AddSelfMetrics add_self_metrics_;
   Log& log_;
-  SnapshotStore snapshots_;
-  GroupHistory history_;
+  Publisher publisher_;
   std::atomic<bool> passed_once_ = false;
   std::atomic<bool> periodic_;
   std::atomic<bool> requested_ = false;  // requests_ is not empty
@@ -182,9 +153,7 @@ class ScanLoop {
   Clock::time_point pass_end_;
   std::chrono::nanoseconds pass_cpu_{0};  // of the last pass
   ScanStatistics statistics_;
-  LogOnce reported_problems_;
-  LogOnce failures_;
-  bool failing_ = false;  // a failure was recorded since the last completed pass
+  ScanFailures failures_;
 
   std::mutex mutex_;
   std::condition_variable_any changed_;  // anything that mutex_ guards

@@ -8,8 +8,7 @@
 #include <chrono>
 #include <string>
 
-#include "collectors/metrics.h"
-#include "exporter/scan/scan_loop.h"
+#include "exporter/scan/statistics.h"
 
 namespace cow::exporter {
 

@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "exporter/scan/cpu_clock.h"
 #include "tests/unit/exporter/scan/fake_runner.h"
 
 namespace cow::exporter {
@@ -30,7 +31,7 @@ namespace {
 using std::chrono::milliseconds;
 using Clock = ScanLoop::Clock;
 
-constexpr milliseconds kPatience{20000};  // for what must happen at last, on a loaded machine too
+constexpr milliseconds kPatience{20000};  // for events that must happen, also on a loaded machine
 
 class ScanLoopTest : public testing::Test {
  protected:
@@ -84,7 +85,7 @@ TEST_F(ScanLoopTest, ReadyAfterTheFirstPass) {
   EXPECT_TRUE(Eventually([&] { return loop.Ready(); }));
 }
 
-TEST_F(ScanLoopTest, GoesOnAsLongAsThereAreSteps) {
+TEST_F(ScanLoopTest, IsAliveWhileStepsFinish) {
   std::atomic<bool> stuck = false;
   ScanLoop& loop = Start(milliseconds{10}, 0, [&stuck](auto& control) {
     for (int i = 0; i < 20 && control.Continue(); ++i) std::this_thread::sleep_for(milliseconds{1});
@@ -99,14 +100,14 @@ TEST_F(ScanLoopTest, GoesOnAsLongAsThereAreSteps) {
   EXPECT_TRUE(Eventually([&] { return loop.IsAlive(milliseconds{100}); }));
 }
 
-TEST_F(ScanLoopTest, WaitingIsGoingOn) {
+TEST_F(ScanLoopTest, IsAliveWhileIdle) {
   ScanLoop& loop = Start(std::chrono::hours{1}, 0, [](auto& /*control*/) { return true; });
   EXPECT_TRUE(Eventually([&] { return loop.Ready(); }));
   std::this_thread::sleep_for(milliseconds{50});
   EXPECT_TRUE(Eventually([&] { return loop.IsAlive(milliseconds{1}); }));
 }
 
-TEST_F(ScanLoopTest, FailedAndThrowingPassesDoNotMakeReady) {
+TEST_F(ScanLoopTest, FailedPassesAreNotReady) {
   std::atomic<int> passes = 0;
   ScanLoop& loop = Start(milliseconds{10}, 0, [&passes](auto& /*control*/) {
     if (++passes % 2 == 1) throw std::runtime_error("broken");
@@ -116,8 +117,8 @@ TEST_F(ScanLoopTest, FailedAndThrowingPassesDoNotMakeReady) {
   EXPECT_FALSE(loop.Ready());
 }
 
-// In the log once, not with each pass; then that it is over, and after that it is told again.
-TEST_F(ScanLoopTest, AFailureIsLogOnceWhileItLasts) {
+// Logs a failure once instead of at each pass, then the recovery, then the next failure.
+TEST_F(ScanLoopTest, LogsAFailureOnceWhileItLasts) {
   std::ostringstream out;
   Log log(LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::ostream_sink_mt>(out));
   std::atomic<int> passes = 0;
@@ -146,8 +147,8 @@ TEST_F(ScanLoopTest, AFailureIsLogOnceWhileItLasts) {
   EXPECT_EQ(told, expected);
 }
 
-// Each step of the scanning thread fails in turn, and with whatever may be thrown: the next is tried all the same.
-TEST_F(ScanLoopTest, GoesOnWhateverIsThrown) {
+// Each step of the scanning thread throws in turn; the loop continues.
+TEST_F(ScanLoopTest, ContinuesAfterAnyException) {
   std::atomic<int> passes = 0;
   std::atomic<int> looks = 0;
   std::atomic<bool> published_badly = false;
@@ -181,8 +182,8 @@ TEST_F(ScanLoopTest, GoesOnWhateverIsThrown) {
   EXPECT_GE(failures[static_cast<size_t>(ScanFailure::kProcesses)], 2U);
 }
 
-// Who asks gets an answer also where it can't be given as it should be.
-TEST_F(ScanLoopTest, RequestsAreDoneWhateverIsThrown) {
+// Requests are answered even if publishing throws.
+TEST_F(ScanLoopTest, ServesRequestsAfterAnyException) {
   std::atomic<bool> broken = false;
   ScanLoop loop(
       std::make_unique<FakeRunner>([](auto& /*control*/) { return true; }), ScanLoopOptions{milliseconds{0}, 0},
@@ -201,7 +202,7 @@ TEST_F(ScanLoopTest, RequestsAreDoneWhateverIsThrown) {
 
 constexpr collectors::Metric kNotAName{.name = "not a name", .help = "Of no use.", .of_groups = false};
 
-TEST_F(ScanLoopTest, ProblemsOfMetricsAreLogOnce) {
+TEST_F(ScanLoopTest, LogsProblemsOfMetricsOnce) {
   std::ostringstream out;
   Log log(LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::ostream_sink_mt>(out));
   std::atomic<int> published = 0;
@@ -245,7 +246,7 @@ TEST_F(ScanLoopTest, PassesStartOnTicks) {
   }
 }
 
-TEST_F(ScanLoopTest, NewOptionsEndAPassThatBeginsAnew) {
+TEST_F(ScanLoopTest, NewOptionsRestartAPass) {
   std::atomic<int> begun = 0;
   std::atomic<bool> endless = true;
   auto runner = std::make_unique<FakeRunner>([&](auto& control) {
@@ -256,7 +257,7 @@ TEST_F(ScanLoopTest, NewOptionsEndAPassThatBeginsAnew) {
     return true;
   });
   const FakeRunner& fake = *runner;
-  // It waits for its budget, for an hour.
+  // The pass waits for its budget for an hour.
   ScanLoop& loop = Start(ScanLoopOptions{std::chrono::hours{1}, 1e-9}, std::move(runner));
   ASSERT_TRUE(Eventually([&] { return begun == 1; }));
   const auto start = Clock::now();
@@ -326,7 +327,7 @@ TEST_F(ScanLoopTest, RefreshPublishesAlsoWithinAPass) {
   EXPECT_GT(published_, before);
 }
 
-TEST_F(ScanLoopTest, StopReleasesWhoWaitsForOptions) {
+TEST_F(ScanLoopTest, StopEndsReconfigure) {
   std::promise<void> go;
   auto gate = go.get_future().share();
   std::atomic<bool> running = false;
@@ -343,7 +344,7 @@ TEST_F(ScanLoopTest, StopReleasesWhoWaitsForOptions) {
   stopping.get();
 }
 
-TEST_F(ScanLoopTest, StopEndsAPassInItsMiddle) {
+TEST_F(ScanLoopTest, StopInterruptsAPass) {
   std::atomic<bool> running = false;
   ScanLoop& loop = Start(milliseconds{1000}, 0, [&running](auto& control) {
     while (control.Continue()) running = true;
@@ -426,7 +427,7 @@ TEST_F(ScanLoopTest, ReadingKeepsHalfOfTheBudget) {
   EXPECT_LE(steps, kIntervals * (kBudget / kStep));
 }
 
-// A step costs the calling thread next to nothing, and those that help it much.
+// A step costs the calling thread almost nothing, but its helpers much.
 TEST_F(ScanLoopTest, BudgetIsForAllThreads) {
   constexpr milliseconds kInterval{100};
   constexpr double kMaxCpu = 0.2;
@@ -469,7 +470,7 @@ class EarlyPassTest : public ScanLoopTest {
  protected:
   static constexpr milliseconds kDistance{50};
 
-  // Looks each millisecond, with a tick that never comes.
+  // Looks each millisecond; no tick comes during the test.
   void StartWatching(double max_cpu, const std::function<bool()>& new_forks, milliseconds cpu_of_a_pass = {}) {
     Start({interval_, max_cpu, milliseconds{1}, kDistance}, std::make_unique<FakeRunner>(
                                                                 [this, cpu_of_a_pass](auto& /*control*/) {
@@ -510,7 +511,7 @@ TEST_F(EarlyPassTest, NewForkStartsAPass) {
   EXPECT_EQ(early_passes_, 1U);
 }
 
-// A fork that came too soon after a pass is not forgotten.
+// A fork soon after a pass starts an early pass later.
 TEST_F(EarlyPassTest, PassesKeepTheirDistance) {
   std::atomic<int> forks = 3;
   StartWatching(0, [&forks] { return forks > 0 && --forks >= 0; });
@@ -519,8 +520,8 @@ TEST_F(EarlyPassTest, PassesKeepTheirDistance) {
   EXPECT_GE(starts_[1] - starts_[0], kDistance);
 }
 
-TEST_F(EarlyPassTest, ForksWithoutEndStayWithinTheBudget) {
-  // 36 ms of CPU in the interval: for three passes of 10 ms, if the one on the tick is to have its part.
+TEST_F(EarlyPassTest, EndlessForksStayWithinTheBudget) {
+  // 36 ms of CPU per interval allow three passes of 10 ms, including the one on the tick.
   interval_ = std::chrono::seconds{36};
   StartWatching(
       1e-3, [] { return true; }, milliseconds{10});
@@ -530,7 +531,7 @@ TEST_F(EarlyPassTest, ForksWithoutEndStayWithinTheBudget) {
   EXPECT_LE(Passes(), 3U);
 }
 
-TEST_F(EarlyPassTest, LooksThatCostMuchAreFew) {
+TEST_F(EarlyPassTest, ExpensiveLooksAreRare) {
   std::atomic<int64_t> cpu = 0;
   StartWatching(0, [&cpu] {
     const auto end = ThreadCpuTime() + milliseconds{2};
@@ -545,7 +546,7 @@ TEST_F(EarlyPassTest, LooksThatCostMuchAreFew) {
   EXPECT_LE(cpu, (Clock::now() - begin) / milliseconds{100} + 2) << "a hundredth, and the first";
 }
 
-TEST_F(EarlyPassTest, LooksThatCostMuchOfASmallBudgetAreFew) {
+TEST_F(EarlyPassTest, LooksKeepASmallBudget) {
   std::atomic<int64_t> cpu = 0;
   StartWatching(0.01, [&cpu] {
     Compute(milliseconds{1});
@@ -558,7 +559,7 @@ TEST_F(EarlyPassTest, LooksThatCostMuchOfASmallBudgetAreFew) {
   EXPECT_LE(cpu, (Clock::now() - begin) / milliseconds{1000} + 2) << "a tenth of a hundredth, and the first";
 }
 
-TEST_F(EarlyPassTest, NothingLooksWhereScrapesMakeThePasses) {
+TEST_F(EarlyPassTest, NoLooksAtIntervalZero) {
   Start({milliseconds{0}, 0, milliseconds{1}, milliseconds{0}},
         std::make_unique<FakeRunner>([](auto& /*control*/) { return true; },
                                      [this] {
@@ -572,7 +573,7 @@ TEST_F(EarlyPassTest, NothingLooksWhereScrapesMakeThePasses) {
   EXPECT_EQ(early_passes_, kNone);
 }
 
-TEST_F(EarlyPassTest, ThereAreNoneOnceScrapesMakeThePasses) {
+TEST_F(EarlyPassTest, NoEarlyPassesAfterAChangeToIntervalZero) {
   ScanLoop& loop = Start(milliseconds{5}, 0, [](auto& /*control*/) { return true; });
   ASSERT_TRUE(Eventually([&] { return early_passes_ == 0U; }));
   EXPECT_EQ(loop.Reconfigure({}, ScanLoopOptions{milliseconds{0}, 0}), std::nullopt);
@@ -604,7 +605,7 @@ TEST_F(ScanLoopTest, OnDemandScrapesShareTheNextPass) {
     }));
   }
   ASSERT_TRUE(Eventually([&] { return asking == 5; }));
-  std::this_thread::sleep_for(milliseconds{100});  // from there into Scrape
+  std::this_thread::sleep_for(milliseconds{100});  // let the threads enter Scrape
   EXPECT_EQ(first.wait_for(milliseconds{0}), std::future_status::timeout);
   go.set_value();
   for (auto& other : others) EXPECT_TRUE(other.get());

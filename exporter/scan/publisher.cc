@@ -1,0 +1,38 @@
+#include "exporter/scan/publisher.h"
+
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace cow::exporter {
+
+PreparedFamilies PrepareWithSelfMetrics(std::vector<collectors::CollectedFamilies> collected,
+                                        const ScanStatistics& statistics, const AddSelfMetrics& add_self_metrics) {
+  collectors::CollectedFamilies& own = collected.emplace_back();
+  collectors::MetricWriter writer(own.families, own.declared);
+  add_self_metrics(statistics, writer);
+  return PrepareFamilies(std::move(collected));
+}
+
+Publisher::Publisher(AddSelfMetrics add_self_metrics, Log& log)
+    : add_self_metrics_(std::move(add_self_metrics)), log_(log) {}
+
+void Publisher::Publish(const PassRunner& runner, const ScanStatistics& statistics) {
+  std::vector<collectors::CollectedFamilies> collected = runner.Collect();
+  std::vector<std::string_view> names;
+  for (const collectors::CollectedFamilies& made : collected) {
+    if (!made.collector.empty()) names.push_back(made.collector);
+  }
+  PreparedFamilies prepared = PrepareWithSelfMetrics(std::move(collected), statistics, add_self_metrics_);
+  for (const std::string& problem : prepared.problems) {
+    if (const auto admitted = logged_problems_.Admit(problem)) {
+      log_.Error("metrics left out", {{"problem", *admitted}});
+    }
+  }
+  history_.Add(GroupHistory::Clock::now(), prepared.families);
+  snapshots_.Publish(std::make_shared<const Snapshot>(std::chrono::system_clock::now(), std::move(prepared.families),
+                                                      std::move(names), runner.Families()));
+}
+
+}  // namespace cow::exporter

@@ -1,0 +1,43 @@
+// Turns the values of a pass runner into the snapshot that scrapes get.
+//
+// Publish from one thread at a time; everything else from any thread.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "exporter/log/log.h"
+#include "exporter/log/log_once.h"
+#include "exporter/metrics_text/text_format.h"
+#include "exporter/scan/group_history.h"
+#include "exporter/scan/pass_runner.h"
+#include "exporter/scan/snapshot.h"
+#include "exporter/scan/statistics.h"
+
+namespace cow::exporter {
+
+// Adds the exporter's own families to `collected` and prepares all of them for a text format.
+PreparedFamilies PrepareWithSelfMetrics(std::vector<collectors::CollectedFamilies> collected,
+                                        const ScanStatistics& statistics, const AddSelfMetrics& add_self_metrics);
+
+class Publisher {
+ public:
+  // `log` must outlive this object.
+  Publisher(AddSelfMetrics add_self_metrics, Log& log);
+
+  void Publish(const PassRunner& runner, const ScanStatistics& statistics);
+
+  // Never null.
+  [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const { return snapshots_.Latest(); }
+  // The groups of the latest snapshot.
+  [[nodiscard]] std::vector<GroupSummary> Groups() const { return history_.Groups(); }
+
+ private:
+  const AddSelfMetrics add_self_metrics_;
+  Log& log_;
+  LogOnce logged_problems_;
+  SnapshotStore snapshots_;
+  GroupHistory history_;
+};
+
+}  // namespace cow::exporter
