@@ -43,6 +43,10 @@ void Checker::Add(const YAML::Mark& mark, std::string message) {
   errors_.push_back({file_, known ? mark.line + 1 : 1, known ? mark.column + 1 : 1, std::move(message)});
 }
 
+void Checker::AddExpected(const YAML::Node& value, const std::string& path, const std::string& expected) {
+  Add(value, path + ": expected " + expected + ", got " + Describe(value));
+}
+
 void Checker::ReadEntries(const YAML::Node& node, const std::string& path,
                           const std::function<void(const YAML::Node& key, const YAML::Node& value)>& read) {
   if (node.IsNull()) return;
@@ -94,23 +98,14 @@ void Checker::ReadList(const YAML::Node& node, const std::string& path, const st
   for (const auto& entry : node) read(entry, path + "[" + std::to_string(number++) + "]");
 }
 
+Checker::Key Checker::Section(std::string name, const std::vector<Key>& keys, const char* what) {
+  return {std::move(name),
+          [this, &keys, what](const YAML::Node& value, const std::string& path) { ReadMap(value, path, keys, what); }};
+}
+
 Checker::Key Checker::Count(std::string name, size_t low, size_t high, size_t& target) {
-  return {std::move(name), [this, low, high, &target](const YAML::Node& value, const std::string& path) {
-            if (!value.IsScalar() || IsQuotedScalar(value)) {
-              Add(value, path + ": expected a whole number, got " +
-                             (value.IsScalar() ? "the text " + Describe(value) : Describe(value)));
-              return;
-            }
-            const auto parsed = ParseInteger(value.Scalar());
-            if (!parsed) {
-              Add(value, path + ": " + parsed.error());
-            } else if (*parsed < low || *parsed > high) {
-              Add(value, path + ": " + Describe(value) + " is out of range: it must be from " + std::to_string(low) +
-                             " to " + std::to_string(high));
-            } else {
-              target = *parsed;
-            }
-          }};
+  const auto parse = [low, high](std::string_view text) { return ParseIntegerIn(text, low, high); };
+  return Number(std::move(name), "a whole number", parse, target);
 }
 
 Checker::Key Checker::Removed(std::string name, std::string advice) {
@@ -132,8 +127,7 @@ Checker::Key Checker::Collector(const KnownCollector& known, std::map<std::strin
             }
             const std::string text = value.IsScalar() && !IsQuotedScalar(value) ? value.Scalar() : "";
             if (text != "true" && text != "false") {
-              Add(value, path + ": expected true, false or a map of options, got " + Describe(value));
-              return;
+              return AddExpected(value, path, "true, false or a map of options");
             }
             target[known.name].enabled = text == "true";
           }};
@@ -141,13 +135,9 @@ Checker::Key Checker::Collector(const KnownCollector& known, std::map<std::strin
 
 Checker::Key Checker::Option(const KnownOption& known, std::map<std::string, std::string>& target) {
   return {known.name, [this, &known, &target](const YAML::Node& value, const std::string& path) {
-            if (!value.IsScalar()) {
-              Add(value, path + ": expected a single value, got " + Describe(value));
-            } else if (const auto problem = known.problem(value.Scalar())) {
-              Add(value, path + ": " + *problem);
-            } else {
-              target[known.name] = value.Scalar();
-            }
+            if (!value.IsScalar()) return AddExpected(value, path, "a single value");
+            if (const auto problem = known.problem(value.Scalar())) return Add(value, path + ": " + *problem);
+            target[known.name] = value.Scalar();
           }};
 }
 

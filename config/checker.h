@@ -10,7 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "config/config.h"
@@ -55,23 +55,33 @@ class Checker {
   void ReadList(const YAML::Node& node, const std::string& path, const std::string& what,
                 const std::function<void(const YAML::Node& entry, const std::string& path)>& read);
 
-  // A key with a scalar value that `parse` reads.
+  // Adds the error that `expected` was expected at a value.
+  void AddExpected(const YAML::Node& value, const std::string& path, const std::string& expected);
+
+  // A key with a map of `keys`. `what` names the keys in errors. `keys` must outlive the key.
+  Key Section(std::string name, const std::vector<Key>& keys, const char* what = "key");
+
+  // A key with a scalar value that `parse` reads. `expected` describes the value in errors.
   template <class Parse, class T>
-  Key Value(std::string name, const char* expected, Parse parse, T& target) {
-    return {std::move(name), [this, expected, parse, &target](const YAML::Node& value, const std::string& path) {
-              constexpr bool kIsNumber = std::is_same_v<decltype(parse), decltype(&ParseMaxCpu)>;
-              if (!value.IsScalar() || (kIsNumber && IsQuotedScalar(value))) {
-                Add(value, path + ": expected " + expected + ", got " +
-                               (value.IsScalar() ? "the text " + Describe(value) : Describe(value)));
-                return;
-              }
-              const auto parsed = parse(value.Scalar());
-              if (parsed) {
-                target = *parsed;
-              } else {
-                Add(value, path + ": " + parsed.error());
-              }
+  Key Value(std::string name, std::string expected, Parse parse, T& target) {
+    return {std::move(name),
+            [this, expected = std::move(expected), parse, &target](const YAML::Node& value, const std::string& path) {
+              if (!value.IsScalar()) return AddExpected(value, path, expected);
+              auto parsed = parse(value.Scalar());
+              if (!parsed) return Add(value, path + ": " + parsed.error());
+              target = std::move(*parsed);
             }};
+  }
+
+  // Like Value, but rejects quoted scalars.
+  template <class Parse, class T>
+  Key Number(std::string name, const char* expected, Parse parse, T& target) {
+    Key key = Value(std::move(name), expected, parse, target);
+    key.read = [this, expected, read = std::move(key.read)](const YAML::Node& value, const std::string& path) {
+      if (!IsQuotedScalar(value)) return read(value, path);
+      Add(value, path + ": expected " + expected + ", got the text " + Describe(value));
+    };
+    return key;
   }
 
   // A whole number from `low` to `high`.

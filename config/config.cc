@@ -41,7 +41,7 @@ void ReadDocument(const YAML::Node& document, const std::vector<KnownCollector>&
   ScanConfig& scan = config.scan;
   const std::vector<Checker::Key> scan_keys = {
       checker.Value("interval", kDuration, &ParseScanInterval, scan.interval),
-      checker.Value("max_cpu", "a number from 0 to 1", &ParseMaxCpu, scan.max_cpu),
+      checker.Number("max_cpu", "a number from 0 to 1", &ParseMaxCpu, scan.max_cpu),
       checker.Value("full_every", kDuration, &ParseFullEvery, scan.full_every),
       checker.Count("threads", 1, kMaxScanThreads, scan.threads),
       checker.Removed(
@@ -61,14 +61,9 @@ void ReadDocument(const YAML::Node& document, const std::vector<KnownCollector>&
     collector_keys.push_back(checker.Collector(collector, config.collectors));
   }
 
-  const auto section = [&checker](std::string name, const std::vector<Checker::Key>& keys, const char* what) {
-    return Checker::Key{std::move(name), [&checker, &keys, what](const YAML::Node& value, const std::string& path) {
-                          checker.ReadMap(value, path, keys, what);
-                        }};
-  };
   checker.ReadMap(document, "",
-                  {section("scan", scan_keys, "key"), section("limits", limits_keys, "key"),
-                   section("collectors", collector_keys, "collector"), GroupsKey(checker, config.groups),
+                  {checker.Section("scan", scan_keys), checker.Section("limits", limits_keys),
+                   checker.Section("collectors", collector_keys, "collector"), GroupsKey(checker, config.groups),
                    DefaultGroupKey(checker, config.default_group)});
 }
 
@@ -115,11 +110,6 @@ Parsed<milliseconds> ParseFullEvery(std::string_view text) {
   });
 }
 
-Parsed<size_t> ParseScanThreads(std::string_view text) {
-  return ParseInteger(text).and_then([text](uint64_t value) -> Parsed<size_t> {
-    if (value >= 1 && value <= kMaxScanThreads) return value;
-    return tl::unexpected(Quoted(text) + " is out of range: it must be from 1 to " + std::to_string(kMaxScanThreads));
-  });
-}
+Parsed<size_t> ParseScanThreads(std::string_view text) { return ParseIntegerIn(text, 1, kMaxScanThreads); }
 
 }  // namespace cow::config

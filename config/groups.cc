@@ -65,20 +65,14 @@ class EntryReader {
 
  private:
   Checker::Key NameKey() {
-    return {"name", [this](const YAML::Node& value, const std::string& path) {
-              if (!value.IsScalar()) {
-                checker_.Add(value,
-                             path + ": expected a name such as \"redis-{{.Matches.port}}\", got " + Describe(value));
-                return;
-              }
-              auto name = ParseNameTemplate(value.Scalar());
-              if (!name) {
-                checker_.Add(value, path + ": " + name.error());
-                return;
-              }
-              group_.name = std::move(*name);
-              name_mark_ = value.Mark();
-            }};
+    Checker::Key key =
+        checker_.Value("name", "a name such as \"redis-{{.Matches.port}}\"", &ParseNameTemplate, group_.name);
+    key.read = [this, read = std::move(key.read)](const YAML::Node& value, const std::string& path) {
+      const size_t errors = checker_.Errors();
+      read(value, path);
+      if (checker_.Errors() == errors) name_mark_ = value.Mark();
+    };
+    return key;
   }
 
   template <class Check>
@@ -95,7 +89,7 @@ class EntryReader {
   template <class Check>
   void ReadEntry(const YAML::Node& entry, const std::string& path, const Check& problem, Names& target) {
     if (!entry.IsScalar() || entry.Scalar().empty()) {
-      checker_.Add(entry, path + ": expected a text, got " + Describe(entry));
+      checker_.AddExpected(entry, path, "a text");
     } else if (const Problem found = problem(entry.Scalar())) {
       checker_.Add(entry, path + ": " + *found);
     } else {
@@ -135,6 +129,17 @@ class EntryReader {
   size_t criteria_ = 0;  // keys to match by
 };
 
+Parsed<std::optional<NameTemplate>> ParseDefaultGroup(std::string_view text) {
+  if (text == "drop") return std::nullopt;
+  auto name = ParseNameTemplate(text);
+  if (!name) return tl::unexpected(name.error());
+  const auto is_match = [](const NamePart& part) { return part.variable == NameVariable::kMatch; };
+  if (std::any_of(name->parts.begin(), name->parts.end(), is_match)) {
+    return tl::unexpected(std::string(".Matches needs cmdline, which default_group does not have"));
+  }
+  return std::move(*name);
+}
+
 }  // namespace
 
 Checker::Key GroupsKey(Checker& checker, std::vector<GroupConfig>& target) {
@@ -149,29 +154,7 @@ Checker::Key GroupsKey(Checker& checker, std::vector<GroupConfig>& target) {
 }
 
 Checker::Key DefaultGroupKey(Checker& checker, std::optional<NameTemplate>& target) {
-  return {"default_group", [&checker, &target](const YAML::Node& value, const std::string& path) {
-            if (!value.IsScalar()) {
-              checker.Add(value, path + ": expected a name such as \"{{.Comm}}\", or drop, got " + Describe(value));
-              return;
-            }
-            if (value.Scalar() == "drop") {
-              target.reset();
-              return;
-            }
-            auto name = ParseNameTemplate(value.Scalar());
-            if (!name) {
-              checker.Add(value, path + ": " + name.error());
-              return;
-            }
-            const bool has_match = std::any_of(name->parts.begin(), name->parts.end(), [](const NamePart& part) {
-              return part.variable == NameVariable::kMatch;
-            });
-            if (has_match) {
-              checker.Add(value, path + ": .Matches needs cmdline, which default_group does not have");
-            } else {
-              target = std::move(*name);
-            }
-          }};
+  return checker.Value("default_group", "a name such as \"{{.Comm}}\", or drop", &ParseDefaultGroup, target);
 }
 
 }  // namespace cow::config

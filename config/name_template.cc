@@ -3,6 +3,7 @@
 #include <array>
 #include <utility>
 
+#include "collectors/base/text.h"
 #include "config/hint.h"
 
 namespace cow::config {
@@ -19,12 +20,6 @@ constexpr std::array<std::pair<std::string_view, NameVariable>, 6> kVariables{
      {".Unit", NameVariable::kUnit},
      {".ContainerID", NameVariable::kContainerId},
      {".PodUID", NameVariable::kPodUid}}};
-
-std::string_view TrimSpaces(std::string_view text) {
-  while (text.starts_with(' ')) text.remove_prefix(1);
-  while (text.ends_with(' ')) text.remove_suffix(1);
-  return text;
-}
 
 Parsed<NamePart> ParseVariable(std::string_view name) {
   for (const auto& [known, variable] : kVariables) {
@@ -57,7 +52,7 @@ Parsed<NameTemplate> ParseNameTemplate(std::string_view text) {
     text.remove_prefix(open + kOpen.size());
     const size_t close = text.find(kClose);
     if (close == std::string_view::npos) return tl::unexpected("no }} after {{ in " + Quoted(result.text));
-    auto part = ParseVariable(TrimSpaces(text.substr(0, close)));
+    auto part = ParseVariable(text::Trim(text.substr(0, close)));
     if (!part) return tl::unexpected(part.error());
     result.parts.push_back(std::move(*part));
     text.remove_prefix(close + kClose.size());

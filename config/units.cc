@@ -196,6 +196,13 @@ Parsed<uint64_t> ParseInteger(std::string_view text) {
   return value;
 }
 
+Parsed<uint64_t> ParseIntegerIn(std::string_view text, uint64_t low, uint64_t high) {
+  const auto value = ParseInteger(text);
+  if (!value || (*value >= low && *value <= high)) return value;
+  return tl::unexpected(Quoted(text) + " is out of range: it must be from " + std::to_string(low) + " to " +
+                        std::to_string(high));
+}
+
 std::string Quoted(std::string_view text) {
   constexpr size_t kMaxBytes = 64;
   constexpr std::string_view kHex = "0123456789abcdef";

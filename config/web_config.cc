@@ -49,6 +49,10 @@ std::string Join(const std::vector<std::string>& names) {
   return all;
 }
 
+bool IsOneOf(const YAML::Node& node, const std::vector<std::string>& choices) {
+  return node.IsScalar() && std::find(choices.begin(), choices.end(), node.Scalar()) != choices.end();
+}
+
 std::string ProblemOfHash(const std::string& hash) {
   // "$2b$10$" and 53 characters of bcrypt's own base64.
   constexpr size_t kHashBytes = 60;
@@ -100,7 +104,7 @@ class Reader {
               if (node.IsScalar() && IsPem(node.Scalar())) {
                 return checker_.Add(node, path + ": expected a path, got a PEM text; use " + name);
               }
-              if (!node.IsScalar()) return checker_.Add(node, path + ": expected a path, got " + Describe(node));
+              if (!node.IsScalar()) return checker_.AddExpected(node, path, "a path");
               if (IsNoPath(node.Scalar())) return checker_.Add(node, path + ": expected a path, got another text");
               target = (directory_ / node.Scalar()).string();
               CheckOneOf(name, target, text);
@@ -126,11 +130,10 @@ class Reader {
     return {std::move(name), [this, &choices, &target](const YAML::Node& node, const std::string& path) {
               std::vector<std::string> names;
               for (const Choice<T>& choice : choices) {
-                if (node.IsScalar() && node.Scalar() == choice.name) target = choice.value;
-                if (node.IsScalar() && node.Scalar() == choice.name) return;
+                if (node.IsScalar() && node.Scalar() == choice.name) return static_cast<void>(target = choice.value);
                 names.emplace_back(choice.name);
               }
-              checker_.Add(node, path + ": expected one of " + Join(names) + ", got " + Describe(node));
+              checker_.AddExpected(node, path, "one of " + Join(names));
             }};
   }
 
@@ -138,11 +141,8 @@ class Reader {
     return {std::move(name),
             [this, choices = std::move(choices), &target](const YAML::Node& node, const std::string& path) {
               checker_.ReadList(node, path, "names", [&](const YAML::Node& entry, const std::string& entry_path) {
-                if (entry.IsScalar() && std::find(choices.begin(), choices.end(), entry.Scalar()) != choices.end()) {
-                  target.push_back(entry.Scalar());
-                } else {
-                  checker_.Add(entry, entry_path + ": expected one of " + Join(choices) + ", got " + Describe(entry));
-                }
+                if (IsOneOf(entry, choices)) return target.push_back(entry.Scalar());
+                checker_.AddExpected(entry, entry_path, "one of " + Join(choices));
               });
             }};
   }
@@ -155,8 +155,7 @@ class Reader {
               }
               checker_.ReadList(node, path, "names", [&](const YAML::Node& entry, const std::string& entry_path) {
                 if (entry.IsScalar() && !entry.Scalar().empty()) return target.push_back(entry.Scalar());
-                checker_.Add(entry, entry_path + ": expected a DNS name, an IP or e-mail address or a URI, got " +
-                                        Describe(entry));
+                checker_.AddExpected(entry, entry_path, "a DNS name, an IP or e-mail address or a URI");
               });
             }};
   }
@@ -238,24 +237,20 @@ class Reader {
       flag.read(value, http2_path);
       if (http2) checker_.Add(value, http2_path + ": the server speaks only HTTP/1.1; set false or remove the key");
     };
-    const auto read_headers = [this, &headers](const YAML::Node& value, const std::string& headers_path) {
-      checker_.ReadMap(value, headers_path, headers, "header");
-    };
-    checker_.ReadMap(node, path, {{"http2", read_http2}, {"headers", read_headers}});
+    checker_.ReadMap(node, path, {{"http2", read_http2}, checker_.Section("headers", headers, "header")});
   }
 
   Checker::Key Header(const std::string& name, const std::vector<std::string>& choices) {
-    return {
-        name, [this, name, &choices](const YAML::Node& value, const std::string& path) {
-          const auto is_text = [](char c) { return c >= ' ' && c <= '~'; };
-          if (!value.IsScalar() || !std::all_of(value.Scalar().begin(), value.Scalar().end(), is_text)) {
-            checker_.Add(value, path + ": expected one line of printable ASCII, got " + Describe(value));
-          } else if (!choices.empty() && std::find(choices.begin(), choices.end(), value.Scalar()) == choices.end()) {
-            checker_.Add(value, path + ": expected one of " + Join(choices) + ", got " + Describe(value));
-          } else if (!value.Scalar().empty()) {
-            config_.headers[name] = value.Scalar();
-          }
-        }};
+    return {name, [this, name, &choices](const YAML::Node& value, const std::string& path) {
+              const auto is_text = [](char c) { return c >= ' ' && c <= '~'; };
+              if (!value.IsScalar() || !std::all_of(value.Scalar().begin(), value.Scalar().end(), is_text)) {
+                checker_.AddExpected(value, path, "one line of printable ASCII");
+              } else if (!choices.empty() && !IsOneOf(value, choices)) {
+                checker_.AddExpected(value, path, "one of " + Join(choices));
+              } else if (!value.Scalar().empty()) {
+                config_.headers[name] = value.Scalar();
+              }
+            }};
   }
 
   void ReadUsers(const YAML::Node& node, const std::string& path) {
