@@ -35,17 +35,13 @@ Parsed<std::string> ParseTelemetryPath(std::string_view text) {
 }
 
 Parsed<size_t> ParseMaxRequests(std::string_view text) {
-  return config::ParseInteger(text).and_then([text](uint64_t value) -> Parsed<size_t> {
-    if (value >= 1 && value <= std::numeric_limits<uint32_t>::max()) return value;
-    return tl::unexpected(Quoted(text) + " is out of range: it must be 1 or more");
-  });
+  return config::ParseIntegerIn(text, 1, std::numeric_limits<uint32_t>::max());
 }
 
 Parsed<LogLevel> ParseLogLevel(std::string_view text) {
-  if (text == "debug") return LogLevel::kDebug;
-  if (text == "info") return LogLevel::kInfo;
-  if (text == "warn") return LogLevel::kWarn;
-  if (text == "error") return LogLevel::kError;
+  for (const auto& [name, level] : kLogLevels) {
+    if (text == name) return level;
+  }
   return tl::unexpected("unknown level " + Quoted(text) + " (known: debug, info, warn, error)");
 }
 

@@ -161,10 +161,7 @@ int Run(std::span<const char* const> arguments) {
   if (command_line.health_check) return RunHealthCheck(command_line);
   if (command_line.explain) return RunExplain(*command_line.explain, stdout, stderr);
 
-  config::LoadResult loaded;
-  if (!command_line.config_file.empty()) {
-    loaded = config::LoadConfig(command_line.config_file, KnownCollectors(available));
-  }
+  const config::LoadResult loaded = LoadConfig(command_line, available);
   for (const config::ConfigError& error : loaded.errors) Print(stderr, error.ToString() + "\n");
   Log log = Log::ToStderr(command_line.log_level, command_line.log_format);
   std::optional<WebAccess> access;

@@ -31,10 +31,7 @@ std::optional<std::string> Reloader::Reload() {
 }
 
 std::optional<std::string> Reloader::Apply() {
-  config::LoadResult loaded;
-  if (!command_line_.config_file.empty()) {
-    loaded = config::LoadConfig(command_line_.config_file, KnownCollectors(available_));
-  }
+  const config::LoadResult loaded = LoadConfig(command_line_, available_);
   std::string problems;
   for (const config::ConfigError& error : loaded.errors) {
     log_.Error("bad configuration", {{"error", error.ToString()}});

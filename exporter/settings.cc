@@ -19,14 +19,9 @@ Applied ApplySmapsMaxRss(std::string_view text, collectors::CollectorOptions& op
 }
 
 Applied ApplyProcessTop(std::string_view text, collectors::CollectorOptions& options) {
-  const auto top = config::ParseInteger(text);
-  if (!top) return tl::unexpected(top.error());
-  if (*top == 0 || *top > collectors::ProcessOptions::kMostTop) {
-    return tl::unexpected(config::Quoted(text) + " is out of range: it must be from 1 to " +
-                          std::to_string(collectors::ProcessOptions::kMostTop));
-  }
-  options.process.top = *top;
-  return {};
+  return config::ParseIntegerIn(text, 1, collectors::ProcessOptions::kMostTop).map([&options](uint64_t top) {
+    options.process.top = top;
+  });
 }
 
 Applied ApplyProcessBy(std::string_view text, collectors::CollectorOptions& options) {
@@ -142,6 +137,12 @@ std::vector<config::KnownCollector> KnownCollectors(const std::vector<collectors
     }
   }
   return known;
+}
+
+config::LoadResult LoadConfig(const CommandLine& command_line,
+                              const std::vector<collectors::CollectorInfo>& available) {
+  if (command_line.config_file.empty()) return {};
+  return config::LoadConfig(command_line.config_file, KnownCollectors(available));
 }
 
 Settings MakeSettings(const CommandLine& command_line, const config::Config& config,

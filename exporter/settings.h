@@ -20,6 +20,9 @@ struct Settings {
 // The collectors and options that the configuration may name.
 std::vector<config::KnownCollector> KnownCollectors(const std::vector<collectors::CollectorInfo>& available);
 
+// Reads the configuration file that the command line names, if any.
+config::LoadResult LoadConfig(const CommandLine& command_line, const std::vector<collectors::CollectorInfo>& available);
+
 // A flag overrides the configuration's key, which overrides the default.
 Settings MakeSettings(const CommandLine& command_line, const config::Config& config,
                       const std::vector<collectors::CollectorInfo>& available);

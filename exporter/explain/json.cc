@@ -10,10 +10,6 @@ namespace {
 using explain::PageState;
 using Json = nlohmann::ordered_json;
 
-std::string Permissions(const procfs::Vma& vma) {
-  return {vma.readable ? 'r' : '-', vma.writable ? 'w' : '-', vma.executable ? 'x' : '-', vma.shared ? 's' : 'p'};
-}
-
 void AddSums(const explain::PageSums& sums, size_t page_bytes, Json& json) {
   const auto add = [&json, page_bytes](const char* name, uint64_t pages) { json[name] = pages * page_bytes; };
   add("resident_bytes", sums.Resident());

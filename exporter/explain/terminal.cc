@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdint>
 #include <string_view>
 #include <utility>
@@ -48,7 +49,7 @@ std::array<Value, 7> Values(const PageSums& sums) {
 
 std::string Upper(std::string_view text) {
   std::string upper(text);
-  for (char& c : upper) c = static_cast<char>(c - ('a' <= c && c <= 'z' ? 'a' - 'A' : 0));
+  for (char& c : upper) c = static_cast<char>(std::toupper(c));
   return upper;
 }
 
@@ -192,13 +193,9 @@ class Renderer {
 
   std::string MappingName(const MappingPortrait& mapping) const {
     const procfs::Vma& vma = mapping.mapping.vma;
-    std::string name = Hex(vma.start).append("-").append(Hex(vma.end)).append(" ");
-    name += vma.readable ? 'r' : '-';
-    name += vma.writable ? 'w' : '-';
-    name += vma.executable ? 'x' : '-';
-    name += vma.shared ? 's' : 'p';
-    const std::string path = Printable(vma.path);
-    return name.append(" ").append(path.empty() ? std::string(MappingKindName(mapping.mapping.kind)) : path);
+    const std::string path =
+        vma.path.empty() ? std::string(MappingKindName(mapping.mapping.kind)) : Printable(vma.path);
+    return Hex(vma.start) + "-" + Hex(vma.end) + " " + Permissions(vma) + " " + path;
   }
 
   static uint64_t BrokenPages(const MappingPortrait& mapping) {

@@ -212,6 +212,10 @@ std::vector<std::string> Limits(const Portrait& portrait) {
   return limits;
 }
 
+std::string Permissions(const procfs::Vma& vma) {
+  return {vma.readable ? 'r' : '-', vma.writable ? 'w' : '-', vma.executable ? 'x' : '-', vma.shared ? 's' : 'p'};
+}
+
 std::string_view MappingKindName(memory::MappingKind kind) {
   constexpr std::array<std::string_view, memory::kMappingKinds> kNames{"heap", "stack", "anon", "file", "shmem"};
   return kNames.at(static_cast<size_t>(kind));

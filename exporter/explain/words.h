@@ -28,6 +28,9 @@ std::string SinceLastLook(const explain::Portrait& portrait);
 // Lists what this look could not determine, and what it would need.
 std::vector<std::string> Limits(const explain::Portrait& portrait);
 
+// "rw-p", as in /proc/PID/maps.
+std::string Permissions(const procfs::Vma& vma);
+
 // "heap", "stack", "anon", "file" or "shmem".
 std::string_view MappingKindName(memory::MappingKind kind);
 

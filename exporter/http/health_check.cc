@@ -1,6 +1,8 @@
 #include "exporter/http/health_check.h"
 
+#include <gnutls/abstract.h>  // before microhttpd.h, to enable its certificate callbacks
 #include <gnutls/gnutls.h>
+#include <microhttpd.h>
 #include <netdb.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -27,8 +29,6 @@ template <class T>
 using Result = tl::expected<T, std::string>;
 
 constexpr std::chrono::seconds kMaxTime{5};
-constexpr int kOk = 200;
-constexpr int kUnauthorized = 401;
 constexpr size_t kMaxStatusLine = 4096;
 constexpr std::string_view kRequest = "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
@@ -93,9 +93,7 @@ Result<Socket> ConnectTo(const sockaddr* address, socklen_t size, Socket::Clock:
 Result<Socket> Connect(const ListenAddress& address) {
   const auto deadline = Socket::Clock::now() + kMaxTime;
   if (!address.path.empty()) {
-    sockaddr_un target{};
-    target.sun_family = AF_UNIX;
-    address.path.copy(static_cast<char*>(target.sun_path), sizeof(target.sun_path) - 1);
+    const sockaddr_un target = UnixAddress(address.path);
     return ConnectTo(reinterpret_cast<const sockaddr*>(&target), sizeof(target), deadline);
   }
   addrinfo hints{};
@@ -247,7 +245,7 @@ std::optional<std::string> CheckHealth(const ListenAddress& address, const confi
     status = Request(PlainChannel(*connection));
   }
   if (!status) return status.error();
-  if (*status == kOk || (*status == kUnauthorized && !web.users.empty())) return std::nullopt;
+  if (*status == MHD_HTTP_OK || (*status == MHD_HTTP_UNAUTHORIZED && !web.users.empty())) return std::nullopt;
   return "status " + std::to_string(*status);
 }
 

@@ -3,11 +3,13 @@
 #include <gnutls/crypto.h>
 
 #include <array>
-#include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <optional>
 #include <stdexcept>
+
+#include "exporter/explain/words.h"
 
 namespace cow::exporter {
 namespace {
@@ -92,18 +94,6 @@ std::string EscapeHtml(std::string_view text) {
   return escaped;
 }
 
-std::string FormatBytes(double bytes) {
-  constexpr double kStep = 1024;
-  if (bytes < kStep) return Format("%.0f B", bytes);
-  std::string unit;
-  for (const char* next : {"KiB", "MiB", "GiB", "TiB"}) {
-    bytes /= kStep;
-    unit = next;
-    if (bytes < 999.5) break;
-  }
-  return ThreeDigits(bytes) + " " + unit;
-}
-
 LandingPage::LandingPage(const std::string& version, const std::vector<Link>& links) : policy_(Policy()) {
   head_ =
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
@@ -132,7 +122,7 @@ HttpResponse LandingPage::Show(const std::vector<GroupSummary>& groups) const {
       };
       page += "<tr><th scope=\"row\"><bdi>" + EscapeHtml(group.group) + "</bdi></th>";
       page += Cell(text(group.processes, [](double count) { return Format("%.0f", count); }));
-      page += Cell(text(group.exposure_bytes, &FormatBytes));
+      page += Cell(text(group.exposure_bytes, [](double bytes) { return HumanBytes(static_cast<uint64_t>(bytes)); }));
       page += Cell(text(group.breaks_per_second, [](double rate) { return rate == 0 ? "0" : ThreeDigits(rate); }));
       page += "</tr>\n";
     }

@@ -14,9 +14,6 @@ namespace cow::exporter {
 // Escapes text for use between tags or in a quoted attribute. Replaces control characters by U+FFFD.
 std::string EscapeHtml(std::string_view text);
 
-// Formats with a binary unit and at most three digits: 412 MiB, 1.25 GiB.
-std::string FormatBytes(double bytes);
-
 class LandingPage {
  public:
   struct Link {

@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <limits>
@@ -65,6 +64,13 @@ config::Parsed<ListenAddress> ParseListenAddress(std::string_view text) {
 
 std::string FormatListenAddress(const ListenAddress& address) {
   return address.path.empty() ? FormatHostPort(address.host, address.port) : "unix:" + address.path;
+}
+
+sockaddr_un UnixAddress(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(static_cast<char*>(address.sun_path), sizeof(address.sun_path) - 1);
+  return address;
 }
 
 std::string FormatHostPort(std::string_view host, uint16_t port) {

@@ -1,6 +1,8 @@
 // Parses an address to listen on: `:PORT`, `ADDRESS:PORT`, `[ADDRESS]:PORT` or `unix:PATH`. Plain values, any thread.
 #pragma once
 
+#include <sys/un.h>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -19,6 +21,9 @@ config::Parsed<ListenAddress> ParseListenAddress(std::string_view text);
 
 // The inverse of ParseListenAddress.
 std::string FormatListenAddress(const ListenAddress& address);
+
+// The address of a unix socket. `path` must fit in it.
+sockaddr_un UnixAddress(const std::string& path);
 
 // HOST:PORT, with brackets around an IPv6 address.
 std::string FormatHostPort(std::string_view host, uint16_t port);

@@ -40,13 +40,6 @@ const sockaddr* Generic(const T* address) {
   return reinterpret_cast<const sockaddr*>(address);
 }
 
-sockaddr_un UnixAddress(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path.copy(static_cast<char*>(address.sun_path), sizeof(address.sun_path) - 1);
-  return address;
-}
-
 // Removes a socket that an ended process left behind.
 void RemoveStaleSocket(const std::string& path, const std::string& name) {
   struct stat info {};

@@ -1,17 +1,12 @@
 #include "exporter/http/query.h"
 
 #include <algorithm>
-#include <optional>
+#include <cstdint>
+
+#include "collectors/base/text.h"
 
 namespace cow::exporter {
 namespace {
-
-std::optional<unsigned> HexDigit(char c) {
-  if (c >= '0' && c <= '9') return static_cast<unsigned>(c - '0');
-  if (c >= 'a' && c <= 'f') return static_cast<unsigned>(c - 'a' + 10);
-  if (c >= 'A' && c <= 'F') return static_cast<unsigned>(c - 'A' + 10);
-  return std::nullopt;
-}
 
 config::Parsed<std::string> Decode(std::string_view text) {
   std::string decoded;
@@ -21,10 +16,10 @@ config::Parsed<std::string> Decode(std::string_view text) {
       decoded += text[i] == '+' ? ' ' : text[i];
       continue;
     }
-    const auto high = i + 1 < text.size() ? HexDigit(text[i + 1]) : std::nullopt;
-    const auto low = i + 2 < text.size() ? HexDigit(text[i + 2]) : std::nullopt;
-    if (!high || !low) return tl::unexpected("bad percent-encoding in " + config::Quoted(text));
-    decoded += static_cast<char>(*high * 16 + *low);
+    const std::string_view digits = text.substr(i + 1, 2);
+    const auto byte = text::ParseNumber<uint8_t>(digits, 16);
+    if (!byte || digits.size() != 2) return tl::unexpected("bad percent-encoding in " + config::Quoted(text));
+    decoded += static_cast<char>(*byte);
     i += 2;
   }
   return decoded;
@@ -39,13 +34,10 @@ bool Contains(std::span<const std::string_view> names, std::string_view name) {
 config::Parsed<std::vector<QueryParameter>> ParseQuery(std::string_view query) {
   std::vector<QueryParameter> parameters;
   while (!query.empty()) {
-    const size_t end = std::min(query.find('&'), query.size());
-    const std::string_view pair = query.substr(0, end);
-    query.remove_prefix(std::min(end + 1, query.size()));
+    std::string_view pair = text::CutAt(query, '&');
     if (pair.empty()) continue;
-    const size_t equals = std::min(pair.find('='), pair.size());
-    auto key = Decode(pair.substr(0, equals));
-    auto value = Decode(pair.substr(std::min(equals + 1, pair.size())));
+    auto key = Decode(text::CutAt(pair, '='));
+    auto value = Decode(pair);
     if (!key) return tl::unexpected(std::move(key.error()));
     if (!value) return tl::unexpected(std::move(value.error()));
     parameters.emplace_back(std::move(*key), std::move(*value));

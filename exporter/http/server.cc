@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
@@ -40,8 +41,7 @@ HttpRequest ReadRequest(MHD_Connection* connection, const std::string& uri, cons
     auto& headers = *static_cast<Headers*>(cls);
     try {
       std::string key = name;
-      std::transform(key.begin(), key.end(), key.begin(),
-                     [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+      for (char& c : key) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
       std::string& all = headers.all[key];
       if (!all.empty()) all += ", ";
       all += value == nullptr ? "" : value;

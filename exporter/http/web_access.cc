@@ -1,5 +1,6 @@
 #include "exporter/http/web_access.h"
 
+#include <microhttpd.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -11,10 +12,6 @@
 
 namespace cow::exporter {
 namespace {
-
-constexpr unsigned kUnauthorized = 401;
-constexpr unsigned kTooManyRequests = 429;
-constexpr unsigned kServiceUnavailable = 503;
 
 std::array<int64_t, 7> MarkOf(const std::string& path) {
   struct stat info {};
@@ -76,7 +73,8 @@ std::unique_ptr<HttpResponse> WebAccess::Check(const HttpRequest& request) {
   const auto wait = is_probe ? std::nullopt : rate_.Take();
   if (wait) {
     const auto seconds = std::chrono::ceil<std::chrono::seconds>(*wait).count();
-    return std::make_unique<HttpResponse>(TextResponse(kTooManyRequests, "too many requests, see rate_limit\n",
+    return std::make_unique<HttpResponse>(TextResponse(MHD_HTTP_TOO_MANY_REQUESTS,
+                                                       "too many requests, see rate_limit\n",
                                                        {{"Retry-After", std::to_string(std::max(seconds, 1L))}}));
   }
   if (rules->config.users.empty()) return nullptr;
@@ -86,10 +84,11 @@ std::unique_ptr<HttpResponse> WebAccess::Check(const HttpRequest& request) {
   if (verdict == PasswordChecker::Verdict::kGood) return nullptr;
   if (verdict == PasswordChecker::Verdict::kBusy) {
     return std::make_unique<HttpResponse>(
-        TextResponse(kServiceUnavailable, "too many password checks are waiting\n", {{"Retry-After", "5"}}));
+        TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "too many password checks are waiting\n", {{"Retry-After", "5"}}));
   }
-  return std::make_unique<HttpResponse>(TextResponse(
-      kUnauthorized, "unauthorized\n", {{"WWW-Authenticate", R"(Basic realm="cow_exporter", charset="UTF-8")"}}));
+  return std::make_unique<HttpResponse>(
+      TextResponse(MHD_HTTP_UNAUTHORIZED, "unauthorized\n",
+                   {{"WWW-Authenticate", R"(Basic realm="cow_exporter", charset="UTF-8")"}}));
 }
 
 void WebAccess::Watch(const std::string& path) { watched_.push_back({path, MarkOf(path)}); }

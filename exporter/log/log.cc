@@ -6,40 +6,19 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <utility>
-
-#include "collectors/base/utf8.h"
 
 namespace cow::exporter {
 namespace {
 
 std::string_view LevelName(LogLevel level) {
-  switch (level) {
-    case LogLevel::kDebug:
-      return "debug";
-    case LogLevel::kInfo:
-      return "info";
-    case LogLevel::kWarn:
-      return "warn";
-    case LogLevel::kError:
-      return "error";
-  }
-  return "error";
+  return std::find_if(kLogLevels.begin(), kLogLevels.end(),
+                      [level](const auto& known) { return known.second == level; })
+      ->first;
 }
 
-spdlog::level::level_enum ToSpdlog(LogLevel level) {
-  switch (level) {
-    case LogLevel::kDebug:
-      return spdlog::level::debug;
-    case LogLevel::kInfo:
-      return spdlog::level::info;
-    case LogLevel::kWarn:
-      return spdlog::level::warn;
-    case LogLevel::kError:
-      return spdlog::level::err;
-  }
-  return spdlog::level::err;
-}
+spdlog::level::level_enum ToSpdlog(LogLevel level) { return static_cast<spdlog::level::level_enum>(level); }
 
 // UTC with milliseconds (RFC 3339).
 std::string Timestamp() {
@@ -49,31 +28,9 @@ std::string Timestamp() {
                      (now - seconds).count());
 }
 
-// A JSON string; logfmt quotes in the same way.
+// A JSON string. logfmt uses the same quotes and escapes.
 void AppendQuoted(std::string_view value, std::string& line) {
-  line += '"';
-  while (!value.empty()) {
-    const size_t length = Utf8CharacterLength(value);
-    const char c = value.front();
-    if (length == 0) {
-      line += "\xef\xbf\xbd";
-    } else if (length > 1) {
-      line += value.substr(0, length);
-    } else if (c == '"' || c == '\\') {
-      line += '\\';
-      line += c;
-    } else if (c == '\n') {
-      line += "\\n";
-    } else if (c == '\t') {
-      line += "\\t";
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      line += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-    } else {
-      line += c;
-    }
-    value.remove_prefix(std::max<size_t>(length, 1));
-  }
-  line += '"';
+  line += nlohmann::json(value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 bool NeedsQuotes(std::string_view value) {

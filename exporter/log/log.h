@@ -6,14 +6,23 @@
 
 #include <spdlog/logger.h>
 
+#include <array>
 #include <initializer_list>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace cow::exporter {
 
 enum class LogFormat { kLogfmt, kJson };
-enum class LogLevel { kDebug, kInfo, kWarn, kError };
+enum class LogLevel {
+  kDebug = spdlog::level::debug,
+  kInfo = spdlog::level::info,
+  kWarn = spdlog::level::warn,
+  kError = spdlog::level::err
+};
+inline constexpr std::array<std::pair<std::string_view, LogLevel>, 4> kLogLevels{
+    {{"debug", LogLevel::kDebug}, {"info", LogLevel::kInfo}, {"warn", LogLevel::kWarn}, {"error", LogLevel::kError}}};
 
 struct LogField {
   std::string_view key;  // a plain name
