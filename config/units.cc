@@ -69,13 +69,6 @@ std::string_view TakeUnit(std::string_view& rest) {
   return unit;
 }
 
-template <size_t N>
-size_t FindUnit(const std::array<Unit, N>& units, std::string_view name) {
-  size_t i = 0;
-  while (i < N && units[i].name != name) ++i;
-  return i;
-}
-
 // a * b + c, or nothing beyond `limit`.
 std::optional<uint64_t> MultiplyAdd(uint64_t a, uint64_t b, uint64_t c, uint64_t limit) {
   uint64_t result = 0;
@@ -91,6 +84,17 @@ tl::unexpected<std::string> Bad(std::string_view kind, std::string_view text, st
   return tl::unexpected(message);
 }
 
+// Returns the index of a unit. `known` lists the units for errors.
+template <size_t N>
+Parsed<size_t> FindUnit(const std::array<Unit, N>& units, std::string_view name, const std::string& known,
+                        std::string_view kind, std::string_view text) {
+  if (name.empty()) return Bad(kind, text, "no unit (" + known + ")");
+  size_t i = 0;
+  while (i < N && units[i].name != name) ++i;
+  if (i == N) return Bad(kind, text, "unknown unit " + Quoted(name) + " (known: " + known + ")");
+  return i;
+}
+
 }  // namespace
 
 Parsed<std::chrono::milliseconds> ParseDuration(std::string_view text) {
@@ -103,15 +107,11 @@ Parsed<std::chrono::milliseconds> ParseDuration(std::string_view text) {
   for (std::string_view rest = text; !rest.empty();) {
     const auto count = TakeInteger(rest);
     if (!count) return Bad(kKind, text, "too large");
-    const std::string_view name = TakeUnit(rest);
-    if (name.empty()) return Bad(kKind, text, "no unit (y, w, d, h, m, s, ms)");
-    const size_t unit = FindUnit(kDurationUnits, name);
-    if (unit == kDurationUnits.size()) {
-      return Bad(kKind, text, "unknown unit " + Quoted(name) + " (known: y, w, d, h, m, s, ms)");
-    }
-    if (unit < next_unit) return Bad(kKind, text, "units must go from large to small, each once");
-    next_unit = unit + 1;
-    const auto sum = MultiplyAdd(*count, kDurationUnits.at(unit).factor, total, kMaxMilliseconds);
+    const auto unit = FindUnit(kDurationUnits, TakeUnit(rest), "y, w, d, h, m, s, ms", kKind, text);
+    if (!unit) return tl::unexpected(unit.error());
+    if (*unit < next_unit) return Bad(kKind, text, "units must go from large to small, each once");
+    next_unit = *unit + 1;
+    const auto sum = MultiplyAdd(*count, kDurationUnits.at(*unit).factor, total, kMaxMilliseconds);
     if (!sum) return Bad(kKind, text, "too large");
     total = *sum;
   }
@@ -130,13 +130,9 @@ Parsed<std::chrono::nanoseconds> ParseGoDuration(std::string_view text) {
     const auto count = length > kMaxDigits ? std::nullopt : std::optional(ParseNumber(rest.substr(0, length)));
     if (!count || !*count) return Bad(kKind, text, "expected something like 1s, 1.5s or 100ms");
     rest.remove_prefix(length);
-    const std::string_view name = TakeUnit(rest);
-    const size_t unit = FindUnit(kGoUnits, name);
-    if (name.empty()) return Bad(kKind, text, "no unit (h, m, s, ms, us, ns)");
-    if (unit == kGoUnits.size()) {
-      return Bad(kKind, text, "unknown unit " + Quoted(name) + " (known: h, m, s, ms, us, ns)");
-    }
-    total += **count * static_cast<double>(kGoUnits.at(unit).factor);
+    const auto unit = FindUnit(kGoUnits, TakeUnit(rest), "h, m, s, ms, us, ns", kKind, text);
+    if (!unit) return tl::unexpected(unit.error());
+    total += **count * static_cast<double>(kGoUnits.at(*unit).factor);
     if (total >= kMax) return Bad(kKind, text, "too large");
   }
   return std::chrono::nanoseconds{std::llround(std::ceil(total))};  // a small duration must not become 0
@@ -149,12 +145,9 @@ Parsed<uint64_t> ParseSize(std::string_view text) {
   std::string_view rest = text;
   const auto count = TakeInteger(rest);
   if (!count) return Bad(kKind, text, "too large");
-  if (rest.empty()) return Bad(kKind, text, "no unit (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB)");
-  const size_t unit = FindUnit(kSizeUnits, rest);
-  if (unit == kSizeUnits.size()) {
-    return Bad(kKind, text, "unknown unit " + Quoted(rest) + " (known: B, KiB, MiB, GiB, TiB, kB, MB, GB, TB)");
-  }
-  const auto bytes = MultiplyAdd(*count, kSizeUnits.at(unit).factor, 0, std::numeric_limits<uint64_t>::max());
+  const auto unit = FindUnit(kSizeUnits, rest, "B, KiB, MiB, GiB, TiB, kB, MB, GB, TB", kKind, text);
+  if (!unit) return tl::unexpected(unit.error());
+  const auto bytes = MultiplyAdd(*count, kSizeUnits.at(*unit).factor, 0, std::numeric_limits<uint64_t>::max());
   if (!bytes) return Bad(kKind, text, "too large");
   return *bytes;
 }

@@ -38,7 +38,7 @@ std::shared_ptr<const AccessRules> WebAccess::Rules() {
   const std::lock_guard lock(mutex_);
   if (!Changed()) return rules_;
   try {
-    ReadAgain();
+    Reload();
   } catch (const std::exception& error) {  // no memory: the next call tries again
     if (const auto admitted = failures_.Admit(error.what())) {
       log_.Error("reload failed, the previous web configuration stays in force", {{"error", *admitted}});
@@ -47,7 +47,7 @@ std::shared_ptr<const AccessRules> WebAccess::Rules() {
   return rules_;
 }
 
-void WebAccess::ReadAgain() {
+void WebAccess::Reload() {
   try {
     std::shared_ptr<const AccessRules> rules = Load();
     if ((rules->tls != nullptr) != is_tls_) {
@@ -64,7 +64,7 @@ void WebAccess::ReadAgain() {
   watches_all_ = true;
 }
 
-std::unique_ptr<HttpResponse> WebAccess::Check(const HttpRequest& request) {
+std::optional<HttpResponse> WebAccess::Check(const HttpRequest& request) {
   const std::shared_ptr<const AccessRules> rules = Rules();
   const auto header = request.Header("authorization");
   // Apply the rate limit before checking passwords, as exporter-toolkit does. Exempt health probes without credentials:
@@ -73,22 +73,19 @@ std::unique_ptr<HttpResponse> WebAccess::Check(const HttpRequest& request) {
   const auto wait = is_probe ? std::nullopt : rate_.Take();
   if (wait) {
     const auto seconds = std::chrono::ceil<std::chrono::seconds>(*wait).count();
-    return std::make_unique<HttpResponse>(TextResponse(MHD_HTTP_TOO_MANY_REQUESTS,
-                                                       "too many requests, see rate_limit\n",
-                                                       {{"Retry-After", std::to_string(std::max(seconds, 1L))}}));
+    return TextResponse(MHD_HTTP_TOO_MANY_REQUESTS, "too many requests, see rate_limit\n",
+                        {{"Retry-After", std::to_string(std::max(seconds, 1L))}});
   }
-  if (rules->config.users.empty()) return nullptr;
+  if (rules->config.users.empty()) return std::nullopt;
   const auto credentials = header ? ParseBasicAuthorization(*header) : std::nullopt;
   auto verdict = PasswordChecker::Verdict::kWrong;
   if (credentials) verdict = passwords_.Check(rules->config.users, *credentials);
-  if (verdict == PasswordChecker::Verdict::kGood) return nullptr;
+  if (verdict == PasswordChecker::Verdict::kGood) return std::nullopt;
   if (verdict == PasswordChecker::Verdict::kBusy) {
-    return std::make_unique<HttpResponse>(
-        TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "too many password checks are waiting\n", {{"Retry-After", "5"}}));
+    return TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "too many password checks are waiting\n", {{"Retry-After", "5"}});
   }
-  return std::make_unique<HttpResponse>(
-      TextResponse(MHD_HTTP_UNAUTHORIZED, "unauthorized\n",
-                   {{"WWW-Authenticate", R"(Basic realm="cow_exporter", charset="UTF-8")"}}));
+  return TextResponse(MHD_HTTP_UNAUTHORIZED, "unauthorized\n",
+                      {{"WWW-Authenticate", R"(Basic realm="cow_exporter", charset="UTF-8")"}});
 }
 
 void WebAccess::Watch(const std::string& path) { watched_.push_back({path, MarkOf(path)}); }

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -46,8 +47,8 @@ class WebAccess {
   // True if the configuration used TLS at the start.
   [[nodiscard]] bool IsTls() const { return is_tls_; }
 
-  // Checks the rate limit and the credentials. Returns null if the request may pass, else the refusal.
-  std::unique_ptr<HttpResponse> Check(const HttpRequest& request);
+  // Checks the rate limit and the credentials. Returns nothing if the request may pass, else the refusal.
+  std::optional<HttpResponse> Check(const HttpRequest& request);
   // Ends all waiting for password checks.
   void Stop() { passwords_.Stop(); }
 
@@ -61,7 +62,7 @@ class WebAccess {
   void Watch(const std::string& path);
   void WatchFilesOf(const config::WebConfig& config);
   [[nodiscard]] bool Changed() const;
-  void ReadAgain();
+  void Reload();
   // Marks each file before reading it, so that no change is missed. Throws WebAccessError.
   [[nodiscard]] std::shared_ptr<const AccessRules> Load();
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "exporter/log/log.h"
@@ -28,7 +29,10 @@ class Publisher {
   void Publish(const PassRunner& runner, const ScanStatistics& statistics);
 
   // Never null.
-  [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const { return snapshots_.Latest(); }
+  [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const {
+    const std::lock_guard lock(mutex_);
+    return latest_;
+  }
   // The groups of the latest snapshot.
   [[nodiscard]] std::vector<GroupSummary> Groups() const { return history_.Groups(); }
 
@@ -36,8 +40,9 @@ class Publisher {
   const AddSelfMetrics add_self_metrics_;
   Log& log_;
   LogOnce logged_problems_;
-  SnapshotStore snapshots_;
   GroupHistory history_;
+  mutable std::mutex mutex_;  // guards latest_; libstdc++ 12's atomic<shared_ptr> locks too
+  std::shared_ptr<const Snapshot> latest_ = std::make_shared<const Snapshot>();
 };
 
 }  // namespace cow::exporter

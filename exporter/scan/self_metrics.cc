@@ -74,51 +74,27 @@ constexpr Metric kReloadTimestamp{
     .of_groups = false,
 };
 
-constexpr std::string_view kDisabled = "With --web.disable-exporter-metrics.";
-
-constexpr Metric kProcessCpu{
-    .name = "process_cpu_seconds_total",
-    .type = MetricType::Counter,
-    .unit = "seconds",
-    .help = "User and system CPU time of the exporter.",
-    .of_groups = false,
-    .absent = kDisabled,
-};
-constexpr Metric kProcessResident{
-    .name = "process_resident_memory_bytes",
-    .unit = "bytes",
-    .help = "Resident memory of the exporter.",
-    .of_groups = false,
-    .absent = kDisabled,
-};
-constexpr Metric kProcessVirtual{
-    .name = "process_virtual_memory_bytes",
-    .unit = "bytes",
-    .help = "Virtual memory of the exporter.",
-    .of_groups = false,
-    .absent = kDisabled,
-};
-constexpr Metric kProcessStart{
-    .name = "process_start_time_seconds",
-    .unit = "seconds since the epoch",
-    .help = "When the exporter started, since the epoch.",
-    .of_groups = false,
-    .absent = kDisabled,
-};
-constexpr Metric kProcessOpenFds{
-    .name = "process_open_fds",
-    .unit = "descriptors",
-    .help = "File descriptors that the exporter has open.",
-    .of_groups = false,
-    .absent = kDisabled,
-};
-constexpr Metric kProcessMaxFds{
-    .name = "process_max_fds",
-    .unit = "descriptors",
-    .help = "File descriptors that the exporter may open.",
-    .of_groups = false,
-    .absent = kDisabled,
-};
+constexpr Metric ProcessMetric(std::string_view name, std::string_view unit, std::string_view help,
+                               MetricType type = MetricType::Gauge) {
+  return {.name = name,
+          .type = type,
+          .unit = unit,
+          .help = help,
+          .of_groups = false,
+          .absent = "With --web.disable-exporter-metrics."};
+}
+constexpr Metric kProcessCpu = ProcessMetric("process_cpu_seconds_total", "seconds",
+                                             "User and system CPU time of the exporter.", MetricType::Counter);
+constexpr Metric kProcessResident =
+    ProcessMetric("process_resident_memory_bytes", "bytes", "Resident memory of the exporter.");
+constexpr Metric kProcessVirtual =
+    ProcessMetric("process_virtual_memory_bytes", "bytes", "Virtual memory of the exporter.");
+constexpr Metric kProcessStart = ProcessMetric("process_start_time_seconds", "seconds since the epoch",
+                                               "When the exporter started, since the epoch.");
+constexpr Metric kProcessOpenFds =
+    ProcessMetric("process_open_fds", "descriptors", "File descriptors that the exporter has open.");
+constexpr Metric kProcessMaxFds =
+    ProcessMetric("process_max_fds", "descriptors", "File descriptors that the exporter may open.");
 
 void Add(MetricWriter& writer, const Metric& metric, std::optional<double> value) {
   writer.Begin(metric);

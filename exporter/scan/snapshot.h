@@ -59,23 +59,4 @@ class Snapshot {
   mutable std::array<Rendered, 2> rendered_;  // by format
 };
 
-// Holds the latest snapshot. Any thread.
-class SnapshotStore {
- public:
-  // Never null.
-  [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const {
-    const std::lock_guard lock(mutex_);
-    return latest_;
-  }
-
-  void Publish(std::shared_ptr<const Snapshot> snapshot) {
-    const std::lock_guard lock(mutex_);
-    latest_.swap(snapshot);
-  }
-
- private:
-  mutable std::mutex mutex_;  // libstdc++ 12's atomic<shared_ptr> locks too
-  std::shared_ptr<const Snapshot> latest_ = std::make_shared<const Snapshot>();
-};
-
 }  // namespace cow::exporter

@@ -87,14 +87,14 @@ TEST_F(WebAccessTest, HealthProbesAreNotLimited) {
   guess.headers["authorization"] = "Basic eDp4";
   HttpRequest scrape;
   scrape.path = "/metrics";
-  for (int i = 0; i < 3; ++i) EXPECT_EQ(access.Check(probe), nullptr);
-  EXPECT_EQ(access.Check(scrape), nullptr);
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(access.Check(probe));
+  EXPECT_FALSE(access.Check(scrape));
   for (const HttpRequest& counted : {scrape, guess}) {
     const auto refusal = access.Check(counted);
-    ASSERT_NE(refusal, nullptr);
+    ASSERT_TRUE(refusal);
     EXPECT_EQ(refusal->status, 429U);
   }
-  EXPECT_EQ(access.Check(probe), nullptr);
+  EXPECT_FALSE(access.Check(probe));
 }
 
 }  // namespace
