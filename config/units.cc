@@ -120,7 +120,7 @@ Parsed<std::chrono::milliseconds> ParseDuration(std::string_view text) {
 
 Parsed<std::chrono::nanoseconds> ParseGoDuration(std::string_view text) {
   constexpr std::string_view kKind = "duration";
-  constexpr size_t kMaxDigits = 18;  // nanoseconds have no more
+  constexpr size_t kMaxDigits = 18;  // more digits exceed the precision of nanoseconds
   constexpr auto kMax = static_cast<double>(std::chrono::nanoseconds::max().count());
   if (text == "0") return std::chrono::nanoseconds{0};
   if (text.empty()) return Bad(kKind, text, "expected something like 1s, 1.5s or 100ms");

@@ -10,6 +10,7 @@
 #include "config/config.h"
 #include "config/units.h"
 #include "exporter/explain/api.h"
+#include "exporter/explain/arguments.h"
 #include "exporter/explain/command_line.h"
 
 namespace cow::exporter {
@@ -49,23 +50,6 @@ Parsed<LogFormat> ParseLogFormat(std::string_view text) {
   if (text == "logfmt") return LogFormat::kLogfmt;
   if (text == "json") return LogFormat::kJson;
   return tl::unexpected("unknown format " + Quoted(text) + " (known: logfmt, json)");
-}
-
-Parsed<std::string> ParsePath(std::string_view text) {
-  if (text.empty() || text.find('\0') != std::string_view::npos) return tl::unexpected(std::string("expected a path"));
-  return std::string(text);
-}
-
-// Adds a flag with a value. `parse` reads the text, so that all messages have the same form.
-template <class T, class Parse>
-CLI::Option* AddValue(CLI::App& app, const std::string& name, const char* type, const std::string& help, Parse parse,
-                      T& target) {
-  const auto read = [name, parse, &target](const std::string& text) {
-    auto parsed = parse(text);
-    if (!parsed) throw CLI::ValidationError(name, parsed.error());
-    target = std::move(*parsed);
-  };
-  return app.add_option_function<std::string>(name, read, help)->type_name(type);
 }
 
 void AddFlag(CLI::App& app, const std::string& name, const std::string& help, bool& target) {
@@ -136,8 +120,7 @@ void AddFlags(CLI::App& app, CommandLine& result) {
           result.enable_api);
   AddFlag(app, "--web.enable-lifecycle", "Reload the configuration on POST or PUT to /-/reload", result.lifecycle);
 
-  AddValue(app, "--path.procfs", "DIR", "Mount point of procfs (default: /proc)", &ParsePath, result.procfs);
-  AddValue(app, "--path.sysfs", "DIR", "Mount point of sysfs (default: /sys)", &ParsePath, result.sysfs);
+  AddPathFlags(app, result.procfs, result.sysfs);
 
   AddValue(app, "--scan.interval", "DURATION", "Time between passes; 0 runs a pass at each scrape (default: 10s)",
            &config::ParseScanInterval, result.scan_interval);

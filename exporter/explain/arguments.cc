@@ -24,4 +24,9 @@ Parsed<uint64_t> ParseAddress(std::string_view text) {
   return *address;
 }
 
+Parsed<std::string> ParsePath(std::string_view text) {
+  if (text.empty() || text.find('\0') != std::string_view::npos) return tl::unexpected(std::string("expected a path"));
+  return std::string(text);
+}
+
 }  // namespace cow::exporter

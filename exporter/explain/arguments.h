@@ -1,9 +1,10 @@
-// Parses process ids and addresses from the command line and from URIs. Pure functions, any thread.
+// Parses process ids, addresses and paths from the command line and from URIs. Pure functions, any thread.
 #pragma once
 
 #include <sys/types.h>
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "config/units.h"
@@ -14,5 +15,8 @@ config::Parsed<pid_t> ParsePid(std::string_view text);
 
 // Hexadecimal as in maps, with or without 0x.
 config::Parsed<uint64_t> ParseAddress(std::string_view text);
+
+// Rejects an empty text and NUL bytes.
+config::Parsed<std::string> ParsePath(std::string_view text);
 
 }  // namespace cow::exporter

@@ -1,13 +1,10 @@
 #include "exporter/explain/command_line.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "config/units.h"
@@ -55,17 +52,12 @@ Parsed<std::chrono::milliseconds> ParsePause(std::string_view text) {
   return std::chrono::milliseconds(static_cast<int64_t>(*number * 1000));
 }
 
-// Returns a function that parses an option's text into `target`.
-template <class T, class Parse>
-std::function<void(const std::string&)> Into(std::string name, Parse parse, T& target) {
-  return [name = std::move(name), parse, &target](const std::string& text) {
-    const auto parsed = parse(text);
-    if (!parsed) throw CLI::ValidationError(name, parsed.error());
-    target = *parsed;
-  };
-}
-
 }  // namespace
+
+void AddPathFlags(CLI::App& app, std::string& procfs, std::string& sysfs) {
+  AddValue(app, "--path.procfs", "DIR", "Mount point of procfs (default: /proc)", &ParsePath, procfs);
+  AddValue(app, "--path.sysfs", "DIR", "Mount point of sysfs (default: /sys)", &ParsePath, sysfs);
+}
 
 void AddExplainCommand(CLI::App& app, std::optional<ExplainOptions>& result) {
   CLI::App* command = app.add_subcommand(
@@ -74,24 +66,22 @@ void AddExplainCommand(CLI::App& app, std::optional<ExplainOptions>& result) {
   command->set_help_flag("-h,--help", "Print this help and exit");
   command->get_formatter()->column_width(40);
   command->footer(kStates);
-  command->add_option_function<std::string>("PID", Into("PID", &ParsePid, options->pid), "Process to explain")
-      ->type_name("")
-      ->required();
+  AddValue(*command, "PID", "", "Process to explain", &ParsePid, options->pid)->required();
   command->add_flag("--json", options->json, "Print JSON; with --watch, one line per look")->disable_flag_override();
   command->add_flag("--pages", options->pages, "Show runs of pages with their state")->disable_flag_override();
-  const auto set_address = Into("--mapping", &ParseAddress, options->mapping);
-  command
-      ->add_option_function<std::string>("--mapping", set_address,
-                                         "With --pages: show only the mapping of this address")
-      ->type_name("ADDRESS")
+  AddValue(*command, "--mapping", "ADDRESS", "With --pages: show only the mapping of this address", &ParseAddress,
+           options->mapping)
       ->needs("--pages");
   const auto watch = std::make_shared<std::string>();
   command->add_flag("--watch", *watch, "Look repeatedly, every 2 seconds or --watch=SECONDS");
-  command->add_option("--path.procfs", options->procfs, "Mount point of procfs (default: /proc)")->type_name("DIR");
-  command->add_option("--path.sysfs", options->sysfs, "Mount point of sysfs (default: /sys)")->type_name("DIR");
+  AddPathFlags(*command, options->procfs, options->sysfs);
   command->callback([options, watch, &result] {
     if (*watch == "true") *watch = kDefaultPause;  // CLI11's value for a flag without a value
-    if (!watch->empty()) Into("--watch", &ParsePause, options->watch)(*watch);
+    if (!watch->empty()) {
+      const auto pause = ParsePause(*watch);
+      if (!pause) throw CLI::ValidationError("--watch", pause.error());
+      options->watch = *pause;
+    }
     result = *options;
   });
 }

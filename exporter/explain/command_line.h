@@ -1,15 +1,30 @@
-// The command line of `explain`.
+// The command line of `explain`, and options that it shares with the program's own.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "exporter/explain/command.h"
 
-namespace CLI {
-class App;
+namespace cow::exporter {
+
+// Adds an option whose text `parse` reads into `target`. CLI11 only collects the text, so all errors have the same
+// form.
+template <class T, class Parse>
+CLI::Option* AddValue(CLI::App& app, const std::string& name, const char* type, const std::string& help, Parse parse,
+                      T& target) {
+  const auto read = [name, parse, &target](const std::string& text) {
+    auto parsed = parse(text);
+    if (!parsed) throw CLI::ValidationError(name, parsed.error());
+    target = std::move(*parsed);
+  };
+  return app.add_option_function<std::string>(name, read, help)->type_name(type);
 }
 
-namespace cow::exporter {
+// Adds --path.procfs and --path.sysfs.
+void AddPathFlags(CLI::App& app, std::string& procfs, std::string& sysfs);
 
 // Adds the command to `app`. Parsing sets `result` if the command is given; `result` must outlive the parsing.
 void AddExplainCommand(CLI::App& app, std::optional<ExplainOptions>& result);

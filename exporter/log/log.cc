@@ -35,7 +35,7 @@ void AppendQuoted(std::string_view value, std::string& line) {
 
 bool NeedsQuotes(std::string_view value) {
   return value.empty() || std::any_of(value.begin(), value.end(), [](char c) {
-           return c <= ' ' || c == '"' || c == '=' || c == '\\' || c >= 0x7f;  // the sign makes bytes >= 0x80 <= ' '
+           return c <= ' ' || c == '"' || c == '=' || c == '\\' || c >= 0x7f;  // bytes from 0x80 are negative
          });
 }
 

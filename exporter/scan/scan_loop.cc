@@ -308,7 +308,7 @@ bool ScanLoop::ContinuePass() {
     }
   }
   OpenNextInterval();
-  return true;  // each interval gets its step
+  return true;  // run a step in each interval
 }
 
 nanoseconds ScanLoop::Left() const {

@@ -59,7 +59,7 @@ class ScanLoop {
   ScanLoop(const ScanLoop&) = delete;
   ScanLoop& operator=(const ScanLoop&) = delete;
 
-  // Publishes a snapshot without pages and starts the thread.
+  // Publishes a first snapshot, made without a pass, and starts the thread.
   void Start();
   // Ends the current pass at its next step and wakes all waiting calls.
   void Stop();
