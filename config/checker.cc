@@ -103,6 +103,18 @@ Checker::Key Checker::Section(std::string name, const std::vector<Key>& keys, co
           [this, &keys, what](const YAML::Node& value, const std::string& path) { ReadMap(value, path, keys, what); }};
 }
 
+Checker::Key Checker::Texts(std::string name, std::string what, std::string expected,
+                            std::function<std::optional<std::string>(const std::string& text)> problem,
+                            std::vector<std::string>& target) {
+  return {std::move(name), [this, what, expected, problem, &target](const YAML::Node& value, const std::string& path) {
+            ReadList(value, path, what, [&](const YAML::Node& entry, const std::string& entry_path) {
+              if (!entry.IsScalar() || entry.Scalar().empty()) return AddExpected(entry, entry_path, expected);
+              if (const auto found = problem(entry.Scalar())) return Add(entry, entry_path + ": " + *found);
+              target.push_back(entry.Scalar());
+            });
+          }};
+}
+
 Checker::Key Checker::Count(std::string name, size_t low, size_t high, size_t& target) {
   const auto parse = [low, high](std::string_view text) { return ParseIntegerIn(text, low, high); };
   return Number(std::move(name), "a whole number", parse, target);

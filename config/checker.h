@@ -84,6 +84,12 @@ class Checker {
     return key;
   }
 
+  // A key with a list of texts. `what` names the entries and `expected` one entry in errors. `problem` returns what is
+  // wrong with an entry, if anything.
+  Key Texts(std::string name, std::string what, std::string expected,
+            std::function<std::optional<std::string>(const std::string& text)> problem,
+            std::vector<std::string>& target);
+
   // A whole number from `low` to `high`.
   Key Count(std::string name, size_t low, size_t high, size_t& target);
 

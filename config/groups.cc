@@ -3,6 +3,7 @@
 #include <re2/re2.h>
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -75,26 +76,14 @@ class EntryReader {
     return key;
   }
 
-  template <class Check>
-  Checker::Key List(std::string name, std::string what, Check problem, Names& target) {
-    return {std::move(name),
-            [this, what = std::move(what), problem, &target](const YAML::Node& value, const std::string& path) {
-              if (!value.IsNull() && !(value.IsSequence() && value.size() == 0)) ++criteria_;
-              checker_.ReadList(value, path, what, [&](const YAML::Node& entry, const std::string& entry_path) {
-                ReadEntry(entry, entry_path, problem, target);
-              });
-            }};
-  }
-
-  template <class Check>
-  void ReadEntry(const YAML::Node& entry, const std::string& path, const Check& problem, Names& target) {
-    if (!entry.IsScalar() || entry.Scalar().empty()) {
-      checker_.AddExpected(entry, path, "a text");
-    } else if (const Problem found = problem(entry.Scalar())) {
-      checker_.Add(entry, path + ": " + *found);
-    } else {
-      target.push_back(entry.Scalar());
-    }
+  Checker::Key List(std::string name, std::string what, std::function<Problem(const std::string&)> problem,
+                    Names& target) {
+    Checker::Key key = checker_.Texts(std::move(name), std::move(what), "a text", std::move(problem), target);
+    key.read = [this, read = std::move(key.read)](const YAML::Node& value, const std::string& path) {
+      if (!value.IsNull() && !(value.IsSequence() && value.size() == 0)) ++criteria_;
+      read(value, path);
+    };
+    return key;
   }
 
   Checker::Key Expressions(std::string name, Names& target, Names* captured) {

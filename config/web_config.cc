@@ -49,10 +49,6 @@ std::string Join(const std::vector<std::string>& names) {
   return all;
 }
 
-bool IsOneOf(const YAML::Node& node, const std::vector<std::string>& choices) {
-  return node.IsScalar() && std::find(choices.begin(), choices.end(), node.Scalar()) != choices.end();
-}
-
 std::string ProblemOfHash(const std::string& hash) {
   // "$2b$10$" and 53 characters of bcrypt's own base64.
   constexpr size_t kHashBytes = 60;
@@ -137,27 +133,25 @@ class Reader {
             }};
   }
 
-  Checker::Key ListOf(std::string name, std::vector<std::string> choices, std::vector<std::string>& target) {
-    return {std::move(name),
-            [this, choices = std::move(choices), &target](const YAML::Node& node, const std::string& path) {
-              checker_.ReadList(node, path, "names", [&](const YAML::Node& entry, const std::string& entry_path) {
-                if (IsOneOf(entry, choices)) return target.push_back(entry.Scalar());
-                checker_.AddExpected(entry, entry_path, "one of " + Join(choices));
-              });
-            }};
+  Checker::Key ListOf(std::string name, const std::vector<std::string>& choices, std::vector<std::string>& target) {
+    const std::string expected = "one of " + Join(choices);
+    const auto problem = [choices, expected](const std::string& text) -> std::optional<std::string> {
+      if (std::find(choices.begin(), choices.end(), text) != choices.end()) return std::nullopt;
+      return "expected " + expected + ", got " + Quoted(text);
+    };
+    return checker_.Texts(std::move(name), "names", expected, problem, target);
   }
 
   Checker::Key AllowedNames(std::vector<std::string>& target) {
-    return {"client_allowed_sans", [this, &target](const YAML::Node& node, const std::string& path) {
-              names_place_ = checker_.LastKey();
-              if (node.IsNull() || (node.IsSequence() && node.size() == 0)) {
-                return checker_.Add(node, path + ": the list is empty, which would refuse every client");
-              }
-              checker_.ReadList(node, path, "names", [&](const YAML::Node& entry, const std::string& entry_path) {
-                if (entry.IsScalar() && !entry.Scalar().empty()) return target.push_back(entry.Scalar());
-                checker_.AddExpected(entry, entry_path, "a DNS name, an IP or e-mail address or a URI");
-              });
-            }};
+    Checker::Key key = checker_.Texts(
+        "client_allowed_sans", "names", "a DNS name, an IP or e-mail address or a URI",
+        [](const std::string& /*text*/) { return std::nullopt; }, target);
+    key.read = [this, read = std::move(key.read)](const YAML::Node& node, const std::string& path) {
+      names_place_ = checker_.LastKey();
+      if (!node.IsNull() && !(node.IsSequence() && node.size() == 0)) return read(node, path);
+      checker_.Add(node, path + ": the list is empty, which would refuse every client");
+    };
+    return key;
   }
 
   void ReadTls(const YAML::Node& node, const std::string& path) {
@@ -241,16 +235,17 @@ class Reader {
   }
 
   Checker::Key Header(const std::string& name, const std::vector<std::string>& choices) {
-    return {name, [this, name, &choices](const YAML::Node& value, const std::string& path) {
-              const auto is_text = [](char c) { return c >= ' ' && c <= '~'; };
-              if (!value.IsScalar() || !std::all_of(value.Scalar().begin(), value.Scalar().end(), is_text)) {
-                checker_.AddExpected(value, path, "one line of printable ASCII");
-              } else if (!choices.empty() && !IsOneOf(value, choices)) {
-                checker_.AddExpected(value, path, "one of " + Join(choices));
-              } else if (!value.Scalar().empty()) {
-                config_.headers[name] = value.Scalar();
-              }
-            }};
+    return {
+        name, [this, name, &choices](const YAML::Node& value, const std::string& path) {
+          const auto is_text = [](char c) { return c >= ' ' && c <= '~'; };
+          if (!value.IsScalar() || !std::all_of(value.Scalar().begin(), value.Scalar().end(), is_text)) {
+            checker_.AddExpected(value, path, "one line of printable ASCII");
+          } else if (!choices.empty() && std::find(choices.begin(), choices.end(), value.Scalar()) == choices.end()) {
+            checker_.AddExpected(value, path, "one of " + Join(choices));
+          } else if (!value.Scalar().empty()) {
+            config_.headers[name] = value.Scalar();
+          }
+        }};
   }
 
   void ReadUsers(const YAML::Node& node, const std::string& path) {

@@ -17,8 +17,8 @@ namespace cow::exporter {
 
 class ServiceManager {
  public:
-  // systemd kills a service whose reload is silent for TimeoutStartSec=. A reload under way asks for `by` more time
-  // each `every`.
+  // systemd gives up on a reload that is silent for TimeoutStartSec=. During a reload, asks for `by` more time each
+  // `every`.
   struct Extension {
     std::chrono::milliseconds every{1'000};
     std::chrono::microseconds by = std::chrono::seconds{15};

@@ -155,35 +155,22 @@ std::string PriorityString(const config::TlsConfig& config) {
 }
 
 Tls::Tls(const config::TlsConfig& config, OnRefused on_refused) : on_refused_(std::move(on_refused)) {
-  try {
-    Load(config);
-  } catch (...) {
-    if (priority_ != nullptr) gnutls_priority_deinit(priority_);
-    if (credentials_ != nullptr) gnutls_certificate_free_credentials(credentials_);
-    throw;
-  }
-}
-
-Tls::~Tls() {
-  gnutls_priority_deinit(priority_);
-  gnutls_certificate_free_credentials(credentials_);
-}
-
-void Tls::Load(const config::TlsConfig& config) {
-  Check(gnutls_certificate_allocate_credentials(&credentials_), "certificate");
+  gnutls_certificate_credentials_t credentials = nullptr;
+  Check(gnutls_certificate_allocate_credentials(&credentials), "certificate");
+  credentials_.reset(credentials);
   Part certificate("cert", config.cert_file, config.cert);
   Part key("key", config.key_file, config.key);
   const gnutls_datum_t certificate_datum = Datum(certificate.text);
   const gnutls_datum_t key_datum = Datum(key.text);
   const int status =
-      gnutls_certificate_set_x509_key_mem(credentials_, &certificate_datum, &key_datum, GNUTLS_X509_FMT_PEM);
+      gnutls_certificate_set_x509_key_mem(credentials, &certificate_datum, &key_datum, GNUTLS_X509_FMT_PEM);
   explicit_bzero(key.text.data(), key.text.size());
   Check(status, certificate.name + " with " + key.name);
 
   if (!config.client_ca_file.empty() || !config.client_ca.empty()) {
     Part authorities("client_ca", config.client_ca_file, config.client_ca);
     const gnutls_datum_t datum = Datum(authorities.text);
-    const int count = gnutls_certificate_set_x509_trust_mem(credentials_, &datum, GNUTLS_X509_FMT_PEM);
+    const int count = gnutls_certificate_set_x509_trust_mem(credentials, &datum, GNUTLS_X509_FMT_PEM);
     Check(count, authorities.name);
     if (count == 0) Fail(authorities.name, "no certificate in it");
   }
@@ -191,18 +178,20 @@ void Tls::Load(const config::TlsConfig& config) {
   const bool verifies = config.client_auth == ClientAuth::kVerifyIfGiven ||
                         config.client_auth == ClientAuth::kRequireVerified || !config.client_allowed_sans.empty();
   for (const std::string& name : config.client_allowed_sans) allowed_names_.insert(CanonicalName(name));
-  if (verifies) gnutls_certificate_set_verify_function(credentials_, &VerifyClient);
+  if (verifies) gnutls_certificate_set_verify_function(credentials, &VerifyClient);
   if (config.client_auth == ClientAuth::kRequest || config.client_auth == ClientAuth::kVerifyIfGiven) {
     request_ = GNUTLS_CERT_REQUEST;
   } else if (config.client_auth != ClientAuth::kNone) {
     request_ = GNUTLS_CERT_REQUIRE;
   }
-  Check(gnutls_priority_init(&priority_, PriorityString(config).c_str(), nullptr), "versions and suites");
+  gnutls_priority_t priority = nullptr;
+  Check(gnutls_priority_init(&priority, PriorityString(config).c_str(), nullptr), "versions and suites");
+  priority_.reset(priority);
 }
 
 void Tls::Apply(gnutls_session_t session) const {
-  gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, credentials_);
-  gnutls_priority_set(session, priority_);
+  gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, credentials_.get());
+  gnutls_priority_set(session, priority_.get());
   gnutls_certificate_server_set_request(session, request_);
   // libmicrohttpd uses the session pointer. The pointer of the session cache is free, because there is no cache.
   gnutls_db_set_ptr(session, const_cast<Tls*>(this));  // NOLINT(cppcoreguidelines-pro-type-const-cast)
@@ -222,7 +211,7 @@ int Tls::VerifyClient(gnutls_session_t session) {
 std::string Tls::CheckClient(gnutls_session_t session) const {
   unsigned count = 0;
   const gnutls_datum_t* chain = gnutls_certificate_get_peers(session, &count);
-  if (chain == nullptr || count == 0) return "";  // GNUTLS_CERT_REQUIRE refuses it, if needed
+  if (chain == nullptr || count == 0) return "";  // if a certificate is required, GnuTLS refuses the client
   std::string purpose = GNUTLS_KP_TLS_WWW_CLIENT;
   gnutls_typed_vdata_st data{};
   data.type = GNUTLS_DT_KEY_PURPOSE_OID;

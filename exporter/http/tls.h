@@ -7,8 +7,10 @@
 #include <gnutls/x509.h>
 
 #include <functional>
+#include <memory>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "config/web_config.h"
@@ -29,7 +31,6 @@ class Tls {
 
   // Reads the files. Throws std::runtime_error with a message that names the file, or the key of an inline text.
   explicit Tls(const config::TlsConfig& config, OnRefused on_refused = {});
-  ~Tls();
   Tls(const Tls&) = delete;
   Tls& operator=(const Tls&) = delete;
 
@@ -37,7 +38,13 @@ class Tls {
   void Apply(gnutls_session_t session) const;
 
  private:
-  void Load(const config::TlsConfig& config);
+  struct Free {
+    void operator()(gnutls_certificate_credentials_t credentials) const {
+      gnutls_certificate_free_credentials(credentials);
+    }
+    void operator()(gnutls_priority_t priority) const { gnutls_priority_deinit(priority); }
+  };
+
   static int VerifyClient(gnutls_session_t session);
   // Checks the client's certificate, if any: its signature, validity, purpose and names. Returns what is wrong, or an
   // empty text.
@@ -45,8 +52,8 @@ class Tls {
 
   const OnRefused on_refused_;
   std::set<std::string, std::less<>> allowed_names_;  // empty: any
-  gnutls_certificate_credentials_t credentials_ = nullptr;
-  gnutls_priority_t priority_ = nullptr;
+  std::unique_ptr<std::remove_pointer_t<gnutls_certificate_credentials_t>, Free> credentials_;
+  std::unique_ptr<std::remove_pointer_t<gnutls_priority_t>, Free> priority_;
   gnutls_certificate_request_t request_ = GNUTLS_CERT_IGNORE;
 };
 

@@ -2,8 +2,9 @@
 //
 // With an interval, passes start on its ticks and never overlap. A pass that spans intervals publishes at each tick,
 // after it listed the processes again. The next pass starts at the first tick after its end. Between ticks the loop
-// looks for new forks. If a known process forked, a pass starts early, subject to early_distance and the budget. With
-// interval 0, each scrape waits for a pass that starts after the scrape arrived. Scrapes that arrive during a pass
+// looks for new forks. If a known process forked, a pass starts early, subject to early_distance and the budget.
+//
+// With interval 0, each scrape waits for a pass that starts after the scrape arrived. Scrapes that arrive during a pass
 // share the next one. New options end a pass at its next step; the pass then starts over.
 //
 // Listing processes, publishing and looking for forks are overhead. The budget is charged for overhead only up to half
