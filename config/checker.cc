@@ -106,7 +106,8 @@ Checker::Key Checker::Section(std::string name, const std::vector<Key>& keys, co
 Checker::Key Checker::Texts(std::string name, std::string what, std::string expected,
                             std::function<std::optional<std::string>(const std::string& text)> problem,
                             std::vector<std::string>& target) {
-  return {std::move(name), [this, what, expected, problem, &target](const YAML::Node& value, const std::string& path) {
+  return {std::move(name), [this, what = std::move(what), expected = std::move(expected), problem = std::move(problem),
+                            &target](const YAML::Node& value, const std::string& path) {
             ReadList(value, path, what, [&](const YAML::Node& entry, const std::string& entry_path) {
               if (!entry.IsScalar() || entry.Scalar().empty()) return AddExpected(entry, entry_path, expected);
               if (const auto found = problem(entry.Scalar())) return Add(entry, entry_path + ": " + *found);

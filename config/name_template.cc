@@ -35,10 +35,6 @@ Parsed<NamePart> ParseVariable(std::string_view name) {
   return tl::unexpected("unknown variable " + Quoted(name) + "; " + Hint(name, valid));
 }
 
-NameTemplate OfOneVariable(std::string text, NameVariable variable) {
-  return {std::move(text), {NamePart{variable, ""}}};
-}
-
 }  // namespace
 
 Parsed<NameTemplate> ParseNameTemplate(std::string_view text) {
@@ -60,7 +56,7 @@ Parsed<NameTemplate> ParseNameTemplate(std::string_view text) {
   return result;
 }
 
-NameTemplate DefaultGroupName() { return OfOneVariable("{{.Comm}}", NameVariable::kComm); }
-NameTemplate DefaultEntryName() { return OfOneVariable("{{.ExeBase}}", NameVariable::kExeBase); }
+NameTemplate DefaultGroupName() { return ParseNameTemplate("{{.Comm}}").value(); }
+NameTemplate DefaultEntryName() { return ParseNameTemplate("{{.ExeBase}}").value(); }
 
 }  // namespace cow::config

@@ -141,10 +141,6 @@ std::variant<CommandLine, EarlyExit> ParseCommandLine(std::span<const char* cons
                                                       const std::vector<collectors::CollectorInfo>& collectors,
                                                       std::string_view version) {
   CommandLine result;
-  result.telemetry_path = "/metrics";
-  result.max_requests = 40;
-  result.procfs = "/proc";
-  result.sysfs = "/sys";
 
   CLI::App app("Prometheus exporter that makes copy-on-write memory visible", "cow_exporter");
   app.set_version_flag("--version", "cow_exporter, version " + std::string(version), "Print the version and exit");

@@ -30,13 +30,13 @@ struct CommandLine {
   std::vector<ListenAddress> listen_addresses;  // never empty
   bool systemd_socket = false;                  // overrides listen_addresses
   std::string web_config_file;                  // empty: none
-  std::string telemetry_path;
-  size_t max_requests = 0;
+  std::string telemetry_path = "/metrics";
+  size_t max_requests = 40;
   bool process_metrics = true;
   bool enable_api = false;  // serve /api/v1 on TCP too
   bool lifecycle = false;   // allow /-/reload
-  std::string procfs;
-  std::string sysfs;
+  std::string procfs = "/proc";
+  std::string sysfs = "/sys";
   std::optional<std::chrono::milliseconds> scan_interval;
   std::optional<double> scan_max_cpu;
   std::optional<std::chrono::milliseconds> scan_full_every;
