@@ -190,7 +190,7 @@ Parsed<uint64_t> ParseInteger(std::string_view text) {
 }
 
 Parsed<uint64_t> ParseIntegerIn(std::string_view text, uint64_t low, uint64_t high) {
-  const auto value = ParseInteger(text);
+  auto value = ParseInteger(text);
   if (!value || (*value >= low && *value <= high)) return value;
   return tl::unexpected(Quoted(text) + " is out of range: it must be from " + std::to_string(low) + " to " +
                         std::to_string(high));
