@@ -48,7 +48,7 @@ class DoubtFinder {
     for (const WindowRecord::Extra& extra : record_->extras()) SetBit(of_everybody_, extra.page);
   }
 
-  // Mapped once, it can't be what they share.
+  // A frame that is mapped once is not shared: read all recalled holders of the page.
   void DoubtFramesOfOne() {
     for (uint32_t r = 0; r < readings_.size(); ++r) {
       const Examination::Member& member = e_.members[r];
@@ -66,7 +66,7 @@ class DoubtFinder {
     for (size_t w = 0; w < words_; ++w) of_holders_[w] &= recalled_holders[w];
   }
 
-  // What a newcomer has and its parent has not is compared with all that the others have of their own.
+  // A child's page that its parent lacks is compared with all other members' pages.
   void DoubtRelativesOf(uint32_t newcomer, const SlotIndex& index) {
     const uint32_t parent = index.Find(readings_[newcomer].parent);
     for (size_t w = 0; w < words_; ++w) {
@@ -75,7 +75,7 @@ class DoubtFinder {
     }
   }
 
-  // Pages that somebody who was read still has as they are recorded: no more holders need be asked.
+  // A page that a read member still has at its recorded frame needs no further read.
   void FindConfirmed() {
     for (uint32_t r = 0; r < readings_.size(); ++r) {
       const std::span<const uint64_t> held = Held(r);
@@ -101,7 +101,7 @@ class DoubtFinder {
       }
     }
     if (doubt.first <= doubt.last) e_.doubts.push_back(doubt);
-    // One recalled holder of a page is enough.
+    // One recalled holder per page is enough.
     for (size_t w = 0; w < held.size(); ++w) confirmed_[w] |= held[w] & readings_[reading].RecalledWord(w);
   }
 
@@ -110,10 +110,10 @@ class DoubtFinder {
   size_t pages_;
   size_t words_;
   Examination& e_;
-  std::vector<uint64_t> of_holders_;       // bitmap: pages that every recalled holder is asked for
-  std::vector<uint64_t> of_everybody_;     // bitmap: pages that everybody recalled is asked for
-  std::vector<uint64_t> confirmed_;        // bitmap: pages of which a holder was read, or is asked already
-  std::vector<size_t> words_in_question_;  // of the bitmaps: the others have no page that anybody is asked for
+  std::vector<uint64_t> of_holders_;       // bitmap: read every recalled holder
+  std::vector<uint64_t> of_everybody_;     // bitmap: read every recalled member
+  std::vector<uint64_t> confirmed_;        // bitmap: a holder was read or will be
+  std::vector<size_t> words_in_question_;  // indexes of bitmap words to go through
 };
 
 }  // namespace

@@ -1,8 +1,9 @@
-// Which pages that were recalled from the ledger have to be read before a window can be judged.
+// Finds the recalled pages that must be read before a window can be judged.
 //
-// A page that one holder has no more is still the others', if one of them is seen to have it: one is asked. All holders
-// are asked where somebody has their frame to itself, everybody where several frames are shared at one address and
-// where a newcomer is compared with all its relatives. Pure.
+// If one holder lost a page, the others still share it if one of them is read and has it: one more read is enough. All
+// holders are read if a member was read that has the recorded frame mapped once. All members are read if a page has
+// several frames or an absent holder, if the frames were dropped, or if a child at its first look has a page that its
+// parent lacks. Pure.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +15,7 @@
 
 namespace cow::memory {
 
-// Fills in `examination.doubts` from the rest of it. `record`: null where nothing is recorded.
+// Sets `examination.doubts` from its other fields. `record`: null if nothing is recorded.
 void FindDoubts(const PackedWindow* record, std::span<const Reading> readings, size_t pages, Examination& examination);
 
 }  // namespace cow::memory

@@ -6,7 +6,7 @@
 namespace cow::memory {
 namespace {
 
-// A member's own storage: a frame per page, then the bitmaps.
+// A member's storage: a frame per page, then the bitmaps.
 struct Storage {
   Storage(std::span<uint64_t> words, size_t pages, size_t bitmap_words)
       : frames(words.first(pages)),
@@ -24,7 +24,7 @@ struct Storage {
   std::span<uint64_t> current;
 };
 
-// Leaves the markers out.
+// Removes markers from a word of swap entries.
 uint64_t AwayOf(std::span<const uint64_t> entries, uint64_t swapped) {
   for (uint64_t rest = swapped; rest != 0; rest &= rest - 1) {
     if (!IsAway(entries[static_cast<size_t>(std::countr_zero(rest))])) swapped &= ~(rest & (~rest + 1));
@@ -32,8 +32,8 @@ uint64_t AwayOf(std::span<const uint64_t> entries, uint64_t swapped) {
   return swapped;
 }
 
-// Splits raw entries into frames and bitmaps. The bits of a word come in at its top, without a branch. Pages with a bit
-// of `once_bits` are mapped once.
+// Splits entries into frames and bitmaps. Shifts each bit into the top of its word, without a branch. A page whose
+// entry has one of `once_bits` counts as mapped once.
 void Decode(std::span<const uint64_t> entries, uint64_t zero_frame, uint64_t once_bits, Storage& member) {
   constexpr uint64_t kTop = uint64_t{1} << 63;
   for (size_t w = 0; w < member.anon.size(); ++w) {
@@ -68,8 +68,8 @@ void MarkEqual(const uint64_t* frames, std::span<const uint64_t> candidates, std
   }
 }
 
-// The frame has its page's place in a huge page, or follows its neighbour's. Copies that were made one after another
-// may look like that too.
+// True if the frame has its page's place in a huge page or is consecutive with a neighbour's. Copies made one after
+// another can look the same.
 bool MayBeOfLargeFolio(std::span<const uint64_t> frames, size_t page) {
   const uint64_t frame = frames[page];
   return frame % frames.size() == page || (page > 0 && frames[page - 1] == frame - 1) ||
@@ -130,8 +130,8 @@ void WindowExaminer::Clear() {
   }
 }
 
-// A member before this one that reads the same: the first, or the one before, as members without the mapping follow
-// each other.
+// Finds an earlier member with equal entries: the first one or the previous one (members without the mapping are
+// adjacent).
 uint32_t WindowExaminer::FindSame(uint32_t reading) const {
   if (reading == 0 || moved_.Has(window_)) return kNoReading;
   const uint64_t* entries = readings_[reading].entries;
@@ -192,13 +192,13 @@ void WindowExaminer::RecallFrames() {
   RecallDroppedFrames();
 }
 
-// The frame that two holders have in common is the one they share. Where there is none, no holder's is taken for it,
-// and the verdict rests on the kernel's marks.
+// Two holders with the same frame share it, so it becomes the candidate. If no two agree, no frame is taken and the
+// kernel's marks decide.
 void WindowExaminer::RecallDroppedFrames() {
   std::vector<std::span<const uint64_t>> held;
   held.reserve(readings_.size());
   for (const Reading& reading : readings_) held.push_back(Held(reading.slot));
-  std::vector<std::pair<uint64_t, size_t>> frames;  // of the page's holders in their order
+  std::vector<std::pair<uint64_t, size_t>> frames;  // (frame, index of the holder)
   ForEachBit(e_.grouped, [&](size_t page) {
     frames.clear();
     for (size_t r = 0; r < held.size(); ++r) {
@@ -206,7 +206,7 @@ void WindowExaminer::RecallDroppedFrames() {
       if (!held[r].empty() && TestBit(held[r], page) && frame != kNoFrame) frames.emplace_back(frame, r);
     }
     std::sort(frames.begin(), frames.end());
-    std::pair<size_t, uint64_t> found(readings_.size(), kForgottenFrame);  // the first holder's that has a second
+    std::pair<size_t, uint64_t> found(readings_.size(), kForgottenFrame);  // lowest holder with a partner
     for (size_t i = 0; i + 1 < frames.size(); ++i) {
       if (frames[i].first == frames[i + 1].first) found = std::min(found, std::pair(frames[i].second, frames[i].first));
     }
@@ -214,7 +214,7 @@ void WindowExaminer::RecallDroppedFrames() {
   });
 }
 
-// Where no frame is recorded, the first member's that has one.
+// If no frame is recorded, takes the first member's frame as the candidate.
 void WindowExaminer::FindCandidates() {
   e_.covered = e_.grouped;
   e_.anybody.assign(words_, 0);
@@ -260,11 +260,11 @@ uint64_t WindowExaminer::Unassigned(uint32_t reading, size_t word) const {
   return member.anon[word] & ~(member.current[word] & (e_.grouped[word] | e_.pairs[word]));
 }
 
-// What needs a look page by page, and whether anything changed at all.
+// Finds the pages to judge one by one, and whether anything changed.
 void WindowExaminer::FindChanges(uint32_t reading) {
   const Examination::Member& member = e_.members[reading];
   const std::span<const uint64_t> held = Held(readings_[reading].slot);
-  if (RepeatsAnother(reading) && held.data() == Held(readings_[member.same_as].slot).data()) return;  // as that one
+  if (RepeatsAnother(reading) && held.data() == Held(readings_[member.same_as].slot).data()) return;  // same result
   for (size_t w = 0; w < words_; ++w) {
     const uint64_t has = held.empty() ? 0 : held[w];
     const uint64_t sharing = member.current[w] & ~has & (e_.grouped[w] | e_.pairs[w]);
@@ -276,11 +276,11 @@ void WindowExaminer::FindChanges(uint32_t reading) {
   }
 }
 
-// A page that such a child has, and somebody else another one at its address.
+// Finds pages of a child at its first look at which the members' frames differ.
 void WindowExaminer::CompareFirstLooks() {
   if (e_.unseen.empty()) return;
-  std::vector<uint64_t> first(pages_, kNoFrame);  // the first member's that has one
-  std::vector<uint64_t> several(words_, 0);       // bitmap: not all members that have a page have this one
+  std::vector<uint64_t> first(pages_, kNoFrame);  // per page: the first frame found
+  std::vector<uint64_t> several(words_, 0);       // bitmap: members have different frames
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     if (RepeatsAnother(r)) continue;
     const Examination::Member& member = e_.members[r];
@@ -299,7 +299,8 @@ bool WindowExaminer::IsOwnHugePage(uint32_t reading) const {
          IsHugeRun({readings_[reading].entries, pages_});
 }
 
-// Bit 56 of a PMD-mapped huge page is its head's: it may say private where single pages are shared.
+// Bit 56 of a PMD-mapped huge page is its head's: it can say private while single pages are shared. Compare frames
+// instead.
 void WindowExaminer::CompareHugePages() {
   std::vector<uint32_t> huge;
   std::vector<uint64_t> asked(words_, 0);
@@ -324,7 +325,7 @@ void WindowExaminer::CompareHugePages() {
   });
 }
 
-// Holders that the readings don't show at the recorded frame: elsewhere for the moment, ended, or not read.
+// Finds pages whose recorded holders the readings do not show: away, ended, or not read.
 void WindowExaminer::FindUnseenHolders() {
   for (const WindowRecord::Away& away : record_->away()) SetBit(e_.attention, away.page);
   for (const WindowRecord::Extra& extra : record_->extras()) SetBit(e_.attention, extra.page);
@@ -345,7 +346,7 @@ void WindowExaminer::FindUnseenHolders() {
   }
   if (!AnyBit(leaving)) return;
   e_.quiet = false;
-  // An only holder's page that is mapped elsewhere too is judged singly: its partner may have moved.
+  // Judges a last holder's page one by one if the page is mapped elsewhere too: its partner may have moved.
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     if (RepeatsAnother(r)) continue;
     const Examination::Member& member = e_.members[r];
@@ -384,7 +385,7 @@ void WindowExaminer::AskAbout(size_t page, const SlotIndex& index) {
   if (AskAboutHolders(page, e_.candidates[page])) AskAboutAll(page);
 }
 
-// Of a further group at a page.
+// Asks about one more group at the page.
 void WindowExaminer::AskAboutExtra(const WindowRecord::Extra& extra, const SlotIndex& index) {
   holders_.clear();
   for (const Slot slot : extra.holders) {
@@ -399,7 +400,8 @@ void WindowExaminer::AskAboutExtra(const WindowRecord::Extra& extra, const SlotI
   }
 }
 
-// `recorded`: the frame that `holders_` had in common. True if the verdict rests on the marks of their frames.
+// `recorded`: the frame that the holders shared. Returns true if the verdict rests on the marks of their present
+// frames.
 bool WindowExaminer::AskAboutHolders(size_t page, uint64_t recorded) {
   uint32_t lowest_same = kNoReading;
   uint32_t highest_same = kNoReading;
@@ -413,7 +415,7 @@ bool WindowExaminer::AskAboutHolders(size_t page, uint64_t recorded) {
       highest_same = r;
       continue;
     }
-    // The page may have moved, and another one taken its place: the frame's mappings tell.
+    // The page may have moved and another taken its place: the mapcount of the recorded frame decides.
     if (readings_[r].remapped && recorded != kForgottenFrame) e_.questions.push_back(recorded);
     if (MayBeOfLargeFolio({e_.members[r].frames, pages_}, page)) e_.questions.push_back(frame);
     if (frame % pages_ == page) e_.questions.push_back(MiddleFrame(frame, pages_));
@@ -439,12 +441,12 @@ void WindowExaminer::AskAboutAll(size_t page) {
   }
 }
 
-// Such a child's page is compared with its parent's, or with everybody's where the parent has none. Those whose pages
-// differ are witnesses.
+// Compares a child's page with its parent's, or with all members' if the parent has none. Members with different pages
+// become witnesses.
 void WindowExaminer::AskAboutFirstLooks(size_t page, const SlotIndex& index) {
   constexpr uint64_t kSeveral = kNoFrame - 1;
   const auto frame_of = [&](uint32_t r) { return e_.members[r].frames[page]; };
-  uint64_t without_parent = kNoFrame;  // the frame of children whose parent has none
+  uint64_t without_parent = kNoFrame;  // frame of children without a parent's page
   for (const uint32_t r : e_.unseen) {
     if (frame_of(r) == kNoFrame) continue;
     AddWitness(r);

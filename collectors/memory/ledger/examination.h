@@ -1,8 +1,7 @@
-// A window as its members read it, compared with what was recorded: what changed, and what must be asked before it can
-// be judged.
+// Compares the readings of a window with its record: finds the changes, and the facts and rereads that verdicts need.
 //
-// Pure: it sees pagemap entries and never a file. Changes nothing of the record, so that a window can be read again as
-// often as needed before it is settled. Not thread-safe.
+// Pure: sees pagemap entries, never a file, and does not change the record. A window can be read and compared again
+// until its verdicts are committed. Units: pages, numbered within their window. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -17,63 +16,62 @@
 
 namespace cow::memory {
 
-// What went on among the members, or may have, that page-table entries alone do not show.
+// Conditions of a pass that affect the comparison and that page-table entries do not show.
 struct Circumstances {
-  bool ksm_in_use = false;  // some member has merged pages: newly shared frames are asked about
-  // Pages came back from swap since the look before: a recorded frame may have been given up by all its holders and
-  // taken for another page of theirs since, so that finding it proves nothing.
+  bool ksm_in_use = false;  // a member has merged pages: ask about newly shared frames
+  // Pages came back from swap since the last look. All holders may have freed a recorded frame, and the kernel may have
+  // reused it for another of their pages, so an unchanged PFN proves nothing.
   bool swapped_in = false;
-  bool mapped_once_known = true;  // bit 56 can be relied on; else every page may be shared
+  bool mapped_once_known = true;  // bit 56 is reliable; if not, any page may be shared
 };
 
-// Pages of a reading that were recalled and that a verdict would take on trust.
+// A range of recalled pages that must be read before a verdict may rest on them.
 struct Doubt {
-  uint32_t reading = 0;  // its index
-  uint32_t first = 0;    // pages within the window
-  uint32_t last = 0;     // the last one itself
+  uint32_t reading = 0;  // index in the readings
+  uint32_t first = 0;    // page within the window
+  uint32_t last = 0;     // inclusive
 };
 
-// What Examine found; buffers are reused from window to window.
+// The result of a comparison. Buffers are reused from window to window.
 struct Examination {
   std::vector<uint64_t> questions;  // frames whose kpageflags are needed before Settle
-  std::vector<uint32_t> witnesses;  // indexes of readings to be taken again: pages in `attention` must read the same
-  std::vector<uint64_t> attention;  // bitmap: pages that are judged one by one
-  std::vector<uint64_t>
-      unstable;  // bitmap set by the caller: pages that kept changing under the reads, left for the next pass
-  bool marks_decide = false;  // some verdict rests on marks, which a holder's fork since its look before clears
-  bool quiet = false;         // nothing changed: Settle has nothing to do
-  std::vector<Doubt> doubts;  // to be read, and the window examined anew, before Settle
+  std::vector<uint32_t> witnesses;  // indexes of readings to repeat: `attention` pages must be stable
+  std::vector<uint64_t> attention;  // bitmap: pages to judge one by one
+  std::vector<uint64_t> unstable;   // bitmap, set by the caller: left for the next pass
+  bool marks_decide = false;        // a verdict rests on marks, which a holder's fork clears
+  bool quiet = false;               // nothing changed: Settle has nothing to do
+  std::vector<Doubt> doubts;        // read these and compare again before Settle
 
-  // Scratch of the ledger.
+  // Internal to the ledger.
   bool swapped_in = false;
-  bool any_away = false;  // a bit of some member's `away` is set
+  bool any_away = false;  // a member's `away` has a bit set
   struct Member {
-    uint32_t same_as = kNoReading;           // an earlier member that reads the same, whose decoded form this shows
-    bool repeated = false;                   // a later member reads the same
+    uint32_t same_as = kNoReading;           // earlier member with equal entries, which owns the bitmaps
+    bool repeated = false;                   // a later member has equal entries
     const uint64_t* frames = nullptr;        // AnonFrame per page
     std::span<const uint64_t> anon;          // bitmap: has an anonymous frame
     std::span<const uint64_t> maybe_shared;  // bitmap: and bit 56 is clear
     std::span<const uint64_t> away;          // bitmap: swapped out or migrating
     std::span<const uint64_t> current;       // bitmap: has the candidate frame
-    std::vector<uint64_t> storage;           // of all these, where they are its own
+    std::vector<uint64_t> storage;           // of the above, if same_as is kNoReading
   };
   std::vector<Member> members;
-  std::vector<uint64_t> candidates;  // per page: the recorded frame, or one that might become it
+  std::vector<uint64_t> candidates;  // per page: the recorded frame, else a possible shared frame
   std::vector<uint64_t> grouped;     // bitmap: pages with a recorded frame
   std::vector<uint64_t> pairs;       // bitmap: at least two members have the candidate frame
-  std::vector<uint64_t> unchanged;   // bitmap, where KSM is in use: still shared, unless KSM made the frame its own
+  std::vector<uint64_t> unchanged;   // bitmap, if KSM is in use: still shared unless merged
   std::vector<uint64_t> several;     // bitmap: at least two members have an anonymous page
   std::vector<uint64_t> anybody;     // bitmap: a member has an anonymous page
-  std::vector<uint64_t> covered;     // bitmap, while members are gone through: done so far
+  std::vector<uint64_t> covered;     // bitmap: pages done, while iterating over members
   std::vector<bool> is_witness;      // by reading
-  std::vector<uint32_t> unseen;      // children that no completed pass has seen
+  std::vector<uint32_t> unseen;      // readings of children at their first look
 };
 
-// Compares the readings of one window with its record. Lives for one examination.
+// Makes one comparison.
 class WindowExaminer {
  public:
-  // `record`: null where nothing is recorded. `moved`: has pages of the window that are shared between different
-  // addresses. `departing`: members that ended.
+  // `record`: null if nothing is recorded. `moved` has the pages of the window that are shared with other addresses.
+  // `departing`: members that ended.
   WindowExaminer(size_t pages, std::span<const Reading> readings, const PackedWindow* record, const MovedPages& moved,
                  uint64_t window, std::span<const Slot> departing, Examination& examination);
 
@@ -101,11 +99,11 @@ class WindowExaminer {
   void AddWitness(uint32_t reading);
 
   bool IsUnseenChild(uint32_t reading) const { return readings_[reading].first_look && !readings_[reading].is_root; }
-  // Empty where the slot holds nothing.
+  // Empty if the slot holds nothing.
   std::span<const uint64_t> Held(Slot slot) const;
-  // Pages that a member has to itself, as far as the candidates tell.
+  // Pages of a member that neither the record nor a second member has at this frame.
   uint64_t Unassigned(uint32_t reading, size_t word) const;
-  // An earlier member reads the same.
+  // True if an earlier member has equal entries.
   bool RepeatsAnother(uint32_t reading) const { return e_.members[reading].same_as != kNoReading; }
 
   size_t pages_;
@@ -118,7 +116,7 @@ class WindowExaminer {
   Examination& e_;
   bool ksm_in_use_ = false;
   bool mapped_once_known_ = true;
-  std::vector<uint32_t> holders_;  // readings, ascending, that had one frame in common
+  std::vector<uint32_t> holders_;  // scratch: readings of one group's holders, ascending
 };
 
 }  // namespace cow::memory

@@ -36,7 +36,7 @@ void FrameFacts::Append(std::span<const uint64_t> frames, std::span<const uint64
   may_be_merged_ = may_be_merged;
 }
 
-// `known`: how many frames there are so far, with a word each or none at all.
+// `known`: the number of frames so far. `words` has one word for each, or none at all.
 void FrameFacts::Extend(std::vector<uint64_t>& words, std::span<const uint64_t> more, size_t known) {
   if (words.size() == known && !more.empty()) {
     words.insert(words.end(), more.begin(), more.end());
@@ -57,7 +57,7 @@ bool FrameFacts::IsCountedAsFolio(uint64_t frame) const {
 bool FrameFacts::IsKsm(uint64_t frame) const {
   const uint64_t flags = Flags(frame).value_or(0);
   if (words_.merged_flag) return (flags & procfs::kFrameKsm) != 0;
-  // KSM's pages are small, and never exclusive.
+  // KSM pages are small and never exclusive.
   return may_be_merged_ && (flags & (procfs::kFrameAnon | kCompound)) == procfs::kFrameAnon &&
          !IsExclusive(frame).value_or(false);
 }

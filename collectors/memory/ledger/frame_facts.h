@@ -1,7 +1,7 @@
-// What /proc/kpageflags and /proc/kpagecount say of a handful of frames: the answers to the ledger's questions.
+// Facts about page frames from /proc/kpageflags and /proc/kpagecount: the answers to the ledger's questions.
 //
-// Reading them costs three to four times a pagemap entry, so only frames whose verdict needs them are asked for,
-// sorted, in one batch. Not thread-safe.
+// Reading them costs three to four times as much as a pagemap entry. So ask only about frames that a verdict needs,
+// sorted, in one batch. A fact that is unknown is empty. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -12,47 +12,48 @@
 
 namespace cow::memory {
 
-// What bit 34 of kpageflags is: nothing; AnonExclusive of a small folio's page, and unknown of a large one's;
-// AnonExclusive as each page has it (5.19 to 6.11); or as its folio's first page has it (6.12 and later). A huge page
-// that is mapped as such is marked at its first page only.
+// The meaning of bit 34 of kpageflags: none; AnonExclusive for small folios, unknown for large ones; AnonExclusive of
+// each page (5.19 to 6.11); AnonExclusive of the folio's first page (6.12 and later). A PMD-mapped huge page has the
+// mark on its first page only.
 enum class ExclusiveMarks { kNone, kOfSmallFolios, kOfThePage, kOfTheFolio };
 
-// How far the words of both files can be relied on (kernel_probe.h finds out).
+// Which words of both files are reliable (kernel_probe.h finds out).
 struct FrameWords {
   ExclusiveMarks marks = ExclusiveMarks::kOfThePage;
-  bool merged_flag = true;  // bit 21 of kpageflags is set on pages that KSM merged, and on no others
-  bool page_counts = true;  // kpagecount counts a large folio's pages one by one
+  bool merged_flag = true;  // bit 21 of kpageflags is set on pages merged by KSM and on no others
+  bool page_counts = true;  // kpagecount counts each page of a large folio
 };
 
 class FrameFacts {
  public:
   void Clear();
-  // `frames` sorted ascending without duplicates; `flags` and `counts` parallel to it, or empty where not readable.
-  // `may_be_merged`: some of the frames may be KSM's; matters where the flag can't tell.
+  // `frames` is sorted and unique. `flags` and `counts` are parallel to it, or empty if unreadable. `may_be_merged`:
+  // KSM may have merged some frames; used if the flag is unreliable.
   void Assign(std::vector<uint64_t> frames, std::vector<uint64_t> flags, std::vector<uint64_t> counts,
               const FrameWords& words = {}, bool may_be_merged = false);
 
   std::optional<uint64_t> Flags(uint64_t frame) const { return Find(frame, flags_); }
-  // How often the page is mapped; empty where unknown, as where only the whole large folio's mappings are counted.
+  // The page's mapcount; empty if unknown, also if the kernel counts only the whole large folio.
   std::optional<uint64_t> MapCount(uint64_t frame) const;
-  // The count is the whole folio's: MapCount is empty, and bit 56 of the page's entries says no more.
+  // True if the kernel counts the whole folio: MapCount is empty and bit 56 describes the folio.
   bool IsCountedAsFolio(uint64_t frame) const;
 
-  // Further frames, above those that are there; the rest as for Assign. A file that answers nothing once answers
-  // nothing at all.
+  // Adds frames above the present ones; other parameters as for Assign. If a file gave no answer once, all its answers
+  // are dropped.
   void Append(std::span<const uint64_t> frames, std::span<const uint64_t> flags, std::span<const uint64_t> counts,
               const FrameWords& words, bool may_be_merged);
 
-  // Merged by KSM; where the flag can't tell and frames may be KSM's, also a page of which it can't be ruled out.
+  // True if KSM merged the page. If the flag is unreliable and frames may be merged, true unless merging can be ruled
+  // out.
   bool IsKsm(uint64_t frame) const;
-  // IsKsm is the kernel's word, and not that it can't be ruled out.
+  // True if IsKsm is certain.
   bool merged_known() const { return words_.merged_flag; }
-  // Part of a large folio, other than hugetlb's; empty where unknown. Copy-on-write makes no page of one.
+  // True for a page of a large folio that is not hugetlb. Copy-on-write never makes one. Empty if unknown.
   std::optional<bool> IsOfLargeFolio(uint64_t frame) const;
-  // `middle`: half a window behind a frame that is aligned to windows. Both are of one huge page, other than hugetlb's:
-  // folios are aligned to their size, so that a smaller one would begin at `middle`. False where unknown.
+  // `middle` is half a window above an aligned frame. True if both are in one huge page that is not hugetlb: folios are
+  // aligned to their size, so a smaller folio would begin at `middle`. False if unknown.
   bool IsOfHugePage(uint64_t middle) const;
-  // The kernel's AnonExclusive mark; empty where unknown.
+  // The kernel's AnonExclusive mark; empty if unknown.
   std::optional<bool> IsExclusive(uint64_t frame) const;
 
  private:

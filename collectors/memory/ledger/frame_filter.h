@@ -1,5 +1,5 @@
-// A small set of page frames. It may report a frame that is not in it, once in 16 times at most, and never misses one
-// that is. It takes two bytes per frame. Pure values.
+// A small approximate set of page frames (a Bloom filter). It never misses a frame that was added. It reports a frame
+// that was not added at most once in 16 times. Takes two bytes per frame. Pure values.
 #pragma once
 
 #include <bit>
@@ -14,7 +14,7 @@ class FrameFilter {
   // Has room for `frames` frames.
   explicit FrameFilter(size_t frames) : words_(std::bit_ceil(frames / kFramesPerWord + 1)) {}
 
-  // True if it may have been added before.
+  // Returns true if the frame may have been added before.
   bool Add(uint64_t frame) {
     uint64_t& word = words_[WordOf(frame)];
     const uint64_t bit = BitOf(frame);

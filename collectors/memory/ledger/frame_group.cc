@@ -14,7 +14,7 @@ using Holders = GroupOutcome::Holders;
 
 void Append(Holders& holders, const Holders& more) { holders.insert(holders.end(), more.begin(), more.end()); }
 
-// A frame that at least two of these have now: of several, the one whose first holder comes first.
+// A frame that at least two holders have now. If there are several, the one with the first holder.
 uint64_t CommonFrame(const Holders& holders) {
   std::vector<std::pair<uint64_t, size_t>> frames;
   frames.reserve(holders.size());
@@ -101,7 +101,7 @@ class GroupJudge {
     Append(present, returned_);
     Append(present, changed_);
     const uint64_t common = same_.empty() ? CommonFrame(present) : group_.frame;
-    // All differ: one of them has the page itself, whichever that is.
+    // If all differ, one of them has the page itself; which one is unknown.
     const FrameHolder* original = common == kNoFrame && !exited_ && !dropped_ ? present.front() : nullptr;
     for (const FrameHolder* holder : present) {
       if (holder != original) JudgeByCommonFrame(holder, common);
@@ -119,7 +119,7 @@ class GroupJudge {
     }
   }
 
-  // The frame may have been freed and taken again for a copy: only the marks tell who has the page itself.
+  // The frame may have been freed and reused for a copy: only the marks show which holder has the page itself.
   void JudgeWhereFrameMayBeAnother() {
     TakeCollapsed(kNoFrame);
     changed_.push_back(same_.front());
@@ -144,12 +144,12 @@ class GroupJudge {
     }
   }
 
-  // Every holder has a frame that no other has, and no mark tells which of them is the page itself, or its successor.
+  // All holders have different frames, and no mark shows which one has the page itself or its successor.
   void JudgeWhereAllDiffer() {
     const bool all_here = !exited_ && !dropped_;
     const bool forgotten = group_.frame == kForgottenFrame;
     if (forgotten && !all_here && changed_.size() == 1) {
-      // It may have the page itself still: the partner's leaving is all that is known.
+      // The holder may still have the page itself: only the partner's departure is certain.
       outcome_.unshared.emplace_back(changed_.front(), CauseOfLeaving());
       return;
     }
@@ -157,28 +157,29 @@ class GroupJudge {
     Holders others;
     for (const FrameHolder* holder : changed_) (holder->large ? collapsed : others).push_back(holder);
     if (collapsed.empty()) {
-      // A holder that left had the page last. If all are here, the last one reuses its page, which can only have moved.
+      // If a holder left, it had the page last. If all are here, the last one reused its page, so one holder made no
+      // copy.
       if (all_here || forgotten) {
         outcome_.broke_unknown = AllButOne(others);
       } else {
         outcome_.broke = others;
       }
     } else if (!forgotten) {
-      // The last of several that collapse was alone by then, unless a holder left after it.
+      // The last of several collapsing holders was alone by then, unless a holder left after it.
       AddUnshared(all_here ? AllButOne(collapsed) : collapsed, UnshareCause::kCollapse);
       outcome_.broke = others;
     } else if (others.empty()) {
       AddUnshared(AllButOne(collapsed), UnshareCause::kCollapse);
     } else {
-      // Any one of them may have the page itself: a large folio is then no collapse, or one of the others no copy.
+      // Any holder may have the page itself: then its large folio is not a collapse, or its single page is not a copy.
       outcome_.broke_unknown = AllButOne(others);
       AddUnshared(collapsed, UnshareCause::kUnknown);
     }
   }
 
-  // By the kernel's mark of an exclusive page: a copy has it, a page that was shared by fork and only moved has not. A
-  // fork clears the mark of a copy too. An unmarked page is the original only if its holder forked nobody since.
-  // False if the marks don't name one holder of the page itself.
+  // Uses the kernel's AnonExclusive mark. A copy has it; a page that fork shared and that only moved has not. Fork also
+  // clears a copy's mark, so an unmarked page is the original only if its holder has forked no child since. Returns
+  // false if the marks do not single out one holder.
   bool JudgeByMarks() {
     const FrameHolder* original = nullptr;
     for (const FrameHolder* holder : changed_) {
@@ -204,7 +205,7 @@ class GroupJudge {
     for (const FrameHolder* holder : holders) outcome_.unshared.emplace_back(holder, cause);
   }
 
-  // khugepaged copies pages into a large folio of its own: without a fault, not copy-on-write.
+  // khugepaged copies pages into a large folio without a fault: not copy-on-write.
   void TakeCollapsed(uint64_t kept) {
     std::erase_if(changed_, [&](const FrameHolder* holder) {
       if (!holder->large || holder->frame == kept) return false;

@@ -1,6 +1,7 @@
-// The holders of one frame that was shared, seen again: who still has it, who broke it, who merely moved or left.
+// Judges one frame that was shared, from its holders' present frames: which holders kept it, broke it, moved it or
+// left.
 //
-// Pure; this is where the rules of a single page are (ledger.h lists them).
+// Pure. The rules for a single page are here (ledger.h lists them).
 #pragma once
 
 #include <cstdint>
@@ -13,48 +14,48 @@
 
 namespace cow::memory {
 
-// One member's part in a frame that was shared.
+// One holder of a frame that was shared.
 struct FrameHolder {
   enum class State {
-    kSame,      // still has the frame
-    kChanged,   // has another one
-    kReturned,  // was away, has a frame again
+    kSame,      // has the recorded frame
+    kChanged,   // has another frame
+    kReturned,  // was away and has a frame again
     kAway,      // swapped out, migrating, or not read
-    kDropped,   // has nothing there now, or no anonymous page
+    kDropped,   // has no anonymous page there now
     kGone,      // the member ended
   };
   Slot slot = 0;
   State state = State::kSame;
-  uint64_t frame = kNoFrame;  // now
-  uint64_t page = 0;          // number of its virtual page
-  bool large = false;         // its page is part of a large folio now: no copy-on-write made it
-  bool missed = false;        // of kAway: because of a look that was not taken
-  bool idle = false;          // it forked nobody since its previous look: no fork of its own cleared the mark since
+  uint64_t frame = kNoFrame;  // at present
+  uint64_t page = 0;          // page number
+  bool large = false;         // its present page is in a large folio: not made by copy-on-write
+  bool missed = false;        // of kAway: it or its partner was not read
+  bool idle = false;          // it has forked no child since its last look, so it cleared no mark
 };
 
 struct FrameGroup {
   uint64_t frame = kNoFrame;  // as recorded
   std::vector<FrameHolder> holders;
-  bool swapped_in = false;  // pages of the members came back from swap meanwhile
+  bool swapped_in = false;  // members' pages came back from swap since the last look
 };
 
-// What becomes of a group. Points into its holders. Every list names each holder once at most, so no count can exceed
-// the number of holders.
+// The verdict on a group. Points into its holders. Every list names a holder at most once, so no count exceeds the
+// number of holders.
 struct GroupOutcome {
   using Holders = std::vector<const FrameHolder*>;
 
-  uint64_t frame = kNoFrame;  // that `stay` share
+  uint64_t frame = kNoFrame;  // shared by `stay`
   Holders stay;
   Holders away;
   Holders broke;
-  Holders broke_unknown;  // one entry per copy whose maker is unknown: fewer than the holders that have other frames
+  Holders broke_unknown;  // one per copy by an unknown member: fewer than changed holders
   std::vector<std::pair<const FrameHolder*, UnshareCause>> unshared;
-  const FrameHolder* alone = nullptr;  // the last one, where the group ended
+  const FrameHolder* alone = nullptr;  // the last holder, if the group ended
   bool alone_without_copy = false;
   UnshareCause alone_cause = UnshareCause::kUnknown;
 };
 
-// `facts`: flags of the frames that the holders have now, for where nobody kept the recorded one.
+// `facts`: flags of the holders' present frames, needed if no holder kept the recorded frame.
 GroupOutcome JudgeGroup(const FrameGroup& group, const FrameFacts& facts);
 
 }  // namespace cow::memory

@@ -1,4 +1,5 @@
-// What was decided about pages: who broke one, whose became private because the others left, which can't be told.
+// The verdicts of the ledger on the pages of one window or on moved pages: breaks, pages left private, unattributed
+// pages.
 //
 // Pure values. Units: pages and page numbers (address / page size).
 #pragma once
@@ -25,18 +26,18 @@ struct Verdict {
 
   Kind kind = Kind::kBreak;
   UnshareCause cause = UnshareCause::kUnknown;  // of kUnshared
-  bool side_known = true;                       // of kBreak: false where it can't be told who copied
-  bool seen = true;              // of kBreak: false when inferred at a first look, from the kernel's marks
-  Slot slot = Verdict::kNobody;  // who broke it, whose page became private, whose is unattributed
-  uint64_t page = 0;             // number of the (first) virtual page
+  bool side_known = true;                       // of kBreak: false if the copier is unknown
+  bool seen = true;                             // of kBreak: false if inferred at a first look from the kernel's marks
+  Slot slot = Verdict::kNobody;                 // the member that the verdict is about
+  uint64_t page = 0;                            // page number (of the first page)
   uint64_t pages = 1;
-  // Of kBreak: who held the original, a range of Judgement::heirs. Several who broke one page have one range, so that
-  // the one who broke it may be in it too.
+  // Of kBreak: the holders of the original, a range in Judgement::heirs. Members that broke the same page share one
+  // range, so the range may include the breaker.
   uint32_t heirs_begin = 0;
   uint32_t heirs_end = 0;
 };
 
-// What was decided about one window or about pages that moved. Appended to; the caller clears it.
+// Verdicts on one window or on moved pages. The ledger appends; the caller clears.
 struct Judgement {
   std::vector<Verdict> verdicts;
   std::vector<Slot> heirs;
@@ -47,11 +48,11 @@ struct Judgement {
   }
 
   void AddBreak(Slot slot, uint64_t page, bool seen, std::span<const Slot> others);
-  // Each of these was seen to break one page, which all `holders` had, maybe at different addresses.
+  // Each of `breaks` is an observed break of one page that all `holders` shared, possibly at different addresses.
   void AddBreaks(std::span<const PageBreak> breaks, std::span<const Slot> holders);
-  // One of several copied, `slot` stands for them.
+  // One of several members made the copy; `slot` stands for them.
   void AddBreakOfUnknownSide(Slot slot, uint64_t page);
-  // `page` is the first one of `pages`, which need not follow each other.
+  // `page` is the first of `pages` pages, which need not be consecutive.
   void AddUnshared(Slot slot, uint64_t page, UnshareCause cause, uint64_t pages = 1);
   void AddUnattributed(Slot slot, uint64_t page);
 

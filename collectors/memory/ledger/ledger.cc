@@ -9,7 +9,7 @@
 namespace cow::memory {
 namespace {
 
-// A frame is recorded at a page where it was not before. `frames`: those of before, by page.
+// True if `after` records a frame at a page that had another one or none. `frames`, `extras`: the record before.
 bool HasNewFrames(std::span<const uint64_t> frames, std::span<const WindowRecord::Extra> extras,
                   const WindowRecord& after) {
   for (size_t page = 0; page < after.frames.size(); ++page) {
@@ -106,7 +106,7 @@ void Ledger::Settle(uint64_t window, std::span<const Reading> readings, const Fr
   moved_.Note(window, readings);
   std::vector<uint64_t> attention = examination.attention;
   ForEachBit(examination.unchanged, [&](size_t page) {
-    // KSM makes the first page of those that it merges its own, where it is: the frame does not change.
+    // KSM makes the first of the pages that it merges its own in place: the frame does not change.
     if (facts.IsKsm(examination.candidates[page])) SetBit(attention, page);
   });
   const size_t first_orphan = moved_.orphans().size();
@@ -145,7 +145,7 @@ void Ledger::SettleRecord(uint64_t window, std::span<const Reading> readings, co
   records_.Put(window, record);
 }
 
-// Takes what ended members held from the record, but for pages that are judged singly. Returns those pages.
+// Removes the pages of departed members from the record, except the pages in `judged`. Returns the removed pages.
 std::vector<uint64_t> Ledger::TakeDepartures(WindowRecord& record, std::span<const uint64_t> judged) const {
   std::vector<uint64_t> leaving(words_, 0);
   for (const Slot slot : departing_) {
@@ -159,7 +159,7 @@ std::vector<uint64_t> Ledger::TakeDepartures(WindowRecord& record, std::span<con
   return leaving;
 }
 
-// Pages whose verdict the comparison of bitmaps gives: newly shared ones, and those that ended members held.
+// Commits the pages that need no judgement one by one: newly shared pages, and pages of departed members.
 void Ledger::SettleBulk(WindowRecord& record, std::span<const Reading> readings, const Examination& examination,
                         std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement) {
   const Examination& e = examination;
@@ -177,7 +177,7 @@ void Ledger::SettleBulk(WindowRecord& record, std::span<const Reading> readings,
       held[w] |= e.members[r].current[w] & (e.pairs[w] | e.grouped[w]) & ~judged[w];
     }
     if (!any_leaves) continue;
-    std::vector<uint64_t> alone(words_);  // pages that lost a member by its end and have this holder left
+    std::vector<uint64_t> alone(words_);  // this holder is the last one
     for (size_t w = 0; w < words_; ++w) {
       alone[w] = held[w] & leaving[w] & ~e.pairs[w];
       held[w] &= ~alone[w];
@@ -264,7 +264,7 @@ void Ledger::DescribeDeparture(uint64_t window, std::span<const Slot> gone, std:
   if (record == nullptr) return;
   std::vector<uint64_t> recorded(words_);
   record->CopyRecorded(recorded);
-  // Pages that one holder at least has, and that two at least have: of those that remain, then of all.
+  // Pages with at least one holder, and with at least two: first among the remaining members, then among all.
   std::vector<uint64_t> one(words_, 0);
   std::vector<uint64_t> two(words_, 0);
   uint64_t held_pages = 0;
@@ -309,7 +309,7 @@ void Ledger::DescribeDeparture(uint64_t window, std::span<const Slot> gone, std:
 Steps Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved, bool all_read) {
   const std::vector<Slot> departed = departing_;
   co_await moved_.Finish(facts, departed, all_read, records_, judgement, moved);
-  // Members that ended are settled everywhere, unless a page kept changing under the reads.
+  // A slot stays taken if a record still names it, as for a page that kept changing under the reads.
   std::vector<Slot> settled = departed;
   Pace pace;
   for (const auto& [window, record] : records_.all()) {

@@ -1,11 +1,12 @@
-// One account of the bytes that everything stored about pages takes, by purpose, and the limit for all of it.
+// Accounts for the bytes that all stored page data takes, by purpose, and enforces one limit (limits.ledger_bytes).
 //
-// Over the limit, a window drops its frames and keeps one was-shared bit per member and page. Breaks stay countable.
-// Where no two holders have a frame in common, the kernel's marks tell who has the original. Without marks the side is
-// unknown. Bits, moved pages and looks are kept beyond the limit: correctness needs them, and they grow with the
-// members' memory only. What is booked is memory between two steps of a pass; what the allocator adds is not in it.
+// Over the limit, a window's record drops its frames and keeps one was-shared bit per member and page. Breaks stay
+// countable: if no two holders have the same frame, the kernel's marks show which holder has the original, and without
+// marks the side is unknown. Bits, moved pages and looks may exceed the limit, because correctness needs them; they
+// grow with the members' memory only. The account is exact between two steps of a pass and excludes the allocator's
+// overhead.
 //
-// Any thread may take and return; the limit is set between passes.
+// Any thread may take and return bytes. Set the limit between passes.
 #pragma once
 
 #include <array>
@@ -17,11 +18,11 @@
 namespace cow::memory {
 
 enum class MemoryPurpose : size_t {
-  kRecords,  // windows: who shares which page, at which frame
+  kRecords,  // window records: holders and frames of shared pages
   kMoved,    // pages that are shared between different addresses
-  kPending,  // pages whose partner is looked for at the end of the pass
+  kPending,  // pages that the end of the pass must match
   kLooks,    // what each member showed in each window
-  kMembers,  // of members: mappings, and where they have huge pages
+  kMembers,  // members' mappings and lists of huge pages
 };
 inline constexpr std::array<std::string_view, 5> kMemoryPurposes{"records", "moved", "pending", "looks", "members"};
 
@@ -29,28 +30,28 @@ struct LedgerBudget {
   uint64_t limit_bytes = ~uint64_t{0};
   std::atomic<uint64_t> used_bytes = 0;
   std::array<std::atomic<uint64_t>, kMemoryPurposes.size()> used_for{};
-  std::atomic<uint64_t> reduced_windows = 0;  // whose frames were dropped
+  std::atomic<uint64_t> reduced_windows = 0;  // windows without frames
 
-  // False, and nothing is taken, if it would exceed the limit.
+  // Takes nothing and returns false if the bytes would exceed the limit.
   bool TryTake(MemoryPurpose purpose, uint64_t bytes);
-  // Takes beyond the limit too: for what correctness needs.
+  // Takes the bytes even beyond the limit: for data that correctness needs.
   void Take(MemoryPurpose purpose, uint64_t bytes);
   void Return(MemoryPurpose purpose, uint64_t bytes);
   uint64_t UsedFor(MemoryPurpose purpose) const { return used_for.at(static_cast<size_t>(purpose)); }
   uint64_t LeftBytes() const;
 };
 
-// What one owner has taken for one purpose; returns it in the end. Not thread-safe.
+// The bytes that one owner has taken for one purpose. The destructor returns them. Not thread-safe.
 class MemoryCharge {
  public:
-  // `budget` outlives it; null: nothing is booked.
+  // `budget` outlives it; null: nothing is accounted.
   MemoryCharge(LedgerBudget* budget, MemoryPurpose purpose) : budget_(budget), purpose_(purpose) {}
   ~MemoryCharge() { Set(0); }
   MemoryCharge(const MemoryCharge&) = delete;
   MemoryCharge& operator=(const MemoryCharge&) = delete;
 
   uint64_t bytes() const { return bytes_; }
-  // What it may be set to without exceeding the limit.
+  // The largest value for Set that stays within the limit.
   uint64_t MostBytes() const { return budget_ == nullptr ? ~uint64_t{0} : bytes_ + budget_->LeftBytes(); }
   // Takes or returns the difference.
   void Set(uint64_t bytes);

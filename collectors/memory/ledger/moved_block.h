@@ -1,8 +1,8 @@
-// Moved pages of one run of addresses: a frame for each page, and for each holder two bits a page. Everybody who holds
-// a page of a block has the same frame there; another frame at that address is in another block.
+// Stores moved pages of one run of addresses: one frame per page, and two bits per page and holder. All holders of a
+// page in a block have the same frame. A second frame at that address is in another block.
 //
-// Between passes a block says who holds which page, and which of these pages are in RAM. During a pass it says what the
-// pages read. Pure: no file is read. Page numbers are those of the address space. Not thread-safe.
+// Between passes a block says which member holds which page, and which of these pages are in RAM. During a pass it
+// takes what the pages read. Pure: reads no file. Page numbers are those of the address space. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -14,34 +14,34 @@
 
 namespace cow::memory {
 
-// A holder of a frame that is shared between different addresses.
+// One holder of a frame that is shared between different addresses.
 struct MovedPage {
   uint64_t page = 0;
   uint64_t frame = kNoFrame;
   Slot slot = 0;
-  bool here = true;  // else swapped out, migrating or not read
+  bool here = true;  // false: swapped out, migrating or not read
 };
 
 class MovedBlock {
  public:
-  // Pages of a block lie no further apart than this.
+  // The largest distance between two neighbouring pages of a block.
   static constexpr uint64_t kMaxGap = 64;
 
-  // A page that was read and had not its recorded frame.
+  // A page that was read and does not have its recorded frame.
   struct Change {
     uint64_t entry = 0;
     uint32_t holder = 0;
     uint32_t page = 0;  // within the block
   };
 
-  // `pages`: in ascending order, one frame at each address.
+  // `pages` is in ascending order, with one frame at each address.
   explicit MovedBlock(std::span<const MovedPage> pages);
 
   uint64_t first() const { return first_; }
   size_t pages() const { return frames_.size(); }
   size_t holders() const { return slots_.size(); }
   Slot SlotOf(size_t holder) const { return slots_[holder]; }
-  // The holder's number; holders() if the slot holds nothing here.
+  // The index of the slot's holder; holders() if the slot holds nothing here.
   size_t FindHolder(Slot slot) const;
 
   uint64_t FrameAt(size_t page) const {
@@ -56,23 +56,23 @@ class MovedBlock {
   size_t CountHolders(size_t page) const;
   size_t CountHere(size_t page) const;
 
-  // A pass begins: recorded pages of the holder count as read and unchanged, or as not read.
+  // Begins a pass: the holder's recorded pages count as read and unchanged, or as not read.
   void Expect(size_t holder, bool unchanged);
-  // Takes what a page of a holder reads.
+  // Takes the entry of a holder's page.
   void Note(size_t holder, size_t page, uint64_t entry, uint64_t zero_frame);
-  // By holder and page; of several of one page the last one counts.
+  // Sorts by holder and page; the latest change of a page comes last.
   void SortChanges();
   std::span<const Change> changes() const { return changes_; }
-  // What a page that is not here reads; null: it was not read. Changes are sorted.
+  // The latest change of a page; null if it was not read or is unchanged. Call SortChanges first.
   const Change* FindChange(size_t holder, size_t page) const;
   void ForgetChanges();
 
   void Leave(size_t holder, size_t page);
   void Take(size_t holder, size_t page, bool here);
 
-  // Adds what is held.
+  // Adds the held pages.
   void AddPages(std::vector<MovedPage>& pages) const;
-  // Most of what it was made for is gone.
+  // True if more than half of the original pages are gone.
   bool IsSparse() const { return CountHeld() * 2 < held_when_made_; }
   bool empty() const { return CountHeld() == 0; }
   // Bytes of heap and of the object itself.
@@ -85,13 +85,13 @@ class MovedBlock {
   size_t CountHeld() const;
 
   uint64_t first_ = 0;
-  size_t words_ = 0;  // of a bitmap
+  size_t words_ = 0;  // per bitmap
   size_t held_when_made_ = 0;
-  std::vector<uint32_t> frames_;  // lower halves
-  std::vector<uint32_t> high_;    // upper halves; empty where all are zero
+  std::vector<uint32_t> frames_;  // lower 32 bits
+  std::vector<uint32_t> high_;    // upper 32 bits; empty if all are zero
   std::vector<Slot> slots_;       // ascending
-  std::vector<uint64_t> bits_;    // of each holder: pages held, and which of them are here
-  std::vector<Change> changes_;   // of this pass
+  std::vector<uint64_t> bits_;    // per holder two bitmaps: pages held, and pages here
+  std::vector<Change> changes_;   // in this pass
 };
 
 // Packs the pages of one window, in any order, into blocks.

@@ -75,7 +75,7 @@ Steps MovedBlocks::FindPlaces(std::span<MovedBlock* const> blocks, std::vector<M
 }
 
 uint64_t MovedBlocks::MemoryBytes() const {
-  // A node of the tree has four pointers.
+  // A tree node takes four pointers beside its value.
   constexpr uint64_t kWindowBytes = 4 * sizeof(void*) + sizeof(uint64_t) + sizeof(std::vector<MovedBlock>);
   uint64_t bytes = 0;
   for (const auto& [window, blocks] : windows_) {

@@ -1,4 +1,4 @@
-// The store of pages that are shared between different addresses: blocks (moved_block.h) by window.
+// Stores the pages that are shared between different addresses, as blocks (moved_block.h) by window.
 //
 // Pure. Page numbers are those of the address space. Not thread-safe.
 #pragma once
@@ -15,10 +15,10 @@
 
 namespace cow::memory {
 
-// Where a frame is recorded.
+// The place of a frame in the blocks.
 struct MovedPlace {
   uint64_t frame = 0;
-  uint32_t block = 0;  // number in MovedBlocks::All
+  uint32_t block = 0;  // index in MovedBlocks::All
   uint32_t page = 0;   // within the block
 
   bool operator<(const MovedPlace& other) const {
@@ -32,23 +32,23 @@ class MovedBlocks {
 
   bool empty() const { return windows_.empty(); }
   bool Has(uint64_t window) const { return windows_.contains(window); }
-  // Empty where nothing is recorded. Blocks stay where they are until their window is packed.
+  // Empty if nothing is recorded. Blocks keep their address until their window is packed.
   std::span<MovedBlock> In(uint64_t window);
   std::span<const MovedBlock> In(uint64_t window) const;
   const std::map<uint64_t, std::vector<MovedBlock>>& windows() const { return windows_; }
   std::vector<MovedBlock*> All();
 
-  // Adds pages of one window, whose blocks are packed anew.
+  // Adds pages of one window and packs its blocks again.
   void Add(uint64_t window, std::vector<MovedPage> pages);
   // Adds pages of any windows. Leaves `pages` empty.
   Steps AddAll(std::vector<MovedPage>& pages);
-  // Packs blocks that lost most of their pages anew, so that they give memory back.
+  // Packs sparse blocks again to free memory.
   Steps PackSparse();
-  // What somebody holds in these blocks, by frame.
+  // Finds the places of all held frames in these blocks, sorted by frame.
   static Steps FindPlaces(std::span<MovedBlock* const> blocks, std::vector<MovedPlace>& places);
 
   void Clear() { windows_.clear(); }
-  // Of heap, without what the allocator adds.
+  // Heap bytes, without the allocator's overhead.
   uint64_t MemoryBytes() const;
 
  private:
@@ -56,7 +56,7 @@ class MovedBlocks {
   std::map<uint64_t, std::vector<MovedBlock>> windows_;
 };
 
-// Of pages with a page number and a frame.
+// Compares items by page, then by frame.
 struct InOrderOfPages {
   template <class Item>
   bool operator()(const Item& a, const Item& b) const {

@@ -8,7 +8,7 @@
 namespace cow::memory {
 namespace {
 
-// Takes of the pairs of this frame those whose slot holds it, as `holds`(slot) tells. `pairs` is sorted.
+// Adds to `taken` the pairs of this frame whose slot holds it. `pairs` is sorted.
 template <class HoldsFrame>
 void TakeWhere(std::span<const std::pair<uint64_t, Slot>> pairs, uint64_t frame,
                std::vector<std::pair<uint64_t, Slot>>& taken, HoldsFrame&& holds) {
@@ -192,7 +192,7 @@ void MovedJudge::JudgeFrame(std::span<const MovedPlace> places, std::span<MovedB
     for (const FrameHolder* holder : outcome.away) keep(holder, false);
     frames_.push_back(outcome.frame);
   }
-  // Its window left a holder's page to this group: one that has come in its place may be shared as well.
+  // The window left this page to the group. A new page in its place may be shared as well.
   for (size_t i = 0; i < holders.size(); ++i) {
     const FrameHolder& holder = group.holders[i];
     if (!has_left[i] || &holder == outcome.alone || holder.frame == kNoFrame) continue;
@@ -235,7 +235,7 @@ FrameHolder MovedJudge::Describe(const MovedBlock& block, size_t holder, size_t 
   if (described.frame != kNoFrame && !facts_.IsKsm(described.frame)) {
     described.state = described.frame == recorded ? State::kSame : State::kChanged;
     described.large = described.state == State::kChanged && facts_.IsOfLargeFolio(described.frame).value_or(false);
-    // It moved on, and has another page in its place.
+    // It moved on and has another page in this place.
     if (described.state == State::kChanged && HasElsewhere(recorded, described.slot)) described.state = State::kDropped;
   } else if (!block.IsHere(holder, page) && (change == nullptr || IsAway(change->entry))) {
     described.state = State::kAway;

@@ -1,7 +1,6 @@
-// Judges pages at moved addresses at the end of a pass. Some were matched before and have changed. Others have a holder
-// that broke the page or moved it.
+// Judges moved pages at the end of a pass: recorded moved pages that changed, and pages that a member broke or moved.
 //
-// Pure. Lives for one end of a pass. Not thread-safe.
+// Pure. Serves one end of a pass. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -23,31 +22,32 @@ namespace cow::memory {
 
 class MovedJudge {
  public:
-  // All outlive it. `zero_frame`: the base zero page's. `facts` answers for what has changed.
+  // All arguments outlive it. `zero_frame`: the PFN of the base zero page. `facts` answers for the frames that changed.
   MovedJudge(size_t pages_per_window, uint64_t zero_frame, const MovedNotes& notes, const FrameFacts& facts,
              const WindowRecords& records, MovedBlocks& blocks, Judgement& judgement);
 
   // The notes' orphans are sorted. `departing`: members that ended.
   Steps Judge(std::span<const Slot> departing);
 
-  // Afterwards: frames of the groups that go on, sorted.
+  // Afterwards: the frames of the remaining groups, sorted.
   std::span<const uint64_t> frames() const { return frames_; }
-  // Those that were left alone in their group, or have come in the place of a page of one: they may be orphans now.
+  // Afterwards: pages that may need a partner now: last holders of a group, and pages that replaced a group's page.
   std::span<const OrphanPage> left_alone() const { return left_alone_; }
 
  private:
   using FrameOfSlot = std::pair<uint64_t, Slot>;
 
-  // It moved the page: it has an orphan of this frame, or shares it at another address with others who moved it.
+  // True if the slot moved the page: it has an orphan of this frame, or a group holds the frame for it at another
+  // address.
   bool HasElsewhere(uint64_t frame, Slot slot) const;
-  // It moved pages, and some window has lost the frames of what it shares there.
+  // True if the slot lost a frame that a record without frames may still have for it.
   bool MayBeUnseen(Slot slot) const { return slot < unseen_.size() && unseen_[slot]; }
-  // Frames that a slot lost at one address and may hold in a group at another, sorted.
+  // Finds frames that a slot lost at one address and may hold in a group at another, sorted.
   Steps FindLostFrames(std::vector<FrameOfSlot>& lost);
   Steps FindUnseen(std::span<const Slot> slots);
   Steps FindMovedGroups();
   Steps JudgeBreaksOrMoves();
-  // What became of the pages that were matched before.
+  // Judges the recorded moved pages.
   Steps JudgeRecorded(std::span<const Slot> departing);
   void JudgeFrame(std::span<const MovedPlace> places, std::span<MovedBlock* const> blocks,
                   const std::vector<bool>& departs);
@@ -63,7 +63,7 @@ class MovedJudge {
   Judgement& judgement_;
   // Frames that a slot lost at one address and holds in a group at another, sorted.
   std::vector<FrameOfSlot> moved_groups_;
-  std::vector<bool> unseen_;  // by slot: it lost a frame that a window without frames may have
+  std::vector<bool> unseen_;  // by slot: see MayBeUnseen
   std::vector<uint64_t> frames_;
   std::vector<OrphanPage> left_alone_;
 };

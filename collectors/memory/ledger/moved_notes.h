@@ -1,4 +1,4 @@
-// What the windows of a pass noted for its end: pages whose partner may be at another address.
+// Notes of a pass for its end: pages whose partner may be at another address.
 //
 // Pure values.
 #pragma once
@@ -15,12 +15,12 @@
 
 namespace cow::memory {
 
-// A page without a partner at its address although it is mapped more than once.
+// A page that is mapped more than once and has no partner at its address.
 struct OrphanPage {
   uint64_t frame = kNoFrame;
   uint64_t page = 0;
   Slot slot = 0;
-  bool was_shared = false;  // the ledger had it; `cause` tells how the others left
+  bool was_shared = false;  // it was recorded; `cause` says how the others left
   UnshareCause cause = UnshareCause::kUnknown;
 
   bool operator<(const OrphanPage& other) const {
@@ -29,7 +29,7 @@ struct OrphanPage {
 };
 
 struct MovedNotes {
-  // A holder at `page` has another frame now: it broke the page, or moved it and has another one in its place.
+  // A holder at `page` has another frame now: it broke the page, or moved it and mapped another one in its place.
   struct BreakOrMove {
     uint64_t frame = kNoFrame;
     uint64_t page = 0;
@@ -39,13 +39,13 @@ struct MovedNotes {
   };
 
   std::vector<OrphanPage> orphans;
-  uint64_t uncounted_orphans = 0;  // for which there was no memory
+  uint64_t uncounted_orphans = 0;  // dropped for lack of memory
   std::vector<BreakOrMove> breaks_or_moves;
-  std::vector<Slot> heirs;     // of these
-  std::vector<bool> remapped;  // by slot: its mappings changed since its look before
+  std::vector<Slot> heirs;     // of `breaks_or_moves`
+  std::vector<bool> remapped;  // by slot: its mappings changed since its last look
 
   bool IsRemapped(Slot slot) const { return slot < remapped.size() && remapped[slot]; }
-  // The slot has an orphan of this frame. They are sorted.
+  // True if the slot has an orphan of this frame. `orphans` is sorted.
   bool HasOrphan(uint64_t frame, Slot slot) const {
     const auto first = std::lower_bound(orphans.begin(), orphans.end(), std::pair(frame, slot),
                                         [](const OrphanPage& orphan, const std::pair<uint64_t, Slot>& wanted) {
@@ -62,12 +62,12 @@ struct MovedNotes {
   }
 };
 
-// What only the whole pass can tell: pages matched by frame at different addresses.
+// Sharing between different addresses, known at the end of a pass only.
 struct MovedSharing {
-  int64_t shared_pages = 0;      // process view: private in their window, shared over the family
+  int64_t shared_pages = 0;      // per process: private in their window, shared in the family
   int64_t exposure_pages = 0;    // Σ over those frames (holders − 1)
-  uint64_t unmatched_pages = 0;  // a process outside the family maps them
-  // A partner may be at an address that was not read in this pass: only a pass over all members tells.
+  uint64_t unmatched_pages = 0;  // mapped by a process outside the family
+  // A partner may be at an address that this pass did not read: read all members in the next pass.
   bool must_read_all = false;
 };
 

@@ -12,7 +12,7 @@
 namespace cow::memory {
 namespace {
 
-// What one pass may note of pages without a partner, however little memory is left.
+// One pass may note this many bytes of unmatched pages, even if the budget is exhausted.
 constexpr uint64_t kPendingFloorBytes = uint64_t{2} << 20;
 
 }  // namespace
@@ -115,7 +115,7 @@ void MovedPages::AddBreakOrMove(uint64_t frame, uint64_t page, Slot slot, std::s
 Steps MovedPages::FindDoubts(std::vector<MovedPage>& doubts) {
   Pace pace;
   const std::vector<MovedBlock*> blocks = blocks_.All();
-  std::vector<uint64_t> lost;  // frames that some member no longer maps where it did
+  std::vector<uint64_t> lost;  // frames that a member no longer maps at their place
   for (MovedBlock* block : blocks) {
     block->SortChanges();
     for (const MovedBlock::Change& change : block->changes()) lost.push_back(block->FrameAt(change.page));
@@ -123,7 +123,7 @@ Steps MovedPages::FindDoubts(std::vector<MovedPage>& doubts) {
   }
   if (lost.empty()) co_return;
   co_await SortUniqueInSteps(lost);
-  std::vector<uint64_t> seen;  // lost frames that another member was read to map
+  std::vector<uint64_t> seen;  // lost frames that a member was read to have
   for (const MovedBlock* block : blocks) {
     for (size_t page = 0; page < block->pages(); ++page) {
       if (pace.IsDue(1 + block->holders())) co_await Rest();

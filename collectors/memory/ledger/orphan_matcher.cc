@@ -35,7 +35,7 @@ Steps OrphanMatcher::JoinGroups(std::span<const OrphanPage> all) {
     begin = end;
     if (pace.IsDue(16 * orphans.size())) co_await Rest();
     if (facts_.IsKsm(frame)) continue;
-    if (facts_.MapCount(frame).value_or(2) <= 1) {  // bit 56 of a large folio speaks for all its pages
+    if (facts_.MapCount(frame).value_or(2) <= 1) {  // bit 56 of a large folio may describe the whole folio
       AddUnshared(orphans);
     } else if (Contains(frames_, frame)) {
       AddToGroup(orphans);
@@ -47,7 +47,7 @@ Steps OrphanMatcher::JoinGroups(std::span<const OrphanPage> all) {
 
 Steps OrphanMatcher::FindTaken(const std::optional<std::vector<uint64_t>>& doubles, bool all_read,
                                std::vector<RecordedPage>& taken) {
-  std::vector<uint64_t> waiting;  // frames of orphans, sorted as they are
+  std::vector<uint64_t> waiting;  // sorted, as the runs are
   for (const OrphanRun& orphans : unmatched_) waiting.push_back(orphans.front().frame);
   std::vector<uint64_t> wanted = waiting;
   if (doubles) wanted.insert(wanted.end(), doubles->begin(), doubles->end());
@@ -65,7 +65,7 @@ Steps OrphanMatcher::FindTaken(const std::optional<std::vector<uint64_t>>& doubl
     size_t end = begin;
     for (; end < found.size() && found[end].frame == frame; ++end) holders += found[end].holders;
     const bool is_double = end - begin > 1 || moved != moved_holders.end();
-    // Fewer mappings than holders: the frame was one page's and then another's, while the family was read.
+    // Fewer mappings than holders: the frame belonged to two pages in turn while the family was read.
     const bool is_one_page = all_read && facts_.MapCount(frame).value_or(holders) >= holders;
     if (Contains(waiting, frame) || (is_double && is_one_page)) {
       taken.insert(taken.end(), found.begin() + static_cast<std::ptrdiff_t>(begin),
@@ -90,11 +90,11 @@ Steps OrphanMatcher::MatchRecords(const std::optional<std::vector<uint64_t>>& do
     if (orphans.size() > 1 || Contains(frames, first.frame)) {
       AddToGroup(orphans);
     } else if (facts_.IsCountedAsFolio(first.frame)) {
-      // Only the folio is known to be shared. No relative has this page of it.
+      // The kernel counts only the folio, and no relative has this page of it.
       AddUnshared(orphans);
     } else {
       ++sharing_.unmatched_pages;
-      // Its partner has left the address, and may have moved to one that was not read.
+      // Its partner left the address, and may have moved to one that was not read.
       if (first.was_shared && !all_read) sharing_.must_read_all = true;
     }
     if (pace.IsDue(16 * orphans.size())) co_await Rest();
@@ -134,7 +134,7 @@ Steps OrphanMatcher::TakeRecorded(std::vector<RecordedPage>& taken, std::vector<
   co_await SortUniqueInSteps(frames);
 }
 
-// Of one window.
+// All pages are in one window.
 void OrphanMatcher::TakeFromWindow(std::span<const RecordedPage> taken, std::vector<uint64_t>& frames) {
   const uint64_t window = taken.front().page / pages_;
   WindowRecord record = records_.Find(window)->Open();
@@ -153,7 +153,7 @@ void OrphanMatcher::TakeFromWindow(std::span<const RecordedPage> taken, std::vec
       record.extras.erase(extra);
     }
     for (const Slot slot : holders) pages.push_back({page, frame, slot, true});
-    // They were described as shared in their window.
+    // The window's report counted them as shared.
     sharing_.shared_pages -= static_cast<int64_t>(holders.size());
     sharing_.exposure_pages -= static_cast<int64_t>(holders.size()) - 1;
     frames.push_back(frame);

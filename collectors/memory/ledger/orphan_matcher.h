@@ -1,7 +1,7 @@
-// Finds, at the end of a pass, the partners of pages that have none at their address: by frame, in the groups of moved
-// pages and in the windows' records. Groups that are found in two places become one.
+// Matches, at the end of a pass, pages without a partner at their address. It looks for their frames in the groups of
+// moved pages and in the records, and joins groups that it finds in two places.
 //
-// Pure. Lives for one end of a pass. Not thread-safe.
+// Pure. Serves one end of a pass. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -23,29 +23,30 @@ namespace cow::memory {
 
 class OrphanMatcher {
  public:
-  // All outlive it. `frames`: of the groups in `blocks`, sorted. `facts` answers for orphans and doubles.
+  // All arguments outlive it. `frames`: those of the groups in `blocks`, sorted. `facts` answers for orphans and
+  // doubles.
   OrphanMatcher(size_t pages_per_window, const FrameFacts& facts, std::span<const uint64_t> frames,
                 WindowRecords& records, MovedBlocks& blocks, Judgement& judgement, MovedSharing& sharing);
 
-  // `orphans`: sorted. `doubles`: frames that may be recorded twice; empty: not looked for. `all_read`: the records are
-  // of this pass. Only then two records with one frame are one group: else one of them may be out of date.
+  // `orphans` is sorted. `doubles`: frames that may be recorded twice; empty: do not look for them. `all_read`: all
+  // records are of this pass. Only then are two records with one frame one group; otherwise one may be out of date.
   Steps Match(std::span<const OrphanPage> orphans, const std::optional<std::vector<uint64_t>>& doubles, bool all_read);
 
-  // Afterwards: some frame is still recorded twice, because not all was read.
+  // Afterwards: true if a frame is still recorded twice because not every member was read.
   bool doubles_left() const { return doubles_left_; }
 
  private:
-  using OrphanRun = std::span<const OrphanPage>;  // of one frame
+  using OrphanRun = std::span<const OrphanPage>;  // pages with one frame
 
-  // Pages without a partner at their address join the group of their frame, or wait for one.
+  // Adds pages to the group of their frame; those without a group wait.
   Steps JoinGroups(std::span<const OrphanPage> orphans);
-  // Their partners may share the frame at an address of their own.
+  // Matches the waiting pages with records, whose holders may share the frame at their own address.
   Steps MatchRecords(const std::optional<std::vector<uint64_t>>& doubles, bool all_read);
-  // Finds where the records have frames that are wanted here: orphans', and those that are recorded twice.
+  // Finds the records to take out: frames of waiting pages, and frames that are recorded twice.
   Steps FindTaken(const std::optional<std::vector<uint64_t>>& doubles, bool all_read, std::vector<RecordedPage>& taken);
-  // How many holders the groups of these pages' frames have, by frame.
+  // Counts the holders of these pages' frames in the groups, by frame.
   Steps CountHolders(std::span<const RecordedPage> pages, std::unordered_map<uint64_t, uint64_t>& holders) const;
-  // Takes the groups of these pages out of the records. `frames`: theirs, sorted.
+  // Moves the groups of these pages from the records to the blocks. `frames`: their frames, sorted.
   Steps TakeRecorded(std::vector<RecordedPage>& taken, std::vector<uint64_t>& frames);
   void TakeFromWindow(std::span<const RecordedPage> taken, std::vector<uint64_t>& frames);
   void AddToGroup(OrphanRun orphans);

@@ -6,7 +6,7 @@
 namespace cow::memory {
 
 PackedFrames::PackedFrames(std::span<const uint64_t> frames, std::span<const uint64_t> recorded) {
-  constexpr uint64_t kFar = uint64_t{1} << 63;  // farther than any frame is
+  constexpr uint64_t kFar = uint64_t{1} << 63;  // no frame is that far from its page
   const size_t count = CountBits(recorded);
   const bool every_page = count == frames.size();
   const auto for_each_page = [&](auto&& visit) {
@@ -15,7 +15,7 @@ PackedFrames::PackedFrames(std::span<const uint64_t> frames, std::span<const uin
   };
   size_t runs = 0;
   uint64_t any = 0;
-  uint64_t distance = kFar;  // of a run's frames from their pages, modulo 2^64
+  uint64_t distance = kFar;  // of a run: frame − page, modulo 2^64
   for_each_page([&](size_t page) {
     any |= frames[page];
     runs += frames[page] - page != distance ? 1U : 0U;

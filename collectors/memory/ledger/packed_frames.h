@@ -1,5 +1,5 @@
-// Frame numbers of a window's pages in as few bytes as they need: runs of consecutive frames as runs (huge pages,
-// contiguous allocations), others one by one, in four bytes each where they fit (memory up to 16 TiB), else in eight.
+// Packs the frame numbers of a window's pages into few bytes. Consecutive frames (huge pages, contiguous allocations)
+// are stored as runs. Other frames take four bytes each if all fit 32 bits (memory up to 16 TiB), else eight.
 //
 // Pure values. Not thread-safe.
 #pragma once
@@ -16,13 +16,13 @@ namespace cow::memory {
 class PackedFrames {
  public:
   PackedFrames() = default;
-  // `frames`: per page of the window; kept are those of pages in the bitmap `recorded`.
+  // `frames`: one per page of the window. Keeps those of the pages in the bitmap `recorded`.
   PackedFrames(std::span<const uint64_t> frames, std::span<const uint64_t> recorded);
 
-  // `recorded` as it was packed with. Gives kNoFrame for other pages.
+  // `recorded` is the bitmap that the frames were packed with. Sets other pages to kNoFrame.
   void Unpack(std::span<const uint64_t> recorded, std::span<uint64_t> frames) const;
 
-  // A page's at most: 4 where all frames fit 32 bits, else 8.
+  // At most 4 bytes per recorded page, or 8 if a frame needs more than 32 bits.
   uint64_t HeapBytes() const { return words_.capacity() * sizeof(uint32_t); }
 
  private:
@@ -33,9 +33,9 @@ class PackedFrames {
   void Add(uint64_t frame);
   void UnpackRuns(std::span<const uint64_t> recorded, std::span<uint64_t> frames) const;
 
-  std::vector<uint32_t> words_;  // of each recorded page the frame; of each run the first page, then its frame
+  std::vector<uint32_t> words_;  // the frame of each recorded page; of each run its first page and frame
   bool wide_ = false;            // a frame takes two words, the lower half first
-  bool runs_ = false;            // within a run frames grow with the page number, also over pages not recorded
+  bool runs_ = false;            // stored as runs: frames grow with the page number, also over gaps
 };
 
 }  // namespace cow::memory

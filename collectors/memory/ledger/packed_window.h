@@ -1,7 +1,7 @@
-// The record of one window as it is kept, in little memory: frames packed, no bitmap for members that hold nothing, and
-// none for those that hold every recorded page, which is the usual case.
+// Stores the record of one window compactly: frames packed, no bitmap for a member that holds nothing, and none for a
+// member that holds every recorded page (the usual case).
 //
-// Does not change: a settled window is packed anew. Units: pages, numbered within their window. Not thread-safe.
+// Immutable: a commit packs the window again. Units: pages, numbered within their window. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -18,35 +18,35 @@ namespace cow::memory {
 
 class PackedWindow {
  public:
-  // `with_frames`: false keeps who shared which page, but not at which frame.
+  // `with_frames`: false keeps which member shared which page, but not the frames.
   PackedWindow(const WindowRecord& record, size_t pages_per_window, bool with_frames);
 
   bool has_frames() const { return has_frames_; }
-  // Per page of the window; not where the frames were dropped.
+  // Copies one frame per page of the window. Only if has_frames().
   void CopyFrames(std::span<uint64_t> frames) const;
-  // The bitmap of pages that have a frame, or had one.
+  // Copies the bitmap of recorded pages.
   void CopyRecorded(std::span<uint64_t> recorded) const;
 
-  // The bitmap of a slot's pages; empty where it holds none. `recorded` as CopyRecorded gives it, and returned itself
-  // for a slot that holds all of them.
+  // The bitmap of the slot's pages; empty if it holds none. `recorded`: the bitmap from CopyRecorded, which is returned
+  // for a slot that holds all recorded pages.
   std::span<const uint64_t> Held(Slot slot, std::span<const uint64_t> recorded) const;
-  // Both hold the same pages, extras aside.
+  // True if both hold the same pages, extras aside.
   bool HoldAlike(Slot a, Slot b) const;
-  // No slot from here on holds anything but extras.
+  // An upper bound: no higher slot holds anything but extras.
   Slot SlotsEnd() const;
   std::span<const WindowRecord::Extra> extras() const;
   std::span<const WindowRecord::Away> away() const;
-  // Holds a page here, or did before it was away.
+  // True if the slot is a holder here, also if its page is away.
   bool Concerns(Slot slot) const;
 
-  // Laid open to be changed.
+  // Unpacks the record for changes.
   WindowRecord Open() const;
 
-  // Bytes of heap, without the object itself.
+  // Heap bytes, without the object itself.
   uint64_t HeapBytes() const;
 
  private:
-  // What few windows have.
+  // Data that few windows have.
   struct Rest {
     std::vector<WindowRecord::Extra> extras;
     std::vector<WindowRecord::Away> away;
@@ -63,10 +63,10 @@ class PackedWindow {
   void PackHolders(const WindowRecord& record, std::span<const uint64_t> recorded);
 
   uint32_t pages_;
-  uint16_t recorded_words_ = 0;  // none where all pages are recorded
+  uint16_t recorded_words_ = 0;  // 0 if all pages are recorded
   uint16_t whole_words_ = 0;
   PackedFrames frames_;
-  // One after the other: recorded pages, slots that hold all of them, the pages of each slot in `partial_`.
+  // In this order: recorded pages, slots that hold all of them, the pages of each slot in `partial_`.
   std::vector<uint64_t> bitmaps_;
   std::vector<Slot> partial_;  // ascending: slots that hold some of the recorded pages
   std::unique_ptr<Rest> rest_;

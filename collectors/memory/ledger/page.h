@@ -1,7 +1,6 @@
-// Vocabulary of the page-table verdicts: slots, pagemap entries seen as page states, bitmaps over the pages of one
-// window.
+// The vocabulary of the ledger: slots, pagemap entries read as page states, and bitmaps over the pages of one window.
 //
-// Pure values; nothing here reads a file.
+// A frame is a page frame, named by its PFN. Reads no file. Units: pages. Pure values, safe in any thread.
 #pragma once
 
 #include <bit>
@@ -13,7 +12,7 @@
 
 namespace cow::memory {
 
-// A member's place in the ledger of its family: small, dense, reused after the member left.
+// The number of a member in the ledger of its family: small, dense, and reused after the member has left.
 using Slot = uint32_t;
 
 inline constexpr uint64_t kNoFrame = 0;
@@ -21,11 +20,11 @@ inline constexpr uint64_t kNoFrame = 0;
 inline bool IsPresent(uint64_t entry) { return (entry & procfs::kPagemapPresent) != 0; }
 inline bool IsMappedOnce(uint64_t entry) { return (entry & procfs::kPagemapMappedOnce) != 0; }
 inline bool IsSwapEntry(uint64_t entry) { return !IsPresent(entry) && (entry & procfs::kPagemapSwapped) != 0; }
-// Swapped out, migrating, or otherwise elsewhere for the moment; markers are not pages.
+// Swapped out, migrating, or otherwise not in RAM for now. A marker (guard region, userfaultfd) is not a page.
 inline bool IsAway(uint64_t entry) { return IsSwapEntry(entry) && !procfs::IsMarker(entry); }
 inline uint64_t FrameOf(uint64_t entry) { return entry & procfs::kPagemapFrameMask; }
 
-// The frame of a present anonymous page that copy-on-write can share; kNoFrame for everything else: absent, swapped,
+// The PFN of a present anonymous page that copy-on-write can share. kNoFrame for every other entry: absent, swapped,
 // page cache, shared anonymous memory, the zero page.
 inline uint64_t AnonFrame(uint64_t entry, uint64_t zero_frame) {
   constexpr uint64_t kKind = procfs::kPagemapPresent | procfs::kPagemapFile;
@@ -33,7 +32,7 @@ inline uint64_t AnonFrame(uint64_t entry, uint64_t zero_frame) {
   return (entry & kKind) == procfs::kPagemapPresent && frame != zero_frame ? frame : kNoFrame;
 }
 
-// Bitmaps over the pages of a window: spans of 64-bit words.
+// A bitmap over the pages of a window is a span of 64-bit words.
 inline bool TestBit(std::span<const uint64_t> words, size_t bit) { return ((words[bit / 64] >> (bit % 64)) & 1) != 0; }
 inline void SetBit(std::span<uint64_t> words, size_t bit) { words[bit / 64] |= uint64_t{1} << (bit % 64); }
 inline void ClearBit(std::span<uint64_t> words, size_t bit) { words[bit / 64] &= ~(uint64_t{1} << (bit % 64)); }
@@ -50,7 +49,7 @@ inline size_t CountBits(std::span<const uint64_t> words) {
   return count;
 }
 
-// Bits set within [first, first + count).
+// Counts the bits set within [first, first + count).
 size_t CountBits(std::span<const uint64_t> words, size_t first, size_t count);
 
 template <class Visit>
@@ -62,14 +61,14 @@ void ForEachBit(std::span<const uint64_t> words, Visit&& visit) {
   }
 }
 
-// A frame that only a huge page of a window's size has in one folio with this one, where this one has its page's place
-// in it: in the middle of the frames that a huge page would take.
+// The middle frame of the aligned, window-sized run of frames that contains `frame`. If `frame` has its page's place in
+// such a run, only a huge page puts both frames into one folio (FrameFacts::IsOfHugePage).
 inline uint64_t MiddleFrame(uint64_t frame, size_t pages_per_window) {
   return frame - frame % pages_per_window + pages_per_window / 2;
 }
 
 // True if the entries map one aligned huge page's worth of consecutive frames: a PMD-mapped huge page, or a huge page
-// mapped by single entries. Only PAGEMAP_SCAN tells the two apart.
+// mapped by single entries. Only PAGEMAP_SCAN distinguishes the two.
 bool IsHugeRun(std::span<const uint64_t> entries);
 
 }  // namespace cow::memory

@@ -17,7 +17,7 @@ void SetFlag(std::vector<bool>& flags, Slot slot) {
   flags[slot] = true;
 }
 
-// Moves what is of these pages into `taken`, by page.
+// Moves the items of these pages into `taken`, sorted by page.
 template <class Item>
 void TakeOfPages(std::vector<Item>& items, std::span<const uint64_t> pages, std::vector<Item>& taken) {
   const auto stays = [pages](const Item& item) { return !TestBit(pages, item.page); };
@@ -45,8 +45,8 @@ void PageJudge::JudgeAll(std::span<const uint64_t> pages) {
   ForEachBit(pages, [this](size_t page) { Judge(page); });
 }
 
-// A collapse takes all pages of the window, so that one of them in a new huge page tells of all: whatever frame another
-// one has now was made after the collapse, and is no copy of the frame before it.
+// A collapse replaces all pages of the window. If one of them is in a new huge page, every other frame is younger than
+// the collapse and not a copy of the frame before it.
 void PageJudge::FindCollapsed(std::span<const uint64_t> pages) {
   for (uint32_t r = 0; r < huge_.size(); ++r) huge_[r] = huge_[r] || BecameHuge(r, pages);
   for (const WindowRecord::Extra& extra : extras_) {
@@ -73,7 +73,7 @@ bool PageJudge::BecameHuge(uint32_t reading, std::span<const uint64_t> pages) co
   return false;
 }
 
-// Of a page whose frame changed.
+// For a page whose frame changed.
 bool PageJudge::IsInNewHugePage(uint32_t reading, size_t page) const {
   const uint64_t frame = window_.examination.members[reading].frames[page];
   const size_t window = record_.frames.size();
@@ -105,7 +105,7 @@ void PageJudge::ReadFrames() {
   frames_now_.resize(window_.readings.size());
   for (size_t r = 0; r < frames_now_.size(); ++r) {
     const uint64_t frame = window_.examination.members[r].frames[page_];
-    // Most members have the same one.
+    // Most members have the same frame.
     if (r != 0 && frame == window_.examination.members[r - 1].frames[page_]) {
       frames_now_[r] = frames_now_[r - 1];
     } else {
@@ -124,7 +124,7 @@ FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) con
     holder.missed = !was_away;
   } else {
     holder.frame = FrameNow(reading);
-    // A frame that stayed is asked about only where swap may have made it another page's.
+    // Facts about an unchanged frame exist only if swap may have reused it for another page.
     const bool may_be_new = holder.frame != recorded || window_.examination.swapped_in;
     holder.large = huge_[reading] || (may_be_new && window_.facts.IsOfLargeFolio(holder.frame).value_or(false));
     holder.idle = window_.readings[reading].idle;
@@ -161,8 +161,7 @@ void PageJudge::TakeGroups() {
   }
 }
 
-// A newcomer that has a recorded frame got it by its fork: the frame was not moved, whoever of the recorded has left
-// it.
+// A child that has a recorded frame got it by fork. So the frame did not move, even if all recorded holders left it.
 void PageJudge::AddNewHolders() {
   for (uint32_t r = 0; r < window_.readings.size(); ++r) {
     if (!IsUnseenChild(r)) continue;
@@ -191,7 +190,7 @@ void PageJudge::Settle(const FrameGroup& group, std::vector<FrameGroup>& kept) {
   if (outcome.alone != nullptr && outcome.alone_without_copy) {
     const Slot slot = outcome.alone->slot;
     if (TestBit(window_.examination.members[index_.Find(slot)].maybe_shared, page_)) {
-      left_alone_.emplace_back(slot, outcome.alone_cause);  // its partner may be at another address
+      left_alone_.emplace_back(slot, outcome.alone_cause);  // the partner may be at another address
     } else {
       judgement_.AddUnshared(slot, PageNumber(), outcome.alone_cause);
     }
@@ -231,13 +230,13 @@ bool PageJudge::IsRemapped(const FrameHolder& holder) const {
   return reading != kNoReading && window_.readings[reading].remapped;
 }
 
-// Nobody knows which frame they shared, and one of them may have moved it and have another page in its place.
+// The shared frame is unknown, and a holder may have moved the page and mapped another one in its place.
 bool PageJudge::MayHaveMovedUnseen(const FrameGroup& group) const {
   return group.frame == kForgottenFrame && std::any_of(group.holders.begin(), group.holders.end(),
                                                        [this](const FrameHolder& each) { return IsRemapped(each); });
 }
 
-// Its mappings changed, and the recorded frame is mapped more often than by the holders here.
+// True if the holder's mappings changed and the frame has more mappings than the members have here.
 bool PageJudge::MayHaveMoved(const FrameHolder& holder, uint64_t frame) const {
   if (!IsRemapped(holder)) return false;
   if (frame == kForgottenFrame) return true;
@@ -245,7 +244,7 @@ bool PageJudge::MayHaveMoved(const FrameHolder& holder, uint64_t frame) const {
   return window_.facts.MapCount(frame).value_or(here) > here;
 }
 
-// Notes whose slots the groups from `first` on hold.
+// Fills group_of_ from the groups from `first` on.
 void PageJudge::NoteGroups(const std::vector<FrameGroup>& kept, size_t first) {
   for (size_t i = first; i < kept.size(); ++i) {
     for (const FrameHolder& holder : kept[i].holders) {
@@ -259,7 +258,7 @@ const FrameGroup* PageJudge::GroupOf(Slot slot, const std::vector<FrameGroup>& k
   return slot < group_of_.size() && group_of_[slot] != kNoReading ? &kept[group_of_[slot]] : nullptr;
 }
 
-// Joins members to groups of their frame. Returns the readings that belong to none.
+// Adds members to the groups of their frames. Returns the readings without a group.
 std::vector<uint32_t> PageJudge::JoinGroups(std::vector<FrameGroup>& kept) {
   std::vector<std::pair<uint64_t, uint32_t>> by_frame;
   for (uint32_t i = 0; i < kept.size(); ++i) by_frame.emplace_back(kept[i].frame, i);
@@ -281,7 +280,7 @@ std::vector<uint32_t> PageJudge::JoinGroups(std::vector<FrameGroup>& kept) {
   return single;
 }
 
-// And makes groups of those that share an unrecorded frame. Returns the readings that stay single.
+// Forms new groups of members that share an unrecorded frame. Returns the readings without a partner.
 std::vector<uint32_t> PageJudge::Pair(std::vector<FrameGroup>& kept) {
   std::vector<uint32_t> single = JoinGroups(kept);
   std::vector<std::pair<uint64_t, uint32_t>> by_frame;
@@ -316,11 +315,11 @@ std::vector<uint32_t> PageJudge::Pair(std::vector<FrameGroup>& kept) {
   return single;
 }
 
-// With whom a member shares a page at its first look.
+// The members that share a page with a member at its first look.
 struct PageJudge::Relations {
-  std::vector<uint32_t> readings;  // of the holders, itself included; not those that were not read
+  std::vector<uint32_t> readings;  // of the holders that were read, itself included
   std::vector<Slot> holders;       // itself included
-  bool was_seen = false;           // one of them was there at the last look
+  bool was_seen = false;           // a holder was seen at an earlier look
 };
 
 PageJudge::Relations PageJudge::RelationsOf(uint32_t reading, const std::vector<FrameGroup>& kept) const {
@@ -340,12 +339,12 @@ PageJudge::Relations PageJudge::RelationsOf(uint32_t reading, const std::vector<
   return relations;
 }
 
-// A page that its parent has as well is compared with it; else the relatives' pages tell whether anything was copied.
+// Compares the page with the parent's. If the parent has none, relatives' pages show whether anything was copied.
 void PageJudge::FirstLook(uint32_t reading, const std::vector<FrameGroup>& kept) {
   const uint32_t parent = index_.Find(window_.readings[reading].parent);
   if (parent != kNoReading && FrameNow(parent) == FrameNow(reading)) return;
   const Relations relations = RelationsOf(reading, kept);
-  // Who shared it with one that was seen before is in the record, and judged by it. Others never had it.
+  // A holder from an earlier look is in the record if it shared the page, and is judged there.
   if (relations.was_seen) return;
   if (parent != kNoReading && FrameNow(parent) != kNoFrame) {
     CompareWithParent(reading, parent, relations);
@@ -358,7 +357,7 @@ void PageJudge::CompareWithParent(uint32_t reading, uint32_t parent, const Relat
   const Slot slot = window_.readings[reading].slot;
   const Slot parent_slot = window_.readings[parent].slot;
   if (IsCopy(reading) && OthersForked(reading).parent_idle && IsOriginal(parent)) {
-    // A child of its own that still has the frame shows the same copy.
+    // Its own child with the same frame shows the same copy.
     if (!Counted(slot, FrameNow(parent))) {
       judgement_.AddBreak(slot, PageNumber(), false, std::span(&parent_slot, 1));
     }
@@ -371,22 +370,22 @@ void PageJudge::CompareWithParent(uint32_t reading, uint32_t parent, const Relat
   }
 }
 
-// What is known of the forks around a member. Pages that came back from swap have frames and marks that no fork and no
-// copy gave them: then nothing is taken as known.
+// Evidence about forks around a member. Swap-in changes frames and marks without a fork or a copy, so it voids the
+// evidence.
 ForkEvidence PageJudge::OthersForked(uint32_t reading) const {
   const Reading& member = window_.readings[reading];
   return window_.examination.swapped_in || !member.forks.own_child ? ForkEvidence() : member.forks;
 }
 
-// One of the holders has the page from this parent: it was forked by it and has forked nobody that can have cleared
-// the mark.
+// True if the holders have the page from the parent: the page is an original, and the parent forked one of them that
+// has forked no child since, so no other fork cleared the mark.
 bool PageJudge::IsInherited(const Relations& relations, Slot parent) const {
   return IsOriginal(relations.readings.front()) &&
          std::any_of(relations.readings.begin(), relations.readings.end(),
                      [&](uint32_t holder) { return IsChildOf(holder, parent) && OthersForked(holder).idle; });
 }
 
-// Its page has not been written since some fork, and nobody holds it that is not here: it was not moved.
+// True if the page was not written since some fork and has no holder elsewhere, so it was not moved.
 bool PageJudge::IsOriginal(uint32_t reading) const {
   const uint64_t frame = FrameNow(reading);
   if (window_.facts.IsExclusive(frame).value_or(true)) return false;
@@ -395,8 +394,7 @@ bool PageJudge::IsOriginal(uint32_t reading) const {
   return window_.facts.MapCount(frame) == holders;
 }
 
-// Its page has been its own since it was made, and copy-on-write can have made it: it makes single pages, never large
-// ones, but for hugetlb's.
+// True if the page is exclusive and copy-on-write can have made it. Except for hugetlb, it makes single pages only.
 bool PageJudge::IsCopy(uint32_t reading) const {
   const uint64_t frame = FrameNow(reading);
   if (!window_.facts.IsExclusive(frame).value_or(false)) return false;
@@ -412,13 +410,13 @@ bool PageJudge::HasOtherFrames(uint32_t reading) const {
   return false;
 }
 
-// Once for all that share the frame.
+// Adds one verdict for all members that share the frame.
 void PageJudge::AddUnattributed(uint32_t reading) {
   if (Counted(Verdict::kNobody, FrameNow(reading))) return;
   judgement_.AddUnattributed(window_.readings[reading].slot, PageNumber());
 }
 
-// A break of this frame by this member is in the judgement already; else notes it.
+// True if this break is already in the judgement; else remembers it.
 bool PageJudge::Counted(Slot slot, uint64_t frame) {
   const std::pair key(slot, frame);
   if (std::find(counted_.begin(), counted_.end(), key) != counted_.end()) return true;

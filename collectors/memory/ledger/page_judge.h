@@ -1,7 +1,7 @@
-// Judges pages of a window one by one: their groups are taken out of the record, judged and put back.
+// Judges the pages of a window one by one: takes the groups of a page out of the record, judges them and puts them
+// back.
 //
-// Pure: no file is read. Lives for the settling of one window. The time for a page grows with the number of members,
-// not with its square. Not thread-safe.
+// Pure: reads no file. Serves one window. The time per page grows linearly with the number of members. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -20,9 +20,9 @@
 
 namespace cow::memory {
 
-// A window that was read and examined.
+// A window, its readings and their comparison with the record.
 struct ExaminedWindow {
-  uint64_t first_page = 0;  // number of its first virtual page
+  uint64_t first_page = 0;  // page number of its first page
   std::span<const Reading> readings;
   std::span<const Slot> departing;  // members that ended
   const Examination& examination;
@@ -31,8 +31,8 @@ struct ExaminedWindow {
 
 class PageJudge {
  public:
-  // Changes `record`, adds to `judgement`, and to `moved` the pages without a partner here and those that may have
-  // moved.
+  // Changes `record` and adds verdicts to `judgement`. Adds to `moved` the pages without a partner here and the pages
+  // that may have moved.
   PageJudge(const ExaminedWindow& window, WindowRecord& record, MovedPages& moved, Judgement& judgement);
 
   // `pages`: bitmap.
@@ -51,7 +51,8 @@ class PageJudge {
   }
   FrameHolder Describe(Slot slot, uint64_t recorded, bool was_away) const;
 
-  // Finds whose window became a huge page since the last look, if only for a while.
+  // Finds the members whose window was collapsed into a huge page since the last look, even if it was split again
+  // since.
   void FindCollapsed(std::span<const uint64_t> pages);
   bool BecameHuge(uint32_t reading, std::span<const uint64_t> pages) const;
   bool IsInNewHugePage(uint32_t reading, size_t page) const;
@@ -68,7 +69,7 @@ class PageJudge {
   std::vector<uint32_t> Pair(std::vector<FrameGroup>& kept);
   std::vector<uint32_t> JoinGroups(std::vector<FrameGroup>& kept);
   void NoteGroups(const std::vector<FrameGroup>& kept, size_t first);
-  // The group that holds the slot; null if none does.
+  // The group that contains the slot; null if there is none.
   const FrameGroup* GroupOf(Slot slot, const std::vector<FrameGroup>& kept) const;
   Relations RelationsOf(uint32_t reading, const std::vector<FrameGroup>& kept) const;
   void FirstLook(uint32_t reading, const std::vector<FrameGroup>& kept);
@@ -88,21 +89,21 @@ class PageJudge {
   MovedPages& moved_;
   Judgement& judgement_;
   SlotIndex index_;
-  std::vector<bool> huge_;       // by reading: the window is one huge page of it, or became one since the last look
+  std::vector<bool> huge_;       // by reading: the window is or was a huge page since the last look
   std::vector<bool> departing_;  // by slot: the member ended
-  // Of the pages to be judged, taken out of the record, by page; and the first ones that are still to be judged.
+  // Taken out of the record for the pages to judge, by page, with an index of the next one.
   std::vector<WindowRecord::Extra> extras_;
   std::vector<WindowRecord::Away> away_;
   size_t next_extra_ = 0;
   size_t next_away_ = 0;
-  // Of the page that is judged:
-  size_t page_ = 0;                                        // within the window
-  std::vector<uint64_t> frames_now_;                       // by reading; kNoFrame also where KSM merged it
-  std::vector<FrameGroup> groups_;                         // as recorded
-  std::unordered_map<uint64_t, size_t> place_of_;          // in `groups_`, by frame
-  std::vector<uint32_t> group_of_;                         // by slot: index of its group, kNoReading for none
-  std::vector<std::pair<Slot, uint64_t>> counted_;         // (breaker, frame it broke) on this page
-  std::vector<std::pair<Slot, UnshareCause>> left_alone_;  // on this page
+  // State of the current page.
+  size_t page_ = 0;                                 // within the window
+  std::vector<uint64_t> frames_now_;                // by reading; kNoFrame also for a page merged by KSM
+  std::vector<FrameGroup> groups_;                  // as recorded
+  std::unordered_map<uint64_t, size_t> place_of_;   // in `groups_`, by frame
+  std::vector<uint32_t> group_of_;                  // by slot: index of its group, or kNoReading
+  std::vector<std::pair<Slot, uint64_t>> counted_;  // (breaker, broken frame)
+  std::vector<std::pair<Slot, UnshareCause>> left_alone_;
 };
 
 }  // namespace cow::memory

@@ -1,4 +1,4 @@
-// What the members of a family have in one window of their address space.
+// One window of a family as its members' page tables show it: the input of the ledger.
 //
 // Pure values.
 #pragma once
@@ -12,11 +12,12 @@
 
 namespace cow::memory {
 
-// What is known of the forks around a member from its birth until its pages were read. False: it may be so or not.
+// Evidence about the forks around a member from its birth until its pages were read. A field is true only if that is
+// certain.
 struct ForkEvidence {
-  bool own_child = false;    // its parent forked it, with no process in between
-  bool parent_idle = false;  // its parent has forked nobody since
-  bool idle = false;         // it has forked nobody
+  bool own_child = false;    // its parent forked it directly, with no process in between
+  bool parent_idle = false;  // its parent has forked no other child since
+  bool idle = false;         // it has forked no child
 
   bool IsComplete() const { return own_child && parent_idle && idle; }
   void Add(const ForkEvidence& other) {
@@ -26,19 +27,19 @@ struct ForkEvidence {
   }
 };
 
-// One member's reading of one window.
+// One member's entries of one window.
 struct Reading {
   Slot slot = 0;
-  const uint64_t* entries = nullptr;  // a window's worth of pagemap entries; zero where the member maps nothing
-  bool first_look = false;            // judge also what differs already (never set for members older than the exporter)
-  Slot parent = Verdict::kNobody;     // the member that forked it, where that is a member too
+  const uint64_t* entries = nullptr;  // pagemap entries of the window; zero where nothing is mapped
+  bool first_look = false;            // also judge existing differences; false for members older than the exporter
+  Slot parent = Verdict::kNobody;     // the member that forked it, if its parent is a member
   bool is_root = false;
-  bool hugetlb = false;  // its mapping here is hugetlb's: copy-on-write copies whole huge pages, and nothing collapses
-  // Bitmap: pages whose entries were not read but recalled from the ledger. Null: all were read.
+  bool hugetlb = false;  // a hugetlb mapping: copied in whole huge pages, never collapsed
+  // Bitmap of the pages whose entries come from the record instead of the page table. Null: all pages were read.
   const uint64_t* recalled = nullptr;
-  ForkEvidence forks{};   // of a first look
-  bool idle = false;      // it forked nobody since its previous look; set only where Examination::marks_decide
-  bool remapped = false;  // its mappings are not those of its look before: it may have moved pages
+  ForkEvidence forks{};   // used at a first look
+  bool idle = false;      // it has forked no child since its last look; set only if `marks_decide`
+  bool remapped = false;  // its mappings changed since its last look: pages may have moved
 
   bool IsRead(size_t page) const { return recalled == nullptr || ((recalled[page / 64] >> (page % 64)) & 1) == 0; }
   uint64_t RecalledWord(size_t word) const { return recalled == nullptr ? 0 : recalled[word]; }
@@ -46,7 +47,7 @@ struct Reading {
 
 inline constexpr uint32_t kNoReading = ~uint32_t{0};
 
-// Which reading belongs to a slot.
+// Finds the reading of a slot.
 class SlotIndex {
  public:
   explicit SlotIndex(std::span<const Reading> readings) {

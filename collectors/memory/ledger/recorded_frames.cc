@@ -7,8 +7,8 @@
 namespace cow::memory {
 namespace {
 
-// Calls visit(page within the window, frame, extra) for the frames of a record that nobody's absence makes uncertain;
-// `extra` is null for the window's own.
+// Calls visit(page within the window, frame, extra) for each frame of a record, except the main frame of a page with an
+// absent holder. `extra` is null for a main frame.
 template <class Visit>
 void ForEachFrame(const PackedWindow& record, std::span<uint64_t> buffer, Visit&& visit) {
   const auto is_away = [&record](uint32_t page) {
@@ -24,7 +24,7 @@ void ForEachFrame(const PackedWindow& record, std::span<uint64_t> buffer, Visit&
   for (const WindowRecord::Extra& extra : record.extras()) visit(extra.page, extra.frame, &extra);
 }
 
-// Of the window's own frame. `recorded`: the record's.
+// Counts the holders of the page's main frame. `recorded`: the record's bitmap.
 uint64_t CountHoldersAt(const PackedWindow& record, std::span<const uint64_t> recorded, uint32_t page) {
   uint64_t holders = 0;
   for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {

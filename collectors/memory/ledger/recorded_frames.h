@@ -1,6 +1,4 @@
-// Finds frames in the records of all windows, in steps.
-//
-// Pure. Nothing is changed.
+// Finds frames in the records of all windows, in steps. Pure: changes nothing.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +14,7 @@
 
 namespace cow::memory {
 
-// Where a window's record has a frame.
+// The place of a frame in the records.
 struct RecordedPage {
   uint64_t frame = kNoFrame;
   uint64_t page = 0;
@@ -25,15 +23,17 @@ struct RecordedPage {
   bool operator<(const RecordedPage& other) const { return std::tie(frame, page) < std::tie(other.frame, other.page); }
 };
 
-// By frame. `frames`: those looked for, sorted. Pages of which somebody is away are left out.
+// Finds the pages recorded at these frames, sorted by frame. `frames` is sorted. Skips the main frame of a page with an
+// absent holder.
 Steps FindRecorded(const WindowRecords& records, std::span<const uint64_t> frames, size_t pages_per_window,
                    std::vector<RecordedPage>& found);
 
-// Adds what the records have to the filter; `doubles`: frames that it had before, sorted, and a few others.
+// Adds the records' frames to the filter. `doubles`: frames that the filter had already, sorted, and a few false
+// positives.
 Steps FindDoubles(const WindowRecords& records, size_t pages_per_window, FrameFilter& filter,
                   std::vector<uint64_t>& doubles);
 
-// The record has the slot as a holder of this frame. `recorded`: the record's bitmap of pages (CopyRecorded).
+// True if the record has the slot as a holder of this frame. `recorded`: the record's bitmap from CopyRecorded.
 bool HoldsFrame(const PackedWindow& record, std::span<const uint64_t> recorded, size_t page, uint64_t frame, Slot slot);
 
 }  // namespace cow::memory

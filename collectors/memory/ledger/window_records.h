@@ -1,6 +1,6 @@
-// The records of all windows of one family, and the memory that they may take.
+// Stores the records of all windows of one family within the memory budget.
 //
-// Not thread-safe, but for the budget, which families that are scanned at a time share.
+// Not thread-safe, except for the budget, which families scanned in parallel share.
 #pragma once
 
 #include <cstddef>
@@ -15,26 +15,25 @@ namespace cow::memory {
 
 class WindowRecords {
  public:
-  // Of each window, beside what its frames and bitmaps take: the tree's node.
+  // Bytes per window beside its frames and bitmaps: the tree node.
   static constexpr uint64_t kWindowBytes = 4 * sizeof(void*) + sizeof(std::pair<const uint64_t, PackedWindow>);
 
-  // `budget`: shared by records, outlives them; null: no limit.
+  // `budget` is shared by records and outlives them; null: no limit.
   WindowRecords(size_t pages_per_window, LedgerBudget* budget) : pages_(pages_per_window), budget_(budget) {}
   ~WindowRecords();
   WindowRecords(const WindowRecords&) = delete;
   WindowRecords& operator=(const WindowRecords&) = delete;
 
-  // By number of the window.
+  // By window number.
   const std::map<uint64_t, PackedWindow>& all() const { return windows_; }
-  // Null where nothing is recorded.
+  // Null if nothing is recorded.
   const PackedWindow* Find(uint64_t window) const;
-  // Replaces a window's record; without its frames where they would not fit the budget, forgotten where it holds
-  // nothing.
+  // Replaces a window's record. Drops its frames if they exceed the budget. Removes a record that holds nothing.
   void Put(uint64_t window, const WindowRecord& record);
 
   bool empty() const { return windows_.empty(); }
   void Clear();
-  // Bytes of heap, without what the allocator adds.
+  // Heap bytes, without the allocator's overhead.
   uint64_t MemoryBytes() const { return bytes_; }
 
  private:

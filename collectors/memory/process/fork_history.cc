@@ -10,7 +10,7 @@
 namespace cow::memory {
 namespace {
 
-// Bounds on what events may make it remember. Beyond them it begins anew, as after a loss.
+// Bounds on the memory for events. Beyond them the history begins anew, as after a loss.
 constexpr size_t kMaxLives = 1 << 16;
 constexpr size_t kMaxBacklog = 1 << 16;
 // Descendants of one parent whose `stat` is read again. Larger trees are known by events only.
@@ -97,7 +97,7 @@ void ForkHistory::Poll() {
   if (events_ == nullptr) return;
   taken_.clear();
   const bool complete = events_->Take(taken_);
-  // A loss may lie before or after any of them.
+  // The loss may lie before or after any of these events.
   if (!complete) ForgetLives();
   for (const netlink::ProcEvent& event : taken_) {
     if (complete) NoteEvent(event);
@@ -109,7 +109,7 @@ void ForkHistory::Poll() {
   relay_complete_ = relay_complete_ && complete && !overflowed;
 }
 
-// Counts as an event, so that no moment until now lies after it.
+// Counts as an event, so that every moment until now lies before complete_since_.
 void ForkHistory::ForgetLives() {
   lives_.clear();
   complete_since_ = ++event_number_;
@@ -159,7 +159,7 @@ bool ForkHistory::IdleByTable(const Process& process, uint64_t since_ticks, pid_
   return FactsOf(process).reaped_until < since_ticks && !ForkedUnseen(process);
 }
 
-// Every process that may have forked is in it, or was, or is a zombie.
+// True if the table has, or had, every process that may have forked, zombies included.
 bool ForkHistory::TableIsComplete() const {
   if (table_ == nullptr || !sees_every_process_ || table_->over_limit() != 0) return false;
   return std::all_of(table_->unreadable().begin(), table_->unreadable().end(),
@@ -176,8 +176,8 @@ ForkEvidence ForkHistory::ByTable(const Process& child, const Process& parent) {
   return evidence;
 }
 
-// As of the first time that it is asked for after the update: a child that the update came too late for has been
-// waited for by then.
+// Facts as of the first call after the update. Reads `stat` again: a child that was gone before the update came to it
+// has been reaped by then.
 const ForkHistory::Facts& ForkHistory::FactsOf(const Process& process) {
   const auto [item, is_new] = facts_.try_emplace(process.pid);
   Facts& facts = item->second;
@@ -207,8 +207,8 @@ std::vector<ForkHistory::Child>::const_iterator ForkHistory::FirstChildOf(pid_t 
                           [](const Child& child, pid_t pid) { return child.parent < pid; });
 }
 
-// A process between the two may have forked the child and ended: whoever waited for it is below `root`, or `root`
-// itself.
+// True if a process between `root` and `child` may have forked the child and ended: then `root` or one of its
+// descendants reaped that process.
 bool ForkHistory::TreeReapedSince(const Process& root, const Process& child) {
   std::vector<const Process*> tree{&root};
   for (size_t i = 0; i < tree.size(); ++i) {
@@ -227,7 +227,7 @@ bool ForkHistory::TreeReapedSince(const Process& root, const Process& child) {
   return false;
 }
 
-// Whether it may have forked since the update.
+// True if the process may have forked since the update.
 bool ForkHistory::ForkedUnseen(const Process& process) {
   const auto now = counter_.Read();
   if (!now || !newcomers_known_) return true;
@@ -242,7 +242,7 @@ bool ForkHistory::ForkedUnseen(const Process& process) {
   return !stat || stat->children_faults != FactsOf(process).children_faults;
 }
 
-// False if some of those who were forked since the update cannot be told from others.
+// Lists the parents of processes forked since the update. False if one of these processes cannot be read.
 bool ForkHistory::ListNewcomers() {
   const auto pids = procfs::ListProcesses(root_);
   if (!pids) return false;

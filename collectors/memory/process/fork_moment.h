@@ -1,4 +1,4 @@
-// A moment in the history of forks (fork_history.h). A pure value.
+// A moment in the history of forks (fork_history.h). Pure value.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 namespace cow::memory {
 
 struct ForkMoment {
-  uint64_t event = 0;  // how many forks the events had told of
+  uint64_t event = 0;  // number of the latest event
   uint64_t ticks = 0;  // since boot, as in `stat`
 };
 

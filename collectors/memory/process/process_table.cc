@@ -10,8 +10,8 @@
 namespace cow::memory {
 namespace {
 
-// Of addresses in maps that exec draws and nothing moves afterwards. maps may be open where stat hides the layout:
-// since Linux 6.15 CAP_PERFMON, which CAP_SYS_ADMIN implies, is enough for it (fs/proc/base.c, kernel/fork.c:
+// Builds a layout key from addresses in maps that exec draws and that never move. maps may be readable although stat
+// hides the layout: since Linux 6.15 CAP_PERFMON, which CAP_SYS_ADMIN implies, suffices (fs/proc/base.c, kernel/fork.c:
 // may_access_mm).
 std::optional<LayoutKey> LayoutOfMaps(const procfs::Root& root, procfs::TaskId task) {
   auto vmas = procfs::MapsReader::Open(root, task);
@@ -64,7 +64,7 @@ Result<bool> ProcessTable::Update(const MayGoOn& may_go_on) {
   unreadable_now_.clear();
   newcomers_.clear();
   zombies_.clear();
-  // Known processes first: the limit must not throw out a family for newcomers.
+  // Update known processes first: the limit must not replace a family with newcomers.
   if (!UpdateKnown(*pids, may_go_on) || !AddNewcomers(may_go_on)) return false;
   unreadable_ = unreadable_now_;
   completed_ = true;
@@ -128,8 +128,8 @@ void ProcessTable::CloseStatm(Kept& kept) {
   kept.sizes.reset();
 }
 
-// Whose files show the memory of the process with this stat, which is completed by a living thread's where the leader
-// has ended. kGone: there is no memory any more.
+// Finds the task whose files show the memory of the process. If the leader ended, completes `stat` from a living
+// thread. kGone: there is no memory any more.
 Result<procfs::TaskId> ProcessTable::FindMemory(procfs::Stat& stat) const {
   if (!stat.HasNoMemory()) return stat.pid;
   const Error ended{ErrorKind::kGone, root_.ProcPath(stat.pid, "stat"), 0, "the process has ended"};
@@ -148,7 +148,7 @@ Result<procfs::TaskId> ProcessTable::FindMemory(procfs::Stat& stat) const {
   return tl::unexpected(ended);
 }
 
-// One that is known and is not gone stays: to forget it would be taken for its end.
+// Keeps a known process that is unreadable but not gone: removing it would count as its end.
 bool ProcessTable::NoteUnreadable(const Error& error, Process* known) {
   if (error.kind == ErrorKind::kGone || known == nullptr) {
     ++unreadable_now_[error.kind];
@@ -212,15 +212,15 @@ void ProcessTable::TakeStat(bool is_known, procfs::Stat&& stat, Process& process
   cgroup_namespace_.Resolve(process.cgroups);
 }
 
-// Whether `status` may say something else than at its last reading. `kept.sizes` are then from before the reading that
-// follows: a change between the two is found the next time.
+// True if `status` may have changed since it was read. Reads statm before `status` is read: the next update finds a
+// change in between.
 bool ProcessTable::Moved(const Process& process, const procfs::Stat& stat, procfs::TaskId memory, Kept& kept) {
   const std::optional<procfs::Statm> sizes_before = std::exchange(kept.sizes, std::nullopt);
   const auto statm = ReadStatm(memory, kept);
   if (!statm) return true;
   kept.sizes = *statm;
   const procfs::Stat& before = process.stat;
-  // Pages given up in swap, and huge pages of hugetlbfs, are in none of the others.
+  // No other signal shows pages given up in swap, or hugetlb pages.
   const bool hides = process.status.swap_bytes.value_or(0) + process.status.hugetlb_bytes.value_or(0) > 0;
   return hides || process.unread || process.memory != memory || kept.sizes != sizes_before ||
          stat.minor_faults != before.minor_faults || stat.major_faults != before.major_faults ||
@@ -228,7 +228,7 @@ bool ProcessTable::Moved(const Process& process, const procfs::Stat& stat, procf
 }
 
 Result<procfs::Stat> ProcessTable::ReadStat(pid_t pid, bool is_known, Kept& kept) {
-  // Kernel threads and zombies, which are none of ours, get what is left of the first quarter.
+  // Unknown pids, such as kernel threads and zombies, may use only a quarter of the descriptors.
   const auto text = files_.Read(pid, "stat", kept.stat, is_known ? 0 : files_.max_kept() / 4 * 3);
   if (!text) return tl::unexpected(text.error());
   return procfs::ParseStat(*text, files_.path());

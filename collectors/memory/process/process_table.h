@@ -1,13 +1,16 @@
-// The processes of the host, kept from pass to pass with their identity.
+// Keeps the processes of the host and their identity from pass to pass. Reads /proc/PID/stat, statm, status, cgroup and
+// exe.
 //
-// The identity of a process is (pid, start time), because pids are reused. An exec keeps this identity and draws
-// another address-space layout. A process can also change its layout itself (prctl PR_SET_MM): Families tells the two
-// apart. Kernel threads and zombies have no memory and are not kept. A process whose leader ended before its other
-// threads has memory, and is kept.
+// The identity of a process is (pid, start time), because pids are reused. An exec keeps this identity and draws a new
+// address-space layout. A process can also change its layout itself (prctl PR_SET_MM); Families distinguishes the two.
+// The table omits kernel threads and zombies, which have no memory. It keeps a process whose leader ended before its
+// other threads.
 //
-// An update reads `stat` and `statm` of every process, by descriptors that are kept open, and no more of one that did
-// nothing: `stat` has its faults, and `statm` the exact sizes, which tell of pages that were given up without a fault.
-// `status` is read where one of these moved. Not thread-safe.
+// An update reads `stat` and `statm` of every process through descriptors that stay open. `stat` has the faults, and
+// `statm` the exact sizes, which show pages that were given up without a fault. Only if one of these changed does it
+// read `status`.
+//
+// Units: bytes, and ticks since boot. Errors of one process are values. Not thread-safe.
 #pragma once
 
 #include <sys/types.h>
@@ -36,7 +39,7 @@
 
 namespace cow::memory {
 
-// The addresses that fork copies and exec redraws. Equal keys make two processes candidates for one family, no more.
+// The addresses that fork copies and exec draws anew. Equal keys make two processes candidates for one family only.
 struct LayoutKey {
   uint64_t start_code = 0;
   uint64_t end_code = 0;
@@ -45,10 +48,10 @@ struct LayoutKey {
   uint64_t start_brk = 0;
   uint64_t start_stack = 0;
 
-  // Empty where permission hides it.
+  // Empty if permission hides the layout.
   static std::optional<LayoutKey> Of(const procfs::Stat& stat);
-  // True if both have an address in common that exec draws at random: one may be the other with some fields changed by
-  // prctl PR_SET_MM.
+  // True if both share an address that exec draws at random: one may be the other after prctl PR_SET_MM changed some
+  // fields.
   bool Resembles(const LayoutKey& other) const;
   auto operator<=>(const LayoutKey&) const = default;  // NOLINT(modernize-use-nullptr): mistaken by clang-tidy 14
 };
@@ -56,28 +59,28 @@ struct LayoutKey {
 struct Process {
   pid_t pid = 0;
   uint64_t start_ticks = 0;
-  procfs::TaskId memory = 0;        // whose files show the memory: the process, or a thread that outlived its leader
+  procfs::TaskId memory = 0;        // has the memory's files: the process, or a thread that outlived the leader
   procfs::Stat stat;                // of the last update
-  procfs::Status status;            // of the last update that found a change, see ProcessTable::Update
-  std::optional<LayoutKey> layout;  // from stat, or from maps where stat hides it; empty: hidden by permission
-  bool baseline = false;            // was there at the exporter's first look, or was left out before
-  uint64_t since_pass = 0;          // the update that saw it first, or first with its present layout
-  // Ticks since boot until when it may have waited for a child that ended; 0: it never has. What happened before the
-  // table knew it counts as of the first update.
+  procfs::Status status;            // of the last update that found a change
+  std::optional<LayoutKey> layout;  // from stat, or from maps if stat hides it; empty: hidden by permission
+  bool baseline = false;            // existed at the exporter's first look, or was omitted before
+  uint64_t since_pass = 0;          // the first update that saw it with this layout
+  // The latest tick at which it may have reaped a child; 0: never. Events before the first update count as of that
+  // update.
   uint64_t reaped_until_ticks = 0;
-  std::optional<Error> unread;  // why the last update could not read it; stat and status are older then
-  std::string exe;              // read at first sight and when the layout changes; empty where denied
+  std::optional<Error> unread;  // why the last update failed; stat and status are older
+  std::string exe;              // read at first sight and when the layout changes; empty if denied
   procfs::Cgroups cgroups;      // likewise
 
-  // True if `other` forked this process, going by parent pid and start time.
+  // True if `other` is the parent by pid and start time.
   bool IsChildOf(const Process& other) const;
   uint64_t RssAnonBytes() const { return status.rss_anon_bytes.value_or(0); }
   uint64_t ResidentBytes() const;
-  // Resident and swapped: swapped pages are walked as resident ones are.
+  // Resident and swapped bytes: swapped pages are walked as resident ones are.
   uint64_t SizeBytes() const;
 };
 
-// A process that has ended and was not waited for yet.
+// A process that ended and was not reaped yet.
 struct Zombie {
   pid_t pid = 0;
   pid_t parent = 0;
@@ -88,46 +91,45 @@ class ProcessTable {
  public:
   using Processes = std::map<pid_t, std::shared_ptr<Process>>;
 
-  // Descriptors kept open on files of processes, at most: two for each process, and 35 MiB of kernel memory in all.
-  // First come, first served: all files are read in turn, so to close one for another would only move the cost.
+  // The largest number of descriptors kept open: two per process, 35 MiB of kernel memory in all. First come, first
+  // served: all files are read in turn, so replacing one with another would only move the cost.
   static constexpr size_t kMaxKeptFiles = 8192;
 
   ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files = kMaxKeptFiles);
 
-  // Lists and reads all processes. An error means that the list itself could not be read; the table is then unchanged.
-  // Errors of one process cost that process only. False if `may_go_on` ended it: some processes are then as they were
-  // at the update before, and the next update completes it.
+  // Lists and reads all processes. Returns an error if the list is unreadable; the table is then unchanged. An error of
+  // one process affects that process only. Returns false if `may_go_on` ended the update: some processes are then as
+  // before, and the next update completes it.
   Result<bool> Update(const MayGoOn& may_go_on = [] { return true; });
 
-  // Those that are known stay, also beyond it.
+  // Known processes stay, even beyond the limit.
   void SetMaxProcesses(size_t max_processes) { max_processes_ = max_processes; }
 
   const Processes& processes() const { return processes_; }
   uint64_t pass() const { return pass_; }
-  // Grows with every process that comes, goes, or gets another layout.
+  // Grows when a process appears, disappears or changes its layout.
   uint64_t version() const { return version_; }
-  // Processes left out by the limit in the last update.
+  // Processes that the last update omitted because of the limit.
   size_t over_limit() const { return over_limit_.size(); }
-  // Processes whose stat could not be read or made no sense in the last update, by reason, and of which nothing is
-  // known from an earlier one.
+  // Processes without known data whose files the last update could not read or parse, by reason.
   const std::map<ErrorKind, size_t>& unreadable() const { return unreadable_; }
-  // Of the last update.
+  // As of the last update.
   const std::vector<Zombie>& zombies() const { return zombies_; }
-  // The last update found this pid in the list: of a process, a zombie or a kernel thread.
+  // True if the last update listed this pid: a process, a zombie or a kernel thread.
   bool WasListed(pid_t pid) const { return kept_.contains(pid); }
-  // Descriptors that are open on files of processes.
+  // Open descriptors on files of processes.
   size_t kept_files() const { return files_.kept(); }
 
  private:
-  // Open on files of one pid that is listed.
+  // Descriptors for one listed pid.
   struct Kept {
     procfs::FileDescriptor stat;
     procfs::FileDescriptor statm;
-    std::optional<procfs::Statm> sizes;  // from before `status` was last read; empty where they were not read
-    uint64_t pass = 0;                   // that listed it last
+    std::optional<procfs::Statm> sizes;  // from before `status` was last read; empty if not read
+    uint64_t pass = 0;                   // the last update that listed it
   };
 
-  // Reads one into `process`, which is null for one that was not known. False if there is nothing to keep.
+  // Reads a process into `process`, which is null if it is new. False if there is nothing to keep.
   bool UpdateOne(pid_t pid, std::shared_ptr<Process>& process);
   bool UpdateKnown(const std::vector<pid_t>& pids, const MayGoOn& may_go_on);
   bool AddNewcomers(const MayGoOn& may_go_on);
@@ -148,15 +150,15 @@ class ProcessTable {
   procfs::ProcessFiles files_;
   uint64_t ticks_per_second_;
   uint64_t pass_ = 0;
-  bool completed_ = false;  // some update was
+  bool completed_ = false;  // at least one update was completed
   uint64_t version_ = 0;
   Processes processes_;
-  std::unordered_map<pid_t, Kept> kept_;  // kernel threads and zombies too: they must be told from others each time
+  std::unordered_map<pid_t, Kept> kept_;  // also kernel threads and zombies, which each update must recognize
   std::vector<pid_t> newcomers_;
   std::vector<Zombie> zombies_;
-  std::vector<pid_t> over_limit_;  // ascending; as the next one of the last completed update
+  std::vector<pid_t> over_limit_;  // ascending; of the last completed update
   std::map<ErrorKind, size_t> unreadable_;
-  std::map<ErrorKind, size_t> unreadable_now_;  // of the update under way
+  std::map<ErrorKind, size_t> unreadable_now_;  // of the current update
 };
 
 }  // namespace cow::memory

@@ -34,7 +34,7 @@ uint64_t FrameReader::SearchZeroFrameIn(uint64_t first, uint64_t end) const {
   if (!flags_) return kNoFrame;
   std::vector<uint64_t> frames(kStep);
   std::vector<uint64_t> words(kStep);
-  uint64_t reads = 0;  // no part of scanning
+  uint64_t reads = 0;  // not counted as scanning
   for (; first < end; first += kStep) {
     std::iota(frames.begin(), frames.end(), first);
     if (!flags_->Read(frames, words, reads)) return kNoFrame;
@@ -77,7 +77,7 @@ std::vector<uint64_t> FrameReader::ReadCounts(std::span<const uint64_t> frames) 
 
 void FrameReader::AddMarksOfFirstPages(std::span<const uint64_t> frames, std::span<uint64_t> flags) {
   constexpr uint64_t kPart = procfs::kFrameAnon | procfs::kFrameThp | procfs::kFrameCompoundTail;
-  std::vector<uint64_t> block;  // frames around the last one looked at
+  std::vector<uint64_t> block;  // the frames around the last one read
   std::vector<uint64_t> words(pages_per_window_);
   for (size_t i = 0; i < flags.size(); ++i) {
     if ((flags[i] & kPart) != kPart || (flags[i] & procfs::kFrameAnonExclusive) != 0) continue;
@@ -88,7 +88,7 @@ void FrameReader::AddMarksOfFirstPages(std::span<const uint64_t> frames, std::sp
       if (!flags_->Read(block, words, reads_)) return;
       frames_read_ += words.size();
     }
-    // The nearest first page before a later page is its own.
+    // The nearest preceding head page is its own.
     auto head = static_cast<size_t>(frames[i] - first);
     while (head > 0 && (words[head] & procfs::kFrameCompoundHead) == 0) --head;
     flags[i] |= words[head] & procfs::kFrameAnonExclusive;

@@ -1,4 +1,5 @@
-// Reads /proc/kpageflags and /proc/kpagecount for a handful of frames, where both could be opened.
+// Reads /proc/kpageflags and /proc/kpagecount for single page frames. Works without either file: it then gives no facts
+// from it. Frames are PFNs. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -13,26 +14,26 @@
 
 namespace cow::memory {
 
-// Not thread-safe.
+//
 class FrameReader {
  public:
-  // `pages_per_window`: no transparent huge page is larger.
+  // `pages_per_window`: the pages of the largest transparent huge page.
   FrameReader(const procfs::Root& root, const FrameWords& words, size_t pages_per_window);
 
-  // The base zero page's frame, looked for by its flag in the kernel's image and then in low memory; kNoFrame where it
-  // is not found. A few milliseconds.
+  // Finds the PFN of the base zero page by its flag, first in the kernel's image, then in low memory; kNoFrame if not
+  // found. Takes a few milliseconds.
   uint64_t SearchZeroFrame(const procfs::Root& root, size_t page_bytes);
 
-  // Of whom the next frames are: some process of theirs has pages that KSM merged, or that can't be ruled out.
+  // Says whether KSM may have merged pages of the processes whose frames are read next.
   void SetMayBeMerged(bool may_be_merged) { may_be_merged_ = may_be_merged; }
 
   bool has_flags() const { return flags_.has_value(); }
   bool has_counts() const { return counts_.has_value(); }
 
-  // Answers for `frames` (any order, duplicates allowed; left sorted and unique). Files that can't be read answer
-  // nothing. A page of a huge page counts as marked where the first page is, whatever this kernel shows.
+  // Sets `facts` for `frames` (in any order, with duplicates; sorts them and removes duplicates). A file that is
+  // unreadable gives no facts. A page of a huge page counts as exclusive if the first page is, on every kernel.
   void Read(std::vector<uint64_t>& frames, bool want_counts, FrameFacts& facts);
-  // Answers for more frames, which are sorted, and lie above all that `facts` answers for. With their counts.
+  // Adds facts and mapcounts for more frames, which are sorted and above all frames of `facts`.
   void ReadMore(std::span<const uint64_t> frames, FrameFacts& facts);
 
   uint64_t frames_read() const { return frames_read_; }

@@ -1,5 +1,5 @@
-// What holds for all scanning on this host: where it is read, what the kernel and this process' rights allow, and the
-// host's own counters at the current pass. Written between passes only, so any thread may read it during one.
+// Facts for all scanning on this host: the /proc root, what the kernel and this process's rights allow, and the host's
+// counters at the current pass. Written between passes only, so any thread may read it during a pass.
 #pragma once
 
 #include <cstddef>
@@ -16,16 +16,16 @@
 
 namespace cow::memory {
 
-// What the kernel and this process' rights allow.
+// What the kernel and this process's rights allow.
 struct Capabilities {
   bool frames = false;
   bool kpageflags = false;
   bool kpagecount = false;
   bool pagemap_scan = false;
   bool exclusive_marks = false;  // kpageflags bit 34 is AnonExclusive
-  bool folio_marks = false;      // and a page of a large folio has one of its own
-  bool merged_flag = false;      // kpageflags bit 21 tells the pages that KSM merged
-  bool page_mapcounts = false;   // each page of a large folio tells how often it is mapped
+  bool folio_marks = false;      // also for pages of large folios
+  bool merged_flag = false;      // kpageflags bit 21 marks exactly the pages merged by KSM
+  bool page_mapcounts = false;   // mapcounts are per page, also in large folios
   bool sees_every_process = false;
 };
 
@@ -36,11 +36,11 @@ struct Host {
   procfs::PagemapScan scan;
   KernelFacts kernel;
   uint64_t zero_frame = kNoFrame;
-  std::optional<procfs::Vmstat> vmstat;  // at the begin of this pass
-  bool ksm_has_merged = false;           // pages of somebody
-  ForkHistory* forks = nullptr;          // null: nothing is known of forks
+  std::optional<procfs::Vmstat> vmstat;  // at the start of this pass
+  bool ksm_has_merged = false;           // pages of some process
+  ForkHistory* forks = nullptr;          // null: forks are unknown
 
-  // kpageflags can be read, and do not tell the pages that KSM merged.
+  // True if kpageflags is readable but does not show which pages KSM merged.
   bool IsMergingUntold() const { return capabilities.kpageflags && !capabilities.merged_flag; }
 };
 

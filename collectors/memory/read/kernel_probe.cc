@@ -32,15 +32,15 @@ namespace {
 using procfs::FileDescriptor;
 
 constexpr int kCollapse = 25;  // MADV_COLLAPSE (6.1): makes a huge page now, or fails
-// A larger huge page (512 MiB where pages have 64 KiB) costs more than its answer is worth.
+// A larger huge page (512 MiB with 64 KiB pages) costs more than its answer is worth.
 constexpr size_t kLargestHugePage = size_t{64} << 20;
 constexpr auto kChildTime = std::chrono::seconds(2);
-// A page may be moved between two reads: what was not found then is found at the second try.
+// The kernel may move a page between two reads: a second try finds what the first missed.
 constexpr int kTries = 2;
 
 constexpr uint64_t kEntryKind = procfs::kPagemapPresent | procfs::kPagemapFile;
 
-// What the kernel says of one page. Kept in memory that the child writes to.
+// The kernel's words about one page. Kept in memory that the child writes.
 struct Words {
   uint64_t entry = 0;
   uint64_t flags = 0;
@@ -52,7 +52,7 @@ struct Words {
   bool IsUnmarked() const { return (flags & procfs::kFrameAnon) != 0 && (flags & procfs::kFrameAnonExclusive) == 0; }
 };
 
-// The kernel's files. Only system calls: the child of a process with several threads uses them too.
+// Reads the kernel's files with system calls only: the child of a multi-threaded process uses it too.
 class Eyes {
  public:
   Eyes(const procfs::Root& root, size_t page_bytes) : page_bytes_(page_bytes) {
@@ -71,7 +71,7 @@ class Eyes {
   }
   Words Look(const volatile std::byte* page) const { return Look(pagemap_.get(), page); }
 
-  // Fills in what the files of frames say of the entry's.
+  // Fills in kpageflags and kpagecount of the entry's frame.
   void AskFrame(Words& words) const {
     const uint64_t frame = FrameOf(words.entry);
     if (!IsPresent(words.entry) || frame == kNoFrame) return;
@@ -95,7 +95,7 @@ class Eyes {
   FileDescriptor counts_;
 };
 
-// A mapping of our own; null where there is none to be had.
+// A mapping of this process; invalid if mmap failed.
 class Area {
  public:
   explicit Area(size_t bytes, int kind = MAP_PRIVATE | MAP_ANONYMOUS, int file = -1)
@@ -115,7 +115,7 @@ class Area {
   void* start_;
 };
 
-// One page that no huge page takes part in.
+// A page that never becomes part of a huge page.
 class SmallPage : public Area {
  public:
   explicit SmallPage(size_t page_bytes, int kind = MAP_PRIVATE | MAP_ANONYMOUS, int file = -1)
@@ -124,7 +124,7 @@ class SmallPage : public Area {
   }
 };
 
-// A range of the size and alignment of a huge page, which becomes one at the first access if the host has one to give.
+// A range with the size and alignment of a huge page, which becomes one at the first access if the host has one free.
 class HugeRange {
  public:
   explicit HugeRange(size_t bytes) : bytes_(bytes), area_(2 * bytes) {
@@ -137,7 +137,7 @@ class HugeRange {
   bool valid() const { return area_.valid(); }
   volatile std::byte* bytes() const { return first_; }
   void* At(size_t offset) const { return const_cast<std::byte*>(first_ + offset); }  // NOLINT: system calls want it
-  // One byte is written: that all of it is there then is a huge page's doing.
+  // Writes one byte. If the last page is present then, the range is a huge page.
   bool Populate(const Eyes& eyes, size_t page_bytes) const {
     *first_ = std::byte{1};
     const auto is_there = [&] { return IsPresent(eyes.Look(first_ + (bytes_ - page_bytes)).entry); };
@@ -150,12 +150,12 @@ class HugeRange {
   volatile std::byte* first_ = nullptr;
 };
 
-// What the child found, in memory that both map.
+// The child's findings, in memory that both processes map.
 struct ChildReport {
   Words shared;    // the small page, as fork left it
   Words copy;      // the child's page after its write to it
   Words original;  // the parent's page then
-  Words partner;   // the parent's page of the huge page that the child has dropped
+  Words partner;   // a parent's page of the huge page, which the child has dropped
   bool has_partner = false;
   bool complete = false;
 };
@@ -199,7 +199,7 @@ class Probe {
                          (eyes_.Look(shared.bytes()).entry & kEntryKind) == kEntryKind;
   }
 
-  // A page of a file in memory, mapped once and then once more.
+  // Maps a memfd page once, then a second time.
   void FindMappedOnce() {
     const FileDescriptor file(memfd_create("cow_exporter", MFD_CLOEXEC));
     if (!file.valid() || ftruncate(file.get(), static_cast<off_t>(PageBytes())) != 0) return;
@@ -215,7 +215,7 @@ class Probe {
     counts_small_ = !eyes_.has_counts() || FrameOf(twice.entry) == kNoFrame || twice.count == 2;
   }
 
-  // As one whole, then mapped by single entries, the last of them dropped.
+  // Reads the huge page PMD-mapped, then PTE-mapped with its last page dropped.
   void AskHugePage() {
     const size_t huge_bytes = geometry_.huge_page_bytes;
     std::error_code ignored;
@@ -249,7 +249,7 @@ class Probe {
     rewritten_ = eyes_.Look(small_.bytes());
   }
 
-  // The parent may have other threads: nothing but system calls.
+  // The parent may have other threads: makes system calls only.
   [[noreturn]] void BeChild(ChildReport& report) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     const int own = open(own_pagemap_.c_str(), O_RDONLY | O_CLOEXEC);
@@ -257,7 +257,7 @@ class Probe {
     report.shared = eyes_.Look(own, small_.bytes());
     *small_.bytes() = std::byte{2};
     report.copy = eyes_.Look(own, small_.bytes());
-    report.original = eyes_.Look(small_.bytes());  // by the parent's descriptor
+    report.original = eyes_.Look(small_.bytes());  // through the parent's descriptor
     if (huge_) {
       madvise(huge_->At(PageBytes()), PageBytes(), MADV_DONTNEED);
       report.partner = eyes_.Look(huge_->bytes() + PageBytes());
@@ -267,7 +267,7 @@ class Probe {
     _exit(0);
   }
 
-  // Leaves no child behind. False if it did not end by itself, or somebody else has reaped it.
+  // Leaves no child behind. False if it did not end by itself or another thread reaped it.
   static bool Await(pid_t child) {
     const auto give_up = std::chrono::steady_clock::now() + kChildTime;
     int status = 0;
@@ -295,7 +295,7 @@ class Probe {
     facts_.words.marks = tail_.IsMarked() ? ExclusiveMarks::kOfTheFolio : ExclusiveMarks::kOfThePage;
   }
 
-  // A page that was dropped from the middle of a folio is mapped by nobody, whatever its neighbours are.
+  // A page dropped from a folio has no mapping, even if its neighbours have.
   void FindMapCounts() {
     const bool frames_seen = FrameOf(fresh_.entry) != kNoFrame;
     const bool asks_counts = eyes_.has_counts() && frames_seen;
@@ -305,9 +305,9 @@ class Probe {
     if (!counts_small_) facts_.page_mapcounts = facts_.words.page_counts = false;
   }
 
-  // The categories of a page among `wanted`.
+  // The categories of a page, limited to `wanted`.
   uint64_t Scanned(const volatile std::byte* page, uint64_t wanted) const {
-    // By the number that the procfs knows this process by, which another PID namespace's differs from.
+    // Uses this process's pid in that procfs: it differs in another PID namespace.
     const auto self = procfs::ReadLink(root_, root_.ProcPath("self"));
     pid_t pid = 0;
     if (!self || std::from_chars(self->data(), self->data() + self->size(), pid).ec != std::errc()) return 0;
@@ -328,7 +328,7 @@ class Probe {
     const SmallPage hole(PageBytes());
     if (!zero.valid() || !hole.valid() || !small_.valid()) return false;
     static_cast<void>(*zero.bytes());
-    // A kernel without a zero page has given it one of its own.
+    // A kernel without a zero page allocated a page instead.
     const bool is_own = eyes_.Look(zero.bytes()).IsOnce();
     const uint64_t zero_kinds = procfs::kScanPresent | (is_own ? 0 : procfs::kScanZeroPage);
     if (Scanned(zero.bytes(), kKinds) != zero_kinds) return false;
@@ -351,12 +351,12 @@ class Probe {
   std::optional<HugeRange> huge_;
   Words head_;     // mapped as one
   Words tail_;     // mapped as one
-  Words kept_;     // mapped by its own entry
-  Words dropped_;  // its frame, after it was dropped
+  Words kept_;     // PTE-mapped
+  Words dropped_;  // its frame after the page was dropped
   bool scanned_as_huge_ = false;
 };
 
-// A real procfs.
+// True if the root is a real procfs.
 bool IsOfThisSystem(const procfs::Root& root) {
   struct statfs filesystem {};
   return statfs(root.ProcPath("").c_str(), &filesystem) == 0 && filesystem.f_type == PROC_SUPER_MAGIC;
@@ -368,7 +368,7 @@ bool IsComplete(const KernelFacts& facts) {
          facts.words.marks != ExclusiveMarks::kOfSmallFolios;
 }
 
-// What one try found stands: no disturbance makes a word right.
+// Keeps what any try found reliable: no disturbance can fake a right answer.
 void Add(KernelFacts& facts, const KernelFacts& more) {
   facts.entry_kinds = facts.entry_kinds || more.entry_kinds;
   facts.mapped_once = facts.mapped_once || more.mapped_once;

@@ -1,9 +1,10 @@
-// Finds out at start-up which of the kernel's words about pages can be relied on, by reading them for pages of our own
-// whose state is known: a fresh page, the same page after a fork, a copy, a page mapped twice, a huge page of which a
-// part is dropped. A kernel's version tells nothing: distributions backport faults and their corrections.
+// Finds out at start-up which of the kernel's facts about pages are reliable. Reads them for own pages of known state:
+// a fresh page, the same page after fork, a copy, a page mapped twice, a partly dropped huge page. The kernel's version
+// does not help: distributions backport faults and fixes.
 //
-// Costs one short-lived child and at most one huge page, a few milliseconds in all. Never fails: what can't be tried is
-// not relied on. Call it from any thread; the child only makes system calls and ends before the call returns.
+// Reads /proc/self/pagemap, /proc/kpageflags and /proc/kpagecount. Costs a few milliseconds, one short-lived child and
+// at most one huge page. Never fails: a fact that cannot be probed counts as unreliable. Call it from any thread. The
+// child makes system calls only and ends before the call returns.
 #pragma once
 
 #include <cstdint>
@@ -17,17 +18,17 @@ namespace cow::memory {
 
 struct KernelFacts {
   FrameWords words;
-  bool entry_kinds = false;     // pagemap bits 61 and 63 tell anonymous pages from shared ones and from holes
+  bool entry_kinds = false;     // pagemap bits 61 and 63 distinguish anonymous pages, shared pages and holes
   bool mapped_once = false;     // pagemap bit 56: set on a page mapped once, clear on a small page mapped twice
-  bool page_mapcounts = false;  // bit 56, and kpagecount where it can be read, are each page's own in a large folio
-  bool scan_kinds = false;      // PAGEMAP_SCAN finds present pages, zero pages and huge pages to be what they are
+  bool page_mapcounts = false;  // bit 56, and kpagecount if readable, are per page in a large folio
+  bool scan_kinds = false;      // PAGEMAP_SCAN recognizes present pages, zero pages and huge pages
 
-  // As the kernel documents them: for trees that are no procfs, whose kernel can't be asked.
+  // The documented behaviour: for trees that are not procfs, where probing is impossible.
   static KernelFacts AsDocumented();
 };
 
-// Where this process finds its own page tables: `root`, or this system's /proc where `root` is the procfs of a PID
-// namespace that this process is not in and so has no `self`. All procfs mounts show one kernel.
+// The root under which this process finds its own page tables: `root`, or /proc if `root` is the procfs of another PID
+// namespace and so has no `self`. All procfs mounts show one kernel.
 procfs::Root RootOfSelf(const procfs::Root& root);
 
 // `scan`: the categories that the kernel knows.

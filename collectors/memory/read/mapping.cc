@@ -11,7 +11,7 @@ namespace {
 using Device = DeviceTypes::Device;
 using Type = DeviceTypes::Type;
 
-// So many processes are asked in a pass for a device that is in no mountinfo read so far.
+// The largest number of processes per pass whose mountinfo is searched for one device.
 constexpr uint32_t kMaxAsked = 8;
 
 MappingKind KindOf(const procfs::Vma& vma, Type type) {
@@ -32,8 +32,7 @@ Type TypeOf(const procfs::Mount& mount) {
   return mount.filesystem_type == "hugetlbfs" ? Type::kHugetlbfs : Type::kOther;
 }
 
-// Without a file the device is 0:0, which the kernel gives to none. The inode says nothing: System V's first segment
-// has number 0.
+// A VMA without a file has device 0:0. The inode does not help: System V's first segment has number 0.
 bool IsUnnamedDevice(const procfs::Vma& vma) { return vma.device_major == 0 && vma.device_minor != 0; }
 
 }  // namespace
@@ -71,7 +70,7 @@ std::map<Device, Type> DeviceTypes::Find(std::span<const procfs::Vma> vmas, proc
   }
   if (!wanted.empty()) {
     Learn(procfs::MountinfoReader::Open(root_, task), wanted);
-    // A file from outside of the task's mount namespace.
+    // The file may be from outside the task's mount namespace.
     if (!wanted.empty()) Learn(procfs::MountinfoReader::OpenSelf(root_), wanted);
     for (const Device& device : wanted) ++known_[device].asked;
   }
@@ -86,7 +85,7 @@ std::vector<Mapping> ClassifyMappings(std::vector<procfs::Vma> vmas, procfs::Tas
   for (procfs::Vma& vma : vmas) {
     if (vma.path == "[vsyscall]") continue;
     const Type type = IsUnnamedDevice(vma) ? types.at({vma.device_major, vma.device_minor}) : Type::kOther;
-    // The name alone may be any file's.
+    // A file of any filesystem may have this name.
     const bool anonymous_huge =
         vma.path.starts_with("/anon_hugepage") && (type == Type::kHugetlbfs || !devices.knows_kernel_hugetlb());
     Mapping mapping;
@@ -108,7 +107,7 @@ bool AreAlike(std::span<const Mapping> a, std::span<const Mapping> b) {
 }
 
 uint64_t BytesOf(const std::vector<Mapping>& mappings) {
-  constexpr size_t kInPlace = 15;  // longer names have memory of their own
+  constexpr size_t kInPlace = 15;  // a longer string has heap memory
   uint64_t bytes = mappings.capacity() * sizeof(Mapping);
   for (const Mapping& mapping : mappings) {
     bytes += mapping.vma.path.capacity() > kInPlace ? mapping.vma.path.capacity() + 1 : 0;

@@ -1,7 +1,7 @@
-// A VMA with what it means for copy-on-write: its kind and what backs it.
+// Classifies VMAs by what they mean for copy-on-write: kind and backing. Reads /proc/PID/maps and mountinfo.
 //
-// maps does not say which filesystem a file is on; shared memory and huge pages are told from files by the device's
-// filesystem type.
+// maps does not name the filesystem of a file. The filesystem type of its device distinguishes shared memory and huge
+// pages from files. Units: bytes and addresses.
 #pragma once
 
 #include <sys/types.h>
@@ -21,7 +21,7 @@
 
 namespace cow::memory {
 
-// Where a break happened, as the label `mapping` says it.
+// The kinds of mappings, as in the label `mapping`.
 enum class MappingKind { kHeap, kStack, kAnon, kFile, kShmem };
 inline constexpr size_t kMappingKinds = 5;
 
@@ -31,20 +31,20 @@ struct Mapping {
   bool hugetlb = false;
 
   bool IsPrivate() const { return !vma.shared; }
-  // A private mapping of a file or of shared memory: its pages are the page cache's until the process writes to them.
-  // The vDSO is the kernel's own.
+  // A private mapping of a file or of shared memory. Its pages are the page cache's until the process writes to them.
+  // Excludes the vDSO, which is the kernel's.
   bool IsPrivateFile() const {
     return IsPrivate() && !hugetlb && (kind == MappingKind::kFile || kind == MappingKind::kShmem) &&
            !vma.path.starts_with('[');
   }
-  // Nothing but anonymous memory can be here.
+  // True if the mapping can contain anonymous memory only.
   bool IsAnonymous() const { return IsPrivate() && kind != MappingKind::kFile && kind != MappingKind::kShmem; }
 };
 
-// Which filesystems have the device numbers without a driver (major 0). Learned from mountinfo of the process that maps
-// a file, then from that of this process. The kernel gives a number out again once its filesystem is gone, so what was
-// learned holds for one pass. Filesystems that only the kernel mounts (hugetlb memory of memfd and System V) are in no
-// mountinfo; theirs are found once, and stay. Any thread.
+// Finds the filesystem type of devices without a driver (major 0), from mountinfo of the process that maps a file, then
+// of this process. The kernel reuses the number of a filesystem that is gone, so results hold for one pass. Filesystems
+// that only the kernel mounts (hugetlb memory of memfd and System V) are in no mountinfo; they are found once and kept.
+// Thread-safe.
 class DeviceTypes {
  public:
   using Device = std::pair<uint32_t, uint32_t>;  // major, minor
@@ -52,23 +52,23 @@ class DeviceTypes {
 
   explicit DeviceTypes(const procfs::Root& root);
 
-  // Between passes: forgets what was learned.
+  // Forgets the results of the last pass. Call between passes.
   void BeginPass();
 
-  // The types of all devices of major 0 that files among the VMAs of `task` are on. Reads mountinfo where one is new.
+  // Returns the types of all major-0 devices among the VMAs of `task`. Reads mountinfo if one is new.
   std::map<Device, Type> Find(std::span<const procfs::Vma> vmas, procfs::TaskId task);
 
-  // True if Find tells hugetlb memory of the kernel's own mounts from files.
+  // True if Find recognizes hugetlb memory of the kernel's own mounts.
   bool knows_kernel_hugetlb() const { return kernel_hugetlb_.has_value(); }
 
  private:
   struct Known {
     Type type = Type::kOther;
-    bool in_mountinfo = false;  // else some process whose mountinfo was not read may know more of it
-    uint32_t asked = 0;         // processes whose mountinfo did not have it
+    bool in_mountinfo = false;  // false: an unread mountinfo may have it
+    uint32_t asked = 0;         // mountinfo files read that did not have it
   };
 
-  // Takes the devices that the file has out of `wanted`.
+  // Learns the devices that the file lists and removes them from `wanted`.
   void Learn(Result<procfs::MountinfoReader> mounts, std::set<Device>& wanted);
 
   procfs::Root root_;
@@ -77,16 +77,16 @@ class DeviceTypes {
   std::map<Device, Known> known_;
 };
 
-// Classifies the VMAs of `task`. [vsyscall] is left out: it is the kernel's and pagemap can't read it.
+// Classifies the VMAs of `task`. Omits [vsyscall], which is the kernel's and unreadable through pagemap.
 std::vector<Mapping> ClassifyMappings(std::vector<procfs::Vma> vmas, procfs::TaskId task, DeviceTypes& devices);
 
-// Both list the same ranges with the same rights.
+// True if both have the same ranges with the same kinds and rights.
 bool AreAlike(std::span<const Mapping> a, std::span<const Mapping> b);
 
-// Bytes of heap that a list of mappings takes.
+// Heap bytes of a list of mappings.
 uint64_t BytesOf(const std::vector<Mapping>& mappings);
 
-// The mapping that holds an address, or null. `mappings` in ascending order.
+// The mapping that contains an address, or null. `mappings` is in ascending order.
 const Mapping* FindMapping(std::span<const Mapping> mappings, uint64_t address);
 
 }  // namespace cow::memory

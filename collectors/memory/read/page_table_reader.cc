@@ -12,24 +12,24 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A process' rest between two windows. A writer that sleeps on the mmap lock needs that long to wake; a reader that
-// comes back sooner takes the lock from it again.
+// The rest of a process between two windows. A writer that sleeps on the mmap lock needs that long to wake; a reader
+// that returns sooner takes the lock again first.
 constexpr auto kRest = std::chrono::microseconds(50);
-// A huge page is one entry: by the time that its reads hold the lock, this many make a window of base pages.
+// A huge page is one entry. Reading this many holds the lock as long as reading a window of base pages.
 constexpr size_t kHugePagesPerRest = 8;
-// A process whose mappings are larger than its resident memory by this factor is asked for its populated ranges first:
-// reading holes costs a tenth of reading pages, finding pages a third.
+// If the mappings exceed resident memory by this factor, finds populated ranges first: reading a hole costs a tenth of
+// reading a page, finding a page a third.
 constexpr uint64_t kSparseFactor = 6;
 constexpr uint64_t kSparseSlackPages = 16384;
-// Slices of PAGEMAP_SCAN: how much of a dense mapping is walked under one hold of the lock, and of a sparse one, where
-// the number of pages found bounds the hold.
+// Slices of PAGEMAP_SCAN under one hold of the lock: of a dense mapping, and of a sparse one, where the number of pages
+// found bounds the hold.
 constexpr uint64_t kDenseSliceBytes = uint64_t{32} << 20;
 constexpr uint64_t kSparseSliceBytes = uint64_t{16} << 30;
 constexpr uint64_t kSparseSlicePages = 4096;
 
 constexpr uint64_t kUninteresting = procfs::kPagemapSoftDirty | procfs::kPagemapUffdWriteProtected;
 
-// What huge pages map of the window at `start`, the huge zero page marked as such. False where that can't be read.
+// Finds the regions of the window at `start` that huge pages map, with the huge zero page marked. False if unreadable.
 bool ScanHugePages(const Host& host, const procfs::Pagemap& pagemap, uint64_t start,
                    std::vector<procfs::ScanRegion>& regions, uint64_t& calls) {
   regions.clear();
@@ -120,8 +120,8 @@ uint64_t PageTableReader::ReadWholeWindow(uint64_t window, std::span<uint64_t> e
   return CountHugePages(window, entries);
 }
 
-// Where the window was one huge page at the last look, and still is: its first entry tells all others. The entry is
-// read before and after the kernel said so, that both are of the same page.
+// If the window was one huge page at the last look and still is, its first entry gives all others. Reads that entry
+// before and after PAGEMAP_SCAN, so that all three are about the same page.
 bool PageTableReader::ReadHugePage(uint64_t window, std::span<uint64_t> entries) {
   if (!host_->capabilities.pagemap_scan || !owner_.huge_windows->contains(window)) return false;
   Rest(pages_ / kHugePagesPerRest);
@@ -165,7 +165,7 @@ void PageTableReader::ScanMapping(const procfs::Vma& vma, uint64_t any_of, uint6
                                        counters_->scan_calls, [&] {
                                          take(regions_);
                                          regions_.clear();
-                                         // A slice of holes holds the lock for less than a rest is worth.
+                                         // A slice of holes holds the lock too briefly to need a rest.
                                          if (Clock::now() - slice_begin > kRest / 5) SleepBriefly(*counters_);
                                          slice_begin = Clock::now();
                                        });
@@ -182,7 +182,7 @@ void PageTableReader::AddPopulatedRanges(const Mapping& mapping) {
   ScanMapping(mapping.vma, kPopulated, kPopulated, true, [this](std::span<const procfs::ScanRegion> regions) {
     for (const procfs::ScanRegion& region : regions) {
       const PageRange range{host_->geometry.PageOf(region.start), host_->geometry.PageOf(region.end)};
-      // Neighbours within one window are read in one go anyway.
+      // One read covers neighbours within a window anyway.
       if (!ranges_.empty() && range.first <= (ranges_.back().last / pages_ + 1) * pages_) {
         ranges_.back().last = range.last;
       } else {

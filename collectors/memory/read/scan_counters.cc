@@ -17,7 +17,7 @@ void ScanCounters::Add(const ScanCounters& other) {
 }
 
 void SleepBriefly(ScanCounters& counters) {
-  // The default timer slack makes about 50 µs of it.
+  // The default timer slack extends this to about 50 µs.
   const timespec time{0, 1000};
   nanosleep(&time, nullptr);
   ++counters.rests;
