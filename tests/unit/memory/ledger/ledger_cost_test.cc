@@ -1,4 +1,4 @@
-// What settling a window costs with many members: in proportion to their number, not to its square.
+// The cost of committing a window grows with the number of members, not with its square.
 #include <gtest/gtest.h>
 #include <malloc.h>
 
@@ -26,7 +26,7 @@ double CpuMilliseconds() {
   return 1e3 * static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_nsec);
 }
 
-// One window of a parent and its children, who all share it.
+// One window that a parent and its children share.
 class Window {
  public:
   Window(size_t members, uint64_t ledger_limit_bytes)
@@ -45,7 +45,7 @@ class Window {
   }
   void first_look(bool first_look) { first_look_ = first_look; }
 
-  // Returns the milliseconds that it took.
+  // Returns the milliseconds it took.
   double Settle() {
     ledger_.BeginPass();
     std::unordered_map<uint64_t, int> holders;
@@ -97,7 +97,7 @@ void PrintTo(const Situation& situation, std::ostream* out) { *out << situation.
 
 class LedgerCostTest : public testing::TestWithParam<Situation> {
  protected:
-  // Memory that is freed stays the test's: the kernel's page faults would cost more than what is measured.
+  // Keeps freed memory: page faults would cost more than the measured work.
   static void SetUpTestSuite() {
     mallopt(M_MMAP_THRESHOLD, 1 << 30);  // NOLINT(concurrency-mt-unsafe): one thread
     mallopt(M_TRIM_THRESHOLD, 1 << 30);  // NOLINT(concurrency-mt-unsafe)
@@ -118,7 +118,7 @@ class LedgerCostTest : public testing::TestWithParam<Situation> {
   }
 };
 
-// Both numbers of members fit the caches: beyond them a page of a member costs ten times as much, whatever the rule.
+// Both numbers of members fit the caches. Beyond the caches a page costs ten times as much.
 TEST_P(LedgerCostTest, GrowsWithTheMembers) {
   const double few = Milliseconds(25);
   const double many = Milliseconds(200);

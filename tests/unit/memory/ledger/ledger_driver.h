@@ -1,4 +1,4 @@
-// Plays the scanner for a Ledger: hand-made page tables go in, a pass over them comes out as words.
+// Plays the scanner for a Ledger: takes hand-made page tables and returns the verdicts of a pass as text.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@ namespace cow::memory {
 
 inline constexpr uint64_t kTestZeroFrame = 7;
 
-// What one pass decided, summed up over its windows.
+// The result of one pass, summed over its windows.
 struct PassResult {
   std::vector<std::string> verdicts;  // sorted, one per verdict
   std::map<Slot, uint64_t> breaks;    // of known side
@@ -26,7 +26,7 @@ struct PassResult {
   std::map<Slot, uint64_t> unattributed;
   std::map<Slot, uint64_t> shared;  // at the same address
   std::map<Slot, uint64_t> ksm;
-  int64_t shared_pages = 0;    // process view, moved pages included
+  int64_t shared_pages = 0;    // per process, moved pages included
   int64_t exposure_pages = 0;  // moved pages included
   uint64_t unresolved_pages = 0;
   uint64_t unmatched_pages = 0;
@@ -48,18 +48,18 @@ class LedgerDriver {
     Slot slot = 0;
     Slot parent = Verdict::kNobody;
     bool first_look = false;
-    bool read = true;                     // false: the pass can't read it
-    std::map<uint64_t, uint64_t> tables;  // page to entry; bit 56 is added where a frame is mapped once
-    bool hugetlb = false;                 // all that it maps is
+    bool read = true;                     // false: the pass cannot read it
+    std::map<uint64_t, uint64_t> tables;  // page to entry; bit 56 is added if the frame is mapped once
+    bool hugetlb = false;                 // all its mappings are hugetlb
     ForkEvidence forks{};                 // of its first look
-    bool idle = true;                     // it has forked nobody since its look before
-    bool remapped = false;                // its mappings have changed
+    bool idle = true;                     // it has forked no child since its last look
+    bool remapped = false;                // its mappings changed
   };
 
   explicit LedgerDriver(size_t pages_per_window = 512, uint64_t ledger_limit_bytes = ~uint64_t{0})
       : budget{ledger_limit_bytes, 0}, ledger(pages_per_window, kTestZeroFrame, &budget), pages_(pages_per_window) {}
 
-  // The first one is the root.
+  // The first member is the root.
   Member& Add(Slot slot, Slot parent = Verdict::kNobody, bool first_look = false) {
     members_.push_back(
         std::make_unique<Member>(Member{slot, parent, first_look, true, {}, false, {true, true, true}, true}));
@@ -69,7 +69,7 @@ class LedgerDriver {
     }
     return *members_.back();
   }
-  // A child with a copy of its parent's tables.
+  // Adds a child with a copy of its parent's tables.
   Member& Fork(Slot parent, Slot slot) {
     const std::map<uint64_t, uint64_t> tables = At(parent).tables;
     Member& child = Add(slot, parent, true);
@@ -102,23 +102,23 @@ class LedgerDriver {
     Drop(slot, from);
   }
 
-  // What kpageflags says of a frame; unknown where neither was called.
+  // Sets the kpageflags of a frame. Without a call they are 0, so the mark is unknown.
   void MarkExclusive(uint64_t frame, bool exclusive) {
     flags_[frame] = procfs::kFrameAnon | (exclusive ? procfs::kFrameAnonExclusive : 0);
   }
   // A page of a large folio that is not exclusive.
   void MarkInFolio(uint64_t frame) { flags_[frame] = procfs::kFrameAnon | procfs::kFrameCompoundTail; }
-  // It is part of a folio of several pages.
+  // Makes the frame part of a large folio.
   void MarkLarge(uint64_t frame) { flags_[frame] |= procfs::kFrameCompoundTail | procfs::kFrameThp; }
   void MarkKsm(uint64_t frame) { flags_[frame] = procfs::kFrameAnon | procfs::kFrameKsm; }
 
-  std::map<uint64_t, uint64_t> unseen_mappers;  // of a frame, by processes that are no members
-  std::set<uint64_t> unstable;                  // pages that keep changing under the reads
+  std::map<uint64_t, uint64_t> unseen_mappers;  // mappings of a frame by processes that are not members
+  std::set<uint64_t> unstable;                  // pages that keep changing while they are read
   bool ksm_in_use = false;
   bool swapped_in = false;
   bool mapped_once_known = true;
   bool all_read = true;
-  FrameWords frame_words;  // what the kernel's words tell
+  FrameWords frame_words;  // which of the kernel's words are reliable
   LedgerBudget budget;
   Ledger ledger;
 
@@ -192,7 +192,7 @@ class LedgerDriver {
     }
   }
 
-  // Answers what was asked and nothing else.
+  // Answers the frames asked about and no others.
   FrameFacts Answers(std::vector<uint64_t> frames, bool with_counts) const {
     std::sort(frames.begin(), frames.end());
     frames.erase(std::unique(frames.begin(), frames.end()), frames.end());

@@ -1,4 +1,4 @@
-// The ledger beside a model that knows every physical page of a random fork tree.
+// Compares the ledger with a model that knows every physical page of a random fork tree.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -19,7 +19,7 @@ namespace {
 constexpr uint64_t kPages = 64;
 constexpr size_t kPagesPerWindow = 32;
 constexpr size_t kMaxMembers = 8;
-// First frames of the memory that pages are taken from: below 16 TiB, across it and beyond.
+// The first frames of the zones that pages come from: below 16 TiB, across it and beyond.
 constexpr std::array<uint64_t, 3> kZones{1000, (uint64_t{1} << 32U) - 500, uint64_t{1} << 44U};
 constexpr uint64_t kZoneFrames = 2 * kPages * kMaxMembers;
 
@@ -51,14 +51,14 @@ class LedgerModelTest : public testing::TestWithParam<uint64_t> {
     if (rest == 0) free_.insert(frame);
   }
 
-  // Where the kernel takes new pages from in this step.
+  // Chooses the zone of new pages for this step.
   void ChooseZone() {
     const uint64_t first = kZones[Below(std::size(kZones))];
     next_free_ = first + Below(kZoneFrames);
     free_in_order_ = Below(2) == 0;
   }
 
-  // Consecutive frames, or scattered ones.
+  // Returns consecutive or scattered frames.
   uint64_t Allocate() {
     auto found = free_.lower_bound(next_free_);
     if (found == free_.end()) found = free_.begin();
@@ -121,7 +121,7 @@ class LedgerModelTest : public testing::TestWithParam<uint64_t> {
     std::erase(members_, slot);
   }
 
-  // As mremap does, into a hole: a page that takes the place of a shared one looks like a copy.
+  // Moves a page into a hole, as mremap does: a page moved over a shared one looks like a copy.
   void MoveRun(Slot slot, uint64_t first, uint64_t last, uint64_t offset) {
     const std::map<uint64_t, uint64_t> before = driver_.At(slot).tables;
     for (uint64_t page = first; page < last; ++page) {
@@ -130,7 +130,7 @@ class LedgerModelTest : public testing::TestWithParam<uint64_t> {
     }
   }
 
-  // One member does one thing to a run of pages.
+  // One member does one random thing to a run of pages.
   std::string Step(bool with_moves) {
     const Slot slot = members_[Below(members_.size())];
     const uint64_t first = Below(kPages);
@@ -208,7 +208,7 @@ TEST_P(LedgerModelTest, OneStepBetweenPassesIsExact) {
   EXPECT_GT(breaks, 1000U) << "seed " << seed_;
 }
 
-// The partners of moved pages are found by their recorded frames, so not without them.
+// Partners of moved pages are found by their recorded frames, so these must fit the limit.
 class LedgerMoveModelTest : public LedgerModelTest {};
 
 TEST_P(LedgerMoveModelTest, MovesKeepBreaksAndExposureExact) {
@@ -244,7 +244,7 @@ TEST_P(LedgerModelTest, SeveralStepsBetweenPassesKeepExposureExact) {
 INSTANTIATE_TEST_SUITE_P(Frames, LedgerModelTest, testing::Values(~uint64_t{0}));
 INSTANTIATE_TEST_SUITE_P(Frames, LedgerMoveModelTest, testing::Values(~uint64_t{0}));
 INSTANTIATE_TEST_SUITE_P(BitsOnly, LedgerModelTest, testing::Values(uint64_t{0}));
-// Room for the frames of one window or of none, as they happen to lie.
+// Depending on the tree, the frames of one window fit the limit, or none do.
 INSTANTIATE_TEST_SUITE_P(SomeFrames, LedgerModelTest, testing::Values(uint64_t{450}, uint64_t{600}));
 
 }  // namespace

@@ -18,7 +18,7 @@ constexpr uint64_t kFar = 5000;  // a page of another window
 
 class LedgerTest : public testing::Test {
  protected:
-  // `members` of them share frame 100 at kPage, and a pass has seen it.
+  // `members` members share frame 100 at kPage, as an earlier pass saw.
   void Share(Slot members = 2) {
     for (Slot slot = 0; slot < members; ++slot) {
       driver_->Add(slot, slot == 0 ? Verdict::kNobody : 0);
@@ -28,7 +28,7 @@ class LedgerTest : public testing::Test {
     ASSERT_EQ(pass.verdicts, Words{});
     ASSERT_EQ(pass.exposure_pages, members - 1);
   }
-  // Two share a window of single pages, from page 512 on, and a pass has seen it.
+  // Two members share a window of single pages, from page 512 on, as an earlier pass saw.
   void ShareSmallPages() {
     driver_->Add(0);
     driver_->Add(1, 0);
@@ -37,7 +37,7 @@ class LedgerTest : public testing::Test {
     }
     ASSERT_EQ(driver_->Pass().exposure_pages, 512);
   }
-  // Another pass finds nothing new.
+  // Expects that another pass finds no verdict.
   void ExpectSettled(int64_t exposure_pages) {
     const PassResult pass = driver_->Pass();
     EXPECT_EQ(pass.verdicts, Words{});
@@ -56,7 +56,7 @@ TEST_F(LedgerTest, SameFrameIsShared) {
   EXPECT_EQ(pass.shared, (std::map<Slot, uint64_t>{{0, 1}, {1, 1}, {2, 1}}));
   EXPECT_EQ(pass.exposure_pages, 2);
   EXPECT_EQ(driver_->ledger.Windows(), std::vector<uint64_t>{0});
-  // Its frame, who holds it, which pages of the window are recorded.
+  // Its frame, its holders, and the bitmap of recorded pages.
   EXPECT_EQ(driver_->ledger.MemoryBytes(), WindowRecords::kWindowBytes + 4 + 8 + 512 / 8);
 }
 
@@ -326,8 +326,8 @@ TEST_F(LedgerTest, FirstLookInfersTheParentsBreak) {
   ExpectSettled(0);
 }
 
-// The member copied, forked, and that child copied in turn: its page has the mark of a fork though its parent's never
-// was the same, or the parent copied. Nothing tells which.
+// Either the member copied, then forked, and that child copied in turn; or the parent copied. In the first case the
+// fork cleared the mark of the member's own copy.
 TEST_F(LedgerTest, FirstLookTakesNoMarkOfAMembersOwnForkForItsParents) {
   driver_->Add(0);
   driver_->Add(1, 0, true);
@@ -367,7 +367,8 @@ TEST_F(LedgerTest, ParentsBreakAfterItsForkIsSeenAndNotInferredAgain) {
   EXPECT_EQ(pass.exposure_pages, 1);
 }
 
-// Both copied what a newcomer got by its fork. A fork of the one cleared its copy's mark: it is no original that moved.
+// A new child still has the frame that both members copied. One member's fork cleared its copy's mark, but the copy is
+// not a moved original.
 TEST_F(LedgerTest, FrameThatANewcomerHasWasNotMoved) {
   Share();
   driver_->Fork(0, 2);
@@ -383,7 +384,7 @@ TEST_F(LedgerTest, FrameThatANewcomerHasWasNotMoved) {
   EXPECT_EQ(pass.exposure_pages, 1);
 }
 
-// An orphan's parent by pid is who adopted it, perhaps a relative that never had the page.
+// The parent pid of an orphan names the process that adopted it: perhaps a relative that never had the page.
 TEST_F(LedgerTest, FirstLookAtAnOrphanIsNoBreakOfItsAdopter) {
   driver_->Add(0);
   driver_->Add(1, 0);
@@ -411,7 +412,7 @@ TEST_F(LedgerTest, MembersOlderThanTheExporterAreBaseline) {
 
 class LedgerFirstLookTest : public LedgerTest {
  protected:
-  // A parent and a child that differ at kPage; the marks of frames 100 (the parent's) and 101.
+  // A parent has frame 100 and its child frame 101 at kPage, with these marks.
   void Differ(bool parent_exclusive, bool child_exclusive) {
     driver_->Add(0);
     driver_->Add(1, 0, true);
@@ -460,7 +461,8 @@ TEST_F(LedgerFirstLookTest, ParentsOwnMarkIsNeeded) {
   ExpectUnattributed();
 }
 
-// Siblings share a page that one of them forked to the other; the parent's own page says that it copied nothing.
+// One sibling forked the other and shares a page with it. The parent's own page only shows that the parent copied
+// nothing.
 TEST_F(LedgerFirstLookTest, SiblingsMayHaveAPageFromEachOther) {
   Differ(true, false);
   driver_->Add(2, 0, true).forks = {false, true, true};
@@ -471,7 +473,7 @@ TEST_F(LedgerFirstLookTest, SiblingsMayHaveAPageFromEachOther) {
   EXPECT_EQ(pass.verdicts, Words{"1 unattributed 5"}) << "once";
 }
 
-// A grandparent's page, which its child copied after it forked: both the grandparent and the grandchild show that.
+// A member forked, then copied its parent's page. Both its parent and its child show that copy.
 TEST_F(LedgerFirstLookTest, OneCopyInTheMiddleOfAChainIsCountedOnce) {
   driver_->Add(0);
   driver_->Add(1, 0, true);
@@ -492,7 +494,7 @@ TEST_F(LedgerFirstLookTest, OneHeirsForksSufficeForAll) {
   EXPECT_EQ(driver_->Pass().breaks, (std::map<Slot, uint64_t>{{0, 1}}));
 }
 
-// A holder elsewhere: the page was moved to where it is.
+// Another process maps the original too, so it may have been moved here.
 TEST_F(LedgerFirstLookTest, OriginalThatIsMappedElsewhereTooProvesNothing) {
   for (const bool parents : {false, true}) {
     StartAgain();
@@ -508,7 +510,7 @@ TEST_F(LedgerFirstLookTest, PagesFromSwapProveNothing) {
   ExpectUnattributed();
 }
 
-// Copy-on-write makes single pages: what is exclusive in a large one was collapsed, or is fresh.
+// Copy-on-write makes single pages: an exclusive page of a large folio was collapsed or is fresh.
 TEST_F(LedgerFirstLookTest, PageOfALargeFolioIsNoCopy) {
   for (const bool parents : {false, true}) {
     StartAgain();
@@ -612,7 +614,7 @@ TEST_F(LedgerTest, MergedPageIsNeverShared) {
   EXPECT_TRUE(driver_->ledger.empty());
 }
 
-// A kernel that sets the flag of every anonymous page.
+// The kernel sets the flag on every anonymous page.
 TEST_F(LedgerTest, UselessMergedFlagCountsForNothing) {
   driver_->frame_words.merged_flag = false;
   driver_->MarkKsm(100);
@@ -623,7 +625,7 @@ TEST_F(LedgerTest, UselessMergedFlagCountsForNothing) {
   ExpectSettled(0);
 }
 
-// Where KSM is at work besides, a page that is not exclusive may be either's: nothing is said of it but that.
+// With KSM in use, a page that is not exclusive may be merged or shared by fork: it is unresolved.
 TEST_F(LedgerTest, MaybeMergedPageIsUnresolved) {
   driver_->frame_words.merged_flag = false;
   driver_->MarkKsm(100);
@@ -641,7 +643,7 @@ TEST_F(LedgerTest, MaybeMergedPageIsUnresolved) {
   pass = driver_->Pass();
   EXPECT_EQ(pass.verdicts, Words{});
   EXPECT_EQ(pass.exposure_pages, 0);
-  // KSM is switched off, and what is shared is fork's again.
+  // With KSM switched off, the page counts as shared by fork again.
   driver_->ksm_in_use = false;
   driver_->Map(1, kPage, 100);
   pass = driver_->Pass();
@@ -650,7 +652,7 @@ TEST_F(LedgerTest, MaybeMergedPageIsUnresolved) {
   EXPECT_EQ(pass.unresolved_pages, 0U);
 }
 
-// KSM merges small pages only, and leaves none of them exclusive.
+// KSM merges small pages only, and a merged page is never exclusive.
 TEST_F(LedgerTest, PagesThatKsmCannotHaveMergedAreJudged) {
   driver_->frame_words.merged_flag = false;
   driver_->ksm_in_use = true;
@@ -661,12 +663,12 @@ TEST_F(LedgerTest, PagesThatKsmCannotHaveMergedAreJudged) {
   EXPECT_EQ(driver_->Pass().verdicts, Words{"1 broke 5, kept by 0"});
 }
 
-// Only the folio's mappings are counted: bit 56 is clear, and kpagecount 2, of a page that one process maps.
+// The kernel counts the folio only: a page that one process maps has bit 56 clear and kpagecount 2.
 TEST_F(LedgerTest, PageCountedAsItsFolioIsJudgedByItsFrame) {
   driver_->frame_words.page_counts = false;
   driver_->MarkInFolio(100);
   driver_->MarkInFolio(101);
-  driver_->unseen_mappers = {{100, 1}, {101, 1}};  // what the folio's count has too many
+  driver_->unseen_mappers = {{100, 1}, {101, 1}};  // excess of the folio's count
   Share();
   driver_->Map(0, kPage + 1, 101);
   PassResult pass = driver_->Pass();
@@ -693,7 +695,7 @@ TEST_F(LedgerTest, WithoutBit56FramesAndCountsTell) {
   EXPECT_EQ(driver_->Pass().verdicts, Words{"0 left alone by exit at 5"});
 }
 
-// The first page of those that KSM merges becomes its own where it is.
+// KSM makes the first of the pages that it merges its own in place.
 TEST_F(LedgerTest, SharedFrameThatBecomesKsms) {
   driver_->ksm_in_use = true;
   Share();
@@ -702,7 +704,7 @@ TEST_F(LedgerTest, SharedFrameThatBecomesKsms) {
   EXPECT_EQ(merged.verdicts, Words{});
   EXPECT_EQ(merged.exposure_pages, 0);
   EXPECT_EQ(merged.ksm, (std::map<Slot, uint64_t>{{0, 1}, {1, 1}}));
-  // Taken apart: everybody's own, and no copy of anything fork shared.
+  // Unmerged: each member has its own page, which is not a copy of a page shared by fork.
   driver_->Map(0, kPage, 200);
   driver_->Map(1, kPage, 201);
   ExpectSettled(0);
@@ -783,7 +785,7 @@ TEST_F(LedgerTest, SwappedOnBothSidesAndBackWithDifferentFramesIsNoBreak) {
   EXPECT_TRUE(driver_->ledger.empty());
 }
 
-// Out and in between two looks: the old frame was given up by both, and a copy got it.
+// Swapped out and in between two looks: both members freed the old frame, and a copy got it.
 TEST_F(LedgerTest, FrameTakenAgainAfterSwapIsNotTheOldPage) {
   Share();
   driver_->swapped_in = true;
@@ -857,7 +859,7 @@ TEST_F(LedgerTest, ExitWhileSwappedUnshares) {
   EXPECT_FALSE(driver_->ledger.IsDeparting(1));
 }
 
-// hugetlb's pages are copied whole, and khugepaged leaves them alone.
+// Copy-on-write copies a hugetlb page as a whole, and khugepaged ignores it.
 TEST_F(LedgerTest, CopyOfAHugetlbPageIsABreak) {
   for (const Slot slot : {0U, 1U}) {
     driver_->Add(slot, slot == 0 ? Verdict::kNobody : 0).hugetlb = true;
@@ -882,14 +884,14 @@ TEST_F(LedgerTest, CollapseUnsharesWithoutABreak) {
   ExpectSettled(0);
 }
 
-// The large folio is no run of its window any more: pages of it were dropped, or copied after another fork.
+// Pages of the large folio were dropped, or copied after another fork, so it no longer fills its window.
 TEST_F(LedgerTest, CollapseOfWhichPartsAreGoneIsStillCollapse) {
   ShareSmallPages();
   driver_->MapRun(1, 512, 8192, 512);
   for (uint64_t i = 0; i < 512; ++i) driver_->MarkInFolio(8192 + i);
   driver_->Drop(1, 512 + 8);
   driver_->Drop(1, 512 + 9);
-  driver_->Map(1, 512 + 9, 5000);  // after the collapse, as the others show
+  driver_->Map(1, 512 + 9, 5000);  // after the collapse, as the other pages show
   const PassResult pass = driver_->Pass();
   EXPECT_EQ(pass.Breaks(), 0U);
   EXPECT_EQ(pass.unshared,
@@ -897,7 +899,7 @@ TEST_F(LedgerTest, CollapseOfWhichPartsAreGoneIsStillCollapse) {
   ExpectSettled(0);
 }
 
-// The copy is one of the huge page, which the child has still, and none of what was there before.
+// The child still has the huge page: the copy is of it and not of the page before the collapse.
 TEST_F(LedgerTest, CopyOfAPageThatCollapsedCountsOnce) {
   ShareSmallPages();
   driver_->MapRun(1, 512, 8192, 512);
@@ -912,7 +914,7 @@ TEST_F(LedgerTest, CopyOfAPageThatCollapsedCountsOnce) {
   ExpectSettled(511);
 }
 
-// What has its page's place in a huge page is a smaller folio: it tells nothing of the others.
+// A frame with its page's place in a huge page may be in a smaller folio, which says nothing about other pages.
 TEST_F(LedgerTest, LargeFolioThatIsNoHugePageTellsOfItsPagesOnly) {
   ShareSmallPages();
   driver_->MapRun(1, 512 + 16, 8192 + 16, 16);
@@ -1101,7 +1103,7 @@ TEST_F(LedgerTest, SharedWithAnUnseenProcess) {
 }
 
 TEST_F(LedgerTest, FolioThatOnlyMayBeSharedIsPrivate) {
-  // The tail of a large folio: bit 56 is clear though the page is mapped once.
+  // A tail page of a large folio: bit 56 is clear although the page is mapped once.
   driver_->Add(0);
   driver_->Map(0, kPage, 300);
   const uint64_t entry = procfs::kPagemapPresent | 300;
@@ -1243,7 +1245,7 @@ TEST_F(LedgerWithoutFramesTest, MarksTellTheBreakerOfAPair) {
   ExpectSettled(0);
 }
 
-// The copy was shared by the fork, and so has no mark either.
+// The member's later fork cleared the mark of its copy.
 TEST_F(LedgerWithoutFramesTest, CopyOfAMemberThatForkedSinceIsNotTakenForTheOriginal) {
   Share();
   driver_->Map(0, kPage, 200);
@@ -1294,7 +1296,7 @@ TEST_F(LedgerWithoutFramesTest, UnmapIsNoBreak) {
 class LedgerWithoutFramesOfHugePagesTest : public LedgerWithoutFramesTest {
  protected:
   static constexpr uint64_t kHuge = 512;  // first page of a window
-  // Two members share a huge page, and a pass has seen it.
+  // Two members share a huge page, as an earlier pass saw.
   void ShareHuge(uint64_t frame) {
     driver_->Add(0);
     driver_->Add(1, 0);
@@ -1342,7 +1344,7 @@ TEST_F(LedgerWithoutFramesOfHugePagesTest, HugePageBesideACopyIsNoCollapseForCer
   EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kUnknown, 512}}));
 }
 
-// What is lost between two is lost once, whatever both became.
+// Sharing between two members ends once, even if both collapse.
 TEST_F(LedgerTest, BothCollapseUnsharesOnce) {
   driver_->Add(0);
   driver_->Add(1, 0);

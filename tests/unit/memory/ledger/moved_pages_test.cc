@@ -1,4 +1,4 @@
-// Pages that members share at different addresses, and what the records of them take.
+// Pages that members share at different addresses, and the memory of their records.
 #include "collectors/memory/ledger/moved_pages.h"
 
 #include <gtest/gtest.h>
@@ -59,7 +59,7 @@ TEST(MovedBlockTest, FrameBeyondSixteenTebibytesTakesMoreBytes) {
 
 class MovedPagesTest : public testing::Test {
  protected:
-  // `members` share `pages` pages of other frames each, and a pass has seen them.
+  // `members` members share `pages` pages with different frames, as an earlier pass saw.
   void Share(Slot members, uint64_t pages) {
     for (Slot slot = 0; slot < members; ++slot) {
       driver_.Add(slot, slot == 0 ? Verdict::kNobody : 0);
@@ -82,7 +82,7 @@ class MovedPagesTest : public testing::Test {
   LedgerDriver driver_;
 };
 
-// 4 bytes at each of two addresses, and two bits a holder.
+// 4 bytes at each of two addresses, and two bits per holder.
 TEST_F(MovedPagesTest, MovedPageOfFortyOneTakesTwentyFourBytes) {
   constexpr Slot kMembers = 41;
   constexpr uint64_t kPages = 8 * kWindow;
@@ -149,7 +149,7 @@ TEST_F(MovedPagesTest, GroupsAtThreeAddressesHoldOneFrame) {
   ExpectSettled(4);
 }
 
-// Two windows with one frame may be two pages at two times.
+// Two windows with one frame may be two pages read at different times.
 TEST_F(MovedPagesTest, GroupsAtTwoAddressesWaitForAPassOverAll) {
   for (Slot slot = 0; slot < 4; ++slot) {
     driver_.Add(slot, slot == 0 ? Verdict::kNobody : 0);
@@ -193,7 +193,7 @@ TEST_F(MovedPagesTest, BreakOfARemappedMemberCounts) {
   driver_.Map(1, kPage + 1, 301);
   for (Slot slot = 0; slot < 3; ++slot) driver_.At(slot).remapped = true;
   EXPECT_EQ(driver_.Pass().verdicts, (Words{"1 broke 6, kept by 0 2", "2 broke 5, kept by 0 1"}));
-  // Somebody else maps it, who is no member.
+  // A process that is not a member maps it.
   driver_.Map(1, kPage, 302);
   driver_.unseen_mappers[FrameOfPage(kPage)] = 1;
   EXPECT_EQ(driver_.Pass().breaks, (std::map<Slot, uint64_t>{{1, 1}}));
@@ -221,7 +221,7 @@ TEST_F(MovedPagesTest, CollapseOfAMovedPageIsNoBreak) {
   EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kCollapse, 8}}));
 }
 
-// The mover shares the page with its own child, so that no page of it is without a partner.
+// The mover shares the page with its own child, so the page has a partner at its address.
 TEST_F(MovedPagesTest, AnotherPageInTheHoleOfOneThatForkedIsNoBreak) {
   Share(3, kPagesShared);
   driver_.Move(2, kPage, kFar);
@@ -231,7 +231,7 @@ TEST_F(MovedPagesTest, AnotherPageInTheHoleOfOneThatForkedIsNoBreak) {
   ExpectSettled(3 * kPagesShared);
   driver_.At(2).remapped = false;
   driver_.At(2).first_look = driver_.At(3).first_look = false;
-  // And moves on: what is known to have moved has another page in its place.
+  // The page moves on, and another page takes its place.
   driver_.Move(2, kFar, 2 * kFar);
   driver_.Move(2, kPage, kFar);
   driver_.At(2).remapped = true;
@@ -251,7 +251,7 @@ TEST_F(MovedPagesTest, AnotherPageInTheHoleOfASecondGroupIsNoBreak) {
   ExpectSettled(2);
 }
 
-// Which page they shared is forgotten, so that it can't be looked for at other addresses.
+// The shared frame was dropped, so the page cannot be found at other addresses.
 TEST(MovedPagesOverTheLimitTest, NobodyIsBlamedForAPageThatItMayHaveMoved) {
   LedgerDriver driver(kWindow, 0);
   for (Slot slot = 0; slot < 3; ++slot) {
@@ -266,10 +266,10 @@ TEST(MovedPagesOverTheLimitTest, NobodyIsBlamedForAPageThatItMayHaveMoved) {
   PassResult pass = driver.Pass();
   EXPECT_EQ(pass.Breaks(), 0U);
   EXPECT_EQ(pass.unattributed, (std::map<Slot, uint64_t>{{2, 1}}));
-  driver.Map(1, kPage + 1, 301);  // one that did not move anything
+  driver.Map(1, kPage + 1, 301);  // by a member that moved nothing
   pass = driver.Pass();
   EXPECT_EQ(pass.breaks, (std::map<Slot, uint64_t>{{1, 1}}));
-  // A page that is known to be at another address moves on, to where its mover shares it with its child.
+  // A known moved page moves on, to an address where the mover shares it with its child.
   driver.At(3).first_look = false;
   driver.Drop(3, kFar);
   driver.Pass();

@@ -10,7 +10,7 @@ namespace cow::memory {
 namespace {
 
 constexpr size_t kPages = 512;
-constexpr uint64_t kBeyond = uint64_t{1} << 32U;  // frame numbers from here on take more than 32 bits
+constexpr uint64_t kBeyond = uint64_t{1} << 32U;  // the first frame number with more than 32 bits
 
 class PackedFramesTest : public testing::Test {
  protected:
@@ -21,12 +21,12 @@ class PackedFramesTest : public testing::Test {
   void SetRun(size_t page, uint64_t frame, size_t count) {
     for (size_t i = 0; i < count; ++i) Set(page + i, frame + i);
   }
-  // No two of them follow each other.
+  // No two frames are consecutive.
   void SetScattered(size_t first, size_t count, uint64_t frame) {
     for (size_t i = 0; i < count; ++i) Set(first + i, frame + 3 * i);
   }
 
-  // The bytes it takes; checks that nothing is lost.
+  // Returns the bytes it takes. Checks that unpacking restores all frames.
   uint64_t Bytes() const {
     const PackedFrames packed(frames_, recorded_);
     std::vector<uint64_t> unpacked(frames_.size(), 1);

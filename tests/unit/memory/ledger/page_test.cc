@@ -138,8 +138,8 @@ TEST(FrameReaderTest, ReadsBothFiles) {
   EXPECT_EQ(reader.frames_read(), 6U);
 }
 
-// Frames 16 to 23: a huge page with the mark at its first page; 24 to 27: one without it, but one of its pages has its
-// own; 28: a page for itself.
+// Frames 16 to 23 are a huge page with the mark on its first page. Frames 24 to 27 are one without it, but one of its
+// pages has a mark. Frame 28 is a single page.
 TEST(FrameReaderTest, PageOfAHugePageIsMarkedAsTheFirst) {
   constexpr uint64_t kPart = procfs::kFrameAnon | procfs::kFrameThp | procfs::kFrameCompoundTail;
   constexpr uint64_t kFirst = procfs::kFrameAnon | procfs::kFrameThp | procfs::kFrameCompoundHead;
@@ -173,7 +173,7 @@ TEST(FrameReaderTest, PageOfAHugePageIsMarkedAsTheFirst) {
   EXPECT_FALSE(facts.IsExclusive(16).has_value());
 }
 
-// The kernel may have put itself above the low memory.
+// The kernel may be loaded above the low memory.
 TEST(FrameReaderTest, ZeroFrameIsFoundInTheKernelsImage) {
   constexpr uint64_t kFar = uint64_t{1} << 21;
   const test::FixtureTree tree;

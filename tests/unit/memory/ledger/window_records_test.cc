@@ -17,7 +17,7 @@ constexpr Slot kMembers = 33;
 constexpr uint64_t kBitmapBytes = kPages / 8;
 constexpr uint64_t kSlotBitmapBytes = 8;  // up to 64 slots
 
-// `members` of them share all pages.
+// `members` members share all pages.
 WindowRecord Shared(uint64_t frame, uint64_t distance, Slot members = kMembers) {
   WindowRecord record(kPages);
   for (size_t page = 0; page < kPages; ++page) record.frames.push_back(frame + distance * page);
@@ -94,7 +94,7 @@ TEST_F(WindowRecordsTest, PagesThatNobodySharesTakeNothing) {
   EXPECT_EQ(BytesOf(record), uint64_t{4} * 10 + kBitmapBytes + kSlotBitmapBytes);
 }
 
-// The worst case for the bitmaps: each member holds something else.
+// The worst case for the bitmaps: each member holds other pages.
 TEST_F(WindowRecordsTest, BitmapsTakeOneBitAMemberAndPage) {
   WindowRecord record = Shared(1000, 3);
   for (Slot slot = 0; slot < kMembers; ++slot) ClearBit(record.Held(slot), slot);
@@ -138,7 +138,7 @@ TEST_F(WindowRecordsTest, RecordThatHoldsNothingIsForgotten) {
   EXPECT_EQ(budget_.used_bytes, 0U);
 }
 
-// 33 processes of 1 GiB, all of it shared.
+// 33 processes share 1 GiB.
 TEST_F(WindowRecordsTest, FamilyOfOneGibibyteEach) {
   for (uint64_t window = 0; window < 512; ++window) records_.Put(window, Shared(1000 + window, 1001));
   EXPECT_EQ(records_.MemoryBytes(), 512 * (WindowRecords::kWindowBytes + 4 * kPages + kSlotBitmapBytes));
@@ -175,13 +175,13 @@ TEST_F(WindowRecordsTest, BudgetIsKeptExactly) {
   EXPECT_EQ(budget_.used_bytes, 0U);
 }
 
-// Families that are scanned at a time share the budget.
+// Families that are scanned in parallel share the budget.
 TEST(LedgerBudgetTest, IsKeptByAllThreads) {
   LedgerBudget budget;
   budget.limit_bytes = 50000;
   constexpr size_t kThreads = 4;
   constexpr uint64_t kWindows = 16;
-  // Bits are kept over the limit.
+  // Bits stay even over the limit.
   const uint64_t most = budget.limit_bytes + kThreads * kWindows * (WindowRecords::kWindowBytes + kSlotBitmapBytes);
   std::array<bool, kThreads> was_over{};
   {

@@ -43,7 +43,7 @@ std::string Words(const ForkEvidence& evidence) {
 
 constexpr const char* kAll = "own parent-idle idle ";
 
-// A parent 100 with a child 101, and another child 90 that is older.
+// A parent 100 with a child 101 and an older child 90.
 class ForkHistoryTest : public testing::Test {
  protected:
   ForkHistoryTest() {
@@ -61,7 +61,7 @@ class ForkHistoryTest : public testing::Test {
   std::string Of(pid_t child, pid_t parent = 100) {
     return Words(history_.Of(*table_.processes().at(child), *table_.processes().at(parent)));
   }
-  // Something was forked on the host.
+  // Counts one fork on the host.
   void CountFork() {
     host_.tree().WriteFile("proc/stat", "cpu  0\nprocesses " + std::to_string(++forks_) + "\n");
     host_.Sync();
@@ -97,7 +97,7 @@ TEST_F(ForkHistoryTest, ChildWithAChild) {
   EXPECT_EQ(Of(101), "own parent-idle ");
 }
 
-// Zombies have forked or were forked too.
+// A zombie was forked and may have forked.
 TEST_F(ForkHistoryTest, Zombies) {
   host_.Fork(100, 102, 300).state = 'Z';
   Update();
@@ -119,7 +119,7 @@ TEST_F(ForkHistoryTest, ParentThatWaitedForAProgram) {
   EXPECT_EQ(Of(101), "idle ");
 }
 
-// Who waited may have waited for the process that forked the child.
+// A sibling that reaped a child may have reaped the process that forked the child in question.
 TEST_F(ForkHistoryTest, SiblingThatWaitedForAProgram) {
   host_.At(90).children_faults = 30;
   Update();
@@ -148,7 +148,7 @@ TEST_F(ForkHistoryTest, WhoIgnoresItsChildrenIsNotKnown) {
 TEST_F(ForkHistoryTest, ForksAfterTheUpdateAreSeen) {
   Update();
   EXPECT_EQ(Of(101), kAll);
-  host_.Add(200, 1, 400);  // somebody else's
+  host_.Add(200, 1, 400);  // another process's child
   CountFork();
   EXPECT_EQ(Of(101), kAll);
   host_.Fork(101, 201, 400);
@@ -215,7 +215,7 @@ TEST_F(ForkHistoryTest, AfterALossOnlyTheTableTells) {
   EXPECT_EQ(Of(101), "");
 }
 
-// A parent that is asked about as it was at a moment.
+// Asks about a parent since a moment.
 class IdleTest : public ForkHistoryTest {
  protected:
   IdleTest() {

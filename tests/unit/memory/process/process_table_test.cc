@@ -68,12 +68,12 @@ TEST_F(ProcessTableTest, LayoutThatStatHidesIsTakenFromMaps) {
   ASSERT_TRUE(layout);
   EXPECT_EQ(layout->start_code, 0x400000U);
   EXPECT_EQ(layout->start_stack, 0x7e004000U);
-  // Memory that comes later changes nothing, another image does.
+  // A new mapping does not change the layout; another program does.
   process.MapPages(0x20000000, 3, 2000);
   Update();
   EXPECT_EQ(At(10).layout, layout);
   EXPECT_EQ(At(10).since_pass, 2U);
-  process.minor_faults += 7;  // no exec is without
+  process.minor_faults += 7;  // every exec faults
   process.areas.erase(0x400000);
   process.MapArea(0x500000, 4, "/usr/bin/app", "r-xp");
   process.areas.at(0x500000).inode = 7;
@@ -94,7 +94,7 @@ TEST_F(ProcessTableTest, MemoryOfAnEndedLeaderIsReadFromALivingThread) {
   EXPECT_EQ(At(10).layout, layout);
   EXPECT_EQ(At(10).since_pass, 1U);
   EXPECT_EQ(At(10).RssAnonBytes(), 3U * 4096);
-  // Its last thread ends too.
+  // The last thread ends too.
   host_.At(10).thread = 0;
   host_.At(10).state = 'Z';
   Update();
@@ -128,7 +128,7 @@ TEST_F(ProcessTableTest, LimitKeepsTheKnown) {
   Update(table);
   EXPECT_EQ(Pids(table), (std::vector<pid_t>{10, 30}));
   EXPECT_EQ(table.over_limit(), 1U);
-  // What is let in later is as old as those that were seen at first; what is new is not.
+  // A process that the limit kept out before is baseline; a new process is not.
   host_.Add(40, 1, 300);
   table.SetMaxProcesses(10);
   Update(table);
@@ -223,7 +223,7 @@ TEST_F(ProcessTableTest, ParentMustBeOlder) {
   EXPECT_FALSE(At(10).IsChildOf(At(12)));
 }
 
-// To forget it would be taken for its end; the scanner counts it as unread.
+// Removing it would count as its end; the scanner counts it as unread.
 TEST_F(ProcessTableTest, KnownProcessThatCannotBeReadStays) {
   host_.Add(10);
   host_.Add(11);
@@ -244,7 +244,7 @@ TEST_F(ProcessTableTest, KnownProcessThatCannotBeReadStays) {
   EXPECT_FALSE(known->unread);
 }
 
-// Counts what is opened and read below the directories of processes, by file.
+// Counts opens and reads below the directories of processes, by file.
 class CountingInterposer : public procfs::Interposer {
  public:
   std::optional<Error> Before(procfs::Access access, const std::string& path) override {
@@ -291,7 +291,7 @@ TEST_F(SteadyTableTest, PageGivenUpWithoutAFaultIsSeenAtOnce) {
   }
 }
 
-// statm knows nothing of swap: a page given up there shows in status only.
+// statm excludes swap: a page given up there shows in status only.
 TEST_F(SteadyTableTest, OneInSwapIsAskedEachTime) {
   host_.At(10).SwapOut(0x10000000, 7);
   UpdateAndCount();
@@ -338,7 +338,7 @@ TEST_F(SteadyTableTest, MoreProcessesThanDescriptors) {
     EXPECT_LE(table.kept_files(), 5U);
   }
   EXPECT_EQ(table.kept_files(), 5U);
-  // Those of an ended process serve others.
+  // The descriptors of an ended process become free.
   for (pid_t pid = 8; pid < 12; ++pid) host_.Exit(pid);
   for (int i = 0; i < 2; ++i) UpdateAndCount(table);
   EXPECT_EQ(table.processes().size(), 4U);
@@ -348,7 +348,7 @@ TEST_F(SteadyTableTest, MoreProcessesThanDescriptors) {
   EXPECT_EQ(table.kept_files(), 0U);
 }
 
-// They are told from processes in each update, but get a quarter of the descriptors at most.
+// Each update must recognize them, but they get at most a quarter of the descriptors.
 TEST_F(SteadyTableTest, KernelThreadsLeaveDescriptorsToProcesses) {
   for (pid_t pid = 2; pid < 8; ++pid) host_.Add(pid).flags = 0x208040;
   ProcessTable table(root_, 100, 16);

@@ -26,7 +26,7 @@ KernelFacts ProbeHere() {
   return ProbeKernel(root, geometry, procfs::PagemapScan::Probe(root, geometry));
 }
 
-// From now on this process can't have children.
+// Prevents this process from forking.
 bool RefuseForks() {
   const auto deny = [](uint32_t number) {
     return std::array<sock_filter, 2>{
@@ -64,7 +64,7 @@ TEST(KernelProbeTest, SameAnswerEachTime) {
   }
 }
 
-// What takes a child is unknown, and all else is as it was.
+// Facts that need a child are unknown; the others are unchanged.
 TEST(KernelProbeTest, WithoutForkMarksAreNotReliedOn) {
   if (const std::string why = test::WhyNoPageFrames(); !why.empty()) GTEST_SKIP() << why;
   const KernelFacts with_child = ProbeHere();
@@ -79,7 +79,7 @@ TEST(KernelProbeTest, WithoutForkMarksAreNotReliedOn) {
   EXPECT_EQ(child.Reap(), 0);
 }
 
-// Another system's files say nothing of this kernel.
+// Files of another system say nothing about this kernel.
 TEST(KernelProbeTest, ATreeThatIsNoProcfsIsTakenAsDocumented) {
   const test::FixtureTree tree;
   const procfs::Root root(tree.path(), tree.path());

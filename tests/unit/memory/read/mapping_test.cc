@@ -72,7 +72,7 @@ TEST_F(MappingTest, DeviceOfAnotherMountNamespaceIsLearnt) {
 
 class DeviceTypesTest : public testing::Test {
  protected:
-  // The type of device 0:77 that process 10 or another maps.
+  // Returns the type of device 0:77, which process 10 or another one maps.
   DeviceTypes::Type Find(pid_t pid = 10) {
     procfs::Vma vma;
     vma.device_minor = 77;
@@ -87,7 +87,7 @@ class DeviceTypesTest : public testing::Test {
   DeviceTypes devices_{host_.Root()};
 };
 
-// The kernel gives the number of a filesystem that is gone to the next one.
+// The kernel reuses the number of a filesystem that is gone.
 TEST_F(DeviceTypesTest, AreLearnedAnewInEachPass) {
   Mount(10, "tmpfs");
   EXPECT_EQ(Find(), DeviceTypes::Type::kTmpfs);
@@ -126,7 +126,7 @@ TEST(KernelHugetlbTest, IsKnownByItsDevice) {
   vma.device_major = devices->front().first;
   vma.device_minor = devices->front().second;
   for (const char* path : {"/memfd:x (deleted)", "/SYSV00000000 (deleted)"}) {
-    vma.inode = path[1] == 'm' ? 7 : 0;  // the first segment's number
+    vma.inode = path[1] == 'm' ? 7 : 0;  // the first segment has number 0
     vma.path = path;
     const Mapping mapping = ClassifyMappings({vma}, getpid(), types).at(0);
     EXPECT_TRUE(mapping.hugetlb) << path;
