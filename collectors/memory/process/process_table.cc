@@ -171,7 +171,7 @@ bool ProcessTable::UpdateOne(pid_t pid, std::shared_ptr<Process>& process) {
   if (!memory) return memory.error().kind != ErrorKind::kGone && NoteUnreadable(memory.error(), process.get());
   const bool is_known = process != nullptr && process->start_ticks == stat->start_time_ticks;
   if (!is_known || process->memory != *memory) CloseStatm(kept);
-  if (is_known && !Moved(*process, *stat, *memory, kept)) {
+  if (is_known && !StatusMayHaveChanged(*process, *stat, *memory, kept)) {
     NoteReaping(process->stat.children_faults, *stat, *process);
     process->stat = std::move(*stat);
     return true;
@@ -214,7 +214,8 @@ void ProcessTable::TakeStat(bool is_known, procfs::Stat&& stat, Process& process
 
 // True if `status` may have changed since it was read. Reads statm before `status` is read: the next update finds a
 // change in between.
-bool ProcessTable::Moved(const Process& process, const procfs::Stat& stat, procfs::TaskId memory, Kept& kept) {
+bool ProcessTable::StatusMayHaveChanged(const Process& process, const procfs::Stat& stat, procfs::TaskId memory,
+                                        Kept& kept) {
   const std::optional<procfs::Statm> sizes_before = std::exchange(kept.sizes, std::nullopt);
   const auto statm = ReadStatm(memory, kept);
   if (!statm) return true;

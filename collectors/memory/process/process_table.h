@@ -135,7 +135,7 @@ class ProcessTable {
   bool AddNewcomers(const MayGoOn& may_go_on);
   void TakeStat(bool is_known, procfs::Stat&& stat, Process& process);
   Result<procfs::TaskId> FindMemory(procfs::Stat& stat) const;
-  bool Moved(const Process& process, const procfs::Stat& stat, procfs::TaskId memory, Kept& kept);
+  bool StatusMayHaveChanged(const Process& process, const procfs::Stat& stat, procfs::TaskId memory, Kept& kept);
   Result<procfs::Stat> ReadStat(pid_t pid, bool is_known, Kept& kept);
   Result<procfs::Statm> ReadStatm(procfs::TaskId task, Kept& kept);
   void NoteReaping(uint64_t children_faults_before, const procfs::Stat& stat, Process& process) const;

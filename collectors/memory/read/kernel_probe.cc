@@ -53,9 +53,9 @@ struct Words {
 };
 
 // Reads the kernel's files with system calls only: the child of a multi-threaded process uses it too.
-class Eyes {
+class KernelFiles {
  public:
-  Eyes(const procfs::Root& root, size_t page_bytes) : page_bytes_(page_bytes) {
+  KernelFiles(const procfs::Root& root, size_t page_bytes) : page_bytes_(page_bytes) {
     if (auto opened = procfs::OpenReadOnly(root, root.ProcPath("self/pagemap"))) pagemap_ = std::move(*opened);
     if (auto opened = procfs::OpenReadOnly(root, root.ProcPath("kpageflags"))) flags_ = std::move(*opened);
     if (auto opened = procfs::OpenReadOnly(root, root.ProcPath("kpagecount"))) counts_ = std::move(*opened);
@@ -63,16 +63,16 @@ class Eyes {
 
   bool has_counts() const { return counts_.valid(); }
 
-  Words Look(int pagemap, const volatile std::byte* page) const {
+  Words Read(int pagemap, const volatile std::byte* page) const {
     Words words;
     words.entry = ReadWord(pagemap, reinterpret_cast<uintptr_t>(page) / page_bytes_);
-    AskFrame(words);
+    ReadFrame(words);
     return words;
   }
-  Words Look(const volatile std::byte* page) const { return Look(pagemap_.get(), page); }
+  Words Read(const volatile std::byte* page) const { return Read(pagemap_.get(), page); }
 
   // Fills in kpageflags and kpagecount of the entry's frame.
-  void AskFrame(Words& words) const {
+  void ReadFrame(Words& words) const {
     const uint64_t frame = FrameOf(words.entry);
     if (!IsPresent(words.entry) || frame == kNoFrame) return;
     words.flags = ReadWord(flags_.get(), frame);
@@ -138,9 +138,9 @@ class HugeRange {
   volatile std::byte* bytes() const { return first_; }
   void* At(size_t offset) const { return const_cast<std::byte*>(first_ + offset); }  // NOLINT: system calls want it
   // Writes one byte. If the last page is present then, the range is a huge page.
-  bool Populate(const Eyes& eyes, size_t page_bytes) const {
+  bool Populate(const KernelFiles& files, size_t page_bytes) const {
     *first_ = std::byte{1};
-    const auto is_there = [&] { return IsPresent(eyes.Look(first_ + (bytes_ - page_bytes)).entry); };
+    const auto is_there = [&] { return IsPresent(files.Read(first_ + (bytes_ - page_bytes)).entry); };
     return is_there() || (madvise(At(0), bytes_, kCollapse) == 0 && is_there());
   }
 
@@ -166,18 +166,18 @@ class Probe {
       : root_(root),
         geometry_(geometry),
         scan_(scan),
-        eyes_(root, geometry.page_bytes),
+        files_(root, geometry.page_bytes),
         own_pagemap_(root.ProcPath("self/pagemap")) {}
 
   KernelFacts Find() {
     FindKinds();
     FindMappedOnce();
-    AskHugePage();
+    ProbeHugePage();
     if (small_.valid()) {
       *small_.bytes() = std::byte{1};
-      fresh_ = eyes_.Look(small_.bytes());
+      fresh_ = files_.Read(small_.bytes());
       facts_.words.merged_flag = (fresh_.flags & (procfs::kFrameAnon | procfs::kFrameKsm)) == procfs::kFrameAnon;
-      AskChild();
+      ProbeInChild();
     }
     FindMarks();
     FindMapCounts();
@@ -192,11 +192,11 @@ class Probe {
     const SmallPage own(PageBytes());
     const SmallPage shared(PageBytes(), MAP_SHARED | MAP_ANONYMOUS);
     if (!own.valid() || !shared.valid()) return;
-    const uint64_t hole = eyes_.Look(own.bytes()).entry;
+    const uint64_t hole = files_.Read(own.bytes()).entry;
     *own.bytes() = std::byte{1};
     *shared.bytes() = std::byte{1};
-    facts_.entry_kinds = !IsPresent(hole) && !IsSwapEntry(hole) && eyes_.Look(own.bytes()).IsAnonymous() &&
-                         (eyes_.Look(shared.bytes()).entry & kEntryKind) == kEntryKind;
+    facts_.entry_kinds = !IsPresent(hole) && !IsSwapEntry(hole) && files_.Read(own.bytes()).IsAnonymous() &&
+                         (files_.Read(shared.bytes()).entry & kEntryKind) == kEntryKind;
   }
 
   // Maps a memfd page once, then a second time.
@@ -206,61 +206,61 @@ class Probe {
     const SmallPage first(PageBytes(), MAP_SHARED, file.get());
     if (!first.valid()) return;
     *first.bytes() = std::byte{1};
-    const bool once = eyes_.Look(first.bytes()).IsOnce();
+    const bool once = files_.Read(first.bytes()).IsOnce();
     const SmallPage second(PageBytes(), MAP_SHARED, file.get());
     if (!second.valid()) return;
     *second.bytes() = std::byte{2};
-    const Words twice = eyes_.Look(first.bytes());
+    const Words twice = files_.Read(first.bytes());
     facts_.mapped_once = once && IsPresent(twice.entry) && !twice.IsOnce();
-    counts_small_ = !eyes_.has_counts() || FrameOf(twice.entry) == kNoFrame || twice.count == 2;
+    counts_small_ = !files_.has_counts() || FrameOf(twice.entry) == kNoFrame || twice.count == 2;
   }
 
   // Reads the huge page PMD-mapped, then PTE-mapped with its last page dropped.
-  void AskHugePage() {
+  void ProbeHugePage() {
     const size_t huge_bytes = geometry_.huge_page_bytes;
     std::error_code ignored;
     has_large_folios_ = std::filesystem::exists(root_.SysPath("kernel/mm/transparent_hugepage"), ignored);
     if (!has_large_folios_ || huge_bytes > kLargestHugePage || huge_bytes < 4 * PageBytes()) return;
     huge_.emplace(huge_bytes);
-    if (!huge_->valid() || !huge_->Populate(eyes_, PageBytes())) {
+    if (!huge_->valid() || !huge_->Populate(files_, PageBytes())) {
       huge_.reset();
       return;
     }
-    head_ = eyes_.Look(huge_->bytes());
-    tail_ = eyes_.Look(huge_->bytes() + PageBytes());
+    head_ = files_.Read(huge_->bytes());
+    tail_ = files_.Read(huge_->bytes() + PageBytes());
     const size_t last = huge_bytes - PageBytes();
-    dropped_ = eyes_.Look(huge_->bytes() + last);
+    dropped_ = files_.Read(huge_->bytes() + last);
     scanned_as_huge_ = Scanned(huge_->bytes(), procfs::kScanHuge) == procfs::kScanHuge;
     madvise(huge_->At(last), PageBytes(), MADV_DONTNEED);
-    eyes_.AskFrame(dropped_);  // the folio keeps the frame
-    kept_ = eyes_.Look(huge_->bytes() + PageBytes());
+    files_.ReadFrame(dropped_);  // the folio keeps the frame
+    kept_ = files_.Read(huge_->bytes() + PageBytes());
   }
 
-  void AskChild() {
+  void ProbeInChild() {
     const Area shared(sizeof(ChildReport), MAP_SHARED | MAP_ANONYMOUS);
     if (!shared.valid()) return;
     auto* report = new (shared.start()) ChildReport;
     const pid_t child = fork();
     if (child < 0) return;
-    if (child == 0) BeChild(*report);
+    if (child == 0) RunChild(*report);
     if (!Await(child) || !report->complete) return;
     report_ = *report;
     *small_.bytes() = std::byte{3};
-    rewritten_ = eyes_.Look(small_.bytes());
+    rewritten_ = files_.Read(small_.bytes());
   }
 
   // The parent may have other threads: makes system calls only.
-  [[noreturn]] void BeChild(ChildReport& report) {
+  [[noreturn]] void RunChild(ChildReport& report) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     const int own = open(own_pagemap_.c_str(), O_RDONLY | O_CLOEXEC);
     if (own < 0) _exit(1);
-    report.shared = eyes_.Look(own, small_.bytes());
+    report.shared = files_.Read(own, small_.bytes());
     *small_.bytes() = std::byte{2};
-    report.copy = eyes_.Look(own, small_.bytes());
-    report.original = eyes_.Look(small_.bytes());  // through the parent's descriptor
+    report.copy = files_.Read(own, small_.bytes());
+    report.original = files_.Read(small_.bytes());  // through the parent's descriptor
     if (huge_) {
       madvise(huge_->At(PageBytes()), PageBytes(), MADV_DONTNEED);
-      report.partner = eyes_.Look(huge_->bytes() + PageBytes());
+      report.partner = files_.Read(huge_->bytes() + PageBytes());
       report.has_partner = true;
     }
     report.complete = true;
@@ -298,7 +298,7 @@ class Probe {
   // A page dropped from a folio has no mapping, even if its neighbours have.
   void FindMapCounts() {
     const bool frames_seen = FrameOf(fresh_.entry) != kNoFrame;
-    const bool asks_counts = eyes_.has_counts() && frames_seen;
+    const bool asks_counts = files_.has_counts() && frames_seen;
     facts_.words.page_counts = !has_large_folios_ || (huge_ && asks_counts && kept_.count == 1 && dropped_.count == 0);
     const bool once_of_page = !has_large_folios_ || (report_ && report_->has_partner && report_->partner.IsOnce());
     facts_.page_mapcounts = asks_counts ? facts_.words.page_counts : once_of_page;
@@ -329,7 +329,7 @@ class Probe {
     if (!zero.valid() || !hole.valid() || !small_.valid()) return false;
     static_cast<void>(*zero.bytes());
     // A kernel without a zero page allocated a page instead.
-    const bool is_own = eyes_.Look(zero.bytes()).IsOnce();
+    const bool is_own = files_.Read(zero.bytes()).IsOnce();
     const uint64_t zero_kinds = procfs::kScanPresent | (is_own ? 0 : procfs::kScanZeroPage);
     if (Scanned(zero.bytes(), kKinds) != zero_kinds) return false;
     if (Scanned(small_.bytes(), kKinds) != procfs::kScanPresent || Scanned(hole.bytes(), kKinds) != 0) return false;
@@ -339,7 +339,7 @@ class Probe {
   const procfs::Root& root_;
   const procfs::PageGeometry& geometry_;
   const procfs::PagemapScan& scan_;
-  Eyes eyes_;
+  KernelFiles files_;
   std::string own_pagemap_;
   SmallPage small_{geometry_.page_bytes};
   KernelFacts facts_;
