@@ -10,25 +10,25 @@ namespace {
 
 class DoubtFinder {
  public:
-  DoubtFinder(const PackedWindow* record, std::span<const Reading> readings, size_t pages, Examination& examination)
+  DoubtFinder(const PackedWindow* record, std::span<const Reading> readings, size_t pages, Comparison& comparison)
       : record_(record),
         readings_(readings),
         pages_(pages),
         words_((pages + 63) / 64),
-        e_(examination),
+        c_(comparison),
         of_holders_(words_, 0),
-        of_everybody_(words_, 0),
+        of_all_(words_, 0),
         confirmed_(words_, 0) {}
 
   void Find() {
     DoubtRecord();
     DoubtFramesOfOne();
-    const SlotIndex index(readings_);
+    const ReadingIndex index(readings_);
     for (uint32_t r = 0; r < readings_.size(); ++r) {
       if (readings_[r].first_look && !readings_[r].is_root) DoubtRelativesOf(r, index);
     }
     for (size_t w = 0; w < words_; ++w) {
-      if ((of_everybody_[w] | of_holders_[w] | e_.attention[w]) != 0) words_in_question_.push_back(w);
+      if ((of_all_[w] | of_holders_[w] | c_.attention[w]) != 0) words_in_question_.push_back(w);
     }
     FindConfirmed();
     for (uint32_t r = 0; r < readings_.size(); ++r) {
@@ -38,20 +38,20 @@ class DoubtFinder {
 
  private:
   std::span<const uint64_t> Held(uint32_t reading) const {
-    return record_ == nullptr ? std::span<const uint64_t>() : record_->Held(readings_[reading].slot, e_.grouped);
+    return record_ == nullptr ? std::span<const uint64_t>() : record_->Held(readings_[reading].slot, c_.grouped);
   }
 
   void DoubtRecord() {
     if (record_ == nullptr) return;
-    if (!record_->has_frames()) of_everybody_.assign(words_, ~uint64_t{0});
-    for (const WindowRecord::Away& away : record_->away()) SetBit(of_everybody_, away.page);
-    for (const WindowRecord::Extra& extra : record_->extras()) SetBit(of_everybody_, extra.page);
+    if (!record_->has_frames()) of_all_.assign(words_, ~uint64_t{0});
+    for (const WindowRecord::Away& away : record_->away()) SetBit(of_all_, away.page);
+    for (const WindowRecord::Extra& extra : record_->extras()) SetBit(of_all_, extra.page);
   }
 
   // A frame that is mapped once is not shared: read all recalled holders of the page.
   void DoubtFramesOfOne() {
     for (uint32_t r = 0; r < readings_.size(); ++r) {
-      const Examination::Member& member = e_.members[r];
+      const Comparison::Member& member = c_.members[r];
       for (size_t w = 0; w < words_; ++w) {
         const uint64_t read = ~readings_[r].RecalledWord(w);
         if (read != 0) of_holders_[w] |= member.current[w] & ~member.maybe_shared[w] & read;
@@ -67,11 +67,11 @@ class DoubtFinder {
   }
 
   // A child's page that its parent lacks is compared with all other members' pages.
-  void DoubtRelativesOf(uint32_t newcomer, const SlotIndex& index) {
+  void DoubtRelativesOf(uint32_t newcomer, const ReadingIndex& index) {
     const uint32_t parent = index.Find(readings_[newcomer].parent);
     for (size_t w = 0; w < words_; ++w) {
-      const uint64_t of_parent = parent == kNoReading ? 0 : e_.members[parent].anon[w];
-      of_everybody_[w] |= e_.members[newcomer].anon[w] & ~of_parent;
+      const uint64_t of_parent = parent == kNoReading ? 0 : c_.members[parent].anon[w];
+      of_all_[w] |= c_.members[newcomer].anon[w] & ~of_parent;
     }
   }
 
@@ -80,7 +80,7 @@ class DoubtFinder {
     for (uint32_t r = 0; r < readings_.size(); ++r) {
       const std::span<const uint64_t> held = Held(r);
       for (size_t w = 0; w < held.size(); ++w) {
-        confirmed_[w] |= held[w] & ~readings_[r].RecalledWord(w) & e_.members[r].current[w];
+        confirmed_[w] |= held[w] & ~readings_[r].RecalledWord(w) & c_.members[r].current[w];
       }
     }
   }
@@ -91,8 +91,8 @@ class DoubtFinder {
     for (const size_t w : words_in_question_) {
       const uint64_t holds = held.empty() ? 0 : held[w];
       const uint64_t recalled = readings_[reading].RecalledWord(w);
-      const uint64_t asked = (of_everybody_[w] | (of_holders_[w] & holds)) & recalled;
-      for (uint64_t rest = asked | (e_.attention[w] & holds & recalled); rest != 0; rest &= rest - 1) {
+      const uint64_t asked = (of_all_[w] | (of_holders_[w] & holds)) & recalled;
+      for (uint64_t rest = asked | (c_.attention[w] & holds & recalled); rest != 0; rest &= rest - 1) {
         const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
         const bool asked_anyway = ((asked >> (page % 64)) & 1) != 0;
         if (page >= pages_ || (!asked_anyway && TestBit(confirmed_, page))) continue;
@@ -100,7 +100,7 @@ class DoubtFinder {
         doubt.last = std::max(doubt.last, static_cast<uint32_t>(page));
       }
     }
-    if (doubt.first <= doubt.last) e_.doubts.push_back(doubt);
+    if (doubt.first <= doubt.last) c_.doubts.push_back(doubt);
     // One recalled holder per page is enough.
     for (size_t w = 0; w < held.size(); ++w) confirmed_[w] |= held[w] & readings_[reading].RecalledWord(w);
   }
@@ -109,20 +109,20 @@ class DoubtFinder {
   std::span<const Reading> readings_;
   size_t pages_;
   size_t words_;
-  Examination& e_;
+  Comparison& c_;
   std::vector<uint64_t> of_holders_;       // bitmap: read every recalled holder
-  std::vector<uint64_t> of_everybody_;     // bitmap: read every recalled member
+  std::vector<uint64_t> of_all_;           // bitmap: read every recalled member
   std::vector<uint64_t> confirmed_;        // bitmap: a holder was read or will be
   std::vector<size_t> words_in_question_;  // indexes of bitmap words to go through
 };
 
 }  // namespace
 
-void FindDoubts(const PackedWindow* record, std::span<const Reading> readings, size_t pages, Examination& examination) {
-  examination.doubts.clear();
+void FindDoubts(const PackedWindow* record, std::span<const Reading> readings, size_t pages, Comparison& comparison) {
+  comparison.doubts.clear();
   const bool any_recalled =
       std::any_of(readings.begin(), readings.end(), [](const Reading& reading) { return reading.recalled != nullptr; });
-  if (any_recalled) DoubtFinder(record, readings, pages, examination).Find();
+  if (any_recalled) DoubtFinder(record, readings, pages, comparison).Find();
 }
 
 }  // namespace cow::memory

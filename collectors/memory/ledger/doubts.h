@@ -9,13 +9,13 @@
 #include <cstddef>
 #include <span>
 
-#include "collectors/memory/ledger/examination.h"
+#include "collectors/memory/ledger/comparison.h"
 #include "collectors/memory/ledger/packed_window.h"
 #include "collectors/memory/ledger/reading.h"
 
 namespace cow::memory {
 
-// Sets `examination.doubts` from its other fields. `record`: null if nothing is recorded.
-void FindDoubts(const PackedWindow* record, std::span<const Reading> readings, size_t pages, Examination& examination);
+// Sets `comparison.doubts` from its other fields. `record`: null if nothing is recorded.
+void FindDoubts(const PackedWindow* record, std::span<const Reading> readings, size_t pages, Comparison& comparison);
 
 }  // namespace cow::memory

@@ -28,25 +28,25 @@ uint64_t CommonFrame(const Holders& holders) {
   return first == holders.size() ? kNoFrame : holders[first]->frame;
 }
 
-class GroupJudge {
+class OutcomeFinder {
  public:
-  GroupJudge(const FrameGroup& group, const FrameFacts& facts) : group_(group), facts_(facts) {}
+  OutcomeFinder(const FrameGroup& group, const FrameFacts& facts) : group_(group), facts_(facts) {}
 
-  GroupOutcome Judge() {
+  GroupOutcome Find() {
     outcome_.frame = group_.frame;
     SortHolders();
     if (!outcome_.away.empty()) {
-      JudgeBesideAway();
+      CompareBesideAway();
     } else if (!returned_.empty()) {
-      JudgeReturned();
+      CompareReturned();
     } else if (group_.swapped_in && same_.size() == 1 && !changed_.empty()) {
-      JudgeWhereFrameMayBeAnother();
+      FindOriginalAfterSwap();
     } else if (!same_.empty()) {
       outcome_.stay = same_;
       TakeCollapsed(kNoFrame);
       outcome_.broke = changed_;
     } else if (!changed_.empty()) {
-      JudgeWhereNobodyKeptIt();
+      FindSuccessor();
     }
     EndGroupOfOne();
     return std::move(outcome_);
@@ -81,7 +81,7 @@ class GroupJudge {
     }
   }
 
-  void JudgeBesideAway() {
+  void CompareBesideAway() {
     Holders back = returned_;
     Append(back, changed_);
     const uint64_t common = same_.empty() ? CommonFrame(back) : group_.frame;
@@ -90,13 +90,13 @@ class GroupJudge {
       if (common == kNoFrame) {
         outcome_.away.push_back(holder);  // nothing to compare it with yet
       } else {
-        JudgeByCommonFrame(holder, common);
+        CompareWithCommonFrame(holder, common);
       }
     }
     if (common != kNoFrame) outcome_.frame = common;
   }
 
-  void JudgeReturned() {
+  void CompareReturned() {
     Holders present = same_;
     Append(present, returned_);
     Append(present, changed_);
@@ -104,12 +104,12 @@ class GroupJudge {
     // If all differ, one of them has the page itself; which one is unknown.
     const FrameHolder* original = common == kNoFrame && !exited_ && !dropped_ ? present.front() : nullptr;
     for (const FrameHolder* holder : present) {
-      if (holder != original) JudgeByCommonFrame(holder, common);
+      if (holder != original) CompareWithCommonFrame(holder, common);
     }
     if (common != kNoFrame) outcome_.frame = common;
   }
 
-  void JudgeByCommonFrame(const FrameHolder* holder, uint64_t common) {
+  void CompareWithCommonFrame(const FrameHolder* holder, uint64_t common) {
     if (holder->frame == common) {
       outcome_.stay.push_back(holder);
     } else if (holder->state == State::kChanged && common == group_.frame) {
@@ -120,10 +120,10 @@ class GroupJudge {
   }
 
   // The frame may have been freed and reused for a copy: only the marks show which holder has the page itself.
-  void JudgeWhereFrameMayBeAnother() {
+  void FindOriginalAfterSwap() {
     TakeCollapsed(kNoFrame);
     changed_.push_back(same_.front());
-    if (JudgeByMarks()) return;
+    if (FindOriginalByMarks()) return;
     if (changed_.size() == 1) {
       outcome_.stay = changed_;
     } else {
@@ -131,7 +131,7 @@ class GroupJudge {
     }
   }
 
-  void JudgeWhereNobodyKeptIt() {
+  void FindSuccessor() {
     const uint64_t moved_to = CommonFrame(changed_);
     if (moved_to != kNoFrame) {
       TakeCollapsed(moved_to);
@@ -139,13 +139,13 @@ class GroupJudge {
       for (const FrameHolder* holder : changed_) {
         (holder->frame == moved_to ? outcome_.stay : outcome_.broke).push_back(holder);
       }
-    } else if (!JudgeByMarks()) {
-      JudgeWhereAllDiffer();
+    } else if (!FindOriginalByMarks()) {
+      CountBreaksAndCollapses();
     }
   }
 
   // All holders have different frames, and no mark shows which one has the page itself or its successor.
-  void JudgeWhereAllDiffer() {
+  void CountBreaksAndCollapses() {
     const bool all_here = !exited_ && !dropped_;
     const bool forgotten = group_.frame == kForgottenFrame;
     if (forgotten && !all_here && changed_.size() == 1) {
@@ -180,7 +180,7 @@ class GroupJudge {
   // Uses the kernel's AnonExclusive mark. A copy has it; a page that fork shared and that only moved has not. Fork also
   // clears a copy's mark, so an unmarked page is the original only if its holder has forked no child since. Returns
   // false if the marks do not single out one holder.
-  bool JudgeByMarks() {
+  bool FindOriginalByMarks() {
     const FrameHolder* original = nullptr;
     for (const FrameHolder* holder : changed_) {
       const std::optional<bool> exclusive = facts_.IsExclusive(holder->frame);
@@ -239,6 +239,8 @@ class GroupJudge {
 
 }  // namespace
 
-GroupOutcome JudgeGroup(const FrameGroup& group, const FrameFacts& facts) { return GroupJudge(group, facts).Judge(); }
+GroupOutcome FindOutcome(const FrameGroup& group, const FrameFacts& facts) {
+  return OutcomeFinder(group, facts).Find();
+}
 
 }  // namespace cow::memory

@@ -56,6 +56,6 @@ struct GroupOutcome {
 };
 
 // `facts`: flags of the holders' present frames, needed if no holder kept the recorded frame.
-GroupOutcome JudgeGroup(const FrameGroup& group, const FrameFacts& facts);
+GroupOutcome FindOutcome(const FrameGroup& group, const FrameFacts& facts);
 
 }  // namespace cow::memory

@@ -76,13 +76,13 @@ void Ledger::Recall(uint64_t window, Slot slot, std::span<uint64_t> entries) con
   }
 }
 
-bool Ledger::RemembersAlike(uint64_t window, Slot a, Slot b) const {
+bool Ledger::RecallsAlike(uint64_t window, Slot a, Slot b) const {
   const PackedWindow* record = records_.Find(window);
   if (record == nullptr || !record->has_frames()) return true;
   return record->extras().empty() && record->HoldAlike(a, b);
 }
 
-bool Ledger::IsRestless(uint64_t window) const {
+bool Ledger::MustCompare(uint64_t window) const {
   if (moved_.Has(window)) return true;
   const PackedWindow* record = records_.Find(window);
   return record != nullptr &&
@@ -90,55 +90,55 @@ bool Ledger::IsRestless(uint64_t window) const {
           std::any_of(departing_.begin(), departing_.end(), [record](Slot slot) { return record->Concerns(slot); }));
 }
 
-void Ledger::Examine(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,
-                     Examination& examination) const {
-  WindowExaminer(pages_, readings, records_.Find(window), moved_, window, departing_, examination)
-      .Examine(circumstances, zero_frame_);
-  DoubtReadings(window, readings, examination);
+void Ledger::Compare(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,
+                     Comparison& comparison) const {
+  WindowComparer(pages_, readings, records_.Find(window), moved_, window, departing_, comparison)
+      .Compare(circumstances, zero_frame_);
+  UpdateDoubts(window, readings, comparison);
 }
 
-void Ledger::DoubtReadings(uint64_t window, std::span<const Reading> readings, Examination& examination) const {
-  FindDoubts(records_.Find(window), readings, pages_, examination);
+void Ledger::UpdateDoubts(uint64_t window, std::span<const Reading> readings, Comparison& comparison) const {
+  FindDoubts(records_.Find(window), readings, pages_, comparison);
 }
 
-void Ledger::Settle(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
-                    const Examination& examination, Judgement& judgement, WindowSharing& sharing) {
+void Ledger::Commit(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
+                    const Comparison& comparison, Judgement& judgement, WindowSharing& sharing) {
   moved_.Note(window, readings);
-  std::vector<uint64_t> attention = examination.attention;
-  ForEachBit(examination.unchanged, [&](size_t page) {
+  std::vector<uint64_t> attention = comparison.attention;
+  ForEachBit(comparison.unchanged, [&](size_t page) {
     // KSM makes the first of the pages that it merges its own in place: the frame does not change.
-    if (facts.IsKsm(examination.candidates[page])) SetBit(attention, page);
+    if (facts.IsKsm(comparison.candidates[page])) SetBit(attention, page);
   });
-  const size_t first_orphan = moved_.orphans().size();
-  if (!examination.quiet) SettleRecord(window, readings, facts, examination, attention, judgement);
-  Describe(records_.Find(window), readings, facts, examination, attention, sharing);
-  const std::span<const OrphanPage> added = moved_.orphans().subspan(first_orphan);
+  const size_t first_unmatched = moved_.unmatched().size();
+  if (!comparison.quiet) UpdateRecord(window, readings, facts, comparison, attention, judgement);
+  Describe(records_.Find(window), readings, facts, comparison, attention, sharing);
+  const std::span<const UnmatchedPage> added = moved_.unmatched().subspan(first_unmatched);
   for (size_t r = 0; r < readings.size(); ++r) {
-    sharing.members[r].has_orphans = std::any_of(
-        added.begin(), added.end(), [&](const OrphanPage& orphan) { return orphan.slot == readings[r].slot; });
+    sharing.members[r].has_unmatched = std::any_of(
+        added.begin(), added.end(), [&](const UnmatchedPage& page) { return page.slot == readings[r].slot; });
   }
 }
 
-void Ledger::SettleRecord(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
-                          const Examination& examination, std::span<const uint64_t> attention, Judgement& judgement) {
+void Ledger::UpdateRecord(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
+                          const Comparison& comparison, std::span<const uint64_t> attention, Judgement& judgement) {
   const PackedWindow* known = records_.Find(window);
   WindowRecord record = known == nullptr ? WindowRecord(pages_) : known->Open();
   if (record.frames.empty()) {
     record.frames.assign(pages_, kNoFrame);
-    ForEachBit(examination.grouped, [&](size_t page) { record.frames[page] = examination.candidates[page]; });
+    ForEachBit(comparison.grouped, [&](size_t page) { record.frames[page] = comparison.candidates[page]; });
   }
   std::vector<uint64_t> judged(words_);
   std::vector<uint64_t> singly(words_);
   for (size_t w = 0; w < words_; ++w) {
-    judged[w] = attention[w] | examination.unstable[w];
-    singly[w] = attention[w] & ~examination.unstable[w];
+    judged[w] = attention[w] | comparison.unstable[w];
+    singly[w] = attention[w] & ~comparison.unstable[w];
   }
   const std::vector<uint64_t> frames_before = record.frames;
-  SettleBulk(record, readings, examination, judged, window * pages_, judgement);
+  CommitByBitmaps(record, readings, comparison, judged, window * pages_, judgement);
   if (AnyBit(singly)) {
-    const ExaminedWindow examined{window * pages_, readings, departing_, examination, facts};
-    PageJudge judge(examined, record, moved_, judgement);
-    judge.JudgeAll(singly);
+    const ComparedWindow compared{window * pages_, readings, departing_, comparison, facts};
+    PageJudge judge(compared, record, moved_, judgement);
+    judge.JudgePages(singly);
   }
   const auto extras_before = known == nullptr ? std::span<const WindowRecord::Extra>() : known->extras();
   if (HasNewFrames(frames_before, extras_before, record)) moved_.NoteNewGroups();
@@ -160,9 +160,9 @@ std::vector<uint64_t> Ledger::TakeDepartures(WindowRecord& record, std::span<con
 }
 
 // Commits the pages that need no judgement one by one: newly shared pages, and pages of departed members.
-void Ledger::SettleBulk(WindowRecord& record, std::span<const Reading> readings, const Examination& examination,
-                        std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement) {
-  const Examination& e = examination;
+void Ledger::CommitByBitmaps(WindowRecord& record, std::span<const Reading> readings, const Comparison& comparison,
+                             std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement) {
+  const Comparison& e = comparison;
   const std::vector<uint64_t> leaving = TakeDepartures(record, judged);
   const bool any_leaves = AnyBit(leaving);
   for (size_t w = 0; w < words_; ++w) {
@@ -196,23 +196,22 @@ void Ledger::SettleBulk(WindowRecord& record, std::span<const Reading> readings,
 }
 
 void Ledger::Describe(const PackedWindow* record, std::span<const Reading> readings, const FrameFacts& facts,
-                      const Examination& examination, std::span<const uint64_t> attention,
-                      WindowSharing& sharing) const {
+                      const Comparison& comparison, std::span<const uint64_t> attention, WindowSharing& sharing) const {
   sharing.members.resize(readings.size());
   sharing.exposure_pages = 0;
   DescribeShared(record, readings, sharing);
   ForEachBit(attention, [&](size_t page) {
     for (uint32_t r = 0; r < readings.size(); ++r) {
-      const uint64_t frame = examination.members[r].frames[page];
+      const uint64_t frame = comparison.members[r].frames[page];
       if (frame == kNoFrame || !facts.IsKsm(frame)) continue;
       ++(facts.merged_known() ? sharing.members[r].ksm_pages : sharing.members[r].maybe_ksm_pages);
     }
   });
   sharing.unresolved_pages = 0;
   for (const WindowSharing::Member& member : sharing.members) sharing.unresolved_pages += member.maybe_ksm_pages;
-  for (size_t r = 0; r < readings.size() && examination.any_away; ++r) {
+  for (size_t r = 0; r < readings.size() && comparison.any_away; ++r) {
     for (size_t w = 0; w < words_; ++w) {
-      const uint64_t unresolved = examination.members[r].away[w] & examination.anybody[w];
+      const uint64_t unresolved = comparison.members[r].away[w] & comparison.any_anon[w];
       sharing.unresolved_pages += static_cast<uint64_t>(std::popcount(unresolved));
     }
   }
@@ -242,7 +241,7 @@ void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading>
   }
   sharing.exposure_pages -= CountBits(groups);
   if (record == nullptr || record->extras().empty()) return;
-  const SlotIndex index(readings);
+  const ReadingIndex index(readings);
   for (const WindowRecord::Extra& extra : record->extras()) {
     for (const Slot slot : extra.holders) {
       const uint32_t reading = index.Find(slot);
@@ -310,15 +309,16 @@ Steps Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSha
   const std::vector<Slot> departed = departing_;
   co_await moved_.Finish(facts, departed, all_read, records_, judgement, moved);
   // A slot stays taken if a record still names it, as for a page that kept changing under the reads.
-  std::vector<Slot> settled = departed;
+  std::vector<Slot> free_slots = departed;
   Pace pace;
   for (const auto& [window, record] : records_.all()) {
-    if (settled.empty()) break;
-    std::erase_if(settled, [&record = record](Slot slot) { return record.Concerns(slot); });
-    if (pace.IsDue(8 * (1 + settled.size()))) co_await Rest();
+    if (free_slots.empty()) break;
+    std::erase_if(free_slots, [&record = record](Slot slot) { return record.Concerns(slot); });
+    if (pace.IsDue(8 * (1 + free_slots.size()))) co_await Rest();
   }
-  std::sort(settled.begin(), settled.end());
-  std::erase_if(departing_, [&settled](Slot slot) { return std::binary_search(settled.begin(), settled.end(), slot); });
+  std::sort(free_slots.begin(), free_slots.end());
+  std::erase_if(departing_,
+                [&free_slots](Slot slot) { return std::binary_search(free_slots.begin(), free_slots.end(), slot); });
 }
 
 void Ledger::AddSharedPages(std::vector<uint64_t>& pages) const {

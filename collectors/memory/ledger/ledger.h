@@ -4,9 +4,10 @@
 //
 // Pure: it sees pagemap entries and facts about frames, never a file, so tests feed it hand-made windows. A pass over a
 // family calls, for each window,
-//   Examine (what changed, what must be asked), then the scanner reads frame facts and witnesses, then Settle,
-// and at the end FindMovedInDoubt, FindOrphanFrames and FinishPass, each in steps. Examine changes nothing, so a window
-// can be read again as often as needed before its verdicts are committed. ../README.md describes the states of a page.
+//   Compare (what changed, what must be asked), then the scanner reads frame facts and witnesses, then Commit,
+// and at the end FindMovedInDoubt, FindFramesToMatch and FinishPass, each in steps. Compare changes nothing, so a
+// window can be read again as often as needed before its verdicts are committed. ../README.md describes the states of a
+// page.
 //
 // The verdicts on a single virtual page are:
 //   still shared  two members have the same frame (neither the zero page nor a page merged by KSM)
@@ -27,7 +28,7 @@
 #include <span>
 #include <vector>
 
-#include "collectors/memory/ledger/examination.h"
+#include "collectors/memory/ledger/comparison.h"
 #include "collectors/memory/ledger/frame_facts.h"
 #include "collectors/memory/ledger/judgement.h"
 #include "collectors/memory/ledger/moved_pages.h"
@@ -45,7 +46,7 @@ struct WindowSharing {
     uint64_t shared_pages = 0;     // bits set in `shared`
     uint64_t ksm_pages = 0;        // merged by KSM (counted if KSM is in use), not in `shared`
     uint64_t maybe_ksm_pages = 0;  // merged by KSM or shared by fork, undecidable; not in `shared`
-    bool has_orphans = false;      // has pages that the end of the pass must match
+    bool has_unmatched = false;    // has pages that the end of the pass must match
   };
   std::vector<Member> members;    // parallel to the readings
   uint64_t exposure_pages = 0;    // Σ over frames (holders − 1)
@@ -77,20 +78,20 @@ class Ledger {
   // Fills `entries` with a member's window as recorded; zero for pages that are not recorded.
   void Recall(uint64_t window, Slot slot, std::span<uint64_t> entries) const;
   // True only if Recall gives both members the same entries.
-  bool RemembersAlike(uint64_t window, Slot a, Slot b) const;
+  bool RecallsAlike(uint64_t window, Slot a, Slot b) const;
   // True if the window must be compared even if all its entries are unchanged.
-  bool IsRestless(uint64_t window) const;
+  bool MustCompare(uint64_t window) const;
 
   // Compares a window with its record. `readings`: every living member, also members without a page in the window.
-  void Examine(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,
-               Examination& examination) const;
-  // Finds the doubts of an examination again, after some recalled pages were read and are unchanged.
-  void DoubtReadings(uint64_t window, std::span<const Reading> readings, Examination& examination) const;
+  void Compare(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,
+               Comparison& comparison) const;
+  // Finds the doubts of an comparison again, after some recalled pages were read and are unchanged.
+  void UpdateDoubts(uint64_t window, std::span<const Reading> readings, Comparison& comparison) const;
 
-  // Decides the verdicts and updates the record. `facts` answers all questions of the examination; some answers may be
+  // Decides the verdicts and updates the record. `facts` answers all questions of the comparison; some answers may be
   // unknown.
-  void Settle(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
-              const Examination& examination, Judgement& judgement, WindowSharing& sharing);
+  void Commit(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts, const Comparison& comparison,
+              Judgement& judgement, WindowSharing& sharing);
 
   // Describes what ends with the members `gone`. `remaining`: the other members that were shown in the window.
   void DescribeDeparture(uint64_t window, std::span<const Slot> gone, std::span<const Slot> remaining,
@@ -106,13 +107,13 @@ class Ledger {
 
   // Finds the frames that FinishPass needs facts about: those of pages without a partner at their address, and those of
   // moved pages that changed. `all`: KSM may have merged any moved page. `frames` is sorted.
-  Steps FindOrphanFrames(bool all, std::vector<uint64_t>& frames) { return moved_.FindFrames(all, records_, frames); }
+  Steps FindFramesToMatch(bool all, std::vector<uint64_t>& frames) { return moved_.FindFrames(all, records_, frames); }
 
   // After a pass: the pages of a window that are shared with other addresses.
   std::vector<MovedPage> MovedIn(uint64_t window) const { return moved_.In(window); }
 
   // Matches pages without a partner by frame over the whole family. `facts` has the flags and map counts of the frames
-  // that FindOrphanFrames found. Afterwards the slots of members that departed before the call are free, unless one of
+  // that FindFramesToMatch found. Afterwards the slots of members that departed before the call are free, unless one of
   // their pages could not be judged. `all_read`: every member was read in this pass. Once begun, run it to its end or
   // clear the ledger.
   Steps FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved, bool all_read = true);
@@ -134,13 +135,13 @@ class Ledger {
   uint64_t MemoryBytes() const { return records_.MemoryBytes() + moved_.MemoryBytes(); }
 
  private:
-  void SettleRecord(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
-                    const Examination& examination, std::span<const uint64_t> attention, Judgement& judgement);
-  void SettleBulk(WindowRecord& record, std::span<const Reading> readings, const Examination& examination,
-                  std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement);
+  void UpdateRecord(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
+                    const Comparison& comparison, std::span<const uint64_t> attention, Judgement& judgement);
+  void CommitByBitmaps(WindowRecord& record, std::span<const Reading> readings, const Comparison& comparison,
+                       std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement);
   std::vector<uint64_t> TakeDepartures(WindowRecord& record, std::span<const uint64_t> judged) const;
   void Describe(const PackedWindow* record, std::span<const Reading> readings, const FrameFacts& facts,
-                const Examination& examination, std::span<const uint64_t> attention, WindowSharing& sharing) const;
+                const Comparison& comparison, std::span<const uint64_t> attention, WindowSharing& sharing) const;
   void DescribeShared(const PackedWindow* record, std::span<const Reading> readings, WindowSharing& sharing) const;
 
   size_t pages_;

@@ -30,21 +30,21 @@ MovedJudge::MovedJudge(size_t pages_per_window, uint64_t zero_frame, const Moved
       blocks_(blocks),
       judgement_(judgement) {}
 
-Steps MovedJudge::Judge(std::span<const Slot> departing) {
+Steps MovedJudge::JudgeAll(std::span<const Slot> departing) {
   co_await FindMovedGroups();
-  co_await JudgeBreaksOrMoves();
-  co_await JudgeRecorded(departing);
+  co_await SeparateBreaksFromMoves();
+  co_await UpdateGroups(departing);
 }
 
 bool MovedJudge::HasElsewhere(uint64_t frame, Slot slot) const {
-  return notes_.HasOrphan(frame, slot) ||
+  return notes_.HasUnmatched(frame, slot) ||
          std::binary_search(moved_groups_.begin(), moved_groups_.end(), std::pair(frame, slot));
 }
 
 Steps MovedJudge::FindLostFrames(std::vector<FrameOfSlot>& lost) {
   Pace pace;
   for (const MovedNotes::BreakOrMove& each : notes_.breaks_or_moves) {
-    if (each.frame != kForgottenFrame && !notes_.HasOrphan(each.frame, each.slot))
+    if (each.frame != kForgottenFrame && !notes_.HasUnmatched(each.frame, each.slot))
       lost.emplace_back(each.frame, each.slot);
     if (pace.IsDue(8)) co_await Rest();
   }
@@ -104,7 +104,7 @@ Steps MovedJudge::FindMovedGroups() {
   co_await SortUniqueInSteps(moved_groups_);
 }
 
-Steps MovedJudge::JudgeBreaksOrMoves() {
+Steps MovedJudge::SeparateBreaksFromMoves() {
   Pace pace;
   for (const MovedNotes::BreakOrMove& each : notes_.breaks_or_moves) {
     if (pace.IsDue(32)) co_await Rest();
@@ -117,7 +117,7 @@ Steps MovedJudge::JudgeBreaksOrMoves() {
   }
 }
 
-Steps MovedJudge::JudgeRecorded(std::span<const Slot> departing) {
+Steps MovedJudge::UpdateGroups(std::span<const Slot> departing) {
   Pace pace;
   const std::vector<MovedBlock*> blocks = blocks_.All();
   std::vector<bool> departs;
@@ -146,7 +146,7 @@ Steps MovedJudge::JudgeRecorded(std::span<const Slot> departing) {
     if (all_here && !facts_.IsKsm(places[begin].frame)) {
       frames_.push_back(places[begin].frame);
     } else {
-      JudgeFrame({places.data() + begin, end - begin}, blocks, departs);
+      UpdateGroup({places.data() + begin, end - begin}, blocks, departs);
     }
     begin = end;
   }
@@ -154,8 +154,8 @@ Steps MovedJudge::JudgeRecorded(std::span<const Slot> departing) {
   co_await SortUniqueInSteps(frames_);
 }
 
-void MovedJudge::JudgeFrame(std::span<const MovedPlace> places, std::span<MovedBlock* const> blocks,
-                            const std::vector<bool>& departs) {
+void MovedJudge::UpdateGroup(std::span<const MovedPlace> places, std::span<MovedBlock* const> blocks,
+                             const std::vector<bool>& departs) {
   struct Holder {
     MovedBlock* block;
     size_t holder;
@@ -173,7 +173,7 @@ void MovedJudge::JudgeFrame(std::span<const MovedPlace> places, std::span<MovedB
       holders.push_back({&block, holder, place.page});
     }
   }
-  const GroupOutcome outcome = JudgeGroup(group, facts_);
+  const GroupOutcome outcome = FindOutcome(group, facts_);
   AddVerdicts(group, outcome);
   if (outcome.alone != nullptr && outcome.alone_without_copy) {
     left_alone_.push_back({outcome.alone->frame, outcome.alone->page, outcome.alone->slot, true, outcome.alone_cause});

@@ -26,19 +26,19 @@ class MovedJudge {
   MovedJudge(size_t pages_per_window, uint64_t zero_frame, const MovedNotes& notes, const FrameFacts& facts,
              const WindowRecords& records, MovedBlocks& blocks, Judgement& judgement);
 
-  // The notes' orphans are sorted. `departing`: members that ended.
-  Steps Judge(std::span<const Slot> departing);
+  // The notes' unmatched pages are sorted. `departing`: members that ended.
+  Steps JudgeAll(std::span<const Slot> departing);
 
   // Afterwards: the frames of the remaining groups, sorted.
   std::span<const uint64_t> frames() const { return frames_; }
   // Afterwards: pages that may need a partner now: last holders of a group, and pages that replaced a group's page.
-  std::span<const OrphanPage> left_alone() const { return left_alone_; }
+  std::span<const UnmatchedPage> left_alone() const { return left_alone_; }
 
  private:
   using FrameOfSlot = std::pair<uint64_t, Slot>;
 
-  // True if the slot moved the page: it has an orphan of this frame, or a group holds the frame for it at another
-  // address.
+  // True if the slot moved the page: it has an unmatched page of this frame, or a group holds the frame for it at
+  // another address.
   bool HasElsewhere(uint64_t frame, Slot slot) const;
   // True if the slot lost a frame that a record without frames may still have for it.
   bool MayBeUnseen(Slot slot) const { return slot < unseen_.size() && unseen_[slot]; }
@@ -46,11 +46,11 @@ class MovedJudge {
   Steps FindLostFrames(std::vector<FrameOfSlot>& lost);
   Steps FindUnseen(std::span<const Slot> slots);
   Steps FindMovedGroups();
-  Steps JudgeBreaksOrMoves();
+  Steps SeparateBreaksFromMoves();
   // Judges the recorded moved pages.
-  Steps JudgeRecorded(std::span<const Slot> departing);
-  void JudgeFrame(std::span<const MovedPlace> places, std::span<MovedBlock* const> blocks,
-                  const std::vector<bool>& departs);
+  Steps UpdateGroups(std::span<const Slot> departing);
+  void UpdateGroup(std::span<const MovedPlace> places, std::span<MovedBlock* const> blocks,
+                   const std::vector<bool>& departs);
   FrameHolder Describe(const MovedBlock& block, size_t holder, size_t page) const;
   void AddVerdicts(const FrameGroup& group, const GroupOutcome& outcome);
 
@@ -65,7 +65,7 @@ class MovedJudge {
   std::vector<FrameOfSlot> moved_groups_;
   std::vector<bool> unseen_;  // by slot: see MayBeUnseen
   std::vector<uint64_t> frames_;
-  std::vector<OrphanPage> left_alone_;
+  std::vector<UnmatchedPage> left_alone_;
 };
 
 }  // namespace cow::memory

@@ -16,14 +16,14 @@
 namespace cow::memory {
 
 // A page that is mapped more than once and has no partner at its address.
-struct OrphanPage {
+struct UnmatchedPage {
   uint64_t frame = kNoFrame;
   uint64_t page = 0;
   Slot slot = 0;
   bool was_shared = false;  // it was recorded; `cause` says how the others left
   UnshareCause cause = UnshareCause::kUnknown;
 
-  bool operator<(const OrphanPage& other) const {
+  bool operator<(const UnmatchedPage& other) const {
     return std::tie(frame, slot, page) < std::tie(other.frame, other.slot, other.page);
   }
 };
@@ -38,26 +38,26 @@ struct MovedNotes {
     uint32_t heirs_end = 0;
   };
 
-  std::vector<OrphanPage> orphans;
-  uint64_t uncounted_orphans = 0;  // dropped for lack of memory
+  std::vector<UnmatchedPage> unmatched;
+  uint64_t dropped_unmatched = 0;  // dropped for lack of memory
   std::vector<BreakOrMove> breaks_or_moves;
   std::vector<Slot> heirs;     // of `breaks_or_moves`
   std::vector<bool> remapped;  // by slot: its mappings changed since its last look
 
   bool IsRemapped(Slot slot) const { return slot < remapped.size() && remapped[slot]; }
-  // True if the slot has an orphan of this frame. `orphans` is sorted.
-  bool HasOrphan(uint64_t frame, Slot slot) const {
-    const auto first = std::lower_bound(orphans.begin(), orphans.end(), std::pair(frame, slot),
-                                        [](const OrphanPage& orphan, const std::pair<uint64_t, Slot>& wanted) {
-                                          return std::pair(orphan.frame, orphan.slot) < wanted;
+  // True if the slot has an unmatched page of this frame. `unmatched` is sorted.
+  bool HasUnmatched(uint64_t frame, Slot slot) const {
+    const auto first = std::lower_bound(unmatched.begin(), unmatched.end(), std::pair(frame, slot),
+                                        [](const UnmatchedPage& page, const std::pair<uint64_t, Slot>& wanted) {
+                                          return std::pair(page.frame, page.slot) < wanted;
                                         });
-    return first != orphans.end() && first->frame == frame && first->slot == slot;
+    return first != unmatched.end() && first->frame == frame && first->slot == slot;
   }
   std::span<const Slot> HeirsOf(const BreakOrMove& each) const {
     return std::span(heirs).subspan(each.heirs_begin, each.heirs_end - each.heirs_begin);
   }
   uint64_t MemoryBytes() const {
-    return orphans.capacity() * sizeof(OrphanPage) + breaks_or_moves.capacity() * sizeof(BreakOrMove) +
+    return unmatched.capacity() * sizeof(UnmatchedPage) + breaks_or_moves.capacity() * sizeof(BreakOrMove) +
            heirs.capacity() * sizeof(Slot);
   }
 };

@@ -6,7 +6,7 @@
 #include "collectors/base/sort_unique.h"
 #include "collectors/memory/ledger/frame_filter.h"
 #include "collectors/memory/ledger/moved_judge.h"
-#include "collectors/memory/ledger/orphan_matcher.h"
+#include "collectors/memory/ledger/page_matcher.h"
 #include "collectors/memory/ledger/recorded_frames.h"
 
 namespace cow::memory {
@@ -38,8 +38,8 @@ void MovedPages::Clear() {
 }
 
 void MovedPages::BeginPass(std::span<const Slot> standing_for) {
-  notes_.orphans.clear();
-  notes_.uncounted_orphans = 0;
+  notes_.unmatched.clear();
+  notes_.dropped_unmatched = 0;
   notes_.breaks_or_moves.clear();
   notes_.heirs.clear();
   notes_.remapped.clear();
@@ -72,7 +72,7 @@ std::vector<MovedPage> MovedPages::In(uint64_t window) const {
 void MovedPages::Note(uint64_t window, std::span<const Reading> readings) {
   const std::span<MovedBlock> blocks = blocks_.In(window);
   if (blocks.empty()) return;
-  const SlotIndex index(readings);
+  const ReadingIndex index(readings);
   for (const Reading& reading : readings) {
     if (!reading.remapped) continue;
     if (reading.slot >= notes_.remapped.size()) notes_.remapped.resize(reading.slot + size_t{1});
@@ -90,19 +90,19 @@ void MovedPages::Note(uint64_t window, std::span<const Reading> readings) {
   }
 }
 
-void MovedPages::AddOrphan(const OrphanPage& orphan) {
-  if (notes_.orphans.size() == notes_.orphans.capacity()) {
+void MovedPages::AddUnmatched(const UnmatchedPage& page) {
+  if (notes_.unmatched.size() == notes_.unmatched.capacity()) {
     constexpr size_t kFirst = 64;
-    const size_t next = std::max(kFirst, notes_.orphans.size() + notes_.orphans.size() / 2);
-    const uint64_t more = (next - notes_.orphans.size()) * sizeof(OrphanPage);
-    if (budget_ != nullptr && next * sizeof(OrphanPage) > kPendingFloorBytes && more > budget_->LeftBytes()) {
-      ++notes_.uncounted_orphans;
+    const size_t next = std::max(kFirst, notes_.unmatched.size() + notes_.unmatched.size() / 2);
+    const uint64_t more = (next - notes_.unmatched.size()) * sizeof(UnmatchedPage);
+    if (budget_ != nullptr && next * sizeof(UnmatchedPage) > kPendingFloorBytes && more > budget_->LeftBytes()) {
+      ++notes_.dropped_unmatched;
       return;
     }
-    notes_.orphans.reserve(next);
+    notes_.unmatched.reserve(next);
     BookPending();
   }
-  notes_.orphans.push_back(orphan);
+  notes_.unmatched.push_back(page);
 }
 
 void MovedPages::AddBreakOrMove(uint64_t frame, uint64_t page, Slot slot, std::span<const Slot> heirs) {
@@ -170,7 +170,7 @@ Steps MovedPages::FindFrames(bool all, const WindowRecords& records, std::vector
     frames = doubles;
     doubles_ = std::move(doubles);
   }
-  for (const OrphanPage& orphan : notes_.orphans) frames.push_back(orphan.frame);
+  for (const UnmatchedPage& page : notes_.unmatched) frames.push_back(page.frame);
   for (const auto& [window, blocks] : blocks_.windows()) {
     for (const MovedBlock& block : blocks) {
       for (size_t page = 0; page < block.pages(); ++page) {
@@ -199,16 +199,16 @@ void MovedPages::AddSharedPages(std::vector<uint64_t>& pages) const {
 Steps MovedPages::Finish(const FrameFacts& facts, std::vector<Slot> departing, bool all_read, WindowRecords& records,
                          Judgement& judgement, MovedSharing& sharing) {
   sharing = MovedSharing();
-  co_await SortInSteps(std::span(notes_.orphans));
+  co_await SortInSteps(std::span(notes_.unmatched));
   MovedJudge judge(pages_, zero_frame_, notes_, facts, records, blocks_, judgement);
-  co_await judge.Judge(departing);
-  for (const OrphanPage& orphan : judge.left_alone()) AddOrphan(orphan);
-  co_await SortInSteps(std::span(notes_.orphans));
-  OrphanMatcher matcher(pages_, facts, judge.frames(), records, blocks_, judgement, sharing);
-  co_await matcher.Match(notes_.orphans, doubles_, all_read);
+  co_await judge.JudgeAll(departing);
+  for (const UnmatchedPage& page : judge.left_alone()) AddUnmatched(page);
+  co_await SortInSteps(std::span(notes_.unmatched));
+  PageMatcher matcher(pages_, facts, judge.frames(), records, blocks_, judgement, sharing);
+  co_await matcher.Match(notes_.unmatched, doubles_, all_read);
   if (doubles_) new_groups_ = matcher.doubles_left();
   doubles_.reset();
-  sharing.unmatched_pages += notes_.uncounted_orphans;
+  sharing.unmatched_pages += notes_.dropped_unmatched;
   has_unmatched_ = sharing.unmatched_pages != 0;
   co_await blocks_.PackSparse();
   co_await Count(sharing);

@@ -3,7 +3,7 @@
 //
 // A frame has one group of holders, whatever their addresses. If all holders map it at one address, the window's record
 // has the group; otherwise MovedPages has it, in blocks (moved_block.h). The end of a pass moves groups here for
-//   an orphan    a page that is mapped more than once and has no partner at its address
+//   an unmatched page    a page that is mapped more than once and has no partner at its address
 //   a double     a frame that two records have, or a record and a group here
 //
 // Pure: reads no file. Page numbers are those of the address space. Memory: about 4 bytes per frame and address and two
@@ -45,9 +45,9 @@ class MovedPages {
   // Takes the entries of recorded pages from a window's readings.
   void Note(uint64_t window, std::span<const Reading> readings);
 
-  // Over the memory limit an orphan is only counted, as unmatched.
-  void AddOrphan(const OrphanPage& orphan);
-  std::span<const OrphanPage> orphans() const { return notes_.orphans; }
+  // Over the memory limit an unmatched page is only counted, as unmatched.
+  void AddUnmatched(const UnmatchedPage& page);
+  std::span<const UnmatchedPage> unmatched() const { return notes_.unmatched; }
   // The holder at `page` lost the recorded frame, which has more mappings than the other holders there account for. So
   // it broke the page, or moved it and mapped another one in its place.
   void AddBreakOrMove(uint64_t frame, uint64_t page, Slot slot, std::span<const Slot> heirs);
@@ -70,8 +70,8 @@ class MovedPages {
   uint64_t MemoryBytes() const { return moved_charge_.bytes() + pending_charge_.bytes(); }
   void Clear();
 
-  // Judges recorded pages, then matches orphans by frame with moved pages, with each other and with `records`. A
-  // matched group leaves its record. `departing`: members that ended. `all_read`: all records are of this pass. Only
+  // Judges recorded pages, then matches unmatched pages by frame with moved pages, with each other and with `records`.
+  // A matched group leaves its record. `departing`: members that ended. `all_read`: all records are of this pass. Only
   // then are two records with one frame one group; otherwise one may be out of date. The state is consistent only after
   // the last step.
   Steps Finish(const FrameFacts& facts, std::vector<Slot> departing, bool all_read, WindowRecords& records,

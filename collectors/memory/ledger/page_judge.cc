@@ -29,7 +29,7 @@ void TakeOfPages(std::vector<Item>& items, std::span<const uint64_t> pages, std:
 
 }  // namespace
 
-PageJudge::PageJudge(const ExaminedWindow& window, WindowRecord& record, MovedPages& moved, Judgement& judgement)
+PageJudge::PageJudge(const ComparedWindow& window, WindowRecord& record, MovedPages& moved, Judgement& judgement)
     : window_(window), record_(record), moved_(moved), judgement_(judgement), index_(window.readings) {
   huge_.reserve(window.readings.size());
   for (const Reading& reading : window.readings) {
@@ -38,11 +38,11 @@ PageJudge::PageJudge(const ExaminedWindow& window, WindowRecord& record, MovedPa
   for (const Slot slot : window.departing) SetFlag(departing_, slot);
 }
 
-void PageJudge::JudgeAll(std::span<const uint64_t> pages) {
+void PageJudge::JudgePages(std::span<const uint64_t> pages) {
   TakeOfPages(record_.extras, pages, extras_);
   TakeOfPages(record_.away, pages, away_);
   FindCollapsed(pages);
-  ForEachBit(pages, [this](size_t page) { Judge(page); });
+  ForEachBit(pages, [this](size_t page) { JudgePage(page); });
 }
 
 // A collapse replaces all pages of the window. If one of them is in a new huge page, every other frame is younger than
@@ -53,7 +53,7 @@ void PageJudge::FindCollapsed(std::span<const uint64_t> pages) {
     for (const Slot slot : extra.holders) {
       const uint32_t reading = index_.Find(slot);
       if (reading == kNoReading || huge_[reading]) continue;
-      const bool changed = window_.examination.members[reading].frames[extra.page] != extra.frame;
+      const bool changed = window_.comparison.members[reading].frames[extra.page] != extra.frame;
       huge_[reading] = changed && IsInNewHugePage(reading, extra.page);
     }
   }
@@ -64,7 +64,7 @@ bool PageJudge::BecameHuge(uint32_t reading, std::span<const uint64_t> pages) co
   if (slot >= record_.SlotsEnd()) return false;
   const std::span<const uint64_t> held = std::as_const(record_).Held(slot);
   for (size_t w = 0; w < pages.size(); ++w) {
-    uint64_t changed = held[w] & pages[w] & ~window_.examination.members[reading].current[w];
+    uint64_t changed = held[w] & pages[w] & ~window_.comparison.members[reading].current[w];
     for (; changed != 0; changed &= changed - 1) {
       const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(changed));
       if (record_.frames[page] != kForgottenFrame && IsInNewHugePage(reading, page)) return true;
@@ -75,12 +75,12 @@ bool PageJudge::BecameHuge(uint32_t reading, std::span<const uint64_t> pages) co
 
 // For a page whose frame changed.
 bool PageJudge::IsInNewHugePage(uint32_t reading, size_t page) const {
-  const uint64_t frame = window_.examination.members[reading].frames[page];
+  const uint64_t frame = window_.comparison.members[reading].frames[page];
   const size_t window = record_.frames.size();
   return frame != kNoFrame && frame % window == page && window_.facts.IsOfHugePage(MiddleFrame(frame, window));
 }
 
-void PageJudge::Judge(size_t page) {
+void PageJudge::JudgePage(size_t page) {
   page_ = page;
   ReadFrames();
   groups_.clear();
@@ -90,23 +90,23 @@ void PageJudge::Judge(size_t page) {
   TakeGroups();
   AddNewHolders();
   std::vector<FrameGroup> kept;
-  for (const FrameGroup& group : groups_) Settle(group, kept);
+  for (const FrameGroup& group : groups_) CommitGroup(group, kept);
   group_of_.clear();
   NoteGroups(kept, 0);
-  const std::vector<uint32_t> single = Pair(kept);
+  const std::vector<uint32_t> single = FormGroups(kept);
   for (uint32_t r = 0; r < window_.readings.size(); ++r) {
-    if (IsUnseenChild(r) && FrameNow(r) != kNoFrame) FirstLook(r, kept);
+    if (IsUnseenChild(r) && FrameNow(r) != kNoFrame) JudgeFirstLook(r, kept);
   }
-  AddOrphans(single);
+  AddUnmatchedPages(single);
   PutGroups(kept);
 }
 
 void PageJudge::ReadFrames() {
   frames_now_.resize(window_.readings.size());
   for (size_t r = 0; r < frames_now_.size(); ++r) {
-    const uint64_t frame = window_.examination.members[r].frames[page_];
+    const uint64_t frame = window_.comparison.members[r].frames[page_];
     // Most members have the same frame.
-    if (r != 0 && frame == window_.examination.members[r - 1].frames[page_]) {
+    if (r != 0 && frame == window_.comparison.members[r - 1].frames[page_]) {
       frames_now_[r] = frames_now_[r - 1];
     } else {
       frames_now_[r] = frame != kNoFrame && window_.facts.IsKsm(frame) ? kNoFrame : frame;
@@ -125,7 +125,7 @@ FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) con
   } else {
     holder.frame = FrameNow(reading);
     // Facts about an unchanged frame exist only if swap may have reused it for another page.
-    const bool may_be_new = holder.frame != recorded || window_.examination.swapped_in;
+    const bool may_be_new = holder.frame != recorded || window_.comparison.swapped_in;
     holder.large = huge_[reading] || (may_be_new && window_.facts.IsOfLargeFolio(holder.frame).value_or(false));
     holder.idle = window_.readings[reading].idle;
     if (holder.frame != kNoFrame) {
@@ -140,7 +140,7 @@ FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) con
 
 FrameGroup& PageJudge::GroupAt(uint64_t frame) {
   const auto [place, is_new] = place_of_.try_emplace(frame, groups_.size());
-  if (is_new) groups_.push_back(FrameGroup{frame, {}, window_.examination.swapped_in});
+  if (is_new) groups_.push_back(FrameGroup{frame, {}, window_.comparison.swapped_in});
   return groups_[place->second];
 }
 
@@ -175,8 +175,8 @@ void PageJudge::AddNewHolders() {
   }
 }
 
-void PageJudge::Settle(const FrameGroup& group, std::vector<FrameGroup>& kept) {
-  const GroupOutcome outcome = JudgeGroup(group, window_.facts);
+void PageJudge::CommitGroup(const FrameGroup& group, std::vector<FrameGroup>& kept) {
+  const GroupOutcome outcome = FindOutcome(group, window_.facts);
   if (!outcome.broke.empty()) AddBreaks(group, outcome);
   const bool any_moved = MayHaveMovedUnseen(group);
   for (const FrameHolder* holder : outcome.broke_unknown) {
@@ -189,7 +189,7 @@ void PageJudge::Settle(const FrameGroup& group, std::vector<FrameGroup>& kept) {
   for (const auto& [holder, cause] : outcome.unshared) judgement_.AddUnshared(holder->slot, PageNumber(), cause);
   if (outcome.alone != nullptr && outcome.alone_without_copy) {
     const Slot slot = outcome.alone->slot;
-    if (TestBit(window_.examination.members[index_.Find(slot)].maybe_shared, page_)) {
+    if (TestBit(window_.comparison.members[index_.Find(slot)].maybe_shared, page_)) {
       left_alone_.emplace_back(slot, outcome.alone_cause);  // the partner may be at another address
     } else {
       judgement_.AddUnshared(slot, PageNumber(), outcome.alone_cause);
@@ -281,7 +281,7 @@ std::vector<uint32_t> PageJudge::JoinGroups(std::vector<FrameGroup>& kept) {
 }
 
 // Forms new groups of members that share an unrecorded frame. Returns the readings without a partner.
-std::vector<uint32_t> PageJudge::Pair(std::vector<FrameGroup>& kept) {
+std::vector<uint32_t> PageJudge::FormGroups(std::vector<FrameGroup>& kept) {
   std::vector<uint32_t> single = JoinGroups(kept);
   std::vector<std::pair<uint64_t, uint32_t>> by_frame;
   by_frame.reserve(single.size());
@@ -340,7 +340,7 @@ PageJudge::Relations PageJudge::RelationsOf(uint32_t reading, const std::vector<
 }
 
 // Compares the page with the parent's. If the parent has none, relatives' pages show whether anything was copied.
-void PageJudge::FirstLook(uint32_t reading, const std::vector<FrameGroup>& kept) {
+void PageJudge::JudgeFirstLook(uint32_t reading, const std::vector<FrameGroup>& kept) {
   const uint32_t parent = index_.Find(window_.readings[reading].parent);
   if (parent != kNoReading && FrameNow(parent) == FrameNow(reading)) return;
   const Relations relations = RelationsOf(reading, kept);
@@ -356,7 +356,7 @@ void PageJudge::FirstLook(uint32_t reading, const std::vector<FrameGroup>& kept)
 void PageJudge::CompareWithParent(uint32_t reading, uint32_t parent, const Relations& relations) {
   const Slot slot = window_.readings[reading].slot;
   const Slot parent_slot = window_.readings[parent].slot;
-  if (IsCopy(reading) && OthersForked(reading).parent_idle && IsOriginal(parent)) {
+  if (IsCopy(reading) && ForksAround(reading).parent_idle && IsOriginal(parent)) {
     // Its own child with the same frame shows the same copy.
     if (!Counted(slot, FrameNow(parent))) {
       judgement_.AddBreak(slot, PageNumber(), false, std::span(&parent_slot, 1));
@@ -372,9 +372,9 @@ void PageJudge::CompareWithParent(uint32_t reading, uint32_t parent, const Relat
 
 // Evidence about forks around a member. Swap-in changes frames and marks without a fork or a copy, so it voids the
 // evidence.
-ForkEvidence PageJudge::OthersForked(uint32_t reading) const {
+ForkEvidence PageJudge::ForksAround(uint32_t reading) const {
   const Reading& member = window_.readings[reading];
-  return window_.examination.swapped_in || !member.forks.own_child ? ForkEvidence() : member.forks;
+  return window_.comparison.swapped_in || !member.forks.own_child ? ForkEvidence() : member.forks;
 }
 
 // True if the holders have the page from the parent: the page is an original, and the parent forked one of them that
@@ -382,7 +382,7 @@ ForkEvidence PageJudge::OthersForked(uint32_t reading) const {
 bool PageJudge::IsInherited(const Relations& relations, Slot parent) const {
   return IsOriginal(relations.readings.front()) &&
          std::any_of(relations.readings.begin(), relations.readings.end(),
-                     [&](uint32_t holder) { return IsChildOf(holder, parent) && OthersForked(holder).idle; });
+                     [&](uint32_t holder) { return IsChildOf(holder, parent) && ForksAround(holder).idle; });
 }
 
 // True if the page was not written since some fork and has no holder elsewhere, so it was not moved.
@@ -424,19 +424,19 @@ bool PageJudge::Counted(Slot slot, uint64_t frame) {
   return false;
 }
 
-void PageJudge::AddOrphans(const std::vector<uint32_t>& single) {
+void PageJudge::AddUnmatchedPages(const std::vector<uint32_t>& single) {
   std::stable_sort(left_alone_.begin(), left_alone_.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
   for (const uint32_t r : single) {
-    if (!TestBit(window_.examination.members[r].maybe_shared, page_)) continue;
-    OrphanPage orphan{FrameNow(r), PageNumber(), window_.readings[r].slot, false, UnshareCause::kUnknown};
-    const auto after = std::upper_bound(left_alone_.begin(), left_alone_.end(), orphan.slot,
+    if (!TestBit(window_.comparison.members[r].maybe_shared, page_)) continue;
+    UnmatchedPage page{FrameNow(r), PageNumber(), window_.readings[r].slot, false, UnshareCause::kUnknown};
+    const auto after = std::upper_bound(left_alone_.begin(), left_alone_.end(), page.slot,
                                         [](Slot slot, const auto& left) { return slot < left.first; });
-    if (after != left_alone_.begin() && std::prev(after)->first == orphan.slot) {
-      orphan.was_shared = true;
-      orphan.cause = std::prev(after)->second;
+    if (after != left_alone_.begin() && std::prev(after)->first == page.slot) {
+      page.was_shared = true;
+      page.cause = std::prev(after)->second;
     }
-    moved_.AddOrphan(orphan);
+    moved_.AddUnmatched(page);
   }
 }
 

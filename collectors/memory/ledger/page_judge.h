@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "collectors/memory/ledger/examination.h"
+#include "collectors/memory/ledger/comparison.h"
 #include "collectors/memory/ledger/frame_facts.h"
 #include "collectors/memory/ledger/frame_group.h"
 #include "collectors/memory/ledger/judgement.h"
@@ -21,27 +21,27 @@
 namespace cow::memory {
 
 // A window, its readings and their comparison with the record.
-struct ExaminedWindow {
+struct ComparedWindow {
   uint64_t first_page = 0;  // page number of its first page
   std::span<const Reading> readings;
   std::span<const Slot> departing;  // members that ended
-  const Examination& examination;
-  const FrameFacts& facts;  // answers the examination's questions
+  const Comparison& comparison;
+  const FrameFacts& facts;  // answers the comparison's questions
 };
 
 class PageJudge {
  public:
   // Changes `record` and adds verdicts to `judgement`. Adds to `moved` the pages without a partner here and the pages
   // that may have moved.
-  PageJudge(const ExaminedWindow& window, WindowRecord& record, MovedPages& moved, Judgement& judgement);
+  PageJudge(const ComparedWindow& window, WindowRecord& record, MovedPages& moved, Judgement& judgement);
 
   // `pages`: bitmap.
-  void JudgeAll(std::span<const uint64_t> pages);
+  void JudgePages(std::span<const uint64_t> pages);
 
  private:
   struct Relations;
 
-  void Judge(size_t page);
+  void JudgePage(size_t page);
 
   uint64_t PageNumber() const { return window_.first_page + page_; }
   uint64_t FrameNow(uint32_t reading) const { return frames_now_[reading]; }
@@ -61,34 +61,34 @@ class PageJudge {
   void TakeGroups();
   void AddNewHolders();
   FrameGroup& GroupAt(uint64_t frame);
-  void Settle(const FrameGroup& group, std::vector<FrameGroup>& kept);
+  void CommitGroup(const FrameGroup& group, std::vector<FrameGroup>& kept);
   void AddBreaks(const FrameGroup& group, const GroupOutcome& outcome);
   bool IsRemapped(const FrameHolder& holder) const;
   bool MayHaveMovedUnseen(const FrameGroup& group) const;
   bool MayHaveMoved(const FrameHolder& holder, uint64_t frame) const;
-  std::vector<uint32_t> Pair(std::vector<FrameGroup>& kept);
+  std::vector<uint32_t> FormGroups(std::vector<FrameGroup>& kept);
   std::vector<uint32_t> JoinGroups(std::vector<FrameGroup>& kept);
   void NoteGroups(const std::vector<FrameGroup>& kept, size_t first);
   // The group that contains the slot; null if there is none.
   const FrameGroup* GroupOf(Slot slot, const std::vector<FrameGroup>& kept) const;
   Relations RelationsOf(uint32_t reading, const std::vector<FrameGroup>& kept) const;
-  void FirstLook(uint32_t reading, const std::vector<FrameGroup>& kept);
+  void JudgeFirstLook(uint32_t reading, const std::vector<FrameGroup>& kept);
   void CompareWithParent(uint32_t reading, uint32_t parent, const Relations& relations);
-  ForkEvidence OthersForked(uint32_t reading) const;
+  ForkEvidence ForksAround(uint32_t reading) const;
   bool IsInherited(const Relations& relations, Slot parent) const;
   bool IsOriginal(uint32_t reading) const;
   bool IsCopy(uint32_t reading) const;
   bool HasOtherFrames(uint32_t reading) const;
   void AddUnattributed(uint32_t reading);
   bool Counted(Slot slot, uint64_t frame);
-  void AddOrphans(const std::vector<uint32_t>& single);
+  void AddUnmatchedPages(const std::vector<uint32_t>& single);
   void PutGroups(const std::vector<FrameGroup>& kept);
 
-  const ExaminedWindow& window_;
+  const ComparedWindow& window_;
   WindowRecord& record_;
   MovedPages& moved_;
   Judgement& judgement_;
-  SlotIndex index_;
+  ReadingIndex index_;
   std::vector<bool> huge_;       // by reading: the window is or was a huge page since the last look
   std::vector<bool> departing_;  // by slot: the member ended
   // Taken out of the record for the pages to judge, by page, with an index of the next one.

@@ -48,9 +48,9 @@ struct Reading {
 inline constexpr uint32_t kNoReading = ~uint32_t{0};
 
 // Finds the reading of a slot.
-class SlotIndex {
+class ReadingIndex {
  public:
-  explicit SlotIndex(std::span<const Reading> readings) {
+  explicit ReadingIndex(std::span<const Reading> readings) {
     index_.reserve(readings.size());
     for (uint32_t i = 0; i < readings.size(); ++i) {
       if (readings[i].slot >= index_.size()) index_.resize(readings[i].slot + 1, kNoReading);

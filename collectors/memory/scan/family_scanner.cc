@@ -365,7 +365,7 @@ bool FamilyScanner::IsUnchanged(const Family& family, uint64_t window) const {
     const bool stands = !part.due && part.reader.alive() && has_look;
     if (part.maps_window || stands) ++here;
   }
-  return here == family.looks.Count(window) && !family.ledger.IsRestless(window);
+  return here == family.looks.Count(window) && !family.ledger.MustCompare(window);
 }
 
 void FamilyScanner::SkipPassedMappings(Part& part, uint64_t window) const {
@@ -405,7 +405,7 @@ void FamilyScanner::Recall(const Family& family, uint64_t window) {
     part.read = false;
     part.recalled.assign((pages_ + 63) / 64, ~uint64_t{0});
     const Slot slot = part.member->slot;
-    if (alike != nullptr && family.ledger.RemembersAlike(window, alike->member->slot, slot)) {
+    if (alike != nullptr && family.ledger.RecallsAlike(window, alike->member->slot, slot)) {
       part.entries = alike->entries;
       continue;
     }
@@ -460,14 +460,14 @@ void FamilyScanner::ReadUnread(uint64_t window) {
 bool FamilyScanner::Examine(const Family& family, uint64_t window, const ScanObserver& observer) {
   const Circumstances circumstances{walk_.ksm_in_use, walk_.swapped_in, host_.kernel.mapped_once};
   BuildReadings(family, window);
-  family.ledger.Examine(window, readings_, circumstances, examination_);
+  family.ledger.Compare(window, readings_, circumstances, examination_);
   while (!examination_.doubts.empty()) {
     if (observer.MustStop()) return false;
     if (ReadDoubts(window)) {
-      family.ledger.DoubtReadings(window, readings_, examination_);
+      family.ledger.UpdateDoubts(window, readings_, examination_);
     } else {
       BuildReadings(family, window);
-      family.ledger.Examine(window, readings_, circumstances, examination_);
+      family.ledger.Compare(window, readings_, circumstances, examination_);
     }
   }
   return true;
@@ -581,7 +581,7 @@ bool FamilyScanner::SettleWindow(Family& family, uint64_t window, const ScanObse
   walk_.unsettled = walk_.unsettled || window_unsettled_;
   if (AnyFirstLook(readings_) && AnyBit(examination_.attention)) TakeForkEvidence(family);
   if (examination_.marks_decide) FindIdleMembers(family);
-  family.ledger.Settle(window, readings_, facts_, examination_, judgement_, sharing_);
+  family.ledger.Commit(window, readings_, facts_, examination_, judgement_, sharing_);
   return true;
 }
 
@@ -730,7 +730,7 @@ void FamilyScanner::Show(Family& family, uint64_t window, ScanObserver& observer
     ShowMember(family, window, r);
     shown_slots_.push_back(slot);
     if (!walk_.keep_looks || !part.read) continue;
-    const bool settled = !window_unsettled_ && !sharing_.members[r].has_orphans;
+    const bool settled = !window_unsettled_ && !sharing_.members[r].has_unmatched;
     family.looks.Store(window, slot, settled ? part.fingerprint : 0, tallies_);
   }
   family.looks.Retain(window, shown_slots_);
@@ -902,7 +902,7 @@ bool FamilyScanner::EndStage(Family& family, PassEnd& end) {
     case PassEnd::Stage::kConfirm:
       return ConfirmSome(family, end);
     case PassEnd::Stage::kFindFrames:
-      if (!end.steps) end.steps = family.ledger.FindOrphanFrames(walk_.ksm_in_use, end.frames);
+      if (!end.steps) end.steps = family.ledger.FindFramesToMatch(walk_.ksm_in_use, end.frames);
       return !end.steps->Next();
     case PassEnd::Stage::kAskKernel:
       return AskForSome(end);

@@ -113,7 +113,7 @@ class FamilyScanner {
   std::vector<uint64_t> again_;
   std::vector<Reading> readings_;
   std::vector<uint32_t> part_of_reading_;
-  Examination examination_;
+  Comparison examination_;
   FrameFacts facts_;
   Judgement judgement_;
   WindowSharing sharing_;

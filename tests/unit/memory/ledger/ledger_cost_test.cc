@@ -46,7 +46,7 @@ class Window {
   void first_look(bool first_look) { first_look_ = first_look; }
 
   // Returns the milliseconds it took.
-  double Settle() {
+  double Commit() {
     ledger_.BeginPass();
     std::unordered_map<uint64_t, int> holders;
     for (const auto& frames : frames_) {
@@ -67,10 +67,10 @@ class Window {
     for (size_t i = 0; i < readings.size(); ++i) readings[i].entries = entries[i].data();
     judgement_.Clear();
     const double begin = CpuMilliseconds();
-    ledger_.Examine(0, readings, {}, examination_);
+    ledger_.Compare(0, readings, {}, comparison_);
     FrameFacts facts;
     facts.Assign({}, {}, {});
-    ledger_.Settle(0, readings, facts, examination_, judgement_, sharing_);
+    ledger_.Commit(0, readings, facts, comparison_, judgement_, sharing_);
     return CpuMilliseconds() - begin;
   }
   size_t verdicts() const { return judgement_.verdicts.size(); }
@@ -81,7 +81,7 @@ class Window {
   std::vector<std::vector<uint64_t>> frames_;  // by member; empty: it ended
   uint64_t next_frame_ = 1 << 20;
   bool first_look_ = false;
-  Examination examination_;
+  Comparison comparison_;
   Judgement judgement_;
   WindowSharing sharing_;
 };
@@ -109,9 +109,9 @@ class LedgerCostTest : public testing::TestWithParam<Situation> {
     for (int round = 0; round < kRounds; ++round) {
       Window window(members, GetParam().ledger_limit_bytes);
       GetParam().before(window);
-      window.Settle();
+      window.Commit();
       GetParam().change(window);
-      least = std::min(least, window.Settle());
+      least = std::min(least, window.Commit());
       EXPECT_GT(window.verdicts(), 40U);
     }
     return least;

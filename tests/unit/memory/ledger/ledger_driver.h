@@ -138,7 +138,7 @@ class LedgerDriver {
     judgement_.Clear();
     MovedSharing moved;
     std::vector<uint64_t> frames;
-    ledger.FindOrphanFrames(ksm_in_use, frames).MakeAll();
+    ledger.FindFramesToMatch(ksm_in_use, frames).MakeAll();
     const FrameFacts facts = Answers(frames, true);
     ledger.FinishPass(facts, judgement_, moved, all_read).MakeAll();
     AddVerdicts(result);
@@ -171,15 +171,15 @@ class LedgerDriver {
                           member->hugetlb, nullptr, member->forks, member->idle, member->remapped});
     }
     if (reversed_) std::reverse(readings.begin(), readings.end());
-    ledger.Examine(window, readings, {ksm_in_use, swapped_in, mapped_once_known}, examination_);
-    result.questions.insert(examination_.questions.begin(), examination_.questions.end());
-    for (const uint32_t witness : examination_.witnesses) result.witnesses.insert(readings[witness].slot);
+    ledger.Compare(window, readings, {ksm_in_use, swapped_in, mapped_once_known}, comparison_);
+    result.questions.insert(comparison_.questions.begin(), comparison_.questions.end());
+    for (const uint32_t witness : comparison_.witnesses) result.witnesses.insert(readings[witness].slot);
     for (const uint64_t page : unstable) {
-      if (page / pages_ == window) SetBit(examination_.unstable, page % pages_);
+      if (page / pages_ == window) SetBit(comparison_.unstable, page % pages_);
     }
     judgement_.Clear();
     WindowSharing sharing;
-    ledger.Settle(window, readings, Answers(examination_.questions, true), examination_, judgement_, sharing);
+    ledger.Commit(window, readings, Answers(comparison_.questions, true), comparison_, judgement_, sharing);
     AddVerdicts(result);
     result.exposure_pages += static_cast<int64_t>(sharing.exposure_pages);
     result.unresolved_pages += sharing.unresolved_pages;
@@ -258,7 +258,7 @@ class LedgerDriver {
   std::vector<std::unique_ptr<Member>> members_;
   std::map<uint64_t, uint64_t> flags_;
   std::map<uint64_t, uint64_t> counts_;
-  Examination examination_;
+  Comparison comparison_;
   Judgement judgement_;
 };
 

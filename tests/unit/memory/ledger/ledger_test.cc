@@ -38,7 +38,7 @@ class LedgerTest : public testing::Test {
     ASSERT_EQ(driver_->Pass().exposure_pages, 512);
   }
   // Expects that another pass finds no verdict.
-  void ExpectSettled(int64_t exposure_pages) {
+  void ExpectStable(int64_t exposure_pages) {
     const PassResult pass = driver_->Pass();
     EXPECT_EQ(pass.verdicts, Words{});
     EXPECT_EQ(pass.exposure_pages, exposure_pages);
@@ -77,7 +77,7 @@ TEST_F(LedgerTest, ParentBreaks) {
   EXPECT_EQ(pass.verdicts, Words{"0 broke 5, kept by 1"});
   EXPECT_EQ(pass.exposure_pages, 0);
   EXPECT_TRUE(pass.shared.empty());
-  ExpectSettled(0);
+  ExpectStable(0);
   EXPECT_TRUE(driver_->ledger.empty());
 }
 
@@ -85,7 +85,7 @@ TEST_F(LedgerTest, ChildBreaks) {
   Share();
   driver_->Map(1, kPage, 200);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"1 broke 5, kept by 0"});
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, LastHoldersRewriteIsNoBreak) {
@@ -93,7 +93,7 @@ TEST_F(LedgerTest, LastHoldersRewriteIsNoBreak) {
   driver_->Map(1, kPage, 200);
   driver_->Pass();
   driver_->Map(0, kPage, 300);
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, TwoOfThreeBreak) {
@@ -101,7 +101,7 @@ TEST_F(LedgerTest, TwoOfThreeBreak) {
   driver_->Map(0, kPage, 200);
   driver_->Map(2, kPage, 202);
   EXPECT_EQ(driver_->Pass().verdicts, (Words{"0 broke 5, kept by 1 2", "2 broke 5, kept by 0 1"}));
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, OneOfThreeBreaksAndTheOthersGoOnSharing) {
@@ -118,7 +118,7 @@ TEST_F(LedgerTest, SameNewFrameMoved) {
   Share();
   driver_->Map(0, kPage, 200);
   driver_->Map(1, kPage, 200);
-  ExpectSettled(1);
+  ExpectStable(1);
   driver_->Map(1, kPage, 300);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"1 broke 5, kept by 0"});
 }
@@ -139,7 +139,7 @@ TEST_F(LedgerTest, AllChangedDifferentlyIsOneBreakLess) {
   const PassResult pass = driver_->Pass();
   EXPECT_EQ(pass.unknown_breaks, 2U);
   EXPECT_EQ(pass.verdicts.size(), 2U);
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, TheOnlyUnmarkedPageTellsTheSides) {
@@ -182,7 +182,7 @@ TEST_F(LedgerTest, ChangedWhileTheOtherExited) {
   driver_->Map(0, kPage, 200);
   driver_->Exit(1);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"0 broke 5, kept by 1"});
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, ChangedWhileTheOtherDropped) {
@@ -199,7 +199,7 @@ TEST_F(LedgerTest, ExitUnshares) {
   driver_->Exit(1);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"0 left alone by exit at 5"});
   EXPECT_TRUE(driver_->ledger.empty());
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, ExitUnsharesManyPagesAtOnce) {
@@ -216,7 +216,7 @@ TEST_F(LedgerTest, ExitUnsharesManyPagesAtOnce) {
 TEST_F(LedgerTest, ExitOfOneOfThreeKeepsTheGroup) {
   Share(3);
   driver_->Exit(2);
-  ExpectSettled(1);
+  ExpectStable(1);
   driver_->Map(0, kPage, 200);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"0 broke 5, kept by 1"});
 }
@@ -226,7 +226,7 @@ TEST_F(LedgerTest, ExitOfAllLeavesNothing) {
   driver_->Add(2, 0);
   driver_->Exit(0);
   driver_->Exit(1);
-  ExpectSettled(0);
+  ExpectStable(0);
   EXPECT_TRUE(driver_->ledger.empty());
   EXPECT_FALSE(driver_->ledger.IsDeparting(0));
 }
@@ -235,7 +235,7 @@ TEST_F(LedgerTest, UnmapUnshares) {
   Share();
   driver_->Drop(0, kPage);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"1 left alone by unmap at 5"});
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, PageCachePageInItsPlaceIsAnUnmap) {
@@ -261,7 +261,7 @@ TEST_F(LedgerTest, UserfaultfdMarkerIsAnUnmap) {
 TEST_F(LedgerTest, DropByOneOfThreeKeepsTheGroup) {
   Share(3);
   driver_->Drop(1, kPage);
-  ExpectSettled(1);
+  ExpectStable(1);
   driver_->Map(2, kPage, 200);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"2 broke 5, kept by 0"});
 }
@@ -271,7 +271,7 @@ TEST_F(LedgerTest, FreshPageHasNoVerdict) {
   driver_->Map(0, kPage + 1, 300);
   driver_->Map(1, kPage + 1, 301);
   driver_->Map(1, kPage + 2, 302);
-  ExpectSettled(1);
+  ExpectStable(1);
 }
 
 TEST_F(LedgerTest, FirstLookOfTwoExclusivePagesIsUnattributed) {
@@ -282,7 +282,7 @@ TEST_F(LedgerTest, FirstLookOfTwoExclusivePagesIsUnattributed) {
   driver_->MarkExclusive(100, true);
   driver_->MarkExclusive(101, true);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"1 unattributed 5"});
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, FirstLookWithoutMarksIsUnattributed) {
@@ -312,7 +312,7 @@ TEST_F(LedgerTest, FirstLookInfersTheChildsBreak) {
   EXPECT_EQ(pass.verdicts, Words{"1 broke 5, inferred, kept by 0"});
   EXPECT_EQ(pass.questions, (std::set<uint64_t>{100, 101}));
   EXPECT_FALSE(pass.witnesses.empty());
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, FirstLookInfersTheParentsBreak) {
@@ -323,7 +323,7 @@ TEST_F(LedgerTest, FirstLookInfersTheParentsBreak) {
   driver_->MarkExclusive(100, true);
   driver_->MarkExclusive(101, false);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"0 broke 5, inferred, kept by 1"});
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 // Either the member copied, then forked, and that child copied in turn; or the parent copied. In the first case the
@@ -337,7 +337,7 @@ TEST_F(LedgerTest, FirstLookTakesNoMarkOfAMembersOwnForkForItsParents) {
   driver_->MarkExclusive(101, false);
   driver_->MarkExclusive(102, true);
   EXPECT_EQ(driver_->Pass().verdicts, (Words{"1 unattributed 5", "2 broke 5, inferred, kept by 1"}));
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, FirstLookCountsTheParentsBreakOnceForAllHeirs) {
@@ -528,13 +528,13 @@ TEST_F(LedgerTest, FirstLookIsJudgedOnce) {
   EXPECT_EQ(driver_->Pass().unattributed, (std::map<Slot, uint64_t>{{1, 1}}));
   driver_->Map(0, kPage + 1, 102);
   driver_->Map(1, kPage + 1, 103);
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, NewChildJoinsTheGroup) {
   Share();
   driver_->Fork(1, 2);
-  ExpectSettled(2);
+  ExpectStable(2);
   driver_->Map(2, kPage, 200);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"2 broke 5, kept by 0 1"});
 }
@@ -570,20 +570,20 @@ TEST_F(LedgerTest, BothGroupsOfAnAddressBreakAtOnce) {
   driver_->Pass();
   driver_->Fork(0, 2);
   driver_->Fork(1, 3);
-  ExpectSettled(2);
+  ExpectStable(2);
   driver_->Map(2, kPage, 300);
   driver_->Map(1, kPage, 301);
   EXPECT_EQ(driver_->Pass().verdicts, (Words{"1 broke 5, kept by 3", "2 broke 5, kept by 0"}));
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, ZeroPageIsNeverShared) {
   driver_->Add(0);
   driver_->Add(1, 0, true);
   for (const Slot slot : {0U, 1U}) driver_->Map(slot, kPage, kTestZeroFrame);
-  ExpectSettled(0);
+  ExpectStable(0);
   driver_->Map(1, kPage, 200);
-  ExpectSettled(0);
+  ExpectStable(0);
   EXPECT_TRUE(driver_->ledger.empty());
 }
 
@@ -592,9 +592,9 @@ TEST_F(LedgerTest, PageCacheIsNeverShared) {
   driver_->Add(1, 0, true);
   const uint64_t cache = procfs::kPagemapPresent | procfs::kPagemapFile | 900;
   for (const Slot slot : {0U, 1U}) driver_->MapEntry(slot, kPage, cache);
-  ExpectSettled(0);
+  ExpectStable(0);
   driver_->Map(1, kPage, 200);
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, MergedPageIsNeverShared) {
@@ -622,7 +622,7 @@ TEST_F(LedgerTest, UselessMergedFlagCountsForNothing) {
   Share();
   driver_->Map(1, kPage, 200);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"1 broke 5, kept by 0"});
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 // With KSM in use, a page that is not exclusive may be merged or shared by fork: it is unresolved.
@@ -678,7 +678,7 @@ TEST_F(LedgerTest, PageCountedAsItsFolioIsJudgedByItsFrame) {
   pass = driver_->Pass();
   EXPECT_EQ(pass.verdicts, Words{"0 left alone by exit at 5"});
   EXPECT_EQ(pass.unmatched_pages, 0U);
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, WithoutBit56FramesAndCountsTell) {
@@ -707,7 +707,7 @@ TEST_F(LedgerTest, SharedFrameThatBecomesKsms) {
   // Unmerged: each member has its own page, which is not a copy of a page shared by fork.
   driver_->Map(0, kPage, 200);
   driver_->Map(1, kPage, 201);
-  ExpectSettled(0);
+  ExpectStable(0);
   EXPECT_TRUE(driver_->ledger.empty());
 }
 
@@ -717,7 +717,7 @@ TEST_F(LedgerTest, OneHoldersPageIsMerged) {
   driver_->Map(1, kPage, 300);
   driver_->MarkKsm(300);
   EXPECT_EQ(driver_->Pass().Breaks(), 0U);
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, ForkedPageIsSharedWhereKsmIsInUseElsewhere) {
@@ -768,7 +768,7 @@ TEST_F(LedgerTest, SwappedAndBackWithAFrameOfItsOwnIsNoBreak) {
   driver_->Map(1, kPage, 200);
   const PassResult pass = driver_->Pass();
   EXPECT_EQ(pass.verdicts, Words{"1 left alone by unknown at 5"});
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, SwappedOnBothSidesAndBackWithDifferentFramesIsNoBreak) {
@@ -781,7 +781,7 @@ TEST_F(LedgerTest, SwappedOnBothSidesAndBackWithDifferentFramesIsNoBreak) {
   EXPECT_EQ(pass.Breaks(), 0U);
   EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kUnknown, 1}}))
       << "one has the page itself";
-  ExpectSettled(0);
+  ExpectStable(0);
   EXPECT_TRUE(driver_->ledger.empty());
 }
 
@@ -811,7 +811,7 @@ TEST_F(LedgerTest, WhoHasTheOldPageAfterSwapIsUnknownWithoutMarks) {
   driver_->MarkExclusive(100, true);
   driver_->MarkExclusive(200, true);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"somebody broke 5"});
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, BackWithOneFrameWhileAThirdIsSwappedIsShared) {
@@ -825,7 +825,7 @@ TEST_F(LedgerTest, BackWithOneFrameWhileAThirdIsSwappedIsShared) {
   EXPECT_EQ(pass.exposure_pages, 1);
   EXPECT_EQ(pass.unresolved_pages, 1U);
   driver_->Map(2, kPage, 200);
-  ExpectSettled(2);
+  ExpectStable(2);
 }
 
 TEST_F(LedgerTest, BreakOfOneWhileAnotherIsSwapped) {
@@ -836,7 +836,7 @@ TEST_F(LedgerTest, BreakOfOneWhileAnotherIsSwapped) {
   EXPECT_EQ(pass.breaks, (std::map<Slot, uint64_t>{{1, 1}}));
   EXPECT_EQ(pass.unresolved_pages, 1U);
   driver_->Map(2, kPage, 100);
-  ExpectSettled(1);
+  ExpectStable(1);
 }
 
 TEST_F(LedgerTest, MigrationEntryIsUnresolved) {
@@ -846,7 +846,7 @@ TEST_F(LedgerTest, MigrationEntryIsUnresolved) {
   EXPECT_EQ(pass.verdicts, Words{});
   EXPECT_EQ(pass.unresolved_pages, 1U);
   for (const Slot slot : {0U, 1U}) driver_->Map(slot, kPage, 200);
-  ExpectSettled(1);
+  ExpectStable(1);
 }
 
 TEST_F(LedgerTest, ExitWhileSwappedUnshares) {
@@ -881,7 +881,7 @@ TEST_F(LedgerTest, CollapseUnsharesWithoutABreak) {
   const PassResult pass = driver_->Pass();
   EXPECT_EQ(pass.Breaks(), 0U);
   EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kCollapse, 512}}));
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 // Pages of the large folio were dropped, or copied after another fork, so it no longer fills its window.
@@ -896,7 +896,7 @@ TEST_F(LedgerTest, CollapseOfWhichPartsAreGoneIsStillCollapse) {
   EXPECT_EQ(pass.Breaks(), 0U);
   EXPECT_EQ(pass.unshared,
             (std::map<UnshareCause, uint64_t>{{UnshareCause::kCollapse, 511}, {UnshareCause::kUnmap, 1}}));
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 // The child still has the huge page: the copy is of it and not of the page before the collapse.
@@ -911,7 +911,7 @@ TEST_F(LedgerTest, CopyOfAPageThatCollapsedCountsOnce) {
   EXPECT_EQ(pass.breaks, (std::map<Slot, uint64_t>{{1, 1}}));
   EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kCollapse, 512}}));
   EXPECT_EQ(pass.exposure_pages, 511);
-  ExpectSettled(511);
+  ExpectStable(511);
 }
 
 // A frame with its page's place in a huge page may be in a smaller folio, which says nothing about other pages.
@@ -942,7 +942,7 @@ TEST_F(LedgerTest, MigrationOfASharedHugePageIsNoCollapse) {
   for (const Slot slot : {0U, 1U}) driver_->MapRun(slot, 512, 4096, 512);
   driver_->Pass();
   for (const Slot slot : {0U, 1U}) driver_->MapRun(slot, 512, 8192, 512);
-  ExpectSettled(512);
+  ExpectStable(512);
 }
 
 TEST_F(LedgerTest, HugePageWhoseBit56ClaimsPrivateIsSharedByItsFrames) {
@@ -1009,7 +1009,7 @@ TEST_F(LedgerTest, BreakOfAMovedPageCounts) {
   driver_->Pass();
   driver_->Map(1, kFar, 200);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"1 broke 5000, kept by 0"});
-  ExpectSettled(0);
+  ExpectStable(0);
   EXPECT_TRUE(driver_->ledger.empty());
 }
 
@@ -1019,7 +1019,7 @@ TEST_F(LedgerTest, BreakByThePartnerOfAMovedPageCounts) {
   driver_->Pass();
   driver_->Map(0, kPage, 200);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"0 broke 5, kept by 1"});
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, ExitOfTheMoverUnshares) {
@@ -1028,7 +1028,7 @@ TEST_F(LedgerTest, ExitOfTheMoverUnshares) {
   driver_->Pass();
   driver_->Exit(1);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"0 left alone by exit at 5"});
-  ExpectSettled(0);
+  ExpectStable(0);
   EXPECT_TRUE(driver_->ledger.empty());
 }
 
@@ -1045,9 +1045,9 @@ TEST_F(LedgerTest, MovedPageMovesAgain) {
   driver_->Move(1, kPage, kFar);
   driver_->Pass();
   driver_->Move(1, kFar, 2 * kFar);
-  ExpectSettled(1);
+  ExpectStable(1);
   driver_->Move(1, 2 * kFar, kPage);
-  ExpectSettled(1);
+  ExpectStable(1);
   driver_->Map(1, kPage, 200);
   EXPECT_EQ(driver_->Pass().breaks, (std::map<Slot, uint64_t>{{1, 1}}));
 }
@@ -1064,7 +1064,7 @@ TEST_F(LedgerTest, MovedInOneOfThree) {
   }
   driver_->Map(2, kFar, 200);
   EXPECT_EQ(driver_->Pass().breaks, (std::map<Slot, uint64_t>{{2, 1}}));
-  ExpectSettled(1);
+  ExpectStable(1);
   driver_->Map(0, kPage, 201);
   EXPECT_EQ(driver_->Pass().breaks, (std::map<Slot, uint64_t>{{0, 1}}));
 }
@@ -1087,7 +1087,7 @@ TEST_F(LedgerTest, FreshPageInTheHoleOfAMovedOneIsNoBreak) {
   driver_->Move(2, kPage, kFar);
   driver_->Pass();
   driver_->Map(2, kPage, 300);
-  ExpectSettled(2);
+  ExpectStable(2);
 }
 
 TEST_F(LedgerTest, SharedWithAnUnseenProcess) {
@@ -1112,15 +1112,15 @@ TEST_F(LedgerTest, FolioThatOnlyMayBeSharedIsPrivate) {
   entries[kPage] = entry;
   std::vector<Reading> readings{reading};
   readings[0].entries = entries.data();
-  Examination examination;
+  Comparison comparison;
   Judgement judgement;
   WindowSharing sharing;
   FrameFacts facts;
   driver_->ledger.BeginPass();
-  driver_->ledger.Examine(0, readings, {}, examination);
-  driver_->ledger.Settle(0, readings, facts, examination, judgement, sharing);
+  driver_->ledger.Compare(0, readings, {}, comparison);
+  driver_->ledger.Commit(0, readings, facts, comparison, judgement, sharing);
   std::vector<uint64_t> frames;
-  driver_->ledger.FindOrphanFrames(true, frames).MakeAll();
+  driver_->ledger.FindFramesToMatch(true, frames).MakeAll();
   ASSERT_EQ(frames, std::vector<uint64_t>{300});
   facts.Assign({300}, {procfs::kFrameAnon}, {1});
   MovedSharing moved;
@@ -1135,7 +1135,7 @@ TEST_F(LedgerTest, MemberThatCouldNotBeReadLosesNothing) {
   driver_->At(1).read = false;
   EXPECT_EQ(driver_->Pass().verdicts, Words{});
   driver_->At(1).read = true;
-  ExpectSettled(1);
+  ExpectStable(1);
   driver_->Map(0, kPage, 200);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"0 broke 5, kept by 1"});
 }
@@ -1146,7 +1146,7 @@ TEST_F(LedgerTest, BreakWhileAnotherMemberCouldNotBeRead) {
   driver_->Map(1, kPage, 200);
   EXPECT_EQ(driver_->Pass().breaks, (std::map<Slot, uint64_t>{{1, 1}}));
   driver_->At(2).read = true;
-  ExpectSettled(1);
+  ExpectStable(1);
 }
 
 TEST_F(LedgerTest, BreakOfAMemberThatCouldNotBeReadIsFoundLater) {
@@ -1156,7 +1156,7 @@ TEST_F(LedgerTest, BreakOfAMemberThatCouldNotBeReadIsFoundLater) {
   EXPECT_EQ(driver_->Pass().verdicts, Words{});
   driver_->At(2).read = true;
   EXPECT_EQ(driver_->Pass().breaks, (std::map<Slot, uint64_t>{{2, 1}}));
-  ExpectSettled(1);
+  ExpectStable(1);
 }
 
 TEST_F(LedgerTest, BreakWhileTheOnlyPartnerCouldNotBeReadIsFoundLater) {
@@ -1166,7 +1166,7 @@ TEST_F(LedgerTest, BreakWhileTheOnlyPartnerCouldNotBeReadIsFoundLater) {
   EXPECT_EQ(driver_->Pass().verdicts, Words{});
   driver_->At(1).read = true;
   EXPECT_EQ(driver_->Pass().breaks, (std::map<Slot, uint64_t>{{0, 1}}));
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerTest, MoverThatCouldNotBeReadLosesNothing) {
@@ -1176,7 +1176,7 @@ TEST_F(LedgerTest, MoverThatCouldNotBeReadLosesNothing) {
   driver_->At(1).read = false;
   EXPECT_EQ(driver_->Pass().verdicts, Words{});
   driver_->At(1).read = true;
-  ExpectSettled(1);
+  ExpectStable(1);
 }
 
 TEST_F(LedgerTest, DepartedMembersSlotIsFreeAfterThePass) {
@@ -1193,7 +1193,7 @@ TEST_F(LedgerTest, ReusedSlotInheritsNothing) {
   EXPECT_EQ(driver_->Pass().exposure_pages, 1);
   driver_->Add(1, 2);
   driver_->Map(1, kPage, 200);
-  ExpectSettled(1);
+  ExpectStable(1);
   driver_->Map(2, kPage, 201);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"2 broke 5, kept by 0"});
 }
@@ -1226,14 +1226,14 @@ TEST_F(LedgerWithoutFramesTest, RecordsTakeLessMemory) {
   Share(3);
   EXPECT_LT(driver_->ledger.MemoryBytes(), 512 * sizeof(uint64_t));
   EXPECT_EQ(driver_->ledger.MemoryBytes(), driver_->budget.used_bytes);
-  ExpectSettled(2);
+  ExpectStable(2);
 }
 
 TEST_F(LedgerWithoutFramesTest, FrameThatTwoHaveInCommonTellsTheBreaker) {
   Share(3);
   driver_->Map(1, kPage, 200);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"1 broke 5, kept by 0 2"});
-  ExpectSettled(1);
+  ExpectStable(1);
 }
 
 TEST_F(LedgerWithoutFramesTest, MarksTellTheBreakerOfAPair) {
@@ -1242,7 +1242,7 @@ TEST_F(LedgerWithoutFramesTest, MarksTellTheBreakerOfAPair) {
   driver_->MarkExclusive(100, false);
   driver_->MarkExclusive(200, true);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"1 broke 5, kept by 0"});
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 // The member's later fork cleared the mark of its copy.
@@ -1255,7 +1255,7 @@ TEST_F(LedgerWithoutFramesTest, CopyOfAMemberThatForkedSinceIsNotTakenForTheOrig
   const PassResult pass = driver_->Pass();
   EXPECT_EQ(pass.unknown_breaks, 1U);
   EXPECT_EQ(pass.verdicts.size(), 1U);
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerWithoutFramesTest, BreakOfAPairWithoutMarksIsOfUnknownSide) {
@@ -1264,14 +1264,14 @@ TEST_F(LedgerWithoutFramesTest, BreakOfAPairWithoutMarksIsOfUnknownSide) {
   const PassResult pass = driver_->Pass();
   EXPECT_EQ(pass.unknown_breaks, 1U);
   EXPECT_EQ(pass.verdicts.size(), 1U);
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerWithoutFramesTest, MarksTellMovedPages) {
   Share();
   driver_->MarkExclusive(100, false);
   driver_->Move(1, kPage, kFar);
-  ExpectSettled(1);
+  ExpectStable(1);
   driver_->Map(1, kFar, 200);
   EXPECT_EQ(driver_->Pass().Breaks(), 1U);
 }
@@ -1311,7 +1311,7 @@ TEST_F(LedgerWithoutFramesOfHugePagesTest, EitherHugePageMayBeTheCollapsedOne) {
   const PassResult pass = driver_->Pass();
   EXPECT_EQ(pass.Breaks(), 0U);
   EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kCollapse, 512}}));
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerWithoutFramesOfHugePagesTest, MarksTellTheCollapsedOne) {
@@ -1333,7 +1333,7 @@ TEST_F(LedgerWithoutFramesOfHugePagesTest, ExitLeavesAHugePageAlone) {
   const PassResult pass = driver_->Pass();
   EXPECT_EQ(pass.Breaks(), 0U);
   EXPECT_EQ(pass.unshared, (std::map<UnshareCause, uint64_t>{{UnshareCause::kExit, 512}}));
-  ExpectSettled(0);
+  ExpectStable(0);
 }
 
 TEST_F(LedgerWithoutFramesOfHugePagesTest, HugePageBesideACopyIsNoCollapseForCertain) {
@@ -1365,13 +1365,13 @@ TEST_F(LedgerTest, BudgetIsSharedAndGivenBack) {
     entries[kPage] = procfs::kPagemapPresent | 100;
     const std::vector<Reading> readings{{0, entries.data(), false, Verdict::kNobody, true},
                                         {1, entries.data(), false, Verdict::kNobody, false}};
-    Examination examination;
+    Comparison comparison;
     Judgement judgement;
     WindowSharing sharing;
     ledger.BeginPass();
     for (const uint64_t window : {uint64_t{0}, uint64_t{1}}) {
-      ledger.Examine(window, readings, {}, examination);
-      ledger.Settle(window, readings, FrameFacts(), examination, judgement, sharing);
+      ledger.Compare(window, readings, {}, comparison);
+      ledger.Commit(window, readings, FrameFacts(), comparison, judgement, sharing);
       EXPECT_EQ(sharing.exposure_pages, 1U);
     }
     EXPECT_EQ(budget.used_bytes, ledger.MemoryBytes());
@@ -1391,7 +1391,7 @@ TEST_F(LedgerTest, UnmappedWindowIsStillVisited) {
   Share();
   driver_->Drop(0, kPage);
   driver_->Drop(1, kPage);
-  ExpectSettled(0);
+  ExpectStable(0);
   EXPECT_TRUE(driver_->ledger.empty());
 }
 

@@ -72,7 +72,7 @@ class MovedPagesTest : public testing::Test {
     for (uint64_t page = 0; page < pages; ++page) driver_.Move(slot, from + page, to + page);
   }
   uint64_t MovedBytes() const { return driver_.budget.UsedFor(MemoryPurpose::kMoved); }
-  void ExpectSettled(int64_t exposure_pages) {
+  void ExpectStable(int64_t exposure_pages) {
     const PassResult pass = driver_.Pass();
     EXPECT_EQ(pass.verdicts, Words{});
     EXPECT_EQ(pass.exposure_pages, exposure_pages);
@@ -89,7 +89,7 @@ TEST_F(MovedPagesTest, MovedPageOfFortyOneTakesTwentyFourBytes) {
   Share(kMembers, kPages);
   EXPECT_EQ(MovedBytes(), 0U);
   Move(0, kPages, 0, 100 * kWindow);
-  for (int i = 0; i < 2; ++i) ExpectSettled((kMembers - 1) * kPages);
+  for (int i = 0; i < 2; ++i) ExpectStable((kMembers - 1) * kPages);
   std::printf("%.1f bytes a moved page\n", static_cast<double>(MovedBytes()) / kPages);
   EXPECT_LE(MovedBytes(), 24 * kPages);
   EXPECT_EQ(driver_.budget.UsedFor(MemoryPurpose::kRecords), 0U);
@@ -144,9 +144,9 @@ TEST_F(MovedPagesTest, GroupsAtThreeAddressesHoldOneFrame) {
     driver_.Add(slot, slot == 0 ? Verdict::kNobody : 0);
     driver_.Map(slot, kPage + slot / 2 * kFar, 100);
   }
-  for (int i = 0; i < 2; ++i) ExpectSettled(5);
+  for (int i = 0; i < 2; ++i) ExpectStable(5);
   driver_.Exit(1);
-  ExpectSettled(4);
+  ExpectStable(4);
 }
 
 // Two windows with one frame may be two pages read at different times.
@@ -170,10 +170,10 @@ TEST_F(MovedPagesTest, GroupsAtTwoAddressesWaitForAPassOverAll) {
 TEST_F(MovedPagesTest, ChildrenOfAMoverJoinItsPage) {
   Share(2, kWindow);
   Move(1, kWindow, 0, 10 * kWindow);
-  ExpectSettled(kWindow);
+  ExpectStable(kWindow);
   driver_.Fork(1, 2);
   driver_.Fork(2, 3);
-  for (int i = 0; i < 2; ++i) ExpectSettled(3 * kWindow);
+  for (int i = 0; i < 2; ++i) ExpectStable(3 * kWindow);
   EXPECT_EQ(driver_.budget.UsedFor(MemoryPurpose::kRecords), 0U);
 }
 
@@ -182,9 +182,9 @@ TEST_F(MovedPagesTest, FreshPageInTheHoleIsNoBreak) {
   driver_.Move(2, kPage, kFar);
   driver_.Map(2, kPage, 300);
   driver_.At(2).remapped = true;
-  ExpectSettled(2 * kPagesShared);
+  ExpectStable(2 * kPagesShared);
   driver_.At(2).remapped = false;
-  ExpectSettled(2 * kPagesShared);
+  ExpectStable(2 * kPagesShared);
 }
 
 TEST_F(MovedPagesTest, BreakOfARemappedMemberCounts) {
@@ -202,16 +202,16 @@ TEST_F(MovedPagesTest, BreakOfARemappedMemberCounts) {
 TEST_F(MovedPagesTest, FreshPageInTheHoleOfOneThatMovedOnIsNoBreak) {
   Share(3, kPagesShared);
   driver_.Move(2, kPage, kFar);
-  ExpectSettled(2 * kPagesShared);
+  ExpectStable(2 * kPagesShared);
   driver_.Move(2, kFar, 2 * kFar);
   driver_.Map(2, kFar, 300);
-  ExpectSettled(2 * kPagesShared);
+  ExpectStable(2 * kPagesShared);
 }
 
 TEST_F(MovedPagesTest, CollapseOfAMovedPageIsNoBreak) {
   Share(3, kPagesShared);
   Move(2, 8, 0, kFar);
-  ExpectSettled(2 * kPagesShared);
+  ExpectStable(2 * kPagesShared);
   for (uint64_t page = 0; page < 8; ++page) {
     driver_.Map(2, kFar + page, 8192 + page);
     driver_.MarkInFolio(8192 + page);
@@ -228,7 +228,7 @@ TEST_F(MovedPagesTest, AnotherPageInTheHoleOfOneThatForkedIsNoBreak) {
   driver_.Move(2, kPage + 1, kPage);
   driver_.At(2).remapped = true;
   driver_.Fork(2, 3);
-  ExpectSettled(3 * kPagesShared);
+  ExpectStable(3 * kPagesShared);
   driver_.At(2).remapped = false;
   driver_.At(2).first_look = driver_.At(3).first_look = false;
   // The page moves on, and another page takes its place.
@@ -236,7 +236,7 @@ TEST_F(MovedPagesTest, AnotherPageInTheHoleOfOneThatForkedIsNoBreak) {
   driver_.Move(2, kPage, kFar);
   driver_.At(2).remapped = true;
   driver_.Fork(2, 4);
-  ExpectSettled(4 * kPagesShared);
+  ExpectStable(4 * kPagesShared);
 }
 
 TEST_F(MovedPagesTest, AnotherPageInTheHoleOfASecondGroupIsNoBreak) {
@@ -248,7 +248,7 @@ TEST_F(MovedPagesTest, AnotherPageInTheHoleOfASecondGroupIsNoBreak) {
   driver_.Move(3, kPage, kFar);
   driver_.Map(3, kPage, 300);
   driver_.At(3).remapped = true;
-  ExpectSettled(2);
+  ExpectStable(2);
 }
 
 // The shared frame was dropped, so the page cannot be found at other addresses.
@@ -284,9 +284,9 @@ TEST_F(MovedPagesTest, MovesThereAndBack) {
   Share(3, kWindow);
   for (int i = 0; i < 5; ++i) {
     Move(2, kWindow, 0, 10 * kWindow + 7);
-    ExpectSettled(2 * kWindow);
+    ExpectStable(2 * kWindow);
     Move(2, kWindow, 10 * kWindow + 7, 0);
-    ExpectSettled(2 * kWindow);
+    ExpectStable(2 * kWindow);
   }
 }
 

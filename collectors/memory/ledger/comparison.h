@@ -33,14 +33,14 @@ struct Doubt {
 };
 
 // The result of a comparison. Buffers are reused from window to window.
-struct Examination {
-  std::vector<uint64_t> questions;  // frames whose kpageflags are needed before Settle
+struct Comparison {
+  std::vector<uint64_t> questions;  // frames whose kpageflags are needed before Commit
   std::vector<uint32_t> witnesses;  // indexes of readings to repeat: `attention` pages must be stable
   std::vector<uint64_t> attention;  // bitmap: pages to judge one by one
   std::vector<uint64_t> unstable;   // bitmap, set by the caller: left for the next pass
   bool marks_decide = false;        // a verdict rests on marks, which a holder's fork clears
-  bool quiet = false;               // nothing changed: Settle has nothing to do
-  std::vector<Doubt> doubts;        // read these and compare again before Settle
+  bool quiet = false;               // nothing changed: Commit has nothing to do
+  std::vector<Doubt> doubts;        // read these and compare again before Commit
 
   // Internal to the ledger.
   bool swapped_in = false;
@@ -60,22 +60,22 @@ struct Examination {
   std::vector<uint64_t> grouped;     // bitmap: pages with a recorded frame
   std::vector<uint64_t> pairs;       // bitmap: at least two members have the candidate frame
   std::vector<uint64_t> unchanged;   // bitmap, if KSM is in use: still shared unless merged
-  std::vector<uint64_t> several;     // bitmap: at least two members have an anonymous page
-  std::vector<uint64_t> anybody;     // bitmap: a member has an anonymous page
+  std::vector<uint64_t> two_anon;    // bitmap: at least two members have an anonymous page
+  std::vector<uint64_t> any_anon;    // bitmap: a member has an anonymous page
   std::vector<uint64_t> covered;     // bitmap: pages done, while iterating over members
   std::vector<bool> is_witness;      // by reading
   std::vector<uint32_t> unseen;      // readings of children at their first look
 };
 
 // Makes one comparison.
-class WindowExaminer {
+class WindowComparer {
  public:
   // `record`: null if nothing is recorded. `moved` has the pages of the window that are shared with other addresses.
   // `departing`: members that ended.
-  WindowExaminer(size_t pages, std::span<const Reading> readings, const PackedWindow* record, const MovedPages& moved,
-                 uint64_t window, std::span<const Slot> departing, Examination& examination);
+  WindowComparer(size_t pages, std::span<const Reading> readings, const PackedWindow* record, const MovedPages& moved,
+                 uint64_t window, std::span<const Slot> departing, Comparison& comparison);
 
-  void Examine(const Circumstances& circumstances, uint64_t zero_frame);
+  void Compare(const Circumstances& circumstances, uint64_t zero_frame);
 
  private:
   void Clear();
@@ -86,15 +86,15 @@ class WindowExaminer {
   void FindCandidates();
   void FindHolders();
   void FindChanges(uint32_t reading);
-  void CompareFirstLooks();
-  void CompareHugePages();
+  void FindDifferingFirstLooks();
+  void FindSharedHugePages();
   bool IsOwnHugePage(uint32_t reading) const;
   void FindUnseenHolders();
   void AskAboutUnchanged();
-  void AskAbout(size_t page, const SlotIndex& index);
-  void AskAboutExtra(const WindowRecord::Extra& extra, const SlotIndex& index);
+  void AskAbout(size_t page, const ReadingIndex& index);
+  void AskAboutExtra(const WindowRecord::Extra& extra, const ReadingIndex& index);
   bool AskAboutHolders(size_t page, uint64_t recorded);
-  void AskAboutFirstLooks(size_t page, const SlotIndex& index);
+  void AskAboutFirstLooks(size_t page, const ReadingIndex& index);
   void AskAboutAll(size_t page);
   void AddWitness(uint32_t reading);
 
@@ -104,7 +104,7 @@ class WindowExaminer {
   // Pages of a member that neither the record nor a second member has at this frame.
   uint64_t Unassigned(uint32_t reading, size_t word) const;
   // True if an earlier member has equal entries.
-  bool RepeatsAnother(uint32_t reading) const { return e_.members[reading].same_as != kNoReading; }
+  bool RepeatsAnother(uint32_t reading) const { return c_.members[reading].same_as != kNoReading; }
 
   size_t pages_;
   size_t words_;
@@ -113,7 +113,7 @@ class WindowExaminer {
   const MovedPages& moved_;
   uint64_t window_;
   std::span<const Slot> departing_;
-  Examination& e_;
+  Comparison& c_;
   bool ksm_in_use_ = false;
   bool mapped_once_known_ = true;
   std::vector<uint32_t> holders_;  // scratch: readings of one group's holders, ascending

@@ -1,4 +1,4 @@
-#include "collectors/memory/ledger/orphan_matcher.h"
+#include "collectors/memory/ledger/page_matcher.h"
 
 #include <algorithm>
 #include <utility>
@@ -8,8 +8,8 @@
 
 namespace cow::memory {
 
-OrphanMatcher::OrphanMatcher(size_t pages_per_window, const FrameFacts& facts, std::span<const uint64_t> frames,
-                             WindowRecords& records, MovedBlocks& blocks, Judgement& judgement, MovedSharing& sharing)
+PageMatcher::PageMatcher(size_t pages_per_window, const FrameFacts& facts, std::span<const uint64_t> frames,
+                         WindowRecords& records, MovedBlocks& blocks, Judgement& judgement, MovedSharing& sharing)
     : pages_(pages_per_window),
       facts_(facts),
       frames_(frames),
@@ -18,38 +18,38 @@ OrphanMatcher::OrphanMatcher(size_t pages_per_window, const FrameFacts& facts, s
       judgement_(judgement),
       sharing_(sharing) {}
 
-Steps OrphanMatcher::Match(std::span<const OrphanPage> orphans, const std::optional<std::vector<uint64_t>>& doubles,
-                           bool all_read) {
-  co_await JoinGroups(orphans);
+Steps PageMatcher::Match(std::span<const UnmatchedPage> unmatched, const std::optional<std::vector<uint64_t>>& doubles,
+                         bool all_read) {
+  co_await JoinGroups(unmatched);
   co_await MatchRecords(doubles, all_read);
   co_await blocks_.AddAll(added_);
 }
 
-Steps OrphanMatcher::JoinGroups(std::span<const OrphanPage> all) {
+Steps PageMatcher::JoinGroups(std::span<const UnmatchedPage> all) {
   Pace pace;
   for (size_t begin = 0; begin < all.size();) {
     const uint64_t frame = all[begin].frame;
     size_t end = begin;
     while (end < all.size() && all[end].frame == frame) ++end;
-    const OrphanRun orphans(all.data() + begin, end - begin);
+    const PageRun run(all.data() + begin, end - begin);
     begin = end;
-    if (pace.IsDue(16 * orphans.size())) co_await Rest();
+    if (pace.IsDue(16 * run.size())) co_await Rest();
     if (facts_.IsKsm(frame)) continue;
     if (facts_.MapCount(frame).value_or(2) <= 1) {  // bit 56 of a large folio may describe the whole folio
-      AddUnshared(orphans);
+      AddUnshared(run);
     } else if (Contains(frames_, frame)) {
-      AddToGroup(orphans);
+      AddToGroup(run);
     } else {
-      unmatched_.push_back(orphans);
+      waiting_runs_.push_back(run);
     }
   }
 }
 
-Steps OrphanMatcher::FindTaken(const std::optional<std::vector<uint64_t>>& doubles, bool all_read,
-                               std::vector<RecordedPage>& taken) {
-  std::vector<uint64_t> waiting;  // sorted, as the runs are
-  for (const OrphanRun& orphans : unmatched_) waiting.push_back(orphans.front().frame);
-  std::vector<uint64_t> wanted = waiting;
+Steps PageMatcher::FindTaken(const std::optional<std::vector<uint64_t>>& doubles, bool all_read,
+                             std::vector<RecordedPage>& taken) {
+  std::vector<uint64_t> waiting_frames;  // sorted, as the runs are
+  for (const PageRun& run : waiting_runs_) waiting_frames.push_back(run.front().frame);
+  std::vector<uint64_t> wanted = waiting_frames;
   if (doubles) wanted.insert(wanted.end(), doubles->begin(), doubles->end());
   if (wanted.empty()) co_return;
   co_await SortUniqueInSteps(wanted);
@@ -67,7 +67,7 @@ Steps OrphanMatcher::FindTaken(const std::optional<std::vector<uint64_t>>& doubl
     const bool is_double = end - begin > 1 || moved != moved_holders.end();
     // Fewer mappings than holders: the frame belonged to two pages in turn while the family was read.
     const bool is_one_page = all_read && facts_.MapCount(frame).value_or(holders) >= holders;
-    if (Contains(waiting, frame) || (is_double && is_one_page)) {
+    if (Contains(waiting_frames, frame) || (is_double && is_one_page)) {
       taken.insert(taken.end(), found.begin() + static_cast<std::ptrdiff_t>(begin),
                    found.begin() + static_cast<std::ptrdiff_t>(end));
     } else if (is_double) {
@@ -78,31 +78,31 @@ Steps OrphanMatcher::FindTaken(const std::optional<std::vector<uint64_t>>& doubl
   }
 }
 
-Steps OrphanMatcher::MatchRecords(const std::optional<std::vector<uint64_t>>& doubles, bool all_read) {
+Steps PageMatcher::MatchRecords(const std::optional<std::vector<uint64_t>>& doubles, bool all_read) {
   std::vector<RecordedPage> taken;
   co_await FindTaken(doubles, all_read, taken);
   sharing_.must_read_all = doubles_left_ && !all_read;
   std::vector<uint64_t> frames;
   co_await TakeRecorded(taken, frames);
   Pace pace;
-  for (const OrphanRun& orphans : unmatched_) {
-    const OrphanPage& first = orphans.front();
-    if (orphans.size() > 1 || Contains(frames, first.frame)) {
-      AddToGroup(orphans);
+  for (const PageRun& run : waiting_runs_) {
+    const UnmatchedPage& first = run.front();
+    if (run.size() > 1 || Contains(frames, first.frame)) {
+      AddToGroup(run);
     } else if (facts_.IsCountedAsFolio(first.frame)) {
       // The kernel counts only the folio, and no relative has this page of it.
-      AddUnshared(orphans);
+      AddUnshared(run);
     } else {
       ++sharing_.unmatched_pages;
       // Its partner left the address, and may have moved to one that was not read.
       if (first.was_shared && !all_read) sharing_.must_read_all = true;
     }
-    if (pace.IsDue(16 * orphans.size())) co_await Rest();
+    if (pace.IsDue(16 * run.size())) co_await Rest();
   }
 }
 
-Steps OrphanMatcher::CountHolders(std::span<const RecordedPage> pages,
-                                  std::unordered_map<uint64_t, uint64_t>& holders) const {
+Steps PageMatcher::CountHolders(std::span<const RecordedPage> pages,
+                                std::unordered_map<uint64_t, uint64_t>& holders) const {
   std::vector<uint64_t> frames;  // sorted, as the pages are
   for (const RecordedPage& each : pages) {
     if (Contains(frames_, each.frame) && (frames.empty() || frames.back() != each.frame)) frames.push_back(each.frame);
@@ -120,7 +120,7 @@ Steps OrphanMatcher::CountHolders(std::span<const RecordedPage> pages,
   }
 }
 
-Steps OrphanMatcher::TakeRecorded(std::vector<RecordedPage>& taken, std::vector<uint64_t>& frames) {
+Steps PageMatcher::TakeRecorded(std::vector<RecordedPage>& taken, std::vector<uint64_t>& frames) {
   co_await SortInSteps(std::span(taken), InOrderOfPages());
   Pace pace;
   for (size_t begin = 0; begin < taken.size();) {
@@ -135,7 +135,7 @@ Steps OrphanMatcher::TakeRecorded(std::vector<RecordedPage>& taken, std::vector<
 }
 
 // All pages are in one window.
-void OrphanMatcher::TakeFromWindow(std::span<const RecordedPage> taken, std::vector<uint64_t>& frames) {
+void PageMatcher::TakeFromWindow(std::span<const RecordedPage> taken, std::vector<uint64_t>& frames) {
   const uint64_t window = taken.front().page / pages_;
   WindowRecord record = records_.Find(window)->Open();
   std::vector<MovedPage> pages;
@@ -162,13 +162,13 @@ void OrphanMatcher::TakeFromWindow(std::span<const RecordedPage> taken, std::vec
   blocks_.Add(window, std::move(pages));
 }
 
-void OrphanMatcher::AddToGroup(OrphanRun orphans) {
-  for (const OrphanPage& orphan : orphans) added_.push_back({orphan.page, orphan.frame, orphan.slot, true});
+void PageMatcher::AddToGroup(PageRun run) {
+  for (const UnmatchedPage& page : run) added_.push_back({page.page, page.frame, page.slot, true});
 }
 
-void OrphanMatcher::AddUnshared(OrphanRun orphans) {
-  for (const OrphanPage& orphan : orphans) {
-    if (orphan.was_shared) judgement_.AddUnshared(orphan.slot, orphan.page, orphan.cause);
+void PageMatcher::AddUnshared(PageRun run) {
+  for (const UnmatchedPage& page : run) {
+    if (page.was_shared) judgement_.AddUnshared(page.slot, page.page, page.cause);
   }
 }
 

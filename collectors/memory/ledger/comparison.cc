@@ -1,4 +1,4 @@
-#include "collectors/memory/ledger/examination.h"
+#include "collectors/memory/ledger/comparison.h"
 
 #include <algorithm>
 #include <cstring>
@@ -78,9 +78,9 @@ bool MayBeOfLargeFolio(std::span<const uint64_t> frames, size_t page) {
 
 }  // namespace
 
-WindowExaminer::WindowExaminer(size_t pages, std::span<const Reading> readings, const PackedWindow* record,
+WindowComparer::WindowComparer(size_t pages, std::span<const Reading> readings, const PackedWindow* record,
                                const MovedPages& moved, uint64_t window, std::span<const Slot> departing,
-                               Examination& examination)
+                               Comparison& comparison)
     : pages_(pages),
       words_((pages + 63) / 64),
       readings_(readings),
@@ -88,68 +88,68 @@ WindowExaminer::WindowExaminer(size_t pages, std::span<const Reading> readings, 
       moved_(moved),
       window_(window),
       departing_(departing),
-      e_(examination) {}
+      c_(comparison) {}
 
-void WindowExaminer::Examine(const Circumstances& circumstances, uint64_t zero_frame) {
+void WindowComparer::Compare(const Circumstances& circumstances, uint64_t zero_frame) {
   ksm_in_use_ = circumstances.ksm_in_use;
   mapped_once_known_ = circumstances.mapped_once_known;
-  e_.swapped_in = circumstances.swapped_in;
+  c_.swapped_in = circumstances.swapped_in;
   Clear();
   for (uint32_t r = 0; r < readings_.size(); ++r) DecodeMember(r, zero_frame);
   RecallFrames();
   FindCandidates();
   FindHolders();
   for (uint32_t r = 0; r < readings_.size(); ++r) FindChanges(r);
-  CompareFirstLooks();
-  CompareHugePages();
+  FindDifferingFirstLooks();
+  FindSharedHugePages();
   if (record_ != nullptr) FindUnseenHolders();
   AskAboutUnchanged();
-  if (!AnyBit(e_.attention)) return;
-  e_.quiet = false;
-  const SlotIndex index(readings_);
-  ForEachBit(e_.attention, [&](size_t page) { AskAbout(page, index); });
+  if (!AnyBit(c_.attention)) return;
+  c_.quiet = false;
+  const ReadingIndex index(readings_);
+  ForEachBit(c_.attention, [&](size_t page) { AskAbout(page, index); });
   if (record_ == nullptr) return;
   for (const WindowRecord::Extra& extra : record_->extras()) AskAboutExtra(extra, index);
 }
 
-void WindowExaminer::Clear() {
-  e_.questions.clear();
-  e_.witnesses.clear();
+void WindowComparer::Clear() {
+  c_.questions.clear();
+  c_.witnesses.clear();
   for (std::vector<uint64_t>* bitmap :
-       {&e_.attention, &e_.unstable, &e_.grouped, &e_.pairs, &e_.unchanged, &e_.several}) {
+       {&c_.attention, &c_.unstable, &c_.grouped, &c_.pairs, &c_.unchanged, &c_.two_anon}) {
     bitmap->assign(words_, 0);
   }
-  e_.quiet = true;
-  e_.marks_decide = false;
-  e_.any_away = false;
-  if (e_.members.size() < readings_.size()) e_.members.resize(readings_.size());
-  e_.is_witness.assign(readings_.size(), false);
-  e_.unseen.clear();
+  c_.quiet = true;
+  c_.marks_decide = false;
+  c_.any_away = false;
+  if (c_.members.size() < readings_.size()) c_.members.resize(readings_.size());
+  c_.is_witness.assign(readings_.size(), false);
+  c_.unseen.clear();
   for (uint32_t r = 0; r < readings_.size(); ++r) {
-    if (IsUnseenChild(r)) e_.unseen.push_back(r);
+    if (IsUnseenChild(r)) c_.unseen.push_back(r);
   }
 }
 
 // Finds an earlier member with equal entries: the first one or the previous one (members without the mapping are
 // adjacent).
-uint32_t WindowExaminer::FindSame(uint32_t reading) const {
+uint32_t WindowComparer::FindSame(uint32_t reading) const {
   if (reading == 0 || moved_.Has(window_)) return kNoReading;
   const uint64_t* entries = readings_[reading].entries;
   for (const uint32_t other : {uint32_t{0}, reading - 1}) {
     if (readings_[other].entries == entries ||
         std::memcmp(readings_[other].entries, entries, pages_ * sizeof(uint64_t)) == 0) {
-      return RepeatsAnother(other) ? e_.members[other].same_as : other;
+      return RepeatsAnother(other) ? c_.members[other].same_as : other;
     }
   }
   return kNoReading;
 }
 
-void WindowExaminer::DecodeMember(uint32_t reading, uint64_t zero_frame) {
-  Examination::Member& member = e_.members[reading];
+void WindowComparer::DecodeMember(uint32_t reading, uint64_t zero_frame) {
+  Comparison::Member& member = c_.members[reading];
   member.same_as = FindSame(reading);
   member.repeated = false;
   if (member.same_as != kNoReading) {
-    Examination::Member& same = e_.members[member.same_as];
+    Comparison::Member& same = c_.members[member.same_as];
     same.repeated = true;
     member.frames = same.frames;
     member.anon = same.anon;
@@ -176,33 +176,33 @@ void WindowExaminer::DecodeMember(uint32_t reading, uint64_t zero_frame) {
   member.maybe_shared = storage.maybe_shared;
   member.away = storage.away;
   member.current = storage.current;
-  e_.any_away = e_.any_away || AnyBit(member.away);
+  c_.any_away = c_.any_away || AnyBit(member.away);
 }
 
-void WindowExaminer::RecallFrames() {
-  e_.candidates.resize(pages_);
+void WindowComparer::RecallFrames() {
+  c_.candidates.resize(pages_);
   if (record_ != nullptr && record_->has_frames()) {
-    record_->CopyRecorded(e_.grouped);
-    record_->CopyFrames(e_.candidates);
+    record_->CopyRecorded(c_.grouped);
+    record_->CopyFrames(c_.candidates);
     return;
   }
-  std::fill(e_.candidates.begin(), e_.candidates.end(), kNoFrame);
+  std::fill(c_.candidates.begin(), c_.candidates.end(), kNoFrame);
   if (record_ == nullptr) return;
-  record_->CopyRecorded(e_.grouped);
+  record_->CopyRecorded(c_.grouped);
   RecallDroppedFrames();
 }
 
 // Two holders with the same frame share it, so it becomes the candidate. If no two agree, no frame is taken and the
 // kernel's marks decide.
-void WindowExaminer::RecallDroppedFrames() {
+void WindowComparer::RecallDroppedFrames() {
   std::vector<std::span<const uint64_t>> held;
   held.reserve(readings_.size());
   for (const Reading& reading : readings_) held.push_back(Held(reading.slot));
   std::vector<std::pair<uint64_t, size_t>> frames;  // (frame, index of the holder)
-  ForEachBit(e_.grouped, [&](size_t page) {
+  ForEachBit(c_.grouped, [&](size_t page) {
     frames.clear();
     for (size_t r = 0; r < held.size(); ++r) {
-      const uint64_t frame = e_.members[r].frames[page];
+      const uint64_t frame = c_.members[r].frames[page];
       if (!held[r].empty() && TestBit(held[r], page) && frame != kNoFrame) frames.emplace_back(frame, r);
     }
     std::sort(frames.begin(), frames.end());
@@ -210,126 +210,126 @@ void WindowExaminer::RecallDroppedFrames() {
     for (size_t i = 0; i + 1 < frames.size(); ++i) {
       if (frames[i].first == frames[i + 1].first) found = std::min(found, std::pair(frames[i].second, frames[i].first));
     }
-    e_.candidates[page] = found.second;
+    c_.candidates[page] = found.second;
   });
 }
 
 // If no frame is recorded, takes the first member's frame as the candidate.
-void WindowExaminer::FindCandidates() {
-  e_.covered = e_.grouped;
-  e_.anybody.assign(words_, 0);
+void WindowComparer::FindCandidates() {
+  c_.covered = c_.grouped;
+  c_.any_anon.assign(words_, 0);
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     if (RepeatsAnother(r)) continue;
-    const Examination::Member& member = e_.members[r];
+    const Comparison::Member& member = c_.members[r];
     for (size_t w = 0; w < words_; ++w) {
-      e_.several[w] |= member.repeated ? member.anon[w] : e_.anybody[w] & member.anon[w];
-      e_.anybody[w] |= member.anon[w];
-      for (uint64_t rest = member.anon[w] & ~e_.covered[w]; rest != 0; rest &= rest - 1) {
+      c_.two_anon[w] |= member.repeated ? member.anon[w] : c_.any_anon[w] & member.anon[w];
+      c_.any_anon[w] |= member.anon[w];
+      for (uint64_t rest = member.anon[w] & ~c_.covered[w]; rest != 0; rest &= rest - 1) {
         const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
-        e_.candidates[page] = member.frames[page];
+        c_.candidates[page] = member.frames[page];
       }
-      e_.covered[w] |= member.anon[w];
+      c_.covered[w] |= member.anon[w];
     }
   }
 }
 
-void WindowExaminer::FindHolders() {
-  e_.covered.assign(words_, 0);
+void WindowComparer::FindHolders() {
+  c_.covered.assign(words_, 0);
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     if (RepeatsAnother(r)) continue;
-    Examination::Member& member = e_.members[r];
+    Comparison::Member& member = c_.members[r];
     const Storage storage(member.storage, pages_, words_);
-    if (std::equal(storage.frames.begin(), storage.frames.end(), e_.candidates.begin())) {
+    if (std::equal(storage.frames.begin(), storage.frames.end(), c_.candidates.begin())) {
       std::copy(storage.anon.begin(), storage.anon.end(), storage.current.begin());
     } else {
-      MarkEqual(member.frames, e_.candidates, storage.current);
+      MarkEqual(member.frames, c_.candidates, storage.current);
     }
     for (size_t w = 0; w < words_; ++w) {
-      e_.pairs[w] |= member.repeated ? member.current[w] : e_.covered[w] & member.current[w];
-      e_.covered[w] |= member.current[w];
+      c_.pairs[w] |= member.repeated ? member.current[w] : c_.covered[w] & member.current[w];
+      c_.covered[w] |= member.current[w];
     }
   }
 }
 
-std::span<const uint64_t> WindowExaminer::Held(Slot slot) const {
-  return record_ == nullptr ? std::span<const uint64_t>() : record_->Held(slot, e_.grouped);
+std::span<const uint64_t> WindowComparer::Held(Slot slot) const {
+  return record_ == nullptr ? std::span<const uint64_t>() : record_->Held(slot, c_.grouped);
 }
 
-uint64_t WindowExaminer::Unassigned(uint32_t reading, size_t word) const {
-  const Examination::Member& member = e_.members[reading];
-  return member.anon[word] & ~(member.current[word] & (e_.grouped[word] | e_.pairs[word]));
+uint64_t WindowComparer::Unassigned(uint32_t reading, size_t word) const {
+  const Comparison::Member& member = c_.members[reading];
+  return member.anon[word] & ~(member.current[word] & (c_.grouped[word] | c_.pairs[word]));
 }
 
 // Finds the pages to judge one by one, and whether anything changed.
-void WindowExaminer::FindChanges(uint32_t reading) {
-  const Examination::Member& member = e_.members[reading];
+void WindowComparer::FindChanges(uint32_t reading) {
+  const Comparison::Member& member = c_.members[reading];
   const std::span<const uint64_t> held = Held(readings_[reading].slot);
   if (RepeatsAnother(reading) && held.data() == Held(readings_[member.same_as].slot).data()) return;  // same result
   for (size_t w = 0; w < words_; ++w) {
     const uint64_t has = held.empty() ? 0 : held[w];
-    const uint64_t sharing = member.current[w] & ~has & (e_.grouped[w] | e_.pairs[w]);
-    e_.attention[w] |= has & ~member.current[w];
-    e_.attention[w] |= sharing & (ksm_in_use_ ? ~uint64_t{0} : ~member.maybe_shared[w]);
-    e_.attention[w] |= Unassigned(reading, w) & member.maybe_shared[w];
-    if (ksm_in_use_) e_.unchanged[w] |= has & member.current[w];
-    if (sharing != 0) e_.quiet = false;
+    const uint64_t sharing = member.current[w] & ~has & (c_.grouped[w] | c_.pairs[w]);
+    c_.attention[w] |= has & ~member.current[w];
+    c_.attention[w] |= sharing & (ksm_in_use_ ? ~uint64_t{0} : ~member.maybe_shared[w]);
+    c_.attention[w] |= Unassigned(reading, w) & member.maybe_shared[w];
+    if (ksm_in_use_) c_.unchanged[w] |= has & member.current[w];
+    if (sharing != 0) c_.quiet = false;
   }
 }
 
 // Finds pages of a child at its first look at which the members' frames differ.
-void WindowExaminer::CompareFirstLooks() {
-  if (e_.unseen.empty()) return;
+void WindowComparer::FindDifferingFirstLooks() {
+  if (c_.unseen.empty()) return;
   std::vector<uint64_t> first(pages_, kNoFrame);  // per page: the first frame found
   std::vector<uint64_t> several(words_, 0);       // bitmap: members have different frames
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     if (RepeatsAnother(r)) continue;
-    const Examination::Member& member = e_.members[r];
+    const Comparison::Member& member = c_.members[r];
     ForEachBit(member.anon, [&](size_t page) {
       if (first[page] == kNoFrame) first[page] = member.frames[page];
       if (first[page] != member.frames[page]) SetBit(several, page);
     });
   }
-  for (const uint32_t r : e_.unseen) {
-    for (size_t w = 0; w < words_; ++w) e_.attention[w] |= e_.members[r].anon[w] & several[w];
+  for (const uint32_t r : c_.unseen) {
+    for (size_t w = 0; w < words_; ++w) c_.attention[w] |= c_.members[r].anon[w] & several[w];
   }
 }
 
-bool WindowExaminer::IsOwnHugePage(uint32_t reading) const {
-  return !RepeatsAnother(reading) && CountBits(e_.members[reading].anon) == pages_ &&
+bool WindowComparer::IsOwnHugePage(uint32_t reading) const {
+  return !RepeatsAnother(reading) && CountBits(c_.members[reading].anon) == pages_ &&
          IsHugeRun({readings_[reading].entries, pages_});
 }
 
 // Bit 56 of a PMD-mapped huge page is its head's: it can say private while single pages are shared. Compare frames
 // instead.
-void WindowExaminer::CompareHugePages() {
+void WindowComparer::FindSharedHugePages() {
   std::vector<uint32_t> huge;
   std::vector<uint64_t> asked(words_, 0);
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     if (!IsOwnHugePage(r)) continue;
     huge.push_back(r);
-    for (size_t w = 0; w < words_; ++w) asked[w] |= Unassigned(r, w) & e_.several[w];
+    for (size_t w = 0; w < words_; ++w) asked[w] |= Unassigned(r, w) & c_.two_anon[w];
   }
   std::vector<uint64_t> frames;
   ForEachBit(asked, [&](size_t page) {
     frames.clear();
     for (uint32_t r = 0; r < readings_.size(); ++r) {
-      const uint64_t frame = e_.members[r].frames[page];
+      const uint64_t frame = c_.members[r].frames[page];
       if (frame != kNoFrame) frames.push_back(frame);
     }
     std::sort(frames.begin(), frames.end());
     for (const uint32_t r : huge) {
       if ((Unassigned(r, page / 64) >> (page % 64) & 1) == 0) continue;
-      const auto [begin, end] = std::equal_range(frames.begin(), frames.end(), e_.members[r].frames[page]);
-      if (end - begin > 1) SetBit(e_.attention, page);
+      const auto [begin, end] = std::equal_range(frames.begin(), frames.end(), c_.members[r].frames[page]);
+      if (end - begin > 1) SetBit(c_.attention, page);
     }
   });
 }
 
 // Finds pages whose recorded holders the readings do not show: away, ended, or not read.
-void WindowExaminer::FindUnseenHolders() {
-  for (const WindowRecord::Away& away : record_->away()) SetBit(e_.attention, away.page);
-  for (const WindowRecord::Extra& extra : record_->extras()) SetBit(e_.attention, extra.page);
-  const SlotIndex index(readings_);
+void WindowComparer::FindUnseenHolders() {
+  for (const WindowRecord::Away& away : record_->away()) SetBit(c_.attention, away.page);
+  for (const WindowRecord::Extra& extra : record_->extras()) SetBit(c_.attention, extra.page);
+  const ReadingIndex index(readings_);
   std::vector<uint64_t> leaving(words_, 0);
   for (const Slot slot : departing_) {
     const std::span<const uint64_t> held = Held(slot);
@@ -342,51 +342,51 @@ void WindowExaminer::FindUnseenHolders() {
   for (Slot slot = 0; slot < record_->SlotsEnd(); ++slot) {
     if (departs[slot] || index.Find(slot) != kNoReading) continue;
     const std::span<const uint64_t> held = Held(slot);
-    for (size_t w = 0; w < held.size(); ++w) e_.attention[w] |= held[w];
+    for (size_t w = 0; w < held.size(); ++w) c_.attention[w] |= held[w];
   }
   if (!AnyBit(leaving)) return;
-  e_.quiet = false;
+  c_.quiet = false;
   // Judges a last holder's page one by one if the page is mapped elsewhere too: its partner may have moved.
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     if (RepeatsAnother(r)) continue;
-    const Examination::Member& member = e_.members[r];
+    const Comparison::Member& member = c_.members[r];
     for (size_t w = 0; w < words_; ++w) {
-      e_.attention[w] |= leaving[w] & member.current[w] & member.maybe_shared[w] & ~e_.pairs[w];
+      c_.attention[w] |= leaving[w] & member.current[w] & member.maybe_shared[w] & ~c_.pairs[w];
     }
   }
 }
 
-void WindowExaminer::AskAboutUnchanged() {
-  for (size_t w = 0; w < words_; ++w) e_.unchanged[w] &= ~e_.attention[w];
-  if (AnyBit(e_.unchanged)) e_.quiet = false;
-  ForEachBit(e_.unchanged, [this](size_t page) { e_.questions.push_back(e_.candidates[page]); });
+void WindowComparer::AskAboutUnchanged() {
+  for (size_t w = 0; w < words_; ++w) c_.unchanged[w] &= ~c_.attention[w];
+  if (AnyBit(c_.unchanged)) c_.quiet = false;
+  ForEachBit(c_.unchanged, [this](size_t page) { c_.questions.push_back(c_.candidates[page]); });
 }
 
-void WindowExaminer::AddWitness(uint32_t reading) {
-  if (e_.is_witness[reading]) return;
-  e_.is_witness[reading] = true;
-  e_.witnesses.push_back(reading);
+void WindowComparer::AddWitness(uint32_t reading) {
+  if (c_.is_witness[reading]) return;
+  c_.is_witness[reading] = true;
+  c_.witnesses.push_back(reading);
 }
 
-void WindowExaminer::AskAbout(size_t page, const SlotIndex& index) {
+void WindowComparer::AskAbout(size_t page, const ReadingIndex& index) {
   holders_.clear();
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     const std::span<const uint64_t> held = Held(readings_[r].slot);
     const bool has = !held.empty() && TestBit(held, page);
     if (has) holders_.push_back(r);
-    const uint64_t frame = e_.members[r].frames[page];
+    const uint64_t frame = c_.members[r].frames[page];
     if (frame == kNoFrame) continue;
-    if (ksm_in_use_) e_.questions.push_back(frame);
-    const bool current = TestBit(e_.members[r].current, page);
-    const bool new_sharing = current && !has && (TestBit(e_.grouped, page) || TestBit(e_.pairs, page));
-    if (new_sharing && !TestBit(e_.members[r].maybe_shared, page)) AddWitness(r);
+    if (ksm_in_use_) c_.questions.push_back(frame);
+    const bool current = TestBit(c_.members[r].current, page);
+    const bool new_sharing = current && !has && (TestBit(c_.grouped, page) || TestBit(c_.pairs, page));
+    if (new_sharing && !TestBit(c_.members[r].maybe_shared, page)) AddWitness(r);
   }
-  if (!e_.unseen.empty()) AskAboutFirstLooks(page, index);
-  if (AskAboutHolders(page, e_.candidates[page])) AskAboutAll(page);
+  if (!c_.unseen.empty()) AskAboutFirstLooks(page, index);
+  if (AskAboutHolders(page, c_.candidates[page])) AskAboutAll(page);
 }
 
 // Asks about one more group at the page.
-void WindowExaminer::AskAboutExtra(const WindowRecord::Extra& extra, const SlotIndex& index) {
+void WindowComparer::AskAboutExtra(const WindowRecord::Extra& extra, const ReadingIndex& index) {
   holders_.clear();
   for (const Slot slot : extra.holders) {
     const uint32_t reading = index.Find(slot);
@@ -395,20 +395,20 @@ void WindowExaminer::AskAboutExtra(const WindowRecord::Extra& extra, const SlotI
   std::sort(holders_.begin(), holders_.end());
   if (!AskAboutHolders(extra.page, extra.frame)) return;
   for (const uint32_t r : holders_) {
-    const uint64_t frame = e_.members[r].frames[extra.page];
-    if (frame != kNoFrame) e_.questions.push_back(frame);
+    const uint64_t frame = c_.members[r].frames[extra.page];
+    if (frame != kNoFrame) c_.questions.push_back(frame);
   }
 }
 
 // `recorded`: the frame that the holders shared. Returns true if the verdict rests on the marks of their present
 // frames.
-bool WindowExaminer::AskAboutHolders(size_t page, uint64_t recorded) {
+bool WindowComparer::AskAboutHolders(size_t page, uint64_t recorded) {
   uint32_t lowest_same = kNoReading;
   uint32_t highest_same = kNoReading;
   uint32_t lowest_changed = kNoReading;
   uint32_t highest_changed = kNoReading;
   for (const uint32_t r : holders_) {
-    const uint64_t frame = e_.members[r].frames[page];
+    const uint64_t frame = c_.members[r].frames[page];
     if (frame == kNoFrame) continue;
     if (frame == recorded) {
       if (lowest_same == kNoReading) lowest_same = r;
@@ -416,9 +416,9 @@ bool WindowExaminer::AskAboutHolders(size_t page, uint64_t recorded) {
       continue;
     }
     // The page may have moved and another taken its place: the mapcount of the recorded frame decides.
-    if (readings_[r].remapped && recorded != kForgottenFrame) e_.questions.push_back(recorded);
-    if (MayBeOfLargeFolio({e_.members[r].frames, pages_}, page)) e_.questions.push_back(frame);
-    if (frame % pages_ == page) e_.questions.push_back(MiddleFrame(frame, pages_));
+    if (readings_[r].remapped && recorded != kForgottenFrame) c_.questions.push_back(recorded);
+    if (MayBeOfLargeFolio({c_.members[r].frames, pages_}, page)) c_.questions.push_back(frame);
+    if (frame % pages_ == page) c_.questions.push_back(MiddleFrame(frame, pages_));
     if (lowest_changed == kNoReading) lowest_changed = r;
     highest_changed = r;
   }
@@ -428,32 +428,32 @@ bool WindowExaminer::AskAboutHolders(size_t page, uint64_t recorded) {
   } else if (highest_same < highest_changed) {
     AddWitness(lowest_same);
   }
-  const bool marks_decide = lowest_same == kNoReading || (e_.swapped_in && lowest_same == highest_same);
-  e_.marks_decide = e_.marks_decide || marks_decide;
+  const bool marks_decide = lowest_same == kNoReading || (c_.swapped_in && lowest_same == highest_same);
+  c_.marks_decide = c_.marks_decide || marks_decide;
   return marks_decide;
 }
 
-void WindowExaminer::AskAboutAll(size_t page) {
+void WindowComparer::AskAboutAll(size_t page) {
   for (uint32_t r = 0; r < readings_.size(); ++r) {
-    const uint64_t frame = e_.members[r].frames[page];
-    const bool asked = r != 0 && e_.members[r - 1].frames[page] == frame;
-    if (frame != kNoFrame && !asked) e_.questions.push_back(frame);
+    const uint64_t frame = c_.members[r].frames[page];
+    const bool asked = r != 0 && c_.members[r - 1].frames[page] == frame;
+    if (frame != kNoFrame && !asked) c_.questions.push_back(frame);
   }
 }
 
 // Compares a child's page with its parent's, or with all members' if the parent has none. Members with different pages
 // become witnesses.
-void WindowExaminer::AskAboutFirstLooks(size_t page, const SlotIndex& index) {
+void WindowComparer::AskAboutFirstLooks(size_t page, const ReadingIndex& index) {
   constexpr uint64_t kSeveral = kNoFrame - 1;
-  const auto frame_of = [&](uint32_t r) { return e_.members[r].frames[page]; };
+  const auto frame_of = [&](uint32_t r) { return c_.members[r].frames[page]; };
   uint64_t without_parent = kNoFrame;  // frame of children without a parent's page
-  for (const uint32_t r : e_.unseen) {
+  for (const uint32_t r : c_.unseen) {
     if (frame_of(r) == kNoFrame) continue;
     AddWitness(r);
-    e_.questions.push_back(frame_of(r));
+    c_.questions.push_back(frame_of(r));
     const uint32_t parent = index.Find(readings_[r].parent);
     if (parent != kNoReading && frame_of(parent) != kNoFrame) {
-      e_.questions.push_back(frame_of(parent));
+      c_.questions.push_back(frame_of(parent));
       if (frame_of(parent) != frame_of(r)) AddWitness(parent);
     } else if (without_parent == kNoFrame) {
       without_parent = frame_of(r);

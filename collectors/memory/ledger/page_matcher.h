@@ -21,25 +21,26 @@
 
 namespace cow::memory {
 
-class OrphanMatcher {
+class PageMatcher {
  public:
-  // All arguments outlive it. `frames`: those of the groups in `blocks`, sorted. `facts` answers for orphans and
-  // doubles.
-  OrphanMatcher(size_t pages_per_window, const FrameFacts& facts, std::span<const uint64_t> frames,
-                WindowRecords& records, MovedBlocks& blocks, Judgement& judgement, MovedSharing& sharing);
+  // All arguments outlive it. `frames`: those of the groups in `blocks`, sorted. `facts` answers for unmatched pages
+  // and doubles.
+  PageMatcher(size_t pages_per_window, const FrameFacts& facts, std::span<const uint64_t> frames,
+              WindowRecords& records, MovedBlocks& blocks, Judgement& judgement, MovedSharing& sharing);
 
-  // `orphans` is sorted. `doubles`: frames that may be recorded twice; empty: do not look for them. `all_read`: all
+  // `unmatched` is sorted. `doubles`: frames that may be recorded twice; empty: do not look for them. `all_read`: all
   // records are of this pass. Only then are two records with one frame one group; otherwise one may be out of date.
-  Steps Match(std::span<const OrphanPage> orphans, const std::optional<std::vector<uint64_t>>& doubles, bool all_read);
+  Steps Match(std::span<const UnmatchedPage> unmatched, const std::optional<std::vector<uint64_t>>& doubles,
+              bool all_read);
 
   // Afterwards: true if a frame is still recorded twice because not every member was read.
   bool doubles_left() const { return doubles_left_; }
 
  private:
-  using OrphanRun = std::span<const OrphanPage>;  // pages with one frame
+  using PageRun = std::span<const UnmatchedPage>;  // pages with one frame
 
   // Adds pages to the group of their frame; those without a group wait.
-  Steps JoinGroups(std::span<const OrphanPage> orphans);
+  Steps JoinGroups(std::span<const UnmatchedPage> unmatched);
   // Matches the waiting pages with records, whose holders may share the frame at their own address.
   Steps MatchRecords(const std::optional<std::vector<uint64_t>>& doubles, bool all_read);
   // Finds the records to take out: frames of waiting pages, and frames that are recorded twice.
@@ -49,8 +50,8 @@ class OrphanMatcher {
   // Moves the groups of these pages from the records to the blocks. `frames`: their frames, sorted.
   Steps TakeRecorded(std::vector<RecordedPage>& taken, std::vector<uint64_t>& frames);
   void TakeFromWindow(std::span<const RecordedPage> taken, std::vector<uint64_t>& frames);
-  void AddToGroup(OrphanRun orphans);
-  void AddUnshared(OrphanRun orphans);
+  void AddToGroup(PageRun run);
+  void AddUnshared(PageRun run);
 
   size_t pages_;
   const FrameFacts& facts_;
@@ -59,7 +60,7 @@ class OrphanMatcher {
   MovedBlocks& blocks_;
   Judgement& judgement_;
   MovedSharing& sharing_;
-  std::vector<OrphanRun> unmatched_;
+  std::vector<PageRun> waiting_runs_;
   std::vector<MovedPage> added_;
   bool doubles_left_ = false;
 };
