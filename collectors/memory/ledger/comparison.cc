@@ -82,7 +82,7 @@ WindowComparer::WindowComparer(size_t pages, std::span<const Reading> readings, 
                                const MovedPages& moved, uint64_t window, std::span<const Slot> departing,
                                Comparison& comparison)
     : pages_(pages),
-      words_((pages + 63) / 64),
+      words_(BitmapWords(pages)),
       readings_(readings),
       record_(record),
       moved_(moved),
@@ -126,7 +126,7 @@ void WindowComparer::Clear() {
   c_.is_witness.assign(readings_.size(), false);
   c_.unseen.clear();
   for (uint32_t r = 0; r < readings_.size(); ++r) {
-    if (IsUnseenChild(r)) c_.unseen.push_back(r);
+    if (readings_[r].IsNewChild()) c_.unseen.push_back(r);
   }
 }
 
@@ -335,12 +335,9 @@ void WindowComparer::FindUnseenHolders() {
     const std::span<const uint64_t> held = Held(slot);
     for (size_t w = 0; w < held.size(); ++w) leaving[w] |= held[w];
   }
-  std::vector<bool> departs(record_->SlotsEnd());
-  for (const Slot slot : departing_) {
-    if (slot < departs.size()) departs[slot] = true;
-  }
+  const SlotSet departing(departing_);
   for (Slot slot = 0; slot < record_->SlotsEnd(); ++slot) {
-    if (departs[slot] || index.Find(slot) != kNoReading) continue;
+    if (departing.Has(slot) || index.Find(slot) != kNoReading) continue;
     const std::span<const uint64_t> held = Held(slot);
     for (size_t w = 0; w < held.size(); ++w) c_.attention[w] |= held[w];
   }

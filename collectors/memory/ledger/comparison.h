@@ -98,7 +98,6 @@ class WindowComparer {
   void AskAboutAll(size_t page);
   void AddWitness(uint32_t reading);
 
-  bool IsUnseenChild(uint32_t reading) const { return readings_[reading].first_look && !readings_[reading].is_root; }
   // Empty if the slot holds nothing.
   std::span<const uint64_t> Held(Slot slot) const;
   // Pages of a member that neither the record nor a second member has at this frame.

@@ -14,7 +14,7 @@ class DoubtFinder {
       : record_(record),
         readings_(readings),
         pages_(pages),
-        words_((pages + 63) / 64),
+        words_(BitmapWords(pages)),
         c_(comparison),
         of_holders_(words_, 0),
         of_all_(words_, 0),
@@ -25,7 +25,7 @@ class DoubtFinder {
     DoubtFramesOfOne();
     const ReadingIndex index(readings_);
     for (uint32_t r = 0; r < readings_.size(); ++r) {
-      if (readings_[r].first_look && !readings_[r].is_root) DoubtRelativesOf(r, index);
+      if (readings_[r].IsNewChild()) DoubtRelativesOf(r, index);
     }
     for (size_t w = 0; w < words_; ++w) {
       if ((of_all_[w] | of_holders_[w] | c_.attention[w]) != 0) words_in_question_.push_back(w);

@@ -26,7 +26,7 @@ bool HasNewFrames(std::span<const uint64_t> frames, std::span<const WindowRecord
 
 Ledger::Ledger(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
     : pages_(pages_per_window),
-      words_((pages_per_window + 63) / 64),
+      words_(BitmapWords(pages_per_window)),
       zero_frame_(zero_frame),
       records_(pages_per_window, budget),
       moved_(pages_per_window, zero_frame, budget) {}
@@ -71,8 +71,7 @@ void Ledger::Recall(uint64_t window, Slot slot, std::span<uint64_t> entries) con
     }
   }
   for (const WindowRecord::Extra& extra : record->extras()) {
-    const bool holds = std::find(extra.holders.begin(), extra.holders.end(), slot) != extra.holders.end();
-    if (holds) entries[extra.page] = procfs::kPagemapPresent | extra.frame;
+    if (extra.IsHeldBy(slot)) entries[extra.page] = procfs::kPagemapPresent | extra.frame;
   }
 }
 
@@ -289,9 +288,7 @@ void Ledger::DescribeDeparture(uint64_t window, std::span<const Slot> gone, std:
     sharing.alone_pages += static_cast<uint64_t>(std::popcount(two[w] & one_remains[w] & ~two_remain[w]));
   }
   for (const WindowRecord::Extra& extra : record->extras()) {
-    const auto holds = [&extra](Slot slot) {
-      return std::find(extra.holders.begin(), extra.holders.end(), slot) != extra.holders.end();
-    };
+    const auto holds = [&extra](Slot slot) { return extra.IsHeldBy(slot); };
     const auto after = static_cast<uint64_t>(std::count_if(remaining.begin(), remaining.end(), holds));
     uint64_t before = after;
     for (size_t i = 0; i < gone.size(); ++i) {

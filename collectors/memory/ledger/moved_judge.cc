@@ -51,7 +51,7 @@ Steps MovedJudge::FindLostFrames(std::vector<FrameOfSlot>& lost) {
   for (const MovedBlock* block : blocks_.All()) {
     for (const MovedBlock::Change& change : block->changes()) {
       const Slot slot = block->SlotOf(change.holder);
-      if (!notes_.IsRemapped(slot)) continue;
+      if (!notes_.remapped.Has(slot)) continue;
       if (AnonFrame(change.entry, zero_frame_) != kNoFrame) lost.emplace_back(block->FrameAt(change.page), slot);
     }
     if (pace.IsDue(1 + block->changes().size())) co_await Rest();
@@ -61,10 +61,12 @@ Steps MovedJudge::FindLostFrames(std::vector<FrameOfSlot>& lost) {
 
 Steps MovedJudge::FindUnseen(std::span<const Slot> slots) {
   Pace pace;
-  unseen_.assign(slots.back() + size_t{1}, false);
+  unseen_.Clear();
   for (const auto& [window, record] : records_.all()) {
     if (record.has_frames()) continue;
-    for (const Slot slot : slots) unseen_[slot] = unseen_[slot] || record.Concerns(slot);
+    for (const Slot slot : slots) {
+      if (!unseen_.Has(slot) && record.Concerns(slot)) unseen_.Add(slot);
+    }
     if (pace.IsDue(slots.size() * 8)) co_await Rest();
   }
 }
@@ -93,7 +95,7 @@ Steps MovedJudge::FindMovedGroups() {
   }
   std::vector<RecordedPage> in_records;
   co_await FindRecorded(records_, frames, pages_, in_records);
-  std::vector<uint64_t> recorded((pages_ + 63) / 64);
+  std::vector<uint64_t> recorded(BitmapWords(pages_));
   for (const RecordedPage& found : in_records) {
     const PackedWindow& record = *records_.Find(found.page / pages_);
     record.CopyRecorded(recorded);
@@ -120,16 +122,12 @@ Steps MovedJudge::SeparateBreaksFromMoves() {
 Steps MovedJudge::UpdateGroups(std::span<const Slot> departing) {
   Pace pace;
   const std::vector<MovedBlock*> blocks = blocks_.All();
-  std::vector<bool> departs;
-  for (const Slot slot : departing) {
-    if (slot >= departs.size()) departs.resize(slot + size_t{1});
-    departs[slot] = true;
-  }
+  const SlotSet departed(departing);
   for (MovedBlock* block : blocks) {
     block->SortChanges();
     for (size_t holder = 0; holder < block->holders(); ++holder) {
       const Slot slot = block->SlotOf(holder);
-      if (slot < departs.size() && departs[slot]) block->Expect(holder, false);
+      if (departed.Has(slot)) block->Expect(holder, false);
     }
     if (pace.IsDue(1 + block->holders() + 8 * block->changes().size())) co_await Rest();
   }
@@ -146,7 +144,7 @@ Steps MovedJudge::UpdateGroups(std::span<const Slot> departing) {
     if (all_here && !facts_.IsKsm(places[begin].frame)) {
       frames_.push_back(places[begin].frame);
     } else {
-      UpdateGroup({places.data() + begin, end - begin}, blocks, departs);
+      UpdateGroup({places.data() + begin, end - begin}, blocks, departed);
     }
     begin = end;
   }
@@ -155,7 +153,7 @@ Steps MovedJudge::UpdateGroups(std::span<const Slot> departing) {
 }
 
 void MovedJudge::UpdateGroup(std::span<const MovedPlace> places, std::span<MovedBlock* const> blocks,
-                             const std::vector<bool>& departs) {
+                             const SlotSet& departed) {
   struct Holder {
     MovedBlock* block;
     size_t holder;
@@ -168,7 +166,7 @@ void MovedJudge::UpdateGroup(std::span<const MovedPlace> places, std::span<Moved
     for (size_t holder = 0; holder < block.holders(); ++holder) {
       if (!block.Holds(holder, place.page)) continue;
       FrameHolder described = Describe(block, holder, place.page);
-      if (described.slot < departs.size() && departs[described.slot]) described.state = FrameHolder::State::kGone;
+      if (departed.Has(described.slot)) described.state = FrameHolder::State::kGone;
       group.holders.push_back(described);
       holders.push_back({&block, holder, place.page});
     }

@@ -41,7 +41,7 @@ class MovedJudge {
   // another address.
   bool HasElsewhere(uint64_t frame, Slot slot) const;
   // True if the slot lost a frame that a record without frames may still have for it.
-  bool MayBeUnseen(Slot slot) const { return slot < unseen_.size() && unseen_[slot]; }
+  bool MayBeUnseen(Slot slot) const { return unseen_.Has(slot); }
   // Finds frames that a slot lost at one address and may hold in a group at another, sorted.
   Steps FindLostFrames(std::vector<FrameOfSlot>& lost);
   Steps FindUnseen(std::span<const Slot> slots);
@@ -49,8 +49,7 @@ class MovedJudge {
   Steps SeparateBreaksFromMoves();
   // Judges the recorded moved pages.
   Steps UpdateGroups(std::span<const Slot> departing);
-  void UpdateGroup(std::span<const MovedPlace> places, std::span<MovedBlock* const> blocks,
-                   const std::vector<bool>& departs);
+  void UpdateGroup(std::span<const MovedPlace> places, std::span<MovedBlock* const> blocks, const SlotSet& departed);
   FrameHolder Describe(const MovedBlock& block, size_t holder, size_t page) const;
   void AddVerdicts(const FrameGroup& group, const GroupOutcome& outcome);
 
@@ -63,7 +62,7 @@ class MovedJudge {
   Judgement& judgement_;
   // Frames that a slot lost at one address and holds in a group at another, sorted.
   std::vector<FrameOfSlot> moved_groups_;
-  std::vector<bool> unseen_;  // by slot: see MayBeUnseen
+  SlotSet unseen_;  // see MayBeUnseen
   std::vector<uint64_t> frames_;
   std::vector<UnmatchedPage> left_alone_;
 };

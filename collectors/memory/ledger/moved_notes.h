@@ -41,10 +41,9 @@ struct MovedNotes {
   std::vector<UnmatchedPage> unmatched;
   uint64_t dropped_unmatched = 0;  // dropped for lack of memory
   std::vector<BreakOrMove> breaks_or_moves;
-  std::vector<Slot> heirs;     // of `breaks_or_moves`
-  std::vector<bool> remapped;  // by slot: its mappings changed since its last look
+  std::vector<Slot> heirs;  // of `breaks_or_moves`
+  SlotSet remapped;         // members whose mappings changed since their last look
 
-  bool IsRemapped(Slot slot) const { return slot < remapped.size() && remapped[slot]; }
   // True if the slot has an unmatched page of this frame. `unmatched` is sorted.
   bool HasUnmatched(uint64_t frame, Slot slot) const {
     const auto first = std::lower_bound(unmatched.begin(), unmatched.end(), std::pair(frame, slot),

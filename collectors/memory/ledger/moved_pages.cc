@@ -42,16 +42,13 @@ void MovedPages::BeginPass(std::span<const Slot> standing_for) {
   notes_.dropped_unmatched = 0;
   notes_.breaks_or_moves.clear();
   notes_.heirs.clear();
-  notes_.remapped.clear();
+  notes_.remapped.Clear();
   doubles_.reset();
-  stands_.clear();
-  for (const Slot slot : standing_for) {
-    if (slot >= stands_.size()) stands_.resize(slot + size_t{1});
-    stands_[slot] = true;
-  }
+  stands_ = SlotSet(standing_for);
   for (MovedBlock* block : blocks_.All()) {
     block->ForgetChanges();
-    for (size_t holder = 0; holder < block->holders(); ++holder) block->Expect(holder, Stands(block->SlotOf(holder)));
+    for (size_t holder = 0; holder < block->holders(); ++holder)
+      block->Expect(holder, stands_.Has(block->SlotOf(holder)));
   }
 }
 
@@ -74,9 +71,7 @@ void MovedPages::Note(uint64_t window, std::span<const Reading> readings) {
   if (blocks.empty()) return;
   const ReadingIndex index(readings);
   for (const Reading& reading : readings) {
-    if (!reading.remapped) continue;
-    if (reading.slot >= notes_.remapped.size()) notes_.remapped.resize(reading.slot + size_t{1});
-    notes_.remapped[reading.slot] = true;
+    if (reading.remapped) notes_.remapped.Add(reading.slot);
   }
   for (MovedBlock& block : blocks) {
     for (size_t holder = 0; holder < block.holders(); ++holder) {
@@ -131,7 +126,7 @@ Steps MovedPages::FindDoubts(std::vector<MovedPage>& doubts) {
       for (size_t holder = 0; holder < block->holders(); ++holder) {
         if (!block->IsHere(holder, page)) continue;
         const Slot slot = block->SlotOf(holder);
-        if (Stands(slot)) {
+        if (stands_.Has(slot)) {
           doubts.push_back({block->first() + page, block->FrameAt(page), slot, true});
         } else if (seen.empty() || seen.back() != block->FrameAt(page)) {
           seen.push_back(block->FrameAt(page));

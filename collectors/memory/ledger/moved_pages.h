@@ -78,7 +78,6 @@ class MovedPages {
                Judgement& judgement, MovedSharing& sharing);
 
  private:
-  bool Stands(Slot slot) const { return slot < stands_.size() && stands_[slot]; }
   Steps Count(MovedSharing& sharing);
   void BookPending();
 
@@ -92,7 +91,7 @@ class MovedPages {
   MemoryCharge pending_charge_;
 
   // State of the current pass:
-  std::vector<bool> stands_;  // by slot: the member is not read because it is unchanged
+  SlotSet stands_;  // members that are not read because they are unchanged
   MovedNotes notes_;
   bool new_groups_ = false;
   std::optional<std::vector<uint64_t>> doubles_;  // frames that may be recorded twice; empty: do not look for them

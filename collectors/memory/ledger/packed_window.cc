@@ -110,9 +110,7 @@ std::span<const WindowRecord::Away> PackedWindow::away() const {
 }
 
 bool PackedWindow::Concerns(Slot slot) const {
-  const auto has_extra = [slot](const WindowRecord::Extra& extra) {
-    return std::find(extra.holders.begin(), extra.holders.end(), slot) != extra.holders.end();
-  };
+  const auto has_extra = [slot](const WindowRecord::Extra& extra) { return extra.IsHeldBy(slot); };
   const auto is_away = [slot](const WindowRecord::Away& entry) { return entry.slot == slot; };
   return HoldsAll(slot) || std::binary_search(partial_.begin(), partial_.end(), slot) ||
          std::any_of(extras().begin(), extras().end(), has_extra) || std::any_of(away().begin(), away().end(), is_away);

@@ -52,7 +52,7 @@ class PackedWindow {
     std::vector<WindowRecord::Away> away;
   };
 
-  size_t Words() const { return (pages_ + size_t{63}) / 64; }
+  size_t Words() const { return BitmapWords(pages_); }
   bool HoldsAll(Slot slot) const { return slot / 64 < whole_words_ && TestBit(Whole(), slot); }
   std::span<const uint64_t> Recorded() const { return {bitmaps_.data(), recorded_words_}; }
   std::span<const uint64_t> Whole() const { return {bitmaps_.data() + recorded_words_, whole_words_}; }

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "collectors/procfs/pagemap.h"
 
@@ -32,7 +33,27 @@ inline uint64_t AnonFrame(uint64_t entry, uint64_t zero_frame) {
   return (entry & kKind) == procfs::kPagemapPresent && frame != zero_frame ? frame : kNoFrame;
 }
 
+// A set of slots.
+class SlotSet {
+ public:
+  SlotSet() = default;
+  explicit SlotSet(std::span<const Slot> slots) {
+    for (const Slot slot : slots) Add(slot);
+  }
+
+  bool Has(Slot slot) const { return slot < has_.size() && has_[slot]; }
+  void Add(Slot slot) {
+    if (slot >= has_.size()) has_.resize(slot + size_t{1});
+    has_[slot] = true;
+  }
+  void Clear() { has_.clear(); }
+
+ private:
+  std::vector<bool> has_;  // by slot
+};
+
 // A bitmap over the pages of a window is a span of 64-bit words.
+constexpr size_t BitmapWords(size_t pages) { return (pages + 63) / 64; }
 inline bool TestBit(std::span<const uint64_t> words, size_t bit) { return ((words[bit / 64] >> (bit % 64)) & 1) != 0; }
 inline void SetBit(std::span<uint64_t> words, size_t bit) { words[bit / 64] |= uint64_t{1} << (bit % 64); }
 inline void ClearBit(std::span<uint64_t> words, size_t bit) { words[bit / 64] &= ~(uint64_t{1} << (bit % 64)); }

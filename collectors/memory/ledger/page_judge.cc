@@ -12,11 +12,6 @@ namespace {
 
 using State = FrameHolder::State;
 
-void SetFlag(std::vector<bool>& flags, Slot slot) {
-  if (slot >= flags.size()) flags.resize(slot + size_t{1});
-  flags[slot] = true;
-}
-
 // Moves the items of these pages into `taken`, sorted by page.
 template <class Item>
 void TakeOfPages(std::vector<Item>& items, std::span<const uint64_t> pages, std::vector<Item>& taken) {
@@ -30,12 +25,16 @@ void TakeOfPages(std::vector<Item>& items, std::span<const uint64_t> pages, std:
 }  // namespace
 
 PageJudge::PageJudge(const ComparedWindow& window, WindowRecord& record, MovedPages& moved, Judgement& judgement)
-    : window_(window), record_(record), moved_(moved), judgement_(judgement), index_(window.readings) {
+    : window_(window),
+      record_(record),
+      moved_(moved),
+      judgement_(judgement),
+      index_(window.readings),
+      departing_(window.departing) {
   huge_.reserve(window.readings.size());
   for (const Reading& reading : window.readings) {
     huge_.push_back(!reading.hugetlb && IsHugeRun(std::span(reading.entries, record.frames.size())));
   }
-  for (const Slot slot : window.departing) SetFlag(departing_, slot);
 }
 
 void PageJudge::JudgePages(std::span<const uint64_t> pages) {
@@ -95,7 +94,7 @@ void PageJudge::JudgePage(size_t page) {
   NoteGroups(kept, 0);
   const std::vector<uint32_t> single = FormGroups(kept);
   for (uint32_t r = 0; r < window_.readings.size(); ++r) {
-    if (IsUnseenChild(r) && FrameNow(r) != kNoFrame) JudgeFirstLook(r, kept);
+    if (window_.readings[r].IsNewChild() && FrameNow(r) != kNoFrame) JudgeFirstLook(r, kept);
   }
   AddUnmatchedPages(single);
   PutGroups(kept);
@@ -117,7 +116,7 @@ void PageJudge::ReadFrames() {
 FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) const {
   FrameHolder holder{.slot = slot, .page = PageNumber()};
   const uint32_t reading = index_.Find(slot);
-  if (slot < departing_.size() && departing_[slot]) {
+  if (departing_.Has(slot)) {
     holder.state = State::kGone;
   } else if (reading == kNoReading) {
     holder.state = State::kAway;
@@ -164,7 +163,7 @@ void PageJudge::TakeGroups() {
 // A child that has a recorded frame got it by fork. So the frame did not move, even if all recorded holders left it.
 void PageJudge::AddNewHolders() {
   for (uint32_t r = 0; r < window_.readings.size(); ++r) {
-    if (!IsUnseenChild(r)) continue;
+    if (!window_.readings[r].IsNewChild()) continue;
     const auto place = place_of_.find(FrameNow(r));
     if (place == place_of_.end() || window_.facts.IsExclusive(FrameNow(r)).value_or(false)) continue;
     std::vector<FrameHolder>& holders = groups_[place->second].holders;

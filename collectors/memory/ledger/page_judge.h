@@ -46,9 +46,6 @@ class PageJudge {
   uint64_t PageNumber() const { return window_.first_page + page_; }
   uint64_t FrameNow(uint32_t reading) const { return frames_now_[reading]; }
   bool IsChildOf(uint32_t reading, Slot parent) const { return window_.readings[reading].parent == parent; }
-  bool IsUnseenChild(uint32_t reading) const {
-    return window_.readings[reading].first_look && !window_.readings[reading].is_root;
-  }
   FrameHolder Describe(Slot slot, uint64_t recorded, bool was_away) const;
 
   // Finds the members whose window was collapsed into a huge page since the last look, even if it was split again
@@ -89,8 +86,8 @@ class PageJudge {
   MovedPages& moved_;
   Judgement& judgement_;
   ReadingIndex index_;
-  std::vector<bool> huge_;       // by reading: the window is or was a huge page since the last look
-  std::vector<bool> departing_;  // by slot: the member ended
+  std::vector<bool> huge_;  // by reading: the window is or was a huge page since the last look
+  SlotSet departing_;       // members that ended
   // Taken out of the record for the pages to judge, by page, with an index of the next one.
   std::vector<WindowRecord::Extra> extras_;
   std::vector<WindowRecord::Away> away_;

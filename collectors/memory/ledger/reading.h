@@ -41,6 +41,8 @@ struct Reading {
   bool idle = false;      // it has forked no child since its last look; set only if `marks_decide`
   bool remapped = false;  // its mappings changed since its last look: pages may have moved
 
+  // True for a child at its first look.
+  bool IsNewChild() const { return first_look && !is_root; }
   bool IsRead(size_t page) const { return recalled == nullptr || ((recalled[page / 64] >> (page % 64)) & 1) == 0; }
   uint64_t RecalledWord(size_t word) const { return recalled == nullptr ? 0 : recalled[word]; }
 };

@@ -42,7 +42,7 @@ Steps FindRecorded(const WindowRecords& records, std::span<const uint64_t> frame
   FrameFilter filter(frames.size());
   for (const uint64_t frame : frames) filter.Add(frame);
   std::vector<uint64_t> buffer(pages_per_window);
-  std::vector<uint64_t> recorded((pages_per_window + 63) / 64);
+  std::vector<uint64_t> recorded(BitmapWords(pages_per_window));
   for (const auto& [window, record] : records.all()) {
     record.CopyRecorded(recorded);
     ForEachFrame(
@@ -73,8 +73,7 @@ Steps FindDoubles(const WindowRecords& records, size_t pages_per_window, FrameFi
 bool HoldsFrame(const PackedWindow& record, std::span<const uint64_t> recorded, size_t page, uint64_t frame,
                 Slot slot) {
   for (const WindowRecord::Extra& extra : record.extras()) {
-    if (extra.page == page && extra.frame == frame)
-      return std::find(extra.holders.begin(), extra.holders.end(), slot) != extra.holders.end();
+    if (extra.page == page && extra.frame == frame) return extra.IsHeldBy(slot);
   }
   const std::span<const uint64_t> held = record.Held(slot, recorded);
   return !held.empty() && TestBit(held, page);

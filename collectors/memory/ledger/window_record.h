@@ -4,6 +4,7 @@
 // Pure values. Units: pages, numbered within their window. Not thread-safe.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -22,6 +23,8 @@ struct WindowRecord {
     uint32_t page = 0;
     uint64_t frame = kNoFrame;
     std::vector<Slot> holders;
+
+    bool IsHeldBy(Slot slot) const { return std::find(holders.begin(), holders.end(), slot) != holders.end(); }
   };
   // A holder whose page is swapped out, migrating or could not be compared.
   struct Away {
@@ -31,7 +34,7 @@ struct WindowRecord {
     bool missed = false;  // it or its partner was not read; swap would explain a new frame, this does not
   };
 
-  explicit WindowRecord(size_t pages_per_window) : words((pages_per_window + 63) / 64) {}
+  explicit WindowRecord(size_t pages_per_window) : words(BitmapWords(pages_per_window)) {}
 
   // The bitmap of a slot; creates it if there is none.
   std::span<uint64_t> Held(Slot slot);

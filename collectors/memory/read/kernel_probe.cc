@@ -349,8 +349,8 @@ class Probe {
   bool counts_small_ = false;
   bool has_large_folios_ = true;
   std::optional<HugeRange> huge_;
-  Words head_;     // mapped as one
-  Words tail_;     // mapped as one
+  Words head_;     // PMD-mapped
+  Words tail_;     // PMD-mapped
   Words kept_;     // PTE-mapped
   Words dropped_;  // its frame after the page was dropped
   bool scanned_as_huge_ = false;
