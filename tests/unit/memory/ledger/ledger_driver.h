@@ -214,7 +214,7 @@ class LedgerDriver {
       std::string text;
       switch (verdict.kind) {
         case Verdict::Kind::kBreak:
-          text = (verdict.side_known ? std::to_string(verdict.slot) : "somebody") + " broke ";
+          text = (verdict.side_known ? std::to_string(verdict.slot) : "unknown") + " broke ";
           (verdict.side_known ? result.breaks[verdict.slot] : result.unknown_breaks) += verdict.pages;
           break;
         case Verdict::Kind::kUnshared:

@@ -252,7 +252,7 @@ TEST_F(MovedPagesTest, AnotherPageInTheHoleOfASecondGroupIsNoBreak) {
 }
 
 // The shared frame was dropped, so the page cannot be found at other addresses.
-TEST(MovedPagesOverTheLimitTest, NobodyIsBlamedForAPageThatItMayHaveMoved) {
+TEST(MovedPagesOverTheLimitTest, PageThatMayHaveMovedIsUnattributed) {
   LedgerDriver driver(kWindow, 0);
   for (Slot slot = 0; slot < 3; ++slot) {
     driver.Add(slot, slot == 0 ? Verdict::kNobody : 0);

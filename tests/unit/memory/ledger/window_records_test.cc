@@ -88,7 +88,7 @@ TEST_F(WindowRecordsTest, MemberThatHoldsNothingTakesNothing) {
   EXPECT_EQ(BytesOf(record), 4 * kPages + kSlotBitmapBytes);
 }
 
-TEST_F(WindowRecordsTest, PagesThatNobodySharesTakeNothing) {
+TEST_F(WindowRecordsTest, UnsharedPagesTakeNothing) {
   WindowRecord record = Shared(1000, 3);
   for (size_t page = 10; page < kPages; ++page) record.TakePage(page);
   EXPECT_EQ(BytesOf(record), uint64_t{4} * 10 + kBitmapBytes + kSlotBitmapBytes);

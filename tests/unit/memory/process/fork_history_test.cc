@@ -133,7 +133,7 @@ TEST_F(ForkHistoryTest, WaitingBetweenUpdateAndQuestionIsSeen) {
   EXPECT_EQ(Of(101), "idle ");
 }
 
-TEST_F(ForkHistoryTest, WhoIgnoresItsChildrenIsNotKnown) {
+TEST_F(ForkHistoryTest, ProcessThatIgnoresItsChildrenIsUnknown) {
   host_.At(101).ignores_children = true;
   Update();
   EXPECT_EQ(Of(101), "own parent-idle ");
@@ -244,7 +244,7 @@ TEST_F(IdleTest, ChildThatItWaitedFor) {
   EXPECT_FALSE(IsIdle());
 }
 
-TEST_F(IdleTest, WhoIgnoresItsChildrenIsNotKnown) {
+TEST_F(IdleTest, ProcessThatIgnoresItsChildrenIsUnknown) {
   host_.At(100).ignores_children = true;
   ++host_.At(100).minor_faults;
   Update();

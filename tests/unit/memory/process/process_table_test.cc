@@ -292,7 +292,7 @@ TEST_F(SteadyTableTest, PageGivenUpWithoutAFaultIsSeenAtOnce) {
 }
 
 // statm excludes swap: a page given up there shows in status only.
-TEST_F(SteadyTableTest, OneInSwapIsAskedEachTime) {
+TEST_F(SteadyTableTest, StatusOfASwappedProcessIsReadEachTime) {
   host_.At(10).SwapOut(0x10000000, 7);
   UpdateAndCount();
   UpdateAndCount();

@@ -108,7 +108,7 @@ TEST_F(DeviceTypesTest, AnotherProcessMayKnowMore) {
   EXPECT_EQ(Find(10), DeviceTypes::Type::kTmpfs);
 }
 
-TEST_F(DeviceTypesTest, SoManyAreAskedInAPass) {
+TEST_F(DeviceTypesTest, MountinfoReadsPerPassAreLimited) {
   for (pid_t pid = 10; pid < 20; ++pid) EXPECT_EQ(Find(pid), DeviceTypes::Type::kOther);
   Mount(20, "tmpfs");
   EXPECT_EQ(Find(20), DeviceTypes::Type::kOther);
