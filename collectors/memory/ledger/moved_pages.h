@@ -3,8 +3,8 @@
 //
 // A frame has one group of holders, whatever their addresses. If all holders map it at one address, the window's record
 // has the group; otherwise MovedPages has it, in blocks (moved_block.h). The end of a pass moves groups here for
-//   an unmatched page    a page that is mapped more than once and has no partner at its address
-//   a double     a frame that two records have, or a record and a group here
+//   an unmatched page  a page that is mapped more than once and has no partner at its address
+//   a double           a frame that two records have, or a record and a group here
 //
 // Pure: reads no file. Page numbers are those of the address space. Memory: about 4 bytes per frame and address and two
 // bits per holder, all accounted with the budget. Not thread-safe.
@@ -45,7 +45,7 @@ class MovedPages {
   // Takes the entries of recorded pages from a window's readings.
   void Note(uint64_t window, std::span<const Reading> readings);
 
-  // Over the memory limit an unmatched page is only counted, as unmatched.
+  // Notes the page for the end of the pass. Over the memory limit, only counts it.
   void AddUnmatched(const UnmatchedPage& page);
   std::span<const UnmatchedPage> unmatched() const { return notes_.unmatched; }
   // The holder at `page` lost the recorded frame, which has more mappings than the other holders there account for. So
