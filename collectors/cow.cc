@@ -3,7 +3,7 @@
 #include <prometheus/metric_family.h>
 
 #include <array>
-#include <map>
+#include <variant>
 
 #include "collectors/registry.h"
 
@@ -113,32 +113,19 @@ class Cow : public Collector {
   size_t gauges() const override { return 1; }
   size_t counters() const override { return kCounters; }
 
-  void OnWindow(const memory::WindowView& view, const Tally& tally) override {
-    tally.gauges[0] += static_cast<int64_t>(view.sharing->unresolved_pages);
-    AddVerdicts(*view.family, *view.judgement, tally);
-    for (const memory::MemberWindow& member : view.members) tally.counters[kSplits] += member.split ? 1 : 0;
+  void Accumulate(const memory::Report& report, const Tally& tally) const override {
+    if (const auto* window = std::get_if<memory::WindowReport>(&report)) {
+      tally.gauges[0] += static_cast<int64_t>(window->sharing->unresolved_pages);
+      AddVerdicts(*window->family, *window->judgement, tally);
+      for (const memory::MemberWindow& member : window->members) tally.counters[kSplits] += member.split ? 1 : 0;
+    } else if (const auto* moved = std::get_if<memory::MovedReport>(&report)) {
+      AddVerdicts(*moved->family, *moved->judgement, tally);
+    } else if (const auto* family = std::get_if<memory::FamilyReport>(&report)) {
+      tally.counters[kForks] += family->new_forks;
+    } else if (const auto* end = std::get_if<memory::EndReport>(&report)) {
+      AddLife(*end->member, tally);
+    }
   }
-
-  void OnMoved(const memory::Family& family, const memory::Judgement& judgement, const Tally& tally) override {
-    AddVerdicts(family, judgement, tally);
-  }
-
-  void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
-    uint64_t& forks = forks_[view.family->id];
-    tally.counters[kForks] += view.family->forks - forks;
-    forks = view.family->forks;
-  }
-
-  void OnEnd(const memory::Family& /*family*/, const memory::Member& member, const Tally& tally) override {
-    if (!member.forked || member.missed) return;
-    const double bytes = Bytes(member.life_break_pages);
-    size_t bucket = 0;
-    while (bucket < kBuckets && bytes > kBounds[bucket]) ++bucket;
-    ++tally.counters[kLives + bucket];
-    tally.counters[kLifePages] += member.life_break_pages;
-  }
-
-  void OnFamilyGone(uint64_t family_id) override { forks_.erase(family_id); }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
     writer.Begin(kBreaksTotal);
@@ -174,6 +161,15 @@ class Cow : public Collector {
     kCounters
   };
 
+  void AddLife(const memory::Member& member, const Tally& tally) const {
+    if (!member.forked || member.missed) return;
+    const double bytes = Bytes(member.life_break_pages);
+    size_t bucket = 0;
+    while (bucket < kBuckets && bytes > kBounds[bucket]) ++bucket;
+    ++tally.counters[kLives + bucket];
+    tally.counters[kLifePages] += member.life_break_pages;
+  }
+
   void AddVerdicts(const memory::Family& family, const memory::Judgement& judgement, const Tally& tally) const {
     const memory::Member* root = family.root();
     for (const Verdict& verdict : judgement.verdicts) {
@@ -205,8 +201,6 @@ class Cow : public Collector {
       }
     }
   }
-
-  std::map<uint64_t, uint64_t> forks_;  // counted so far, by family
 };
 
 }  // namespace

@@ -90,11 +90,11 @@ constexpr Metric kUncreditedCopies{
     .absent = kNoAccounting,
 };
 
-class Delayacct : public Collector {
+class Delayacct : public CollectorWithHooks {
  public:
   Delayacct(procfs::PageGeometry geometry, Result<std::unique_ptr<netlink::Taskstats>> source,
             std::shared_ptr<std::vector<uint64_t>> totals)
-      : Collector(geometry), totals_(std::move(totals)) {
+      : CollectorWithHooks(geometry), totals_(std::move(totals)) {
     if (source) {
       source_ = std::move(*source);
     } else {
@@ -114,15 +114,15 @@ class Delayacct : public Collector {
   void SetOptions(const CollectorOptions& /*options*/) override { counters_.clear(); }
 
   // The kernel keeps reports for as long as there is room: they are taken while the pass goes on.
-  void OnFamily(const memory::FamilyView& /*view*/, const Tally& /*tally*/) override {
+  void OnFamily(const memory::FamilyReport& /*view*/, const Tally& /*tally*/) override {
     if (source_ != nullptr) TakeEnds();
   }
 
-  void OnPass(const memory::PassView& view, const Tally& tally) override {
+  void OnPass(const FamilyPass& pass, const Tally& tally) override {
     if (source_ == nullptr) return;
-    counters_.insert_or_assign(view.family->id, tally.counters);
-    for (const auto& member : view.family->members) Ask(*member->process, view.family->id, tally);
-    for (const auto& alias : view.family->aliases) Ask(*alias.process, view.family->id, tally);
+    counters_.insert_or_assign(pass.family->id, tally.counters);
+    for (const auto& member : pass.family->members) Ask(*member->process, pass.family->id, tally);
+    for (const auto& alias : pass.family->aliases) Ask(*alias.process, pass.family->id, tally);
   }
 
   void OnPassEnd() override {
@@ -384,7 +384,8 @@ class Delayacct : public Collector {
 
 }  // namespace
 
-std::unique_ptr<Collector> MakeDelayacct(const CollectorContext& context, std::unique_ptr<netlink::Taskstats> source) {
+std::unique_ptr<CollectorWithHooks> MakeDelayacct(const CollectorContext& context,
+                                                  std::unique_ptr<netlink::Taskstats> source) {
   return std::make_unique<Delayacct>(context.geometry, std::move(source), context.totals);
 }
 

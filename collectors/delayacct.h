@@ -9,6 +9,7 @@
 namespace cow::collectors {
 
 // `source` may be none: the collector then publishes nothing, and says so.
-std::unique_ptr<Collector> MakeDelayacct(const CollectorContext& context, std::unique_ptr<netlink::Taskstats> source);
+std::unique_ptr<CollectorWithHooks> MakeDelayacct(const CollectorContext& context,
+                                                  std::unique_ptr<netlink::Taskstats> source);
 
 }  // namespace cow::collectors

@@ -19,15 +19,15 @@ constexpr Metric kMinorFaults{
     .query = "sum by (group) (rate(cow_breaks_total[5m])) / sum by (group) (rate(cow_minor_faults_total[5m]))",
 };
 
-class Faults : public Collector {
+class Faults : public CollectorWithHooks {
  public:
-  using Collector::Collector;
+  using CollectorWithHooks::CollectorWithHooks;
 
   size_t counters() const override { return 1; }
 
-  void OnPass(const memory::PassView& view, const Tally& tally) override {
-    for (const auto& member : view.family->members) Count(*member->process, tally);
-    for (const auto& alias : view.family->aliases) Count(*alias.process, tally);
+  void OnPass(const FamilyPass& pass, const Tally& tally) override {
+    for (const auto& member : pass.family->members) Count(*member->process, tally);
+    for (const auto& alias : pass.family->aliases) Count(*alias.process, tally);
   }
 
   void OnPassEnd() override {

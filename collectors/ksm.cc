@@ -45,9 +45,9 @@ constexpr Metric kKsmProfitBytes{
     .query = "cow_ksm_profit_bytes < 0",
 };
 
-class Ksm : public Collector {
+class Ksm : public CollectorWithHooks {
  public:
-  using Collector::Collector;
+  using CollectorWithHooks::CollectorWithHooks;
 
   size_t gauges() const override { return kGauges; }
   memory::Needs needs() const override {
@@ -56,8 +56,8 @@ class Ksm : public Collector {
     return needs;
   }
 
-  void OnPass(const memory::PassView& view, const Tally& tally) override {
-    for (const Result<KsmStat>& read : view.ksm) {
+  void OnPass(const FamilyPass& pass, const Tally& tally) override {
+    for (const Result<KsmStat>& read : pass.ksm) {
       if (!read && read.error().kind == ErrorKind::kGone) continue;
       const KsmStat stat = read.value_or(KsmStat());
       Add(kMerged, PagesToBytes(stat.merging_pages), tally);

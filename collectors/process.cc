@@ -78,9 +78,10 @@ struct Watched {
   std::optional<SteadyTime> in_top_at;
 };
 
-class TopProcesses : public Collector {
+class TopProcesses : public CollectorWithHooks {
  public:
-  TopProcesses(procfs::PageGeometry geometry, const ProcessOptions& options) : Collector(geometry), options_(options) {}
+  TopProcesses(procfs::PageGeometry geometry, const ProcessOptions& options)
+      : CollectorWithHooks(geometry), options_(options) {}
 
   void SetOptions(const CollectorOptions& options) override { options_ = options.process; }
 
@@ -90,17 +91,17 @@ class TopProcesses : public Collector {
     return needs;
   }
 
-  void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
-    const memory::Family& family = *view.family;
+  void OnFamily(const memory::FamilyReport& report, const Tally& tally) override {
+    const memory::Family& family = *report.family;
     ForEachOf(family.id, [](Watched& watched) { watched.living = false; });
-    for (size_t i = 0; i < family.members.size() && i < view.member_sums.size(); ++i) {
+    for (size_t i = 0; i < family.members.size() && i < report.member_sums.size(); ++i) {
       const memory::Member& member = *family.members[i];
-      if (member.unread || !view.frames_known) continue;
+      if (member.unread || !report.frames_known) continue;
       Watched& watched = watched_[{family.id, member.slot}];
       watched.pid = member.process->pid;
       watched.comm = LabelValue(member.process->stat.comm, kCommBytes);
       watched.group = tally.group;
-      const memory::MemberSums& sums = view.member_sums[i];
+      const memory::MemberSums& sums = report.member_sums[i];
       watched.exposure_pages = sums.shared_pages;
       watched.private_pages = sums.anon_pages - std::min(sums.anon_pages, sums.shared_pages + sums.ksm_pages);
       watched.breaks = member.break_pages;
@@ -108,14 +109,14 @@ class TopProcesses : public Collector {
     }
   }
 
-  void OnPass(const memory::PassView& view, const Tally& tally) override {
-    const uint64_t family = view.family->id;
+  void OnPass(const FamilyPass& pass, const Tally& tally) override {
+    const uint64_t family = pass.family->id;
     if (tally.group.empty()) return OnFamilyGone(family);  // left out of what is exported
     ForEachOf(family, [&tally](Watched& watched) { watched.group = tally.group; });
   }
 
-  void OnEnd(const memory::Family& family, const memory::Member& member, const Tally& /*tally*/) override {
-    watched_.erase({family.id, member.slot});
+  void OnEnd(const memory::EndReport& report, const Tally& /*tally*/) override {
+    watched_.erase({report.family->id, report.member->slot});
   }
 
   void OnFamilyGone(uint64_t family_id) override {

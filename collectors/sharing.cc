@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <variant>
 
 #include "collectors/registry.h"
 
@@ -76,63 +77,15 @@ constexpr Metric kUnmatchedSharedBytes{
     .source = "Pages that another process maps according to bit 56, while no known relative has the frame.",
 };
 
-class Sharing : public Collector {
+class Sharing : public CollectorWithHooks {
  public:
-  using Collector::Collector;
+  using CollectorWithHooks::CollectorWithHooks;
 
   size_t gauges() const override { return kGauges; }
 
-  void OnWindow(const memory::WindowView& view, const Tally& tally) override {
-    int64_t anon = 0;
-    for (const memory::MemberWindow& member : view.members) {
-      for (const memory::Segment& segment : member.segments) {
-        const memory::SegmentTally& pages = segment.tally;
-        const auto shared = static_cast<int64_t>(view.frames_known ? pages.anon_shared : pages.anon_multiple);
-        const auto present = static_cast<int64_t>(pages.anon);
-        const auto once = static_cast<int64_t>(pages.cache_once);
-        const auto more = static_cast<int64_t>(pages.cache_more);
-        const Backing backing = segment.mapping->hugetlb ? kHugetlb : kAnon;
-        anon += present;
-        AddPages(backing, present - shared, shared, view.frames_known || view.mapcounts_known, tally);
-        tally.gauges[kSharedAnon] += shared;
-        AddPages(CacheBacking(*segment.mapping), once, more, view.mapcounts_known, tally);
-        if (segment.mapping->IsPrivateFile()) {
-          tally.gauges[kCopied] += present;
-          tally.gauges[kOriginal] += once + more;
-        }
-        tally.gauges[kSwapped] += static_cast<int64_t>(pages.swapped);
-      }
-      const auto ksm = static_cast<int64_t>(member.ksm_pages);
-      tally.gauges[Private(kAnon)] -= ksm;
-      tally.gauges[Shared(kAnon)] += ksm;
-      const auto maybe_ksm = static_cast<int64_t>(member.maybe_ksm_pages);
-      tally.gauges[Private(kAnon)] -= maybe_ksm;
-      tally.gauges[Unknown(kAnon)] += maybe_ksm;
-      anon -= ksm + maybe_ksm;
-    }
-    const auto exposure = static_cast<int64_t>(view.sharing->exposure_pages);
-    tally.gauges[kExposure] += exposure;
-    tally.gauges[kFootprint] += anon - exposure;
-  }
-
-  void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
-    const auto unmatched = static_cast<int64_t>(view.moved->unmatched_pages);
-    // Where frames are hidden, a zero page in a window looks like a shared one.
-    const int64_t zeros = view.frames_known ? 0 : Pages(view.unwalked.zero_base_bytes);
-    const int64_t elsewhere = view.moved->shared_pages + unmatched;
-    tally.gauges[Private(kAnon)] += Pages(view.unwalked.anon_bytes) - elsewhere;
-    tally.gauges[Shared(kAnon)] += elsewhere - zeros;
-    tally.gauges[kSharedAnon] += elsewhere - zeros;
-    tally.gauges[kExposure] += view.moved->exposure_pages;
-    tally.gauges[kFootprint] +=
-        Pages(view.unwalked.anon_bytes) + Pages(view.unwalked.hugetlb_bytes) - view.moved->exposure_pages;
-    tally.gauges[kUnmatched] += unmatched;
-    tally.gauges[kSwapped] += Pages(view.unwalked.swap_bytes);
-    tally.gauges[Private(kHugetlb)] += Pages(view.unwalked.hugetlb_bytes);
-    for (const auto& member : view.family->members) {
-      if (member->mode == memory::Mode::kNoPagemap || member->mode == memory::Mode::kNone)
-        AddUnreadable(member->process->status, tally);
-    }
+  void Accumulate(const memory::Report& report, const Tally& tally) const override {
+    if (const auto* window = std::get_if<memory::WindowReport>(&report)) AddWindow(*window, tally);
+    if (const auto* family = std::get_if<memory::FamilyReport>(&report)) AddFamily(*family, tally);
   }
 
   // A child shares what its parent has, as it does after a fork; so the parent's pages are not private either.
@@ -201,6 +154,59 @@ class Sharing : public Collector {
     kUnmatched,
     kGauges
   };
+
+  void AddWindow(const memory::WindowReport& report, const Tally& tally) const {
+    int64_t anon = 0;
+    for (const memory::MemberWindow& member : report.members) {
+      for (const memory::Segment& segment : member.segments) {
+        const memory::SegmentTally& pages = segment.tally;
+        const auto shared = static_cast<int64_t>(report.frames_known ? pages.anon_shared : pages.anon_multiple);
+        const auto present = static_cast<int64_t>(pages.anon);
+        const auto once = static_cast<int64_t>(pages.cache_once);
+        const auto more = static_cast<int64_t>(pages.cache_more);
+        const Backing backing = segment.mapping->hugetlb ? kHugetlb : kAnon;
+        anon += present;
+        AddPages(backing, present - shared, shared, report.frames_known || report.mapcounts_known, tally);
+        tally.gauges[kSharedAnon] += shared;
+        AddPages(CacheBacking(*segment.mapping), once, more, report.mapcounts_known, tally);
+        if (segment.mapping->IsPrivateFile()) {
+          tally.gauges[kCopied] += present;
+          tally.gauges[kOriginal] += once + more;
+        }
+        tally.gauges[kSwapped] += static_cast<int64_t>(pages.swapped);
+      }
+      const auto ksm = static_cast<int64_t>(member.ksm_pages);
+      tally.gauges[Private(kAnon)] -= ksm;
+      tally.gauges[Shared(kAnon)] += ksm;
+      const auto maybe_ksm = static_cast<int64_t>(member.maybe_ksm_pages);
+      tally.gauges[Private(kAnon)] -= maybe_ksm;
+      tally.gauges[Unknown(kAnon)] += maybe_ksm;
+      anon -= ksm + maybe_ksm;
+    }
+    const auto exposure = static_cast<int64_t>(report.sharing->exposure_pages);
+    tally.gauges[kExposure] += exposure;
+    tally.gauges[kFootprint] += anon - exposure;
+  }
+
+  void AddFamily(const memory::FamilyReport& report, const Tally& tally) const {
+    const auto unmatched = static_cast<int64_t>(report.moved.unmatched_pages);
+    // Where frames are hidden, a zero page in a window looks like a shared one.
+    const int64_t zeros = report.frames_known ? 0 : Pages(report.unwalked.zero_base_bytes);
+    const int64_t elsewhere = report.moved.shared_pages + unmatched;
+    tally.gauges[Private(kAnon)] += Pages(report.unwalked.anon_bytes) - elsewhere;
+    tally.gauges[Shared(kAnon)] += elsewhere - zeros;
+    tally.gauges[kSharedAnon] += elsewhere - zeros;
+    tally.gauges[kExposure] += report.moved.exposure_pages;
+    tally.gauges[kFootprint] +=
+        Pages(report.unwalked.anon_bytes) + Pages(report.unwalked.hugetlb_bytes) - report.moved.exposure_pages;
+    tally.gauges[kUnmatched] += unmatched;
+    tally.gauges[kSwapped] += Pages(report.unwalked.swap_bytes);
+    tally.gauges[Private(kHugetlb)] += Pages(report.unwalked.hugetlb_bytes);
+    for (const auto& member : report.family->members) {
+      if (member->mode == memory::Mode::kNoPagemap || member->mode == memory::Mode::kNone)
+        AddUnreadable(member->process->status, tally);
+    }
+  }
 
   // Of frames, the comparison tells; of the page cache, and where frames are hidden, how often a page is mapped.
   static bool SharingIsKnown(size_t backing, const GroupSums& sums) {

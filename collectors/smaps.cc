@@ -5,6 +5,7 @@
 #include <array>
 #include <optional>
 #include <string_view>
+#include <variant>
 
 #include "collectors/registry.h"
 
@@ -72,11 +73,11 @@ constexpr Metric kSkippedProcesses{
     .absent = "While the collector is off and every page table can be read.",
 };
 
-class Smaps : public Collector {
+class Smaps : public CollectorWithHooks {
  public:
   // Without a limit none is asked for: what is shown is of processes whose page table is denied.
   Smaps(procfs::PageGeometry geometry, std::optional<uint64_t> max_rss_bytes)
-      : Collector(geometry), max_rss_bytes_(max_rss_bytes) {}
+      : CollectorWithHooks(geometry), max_rss_bytes_(max_rss_bytes) {}
 
   void SetOptions(const CollectorOptions& options) override {
     if (max_rss_bytes_) max_rss_bytes_ = options.smaps.max_rss_bytes;
@@ -88,8 +89,10 @@ class Smaps : public Collector {
     return needs;
   }
 
-  void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
-    for (const SmapsReading& reading : view.smaps) {
+  void Accumulate(const memory::Report& report, const Tally& tally) const override {
+    const auto* family = std::get_if<memory::FamilyReport>(&report);
+    if (family == nullptr) return;
+    for (const SmapsReading& reading : family->smaps) {
       switch (reading.state) {
         case SmapsReading::State::kRead:
           ++tally.gauges[kRead];
@@ -112,7 +115,7 @@ class Smaps : public Collector {
     for (const GroupSums& sums : groups) {
       if (sums.gauges[kRead] == 0) continue;
       for (size_t i = 0; i < kFields.size(); ++i) {
-        if (known_.at(i)) writer.AddFor(sums, {kFields.at(i).name}, static_cast<double>(sums.gauges[i]));
+        if (sums.gauges[Tells(i)] != 0) writer.AddFor(sums, {kFields.at(i).name}, static_cast<double>(sums.gauges[i]));
       }
     }
     writer.Begin(kSkippedProcesses);
@@ -124,20 +127,21 @@ class Smaps : public Collector {
   }
 
  private:
-  enum Cell : size_t { kRead = kFields.size(), kTooLarge, kUnreadable, kGauges };
+  enum Cell : size_t { kRead = kFields.size(), kTooLarge, kUnreadable, kTells, kGauges = kTells + kFields.size() };
+  // How many processes the kernel tells the field of.
+  static constexpr size_t Tells(size_t field) { return kTells + field; }
 
-  void Add(const SmapsRollup& sums, const Tally& tally) {
+  static void Add(const SmapsRollup& sums, const Tally& tally) {
     for (size_t i = 0; i < kFields.size(); ++i) {
       const Field& field = kFields.at(i);
       const std::optional<uint64_t> value =
           field.value != nullptr ? std::optional(sums.*field.value) : sums.*field.later_value;
-      known_.at(i) = value.has_value();
+      tally.gauges[Tells(i)] += value ? 1 : 0;
       tally.gauges[i] += static_cast<int64_t>(value.value_or(0));
     }
   }
 
   std::optional<uint64_t> max_rss_bytes_;
-  std::array<bool, kFields.size()> known_{};  // by this kernel
 };
 
 }  // namespace

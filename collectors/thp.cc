@@ -1,6 +1,7 @@
 // Collector `thp`: transparent huge pages mapped as such (by a PMD).
 #include <array>
 #include <string_view>
+#include <variant>
 
 #include "collectors/registry.h"
 
@@ -25,20 +26,20 @@ class Thp : public Collector {
 
   size_t gauges() const override { return kGauges; }
 
-  void OnWindow(const memory::WindowView& view, const Tally& tally) override {
-    for (const memory::MemberWindow& member : view.members) {
-      for (const memory::Segment& segment : member.segments) {
-        if (segment.tally.huge_pmd == 0) continue;
-        // A private file mapping's huge page is the page cache's own unless its entries say anonymous.
-        const bool anon = segment.tally.anon != 0;
-        const size_t cache = segment.mapping->kind == memory::MappingKind::kShmem ? kHugeShmem : kHugeFile;
-        tally.gauges[anon ? kHugeAnon : cache] += static_cast<int64_t>(segment.tally.huge_pmd);
+  void Accumulate(const memory::Report& report, const Tally& tally) const override {
+    if (const auto* window = std::get_if<memory::WindowReport>(&report)) {
+      for (const memory::MemberWindow& member : window->members) {
+        for (const memory::Segment& segment : member.segments) {
+          if (segment.tally.huge_pmd == 0) continue;
+          // A private file mapping's huge page is the page cache's own unless its entries say anonymous.
+          const bool anon = segment.tally.anon != 0;
+          const size_t cache = segment.mapping->kind == memory::MappingKind::kShmem ? kHugeShmem : kHugeFile;
+          tally.gauges[anon ? kHugeAnon : cache] += static_cast<int64_t>(segment.tally.huge_pmd);
+        }
       }
+    } else if (const auto* family = std::get_if<memory::FamilyReport>(&report)) {
+      tally.gauges[kHugeAnon] += Pages(family->unwalked.huge_pmd_bytes);
     }
-  }
-
-  void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
-    tally.gauges[kHugeAnon] += Pages(view.unwalked.huge_pmd_bytes);
   }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {

@@ -1,6 +1,7 @@
 // Collector `zero_page`: memory that reads as zeros and costs nothing, because it is mapped to the kernel's zero page.
 #include <array>
 #include <string_view>
+#include <variant>
 
 #include "collectors/registry.h"
 
@@ -26,18 +27,18 @@ class ZeroPage : public Collector {
 
   size_t gauges() const override { return kGauges; }
 
-  void OnWindow(const memory::WindowView& view, const Tally& tally) override {
-    for (const memory::MemberWindow& member : view.members) {
-      for (const memory::Segment& segment : member.segments) {
-        tally.gauges[kBase] += static_cast<int64_t>(segment.tally.zero_base);
-        tally.gauges[kHuge] += static_cast<int64_t>(segment.tally.zero_huge);
+  void Accumulate(const memory::Report& report, const Tally& tally) const override {
+    if (const auto* window = std::get_if<memory::WindowReport>(&report)) {
+      for (const memory::MemberWindow& member : window->members) {
+        for (const memory::Segment& segment : member.segments) {
+          tally.gauges[kBase] += static_cast<int64_t>(segment.tally.zero_base);
+          tally.gauges[kHuge] += static_cast<int64_t>(segment.tally.zero_huge);
+        }
       }
+    } else if (const auto* family = std::get_if<memory::FamilyReport>(&report)) {
+      tally.gauges[kBase] += Pages(family->unwalked.zero_base_bytes);
+      tally.gauges[kHuge] += Pages(family->unwalked.zero_huge_bytes);
     }
-  }
-
-  void OnFamily(const memory::FamilyView& view, const Tally& tally) override {
-    tally.gauges[kBase] += Pages(view.unwalked.zero_base_bytes);
-    tally.gauges[kHuge] += Pages(view.unwalked.zero_huge_bytes);
   }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {

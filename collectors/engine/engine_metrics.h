@@ -6,7 +6,7 @@
 #include <array>
 #include <string_view>
 
-#include "collectors/engine/engine_state.h"
+#include "collectors/engine/family_state.h"
 #include "collectors/engine/mode_notices.h"
 #include "collectors/memory/ledger/ledger_budget.h"
 #include "collectors/metrics.h"

@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "collectors/engine/engine.h"
-#include "collectors/memory/family/families.h"
+#include "collectors/engine/engine_types.h"
+#include "collectors/memory/family/family.h"
 
 namespace cow::collectors {
 

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "collectors/memory/family/families.h"
+#include "collectors/memory/family/family.h"
 
 namespace cow::collectors {
 

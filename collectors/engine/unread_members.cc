@@ -37,9 +37,9 @@ void UnreadMembers::Update(const memory::Family& family, const procfs::PageGeome
   members_ = std::move(now);
 }
 
-void UnreadMembers::OnWindow(const memory::WindowView& view) {
+void UnreadMembers::OnWindow(const memory::WindowReport& report) {
   if (members_.empty()) return;
-  for (const memory::MemberWindow& shown : view.members) {
+  for (const memory::MemberWindow& shown : report.members) {
     const auto known = std::find_if(members_.begin(), members_.end(),
                                     [&shown](const Known& each) { return each.slot == shown.member->slot; });
     if (known == members_.end() || known->read) continue;

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "collectors/collector.h"
-#include "collectors/memory/family/families.h"
-#include "collectors/memory/scan/views.h"
+#include "collectors/memory/family/family.h"
+#include "collectors/memory/scan/report.h"
 #include "collectors/procfs/system.h"
 
 namespace cow::collectors {
@@ -19,7 +19,7 @@ class UnreadMembers {
  public:
   // The members as of now. `alone_before`: the one that there was is read as a whole, and its sums fade.
   void Update(const memory::Family& family, const procfs::PageGeometry& geometry, bool alone_before);
-  void OnWindow(const memory::WindowView& view);
+  void OnWindow(const memory::WindowReport& report);
   // A scan is over: all members but those that wait for the next one were read.
   void OnScanEnd(const memory::Family& family, bool alone);
   void Clear() { members_.clear(); }

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <variant>
 
 #include "collectors/procfs/stat.h"
 #include "collectors/procfs/status.h"
@@ -64,7 +65,7 @@ tl::unexpected<Failure> FailToRead(const procfs::Root& root, pid_t pid, const Er
 }
 
 // The family that `pid` is of, and the member whose memory it has.
-std::pair<memory::Family*, memory::Member*> FindMember(const memory::Families& families, pid_t pid) {
+std::pair<memory::Family*, memory::Member*> FindMember(const memory::Lineage& families, pid_t pid) {
   for (const auto& family : families.families()) {
     for (const auto& member : family->members) {
       if (member->process->pid == pid) return {family.get(), member.get()};
@@ -76,15 +77,12 @@ std::pair<memory::Family*, memory::Member*> FindMember(const memory::Families& f
   return {nullptr, nullptr};
 }
 
-// Counts the breaks that a pass sees.
-class BreakCounter final : public memory::ScanObserver {
+// Counts the breaks that a scan finds.
+class BreakCounter {
  public:
-  void OnWindow(const memory::WindowView& view) override { Count(*view.family, *view.judgement); }
-  void OnUnchanged(const memory::Family& /*family*/, uint64_t /*window*/,
-                   std::chrono::system_clock::time_point /*read_at*/) override {}
-  void OnMoved(const memory::Family& family, const memory::Judgement& judgement) override { Count(family, judgement); }
-  void OnFamily(const memory::FamilyView& /*view*/) override {}
-  bool Continue() override { return true; }
+  void Add(const memory::WindowReport& report) { Count(*report.family, *report.judgement); }
+  void Add(const memory::MovedReport& report) { Count(*report.family, *report.judgement); }
+  void Add(const memory::FamilyReport& /*report*/) {}
 
   const Breaks& breaks() const { return breaks_; }
   uint64_t By(pid_t pid) const {
@@ -109,6 +107,25 @@ class BreakCounter final : public memory::ScanObserver {
   Breaks breaks_;
   std::map<pid_t, uint64_t> by_pid_;
 };
+
+// Scans the family; `add` takes each report. False if `may_go_on` ended it.
+template <class Add>
+bool ScanWhole(memory::Scanner& scanner, memory::Family& family, const memory::PassOptions& options,
+               const MayGoOn& may_go_on, Add&& add) {
+  const auto scan = scanner.Begin(family, options);
+  const auto take = [&add](const auto& step) {
+    if constexpr (requires { add(step); }) add(step);
+  };
+  while (!scan->done()) {
+    if (!may_go_on()) {
+      scan->GiveUp();
+      return false;
+    }
+    const memory::ScanStep step = scan->Next(scanner.worker(), may_go_on);
+    std::visit(take, step);
+  }
+  return true;
+}
 
 }  // namespace
 
@@ -144,7 +161,7 @@ tl::expected<Portrait, Failure> Explainer::Look(pid_t pid, const LookOptions& op
   if (auto listed = table_.Update(); !listed) return Fail(Kind::kOther, listed.error().ToString());
   scanner_.forks().AfterUpdate(table_);
   scanner_.BeginPass();
-  memory::Families families(scanner_.geometry(), scanner_.zero_frame());
+  memory::Lineage families(scanner_.geometry(), scanner_.zero_frame());
   families.Update(table_, scanner_.probe());
   const auto [family, member] = FindMember(families, pid);
   if (member == nullptr) {
@@ -162,15 +179,18 @@ tl::expected<Portrait, Failure> Explainer::Read(pid_t pid, memory::Family& famil
   for (const auto& each : family.members) each->first_look = true;
   if (family.members.size() == 1) member.shares_unseen = true;
   const PortraitBuilder::Scanned scanned = ScanHidden(family);
-  PortraitBuilder builder(scanner_, member, options.pages, scanned, options.may_go_on);
-  const uint64_t unstable_before = scanner_.counters().unstable_pages;
+  PortraitBuilder builder(scanner_, member, options.pages, scanned);
+  const uint64_t unstable_before = scanner_.Counters().unstable_pages;
   memory::PassOptions pass;
   pass.show_all = true;
-  if (!scanner_.ScanFamily(family, pass, builder)) return Fail(Kind::kStopped, "stopped before all was read");
+  const auto add = [&builder](const auto& report) requires requires { builder.Add(report); }
+  { builder.Add(report); };
+  if (!ScanWhole(scanner_, family, pass, options.may_go_on, add))
+    return Fail(Kind::kStopped, "stopped before all was read");
   if (member.unread) return FailToRead(root_, pid, *member.unread);
   Portrait portrait = builder.Take();
   portrait.asked = pid;
-  portrait.unstable_pages = scanner_.counters().unstable_pages - unstable_before;
+  portrait.unstable_pages = scanner_.Counters().unstable_pages - unstable_before;
   const auto& address = options.pages.address;
   if (address) {
     std::erase_if(portrait.mappings, [&address](const MappingPortrait& each) {
@@ -204,7 +224,10 @@ void Explainer::LookForBreaks(pid_t pid, Portrait& portrait) {
   BreakCounter counter;
   memory::PassOptions pass;
   pass.full_every = kFullEvery;
-  scanner_.ScanFamily(*family, pass, counter);
+  const auto add = [&counter](const auto& report) requires requires { counter.Add(report); }
+  { counter.Add(report); };
+  ScanWhole(
+      scanner_, *family, pass, [] { return true; }, add);
   SettleHistory();
   if (is_first) return;
   portrait.since_last_look = counter.breaks();
@@ -220,7 +243,7 @@ void Explainer::SettleHistory() {
       const memory::FrameFacts unknown;
       family->ledger.FinishPass(unknown, judgement, moved).MakeAll();
     }
-    history_->Settle(*family, [](const memory::Family&, const memory::Member&) {});
+    history_->Settle(*family);
   }
 }
 

@@ -20,7 +20,7 @@
 
 #include "collectors/explain/portrait.h"
 #include "collectors/explain/portrait_builder.h"
-#include "collectors/memory/family/families.h"
+#include "collectors/memory/family/lineage.h"
 #include "collectors/memory/process/process_table.h"
 #include "collectors/memory/scan/scanner.h"
 #include "collectors/procfs/root.h"
@@ -58,7 +58,7 @@ class Explainer {
   procfs::Root root_;
   memory::Scanner scanner_;
   memory::ProcessTable table_;
-  std::optional<memory::Families> history_;
+  std::optional<memory::Lineage> history_;
   pid_t history_of_ = 0;  // whose family the last look was at; 0: none was
 };
 

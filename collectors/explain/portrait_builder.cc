@@ -24,12 +24,11 @@ size_t FirstMapping(const std::vector<memory::Mapping>& mappings, uint64_t addre
 }  // namespace
 
 PortraitBuilder::PortraitBuilder(memory::Scanner& scanner, const memory::Member& asked, PageQuestion question,
-                                 const Scanned& scanned, std::function<bool()> may_go_on)
+                                 const Scanned& scanned)
     : scanner_(scanner),
       asked_(asked),
       question_(question),
       scanned_(scanned),
-      may_go_on_(std::move(may_go_on)),
       pages_(scanner.geometry().PagesPerWindow()),
       page_bytes_(scanner.geometry().page_bytes) {
   const memory::Capabilities& can = scanner.capabilities();
@@ -51,21 +50,21 @@ void PortraitBuilder::BeginMappings() {
   for (const memory::Mapping& mapping : *asked_.mappings) portrait_.mappings.push_back({mapping, {}, 0, {}});
 }
 
-void PortraitBuilder::OnWindow(const memory::WindowView& view) {
+void PortraitBuilder::Add(const memory::WindowReport& report) {
   BeginMappings();
   const size_t words = (pages_ + 63) / 64;
   differs_.assign(words, 0);
-  for (const auto& member : view.family->members) {
+  for (const auto& member : report.family->members) {
     pids_[member->slot] = member->process->pid;
     SlotFindings& findings = findings_[member->slot];
     findings.copied.assign(words, 0);
     findings.original.assign(words, 0);
   }
-  TakeVerdicts(*view.judgement, view.window * pages_);
-  for (const Verdict& verdict : view.judgement->verdicts) CountBreak(*view.family, verdict);
-  portrait_.exposure_pages += view.sharing->exposure_pages;
-  AskMarks(view);
-  for (size_t r = 0; r < view.readings.size(); ++r) AddMember(view, r);
+  TakeVerdicts(*report.judgement, report.window * pages_);
+  for (const Verdict& verdict : report.judgement->verdicts) CountBreak(*report.family, verdict);
+  portrait_.exposure_pages += report.sharing->exposure_pages;
+  AskMarks(report);
+  for (size_t r = 0; r < report.readings.size(); ++r) AddMember(report, r);
 }
 
 void PortraitBuilder::TakeVerdicts(const memory::Judgement& judgement, uint64_t first_page) {
@@ -92,17 +91,17 @@ void PortraitBuilder::CountBreak(const memory::Family& family, const Verdict& ve
 }
 
 // Of pages that no relative maps at this address.
-void PortraitBuilder::AskMarks(const memory::WindowView& view) {
+void PortraitBuilder::AskMarks(const memory::WindowReport& report) {
   facts_.Clear();
-  if (!scanner_.capabilities().kpageflags || !view.frames_known) return;
+  if (!scanner_.capabilities().kpageflags || !report.frames_known) return;
   std::vector<uint64_t> frames;
-  for (size_t r = 0; r < view.readings.size(); ++r) {
+  for (size_t r = 0; r < report.readings.size(); ++r) {
     for (size_t page = 0; page < pages_; ++page) {
-      const uint64_t frame = AnonFrame(view.readings[r].entries[page], scanner_.zero_frame());
-      if (frame != kNoFrame && !memory::TestBit(view.sharing->members[r].shared, page)) frames.push_back(frame);
+      const uint64_t frame = AnonFrame(report.readings[r].entries[page], scanner_.zero_frame());
+      if (frame != kNoFrame && !memory::TestBit(report.sharing->members[r].shared, page)) frames.push_back(frame);
     }
   }
-  if (!frames.empty()) scanner_.frames().Read(frames, false, facts_);
+  if (!frames.empty()) scanner_.worker().frames.Read(frames, false, facts_);
 }
 
 bool PortraitBuilder::IsZeroPage(Slot slot, uint64_t entry, uint64_t page) const {
@@ -112,74 +111,74 @@ bool PortraitBuilder::IsZeroPage(Slot slot, uint64_t entry, uint64_t page) const
 }
 
 // Where frames are hidden: pages that are each mapped once are different ones.
-bool PortraitBuilder::OwnPageElsewhere(const memory::WindowView& view, size_t reading, size_t page) const {
+bool PortraitBuilder::OwnPageElsewhere(const memory::WindowReport& report, size_t reading, size_t page) const {
   constexpr uint64_t kBits = procfs::kPagemapPresent | procfs::kPagemapFile | procfs::kPagemapMappedOnce;
   constexpr uint64_t kOwn = procfs::kPagemapPresent | procfs::kPagemapMappedOnce;
-  for (size_t r = 0; r < view.readings.size(); ++r) {
-    if (r != reading && (view.readings[r].entries[page] & kBits) == kOwn) return true;
+  for (size_t r = 0; r < report.readings.size(); ++r) {
+    if (r != reading && (report.readings[r].entries[page] & kBits) == kOwn) return true;
   }
   return false;
 }
 
-PageEvidence PortraitBuilder::Evidence(const memory::WindowView& view, size_t reading, const memory::Mapping& mapping,
-                                       size_t page) const {
-  const Reading& of = view.readings[reading];
+PageEvidence PortraitBuilder::Evidence(const memory::WindowReport& report, size_t reading,
+                                       const memory::Mapping& mapping, size_t page) const {
+  const Reading& of = report.readings[reading];
   const SlotFindings& findings = findings_.at(of.slot);
   PageEvidence evidence;
   evidence.entry = of.entries[page];
   evidence.frames_known = portrait_.frames_known;
   evidence.zero_known = portrait_.zero_known;
-  evidence.is_zero_page = IsZeroPage(of.slot, evidence.entry, view.window * pages_ + page);
+  evidence.is_zero_page = IsZeroPage(of.slot, evidence.entry, report.window * pages_ + page);
   evidence.private_mapping =
       mapping.IsPrivate() && (mapping.IsAnonymous() || mapping.IsPrivateFile() || mapping.hugetlb);
   evidence.private_file = mapping.IsPrivateFile() || (mapping.hugetlb && !mapping.IsAnonymous());
-  evidence.shared = memory::TestBit(view.sharing->members[reading].shared, page);
+  evidence.shared = memory::TestBit(report.sharing->members[reading].shared, page);
   evidence.copied = memory::TestBit(findings.copied, page);
   evidence.original = memory::TestBit(findings.original, page);
-  evidence.differs = portrait_.frames_known ? memory::TestBit(differs_, page) : OwnPageElsewhere(view, reading, page);
+  evidence.differs = portrait_.frames_known ? memory::TestBit(differs_, page) : OwnPageElsewhere(report, reading, page);
   const uint64_t frame = AnonFrame(evidence.entry, scanner_.zero_frame());
   if (frame == kNoFrame) return evidence;
   evidence.merged = facts_.IsKsm(frame);
   evidence.merged_known = facts_.merged_known();
   // Of a large folio that is mapped page by page, the mark is not the single page's.
   constexpr uint64_t kCompound = procfs::kFrameCompoundHead | procfs::kFrameCompoundTail;
-  const memory::Member* member = view.family->FindSlot(of.slot);
+  const memory::Member* member = report.family->FindSlot(of.slot);
   const bool of_the_page = (facts_.Flags(frame).value_or(0) & kCompound) == 0 ||
-                           (member != nullptr && member->huge_windows.contains(view.window));
+                           (member != nullptr && member->huge_windows.contains(report.window));
   if (of_the_page) evidence.exclusive = facts_.IsExclusive(frame);
   return evidence;
 }
 
-std::vector<pid_t> PortraitBuilder::Partners(const memory::WindowView& view, size_t reading, size_t page) const {
+std::vector<pid_t> PortraitBuilder::Partners(const memory::WindowReport& report, size_t reading, size_t page) const {
   std::vector<pid_t> pids;
-  const uint64_t entry = view.readings[reading].entries[page];
+  const uint64_t entry = report.readings[reading].entries[page];
   const uint64_t zero_frame = scanner_.zero_frame();
   const uint64_t frame = AnonFrame(entry, zero_frame);
-  for (size_t r = 0; r < view.readings.size(); ++r) {
-    const uint64_t other = view.readings[r].entries[page];
+  for (size_t r = 0; r < report.readings.size(); ++r) {
+    const uint64_t other = report.readings[r].entries[page];
     const bool same = frame != kNoFrame ? AnonFrame(other, zero_frame) == frame : other == entry;
-    if (r != reading && same) pids.push_back(pids_.at(view.readings[r].slot));
+    if (r != reading && same) pids.push_back(pids_.at(report.readings[r].slot));
   }
   std::sort(pids.begin(), pids.end());
   return pids;
 }
 
-void PortraitBuilder::AddMember(const memory::WindowView& view, size_t reading) {
-  const Reading& of = view.readings[reading];
-  const memory::Member* member = view.family->FindSlot(of.slot);
+void PortraitBuilder::AddMember(const memory::WindowReport& report, size_t reading) {
+  const Reading& of = report.readings[reading];
+  const memory::Member* member = report.family->FindSlot(of.slot);
   if (member == nullptr || !member->mappings) return;
   SlotFindings& findings = findings_[of.slot];
   const bool is_asked = member == &asked_;
-  const bool is_huge = member->huge_windows.contains(view.window);
+  const bool is_huge = member->huge_windows.contains(report.window);
   const std::vector<memory::Mapping>& mappings = *member->mappings;
-  const uint64_t begin = view.window * pages_;
+  const uint64_t begin = report.window * pages_;
   for (size_t m = FirstMapping(mappings, begin * page_bytes_); m < mappings.size(); ++m) {
     const uint64_t first = std::max(begin, mappings[m].vma.start / page_bytes_);
     const uint64_t last = std::min(begin + pages_, mappings[m].vma.end / page_bytes_);
     if (first >= begin + pages_) break;
     for (uint64_t number = first; number < last; ++number) {
       const size_t page = number - begin;
-      const PageEvidence evidence = Evidence(view, reading, mappings[m], page);
+      const PageEvidence evidence = Evidence(report, reading, mappings[m], page);
       const PageState state = JudgePage(evidence);
       const uint64_t frame = AnonFrame(evidence.entry, scanner_.zero_frame());
       const bool is_own = frame != kNoFrame && state != PageState::kShared && state != PageState::kMerged &&
@@ -193,7 +192,7 @@ void PortraitBuilder::AddMember(const memory::WindowView& view, size_t reading) 
       if (huge && !is_zero) ++findings.sums.huge;
       if (is_asked) {
         const bool huge_zero = is_zero && (evidence.entry & procfs::kPagemapFile) != 0;
-        AddAsked(view, reading, m, page, state, is_zero ? huge_zero : huge);
+        AddAsked(report, reading, m, page, state, is_zero ? huge_zero : huge);
       }
       if (is_own && !memory::IsMappedOnce(evidence.entry)) {
         orphans_.push_back({frame, number, of.slot, state, m});
@@ -205,7 +204,7 @@ void PortraitBuilder::AddMember(const memory::WindowView& view, size_t reading) 
   }
 }
 
-void PortraitBuilder::AddAsked(const memory::WindowView& view, size_t reading, size_t mapping, size_t page,
+void PortraitBuilder::AddAsked(const memory::WindowReport& report, size_t reading, size_t mapping, size_t page,
                                PageState state, bool huge) {
   MappingPortrait& portrait = portrait_.mappings[mapping];
   if (huge && state != PageState::kZero) ++portrait.sums.huge;
@@ -213,9 +212,9 @@ void PortraitBuilder::AddAsked(const memory::WindowView& view, size_t reading, s
   const bool has_partners = (state == PageState::kShared && portrait_.frames_known) || state == PageState::kSwapped;
   if (!wanted && state != PageState::kShared) return;
   std::vector<pid_t> partners;
-  if (has_partners) partners = Partners(view, reading, page);
+  if (has_partners) partners = Partners(report, reading, page);
   if (state == PageState::kShared) portrait.exposure_pages += partners.size();
-  if (wanted) AddRun(portrait, {(view.window * pages_ + page) * page_bytes_, 1, state, huge, std::move(partners)});
+  if (wanted) AddRun(portrait, {(report.window * pages_ + page) * page_bytes_, 1, state, huge, std::move(partners)});
 }
 
 // Fills up with absent pages what lies between: windows that nobody has anything in are not read.
@@ -240,23 +239,23 @@ void PortraitBuilder::FillHoles() {
   }
 }
 
-void PortraitBuilder::OnMoved(const memory::Family& family, const memory::Judgement& judgement) {
+void PortraitBuilder::Add(const memory::MovedReport& report) {
   BeginMappings();
-  for (const Verdict& verdict : judgement.verdicts) CountBreak(family, verdict);
+  for (const Verdict& verdict : report.judgement->verdicts) CountBreak(*report.family, verdict);
 }
 
-void PortraitBuilder::OnFamily(const memory::FamilyView& view) {
+void PortraitBuilder::Add(const memory::FamilyReport& report) {
   BeginMappings();
-  ResolveOrphans(FindMoved(*view.family));
+  ResolveOrphans(FindMoved(*report.family));
   FillHoles();
   // What the windows took for shared at one address may have a partner elsewhere: the end of the pass has it less.
-  portrait_.exposure_pages += static_cast<uint64_t>(view.moved->exposure_pages);
-  portrait_.unseen_pages = view.moved->unmatched_pages;
-  for (const auto& member : view.family->members) {
+  portrait_.exposure_pages += static_cast<uint64_t>(report.moved.exposure_pages);
+  portrait_.unseen_pages = report.moved.unmatched_pages;
+  for (const auto& member : report.family->members) {
     MemberPortrait& portrait = portrait_.members.emplace_back();
     portrait.pid = member->process->pid;
     portrait.name = member->process->stat.comm;
-    const memory::Member* parent = view.family->FindSlot(member->parent);
+    const memory::Member* parent = report.family->FindSlot(member->parent);
     if (parent != nullptr) portrait.parent = parent->process->pid;
     portrait.unread = member->unread.has_value();
     if (member->unread) portrait.unread_reason = ErrorKindName(member->unread->kind);
@@ -290,7 +289,7 @@ void PortraitBuilder::ResolveOrphans(const HoldersOfFrame& moved) {
     if (!moved.contains(orphan.frame)) frames.push_back(orphan.frame);
   }
   facts_.Clear();
-  if (!frames.empty()) scanner_.frames().Read(frames, true, facts_);
+  if (!frames.empty()) scanner_.worker().frames.Read(frames, true, facts_);
   std::vector<Correction> corrections;
   for (const Orphan& orphan : orphans_) {
     // Where it can't be asked how many map it, bit 56 says that there may be others.

@@ -8,7 +8,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -18,10 +17,10 @@
 
 #include "collectors/explain/portrait.h"
 #include "collectors/explain/scanned_pages.h"
-#include "collectors/memory/family/families.h"
+#include "collectors/memory/family/family.h"
 #include "collectors/memory/ledger/frame_facts.h"
+#include "collectors/memory/scan/report.h"
 #include "collectors/memory/scan/scanner.h"
-#include "collectors/memory/scan/views.h"
 
 namespace cow::explain {
 
@@ -31,20 +30,17 @@ struct PageQuestion {
   std::optional<uint64_t> address;  // only those of the mapping that holds it
 };
 
-class PortraitBuilder final : public memory::ScanObserver {
+class PortraitBuilder {
  public:
   using Scanned = std::map<memory::Slot, ScannedPages>;
 
-  // All outlive it. `scanned`: of members whose frames are hidden. `may_go_on` is asked between two windows.
-  PortraitBuilder(memory::Scanner& scanner, const memory::Member& asked, PageQuestion question, const Scanned& scanned,
-                  std::function<bool()> may_go_on);
+  // All outlive it. `scanned`: of members whose frames are hidden.
+  PortraitBuilder(memory::Scanner& scanner, const memory::Member& asked, PageQuestion question, const Scanned& scanned);
 
-  void OnWindow(const memory::WindowView& view) override;
-  void OnUnchanged(const memory::Family& /*family*/, uint64_t /*window*/,
-                   std::chrono::system_clock::time_point /*read_at*/) override {}
-  void OnMoved(const memory::Family& family, const memory::Judgement& judgement) override;
-  void OnFamily(const memory::FamilyView& view) override;
-  bool Continue() override { return may_go_on_(); }
+  void Add(const memory::WindowReport& report);
+  void Add(const memory::MovedReport& report);
+  // The last one.
+  void Add(const memory::FamilyReport& report);
 
   Portrait Take() { return std::move(portrait_); }
 
@@ -75,14 +71,14 @@ class PortraitBuilder final : public memory::ScanObserver {
   void BeginMappings();
   void TakeVerdicts(const memory::Judgement& judgement, uint64_t first_page);
   void CountBreak(const memory::Family& family, const memory::Verdict& verdict);
-  void AskMarks(const memory::WindowView& view);
-  void AddMember(const memory::WindowView& view, size_t reading);
-  PageEvidence Evidence(const memory::WindowView& view, size_t reading, const memory::Mapping& mapping,
+  void AskMarks(const memory::WindowReport& view);
+  void AddMember(const memory::WindowReport& view, size_t reading);
+  PageEvidence Evidence(const memory::WindowReport& view, size_t reading, const memory::Mapping& mapping,
                         size_t page) const;
   bool IsZeroPage(memory::Slot slot, uint64_t entry, uint64_t page) const;
-  bool OwnPageElsewhere(const memory::WindowView& view, size_t reading, size_t page) const;
-  std::vector<pid_t> Partners(const memory::WindowView& view, size_t reading, size_t page) const;
-  void AddAsked(const memory::WindowView& view, size_t reading, size_t mapping, size_t page, PageState state,
+  bool OwnPageElsewhere(const memory::WindowReport& view, size_t reading, size_t page) const;
+  std::vector<pid_t> Partners(const memory::WindowReport& view, size_t reading, size_t page) const;
+  void AddAsked(const memory::WindowReport& view, size_t reading, size_t mapping, size_t page, PageState state,
                 bool huge);
   void AddRun(MappingPortrait& mapping, PageRun run) const;
   void FillHoles();
@@ -97,7 +93,6 @@ class PortraitBuilder final : public memory::ScanObserver {
   const memory::Member& asked_;
   const PageQuestion question_;
   const Scanned& scanned_;
-  const std::function<bool()> may_go_on_;
   const size_t pages_;
   const size_t page_bytes_;
 

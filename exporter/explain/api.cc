@@ -5,9 +5,9 @@
 #include <string>
 #include <utility>
 
+#include "collectors/base/cpu_clock.h"
 #include "exporter/explain/arguments.h"
 #include "exporter/explain/json.h"
-#include "exporter/scan/cpu_clock.h"
 
 namespace cow::exporter {
 namespace {

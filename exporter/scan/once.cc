@@ -5,7 +5,7 @@
 #include <string>
 #include <system_error>
 
-#include "exporter/scan/cpu_clock.h"
+#include "collectors/base/cpu_clock.h"
 #include "exporter/scan/publisher.h"
 
 namespace cow::exporter {

@@ -6,7 +6,7 @@
 #include <exception>
 #include <utility>
 
-#include "exporter/scan/cpu_clock.h"
+#include "collectors/base/cpu_clock.h"
 
 namespace cow::exporter {
 namespace {
@@ -29,6 +29,7 @@ nanoseconds BudgetOf(const ScanLoopOptions& options) {
 class ScanLoop::Control final : public collectors::PassControl {
  public:
   explicit Control(ScanLoop& loop) : loop_(loop) {}
+  bool MustPause() override { return loop_.PauseIsDue(); }
   bool Continue() override { return loop_.ContinuePass(); }
   bool MustStop() const override { return loop_.stop_.stop_requested(); }
   uint64_t Interval() const override { return loop_.interval_; }
@@ -285,6 +286,13 @@ void ScanLoop::PublishPass() {
   statistics_.failures = failures_.Counts();
   publisher_.Publish(*runner_, statistics_);
   ChargeOverhead(ThreadCpuTime() - before);
+}
+
+bool ScanLoop::PauseIsDue() {
+  const Clock::time_point now = Clock::now();
+  last_step_ = now;
+  if (stop_.stop_requested() || requested_) return true;
+  return Periodic() && (now >= interval_end_ || (budget_.Limited() && now >= next_budget_check_));
 }
 
 bool ScanLoop::ContinuePass() {

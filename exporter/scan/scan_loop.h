@@ -115,6 +115,8 @@ class ScanLoop {
   // Returns false if the look failed.
   bool LookForForks();
   void PublishPass();
+  // Whether ContinuePass has something to do. Any scanning thread.
+  bool PauseIsDue();
   bool ContinuePass();
   [[nodiscard]] std::chrono::nanoseconds Left() const;
   void ListedProcesses(bool changed);

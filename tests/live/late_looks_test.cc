@@ -26,9 +26,10 @@
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <variant>
 #include <vector>
 
-#include "collectors/memory/family/families.h"
+#include "collectors/memory/family/lineage.h"
 #include "collectors/memory/process/process_table.h"
 #include "collectors/memory/scan/scanner.h"
 #include "collectors/netlink/proc_events.h"
@@ -197,14 +198,12 @@ struct Verdicts {
   std::map<uint64_t, uint64_t> unattributed;
 };
 
-class VerdictReader final : public memory::ScanObserver {
+class VerdictReader {
  public:
-  void OnWindow(const memory::WindowView& view) override { Read(*view.family, *view.judgement); }
-  void OnUnchanged(const memory::Family& /*family*/, uint64_t /*window*/,
-                   std::chrono::system_clock::time_point /*read_at*/) override {}
-  void OnMoved(const memory::Family& family, const memory::Judgement& judgement) override { Read(family, judgement); }
-  void OnFamily(const memory::FamilyView& /*view*/) override {}
-  bool Continue() override { return true; }
+  void Read(const memory::ScanStep& step) {
+    if (const auto* window = std::get_if<memory::WindowReport>(&step)) Read(*window->family, *window->judgement);
+    if (const auto* moved = std::get_if<memory::MovedReport>(&step)) Read(*moved->family, *moved->judgement);
+  }
   Verdicts Take() { return std::exchange(verdicts_, {}); }
 
  private:
@@ -250,14 +249,15 @@ class Watcher {
       const bool ours = std::any_of(family->members.begin(), family->members.end(), is_ours) ||
                         std::any_of(family->ended.begin(), family->ended.end(), is_ours);
       if (ours) {
-        scanner_.ScanFamily(*family, {}, reader);
+        const auto scan = scanner_.Begin(*family, {});
+        while (!scan->done()) reader.Read(scan->Next(scanner_.worker(), [] { return true; }));
       } else if (!family->ended.empty() && family->ledger.empty()) {
         memory::Judgement judgement;
         memory::MovedSharing moved;
         const memory::FrameFacts unknown;
         family->ledger.FinishPass(unknown, judgement, moved).MakeAll();
       }
-      families_.Settle(*family, [](const memory::Family&, const memory::Member&) {});
+      families_.Settle(*family);
     }
     return reader.Take();
   }
@@ -266,7 +266,7 @@ class Watcher {
   procfs::Root root_;
   memory::ProcessTable table_;
   memory::Scanner scanner_;
-  memory::Families families_;
+  memory::Lineage families_;
 };
 
 // ---- The test

@@ -5,17 +5,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <ctime>
 
-#include "collectors/engine/engine.h"
+#include "collectors/base/cpu_clock.h"
+#include "collectors/engine/pass_control.h"
 
 namespace cow::test {
-
-inline std::chrono::nanoseconds ThreadCpuTime() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
-}
 
 class NoControl : public collectors::PassControl {
  public:

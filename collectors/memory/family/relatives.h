@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include "collectors/memory/family/families.h"
+#include "collectors/memory/family/lineage.h"
 #include "collectors/memory/read/frame_reader.h"
 #include "collectors/memory/read/scan_counters.h"
 #include "collectors/procfs/maps.h"

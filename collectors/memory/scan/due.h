@@ -5,7 +5,7 @@
 #include <chrono>
 #include <cstdint>
 
-#include "collectors/memory/family/families.h"
+#include "collectors/memory/family/family.h"
 #include "collectors/memory/read/host.h"
 
 namespace cow::memory {

@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <utility>
 
-#include "collectors/memory/scan/departure.h"
 #include "collectors/memory/scan/due.h"
-#include "collectors/memory/scan/family_scan.h"
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/pagemap_scan.h"
 
 namespace cow::memory {
+
 MappingKind KindOfVerdict(const Family& family, const Verdict& verdict, const procfs::PageGeometry& geometry) {
   const Member* member = family.FindSlot(verdict.slot);
   if (member == nullptr || !member->mappings) return MappingKind::kAnon;
@@ -25,7 +24,7 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t thread
   host_.scan = procfs::PagemapScan::Probe(own_root, geometry);
   host_.kernel = kernel ? *kernel : ProbeKernel(own_root, geometry, host_.scan);
   GrowTo(std::max<size_t>(threads, 1));
-  FrameReader& frames = scanners_.front()->frames();
+  FrameReader& frames = workers_.front()->frames;
   host_.zero_frame = procfs::FindZeroPageFrame(own_root, geometry).value_or(kNoFrame);
   // Where the root is another system's tree, this process' own page tells nothing of it.
   const bool is_own_system = procfs::ReadLink(own_root, own_root.ProcPath("self/exe")).has_value();
@@ -48,18 +47,12 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t thread
 }
 
 void Scanner::GrowTo(size_t threads) {
-  while (scanners_.size() < threads) scanners_.push_back(std::make_unique<FamilyScanner>(host_, devices_));
+  while (workers_.size() < threads) workers_.push_back(std::make_unique<ScanWorker>(host_));
 }
 
-ScanCounters Scanner::counters(size_t thread) const {
-  ScanCounters sum = scanners_[thread]->counters();
-  if (thread == 0) sum.Add(counters_);
-  return sum;
-}
-
-ScanCounters Scanner::counters() const {
-  ScanCounters sum;
-  for (size_t thread = 0; thread < threads(); ++thread) sum.Add(counters(thread));
+ScanCounters Scanner::Counters() const {
+  ScanCounters sum = counters_;
+  for (const auto& worker : workers_) sum.Add(worker->Counters());
   return sum;
 }
 
@@ -72,19 +65,6 @@ void Scanner::BeginPass() {
 
 bool Scanner::IsDue(const Family& family, const PassOptions& options) const {
   return options.show_all || memory::IsDue(host_, family, options.full_every);
-}
-
-bool Scanner::IsOutdated(const Family& family) const {
-  return family.scan != nullptr && family.scan->walk.alone && family.members.size() > 1;
-}
-
-bool Scanner::ShowDeparture(Family& family, std::span<Member* const> gone,
-                            const std::function<void(const WindowView&)>& show, const MayGoOn& may_go_on) const {
-  return memory::ShowDeparture(host_, family, gone, show, may_go_on);
-}
-
-bool Scanner::ScanFamily(Family& family, const PassOptions& options, ScanObserver& observer, size_t thread) {
-  return scanners_[thread]->Scan(family, options, observer);
 }
 
 }  // namespace cow::memory

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "collectors/memory/family/families.h"
+#include "collectors/memory/family/family.h"
 #include "tests/support/declared.h"
 
 namespace cow::collectors {
@@ -149,7 +149,7 @@ class DelayacctTest : public testing::Test {
 
   FakeKernel kernel_;
   std::shared_ptr<std::vector<uint64_t>> totals_ = std::make_shared<std::vector<uint64_t>>();
-  std::unique_ptr<Collector> collector_;
+  std::unique_ptr<CollectorWithHooks> collector_;
 
  private:
   struct Group {

@@ -464,9 +464,10 @@ constexpr Metric kPasses{
     .name = "passes", .type = prometheus::MetricType::Counter, .help = "Passes.", .of_groups = false};
 
 // Counts its passes, in no group.
-class PassCounter : public Collector {
+class PassCounter : public CollectorWithHooks {
  public:
-  explicit PassCounter(const CollectorContext& context) : Collector(context.geometry), totals_(context.totals) {
+  explicit PassCounter(const CollectorContext& context)
+      : CollectorWithHooks(context.geometry), totals_(context.totals) {
     totals_->resize(1, 0);
   }
   void OnPassEnd() override { ++totals_->front(); }

@@ -36,7 +36,7 @@ class SteppedControl : public PassControl {
       : steps_(steps), left_(steps), listed_(std::move(listed)), cost_(cost) {}
 
   bool Continue() override {
-    for (const auto begin = test::ThreadCpuTime(); test::ThreadCpuTime() - begin < cost_;) {
+    for (const auto begin = ThreadCpuTime(); ThreadCpuTime() - begin < cost_;) {
     }
     if (left_-- > 0) return true;
     left_ = steps_ - 1;

@@ -14,6 +14,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "collectors/collector.h"
@@ -697,12 +698,14 @@ TEST_F(EngineTest, OnlyEnabledCollectorsPublish) {
 constexpr Metric kFaltering{.name = "faltering", .unit = "windows", .help = "Windows."};
 
 // Counts what it is shown, and fails in the second pass.
-class Faltering : public Collector {
+class Faltering : public CollectorWithHooks {
  public:
-  using Collector::Collector;
+  using CollectorWithHooks::CollectorWithHooks;
   size_t gauges() const override { return 1; }
-  void OnWindow(const memory::WindowView& view, const Tally& tally) override {
-    tally.gauges[0] += static_cast<int64_t>(view.members.size());
+  void Accumulate(const memory::Report& report, const Tally& tally) const override {
+    const auto* window = std::get_if<memory::WindowReport>(&report);
+    if (window == nullptr) return;
+    tally.gauges[0] += static_cast<int64_t>(window->members.size());
     if (passes_ == 1) throw std::runtime_error("faltering");
   }
   void OnPassEnd() override { ++passes_; }

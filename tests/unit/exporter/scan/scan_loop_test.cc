@@ -22,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-#include "exporter/scan/cpu_clock.h"
+#include "collectors/base/cpu_clock.h"
 #include "tests/unit/exporter/scan/fake_runner.h"
 
 namespace cow::exporter {

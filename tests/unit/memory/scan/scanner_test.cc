@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "collectors/memory/scan/family_scan.h"
@@ -25,10 +26,10 @@ namespace {
 constexpr uint64_t kHeap = 0x10000000;
 constexpr uint64_t kFar = 0x20000000;
 
-// Sums up what is shown.
-class Sums : public ScanObserver {
+// Adds up reports.
+class Sums {
  public:
-  void OnWindow(const WindowView& view) override {
+  void Add(const WindowReport& view) {
     windows.push_back(view.window);
     EXPECT_LE(view.read_at, first_read.value()) << "it is as old as the first page that was read for it";
     exposure += static_cast<int64_t>(view.sharing->exposure_pages);
@@ -38,35 +39,39 @@ class Sums : public ScanObserver {
       ksm += member.ksm_pages;
       maybe_ksm += member.maybe_ksm_pages;
       for (const Segment& segment : member.segments) {
-        Add(all, segment.tally);
-        Add(by_path[segment.mapping->vma.path], segment.tally);
-        Add(by_pid[member.member->process->pid], segment.tally);
+        AddTally(all, segment.tally);
+        AddTally(by_path[segment.mapping->vma.path], segment.tally);
+        AddTally(by_pid[member.member->process->pid], segment.tally);
       }
     }
   }
-  void OnUnchanged(const Family&, uint64_t window, std::chrono::system_clock::time_point read_at) override {
-    unchanged.push_back(window);
-    EXPECT_LE(read_at, first_read.value());
+  void Add(const UnchangedWindow& unchanged_window) {
+    unchanged.push_back(unchanged_window.window);
+    EXPECT_LE(unchanged_window.read_at, first_read.value());
   }
-  void OnMoved(const Family&, const Judgement& judgement) override {
-    for (const Verdict& verdict : judgement.verdicts) Count(verdict);
-    most_at_once = std::max(most_at_once, judgement.verdicts.size());
+  void Add(const MovedReport& report) {
+    for (const Verdict& verdict : report.judgement->verdicts) Count(verdict);
+    most_at_once = std::max(most_at_once, report.judgement->verdicts.size());
   }
-  void OnFamily(const FamilyView& view) override {
-    exposure += view.moved->exposure_pages;
-    unmatched = view.moved->unmatched_pages;
+  void Add(const FamilyReport& view) {
+    exposure += view.moved.exposure_pages;
+    unmatched = view.moved.unmatched_pages;
     modes = view.modes;
     unwalked = view.unwalked;
     ++families;
   }
-  bool Continue() override {
+  void Add(const NothingYet&) {}
+  void Add(const Interrupted&) {}
+  // Between two steps.
+  bool Continue() {
     if (between) between();
     first_read.reset();
     return !abandon;
   }
-  bool MustStop() const override {
+  // Amid a step.
+  bool MayGoOn() {
     if (!first_read) first_read = std::chrono::system_clock::now();
-    return false;
+    return true;
   }
 
   std::vector<uint64_t> windows;
@@ -85,7 +90,7 @@ class Sums : public ScanObserver {
   std::array<bool, kModes> modes{};
   Unwalked unwalked;
   int families = 0;
-  mutable std::optional<std::chrono::system_clock::time_point> first_read;  // of the window, if anything is read
+  std::optional<std::chrono::system_clock::time_point> first_read;  // of the window, if anything is read
   bool abandon = false;
   std::function<void()> between;
 
@@ -94,7 +99,7 @@ class Sums : public ScanObserver {
     if (verdict.kind == Verdict::Kind::kBreak) breaks += verdict.pages;
     if (verdict.kind == Verdict::Kind::kUnshared) unshared += verdict.pages;
   }
-  static void Add(SegmentTally& sum, const SegmentTally& tally) {
+  static void AddTally(SegmentTally& sum, const SegmentTally& tally) {
     sum.anon += tally.anon;
     sum.anon_shared += tally.anon_shared;
     sum.anon_multiple += tally.anon_multiple;
@@ -113,7 +118,23 @@ class ScannerTest : public testing::Test {
     host_.Sync();
     scanner_ = std::make_unique<Scanner>(host_.Root(), procfs::PageGeometry(), 1, kernel_);
     table_ = std::make_unique<ProcessTable>(host_.Root(), 1000);
-    families_ = std::make_unique<Families>(procfs::PageGeometry(), scanner_->zero_frame());
+    families_ = std::make_unique<Lineage>(procfs::PageGeometry(), scanner_->zero_frame());
+  }
+  // Goes on with the family's scan, or begins one. False if `sums` ended it, and it rests then.
+  bool ScanFamily(Family& family, const PassOptions& options, Sums& sums) {
+    std::unique_ptr<FamilyScan>& scan = scans_[&family];
+    if (scan != nullptr && scan->IsOutdated()) {
+      scan->GiveUp();
+      scan.reset();
+    }
+    if (scan == nullptr) scan = scanner_->Begin(family, options);
+    while (!scan->done()) {
+      if (!sums.Continue()) return false;
+      const ScanStep step = scan->Next(scanner_->worker(), [&sums] { return sums.MayGoOn(); });
+      std::visit([&sums](const auto& report) { sums.Add(report); }, step);
+    }
+    scan.reset();
+    return true;
   }
   // Membership, then a scan of every family.
   Sums Pass(const std::function<void()>& before_scan = {}) {
@@ -127,8 +148,8 @@ class ScannerTest : public testing::Test {
     scanner_->BeginPass();
     Sums sums;
     for (const auto& family : families_->families()) {
-      EXPECT_TRUE(scanner_->ScanFamily(*family, PassOptions{.show_all = true}, sums));
-      families_->Settle(*family, [](const Family&, const Member&) {});
+      EXPECT_TRUE(ScanFamily(*family, PassOptions{.show_all = true}, sums));
+      families_->Settle(*family);
     }
     return sums;
   }
@@ -149,7 +170,8 @@ class ScannerTest : public testing::Test {
   std::optional<KernelFacts> kernel_;  // empty: the fixture's
   std::unique_ptr<Scanner> scanner_;
   std::unique_ptr<ProcessTable> table_;
-  std::unique_ptr<Families> families_;
+  std::unique_ptr<Lineage> families_;
+  std::map<Family*, std::unique_ptr<FamilyScan>> scans_;
 };
 
 TEST_F(ScannerTest, CapabilitiesOfAFixture) {
@@ -291,19 +313,19 @@ TEST_F(ScannerTest, PairSharesAndBreaks) {
   EXPECT_EQ(sums.breaks, 1U);
   EXPECT_EQ(sums.exposure, 7);
   EXPECT_EQ(sums.by_pid[101].anon_shared, 7U);
-  EXPECT_EQ(scanner_->counters().windows_read_again, 1U);
-  EXPECT_EQ(scanner_->counters().unstable_pages, 0U);
+  EXPECT_EQ(scanner_->Counters().windows_read_again, 1U);
+  EXPECT_EQ(scanner_->Counters().unstable_pages, 0U);
 }
 
 TEST_F(ScannerTest, PagesReadAreCounted) {
   AddPair();
   Start();
   Pass();
-  const ScanCounters before = scanner_->counters();
+  const ScanCounters before = scanner_->Counters();
   Pass();
-  EXPECT_EQ(scanner_->counters().pagemap_pages - before.pagemap_pages, 16U);
-  EXPECT_EQ(scanner_->counters().pagemap_reads - before.pagemap_reads, 2U);
-  EXPECT_EQ(scanner_->counters().scan_calls, 0U);
+  EXPECT_EQ(scanner_->Counters().pagemap_pages - before.pagemap_pages, 16U);
+  EXPECT_EQ(scanner_->Counters().pagemap_reads - before.pagemap_reads, 2U);
+  EXPECT_EQ(scanner_->Counters().scan_calls, 0U);
 }
 
 TEST_F(ScannerTest, MappingsCrossWindows) {
@@ -543,7 +565,7 @@ TEST_F(ScannerTest, AbandonedPassGoesOnNextTime) {
   families_->Update(*table_, scanner_->probe());
   Sums abandoned;
   abandoned.abandon = true;
-  EXPECT_FALSE(scanner_->ScanFamily(*families_->families().front(), PassOptions{}, abandoned));
+  EXPECT_FALSE(ScanFamily(*families_->families().front(), PassOptions{}, abandoned));
   EXPECT_EQ(abandoned.families, 0);
   EXPECT_EQ(Pass().breaks, 1U);
 }
@@ -574,7 +596,7 @@ class PassEndTest : public ScannerTest {
   // Makes so many steps of the scan. True if the scan ended.
   bool Scan(Sums& sums, int steps) {
     sums.between = [&sums, steps]() mutable { sums.abandon = steps-- == 0; };
-    return scanner_->ScanFamily(family(), PassOptions{.show_all = true}, sums);
+    return ScanFamily(family(), PassOptions{.show_all = true}, sums);
   }
 };
 
@@ -582,8 +604,8 @@ TEST_F(PassEndTest, RestsAfterEachStep) {
   Sums sums;
   int rests_at_the_end = 0;
   while (!Scan(sums, 1)) {
-    ASSERT_NE(family().scan, nullptr);
-    if (family().scan->end.stage == PassEnd::Stage::kSettle) ++rests_at_the_end;
+    ASSERT_TRUE(family().being_scanned);
+    if (scans_[&family()]->IsHalfDone()) ++rests_at_the_end;
   }
   EXPECT_GE(rests_at_the_end, 10);
   EXPECT_LE(sums.most_at_once, 8192U);
@@ -596,9 +618,10 @@ TEST_F(PassEndTest, IsMadeWhereTheScanIsGivenUp) {
   Sums sums;
   do {
     ASSERT_FALSE(Scan(sums, 1));
-  } while (!family().scan->end.IsHalfSettled());
+  } while (!scans_[&family()]->IsHalfDone());
   const uint64_t breaks_before = sums.breaks;
-  DropScan(family());
+  scans_[&family()]->GiveUp();
+  scans_.clear();
   const Sums next = Pass();
   EXPECT_EQ(breaks_before + next.breaks, kBroken) << "verdicts of the end that was not shown";
   EXPECT_EQ(next.exposure, static_cast<int64_t>(kPages - kBroken));
@@ -609,13 +632,13 @@ TEST_F(PassEndTest, MemberThatEndsMeanwhileIsSettledByTheNextPass) {
   Sums sums;
   do {
     ASSERT_FALSE(Scan(sums, 1));
-  } while (!family().scan->end.IsHalfSettled());
+  } while (!scans_[&family()]->IsHalfDone());
   host_.Exit(101);
   host_.Sync();
   ASSERT_TRUE(table_->Update());
   families_->Update(*table_, scanner_->probe());
   ASSERT_TRUE(Scan(sums, 1'000'000));
-  families_->Settle(family(), [](const Family&, const Member&) {});
+  families_->Settle(family());
   EXPECT_EQ(sums.breaks, kBroken);
   const Sums next = Pass();
   EXPECT_EQ(next.breaks, 0U);
@@ -718,13 +741,12 @@ TEST_F(ScannerTest, FamilyIsDueWhenSomethingMoved) {
     EXPECT_TRUE(table_->Update());
     families_->Update(*table_, scanner_->probe());
     scanner_->BeginPass();
-    return scanner_->IsDue(*families_->families().front(), {full_every});
+    return scanner_->IsDue(*families_->families().front(), {.full_every = full_every});
   };
   const auto read = [this] {
     Sums sums;
-    EXPECT_TRUE(
-        scanner_->ScanFamily(*families_->families().front(), PassOptions{.full_every = std::chrono::hours(1)}, sums));
-    families_->Settle(*families_->families().front(), [](const Family&, const Member&) {});
+    EXPECT_TRUE(ScanFamily(*families_->families().front(), PassOptions{.full_every = std::chrono::hours(1)}, sums));
+    families_->Settle(*families_->families().front());
   };
   read();
   EXPECT_FALSE(due(std::chrono::hours(1)));
@@ -796,15 +818,15 @@ class IncrementalScanTest : public ScannerTest {
     families_->Update(*table_, scanner_->probe());
     scanner_->BeginPass();
     const PassOptions options{.full_every = kFullEvery};
-    const ScanCounters before = scanner_->counters();
+    const ScanCounters before = scanner_->Counters();
     Result result;
     for (const auto& family : families_->families()) {
       if (!scanner_->IsDue(*family, options)) continue;
-      EXPECT_TRUE(scanner_->ScanFamily(*family, options, result.sums));
-      families_->Settle(*family, [](const Family&, const Member&) {});
+      EXPECT_TRUE(ScanFamily(*family, options, result.sums));
+      families_->Settle(*family);
     }
-    result.pages_read = scanner_->counters().pagemap_pages - before.pagemap_pages;
-    result.reads = scanner_->counters().pagemap_reads - before.pagemap_reads;
+    result.pages_read = scanner_->Counters().pagemap_pages - before.pagemap_pages;
+    result.reads = scanner_->Counters().pagemap_reads - before.pagemap_reads;
     return result;
   }
   void Touch(pid_t pid) { ++host_.At(pid).minor_faults; }

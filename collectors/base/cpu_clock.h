@@ -4,7 +4,7 @@
 #include <chrono>
 #include <ctime>
 
-namespace cow::exporter {
+namespace cow {
 
 inline std::chrono::nanoseconds ReadCpuClock(clockid_t clock) {
   timespec time{};
@@ -15,4 +15,4 @@ inline std::chrono::nanoseconds ReadCpuClock(clockid_t clock) {
 // CPU time of the calling thread.
 inline std::chrono::nanoseconds ThreadCpuTime() { return ReadCpuClock(CLOCK_THREAD_CPUTIME_ID); }
 
-}  // namespace cow::exporter
+}  // namespace cow

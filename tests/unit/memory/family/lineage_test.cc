@@ -1,4 +1,4 @@
-#include "collectors/memory/family/families.h"
+#include "collectors/memory/family/lineage.h"
 
 #include <gtest/gtest.h>
 
@@ -78,7 +78,7 @@ class FamiliesTest : public testing::Test {
       MovedSharing moved;
       const FrameFacts unknown;
       family->ledger.FinishPass(unknown, judgement, moved).MakeAll();
-      families_.Settle(*family, [this](const Family&, const Member& member) { ended_.push_back(member.process->pid); });
+      for (const auto& member : families_.Settle(*family)) ended_.push_back(member->process->pid);
     }
   }
   void Pass() {
@@ -116,7 +116,7 @@ class FamiliesTest : public testing::Test {
   test::FixtureHost host_;
   FakeProbe probe_{host_.Root()};
   ProcessTable table_{host_.Root(), 1000};
-  Families families_{procfs::PageGeometry(), kNoFrame};
+  Lineage families_{procfs::PageGeometry(), kNoFrame};
   Pids ended_;
 };
 
@@ -364,7 +364,7 @@ TEST_F(FamiliesTest, SiblingInTheSameMemoryIsAnAlias) {
   probe_.same_memory = {{13, 11}};
   for (const bool kernel_tells : {true, false}) {
     probe_.kernel_tells = kernel_tells;
-    Families families{procfs::PageGeometry(), kNoFrame};
+    Lineage families{procfs::PageGeometry(), kNoFrame};
     host_.Sync();
     ASSERT_TRUE(table_.Update());
     families.Update(table_, probe_);
@@ -638,7 +638,7 @@ class ChangedHost {
       MovedSharing moved;
       const FrameFacts unknown;
       family->ledger.FinishPass(unknown, judgement, moved).MakeAll();
-      families_.Settle(*family, [](const Family&, const Member&) {});
+      families_.Settle(*family);
     }
   }
   std::string Describe() const {
@@ -662,7 +662,7 @@ class ChangedHost {
   test::FixtureHost host_;
   FakeProbe probe_{host_.Root()};
   ProcessTable table_{host_.Root(), 1000};
-  Families families_{procfs::PageGeometry(), kNoFrame};
+  Lineage families_{procfs::PageGeometry(), kNoFrame};
 };
 
 TEST(FamiliesAbandonTest, UpdateThatIsEndedAnywhereIsCompletedByTheNext) {

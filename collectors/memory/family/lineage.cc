@@ -1,4 +1,4 @@
-#include "collectors/memory/family/families.h"
+#include "collectors/memory/family/lineage.h"
 
 #include <algorithm>
 #include <iterator>
@@ -83,49 +83,10 @@ void Rotate(Map& lists) {
 
 }  // namespace
 
-ChangeSignals ChangeSignals::Of(const Process& process) {
-  const procfs::Status& status = process.status;
-  return {process.stat.minor_faults,         process.stat.major_faults,         process.stat.virtual_bytes,
-          status.rss_anon_bytes.value_or(0), status.rss_file_bytes.value_or(0), status.rss_shmem_bytes.value_or(0),
-          status.swap_bytes.value_or(0),     status.hugetlb_bytes.value_or(0)};
-}
-
-void Family::TakeSlot(Member& member) {
-  Slot slot = first_free_;
-  while (FindSlot(slot) != nullptr || ledger.IsDeparting(slot)) ++slot;
-  if (slot == first_free_) ++first_free_;
-  if (slot >= by_slot_.size()) by_slot_.resize(slot + size_t{1}, nullptr);
-  by_slot_[slot] = &member;
-  member.slot = slot;
-}
-
-void Family::FreeSlot(Slot slot) {
-  by_slot_[slot] = nullptr;
-  first_free_ = std::min(first_free_, slot);
-}
-
-void Family::BookMemory() {
-  constexpr uint64_t kLongList = uint64_t{64} << 10;
-  constexpr uint64_t kSetNode = 4 * sizeof(void*);  // as malloc gives it
-  looks.Book();
-  uint64_t bytes = 0;
-  for (const auto& member : members) {
-    if (!member->mappings) continue;
-    bytes += member->huge_windows.size() * kSetNode + member->huge_windows.bucket_count() * sizeof(void*);
-    const uint64_t of_member = BytesOf(*member->mappings);
-    if (of_member > kLongList && members_charge.MostBytes() < bytes + of_member) {
-      member->mappings.reset();
-    } else {
-      bytes += of_member;
-    }
-  }
-  members_charge.Set(bytes);
-}
-
-Families::Families(procfs::PageGeometry geometry, uint64_t zero_frame, uint64_t ledger_limit_bytes)
+Lineage::Lineage(procfs::PageGeometry geometry, uint64_t zero_frame, uint64_t ledger_limit_bytes)
     : geometry_(geometry), zero_frame_(zero_frame), budget_{ledger_limit_bytes, 0} {}
 
-bool Families::Update(const ProcessTable& table, FrameProbe& probe, const MayGoOn& may_go_on) {
+bool Lineage::Update(const ProcessTable& table, FrameProbe& probe, const MayGoOn& may_go_on) {
   families_.remove_if([](const auto& family) { return family->members.empty() && family->ended.empty(); });
   // Most updates of most hosts find the processes of the one before.
   const Circumstances now{table, probe, may_go_on, table.version() == table_version_ && overtaken_.empty()};
@@ -141,7 +102,7 @@ bool Families::Update(const ProcessTable& table, FrameProbe& probe, const MayGoO
   return true;
 }
 
-void Families::ListLayouts(const ProcessTable& table) {
+void Lineage::ListLayouts(const ProcessTable& table) {
   listed_version_ = table.version();
   by_layout_.clear();
   by_address_.clear();
@@ -174,7 +135,7 @@ void Families::ListLayouts(const ProcessTable& table) {
   }
 }
 
-bool Families::PlaceNewcomers(const Circumstances& now) {
+bool Lineage::PlaceNewcomers(const Circumstances& now) {
   std::vector<std::shared_ptr<Process>> newcomers;
   for (const auto& [pid, process] : now.table.processes()) {
     if (!homes_.contains(pid) && !overtaken_.contains(pid)) newcomers.push_back(process);
@@ -187,7 +148,7 @@ bool Families::PlaceNewcomers(const Circumstances& now) {
   return true;
 }
 
-bool Families::IsCurrent(const Process& process, const Circumstances& now) const {
+bool Lineage::IsCurrent(const Process& process, const Circumstances& now) const {
   if (now.same_processes) return true;
   const auto found = now.table.processes().find(process.pid);
   return found != now.table.processes().end() && found->second.get() == &process;
@@ -195,7 +156,7 @@ bool Families::IsCurrent(const Process& process, const Circumstances& now) const
 
 // A process leaves its address space by its end or by an exec. The descriptor of the page table dies with the address
 // space, but not while another process is in it; where there is none, only the layout tells.
-Families::Fate Families::FateOf(Member& member, const Circumstances& now) const {
+Lineage::Fate Lineage::FateOf(Member& member, const Circumstances& now) const {
   const Process& process = *member.process;
   if (!IsCurrent(process, now)) return Fate::kEnded;
   const bool other_layout = member.layout != process.layout;
@@ -213,7 +174,7 @@ Families::Fate Families::FateOf(Member& member, const Circumstances& now) const 
   return Fate::kLives;
 }
 
-bool Families::EndMembers(const Circumstances& now) {
+bool Lineage::EndMembers(const Circumstances& now) {
   overtaken_.clear();
   for (const auto& family : families_) {
     if (!now.may_go_on()) return false;
@@ -246,12 +207,12 @@ bool Families::EndMembers(const Circumstances& now) {
 }
 
 // It is in another address space from now on.
-void Families::ForgetOrder(const Member& member) {
+void Lineage::ForgetOrder(const Member& member) {
   const auto order = memory_order_.find(member.layout.value_or(LayoutKey()));
   if (order != memory_order_.end()) std::erase(order->second, member.process);
 }
 
-bool Families::TakeOver(Family& family, Member& member, const Circumstances& now) {
+bool Lineage::TakeOver(Family& family, Member& member, const Circumstances& now) {
   const auto heir = std::find_if(family.aliases.begin(), family.aliases.end(), [&](const Alias& alias) {
     if (alias.slot != member.slot || !IsCurrent(*alias.process, now)) return false;
     if (member.pagemap) return now.probe.HasPagemap(*alias.process, *member.pagemap).value_or(false);
@@ -271,7 +232,7 @@ bool Families::TakeOver(Family& family, Member& member, const Circumstances& now
   return true;
 }
 
-void Families::EndAliases(Family& family, const Circumstances& now) {
+void Lineage::EndAliases(Family& family, const Circumstances& now) {
   std::erase_if(family.aliases, [&](const Alias& alias) {
     const Member* member = family.FindSlot(alias.slot);
     const bool stays = IsCurrent(*alias.process, now) && member != nullptr && !member->ended &&
@@ -283,7 +244,7 @@ void Families::EndAliases(Family& family, const Circumstances& now) {
   });
 }
 
-void Families::Place(const std::shared_ptr<Process>& process, FrameProbe& probe) {
+void Lineage::Place(const std::shared_ptr<Process>& process, FrameProbe& probe) {
   if (const Home* home = FindSameMemory(process, probe)) {
     AddAlias(*home, process);
     return;
@@ -296,19 +257,19 @@ void Families::Place(const std::shared_ptr<Process>& process, FrameProbe& probe)
   Join(*family, process, probe);
 }
 
-void Families::AddAlias(const Home& home, const std::shared_ptr<Process>& process) {
+void Lineage::AddAlias(const Home& home, const std::shared_ptr<Process>& process) {
   Family& family = *home.family;
   family.aliases.push_back({process, home.slot});
   family.membership_changed = true;
   homes_[process->pid] = {&family, home.slot, process.get()};
 }
 
-const Families::Home* Families::FindParent(const Process& process) const {
+const Lineage::Home* Lineage::FindParent(const Process& process) const {
   const auto parent = homes_.find(process.stat.ppid);
   return parent != homes_.end() && process.IsChildOf(*parent->second.process) ? &parent->second : nullptr;
 }
 
-const Families::Home* Families::FindSameMemory(const std::shared_ptr<Process>& process, FrameProbe& probe) {
+const Lineage::Home* Lineage::FindSameMemory(const std::shared_ptr<Process>& process, FrameProbe& probe) {
   if (!process->layout) return nullptr;
   const std::vector<const Process*>& alike = by_layout_[*process->layout];
   if (alike.size() < 2) return nullptr;
@@ -344,8 +305,8 @@ const Families::Home* Families::FindSameMemory(const std::shared_ptr<Process>& p
 
 // Binary search, which also puts a new one into the order. `certain` becomes false if the kernel did not tell of
 // somebody.
-const Process* Families::FindInOrder(std::vector<std::shared_ptr<Process>>& order,
-                                     const std::shared_ptr<Process>& process, FrameProbe& probe, bool& certain) {
+const Process* Lineage::FindInOrder(std::vector<std::shared_ptr<Process>>& order,
+                                    const std::shared_ptr<Process>& process, FrameProbe& probe, bool& certain) {
   size_t first = 0;
   size_t last = order.size();
   while (first < last) {
@@ -368,7 +329,7 @@ const Process* Families::FindInOrder(std::vector<std::shared_ptr<Process>>& orde
   return nullptr;
 }
 
-Family* Families::FindRelatives(const Process& process, FrameProbe& probe) {
+Family* Lineage::FindRelatives(const Process& process, FrameProbe& probe) {
   if (!alike_.contains(&process)) return nullptr;
   const Home* parent = FindParent(process);
   if (parent != nullptr && parent->process->layout) {
@@ -380,7 +341,7 @@ Family* Families::FindRelatives(const Process& process, FrameProbe& probe) {
   return FindByFrames(process, probe);
 }
 
-Family* Families::FindByFrames(const Process& process, FrameProbe& probe) {
+Family* Lineage::FindByFrames(const Process& process, FrameProbe& probe) {
   std::set<const Family*> refuted;
   const auto own = homes_.find(process.pid);
   const auto probe_all = [&](const std::vector<const Process*>& others) -> Family* {
@@ -402,7 +363,7 @@ Family* Families::FindByFrames(const Process& process, FrameProbe& probe) {
   return nullptr;
 }
 
-bool Families::ProbeAgain(const Circumstances& now) {
+bool Lineage::ProbeAgain(const Circumstances& now) {
   for (auto item = families_.begin(); item != families_.end();) {
     const auto current = item++;
     Family& family = **current;
@@ -427,7 +388,7 @@ bool Families::ProbeAgain(const Circumstances& now) {
   return true;
 }
 
-Member& Families::Insert(Family& family, std::unique_ptr<Member> member) {
+Member& Lineage::Insert(Family& family, std::unique_ptr<Member> member) {
   auto& members = family.members;
   Member& joined = *member;
   const Process& process = *joined.process;
@@ -454,7 +415,7 @@ Member& Families::Insert(Family& family, std::unique_ptr<Member> member) {
   return joined;
 }
 
-Member& Families::Join(Family& family, const std::shared_ptr<Process>& process, FrameProbe& probe) {
+Member& Lineage::Join(Family& family, const std::shared_ptr<Process>& process, FrameProbe& probe) {
   auto member = std::make_unique<Member>();
   member->process = process;
   member->layout = process->layout;
@@ -462,7 +423,7 @@ Member& Families::Join(Family& family, const std::shared_ptr<Process>& process, 
   family.TakeSlot(*member);
   const Home* home = FindParent(*process);
   Member* parent = home == nullptr || home->family != &family ? nullptr : family.FindSlot(home->slot);
-  member->waits = family.scan != nullptr;
+  member->waits = family.being_scanned;
   if (parent != nullptr) {
     member->parent = parent->slot;
     parent->ReadAgain();
@@ -487,13 +448,14 @@ Member& Families::Join(Family& family, const std::shared_ptr<Process>& process, 
   return joined;
 }
 
-void Families::Settle(Family& family, const std::function<void(const Family&, const Member&)>& on_end) {
-  std::erase_if(family.ended, [&](const auto& member) {
-    if (!family.members.empty() && family.ledger.IsDeparting(member->slot)) return false;
-    on_end(family, *member);
+std::vector<std::unique_ptr<Member>> Lineage::Settle(Family& family) {
+  std::vector<std::unique_ptr<Member>> settled;
+  for (auto& member : family.ended) {
+    if (!family.members.empty() && family.ledger.IsDeparting(member->slot)) continue;
     family.FreeSlot(member->slot);
-    return true;
-  });
+    settled.push_back(std::move(member));
+  }
+  std::erase(family.ended, nullptr);
   for (const auto& member : family.members) {
     member->first_look = member->first_look && member->waits;
     member->looked_until = 0;
@@ -507,9 +469,10 @@ void Families::Settle(Family& family, const std::function<void(const Family&, co
     family.members.front()->huge_windows.clear();
     family.looks.Clear();
   }
+  return settled;
 }
 
-void Families::Forget(const ProcessTable& table) noexcept {
+void Lineage::Forget(const ProcessTable& table) noexcept {
   homes_.clear();
   families_.clear();
   by_layout_.clear();
@@ -523,7 +486,7 @@ void Families::Forget(const ProcessTable& table) noexcept {
   for (const auto& [pid, process] : table.processes()) process->baseline = true;
 }
 
-void Families::Leave(Family& family) {
+void Lineage::Leave(Family& family) {
   family.ledger.Clear();
   family.looks.Clear();
   for (const auto& member : family.members) {
@@ -532,7 +495,7 @@ void Families::Leave(Family& family) {
     member->mappings.reset();
     member->huge_windows.clear();
   }
-  Settle(family, [](const Family& /*family*/, const Member& /*member*/) {});
+  Settle(family);
   family.BookMemory();
 }
 

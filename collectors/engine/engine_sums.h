@@ -1,0 +1,110 @@
+// A snapshot of what the engine knows, added up for publishing: by group, and of the engine itself. Values, made while
+// no thread scans; publishing reads nothing else.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "collectors/engine/collector_set.h"
+#include "collectors/engine/engine_types.h"
+#include "collectors/engine/family_state.h"
+#include "collectors/memory/ledger/ledger_budget.h"
+#include "collectors/memory/read/host.h"
+#include "collectors/memory/read/scan_counters.h"
+#include "collectors/procfs/cgroup.h"
+
+namespace cow::collectors {
+
+// A value that all families of a group have in common: empty from the first family on that has another one.
+template <class Value>
+class Common {
+ public:
+  void Add(const Value& value) {
+    if (!first_) first_ = value;
+    if (*first_ != value) differs_ = true;
+  }
+  bool exists() const { return first_ && !differs_; }
+  Value value() const { return exists() ? *first_ : Value(); }
+
+ private:
+  std::optional<Value> first_;
+  bool differs_ = false;
+};
+
+struct GroupTotals {
+  std::vector<int64_t> gauges;     // of all collectors
+  std::vector<uint64_t> counters;  // likewise
+  size_t processes = 0;
+  size_t families = 0;  // of two members or more
+  bool has_members = false;
+  bool has_unseen = false;  // a family that no scan was completed over
+  bool looked_at = false;   // a first look has shown something, or that nothing can be seen
+  std::array<bool, memory::kModes> modes{};
+  bool scan_known = true;
+  std::array<uint64_t, kUnreadReasons.size()> unread{};
+  uint64_t covered_pages = 0;
+  uint64_t known_pages = 0;
+  std::optional<SystemTime> oldest_read;
+  std::optional<SystemTime> oldest_child;
+  Common<std::string> unit;
+  Common<std::string> container_id;
+  Common<std::string> pod_uid;
+  Common<std::string> exe;
+  Common<std::string> cgroup_path;
+  std::optional<procfs::CgroupMemory> cgroup_memory;  // of the first family
+
+  bool Has(memory::Mode mode) const { return modes.at(static_cast<size_t>(mode)); }
+  bool HasUnreadable() const { return Has(memory::Mode::kNoPagemap) || Has(memory::Mode::kNone); }
+  // Some page table was read, or there is none to be read. Of what awaits its first look nothing is known.
+  bool Readable() const {
+    if (has_unseen && !looked_at) return false;
+    return !HasUnreadable() || Has(memory::Mode::kFull) || Has(memory::Mode::kNoKpage) || Has(memory::Mode::kNoFrames);
+  }
+  // Of the cgroup that all families are in, if it has a limit.
+  const procfs::CgroupMemory* LimitedCgroup() const {
+    const bool limited = cgroup_path.exists() && cgroup_memory && cgroup_memory->limit_bytes;
+    return limited ? &*cgroup_memory : nullptr;
+  }
+};
+
+struct SelfTotals {
+  memory::ScanCounters reads;
+  memory::Capabilities capabilities;
+  std::array<uint64_t, memory::kMemoryPurposes.size()> memory_bytes{};  // by MemoryPurpose
+  uint64_t reduced_windows = 0;
+  size_t ledger_bytes = 0;
+  size_t looks_bytes = 0;
+  uint64_t full_passes = 0;
+  uint64_t incremental_passes = 0;
+  uint64_t skipped_processes = 0;
+  size_t groups_overflowed = 0;
+  std::map<std::string, uint64_t> unread_keys;
+  std::optional<double> host_saved_bytes;
+  std::optional<bool> fork_events;              // empty: nobody looks for forks
+  std::optional<uint64_t> fork_event_overruns;  // empty: there are no fork events
+};
+
+struct EngineSums {
+  std::map<std::string, GroupTotals> groups;
+  SelfTotals self;
+};
+
+// How a family's values are added to totals.
+struct SumRules {
+  const CollectorSet& collectors;
+  uint64_t pass = 0;   // under way
+  SystemTime horizon;  // values that are older are not covered
+};
+void AddFamily(const FamilyState& state, const SumRules& rules, GroupTotals& totals);
+
+// The family by its latest readings.
+FamilySummary Summarize(const FamilyState& state, const SumRules& rules, size_t page_bytes);
+
+}  // namespace cow::collectors

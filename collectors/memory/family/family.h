@@ -1,0 +1,134 @@
+// A family: processes that descend from one another by fork without exec, with all that is kept of them. Plain data:
+// lineage.h decides about membership, scans fill in the rest. Not thread-safe.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <unordered_set>
+#include <vector>
+
+#include "collectors/memory/family/looks.h"
+#include "collectors/memory/ledger/ledger.h"
+#include "collectors/memory/process/fork_moment.h"
+#include "collectors/memory/process/process_table.h"
+#include "collectors/memory/read/mapping.h"
+#include "collectors/procfs/pagemap.h"
+#include "collectors/procfs/vmstat.h"
+
+namespace cow::memory {
+
+// What moves when something of a process changes that its page tables would show: all of it from stat and status, read
+// before the page tables are.
+struct ChangeSignals {
+  uint64_t minor_faults = 0;
+  uint64_t major_faults = 0;
+  uint64_t virtual_bytes = 0;
+  uint64_t rss_anon_bytes = 0;
+  uint64_t rss_file_bytes = 0;
+  uint64_t rss_shmem_bytes = 0;
+  uint64_t swap_bytes = 0;
+  uint64_t hugetlb_bytes = 0;
+
+  static ChangeSignals Of(const Process& process);
+  bool operator==(const ChangeSignals&) const = default;
+};
+
+// How much of the page tables could be seen of a process.
+enum class Mode {
+  kFull,
+  kNoKpage,    // frames, but neither kpageflags nor kpagecount
+  kNoFrames,   // pagemap without frame numbers: sharing by bit 56, nothing by whom
+  kNoPagemap,  // the kernel's sums of smaps_rollup only
+  kNone,       // sizes and faults only
+};
+inline constexpr size_t kModes = 5;
+
+struct Member {
+  std::shared_ptr<Process> process;
+  std::optional<LayoutKey> layout;  // of the process, as it was when its address space was last known to live
+  Slot slot = 0;
+  Slot parent = Verdict::kNobody;  // slot of the member that forked it, if it was one then
+  bool forked = false;             // joined as somebody's fork, after the exporter's first look
+  bool first_look = false;         // no completed pass has seen it yet, and it is younger than the exporter
+  uint64_t looked_until = 0;       // of `first_look`: lower windows were judged, in a pass that was not completed
+  bool ended = false;              // exit or exec; kept until the ledger has settled its pages
+  bool waits = false;              // joined while a scan was under way: the next one begins with it
+  bool read_again = false;         // since the scan under way began
+  bool remapped = false;           // its mappings are not those of its last completed look
+  bool taken_out = false;          // it ended, and what was shown of it is taken out of the sums
+
+  // Kept from pass to pass in families of two or more: the descriptor is the identity of the address space.
+  std::optional<procfs::Pagemap> pagemap;
+  std::shared_ptr<const std::vector<Mapping>> mappings;  // as they were when it was read last
+  std::unordered_set<uint64_t> huge_windows;             // windows that were mapped by one huge page at the last look
+  bool shares_unseen = false;            // it has no relatives, and yet its pages are shared: it is walked all the same
+  std::optional<Error> unread;           // why the last pass could not read it
+  uint32_t passes_to_skip = 0;           // before a member that was too large is tried again
+  uint32_t next_pause = 1;               // passes to skip after the next time
+  Mode mode = Mode::kFull;               // of the last pass
+  std::optional<ForkMoment> scanned_at;  // when the last completed scan that read it began
+  std::optional<ChangeSignals> read_at;  // as they were at the last completed pass that read it; empty: to be read
+  std::optional<std::chrono::steady_clock::time_point> full_due;  // when it is read whatever the signals say
+  uint64_t life_break_pages = 0;                                  // broken between it and its parent since it joined
+  bool missed = false;       // for a part of its life it was not scanned: what it cost is not known
+  uint64_t break_pages = 0;  // broken by it, in passes that count them
+
+  // It forked: what was its own is shared now.
+  void ReadAgain() {
+    read_at.reset();
+    read_again = true;
+  }
+};
+
+// A process in the address space of a member.
+struct Alias {
+  std::shared_ptr<Process> process;
+  Slot slot = 0;  // of the member
+};
+
+struct Family {
+  Family(uint64_t family_id, size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
+      : id(family_id),
+        ledger(pages_per_window, zero_frame, budget),
+        looks(budget),
+        members_charge(budget, MemoryPurpose::kMembers) {}
+
+  uint64_t id;
+  std::vector<std::unique_ptr<Member>> members;  // the root first, then by age
+  std::vector<std::unique_ptr<Member>> ended;    // until the ledger has settled them
+  Ledger ledger;
+  Looks looks;
+  MemoryCharge members_charge;
+  bool membership_changed = true;      // since its last scan began
+  bool must_read_all = false;          // the last scan could not tell where pages have moved
+  Judgement owed;                      // verdicts of a scan that was given up as it ended: the next one shows them
+  bool used_ksm = false;               // at its last scan, or that could not be ruled out
+  std::optional<procfs::Vmstat> host;  // the host's counters before its last completed scan
+  uint64_t forks = 0;                  // members that joined by fork since the exporter's first look
+  uint64_t reported_forks = 0;         // of those, so many are in a FamilyReport
+  // Processes that share a member's whole memory (vfork, CLONE_VM): they count as processes, their memory once.
+  std::vector<Alias> aliases;
+  bool being_scanned = false;  // a scan is under way or rests: it refers to members, also to ended ones
+
+  // After Lineage::Settle: tells the budget what looks and members take. Over the limit, drops long lists of mappings:
+  // their members are read in each pass.
+  void BookMemory();
+
+  const Member* root() const { return members.empty() ? nullptr : members.front().get(); }
+  // The member of this slot, living or ended; null if there is none.
+  Member* FindSlot(Slot slot) const { return slot < by_slot_.size() ? by_slot_[slot] : nullptr; }
+  // Gives the member the lowest slot that nobody has and that the ledger remembers nobody by.
+  void TakeSlot(Member& member);
+  void FreeSlot(Slot slot);
+
+ private:
+  std::vector<Member*> by_slot_;  // of `members` and `ended`
+  Slot first_free_ = 0;           // no lower slot is free
+};
+
+}  // namespace cow::memory

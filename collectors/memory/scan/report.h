@@ -1,0 +1,114 @@
+// What a scan reports. Each report is a value; what it points to is valid until the scan's next step.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <variant>
+
+#include "collectors/memory/family/family.h"
+#include "collectors/memory/family/segment_tally.h"
+#include "collectors/memory/ledger/ledger.h"
+#include "collectors/memory/read/mapping.h"
+#include "collectors/memory/read/page_table_reader.h"
+#include "collectors/procfs/smaps.h"
+#include "collectors/procfs/system.h"
+
+namespace cow::memory {
+
+// The part of a mapping that lies in one window.
+struct Segment {
+  const Mapping* mapping = nullptr;
+  uint32_t first = 0;  // page within the window
+  uint32_t pages = 0;
+  SegmentTally tally;
+};
+
+struct MemberWindow {
+  const Member* member = nullptr;
+  std::span<const Segment> segments;
+  uint64_t ksm_pages = 0;
+  uint64_t maybe_ksm_pages = 0;  // shared by fork or merged by KSM: the kernel does not say which
+  bool split = false;            // its huge page was split, and it broke a page here
+};
+
+// A window that was read and has changed, or is reported for the first time.
+struct WindowReport {
+  const Family* family = nullptr;
+  uint64_t window = 0;
+  procfs::PageGeometry geometry;
+  std::chrono::system_clock::time_point read_at;  // not later than any of its pages was read
+  std::span<const MemberWindow> members;          // those that map something here
+  std::span<const Reading> readings;              // of all readable members, parallel to sharing->members
+  const WindowSharing* sharing = nullptr;
+  const Judgement* judgement = nullptr;
+  bool frames_known = true;
+  bool mapcounts_known = true;  // bit 56 is each page's own, and kpagecount
+  bool alone = false;           // the family had one member when the scan began
+};
+
+// Verdicts about pages at moved addresses: after the windows, any number of times.
+struct MovedReport {
+  const Family* family = nullptr;
+  const Judgement* judgement = nullptr;
+};
+
+// One member's anonymous memory over all its windows, in base pages.
+struct MemberSums {
+  uint64_t anon_pages = 0;    // present; the zero page is not in it
+  uint64_t shared_pages = 0;  // of those: shared with another member
+  uint64_t ksm_pages = 0;     // of those: merged by KSM, or that can't be ruled out
+};
+
+// What smaps_rollup says of one member. It is also read where the page table is denied.
+struct SmapsReading {
+  enum class State { kNotNeeded, kRead, kTooLarge, kGone, kUnreadable };
+  State state = State::kNotNeeded;
+  procfs::SmapsRollup sums;  // of kRead
+};
+
+// The end of a completed scan of a family.
+struct FamilyReport {
+  const Family* family = nullptr;
+  procfs::PageGeometry geometry;
+  std::chrono::system_clock::time_point read_at;  // not later than any of its pages was read
+  MovedSharing moved;
+  Unwalked unwalked;
+  std::array<bool, kModes> modes{};         // in use by its members
+  bool frames_known = true;                 // false: only `unwalked` tells zero pages from others
+  bool mapcounts_known = true;              // bit 56 is each page's own, and kpagecount
+  bool scan_known = true;                   // PAGEMAP_SCAN is there: huge_pmd is a count; else it is unknown
+  std::span<const SmapsReading> smaps;      // of the members in their order
+  std::span<const MemberSums> member_sums;  // of the members in their order; empty if no collector needs them
+  uint64_t new_forks = 0;                   // members that joined by fork since the last report
+  size_t skipped = 0;                       // members that were not read, because nothing of theirs had changed
+  bool alone = false;                       // the family had one member when the scan began
+};
+
+// A member ended (exit or exec), and its pages are judged.
+struct EndReport {
+  const Family* family = nullptr;
+  const Member* member = nullptr;
+};
+
+// What collectors add up.
+using Report = std::variant<WindowReport, MovedReport, FamilyReport, EndReport>;
+
+// A step without a report: more is to come.
+struct NothingYet {};
+// The step was stopped: the next one repeats it.
+struct Interrupted {};
+// A window that was reported before and reads as it did then.
+struct UnchangedWindow {
+  uint64_t window = 0;
+  std::chrono::system_clock::time_point read_at;  // not later than any of its pages was read
+};
+// What one step of a scan came to. FamilyReport is the last.
+using ScanStep = std::variant<NothingYet, Interrupted, UnchangedWindow, WindowReport, MovedReport, FamilyReport>;
+
+// The mapping kind of the page that a verdict is about.
+MappingKind KindOfVerdict(const Family& family, const Verdict& verdict, const procfs::PageGeometry& geometry);
+
+}  // namespace cow::memory

@@ -1,0 +1,94 @@
+// A member in a scan, and how the scan walks its family. Plain data of the scan.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "collectors/memory/family/family.h"
+#include "collectors/memory/read/page_table_reader.h"
+#include "collectors/memory/scan/pass_options.h"
+#include "collectors/procfs/system.h"
+#include "collectors/procfs/vmstat.h"
+
+namespace cow::memory {
+
+struct ScanPart {
+  ScanPart(Member& its_member, PageTableReader its_reader, bool is_due)
+      : member(&its_member),
+        reader(std::move(its_reader)),
+        due(is_due),
+        signals(ChangeSignals::Of(*its_member.process)) {}
+
+  Member* member;
+  PageTableReader reader;
+  bool due;               // else the ledger stands for it, except where a verdict is in doubt
+  ChangeSignals signals;  // from before its pages were read
+  ForkMoment began;       // likewise
+  size_t next_mapping = 0;
+  uint64_t walked_anon_pages = 0;
+  uint64_t walked_swap_pages = 0;
+  uint64_t walked_hugetlb_pages = 0;
+  uint64_t walked_ksm_pages = 0;
+  // Of the current window:
+  uint64_t* entries = nullptr;
+  uint64_t huge_pages = 0;
+  bool maps_window = false;
+  bool read = false;                 // all its entries were read; else some are what the ledger remembers
+  std::vector<uint64_t> recalled;    // bitmap: those that were not
+  uint64_t entries_fingerprint = 0;  // where the entries are not the first part's
+  uint64_t fingerprint = 0;
+
+  // The first mapping that ends in the window or behind it; null if there is none. Windows ascend from call to call.
+  const Mapping* FirstMapping(const procfs::PageGeometry& geometry, uint64_t window) {
+    const uint64_t begin = window * geometry.huge_page_bytes;
+    const std::vector<Mapping>& mappings = *member->mappings;
+    while (next_mapping < mappings.size() && mappings[next_mapping].vma.end <= begin) ++next_mapping;
+    return next_mapping < mappings.size() ? &mappings[next_mapping] : nullptr;
+  }
+
+  // Calls visit(mapping, first page within the window, pages) for the mappings in the window, in ascending order.
+  template <class Visit>
+  void ForEachMapping(const procfs::PageGeometry& geometry, uint64_t window, Visit&& visit) {
+    const uint64_t begin = window * geometry.PagesPerWindow();
+    const uint64_t end = begin + geometry.PagesPerWindow();
+    const std::vector<Mapping>& mappings = *member->mappings;
+    FirstMapping(geometry, window);
+    for (size_t m = next_mapping; m < mappings.size(); ++m) {
+      const uint64_t first = std::max(begin, geometry.PageOf(mappings[m].vma.start));
+      const uint64_t last = std::min(end, geometry.PageOf(mappings[m].vma.end));
+      if (first >= end) break;
+      visit(mappings[m], static_cast<uint32_t>(first - begin), static_cast<uint32_t>(last - first));
+    }
+  }
+
+  // Takes the fingerprint of all that the window's tallies depend on; that of the entries is given.
+  void TakeFingerprint(const procfs::PageGeometry& geometry, uint64_t window, uint64_t of_entries) {
+    fingerprint = MixFingerprint(of_entries, huge_pages);
+    ForEachMapping(geometry, window, [this](const Mapping& mapping, uint32_t first, uint32_t pages) {
+      fingerprint = MixFingerprint(fingerprint, uint64_t{first} << 32U | pages);
+      fingerprint =
+          MixFingerprint(fingerprint, static_cast<uint64_t>(mapping.kind) << 3U | (mapping.hugetlb ? 4U : 0U) |
+                                          (mapping.vma.shared ? 2U : 0U) | (mapping.IsPrivateFile() ? 1U : 0U));
+    });
+  }
+};
+
+struct ScanWalk {
+  PassOptions options;
+  bool all = false;         // anonymous memory too
+  bool everybody = false;   // every member is read
+  bool ksm_in_use = false;  // by a member
+  bool swapped_in = false;  // pages of members, since the family's last pass
+  bool unsettled = false;   // pages were migrating, or kept changing under the reads: the next pass reads them again
+  bool keep_looks = false;  // looks are kept for the next pass
+  bool alone = false;       // the family had one member when the scan began
+  std::optional<procfs::Vmstat> host;                            // the host's counters when the scan began
+  std::optional<std::chrono::system_clock::time_point> read_at;  // before its first page
+};
+
+}  // namespace cow::memory

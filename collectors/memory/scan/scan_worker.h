@@ -1,0 +1,38 @@
+// What one thread needs to make steps of scans: buffers, the kernel's files about page frames, and counters.
+#pragma once
+
+#include "collectors/memory/read/frame_reader.h"
+#include "collectors/memory/read/host.h"
+#include "collectors/memory/read/scan_counters.h"
+#include "collectors/memory/scan/break_account.h"
+#include "collectors/memory/scan/window_reporter.h"
+#include "collectors/memory/scan/window_scan.h"
+
+namespace cow::memory {
+
+class ScanWorker {
+ public:
+  // `host` outlives it.
+  explicit ScanWorker(const Host& host)
+      : frames(host.root, host.kernel.words, host.geometry.PagesPerWindow()),
+        window(host, frames, counters),
+        reporter(host) {}
+  ScanWorker(const ScanWorker&) = delete;
+  ScanWorker& operator=(const ScanWorker&) = delete;
+
+  // All that was read so far.
+  ScanCounters Counters() const {
+    ScanCounters sum = counters;
+    sum.frame_words = frames.frames_read();
+    sum.frame_reads = frames.reads();
+    return sum;
+  }
+
+  FrameReader frames;
+  ScanCounters counters;  // without those of `frames`
+  WindowScan window;
+  WindowReporter reporter;
+  BreakAccount breaks;
+};
+
+}  // namespace cow::memory

@@ -1,0 +1,44 @@
+// Makes the report of a window that was committed, and keeps its looks for the next pass. Has buffers of its own: one
+// thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "collectors/memory/family/family.h"
+#include "collectors/memory/read/host.h"
+#include "collectors/memory/scan/report.h"
+#include "collectors/memory/scan/scan_part.h"
+#include "collectors/memory/scan/window_scan.h"
+
+namespace cow::memory {
+
+class WindowReporter {
+ public:
+  explicit WindowReporter(const Host& host) : host_(host), pages_(host.geometry.PagesPerWindow()) {}
+
+  // `scan` has just committed the window. The report is valid until the next call.
+  WindowReport Make(Family& family, const ScanWalk& walk, uint64_t window, const WindowScan& scan);
+
+ private:
+  void AddMember(Family& family, const ScanWalk& walk, uint64_t window, const WindowScan& scan, size_t reading);
+  void FindBreakers(const Judgement& judgement);
+  bool Broke(Slot slot) const { return slot < broke_.size() && broke_[slot]; }
+  SegmentTally TallySegment(const Mapping& mapping, std::span<const uint64_t> entries) const;
+
+  const Host& host_;
+  const size_t pages_;
+
+  // Buffers kept from window to window.
+  std::vector<Segment> segments_;
+  std::vector<size_t> first_segment_;
+  std::vector<MemberWindow> members_;
+  std::vector<SegmentTally> tallies_;
+  std::vector<Slot> slots_;
+  const uint64_t* first_entries_ = nullptr;  // of the first member in the report, if they were read
+  std::vector<bool> broke_;                  // by slot: broke a page of the window
+};
+
+}  // namespace cow::memory

@@ -1,0 +1,294 @@
+#include "collectors/memory/scan/window_scan.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace cow::memory {
+namespace {
+
+// How often a window whose pages change under the reads is read as a whole before they are left for the next pass.
+constexpr int kAttempts = 3;
+
+bool AnyFirstLook(std::span<const Reading> readings) {
+  return std::any_of(readings.begin(), readings.end(), [](const Reading& reading) { return reading.IsNewChild(); });
+}
+
+// Mapcounts decide where a frame may be mapped more often than the readings account for.
+bool NeedsCounts(std::span<const Reading> readings) {
+  return AnyFirstLook(readings) ||
+         std::any_of(readings.begin(), readings.end(), [](const Reading& reading) { return reading.remapped; });
+}
+
+}  // namespace
+
+WindowScan::WindowScan(const Host& host, FrameReader& frames, ScanCounters& counters)
+    : host_(host),
+      pages_(host.geometry.PagesPerWindow()),
+      frames_(frames),
+      counters_(counters),
+      zero_window_(pages_, 0),
+      again_(pages_, 0) {}
+
+WindowScan::Outcome WindowScan::Scan(Family& family, ScanWalk& walk, std::span<ScanPart> parts, uint64_t window,
+                                     const MayGoOn& may_go_on) {
+  family_ = &family;
+  walk_ = &walk;
+  parts_ = parts;
+  window_ = window;
+  may_go_on_ = &may_go_on;
+  if (entries_.size() < parts.size() * pages_) {
+    entries_.resize(parts.size() * pages_);
+    remembered_.resize(parts.size() * pages_);
+  }
+  read_at_ = std::chrono::system_clock::now();
+  if (!walk.read_at) walk.read_at = read_at_;
+  if (!ReadDue()) return Outcome::kInterrupted;
+  if (IsUnchanged()) {
+    ++counters_.windows_unchanged;
+    return Outcome::kUnchanged;
+  }
+  judgement_.Clear();
+  if (!CompareAndCommit()) return Outcome::kInterrupted;
+  if (walk.all) {
+    for (const ScanPart& part : parts_) part.member->looked_until = window + 1;
+  }
+  return Outcome::kCommitted;
+}
+
+bool WindowScan::ReadDue() {
+  const ScanPart* first = nullptr;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    if (!(*may_go_on_)()) return false;
+    ScanPart& part = parts_[i];
+    part.entries = zero_window_.data();
+    part.huge_pages = 0;
+    part.read = part.due;
+    part.maps_window = part.due && part.reader.Maps(window_);
+    if (!part.maps_window) continue;
+    uint64_t* own = entries_.data() + i * pages_;
+    // Most members read as the first: their entries go through one buffer, which stays in the nearest cache.
+    part.entries = first == nullptr ? own : again_.data();
+    part.huge_pages = part.reader.ReadWindow(window_, {part.entries, pages_});
+    part.maps_window = part.reader.alive();
+    if (first != nullptr && std::memcmp(first->entries, part.entries, pages_ * sizeof(uint64_t)) == 0) {
+      part.entries = first->entries;
+    } else if (first != nullptr) {
+      part.entries = std::copy_n(part.entries, pages_, own) - pages_;
+    }
+    if (!part.maps_window) continue;
+    if (walk_->keep_looks) {
+      const bool as_first = first != nullptr && part.entries == first->entries;
+      if (!as_first) part.entries_fingerprint = FingerprintOf({part.entries, pages_});
+      part.TakeFingerprint(host_.geometry, window_, as_first ? first->entries_fingerprint : part.entries_fingerprint);
+    }
+    if (first == nullptr) first = &part;
+  }
+  return true;
+}
+
+// True if every member read matches its last look and none has left.
+bool WindowScan::IsUnchanged() const {
+  if (!walk_->keep_looks || walk_->options.show_all || walk_->ksm_in_use || walk_->swapped_in) return false;
+  const std::span<const Looks::Look> looks = family_->looks.At(window_);
+  size_t here = 0;
+  for (const ScanPart& part : parts_) {
+    const Slot slot = part.member->slot;
+    const bool has_look = slot < looks.size() && looks[slot].known;
+    if (part.maps_window && (!has_look || looks[slot].fingerprint != part.fingerprint)) return false;
+    const bool stands = !part.due && part.reader.alive() && has_look;
+    if (part.maps_window || stands) ++here;
+  }
+  return here == family_->looks.Count(window_) && !family_->ledger.MustCompare(window_);
+}
+
+void WindowScan::BuildReadings() {
+  readings_.clear();
+  part_of_reading_.clear();
+  for (uint32_t i = 0; i < parts_.size(); ++i) {
+    ScanPart& part = parts_[i];
+    if (!part.reader.alive()) continue;
+    const Member& member = *part.member;
+    const Mapping* mapping = part.FirstMapping(host_.geometry, window_);
+    const bool begins_with_hugetlb =
+        mapping != nullptr && mapping->hugetlb && mapping->vma.start <= window_ * host_.geometry.huge_page_bytes;
+    readings_.push_back({.slot = member.slot,
+                         .entries = part.entries,
+                         .first_look = member.first_look && window_ >= member.looked_until,
+                         .parent = member.parent,
+                         .is_root = &member == family_->root(),
+                         .hugetlb = begins_with_hugetlb,
+                         .recalled = part.read ? nullptr : part.recalled.data(),
+                         .remapped = member.remapped});
+    part_of_reading_.push_back(i);
+  }
+}
+
+// Until the ledger takes the window in, nothing has changed.
+bool WindowScan::CompareAndCommit() {
+  facts_.Clear();
+  if (!walk_->all) {
+    BuildReadings();
+    sharing_.members.assign(readings_.size(), {std::vector<uint64_t>((pages_ + 63) / 64, 0), 0, 0, false});
+    sharing_.exposure_pages = 0;
+    sharing_.unresolved_pages = 0;
+    return true;
+  }
+  unsettled_ = false;
+  std::vector<uint64_t> unstable((pages_ + 63) / 64);
+  for (int attempt = 1;; ++attempt) {
+    RecallUnread();
+    if (!Compare()) return false;
+    facts_.Clear();
+    if (!comparison_.questions.empty()) frames_.Read(comparison_.questions, NeedsCounts(readings_), facts_);
+    if (comparison_.witnesses.empty()) break;
+    ++counters_.windows_read_again;
+    std::fill(unstable.begin(), unstable.end(), 0);
+    if (WitnessesAgree(unstable)) break;
+    if (!(*may_go_on_)()) return false;
+    if (attempt == kAttempts) {
+      comparison_.unstable = unstable;
+      counters_.unstable_pages += CountBits(unstable);
+      unsettled_ = true;
+      break;
+    }
+    if (!ReadDue()) return false;
+  }
+  if (!(*may_go_on_)()) return false;
+  if (AnyMigrating()) unsettled_ = true;
+  walk_->unsettled = walk_->unsettled || unsettled_;
+  if (AnyFirstLook(readings_) && AnyBit(comparison_.attention)) TakeForkEvidence();
+  if (comparison_.marks_decide) FindIdleMembers();
+  family_->ledger.Commit(window_, readings_, facts_, comparison_, judgement_, sharing_);
+  return true;
+}
+
+// Compares the window with its record, until no verdict rests on an entry that was only recalled.
+bool WindowScan::Compare() {
+  const Circumstances circumstances{walk_->ksm_in_use, walk_->swapped_in, host_.kernel.mapped_once};
+  BuildReadings();
+  family_->ledger.Compare(window_, readings_, circumstances, comparison_);
+  while (!comparison_.doubts.empty()) {
+    if (!(*may_go_on_)()) return false;
+    if (ReadDoubts()) {
+      family_->ledger.UpdateDoubts(window_, readings_, comparison_);
+    } else {
+      BuildReadings();
+      family_->ledger.Compare(window_, readings_, circumstances, comparison_);
+    }
+  }
+  return true;
+}
+
+// Fills in what the ledger remembers of members that are not read.
+void WindowScan::RecallUnread() {
+  const ScanPart* alike = nullptr;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    ScanPart& part = parts_[i];
+    if (part.due || !part.reader.alive()) continue;
+    part.read = false;
+    part.recalled.assign((pages_ + 63) / 64, ~uint64_t{0});
+    const Slot slot = part.member->slot;
+    if (alike != nullptr && family_->ledger.RecallsAlike(window_, alike->member->slot, slot)) {
+      part.entries = alike->entries;
+      continue;
+    }
+    part.entries = remembered_.data() + i * pages_;
+    family_->ledger.Recall(window_, slot, {part.entries, pages_});
+    alike = &part;
+  }
+}
+
+// Reads the recalled entries that a verdict would rest on. True if all read as remembered: the comparison holds.
+bool WindowScan::ReadDoubts() {
+  bool same_entries = true;
+  bool same_frames = true;
+  for (const Doubt& doubt : comparison_.doubts) {
+    const size_t index = part_of_reading_[doubt.reading];
+    ScanPart& part = parts_[index];
+    const size_t pages = doubt.last - doubt.first + 1;
+    const std::span<uint64_t> confirmed(again_.data(), pages);
+    if (!part.reader.ReadPages(window_ * pages_ + doubt.first, confirmed)) {
+      same_entries = false;  // it ended
+      continue;
+    }
+    for (size_t page = doubt.first; page <= doubt.last; ++page) ClearBit(part.recalled, page);
+    if (std::equal(confirmed.begin(), confirmed.end(), part.entries + doubt.first)) continue;
+    same_entries = false;
+    uint64_t* own = entries_.data() + index * pages_;
+    if (part.entries != own) std::copy_n(part.entries, pages_, own);
+    part.entries = own;
+    for (size_t i = 0; i < pages; ++i) {
+      uint64_t& entry = own[doubt.first + i];
+      const uint64_t remembered = AnonFrame(entry, host_.zero_frame);
+      if (remembered != kNoFrame && remembered != AnonFrame(confirmed[i], host_.zero_frame)) same_frames = false;
+      entry = confirmed[i];
+    }
+  }
+  if (!same_frames) ReadUnread();
+  return same_entries;
+}
+
+// Reads the whole window of every member that was not read yet.
+void WindowScan::ReadUnread() {
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    ScanPart& part = parts_[i];
+    if (part.read || !part.reader.alive()) continue;
+    part.entries = entries_.data() + i * pages_;
+    part.huge_pages = part.reader.ReadWholeWindow(window_, {part.entries, pages_});
+    part.read = true;
+  }
+}
+
+// Reads again the members whose entries prove a verdict. Marks the pages that differ as unstable.
+bool WindowScan::WitnessesAgree(std::span<uint64_t> unstable) {
+  bool agree = true;
+  for (const uint32_t witness : comparison_.witnesses) {
+    if (!(*may_go_on_)()) return false;
+    ScanPart& part = parts_[part_of_reading_[witness]];
+    if (!part.maps_window) continue;
+    part.reader.ReadWindow(window_, again_);
+    if (!part.reader.alive()) return false;
+    ForEachBit(comparison_.attention, [&](size_t page) {
+      if (again_[page] == part.entries[page]) return;
+      SetBit(unstable, page);
+      agree = false;
+    });
+  }
+  return agree;
+}
+
+bool WindowScan::AnyMigrating() const {
+  if (!comparison_.any_away) return false;
+  bool any = false;
+  for (size_t r = 0; r < readings_.size(); ++r) {
+    ForEachBit(comparison_.members[r].away,
+               [&](size_t page) { any = any || !procfs::IsRealSwap(readings_[r].entries[page]); });
+  }
+  return any;
+}
+
+// Call it after the marks were read, so that no fork until then is missed. A fork clears the marks while it holds the
+// lock that reading the page table takes, and is counted and reported within microseconds: the pause covers these.
+void WindowScan::TakeForkEvidence() {
+  if (host_.forks == nullptr || !family_->aliases.empty()) return;
+  SleepBriefly(counters_);
+  for (size_t r = 0; r < readings_.size(); ++r) {
+    Reading& reading = readings_[r];
+    if (!reading.first_look || reading.is_root || reading.parent == Verdict::kNobody) continue;
+    const Member* parent = family_->FindSlot(reading.parent);
+    if (parent == nullptr || parent->ended) continue;
+    reading.forks = host_.forks->Of(*PartOf(r).member->process, *parent->process);
+  }
+}
+
+// Finds the members that forked no process since the previous scan. Call it after the marks were read.
+void WindowScan::FindIdleMembers() {
+  if (host_.forks == nullptr || !family_->aliases.empty()) return;
+  SleepBriefly(counters_);
+  for (size_t r = 0; r < readings_.size(); ++r) {
+    const Member& member = *PartOf(r).member;
+    readings_[r].idle = member.scanned_at && host_.forks->IsIdleSince(*member.process, *member.scanned_at);
+  }
+}
+
+}  // namespace cow::memory

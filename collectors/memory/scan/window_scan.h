@@ -1,0 +1,91 @@
+// Scans one window of a family (what one PMD maps): read → compare → confirm → commit.
+//
+// Reads the page tables of the members that are due microseconds apart and compares them with the ledger, which stands
+// for the others. Reads again what a verdict rests on, until both reads agree. Only then the ledger takes the window
+// in. Has buffers of its own: one thread at a time. Errors of single processes end up in Member::unread.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "collectors/base/may_go_on.h"
+#include "collectors/memory/family/family.h"
+#include "collectors/memory/ledger/frame_facts.h"
+#include "collectors/memory/ledger/ledger.h"
+#include "collectors/memory/read/frame_reader.h"
+#include "collectors/memory/read/host.h"
+#include "collectors/memory/read/scan_counters.h"
+#include "collectors/memory/scan/scan_part.h"
+
+namespace cow::memory {
+
+class WindowScan {
+ public:
+  enum class Outcome {
+    kInterrupted,  // nothing has changed, the window has to be scanned again
+    kUnchanged,    // it reads as at the last look
+    kCommitted,
+  };
+
+  // All outlive it.
+  WindowScan(const Host& host, FrameReader& frames, ScanCounters& counters);
+
+  // `may_go_on` is asked between two reads. `parts` stay where they are until the next call.
+  Outcome Scan(Family& family, ScanWalk& walk, std::span<ScanPart> parts, uint64_t window, const MayGoOn& may_go_on);
+
+  // Of the window that was scanned last. Before its first page was read:
+  std::chrono::system_clock::time_point read_at() const { return read_at_; }
+  // The next five after it was committed.
+  std::span<const Reading> readings() const { return readings_; }
+  ScanPart& PartOf(size_t reading) const { return parts_[part_of_reading_[reading]]; }
+  const WindowSharing& sharing() const { return sharing_; }
+  const Judgement& judgement() const { return judgement_; }
+  // Pages were migrating, or kept changing under the reads.
+  bool unsettled() const { return unsettled_; }
+
+ private:
+  bool ReadDue();
+  bool IsUnchanged() const;
+  void BuildReadings();
+  // False if interrupted.
+  bool CompareAndCommit();
+  bool Compare();
+  void RecallUnread();
+  bool ReadDoubts();
+  void ReadUnread();
+  bool WitnessesAgree(std::span<uint64_t> unstable);
+  bool AnyMigrating() const;
+  void TakeForkEvidence();
+  void FindIdleMembers();
+
+  const Host& host_;
+  const size_t pages_;
+  FrameReader& frames_;
+  ScanCounters& counters_;
+
+  // The window being scanned.
+  Family* family_ = nullptr;
+  ScanWalk* walk_ = nullptr;
+  std::span<ScanPart> parts_;
+  uint64_t window_ = 0;
+  const MayGoOn* may_go_on_ = nullptr;
+  std::chrono::system_clock::time_point read_at_;
+  bool unsettled_ = false;
+
+  // Buffers kept from window to window.
+  std::vector<uint64_t> zero_window_;
+  std::vector<uint64_t> entries_;     // of each part's own
+  std::vector<uint64_t> remembered_;  // of parts that are not read; parts with equal records use one
+  std::vector<uint64_t> again_;
+  std::vector<Reading> readings_;
+  std::vector<uint32_t> part_of_reading_;
+  Comparison comparison_;
+  FrameFacts facts_;
+  Judgement judgement_;
+  WindowSharing sharing_;
+};
+
+}  // namespace cow::memory
