@@ -64,6 +64,9 @@ uint64_t HostCounter(const std::string& path, const std::string& name) {
 
 HostSetting::HostSetting(std::string path, const std::string& value)
     : path_(std::move(path)), before_(ReadHostFile(path_)) {
+  // Of several choices the file shows the one in force in brackets.
+  const size_t begin = before_.find('[');
+  if (begin != std::string::npos) before_ = before_.substr(begin + 1, before_.find(']') - begin - 1);
   Set(value);
 }
 
