@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-#include "config/name_template.h"
+#include "collectors/base/group_rule.h"
 #include "config/units.h"
 
 namespace cow::config {
@@ -40,26 +40,12 @@ struct CollectorConfig {
   std::map<std::string, std::string> options;  // as written; KnownOption::problem accepted them
 };
 
-// Selects the processes of a group. Keys are ANDed, entries of a list ORed, entries of `cmdline` ANDed. An empty list
-// matches everything. Loading has checked that regular expressions compile and that `cmdline` captures the name's
-// matches.
-struct GroupConfig {
-  NameTemplate name;
-  std::vector<std::string> comm;          // whole names
-  std::vector<std::string> exe;           // absolute paths or base names
-  std::vector<std::string> cmdline;       // RE2
-  std::vector<std::string> user;          // names or numbers
-  std::vector<std::string> cgroup;        // RE2
-  std::vector<std::string> unit;          // whole names
-  std::vector<std::string> container_id;  // prefixes
-};
-
 struct Config {
   ScanConfig scan;
   LimitsConfig limits;
-  std::map<std::string, CollectorConfig> collectors;               // only collectors that the file names
-  std::vector<GroupConfig> groups;                                 // the first match wins
-  std::optional<NameTemplate> default_group = DefaultGroupName();  // for all others; empty: drop them
+  std::map<std::string, CollectorConfig> collectors;  // only collectors that the file names
+  std::vector<GroupRule> groups;                      // the first match wins; cmdline captures all matches of names
+  std::optional<GroupName> default_group = GroupOptions().default_name;  // for all others; empty: drop them
 };
 
 // An option of a collector.

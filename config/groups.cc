@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "config/hint.h"
+#include "config/name_template.h"
 
 namespace cow::config {
 namespace {
@@ -44,7 +45,7 @@ Problem NoProblem(const std::string& /*text*/) { return std::nullopt; }
 // Reads one entry of `groups`.
 class EntryReader {
  public:
-  EntryReader(Checker& checker, GroupConfig& group) : checker_(checker), group_(group) {}
+  EntryReader(Checker& checker, GroupRule& group) : checker_(checker), group_(group) {}
 
   void Read(const YAML::Node& entry, const std::string& path) {
     checker_.ReadMap(
@@ -101,8 +102,8 @@ class EntryReader {
   }
 
   void CheckMatches(const std::string& path) {
-    for (const NamePart& part : group_.name.parts) {
-      if (part.variable != NameVariable::kMatch) continue;
+    for (const GroupNamePart& part : group_.name) {
+      if (part.kind != GroupNamePart::Kind::kMatch) continue;
       if (std::find(captured_.begin(), captured_.end(), part.text) != captured_.end()) continue;
       const std::string hint =
           captured_.empty() ? "none has a capture group, which is written (?P<NAME>...)" : Hint(part.text, captured_);
@@ -111,19 +112,19 @@ class EntryReader {
   }
 
   Checker& checker_;
-  GroupConfig& group_;
+  GroupRule& group_;
   std::optional<YAML::Mark> name_mark_;
   Names captured_;  // by the regular expressions of cmdline
   bool captures_known_ = true;
   size_t criteria_ = 0;  // keys to match by
 };
 
-Parsed<std::optional<NameTemplate>> ParseDefaultGroup(std::string_view text) {
+Parsed<std::optional<GroupName>> ParseDefaultGroup(std::string_view text) {
   if (text == "drop") return std::nullopt;
   auto name = ParseNameTemplate(text);
   if (!name) return tl::unexpected(name.error());
-  const auto is_match = [](const NamePart& part) { return part.variable == NameVariable::kMatch; };
-  if (std::any_of(name->parts.begin(), name->parts.end(), is_match)) {
+  const auto is_match = [](const GroupNamePart& part) { return part.kind == GroupNamePart::Kind::kMatch; };
+  if (std::any_of(name->begin(), name->end(), is_match)) {
     return tl::unexpected(std::string(".Matches needs cmdline, which default_group does not have"));
   }
   return std::move(*name);
@@ -131,18 +132,18 @@ Parsed<std::optional<NameTemplate>> ParseDefaultGroup(std::string_view text) {
 
 }  // namespace
 
-Checker::Key GroupsKey(Checker& checker, std::vector<GroupConfig>& target) {
+Checker::Key GroupsKey(Checker& checker, std::vector<GroupRule>& target) {
   return {"groups", [&checker, &target](const YAML::Node& value, const std::string& path) {
             checker.ReadList(value, path, "maps", [&](const YAML::Node& entry, const std::string& entry_path) {
-              GroupConfig group;
-              group.name = DefaultEntryName();
+              GroupRule group;
+              group.name = {{GroupNamePart::Kind::kExeBase, ""}};
               EntryReader(checker, group).Read(entry, entry_path);
               target.push_back(std::move(group));
             });
           }};
 }
 
-Checker::Key DefaultGroupKey(Checker& checker, std::optional<NameTemplate>& target) {
+Checker::Key DefaultGroupKey(Checker& checker, std::optional<GroupName>& target) {
   return checker.Value("default_group", "a name such as \"{{.Comm}}\", or drop", &ParseDefaultGroup, target);
 }
 

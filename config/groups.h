@@ -11,7 +11,7 @@
 namespace cow::config {
 
 // `checker` and `target` must outlive the key.
-Checker::Key GroupsKey(Checker& checker, std::vector<GroupConfig>& target);
-Checker::Key DefaultGroupKey(Checker& checker, std::optional<NameTemplate>& target);
+Checker::Key GroupsKey(Checker& checker, std::vector<GroupRule>& target);
+Checker::Key DefaultGroupKey(Checker& checker, std::optional<GroupName>& target);
 
 }  // namespace cow::config

@@ -13,20 +13,21 @@ constexpr std::string_view kOpen = "{{";
 constexpr std::string_view kClose = "}}";
 constexpr std::string_view kMatches = ".Matches.";
 
-constexpr std::array<std::pair<std::string_view, NameVariable>, 6> kVariables{
-    {{".Comm", NameVariable::kComm},
-     {".ExeBase", NameVariable::kExeBase},
-     {".Username", NameVariable::kUsername},
-     {".Unit", NameVariable::kUnit},
-     {".ContainerID", NameVariable::kContainerId},
-     {".PodUID", NameVariable::kPodUid}}};
+using Kind = GroupNamePart::Kind;
 
-Parsed<NamePart> ParseVariable(std::string_view name) {
+constexpr std::array<std::pair<std::string_view, Kind>, 6> kVariables{{{".Comm", Kind::kComm},
+                                                                       {".ExeBase", Kind::kExeBase},
+                                                                       {".Username", Kind::kUsername},
+                                                                       {".Unit", Kind::kUnit},
+                                                                       {".ContainerID", Kind::kContainerId},
+                                                                       {".PodUID", Kind::kPodUid}}};
+
+Parsed<GroupNamePart> ParseVariable(std::string_view name) {
   for (const auto& [known, variable] : kVariables) {
-    if (name == known) return NamePart{variable, ""};
+    if (name == known) return GroupNamePart{variable, ""};
   }
   if (name.starts_with(kMatches) && name.size() > kMatches.size()) {
-    return NamePart{NameVariable::kMatch, std::string(name.substr(kMatches.size()))};
+    return GroupNamePart{Kind::kMatch, std::string(name.substr(kMatches.size()))};
   }
   std::vector<std::string> valid;
   valid.reserve(kVariables.size() + 1);
@@ -37,26 +38,40 @@ Parsed<NamePart> ParseVariable(std::string_view name) {
 
 }  // namespace
 
-Parsed<NameTemplate> ParseNameTemplate(std::string_view text) {
-  NameTemplate result;
-  result.text = text;
+Parsed<GroupName> ParseNameTemplate(std::string_view text) {
+  GroupName name;
+  const std::string_view whole = text;
   if (text.empty()) return tl::unexpected(std::string("a name can't be empty"));
   while (!text.empty()) {
     const size_t open = text.find(kOpen);
-    if (open != 0) result.parts.push_back({std::nullopt, std::string(text.substr(0, open))});
+    if (open != 0) name.push_back({Kind::kText, std::string(text.substr(0, open))});
     if (open == std::string_view::npos) break;
     text.remove_prefix(open + kOpen.size());
     const size_t close = text.find(kClose);
-    if (close == std::string_view::npos) return tl::unexpected("no }} after {{ in " + Quoted(result.text));
+    if (close == std::string_view::npos) return tl::unexpected("no }} after {{ in " + Quoted(whole));
     auto part = ParseVariable(text::Trim(text.substr(0, close)));
     if (!part) return tl::unexpected(part.error());
-    result.parts.push_back(std::move(*part));
+    name.push_back(std::move(*part));
     text.remove_prefix(close + kClose.size());
   }
-  return result;
+  return name;
 }
 
-NameTemplate DefaultGroupName() { return ParseNameTemplate("{{.Comm}}").value(); }
-NameTemplate DefaultEntryName() { return ParseNameTemplate("{{.ExeBase}}").value(); }
+std::string TextOf(const GroupName& name) {
+  std::string text;
+  for (const GroupNamePart& part : name) {
+    if (part.kind == Kind::kText) {
+      text += part.text;
+      continue;
+    }
+    text += kOpen;
+    for (const auto& [variable, kind] : kVariables) {
+      if (kind == part.kind) text += variable;
+    }
+    if (part.kind == Kind::kMatch) text += std::string(kMatches) + part.text;
+    text += kClose;
+  }
+  return text;
+}
 
 }  // namespace cow::config

@@ -5,6 +5,8 @@
 #include <array>
 #include <charconv>
 
+#include "config/name_template.h"
+
 namespace cow::config {
 namespace {
 
@@ -55,13 +57,13 @@ void WriteTexts(const char* key, const std::vector<std::string>& texts, YAML::Em
   out << YAML::EndSeq;
 }
 
-void WriteGroups(const std::vector<GroupConfig>& groups, YAML::Emitter& out) {
+void WriteGroups(const std::vector<GroupRule>& groups, YAML::Emitter& out) {
   out << YAML::Key << "groups" << YAML::Value;
   if (groups.empty()) out << YAML::Flow;
   out << YAML::BeginSeq;
-  for (const GroupConfig& group : groups) {
+  for (const GroupRule& group : groups) {
     out << YAML::BeginMap;
-    out << YAML::Key << "name" << YAML::Value << YAML::DoubleQuoted << group.name.text;
+    out << YAML::Key << "name" << YAML::Value << YAML::DoubleQuoted << TextOf(group.name);
     WriteTexts("comm", group.comm, out);
     WriteTexts("exe", group.exe, out);
     WriteTexts("cmdline", group.cmdline, out);
@@ -85,7 +87,7 @@ std::string ToYaml(const Config& config) {
   WriteGroups(config.groups, out);
   out << YAML::Key << "default_group" << YAML::Value;
   if (config.default_group) {
-    out << YAML::DoubleQuoted << config.default_group->text;
+    out << YAML::DoubleQuoted << TextOf(*config.default_group);
   } else {
     out << "drop";
   }

@@ -82,46 +82,6 @@ std::vector<std::string> EnabledCollectors(const CommandLine& command_line, cons
   return enabled;
 }
 
-collectors::GroupNamePart::Kind KindOf(const config::NamePart& part) {
-  using Kind = collectors::GroupNamePart::Kind;
-  if (!part.variable) return Kind::kText;
-  switch (*part.variable) {
-    case config::NameVariable::kComm:
-      return Kind::kComm;
-    case config::NameVariable::kExeBase:
-      return Kind::kExeBase;
-    case config::NameVariable::kUsername:
-      return Kind::kUsername;
-    case config::NameVariable::kUnit:
-      return Kind::kUnit;
-    case config::NameVariable::kContainerId:
-      return Kind::kContainerId;
-    case config::NameVariable::kPodUid:
-      return Kind::kPodUid;
-    case config::NameVariable::kMatch:
-      return Kind::kMatch;
-  }
-  return Kind::kText;
-}
-
-collectors::GroupName GroupNameOf(const config::NameTemplate& name) {
-  collectors::GroupName parts;
-  parts.reserve(name.parts.size());
-  for (const config::NamePart& part : name.parts) parts.push_back({KindOf(part), part.text});
-  return parts;
-}
-
-collectors::GroupOptions GroupOptionsOf(const config::Config& config) {
-  collectors::GroupOptions options;
-  for (const config::GroupConfig& group : config.groups) {
-    options.rules.push_back({GroupNameOf(group.name), group.comm, group.exe, group.cmdline, group.user, group.cgroup,
-                             group.unit, group.container_id});
-  }
-  options.default_name.reset();
-  if (config.default_group) options.default_name = GroupNameOf(*config.default_group);
-  return options;
-}
-
 }  // namespace
 
 std::vector<config::KnownCollector> KnownCollectors(const std::vector<collectors::CollectorInfo>& available) {
@@ -168,7 +128,7 @@ Settings MakeSettings(const CommandLine& command_line, const config::Config& con
   settings.engine.full_every = scan.full_every;
   settings.engine.interval = scan.interval;
   settings.engine.threads = scan.threads;
-  settings.engine.groups = GroupOptionsOf(config);
+  settings.engine.groups = {config.groups, config.default_group};
   settings.scan.interval = scan.interval;
   settings.scan.threads = scan.threads;
   settings.scan.max_cpu = scan.max_cpu;

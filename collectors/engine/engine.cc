@@ -12,12 +12,6 @@
 namespace cow::collectors {
 namespace {
 
-procfs::PageGeometry ReadGeometry(const procfs::Root& root) {
-  const auto geometry = procfs::ReadPageGeometry(root);
-  if (!geometry) throw std::runtime_error(geometry.error().ToString());
-  return *geometry;
-}
-
 // Descriptors for files of processes: the other half is for page tables of families and for connections.
 size_t KeptFiles() {
   return std::min<uint64_t>(memory::ProcessTable::kMaxKeptFiles, procfs::RaiseDescriptorLimit() / 2);
@@ -28,7 +22,7 @@ size_t KeptFiles() {
 Engine::Impl::Impl(procfs::Root root, EngineOptions options, std::span<const Registration> registry)
     : root_(std::move(root)),
       options_(std::move(options)),
-      geometry_(ReadGeometry(root_)),
+      geometry_(procfs::RequirePageGeometry(root_)),
       table_(root_, options_.max_processes, KeptFiles()),
       scanner_(root_, geometry_, options_.threads),
       lineage_(geometry_, scanner_.zero_frame(), options_.ledger_bytes),

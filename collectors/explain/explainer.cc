@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <limits>
 #include <map>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <variant>
@@ -23,12 +22,6 @@ using Kind = Failure::Kind;
 
 // Between the looks of a family's history, what has not changed is read this often all the same.
 constexpr std::chrono::minutes kFullEvery{10};
-
-procfs::PageGeometry Geometry(const procfs::Root& root) {
-  const auto geometry = procfs::ReadPageGeometry(root);
-  if (!geometry) throw std::runtime_error(geometry.error().ToString());
-  return *geometry;
-}
 
 tl::unexpected<Failure> Fail(Kind kind, std::string message) {
   return tl::unexpected(Failure{kind, std::move(message)});
@@ -131,7 +124,7 @@ bool ScanWhole(memory::Scanner& scanner, memory::Family& family, const memory::P
 
 Explainer::Explainer(procfs::Root root)
     : root_(std::move(root)),
-      scanner_(root_, Geometry(root_)),
+      scanner_(root_, procfs::RequirePageGeometry(root_)),
       table_(root_, std::numeric_limits<size_t>::max(), /*max_kept_files=*/0) {
   procfs::RaiseDescriptorLimit();
 }

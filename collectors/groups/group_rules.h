@@ -15,40 +15,11 @@
 #include <string_view>
 #include <vector>
 
+#include "collectors/base/group_rule.h"
 #include "collectors/groups/user_names.h"
 #include "collectors/procfs/cgroup.h"
 
 namespace cow::collectors {
-
-struct GroupNamePart {
-  enum class Kind { kText, kComm, kExeBase, kUsername, kUnit, kContainerId, kPodUid, kMatch };
-  Kind kind = Kind::kText;
-  std::string text;  // kText: the text; kMatch: the name of a capture group of cmdline
-
-  bool operator==(const GroupNamePart&) const = default;
-};
-using GroupName = std::vector<GroupNamePart>;
-
-// An empty list matches every process.
-struct GroupRule {
-  GroupName name;
-  std::vector<std::string> comm;          // whole names
-  std::vector<std::string> exe;           // absolute paths or base names
-  std::vector<std::string> cmdline;       // RE2 on the arguments joined by blanks
-  std::vector<std::string> user;          // names or numbers
-  std::vector<std::string> cgroup;        // RE2 on the cgroup path
-  std::vector<std::string> unit;          // whole names
-  std::vector<std::string> container_id;  // prefixes
-
-  bool operator==(const GroupRule&) const = default;
-};
-
-struct GroupOptions {
-  std::vector<GroupRule> rules;
-  std::optional<GroupName> default_name = GroupName{{GroupNamePart::Kind::kComm, ""}};  // empty: drop other processes
-
-  bool operator==(const GroupOptions&) const = default;
-};
 
 // The properties of a process that rules can test.
 struct GroupSubject {

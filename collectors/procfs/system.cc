@@ -15,6 +15,7 @@
 #include <cstring>
 #include <ctime>
 #include <filesystem>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -146,6 +147,12 @@ Result<PageGeometry> ReadPageGeometry(const Root& root) {
     return tl::unexpected(text::BadField(path, "huge page size", std::to_string(geometry.huge_page_bytes)));
   }
   return geometry;
+}
+
+PageGeometry RequirePageGeometry(const Root& root) {
+  const auto geometry = ReadPageGeometry(root);
+  if (!geometry) throw std::runtime_error(geometry.error().ToString());
+  return *geometry;
 }
 
 uint64_t ReadClockTicksPerSecond(const Root& root) {

@@ -27,6 +27,8 @@ struct PageGeometry {
 // SYSFS/kernel/mm/transparent_hugepage/hpage_pmd_size; without that file it is the size that one PMD maps (page_bytes /
 // 8 * page_bytes). kMalformed: a size is not a power of two.
 Result<PageGeometry> ReadPageGeometry(const Root& root);
+// The same for start-up: throws std::runtime_error instead of returning an error.
+PageGeometry RequirePageGeometry(const Root& root);
 
 // Returns the clock ticks per second in which stat counts a start time (AT_CLKTCK in root/self/auxv, else sysconf).
 uint64_t ReadClockTicksPerSecond(const Root& root);

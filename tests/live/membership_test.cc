@@ -126,8 +126,8 @@ TEST_F(MembershipTest, RootThatChangesItsUserIsJudgedAgain) {
   const std::string other = group() + "u";
   collectors::EngineOptions options = DefaultOptions();
   options.full_every = std::chrono::milliseconds(100);
-  collectors::GroupRule& rule = options.groups.rules.emplace_back();
-  rule.name = {{collectors::GroupNamePart::Kind::kText, other}};
+  GroupRule& rule = options.groups.rules.emplace_back();
+  rule.name = {{GroupNamePart::Kind::kText, other}};
   rule.comm = {group()};
   rule.user = {"65534"};
   collectors::Engine engine(procfs::Root(), options);

@@ -1,52 +1,23 @@
 #include "collectors/memory/family/looks.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <utility>
 
 namespace cow::memory {
 namespace {
 
-constexpr uint64_t kMultiplier = 0x9e3779b97f4a7c15;
-
-// Spreads every bit over the whole word.
-uint64_t Spread(uint64_t word) {
-  word ^= word >> 32;
-  word *= 0xd6e8feb86659fd93;
-  word ^= word >> 29;
-  word *= kMultiplier;
-  return word ^ (word >> 32);
-}
-
-// Both halves of the product: the highest bits of a word reach all of the result as well.
-uint64_t Fold(uint64_t word) {
-  __extension__ using Wide = unsigned __int128;
-  const auto product = static_cast<Wide>(word) * kMultiplier;
-  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
-}
+uint64_t NonZero(uint64_t hash) { return hash == 0 ? 1 : hash; }
 
 }  // namespace
 
 uint64_t FingerprintOf(std::span<const uint64_t> entries) {
-  // Lanes of their own, so that one multiplication need not wait for the one before.
-  constexpr size_t kLanes = 4;
-  std::array<uint64_t, kLanes> lanes{kMultiplier, ~kMultiplier, kMultiplier >> 1, kMultiplier >> 2};
-  size_t i = 0;
-  for (; i + kLanes <= entries.size(); i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      lanes[lane] = Fold(lanes[lane] ^ entries[i + lane]);
-    }
-  }
-  uint64_t fingerprint = entries.size();
-  for (; i < entries.size(); ++i) fingerprint = MixFingerprint(fingerprint, entries[i]);
-  for (const uint64_t lane : lanes) fingerprint = MixFingerprint(fingerprint, lane);
-  return fingerprint;
+  return NonZero(XXH3_64bits(entries.data(), entries.size_bytes()));
 }
 
 uint64_t MixFingerprint(uint64_t fingerprint, uint64_t number) {
-  const uint64_t mixed = Spread(std::rotl(fingerprint, 23) ^ Spread(number + kMultiplier));
-  return mixed == 0 ? 1 : mixed;
+  return NonZero(XXH3_64bits_withSeed(&number, sizeof(number), fingerprint));
 }
 
 std::span<const Looks::Look> Looks::At(uint64_t window) const {

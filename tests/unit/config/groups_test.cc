@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "config/name_template.h"
 #include "config/to_yaml.h"
 
 namespace cow::config {
@@ -38,15 +39,15 @@ default_group: "rest-{{.Unit}}"
 )");
   ASSERT_TRUE(result.errors.empty()) << result.errors.front().ToString();
   ASSERT_EQ(result.config.groups.size(), 2U);
-  const GroupConfig& redis = result.config.groups[0];
-  EXPECT_EQ(redis.name.text, "redis-{{.Matches.port}}-{{ .Username }}");
-  ASSERT_EQ(redis.name.parts.size(), 4U);
-  EXPECT_EQ(redis.name.parts[0].variable, std::nullopt);
-  EXPECT_EQ(redis.name.parts[0].text, "redis-");
-  EXPECT_EQ(redis.name.parts[1].variable, NameVariable::kMatch);
-  EXPECT_EQ(redis.name.parts[1].text, "port");
-  EXPECT_EQ(redis.name.parts[2].text, "-");
-  EXPECT_EQ(redis.name.parts[3].variable, NameVariable::kUsername);
+  const GroupRule& redis = result.config.groups[0];
+  EXPECT_EQ(TextOf(redis.name), "redis-{{.Matches.port}}-{{.Username}}");
+  ASSERT_EQ(redis.name.size(), 4U);
+  EXPECT_EQ(redis.name[0].kind, GroupNamePart::Kind::kText);
+  EXPECT_EQ(redis.name[0].text, "redis-");
+  EXPECT_EQ(redis.name[1].kind, GroupNamePart::Kind::kMatch);
+  EXPECT_EQ(redis.name[1].text, "port");
+  EXPECT_EQ(redis.name[2].text, "-");
+  EXPECT_EQ(redis.name[3].kind, GroupNamePart::Kind::kUsername);
   EXPECT_EQ(redis.comm, (Strings{"redis-server"}));
   EXPECT_EQ(redis.exe, (Strings{"redis-server", "/usr/bin/redis-check-rdb"}));
   EXPECT_EQ(redis.cmdline, (Strings{R"(:(?P<port>\d+)( |$))", "cluster"}));
@@ -54,13 +55,13 @@ default_group: "rest-{{.Unit}}"
   EXPECT_EQ(redis.cgroup, (Strings{R"(^/system\.slice/)"}));
   EXPECT_EQ(redis.unit, (Strings{"redis.service"}));
   EXPECT_EQ(redis.container_id, (Strings{"0123abcd"}));
-  const GroupConfig& bash = result.config.groups[1];
-  EXPECT_EQ(bash.name.text, "{{.ExeBase}}");
-  ASSERT_EQ(bash.name.parts.size(), 1U);
-  EXPECT_EQ(bash.name.parts[0].variable, NameVariable::kExeBase);
+  const GroupRule& bash = result.config.groups[1];
+  EXPECT_EQ(TextOf(bash.name), "{{.ExeBase}}");
+  ASSERT_EQ(bash.name.size(), 1U);
+  EXPECT_EQ(bash.name[0].kind, GroupNamePart::Kind::kExeBase);
   EXPECT_TRUE(bash.exe.empty());
   ASSERT_TRUE(result.config.default_group);
-  EXPECT_EQ(result.config.default_group->parts.at(1).variable, NameVariable::kUnit);
+  EXPECT_EQ(result.config.default_group->at(1).kind, GroupNamePart::Kind::kUnit);
 }
 
 TEST(ConfigGroupsTest, Defaults) {
@@ -68,7 +69,7 @@ TEST(ConfigGroupsTest, Defaults) {
   EXPECT_TRUE(result.errors.empty());
   EXPECT_TRUE(result.config.groups.empty());
   ASSERT_TRUE(result.config.default_group);
-  EXPECT_EQ(result.config.default_group->text, "{{.Comm}}");
+  EXPECT_EQ(TextOf(result.config.default_group.value()), "{{.Comm}}");
   EXPECT_FALSE(Load("default_group: drop").config.default_group);
 }
 
@@ -158,7 +159,7 @@ default_group: drop
   EXPECT_EQ(second.config.scan.max_cpu, 0.25);
   EXPECT_EQ(second.config.limits.ledger_bytes, 1000U);
   ASSERT_EQ(second.config.groups.size(), 2U);
-  EXPECT_EQ(second.config.groups[0].name.text, "a \"b\" {{.Matches.p}}");
+  EXPECT_EQ(TextOf(second.config.groups[0].name), "a \"b\" {{.Matches.p}}");
   EXPECT_EQ(second.config.groups[0].cmdline, (Strings{R"(\s"(?P<p>.*))"}));
   EXPECT_EQ(second.config.groups[1].comm, (Strings{"true", "5"}));
   EXPECT_FALSE(second.config.default_group);

@@ -113,27 +113,27 @@ default_group: drop
 )",
                                                         "f.yml", {});
   ASSERT_TRUE(loaded.errors.empty());
-  const collectors::GroupOptions groups = MakeSettings({}, loaded.config, {}).engine.groups;
+  const GroupOptions groups = MakeSettings({}, loaded.config, {}).engine.groups;
   ASSERT_EQ(groups.rules.size(), 1U);
-  using Kind = collectors::GroupNamePart::Kind;
-  const collectors::GroupRule expected{{{Kind::kText, "a-"},
-                                        {Kind::kComm, ""},
-                                        {Kind::kExeBase, ""},
-                                        {Kind::kUsername, ""},
-                                        {Kind::kUnit, ""},
-                                        {Kind::kContainerId, ""},
-                                        {Kind::kPodUid, ""},
-                                        {Kind::kMatch, "m"}},
-                                       {"c"},
-                                       {"e"},
-                                       {"(?P<m>l)"},
-                                       {"u"},
-                                       {"g"},
-                                       {"n"},
-                                       {"d"}};
+  using Kind = GroupNamePart::Kind;
+  const GroupRule expected{{{Kind::kText, "a-"},
+                            {Kind::kComm, ""},
+                            {Kind::kExeBase, ""},
+                            {Kind::kUsername, ""},
+                            {Kind::kUnit, ""},
+                            {Kind::kContainerId, ""},
+                            {Kind::kPodUid, ""},
+                            {Kind::kMatch, "m"}},
+                           {"c"},
+                           {"e"},
+                           {"(?P<m>l)"},
+                           {"u"},
+                           {"g"},
+                           {"n"},
+                           {"d"}};
   EXPECT_EQ(groups.rules.front(), expected);
   EXPECT_FALSE(groups.default_name);
-  EXPECT_EQ(MakeSettings({}, {}, {}).engine.groups, collectors::GroupOptions());
+  EXPECT_EQ(MakeSettings({}, {}, {}).engine.groups, GroupOptions());
 }
 
 TEST(SettingsTest, ConfigIncludesFlags) {
