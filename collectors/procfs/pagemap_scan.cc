@@ -40,9 +40,7 @@ static_assert(sizeof(PageRegion) == 24 && sizeof(ScanArguments) == 96);
 constexpr auto kScanRequest = _IOWR('f', 16, ScanArguments);  // NOLINT: the C macro casts
 constexpr size_t kVectorRegions = 256;
 constexpr uint64_t kFirstKernelAddress = uint64_t{1} << 63;
-constexpr std::array<uint64_t, 9> kCategories{
-    kScanWriteProtectAllowed, kScanWritten, kScanFile, kScanPresent, kScanSwapped, kScanZeroPage, kScanHuge,
-    kScanSoftDirty,           kScanGuard};
+constexpr std::array<uint64_t, 4> kCategories{kScanPresent, kScanSwapped, kScanZeroPage, kScanHuge};
 
 // Returns the number of regions written to `vector`, or -1 with errno.
 int CallScan(int descriptor, const ScanRequest& request, std::array<PageRegion, kVectorRegions>& vector,

@@ -18,15 +18,10 @@
 namespace cow::procfs {
 
 // Categories: PAGE_IS_* of the kernel.
-inline constexpr uint64_t kScanWriteProtectAllowed = 1 << 0;
-inline constexpr uint64_t kScanWritten = 1 << 1;
-inline constexpr uint64_t kScanFile = 1 << 2;
 inline constexpr uint64_t kScanPresent = 1 << 3;
 inline constexpr uint64_t kScanSwapped = 1 << 4;
 inline constexpr uint64_t kScanZeroPage = 1 << 5;
 inline constexpr uint64_t kScanHuge = 1 << 6;
-inline constexpr uint64_t kScanSoftDirty = 1 << 7;
-inline constexpr uint64_t kScanGuard = 1 << 8;
 
 struct ScanRegion {
   uint64_t start = 0;       // address of the first byte

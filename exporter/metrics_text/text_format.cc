@@ -129,8 +129,6 @@ class Writer {
         return "counter";
       case MetricType::Gauge:
         return "gauge";
-      case MetricType::Summary:
-        return "summary";
       case MetricType::Histogram:
         return "histogram";
       default:
@@ -166,22 +164,11 @@ class Writer {
       case MetricType::Gauge:
         Sample("", metric.gauge.value);
         break;
-      case MetricType::Summary:
-        WriteSummary(metric.summary);
-        break;
       case MetricType::Histogram:
         WriteHistogram(metric.histogram);
         break;
       default:
         Sample("", metric.untyped.value);
-    }
-  }
-
-  void WriteSummary(const ClientMetric::Summary& summary) {
-    Sample("_count", summary.sample_count);
-    Sample("_sum", summary.sample_sum);
-    for (const ClientMetric::Quantile& quantile : summary.quantile) {
-      SampleAt("", "quantile", quantile.quantile, quantile.value);
     }
   }
 
@@ -252,6 +239,8 @@ PreparedFamilies PrepareFamilies(std::vector<collectors::CollectedFamilies> coll
     MetricFamily& family = next.family;
     if (!prometheus::CheckMetricName(family.name)) {
       result.problems.emplace_back("invalid metric name");
+    } else if (family.type == MetricType::Summary) {
+      result.problems.push_back("no text form for the summary " + family.name);
     } else if (unique.empty() || unique.back().family.name != family.name) {
       unique.push_back(std::move(next));
     } else if (unique.back().family.type != family.type) {

@@ -31,8 +31,7 @@ void Publisher::Publish(const PassRunner& runner, const ScanStatistics& statisti
     }
   }
   history_.Add(GroupHistory::Clock::now(), prepared.families);
-  auto snapshot = std::make_shared<const Snapshot>(std::chrono::system_clock::now(), std::move(prepared.families),
-                                                   std::move(names), runner.Families());
+  auto snapshot = std::make_shared<const Snapshot>(std::move(prepared.families), std::move(names), runner.Families());
   const std::lock_guard lock(mutex_);
   latest_.swap(snapshot);
 }

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <array>
-#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -23,14 +22,12 @@ class Snapshot {
  public:
   Snapshot() = default;
   // `collectors`: names of the enabled collectors.
-  Snapshot(std::chrono::system_clock::time_point time, std::vector<PreparedFamily> families,
-           std::vector<std::string_view> collectors, std::vector<collectors::FamilySummary> process_families = {})
-      : time_(time),
-        families_(std::move(families)),
+  Snapshot(std::vector<PreparedFamily> families, std::vector<std::string_view> collectors,
+           std::vector<collectors::FamilySummary> process_families = {})
+      : families_(std::move(families)),
         collectors_(std::move(collectors)),
         process_families_(std::move(process_families)) {}
 
-  [[nodiscard]] std::chrono::system_clock::time_point Time() const { return time_; }
   [[nodiscard]] const std::vector<PreparedFamily>& Families() const { return families_; }
   [[nodiscard]] const std::vector<std::string_view>& Collectors() const { return collectors_; }
   [[nodiscard]] const std::vector<collectors::FamilySummary>& ProcessFamilies() const { return process_families_; }
@@ -52,7 +49,6 @@ class Snapshot {
 
   Rendered& RenderedFor(TextFormat format) const;
 
-  std::chrono::system_clock::time_point time_;
   std::vector<PreparedFamily> families_;
   std::vector<std::string_view> collectors_;
   std::vector<collectors::FamilySummary> process_families_;

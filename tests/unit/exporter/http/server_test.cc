@@ -155,8 +155,7 @@ class ServerTest : public testing::Test {
         PrepareFamilies({{"cow", {{"a", "", prometheus::MetricType::Gauge, {metric}}}},
                          {"thp", {{"b_bytes_total", "", prometheus::MetricType::Counter, {metric}}}},
                          {"", {{"c", "", prometheus::MetricType::Gauge, {metric}}}}});
-    return std::make_shared<const Snapshot>(std::chrono::system_clock::time_point{}, std::move(prepared.families),
-                                            std::vector<std::string_view>{"cow", "thp"});
+    return std::make_shared<const Snapshot>(std::move(prepared.families), std::vector<std::string_view>{"cow", "thp"});
   }
 
   // More than the socket buffers hold.
@@ -164,8 +163,7 @@ class ServerTest : public testing::Test {
     prometheus::ClientMetric metric;
     metric.label.push_back({"l", std::string(kLargeBytes, 'x')});
     PreparedFamilies prepared = PrepareFamilies({{"cow", {{"a", "", prometheus::MetricType::Gauge, {metric}}}}});
-    return std::make_shared<const Snapshot>(std::chrono::system_clock::time_point{}, std::move(prepared.families),
-                                            std::vector<std::string_view>{"cow"});
+    return std::make_shared<const Snapshot>(std::move(prepared.families), std::vector<std::string_view>{"cow"});
   }
 
   std::ostringstream log_text_;  // read it after the server stopped

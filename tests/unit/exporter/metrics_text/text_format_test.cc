@@ -107,14 +107,11 @@ TEST(RenderTextTest, Histogram) {
             "h_bucket{g=\"x\",le=\"+Inf\"} 3\n# EOF\n");
 }
 
-TEST(RenderTextTest, SummaryAndUntyped) {
+TEST(RenderTextTest, Untyped) {
   ClientMetric metric;
-  metric.summary = {2, 3, {{0.5, 1}}};
   metric.untyped.value = 7;
-  const std::vector<prometheus::MetricFamily> families = {{"s", "", MetricType::Summary, {metric}},
-                                                          {"u", "", MetricType::Untyped, {metric}}};
-  EXPECT_EQ(Render(families).text,
-            "# TYPE s summary\ns_count 2\ns_sum 3\ns{quantile=\"0.5\"} 1\n# TYPE u untyped\nu 7\n");
+  const std::vector<prometheus::MetricFamily> families = {{"u", "", MetricType::Untyped, {metric}}};
+  EXPECT_EQ(Render(families).text, "# TYPE u untyped\nu 7\n");
   EXPECT_NE(Render(families, TextFormat::kOpenMetrics).text.find("# TYPE u unknown\n"), std::string::npos);
 }
 

@@ -41,7 +41,7 @@ prometheus::MetricFamily Family(const std::string& name) {
 
 TEST(SnapshotTest, RendersEachTextOnce) {
   PreparedFamilies prepared = PrepareFamilies({{"cow", {Family("a"), Family("c")}}, {"thp", {Family("b")}}});
-  const Snapshot snapshot({}, std::move(prepared.families), {"cow", "thp"});
+  const Snapshot snapshot(std::move(prepared.families), {"cow", "thp"});
   std::vector<std::jthread> threads;
   threads.reserve(4);
   for (int i = 0; i < 4; ++i) {
@@ -58,7 +58,7 @@ TEST(SnapshotTest, RendersEachTextOnce) {
 TEST(SnapshotTest, Filtered) {
   PreparedFamilies prepared =
       PrepareFamilies({{"cow", {Family("a"), Family("c")}}, {"thp", {Family("b")}}, {"", {Family("d")}}});
-  const Snapshot snapshot({}, std::move(prepared.families), {"cow", "thp"});
+  const Snapshot snapshot(std::move(prepared.families), {"cow", "thp"});
   CollectorFilter filter;
   filter.kind = CollectorFilter::Kind::kOnly;
   filter.names = {"thp"};
