@@ -7,10 +7,10 @@
 namespace cow::explain {
 namespace {
 
-PageState JudgeNotPresent(uint64_t entry) {
-  if ((entry & procfs::kPagemapGuard) != 0) return PageState::kGuard;
-  if (!memory::IsSwapEntry(entry) || procfs::IsMarker(entry)) return PageState::kAbsent;
-  return procfs::IsRealSwap(entry) ? PageState::kSwapped : PageState::kUnresolved;
+PageState JudgeNotPresent(procfs::PageEntry entry) {
+  if (entry.IsGuard()) return PageState::kGuard;
+  if (!entry.IsSwap() || entry.IsMarker()) return PageState::kAbsent;
+  return entry.IsRealSwap() ? PageState::kSwapped : PageState::kUnresolved;
 }
 
 PageState JudgeOwn(const PageEvidence& evidence) {
@@ -32,15 +32,14 @@ std::string_view PageStateName(PageState state, bool huge) {
 }
 
 PageState JudgePage(const PageEvidence& evidence) {
-  const uint64_t entry = evidence.entry;
-  if (!memory::IsPresent(entry)) return JudgeNotPresent(entry);
+  const procfs::PageEntry entry = evidence.entry;
+  if (!entry.IsPresent()) return JudgeNotPresent(entry);
   if (!evidence.private_mapping) return PageState::kFile;
-  const bool is_file = (entry & procfs::kPagemapFile) != 0;
   // Where no file is mapped, only the huge zero page looks like one.
-  if (is_file) return evidence.private_file ? PageState::kFileOriginal : PageState::kZero;
+  if (entry.IsFile()) return evidence.private_file ? PageState::kFileOriginal : PageState::kZero;
   if (evidence.is_zero_page) return PageState::kZero;
   if (evidence.merged) return evidence.merged_known ? PageState::kMerged : PageState::kUnknown;
-  if (!evidence.frames_known && !memory::IsMappedOnce(entry)) {
+  if (!evidence.frames_known && !entry.IsMappedOnce()) {
     return evidence.zero_known ? PageState::kShared : PageState::kUnknown;
   }
   return evidence.shared ? PageState::kShared : JudgeOwn(evidence);

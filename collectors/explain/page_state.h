@@ -8,6 +8,8 @@
 #include <optional>
 #include <string_view>
 
+#include "collectors/procfs/pagemap.h"
+
 namespace cow::explain {
 
 enum class PageState : uint8_t {
@@ -37,7 +39,7 @@ std::string_view PageStateName(PageState state, bool huge);
 
 // What is known of a page.
 struct PageEvidence {
-  uint64_t entry = 0;  // of pagemap
+  procfs::PageEntry entry;
   uint64_t zero_frame = 0;
   bool frames_known = true;  // else the entry's frame number is hidden
   bool zero_known = true;    // without frames: PAGEMAP_SCAN has told the zero pages

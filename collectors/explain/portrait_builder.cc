@@ -10,6 +10,7 @@ namespace {
 
 using memory::AnonFrame;
 using memory::kNoFrame;
+using memory::PageEntry;
 using memory::Reading;
 using memory::Slot;
 using memory::Verdict;
@@ -104,18 +105,17 @@ void PortraitBuilder::AskMarks(const memory::WindowReport& report) {
   if (!frames.empty()) scanner_.worker().frames.Read(frames, false, facts_);
 }
 
-bool PortraitBuilder::IsZeroPage(Slot slot, uint64_t entry, uint64_t page) const {
-  if (portrait_.frames_known) return memory::FrameOf(entry) == scanner_.zero_frame();
+bool PortraitBuilder::IsZeroPage(Slot slot, PageEntry entry, uint64_t page) const {
+  if (portrait_.frames_known) return entry.Frame() == scanner_.zero_frame();
   const auto scanned = scanned_.find(slot);
   return scanned != scanned_.end() && (scanned->second.Categories(page * page_bytes_) & procfs::kScanZeroPage) != 0;
 }
 
 // Where frames are hidden: pages that are each mapped once are different ones.
 bool PortraitBuilder::OwnPageElsewhere(const memory::WindowReport& report, size_t reading, size_t page) const {
-  constexpr uint64_t kBits = procfs::kPagemapPresent | procfs::kPagemapFile | procfs::kPagemapMappedOnce;
-  constexpr uint64_t kOwn = procfs::kPagemapPresent | procfs::kPagemapMappedOnce;
   for (size_t r = 0; r < report.readings.size(); ++r) {
-    if (r != reading && (report.readings[r].entries[page] & kBits) == kOwn) return true;
+    const PageEntry entry = report.readings[r].entries[page];
+    if (r != reading && entry.IsAnonymous() && entry.IsMappedOnce()) return true;
   }
   return false;
 }
@@ -151,11 +151,11 @@ PageEvidence PortraitBuilder::Evidence(const memory::WindowReport& report, size_
 
 std::vector<pid_t> PortraitBuilder::Partners(const memory::WindowReport& report, size_t reading, size_t page) const {
   std::vector<pid_t> pids;
-  const uint64_t entry = report.readings[reading].entries[page];
+  const PageEntry entry = report.readings[reading].entries[page];
   const uint64_t zero_frame = scanner_.zero_frame();
   const uint64_t frame = AnonFrame(entry, zero_frame);
   for (size_t r = 0; r < report.readings.size(); ++r) {
-    const uint64_t other = report.readings[r].entries[page];
+    const PageEntry other = report.readings[r].entries[page];
     const bool same = frame != kNoFrame ? AnonFrame(other, zero_frame) == frame : other == entry;
     if (r != reading && same) pids.push_back(pids_.at(report.readings[r].slot));
   }
@@ -191,10 +191,10 @@ void PortraitBuilder::AddMember(const memory::WindowReport& report, size_t readi
       const bool is_zero = state == PageState::kZero;
       if (huge && !is_zero) ++findings.sums.huge;
       if (is_asked) {
-        const bool huge_zero = is_zero && (evidence.entry & procfs::kPagemapFile) != 0;
+        const bool huge_zero = is_zero && evidence.entry.IsFile();
         AddAsked(report, reading, m, page, state, is_zero ? huge_zero : huge);
       }
-      if (is_own && !memory::IsMappedOnce(evidence.entry)) {
+      if (is_own && !evidence.entry.IsMappedOnce()) {
         orphans_.push_back({frame, number, of.slot, state, m});
       } else {
         findings.sums.Add(state);

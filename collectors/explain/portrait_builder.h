@@ -75,7 +75,7 @@ class PortraitBuilder {
   void AddMember(const memory::WindowReport& view, size_t reading);
   PageEvidence Evidence(const memory::WindowReport& view, size_t reading, const memory::Mapping& mapping,
                         size_t page) const;
-  bool IsZeroPage(memory::Slot slot, uint64_t entry, uint64_t page) const;
+  bool IsZeroPage(memory::Slot slot, memory::PageEntry entry, uint64_t page) const;
   bool OwnPageElsewhere(const memory::WindowReport& view, size_t reading, size_t page) const;
   std::vector<pid_t> Partners(const memory::WindowReport& view, size_t reading, size_t page) const;
   void AddAsked(const memory::WindowReport& view, size_t reading, size_t mapping, size_t page, PageState state,

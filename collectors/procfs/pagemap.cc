@@ -11,7 +11,7 @@
 namespace cow::procfs {
 namespace {
 
-constexpr size_t kEntryBytes = sizeof(uint64_t);
+constexpr size_t kEntryBytes = sizeof(PageEntry);
 constexpr uint64_t kSwapTypeMask = 31;
 constexpr uint64_t kSwapTypes = 22;
 constexpr uint64_t kSwapTypeBits = 5;
@@ -31,15 +31,12 @@ ssize_t ReadAt(int descriptor, void* buffer, size_t bytes, uint64_t first_page, 
 
 }  // namespace
 
-bool IsRealSwap(uint64_t entry) {
-  return (entry & kPagemapSwapped) != 0 && (entry & (kPagemapPresent | kPagemapGuard)) == 0 &&
-         (entry & kSwapTypeMask) < kSwapTypes;
-}
+bool PageEntry::IsRealSwap() const { return IsSwap() && !IsGuard() && (bits_ & kSwapTypeMask) < kSwapTypes; }
 
-bool IsMarker(uint64_t entry) {
-  if ((entry & kPagemapSwapped) == 0 || (entry & kPagemapPresent) != 0) return false;
-  const uint64_t offset = (entry & kPagemapFrameMask) >> kSwapTypeBits;
-  return (entry & kPagemapGuard) != 0 || ((entry & kSwapTypeMask) == kMarkerType && offset < kMarkerFlags);
+bool PageEntry::IsMarker() const {
+  if (!IsSwap()) return false;
+  const uint64_t offset = (bits_ & kPagemapFrameMask) >> kSwapTypeBits;
+  return IsGuard() || ((bits_ & kSwapTypeMask) == kMarkerType && offset < kMarkerFlags);
 }
 
 Pagemap::Pagemap(FileDescriptor descriptor, std::string path, std::shared_ptr<Interposer> interposer)
@@ -52,7 +49,7 @@ Result<Pagemap> Pagemap::Open(const Root& root, TaskId task) {
   return Pagemap(std::move(*descriptor), std::move(path), root.interposer());
 }
 
-Result<void> Pagemap::Read(uint64_t first_page, std::span<uint64_t> entries) const {
+Result<void> Pagemap::Read(uint64_t first_page, std::span<PageEntry> entries) const {
   size_t bytes = 0;
   while (bytes < entries.size_bytes()) {
     if (auto error = Intercept(interposer_, Access::kRead, path_)) return tl::unexpected(std::move(*error));
@@ -62,7 +59,7 @@ Result<void> Pagemap::Read(uint64_t first_page, std::span<uint64_t> entries) con
     if (count == 0) {
       // Either the address space ended or the range is above the last user address.
       if (!Alive()) return tl::unexpected(Error{ErrorKind::kGone, path_, 0, "the address space ended"});
-      std::fill(entries.begin() + static_cast<std::ptrdiff_t>(bytes / kEntryBytes), entries.end(), 0);
+      std::fill(entries.begin() + static_cast<std::ptrdiff_t>(bytes / kEntryBytes), entries.end(), PageEntry());
       break;
     }
     bytes += static_cast<size_t>(count);
@@ -74,7 +71,7 @@ Result<void> Pagemap::Read(uint64_t first_page, std::span<uint64_t> entries) con
 // mapped or not. An address that the process itself sets, such as its start_stack, would be less reliable.
 bool Pagemap::Alive() const {
   if (Intercept(interposer_, Access::kRead, path_)) return true;
-  uint64_t entry = 0;
+  PageEntry entry;
   return ReadAt(descriptor(), &entry, sizeof(entry), 0, 0) != 0;
 }
 

@@ -44,7 +44,7 @@ class Readers {
   uint64_t bytes_ = 0;
   std::vector<pid_t> pids_;
   std::vector<procfs::Pagemap> pagemaps_;
-  std::vector<uint64_t> entries_;
+  std::vector<procfs::PageEntry> entries_;
   std::unique_ptr<collectors::Engine> full_;
   std::unique_ptr<collectors::Engine> incremental_;
 };

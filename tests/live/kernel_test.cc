@@ -265,8 +265,8 @@ TEST_F(KernelTest, GuardRegions) {
   const uint64_t entry = Entry(0, "a", 1);
   EXPECT_EQ(entry & kPresent, 0U);
   EXPECT_NE(entry & procfs::kPagemapSwapped, 0U);
-  EXPECT_FALSE(procfs::IsRealSwap(entry));
-  EXPECT_TRUE(procfs::IsMarker(entry)) << "with bit 58 or without";
+  EXPECT_FALSE(procfs::PageEntry(entry).IsRealSwap());
+  EXPECT_TRUE(procfs::PageEntry(entry).IsMarker()) << "with bit 58 or without";
 }
 
 TEST_F(KernelTest, EachCopyIsAMinorFault) {

@@ -12,7 +12,7 @@ uint64_t NonZero(uint64_t hash) { return hash == 0 ? 1 : hash; }
 
 }  // namespace
 
-uint64_t FingerprintOf(std::span<const uint64_t> entries) {
+uint64_t FingerprintOf(std::span<const PageEntry> entries) {
   return NonZero(XXH3_64bits(entries.data(), entries.size_bytes()));
 }
 

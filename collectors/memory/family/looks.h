@@ -18,7 +18,7 @@
 namespace cow::memory {
 
 // Of a window's entries: equal entries have equal fingerprints, never 0; others differ but for one chance in 2⁶⁴.
-uint64_t FingerprintOf(std::span<const uint64_t> entries);
+uint64_t FingerprintOf(std::span<const PageEntry> entries);
 // The fingerprint with one more number in it.
 uint64_t MixFingerprint(uint64_t fingerprint, uint64_t number);
 

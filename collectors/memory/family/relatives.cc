@@ -66,8 +66,8 @@ bool Relatives::LayoutIsRandom(const Process& process) {
 template <class Visit>
 bool Relatives::ForEachWindow(const procfs::Pagemap& a, const procfs::Pagemap& b, procfs::MapsReader& areas,
                               Visit&& visit) {
-  std::vector<uint64_t> left(pages_);
-  std::vector<uint64_t> right(pages_);
+  std::vector<PageEntry> left(pages_);
+  std::vector<PageEntry> right(pages_);
   size_t compared = 0;
   uint64_t since_rest = 0;
   for (procfs::Vma area; areas.Next(area).value_or(false);) {
@@ -81,12 +81,12 @@ bool Relatives::ForEachWindow(const procfs::Pagemap& a, const procfs::Pagemap& b
         SleepBriefly(counters_);
         since_rest = pages;
       }
-      const std::span<uint64_t> of_a(left.data(), pages);
-      const std::span<uint64_t> of_b(right.data(), pages);
+      const std::span<PageEntry> of_a(left.data(), pages);
+      const std::span<PageEntry> of_b(right.data(), pages);
       if (!a.Read(first, of_a) || !b.Read(first, of_b)) return false;
       counters_.pagemap_pages += 2 * pages;
       counters_.pagemap_reads += 2;
-      if (visit(std::span<const uint64_t>(of_a), std::span<const uint64_t>(of_b))) return true;
+      if (visit(std::span<const PageEntry>(of_a), std::span<const PageEntry>(of_b))) return true;
       if (++compared == kProbeWindows) return false;
       first = end;
     }
@@ -120,12 +120,12 @@ bool Relatives::ShareFrame(const Process& a, const Process& b) {
   auto areas = procfs::MapsReader::Open(root_, a.memory, kProbeLimits);
   if (!left || !right || !areas) return false;
   ExpectMerged(a, b);
-  return ForEachWindow(*left, *right, *areas, [this](std::span<const uint64_t> of_a, std::span<const uint64_t> of_b) {
+  return ForEachWindow(*left, *right, *areas, [this](std::span<const PageEntry> of_a, std::span<const PageEntry> of_b) {
     std::vector<uint64_t> common;
     for (size_t i = 0; i < of_a.size(); ++i) {
       const uint64_t frame = AnonFrame(of_a[i], zero_frame_);
       const bool alike = frame != kNoFrame && frame == AnonFrame(of_b[i], zero_frame_);
-      if (alike && !IsMappedOnce(of_a[i]) && !IsMappedOnce(of_b[i])) common.push_back(frame);
+      if (alike && !of_a[i].IsMappedOnce() && !of_b[i].IsMappedOnce()) common.push_back(frame);
     }
     return AnyInBoth(common);
   });
@@ -143,14 +143,14 @@ std::optional<bool> Relatives::SameMemory(const Process& a, const Process& b) {
   bool once_in_both = false;
   size_t equal = 0;
   size_t different = 0;
-  ForEachWindow(*left, *right, *areas, [&](std::span<const uint64_t> of_a, std::span<const uint64_t> of_b) {
+  ForEachWindow(*left, *right, *areas, [&](std::span<const PageEntry> of_a, std::span<const PageEntry> of_b) {
     if (of_a.size() == pages_ && IsHugeRun(of_a)) return false;
     for (size_t i = 0; i < of_a.size() && !once_in_both; ++i) {
       const uint64_t frame = AnonFrame(of_a[i], zero_frame_);
       const uint64_t other = AnonFrame(of_b[i], zero_frame_);
       if (frame == kNoFrame || other == kNoFrame) continue;
       ++(frame == other ? equal : different);
-      once_in_both = frame == other && IsMappedOnce(of_a[i]) && IsMappedOnce(of_b[i]);
+      once_in_both = frame == other && of_a[i].IsMappedOnce() && of_b[i].IsMappedOnce();
     }
     return once_in_both || different >= kProof;
   });
@@ -165,7 +165,7 @@ std::optional<bool> Relatives::HasPagemap(const Process& process, const procfs::
   auto areas = procfs::MapsReader::Open(root_, process.memory, kProbeLimits);
   if (!now || !areas) return std::nullopt;
   ExpectMerged(process, process);
-  return ForEachWindow(pagemap, *now, *areas, [this](std::span<const uint64_t> of_a, std::span<const uint64_t> of_b) {
+  return ForEachWindow(pagemap, *now, *areas, [this](std::span<const PageEntry> of_a, std::span<const PageEntry> of_b) {
     std::vector<uint64_t> common;
     for (size_t i = 0; i < of_a.size(); ++i) {
       const uint64_t frame = AnonFrame(of_a[i], zero_frame_);

@@ -25,29 +25,29 @@ struct Storage {
 };
 
 // Removes markers from a word of swap entries.
-uint64_t AwayOf(std::span<const uint64_t> entries, uint64_t swapped) {
+uint64_t AwayOf(std::span<const PageEntry> entries, uint64_t swapped) {
   for (uint64_t rest = swapped; rest != 0; rest &= rest - 1) {
-    if (!IsAway(entries[static_cast<size_t>(std::countr_zero(rest))])) swapped &= ~(rest & (~rest + 1));
+    if (!entries[static_cast<size_t>(std::countr_zero(rest))].IsAway()) swapped &= ~(rest & (~rest + 1));
   }
   return swapped;
 }
 
 // Splits entries into frames and bitmaps. Shifts each bit into the top of its word, without a branch. A page whose
 // entry has one of `once_bits` counts as mapped once.
-void Decode(std::span<const uint64_t> entries, uint64_t zero_frame, uint64_t once_bits, Storage& member) {
+void Decode(std::span<const PageEntry> entries, uint64_t zero_frame, uint64_t once_bits, Storage& member) {
   constexpr uint64_t kTop = uint64_t{1} << 63;
   for (size_t w = 0; w < member.anon.size(); ++w) {
-    const std::span<const uint64_t> of_word = entries.subspan(w * 64, std::min<size_t>(64, entries.size() - w * 64));
+    const std::span<const PageEntry> of_word = entries.subspan(w * 64, std::min<size_t>(64, entries.size() - w * 64));
     const std::span<uint64_t> frames = member.frames.subspan(w * 64, of_word.size());
     uint64_t anon = 0;
     uint64_t once = 0;
     uint64_t swapped = 0;
     for (size_t b = 0; b < of_word.size(); ++b) {
-      const uint64_t entry = of_word[b];
+      const PageEntry entry = of_word[b];
       frames[b] = AnonFrame(entry, zero_frame);
       anon = (anon >> 1) | (frames[b] == kNoFrame ? 0 : kTop);
-      once = (once >> 1) | ((entry & once_bits) != 0 ? kTop : 0);
-      swapped = (swapped >> 1) | (IsSwapEntry(entry) ? kTop : 0);
+      once = (once >> 1) | ((entry.bits() & once_bits) != 0 ? kTop : 0);
+      swapped = (swapped >> 1) | (entry.IsSwap() ? kTop : 0);
     }
     const size_t unused = 64 - of_word.size();
     member.anon[w] = anon >> unused;
@@ -134,10 +134,10 @@ void WindowComparer::Clear() {
 // adjacent).
 uint32_t WindowComparer::FindSame(uint32_t reading) const {
   if (reading == 0 || moved_.Has(window_)) return kNoReading;
-  const uint64_t* entries = readings_[reading].entries;
+  const PageEntry* entries = readings_[reading].entries;
   for (const uint32_t other : {uint32_t{0}, reading - 1}) {
     if (readings_[other].entries == entries ||
-        std::memcmp(readings_[other].entries, entries, pages_ * sizeof(uint64_t)) == 0) {
+        std::memcmp(readings_[other].entries, entries, pages_ * sizeof(PageEntry)) == 0) {
       return RepeatsAnother(other) ? c_.members[other].same_as : other;
     }
   }

@@ -56,22 +56,22 @@ std::vector<uint64_t> Ledger::Windows() const {
   return windows;
 }
 
-void Ledger::Recall(uint64_t window, Slot slot, std::span<uint64_t> entries) const {
-  std::fill(entries.begin(), entries.end(), 0);
+void Ledger::Recall(uint64_t window, Slot slot, std::span<PageEntry> entries) const {
+  std::fill(entries.begin(), entries.end(), PageEntry());
   const PackedWindow* record = records_.Find(window);
   if (record == nullptr || !record->has_frames()) return;
   std::vector<uint64_t> recorded(words_);
   record->CopyRecorded(recorded);
   const std::span<const uint64_t> held = record->Held(slot, recorded);
   if (!held.empty()) {
-    record->CopyFrames(entries);
+    record->CopyFramesAsEntries(entries);
     for (size_t page = 0; page < pages_; ++page) {
       const uint64_t all_if_held = uint64_t{0} - ((held[page / 64] >> (page % 64)) & 1);
-      entries[page] = (entries[page] | procfs::kPagemapPresent) & all_if_held;
+      entries[page] = PageEntry((entries[page].bits() | procfs::kPagemapPresent) & all_if_held);
     }
   }
   for (const WindowRecord::Extra& extra : record->extras()) {
-    if (extra.IsHeldBy(slot)) entries[extra.page] = procfs::kPagemapPresent | extra.frame;
+    if (extra.IsHeldBy(slot)) entries[extra.page] = PageEntry(procfs::kPagemapPresent | extra.frame);
   }
 }
 

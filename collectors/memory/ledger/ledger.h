@@ -76,7 +76,7 @@ class Ledger {
   void Depart(Slot slot);
 
   // Fills `entries` with a member's window as recorded; zero for pages that are not recorded.
-  void Recall(uint64_t window, Slot slot, std::span<uint64_t> entries) const;
+  void Recall(uint64_t window, Slot slot, std::span<PageEntry> entries) const;
   // True only if Recall gives both members the same entries.
   bool RecallsAlike(uint64_t window, Slot a, Slot b) const;
   // True if the window must be compared even if all its entries are unchanged.
@@ -103,7 +103,7 @@ class Ledger {
 
   // Finds moved pages that must be read before FinishPass: they were not read, and another holder lost their frame.
   Steps FindMovedInDoubt(std::vector<MovedPage>& doubts) { return moved_.FindDoubts(doubts); }
-  void ConfirmMoved(const MovedPage& page, uint64_t entry) { moved_.Confirm(page, entry); }
+  void ConfirmMoved(const MovedPage& page, PageEntry entry) { moved_.Confirm(page, entry); }
 
   // Finds the frames that FinishPass needs facts about: those of pages without a partner at their address, and those of
   // moved pages that changed. `all`: KSM may have merged any moved page. `frames` is sorted.

@@ -59,7 +59,7 @@ void MovedBlock::Expect(size_t holder, bool unchanged) {
   for (size_t w = 0; w < words_; ++w) here[w] = unchanged ? held[w] : 0;
 }
 
-void MovedBlock::Note(size_t holder, size_t page, uint64_t entry, uint64_t zero_frame) {
+void MovedBlock::Note(size_t holder, size_t page, PageEntry entry, uint64_t zero_frame) {
   const bool here = AnonFrame(entry, zero_frame) == FrameAt(page);
   SetHere(holder, page, here);
   if (!here) changes_.push_back({entry, static_cast<uint32_t>(holder), static_cast<uint32_t>(page)});

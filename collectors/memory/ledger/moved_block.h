@@ -29,7 +29,7 @@ class MovedBlock {
 
   // A page that was read and does not have its recorded frame.
   struct Change {
-    uint64_t entry = 0;
+    PageEntry entry;
     uint32_t holder = 0;
     uint32_t page = 0;  // within the block
   };
@@ -59,7 +59,7 @@ class MovedBlock {
   // Begins a pass: the holder's recorded pages count as read and unchanged, or as not read.
   void Expect(size_t holder, bool unchanged);
   // Takes the entry of a holder's page.
-  void Note(size_t holder, size_t page, uint64_t entry, uint64_t zero_frame);
+  void Note(size_t holder, size_t page, PageEntry entry, uint64_t zero_frame);
   // Sorts by holder and page; the latest change of a page comes last.
   void SortChanges();
   std::span<const Change> changes() const { return changes_; }

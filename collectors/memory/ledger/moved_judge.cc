@@ -235,7 +235,7 @@ FrameHolder MovedJudge::Describe(const MovedBlock& block, size_t holder, size_t 
     described.large = described.state == State::kChanged && facts_.IsOfLargeFolio(described.frame).value_or(false);
     // It moved on and has another page in this place.
     if (described.state == State::kChanged && HasElsewhere(recorded, described.slot)) described.state = State::kDropped;
-  } else if (!block.IsHere(holder, page) && (change == nullptr || IsAway(change->entry))) {
+  } else if (!block.IsHere(holder, page) && (change == nullptr || change->entry.IsAway())) {
     described.state = State::kAway;
   }
   return described;

@@ -138,7 +138,7 @@ Steps MovedPages::FindDoubts(std::vector<MovedPage>& doubts) {
   std::erase_if(doubts, [&seen](const MovedPage& moved) { return Contains(seen, moved.frame); });
 }
 
-void MovedPages::Confirm(const MovedPage& page, uint64_t entry) {
+void MovedPages::Confirm(const MovedPage& page, PageEntry entry) {
   for (MovedBlock& block : blocks_.In(page.page / pages_)) {
     if (page.page < block.first() || page.page >= block.first() + block.pages()) continue;
     const size_t in_block = page.page - block.first();

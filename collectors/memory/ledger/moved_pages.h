@@ -57,7 +57,7 @@ class MovedPages {
   // Finds pages to confirm before Finish: they were not read, another holder lost their frame, and no member that was
   // read has it.
   Steps FindDoubts(std::vector<MovedPage>& doubts);
-  void Confirm(const MovedPage& page, uint64_t entry);
+  void Confirm(const MovedPage& page, PageEntry entry);
 
   // Finds the frames that Finish asks `facts` about, sorted. `all`: KSM may have merged any of them.
   Steps FindFrames(bool all, const WindowRecords& records, std::vector<uint64_t>& frames);

@@ -45,35 +45,45 @@ void PackedFrames::Add(uint64_t frame) {
 }
 
 void PackedFrames::Unpack(std::span<const uint64_t> recorded, std::span<uint64_t> frames) const {
+  UnpackAs(recorded, frames);
+}
+
+void PackedFrames::Unpack(std::span<const uint64_t> recorded, std::span<PageEntry> entries) const {
+  UnpackAs(recorded, entries);
+}
+
+template <class Number>
+void PackedFrames::UnpackAs(std::span<const uint64_t> recorded, std::span<Number> frames) const {
   if (runs_) {
     UnpackRuns(recorded, frames);
   } else if (words_.size() == frames.size() && !wide_) {  // the usual case: each page is recorded
-    std::copy(words_.begin(), words_.end(), frames.begin());
+    std::transform(words_.begin(), words_.end(), frames.begin(), [](uint32_t frame) { return Number(frame); });
   } else {
-    std::fill(frames.begin(), frames.end(), kNoFrame);
+    std::fill(frames.begin(), frames.end(), Number(kNoFrame));
     size_t word = 0;
     ForEachBit(recorded, [&](size_t page) {
-      frames[page] = FrameAt(word);
+      frames[page] = Number(FrameAt(word));
       word += WordsPerFrame();
     });
   }
 }
 
-void PackedFrames::UnpackRuns(std::span<const uint64_t> recorded, std::span<uint64_t> frames) const {
-  std::fill_n(frames.begin(), words_.front(), kNoFrame);
+template <class Number>
+void PackedFrames::UnpackRuns(std::span<const uint64_t> recorded, std::span<Number> frames) const {
+  std::fill_n(frames.begin(), words_.front(), Number(kNoFrame));
   for (size_t word = 0; word < words_.size();) {
     const size_t first = words_[word];
     const uint64_t frame = FrameAt(word + 1);
     word += 1 + WordsPerFrame();
     const size_t end = word < words_.size() ? words_[word] : frames.size();
-    for (size_t page = first; page < end; ++page) frames[page] = frame + (page - first);
+    for (size_t page = first; page < end; ++page) frames[page] = Number(frame + (page - first));
   }
   for (size_t w = 0; w < recorded.size(); ++w) {
     const size_t end = std::min<size_t>(64, frames.size() - w * 64);
     for (uint64_t rest = ~recorded[w]; rest != 0; rest &= rest - 1) {
       const auto bit = static_cast<size_t>(std::countr_zero(rest));
       if (bit >= end) break;
-      frames[w * 64 + bit] = kNoFrame;
+      frames[w * 64 + bit] = Number(kNoFrame);
     }
   }
 }

@@ -21,6 +21,8 @@ class PackedFrames {
 
   // `recorded` is the bitmap that the frames were packed with. Sets other pages to kNoFrame.
   void Unpack(std::span<const uint64_t> recorded, std::span<uint64_t> frames) const;
+  // Unpacks them as entries that have no bits but the frame's.
+  void Unpack(std::span<const uint64_t> recorded, std::span<PageEntry> entries) const;
 
   // At most 4 bytes per recorded page, or 8 if a frame needs more than 32 bits.
   uint64_t HeapBytes() const { return words_.capacity() * sizeof(uint32_t); }
@@ -31,7 +33,10 @@ class PackedFrames {
   }
   size_t WordsPerFrame() const { return wide_ ? 2 : 1; }
   void Add(uint64_t frame);
-  void UnpackRuns(std::span<const uint64_t> recorded, std::span<uint64_t> frames) const;
+  template <class Number>
+  void UnpackAs(std::span<const uint64_t> recorded, std::span<Number> frames) const;
+  template <class Number>
+  void UnpackRuns(std::span<const uint64_t> recorded, std::span<Number> frames) const;
 
   std::vector<uint32_t> words_;  // the frame of each recorded page; of each run its first page and frame
   bool wide_ = false;            // a frame takes two words, the lower half first

@@ -57,15 +57,20 @@ void PackedWindow::PackHolders(const WindowRecord& record, std::span<const uint6
   partial_.assign(partial.begin(), partial.end());
 }
 
-void PackedWindow::CopyFrames(std::span<uint64_t> frames) const {
+template <class Number>
+void PackedWindow::Unpack(std::span<Number> numbers) const {
   if (recorded_words_ != 0) {
-    frames_.Unpack(Recorded(), frames);
+    frames_.Unpack(Recorded(), numbers);
   } else {
     std::vector<uint64_t> recorded(Words());
     Fill(recorded, pages_);
-    frames_.Unpack(recorded, frames);
+    frames_.Unpack(recorded, numbers);
   }
 }
+
+void PackedWindow::CopyFrames(std::span<uint64_t> frames) const { Unpack(frames); }
+
+void PackedWindow::CopyFramesAsEntries(std::span<PageEntry> entries) const { Unpack(entries); }
 
 void PackedWindow::CopyRecorded(std::span<uint64_t> recorded) const {
   if (recorded_words_ != 0) {

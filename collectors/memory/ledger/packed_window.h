@@ -24,6 +24,8 @@ class PackedWindow {
   bool has_frames() const { return has_frames_; }
   // Copies one frame per page of the window. Only if has_frames().
   void CopyFrames(std::span<uint64_t> frames) const;
+  // Copies the same as entries that have no bits but the frame's.
+  void CopyFramesAsEntries(std::span<PageEntry> entries) const;
   // Copies the bitmap of recorded pages.
   void CopyRecorded(std::span<uint64_t> recorded) const;
 
@@ -60,6 +62,8 @@ class PackedWindow {
   // The bitmap of a slot that holds some of the recorded pages; empty for others.
   std::span<const uint64_t> HeldInPart(Slot slot) const;
   std::vector<uint64_t> FindRecorded(const WindowRecord& record) const;
+  template <class Number>
+  void Unpack(std::span<Number> numbers) const;
   void PackHolders(const WindowRecord& record, std::span<const uint64_t> recorded);
 
   uint32_t pages_;

@@ -17,12 +17,12 @@ size_t CountBits(std::span<const uint64_t> words, size_t first, size_t count) {
   return total;
 }
 
-bool IsHugeRun(std::span<const uint64_t> entries) {
-  const uint64_t first = FrameOf(entries.front());
-  if (!IsPresent(entries.front()) || first == kNoFrame || first % entries.size() != 0) return false;
-  if (FrameOf(entries.back()) != first + entries.size() - 1) return false;
+bool IsHugeRun(std::span<const PageEntry> entries) {
+  const uint64_t first = entries.front().Frame();
+  if (!entries.front().IsPresent() || first == kNoFrame || first % entries.size() != 0) return false;
+  if (entries.back().Frame() != first + entries.size() - 1) return false;
   for (size_t i = 1; i < entries.size(); ++i) {
-    if (!IsPresent(entries[i]) || FrameOf(entries[i]) != first + i) return false;
+    if (!entries[i].IsPresent() || entries[i].Frame() != first + i) return false;
   }
   return true;
 }

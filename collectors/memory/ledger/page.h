@@ -1,4 +1,4 @@
-// The vocabulary of the ledger: slots, pagemap entries read as page states, and bitmaps over the pages of one window.
+// The vocabulary of the ledger: slots, pagemap entries, and bitmaps over the pages of one window.
 //
 // A frame is a page frame, named by its PFN. Reads no file. Units: pages. Pure values, safe in any thread.
 #pragma once
@@ -16,21 +16,15 @@ namespace cow::memory {
 // The number of a member in the ledger of its family: small, dense, and reused after the member has left.
 using Slot = uint32_t;
 
-inline constexpr uint64_t kNoFrame = 0;
+using procfs::PageEntry;
 
-inline bool IsPresent(uint64_t entry) { return (entry & procfs::kPagemapPresent) != 0; }
-inline bool IsMappedOnce(uint64_t entry) { return (entry & procfs::kPagemapMappedOnce) != 0; }
-inline bool IsSwapEntry(uint64_t entry) { return !IsPresent(entry) && (entry & procfs::kPagemapSwapped) != 0; }
-// Swapped out, migrating, or otherwise not in RAM for now. A marker (guard region, userfaultfd) is not a page.
-inline bool IsAway(uint64_t entry) { return IsSwapEntry(entry) && !procfs::IsMarker(entry); }
-inline uint64_t FrameOf(uint64_t entry) { return entry & procfs::kPagemapFrameMask; }
+inline constexpr uint64_t kNoFrame = 0;
 
 // The PFN of a present anonymous page that copy-on-write can share. kNoFrame for every other entry: absent, swapped,
 // page cache, shared anonymous memory, the zero page.
-inline uint64_t AnonFrame(uint64_t entry, uint64_t zero_frame) {
-  constexpr uint64_t kKind = procfs::kPagemapPresent | procfs::kPagemapFile;
-  const uint64_t frame = FrameOf(entry);
-  return (entry & kKind) == procfs::kPagemapPresent && frame != zero_frame ? frame : kNoFrame;
+inline uint64_t AnonFrame(PageEntry entry, uint64_t zero_frame) {
+  const uint64_t frame = entry.Frame();
+  return entry.IsAnonymous() && frame != zero_frame ? frame : kNoFrame;
 }
 
 // A set of slots.
@@ -90,6 +84,6 @@ inline uint64_t MiddleFrame(uint64_t frame, size_t pages_per_window) {
 
 // True if the entries map one aligned huge page's worth of consecutive frames: a PMD-mapped huge page, or a huge page
 // mapped by single entries. Only PAGEMAP_SCAN distinguishes the two.
-bool IsHugeRun(std::span<const uint64_t> entries);
+bool IsHugeRun(std::span<const PageEntry> entries);
 
 }  // namespace cow::memory

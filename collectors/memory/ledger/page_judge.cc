@@ -131,7 +131,7 @@ FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) con
       const State elsewhere = was_away ? State::kReturned : State::kChanged;
       holder.state = holder.frame == recorded ? State::kSame : elsewhere;
     } else {
-      holder.state = IsAway(window_.readings[reading].entries[page_]) ? State::kAway : State::kDropped;
+      holder.state = window_.readings[reading].entries[page_].IsAway() ? State::kAway : State::kDropped;
     }
   }
   return holder;

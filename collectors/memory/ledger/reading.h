@@ -30,9 +30,9 @@ struct ForkEvidence {
 // One member's entries of one window.
 struct Reading {
   Slot slot = 0;
-  const uint64_t* entries = nullptr;  // pagemap entries of the window; zero where nothing is mapped
-  bool first_look = false;            // also judge existing differences; false for members older than the exporter
-  Slot parent = Verdict::kNobody;     // the member that forked it, if its parent is a member
+  const PageEntry* entries = nullptr;  // of the window; zero where nothing is mapped
+  bool first_look = false;             // also judge existing differences; false for members older than the exporter
+  Slot parent = Verdict::kNobody;      // the member that forked it, if its parent is a member
   bool is_root = false;
   bool hugetlb = false;  // a hugetlb mapping: copied in whole huge pages, never collapsed
   // Bitmap of the pages whose entries come from the record instead of the page table. Null: all pages were read.

@@ -38,16 +38,15 @@ constexpr auto kChildTime = std::chrono::seconds(2);
 // The kernel may move a page between two reads: a second try finds what the first missed.
 constexpr int kTries = 2;
 
-constexpr uint64_t kEntryKind = procfs::kPagemapPresent | procfs::kPagemapFile;
-
 // The kernel's words about one page. Kept in memory that the child writes.
 struct Words {
-  uint64_t entry = 0;
+  PageEntry entry;
   uint64_t flags = 0;
   uint64_t count = 0;
 
-  bool IsAnonymous() const { return (entry & kEntryKind) == procfs::kPagemapPresent; }
-  bool IsOnce() const { return IsMappedOnce(entry); }
+  bool IsAnonymous() const { return entry.IsAnonymous(); }
+  bool IsOfFile() const { return entry.IsPresent() && entry.IsFile(); }
+  bool IsOnce() const { return entry.IsMappedOnce(); }
   bool IsMarked() const { return (flags & procfs::kFrameAnon) != 0 && (flags & procfs::kFrameAnonExclusive) != 0; }
   bool IsUnmarked() const { return (flags & procfs::kFrameAnon) != 0 && (flags & procfs::kFrameAnonExclusive) == 0; }
 };
@@ -65,7 +64,7 @@ class KernelFiles {
 
   Words Read(int pagemap, const volatile std::byte* page) const {
     Words words;
-    words.entry = ReadWord(pagemap, reinterpret_cast<uintptr_t>(page) / page_bytes_);
+    words.entry = PageEntry(ReadWord(pagemap, reinterpret_cast<uintptr_t>(page) / page_bytes_));
     ReadFrame(words);
     return words;
   }
@@ -73,8 +72,8 @@ class KernelFiles {
 
   // Fills in kpageflags and kpagecount of the entry's frame.
   void ReadFrame(Words& words) const {
-    const uint64_t frame = FrameOf(words.entry);
-    if (!IsPresent(words.entry) || frame == kNoFrame) return;
+    const uint64_t frame = words.entry.Frame();
+    if (!words.entry.IsPresent() || frame == kNoFrame) return;
     words.flags = ReadWord(flags_.get(), frame);
     words.count = ReadWord(counts_.get(), frame);
   }
@@ -140,7 +139,7 @@ class HugeRange {
   // Writes one byte. If the last page is present then, the range is a huge page.
   bool Populate(const KernelFiles& files, size_t page_bytes) const {
     *first_ = std::byte{1};
-    const auto is_there = [&] { return IsPresent(files.Read(first_ + (bytes_ - page_bytes)).entry); };
+    const auto is_there = [&] { return files.Read(first_ + (bytes_ - page_bytes)).entry.IsPresent(); };
     return is_there() || (madvise(At(0), bytes_, kCollapse) == 0 && is_there());
   }
 
@@ -192,11 +191,11 @@ class Probe {
     const SmallPage own(PageBytes());
     const SmallPage shared(PageBytes(), MAP_SHARED | MAP_ANONYMOUS);
     if (!own.valid() || !shared.valid()) return;
-    const uint64_t hole = files_.Read(own.bytes()).entry;
+    const PageEntry hole = files_.Read(own.bytes()).entry;
     *own.bytes() = std::byte{1};
     *shared.bytes() = std::byte{1};
-    facts_.entry_kinds = !IsPresent(hole) && !IsSwapEntry(hole) && files_.Read(own.bytes()).IsAnonymous() &&
-                         (files_.Read(shared.bytes()).entry & kEntryKind) == kEntryKind;
+    facts_.entry_kinds = !hole.IsPresent() && !hole.IsSwap() && files_.Read(own.bytes()).IsAnonymous() &&
+                         files_.Read(shared.bytes()).IsOfFile();
   }
 
   // Maps a memfd page once, then a second time.
@@ -211,8 +210,8 @@ class Probe {
     if (!second.valid()) return;
     *second.bytes() = std::byte{2};
     const Words twice = files_.Read(first.bytes());
-    facts_.mapped_once = once && IsPresent(twice.entry) && !twice.IsOnce();
-    counts_small_ = !files_.has_counts() || FrameOf(twice.entry) == kNoFrame || twice.count == 2;
+    facts_.mapped_once = once && twice.entry.IsPresent() && !twice.IsOnce();
+    counts_small_ = !files_.has_counts() || twice.entry.Frame() == kNoFrame || twice.count == 2;
   }
 
   // Reads the huge page PMD-mapped, then PTE-mapped with its last page dropped.
@@ -297,7 +296,7 @@ class Probe {
 
   // A page dropped from a folio has no mapping, even if its neighbours have.
   void FindMapCounts() {
-    const bool frames_seen = FrameOf(fresh_.entry) != kNoFrame;
+    const bool frames_seen = fresh_.entry.Frame() != kNoFrame;
     const bool asks_counts = files_.has_counts() && frames_seen;
     facts_.words.page_counts = !has_large_folios_ || (huge_ && asks_counts && kept_.count == 1 && dropped_.count == 0);
     const bool once_of_page = !has_large_folios_ || (report_ && report_->has_partner && report_->partner.IsOnce());

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <numeric>
 #include <utility>
 
 #include "collectors/procfs/smaps.h"
@@ -79,7 +78,7 @@ void PageTableReader::Rest(size_t pages) {
   pages_since_rest_ = pages;
 }
 
-bool PageTableReader::ReadPages(uint64_t first, std::span<uint64_t> entries) {
+bool PageTableReader::ReadPages(uint64_t first, std::span<PageEntry> entries) {
   Rest(entries.size());
   const auto read = pagemap_->Read(first, entries);
   read_end_ = Clock::now();
@@ -90,11 +89,11 @@ bool PageTableReader::ReadPages(uint64_t first, std::span<uint64_t> entries) {
     return false;
   }
   counters_->pagemap_pages += entries.size();
-  for (uint64_t& entry : entries) entry &= ~kUninteresting;
+  for (PageEntry& entry : entries) entry = entry.Without(kUninteresting);
   return true;
 }
 
-uint64_t PageTableReader::ReadWindow(uint64_t window, std::span<uint64_t> entries) {
+uint64_t PageTableReader::ReadWindow(uint64_t window, std::span<PageEntry> entries) {
   const uint64_t begin = window * pages_;
   const uint64_t end = begin + pages_;
   uint64_t first = end;
@@ -104,17 +103,17 @@ uint64_t PageTableReader::ReadWindow(uint64_t window, std::span<uint64_t> entrie
     last = std::max(last, std::min(ranges_[i].last, end));
   }
   if (first >= last) {
-    std::fill(entries.begin(), entries.end(), 0);
+    std::fill(entries.begin(), entries.end(), PageEntry());
     return 0;
   }
   if (last - first == pages_) return ReadWholeWindow(window, entries);
-  std::fill(entries.begin(), entries.begin() + static_cast<std::ptrdiff_t>(first - begin), 0);
-  std::fill(entries.begin() + static_cast<std::ptrdiff_t>(last - begin), entries.end(), 0);
+  std::fill(entries.begin(), entries.begin() + static_cast<std::ptrdiff_t>(first - begin), PageEntry());
+  std::fill(entries.begin() + static_cast<std::ptrdiff_t>(last - begin), entries.end(), PageEntry());
   ReadPages(first, entries.subspan(first - begin, last - first));
   return 0;
 }
 
-uint64_t PageTableReader::ReadWholeWindow(uint64_t window, std::span<uint64_t> entries) {
+uint64_t PageTableReader::ReadWholeWindow(uint64_t window, std::span<PageEntry> entries) {
   if (ReadHugePage(window, entries)) return pages_;
   if (!alive_ || !ReadPages(window * pages_, entries)) return 0;
   return CountHugePages(window, entries);
@@ -122,14 +121,14 @@ uint64_t PageTableReader::ReadWholeWindow(uint64_t window, std::span<uint64_t> e
 
 // If the window was one huge page at the last look and still is, its first entry gives all others. Reads that entry
 // before and after PAGEMAP_SCAN, so that all three are about the same page.
-bool PageTableReader::ReadHugePage(uint64_t window, std::span<uint64_t> entries) {
+bool PageTableReader::ReadHugePage(uint64_t window, std::span<PageEntry> entries) {
   if (!host_->capabilities.pagemap_scan || !owner_.huge_windows->contains(window)) return false;
   Rest(pages_ / kHugePagesPerRest);
-  std::array<uint64_t, 1> before{};
-  std::array<uint64_t, 1> after{};
+  std::array<PageEntry, 1> before{};
+  std::array<PageEntry, 1> after{};
   if (!ReadPages(window * pages_, before)) return false;
-  const uint64_t frame = FrameOf(before.front());
-  if (!IsPresent(before.front()) || frame == kNoFrame || frame % pages_ != 0) return false;
+  const uint64_t frame = before.front().Frame();
+  if (!before.front().IsPresent() || frame == kNoFrame || frame % pages_ != 0) return false;
   const uint64_t start = window * host_->geometry.huge_page_bytes;
   const uint64_t end = start + host_->geometry.huge_page_bytes;
   const bool scanned = ScanHugePages(*host_, *pagemap_, start, regions_, counters_->scan_calls);
@@ -138,11 +137,11 @@ bool PageTableReader::ReadHugePage(uint64_t window, std::span<uint64_t> entries)
     return false;
   }
   if (!ReadPages(window * pages_, after) || after != before) return false;
-  std::iota(entries.begin(), entries.end(), before.front());
+  for (size_t i = 0; i < entries.size(); ++i) entries[i] = before.front().Following(i);
   return true;
 }
 
-uint64_t PageTableReader::CountHugePages(uint64_t window, std::span<const uint64_t> entries) {
+uint64_t PageTableReader::CountHugePages(uint64_t window, std::span<const PageEntry> entries) {
   if (!host_->capabilities.pagemap_scan || !IsHugeRun(entries)) return 0;
   const uint64_t start = window * host_->geometry.huge_page_bytes;
   if (!ScanHugePages(*host_, *pagemap_, start, regions_, counters_->scan_calls)) return 0;

@@ -67,11 +67,11 @@ class PageTableReader {
 
   // Reads the window's entries; pages outside the plan become zero. Returns the number of pages mapped by a huge page
   // other than the zero page, if PAGEMAP_SCAN is available.
-  uint64_t ReadWindow(uint64_t window, std::span<uint64_t> entries);
+  uint64_t ReadWindow(uint64_t window, std::span<PageEntry> entries);
   // The same for all pages of the window, also outside the plan.
-  uint64_t ReadWholeWindow(uint64_t window, std::span<uint64_t> entries);
+  uint64_t ReadWholeWindow(uint64_t window, std::span<PageEntry> entries);
   // Reads any pages of one window.
-  bool ReadPages(uint64_t first, std::span<uint64_t> entries);
+  bool ReadPages(uint64_t first, std::span<PageEntry> entries);
 
   // Counts zero pages and huge pages of anonymous mappings with PAGEMAP_SCAN. For memory that is not walked.
   void ScanUnwalked(Unwalked& unwalked);
@@ -83,8 +83,8 @@ class PageTableReader {
   };
 
   void Rest(size_t pages);
-  bool ReadHugePage(uint64_t window, std::span<uint64_t> entries);
-  uint64_t CountHugePages(uint64_t window, std::span<const uint64_t> entries);
+  bool ReadHugePage(uint64_t window, std::span<PageEntry> entries);
+  uint64_t CountHugePages(uint64_t window, std::span<const PageEntry> entries);
   // Passes the regions to `take` slice by slice: a process may have any number of them.
   template <class Take>
   void ScanMapping(const procfs::Vma& vma, uint64_t any_of, uint64_t return_mask, bool sparse, Take&& take);

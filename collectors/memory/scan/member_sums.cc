@@ -12,11 +12,11 @@ namespace {
 // Where no collector sets another limit.
 constexpr uint64_t kMaxSmapsBytes = uint64_t{512} << 20;
 
-bool AnyShared(const Host& host, std::span<const uint64_t> entries, FrameReader& frames) {
+bool AnyShared(const Host& host, std::span<const PageEntry> entries, FrameReader& frames) {
   std::vector<uint64_t> candidates;
-  for (const uint64_t entry : entries) {
+  for (const PageEntry entry : entries) {
     const uint64_t frame = AnonFrame(entry, host.zero_frame);
-    if (frame != kNoFrame && !IsMappedOnce(entry)) candidates.push_back(frame);
+    if (frame != kNoFrame && !entry.IsMappedOnce()) candidates.push_back(frame);
   }
   if (candidates.empty()) return false;
   FrameFacts facts;
@@ -53,7 +53,7 @@ void ProbeLonely(const Host& host, ScanPart& part, FrameReader& frames) {
   const uint64_t first = host.geometry.PageOf(chosen->vma.start);
   const uint64_t pages =
       std::min<uint64_t>(host.geometry.PagesPerWindow(), chosen->vma.SizeBytes() / host.geometry.page_bytes);
-  std::vector<uint64_t> entries(pages);
+  std::vector<PageEntry> entries(pages);
   frames.SetMayBeMerged(MayHaveMerged(host, *member.process));
   if (part.reader.ReadPages(first, entries) && AnyShared(host, entries, frames)) member.shares_unseen = true;
 }

@@ -63,7 +63,7 @@ bool PassEnd::ConfirmSome(Family& family, std::span<ScanPart> parts) {
   for (size_t i = 0; i < kPagesPerStep && confirmed_ < doubts_.size(); ++i, ++confirmed_) {
     const MovedPage& doubt = doubts_[confirmed_];
     ScanPart* part = doubt.slot < by_slot.size() ? by_slot[doubt.slot] : nullptr;
-    std::array<uint64_t, 1> entry{};
+    std::array<PageEntry, 1> entry{};
     if (part != nullptr && part->reader.alive() && part->reader.ReadPages(doubt.page, entry))
       family.ledger.ConfirmMoved(doubt, entry.front());
   }

@@ -35,7 +35,7 @@ struct ScanPart {
   uint64_t walked_hugetlb_pages = 0;
   uint64_t walked_ksm_pages = 0;
   // Of the current window:
-  uint64_t* entries = nullptr;
+  PageEntry* entries = nullptr;
   uint64_t huge_pages = 0;
   bool maps_window = false;
   bool read = false;                 // all its entries were read; else some are what the ledger remembers

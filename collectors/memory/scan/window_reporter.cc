@@ -63,7 +63,7 @@ void WindowReporter::AddMember(Family& family, const ScanWalk& walk, uint64_t wi
   const std::span<const SegmentTally> known = family.looks.Tallies(window, member.slot);
   const bool as_known = walk.keep_looks && !known.empty() &&
                         (!fresh || family.looks.Fingerprint(window, member.slot) == part.fingerprint);
-  const std::span<const uint64_t> entries(part.entries, pages_);
+  const std::span<const PageEntry> entries(part.entries, pages_);
   tallies_.clear();
   size_t number = 0;
   part.ForEachMapping(host_.geometry, window, [&](const Mapping& mapping, uint32_t first, uint32_t pages) {
@@ -73,7 +73,7 @@ void WindowReporter::AddMember(Family& family, const ScanWalk& walk, uint64_t wi
     const bool whole = pages == pages_;
     const bool as_first = first_entries_ != nullptr && fresh && whole && segments_.front().pages == pages_ &&
                           segments_.front().mapping->IsAnonymous() == mapping.IsAnonymous() &&
-                          std::memcmp(first_entries_, part.entries, pages_ * sizeof(uint64_t)) == 0;
+                          std::memcmp(first_entries_, part.entries, pages_ * sizeof(PageEntry)) == 0;
     if (as_known) {
       segment.tally = known[number];
     } else if (as_first) {
@@ -109,7 +109,7 @@ void WindowReporter::AddMember(Family& family, const ScanWalk& walk, uint64_t wi
   members_.push_back(in_window);
 }
 
-SegmentTally WindowReporter::TallySegment(const Mapping& mapping, std::span<const uint64_t> entries) const {
+SegmentTally WindowReporter::TallySegment(const Mapping& mapping, std::span<const PageEntry> entries) const {
   // No frame has the mask's number.
   const uint64_t zero_frame = host_.zero_frame == kNoFrame ? procfs::kPagemapFrameMask : host_.zero_frame;
   uint64_t anon = 0;
@@ -117,11 +117,13 @@ SegmentTally WindowReporter::TallySegment(const Mapping& mapping, std::span<cons
   uint64_t zero_base = 0;
   uint64_t cache_once = 0;
   uint64_t file_more = 0;
-  for (const uint64_t entry : entries) {  // shifts and sums only, which every processor does for several at once
-    const uint64_t present = entry >> 63;
-    const uint64_t file = present & (entry >> 61);
-    const uint64_t once = (entry >> 56) & 1;
-    const uint64_t zero = (present & ~file) & ((FrameOf(entry ^ zero_frame) - 1) >> 63);
+  // Shifts and sums only, which every processor does for several entries at once. GCC does so only by reference.
+  for (const PageEntry& entry : entries) {
+    const uint64_t bits = entry.bits();
+    const uint64_t present = bits >> 63;
+    const uint64_t file = present & (bits >> 61);
+    const uint64_t once = (bits >> 56) & 1;
+    const uint64_t zero = (present & ~file) & ((((bits ^ zero_frame) & procfs::kPagemapFrameMask) - 1) >> 63);
     anon += present - file - zero;
     anon_multiple += (present - file - zero) & ~once;
     zero_base += zero;
@@ -141,7 +143,7 @@ SegmentTally WindowReporter::TallySegment(const Mapping& mapping, std::span<cons
     tally.cache_more = static_cast<uint32_t>(file_more);
   }
   if (tally.Present() != entries.size()) {
-    for (const uint64_t entry : entries) tally.swapped += IsSwapEntry(entry) && procfs::IsRealSwap(entry) ? 1U : 0U;
+    for (const PageEntry entry : entries) tally.swapped += entry.IsRealSwap() ? 1U : 0U;
   }
   return tally;
 }

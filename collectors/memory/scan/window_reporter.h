@@ -26,7 +26,7 @@ class WindowReporter {
   void AddMember(Family& family, const ScanWalk& walk, uint64_t window, const WindowScan& scan, size_t reading);
   void FindBreakers(const Judgement& judgement);
   bool Broke(Slot slot) const { return slot < broke_.size() && broke_[slot]; }
-  SegmentTally TallySegment(const Mapping& mapping, std::span<const uint64_t> entries) const;
+  SegmentTally TallySegment(const Mapping& mapping, std::span<const PageEntry> entries) const;
 
   const Host& host_;
   const size_t pages_;
@@ -37,8 +37,8 @@ class WindowReporter {
   std::vector<MemberWindow> members_;
   std::vector<SegmentTally> tallies_;
   std::vector<Slot> slots_;
-  const uint64_t* first_entries_ = nullptr;  // of the first member in the report, if they were read
-  std::vector<bool> broke_;                  // by slot: broke a page of the window
+  const PageEntry* first_entries_ = nullptr;  // of the first member in the report, if they were read
+  std::vector<bool> broke_;                   // by slot: broke a page of the window
 };
 
 }  // namespace cow::memory

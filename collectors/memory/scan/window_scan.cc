@@ -26,8 +26,8 @@ WindowScan::WindowScan(const Host& host, FrameReader& frames, ScanCounters& coun
       pages_(host.geometry.PagesPerWindow()),
       frames_(frames),
       counters_(counters),
-      zero_window_(pages_, 0),
-      again_(pages_, 0) {}
+      zero_window_(pages_),
+      again_(pages_) {}
 
 WindowScan::Outcome WindowScan::Scan(Family& family, ScanWalk& walk, std::span<ScanPart> parts, uint64_t window,
                                      const MayGoOn& may_go_on) {
@@ -65,12 +65,12 @@ bool WindowScan::ReadDue() {
     part.read = part.due;
     part.maps_window = part.due && part.reader.Maps(window_);
     if (!part.maps_window) continue;
-    uint64_t* own = entries_.data() + i * pages_;
+    PageEntry* own = entries_.data() + i * pages_;
     // Most members read as the first: their entries go through one buffer, which stays in the nearest cache.
     part.entries = first == nullptr ? own : again_.data();
     part.huge_pages = part.reader.ReadWindow(window_, {part.entries, pages_});
     part.maps_window = part.reader.alive();
-    if (first != nullptr && std::memcmp(first->entries, part.entries, pages_ * sizeof(uint64_t)) == 0) {
+    if (first != nullptr && std::memcmp(first->entries, part.entries, pages_ * sizeof(PageEntry)) == 0) {
       part.entries = first->entries;
     } else if (first != nullptr) {
       part.entries = std::copy_n(part.entries, pages_, own) - pages_;
@@ -206,7 +206,7 @@ bool WindowScan::ReadDoubts() {
     const size_t index = part_of_reading_[doubt.reading];
     ScanPart& part = parts_[index];
     const size_t pages = doubt.last - doubt.first + 1;
-    const std::span<uint64_t> confirmed(again_.data(), pages);
+    const std::span<PageEntry> confirmed(again_.data(), pages);
     if (!part.reader.ReadPages(window_ * pages_ + doubt.first, confirmed)) {
       same_entries = false;  // it ended
       continue;
@@ -214,11 +214,11 @@ bool WindowScan::ReadDoubts() {
     for (size_t page = doubt.first; page <= doubt.last; ++page) ClearBit(part.recalled, page);
     if (std::equal(confirmed.begin(), confirmed.end(), part.entries + doubt.first)) continue;
     same_entries = false;
-    uint64_t* own = entries_.data() + index * pages_;
+    PageEntry* own = entries_.data() + index * pages_;
     if (part.entries != own) std::copy_n(part.entries, pages_, own);
     part.entries = own;
     for (size_t i = 0; i < pages; ++i) {
-      uint64_t& entry = own[doubt.first + i];
+      PageEntry& entry = own[doubt.first + i];
       const uint64_t remembered = AnonFrame(entry, host_.zero_frame);
       if (remembered != kNoFrame && remembered != AnonFrame(confirmed[i], host_.zero_frame)) same_frames = false;
       entry = confirmed[i];
@@ -262,7 +262,7 @@ bool WindowScan::AnyMigrating() const {
   bool any = false;
   for (size_t r = 0; r < readings_.size(); ++r) {
     ForEachBit(comparison_.members[r].away,
-               [&](size_t page) { any = any || !procfs::IsRealSwap(readings_[r].entries[page]); });
+               [&](size_t page) { any = any || !readings_[r].entries[page].IsRealSwap(); });
   }
   return any;
 }

@@ -76,10 +76,10 @@ class WindowScan {
   bool unsettled_ = false;
 
   // Buffers kept from window to window.
-  std::vector<uint64_t> zero_window_;
-  std::vector<uint64_t> entries_;     // of each part's own
-  std::vector<uint64_t> remembered_;  // of parts that are not read; parts with equal records use one
-  std::vector<uint64_t> again_;
+  std::vector<PageEntry> zero_window_;
+  std::vector<PageEntry> entries_;     // of each part's own
+  std::vector<PageEntry> remembered_;  // of parts that are not read; parts with equal records use one
+  std::vector<PageEntry> again_;
   std::vector<Reading> readings_;
   std::vector<uint32_t> part_of_reading_;
   Comparison comparison_;

@@ -64,22 +64,22 @@ class Memory {
 
 class LiveTest : public testing::Test {
  protected:
-  uint64_t EntryOf(pid_t pid, uint64_t page) const {
+  PageEntry EntryOf(pid_t pid, uint64_t page) const {
     const auto pagemap = Pagemap::Open(root_, pid);
-    std::array<uint64_t, 1> entry{};
-    if (!pagemap || !pagemap->Read(page, entry)) return 0;
+    std::array<PageEntry, 1> entry{};
+    if (!pagemap || !pagemap->Read(page, entry)) return {};
     return entry[0];
   }
-  uint64_t FrameOf(pid_t pid, uint64_t page) const { return EntryOf(pid, page) & kPagemapFrameMask; }
+  uint64_t FrameOf(pid_t pid, uint64_t page) const { return EntryOf(pid, page).Frame(); }
 
   // Two pages that were only read share one frame, unless the kernel gives each its own. If frame numbers are hidden,
   // a page that is mapped once has its own frame.
   bool HasZeroPage() const {
     const Memory memory(geometry_, 2);
     for (const uint64_t page : {0U, 1U}) EXPECT_EQ(memory.Read(page), 0);
-    const uint64_t entry = EntryOf(getpid(), memory.FirstPage());
-    if ((entry & kPagemapFrameMask) == 0) return (entry & kPagemapMappedOnce) == 0;
-    return (entry & kPagemapFrameMask) == FrameOf(getpid(), memory.FirstPage() + 1);
+    const PageEntry entry = EntryOf(getpid(), memory.FirstPage());
+    if (entry.Frame() == 0) return !entry.IsMappedOnce();
+    return entry.Frame() == FrameOf(getpid(), memory.FirstPage() + 1);
   }
 
   static uint64_t WordOf(const KpageFile& file, uint64_t frame) {
@@ -167,28 +167,28 @@ TEST_F(LiveTest, PagemapShowsWrittenReadAndUntouchedPages) {
   const auto pagemap = Pagemap::Open(root_, getpid());
   ASSERT_TRUE(pagemap) << pagemap.error().ToString();
   EXPECT_TRUE(pagemap->Alive());
-  std::array<uint64_t, 16> entries{};
+  std::array<PageEntry, 16> entries{};
   ASSERT_TRUE(pagemap->Read(memory.FirstPage(), entries));
   const bool has_zero_page = HasZeroPage();
   for (uint64_t page = 0; page < entries.size(); ++page) {
     const bool written = page == 0 || page == 2 || page == 4;
-    EXPECT_EQ((entries[page] & kPagemapPresent) != 0, written || page == 6) << page;
-    EXPECT_EQ((entries[page] & kPagemapMappedOnce) != 0, written || (page == 6 && !has_zero_page)) << page;
-    EXPECT_EQ(entries[page] & kPagemapFile, 0U) << page;
-    EXPECT_FALSE(IsRealSwap(entries[page]));
+    EXPECT_EQ(entries[page].IsPresent(), written || page == 6) << page;
+    EXPECT_EQ(entries[page].IsMappedOnce(), written || (page == 6 && !has_zero_page)) << page;
+    EXPECT_FALSE(entries[page].IsFile()) << page;
+    EXPECT_FALSE(entries[page].IsRealSwap());
   }
 }
 
 TEST_F(LiveTest, PagesOutsideOfUserSpaceAreZero) {
   const auto pagemap = Pagemap::Open(root_, getpid());
   ASSERT_TRUE(pagemap);
-  std::array<uint64_t, 512> entries{};
+  std::array<PageEntry, 512> entries{};
   for (const uint64_t page :
        {0xffffffffff600000U / geometry_.page_bytes, (uint64_t{1} << 63U) / geometry_.page_bytes, ~uint64_t{0}}) {
-    entries.fill(99);
+    entries.fill(PageEntry(99));
     const auto read = pagemap->Read(page, entries);
     ASSERT_TRUE(read) << read.error().ToString();
-    EXPECT_EQ(std::count(entries.begin(), entries.end(), 0U), 512) << page;
+    EXPECT_EQ(std::count(entries.begin(), entries.end(), PageEntry()), 512) << page;
   }
   // The last pages of user space and some above, which the kernel answers with a short read.
   for (const uint64_t bits : {47U, 48U, 52U, 56U}) {
@@ -238,7 +238,7 @@ TEST_F(LiveTest, KpageFilesShowACopy) {
   EXPECT_EQ(FrameOf(child.pid(), page), frame);
   EXPECT_EQ(WordOf(*counts, frame), 2U);
   EXPECT_EQ(WordOf(*flags, frame) & kFrameAnonExclusive, 0U);
-  EXPECT_EQ(EntryOf(child.pid(), page) & kPagemapMappedOnce, 0U);
+  EXPECT_FALSE(EntryOf(child.pid(), page).IsMappedOnce());
 
   ASSERT_TRUE(child.Go());
   ASSERT_TRUE(child.AwaitReport());

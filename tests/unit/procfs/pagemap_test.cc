@@ -18,10 +18,11 @@ TEST(PagemapTest, ReadsWordsAtPageNumbers) {
   tree.WriteWords("42/pagemap", 1000, std::array<uint64_t, 3>{kPagemapPresent | 7, 0, kPagemapSwapped});
   const auto pagemap = Pagemap::Open(Root(tree.path()), 42);
   ASSERT_TRUE(pagemap) << pagemap.error().ToString();
-  std::vector<uint64_t> entries(5, 99);
+  std::vector<PageEntry> entries(5, PageEntry(99));
   const auto read = pagemap->Read(999, entries);
   ASSERT_TRUE(read) << read.error().ToString();
-  EXPECT_EQ(entries, (std::vector<uint64_t>{0, kPagemapPresent | 7, 0, kPagemapSwapped, 0}));
+  EXPECT_EQ(entries, (std::vector<PageEntry>{PageEntry(), PageEntry(kPagemapPresent | 7), PageEntry(),
+                                             PageEntry(kPagemapSwapped), PageEntry()}));
   EXPECT_TRUE(pagemap->Alive());
   EXPECT_EQ(pagemap->path(), tree.Path("42/pagemap"));
   EXPECT_TRUE(pagemap->Read(0, {}));
@@ -34,10 +35,10 @@ TEST(PagemapTest, PagesAboveTheLastAddressAreZero) {
   ASSERT_TRUE(pagemap);
   for (const uint64_t page :
        {uint64_t{1}, 0xffffffffff600000U / 4096, (uint64_t{1} << 60) - 2, uint64_t{1} << 60, ~uint64_t{0}}) {
-    std::vector<uint64_t> entries(4, 99);
+    std::vector<PageEntry> entries(4, PageEntry(99));
     const auto read = pagemap->Read(page, entries);
     ASSERT_TRUE(read) << read.error().ToString();
-    EXPECT_EQ(entries, std::vector<uint64_t>(4, 0)) << page;
+    EXPECT_EQ(entries, std::vector<PageEntry>(4)) << page;
   }
   EXPECT_TRUE(pagemap->Alive());
 }
@@ -47,9 +48,9 @@ TEST(PagemapTest, CutEntryIsZero) {
   tree.WriteWords("42/pagemap", 0, std::array<uint64_t, 2>{1, ~uint64_t{0}});
   tree.SetSize("42/pagemap", 12);
   const auto pagemap = Pagemap::Open(Root(tree.path()), 42);
-  std::vector<uint64_t> entries(3, 99);
+  std::vector<PageEntry> entries(3, PageEntry(99));
   ASSERT_TRUE(pagemap->Read(0, entries));
-  EXPECT_EQ(entries, (std::vector<uint64_t>{1, 0, 0}));
+  EXPECT_EQ(entries, (std::vector<PageEntry>{PageEntry(1), PageEntry(), PageEntry()}));
 }
 
 TEST(PagemapTest, NoEntryAtAllIsGone) {
@@ -57,7 +58,7 @@ TEST(PagemapTest, NoEntryAtAllIsGone) {
   tree.WriteFile("42/pagemap", "");
   const auto pagemap = Pagemap::Open(Root(tree.path()), 42);
   ASSERT_TRUE(pagemap);
-  std::array<uint64_t, 2> entries{};
+  std::array<PageEntry, 2> entries{};
   const auto read = pagemap->Read(5, entries);
   ASSERT_FALSE(read);
   EXPECT_EQ(read.error().kind, ErrorKind::kGone);
@@ -71,30 +72,30 @@ TEST(PagemapTest, OpenAndReadErrors) {
   tree.MakeDirectory("42/pagemap");
   const auto pagemap = Pagemap::Open(Root(tree.path()), 42);
   ASSERT_TRUE(pagemap);
-  std::array<uint64_t, 1> entries{};
+  std::array<PageEntry, 1> entries{};
   EXPECT_EQ(pagemap->Read(0, entries).error().kind, ErrorKind::kIo);
   EXPECT_TRUE(pagemap->Alive()) << "a read that fails is no end";
 }
 
 TEST(PagemapTest, RealSwapIsNeitherMarkerNorMigration) {
-  EXPECT_TRUE(IsRealSwap(kPagemapSwapped | (uint64_t{100} << 5)));
-  EXPECT_TRUE(IsRealSwap(kPagemapSwapped | kPagemapSoftDirty | 21));
-  EXPECT_FALSE(IsRealSwap(kPagemapSwapped | 22));
-  EXPECT_FALSE(IsRealSwap(kPagemapSwapped | 31));
-  EXPECT_FALSE(IsRealSwap(kPagemapSwapped | kPagemapGuard));
-  EXPECT_FALSE(IsRealSwap(kPagemapPresent | 3));
-  EXPECT_FALSE(IsRealSwap(0));
+  EXPECT_TRUE(PageEntry(kPagemapSwapped | (uint64_t{100} << 5)).IsRealSwap());
+  EXPECT_TRUE(PageEntry(kPagemapSwapped | kPagemapSoftDirty | 21).IsRealSwap());
+  EXPECT_FALSE(PageEntry(kPagemapSwapped | 22).IsRealSwap());
+  EXPECT_FALSE(PageEntry(kPagemapSwapped | 31).IsRealSwap());
+  EXPECT_FALSE(PageEntry(kPagemapSwapped | kPagemapGuard).IsRealSwap());
+  EXPECT_FALSE(PageEntry(kPagemapPresent | 3).IsRealSwap());
+  EXPECT_FALSE(PageEntry(0).IsRealSwap());
 }
 
 TEST(PagemapTest, MarkersHoldNoPage) {
-  EXPECT_TRUE(IsMarker(kPagemapSwapped | (uint64_t{1} << 5) | 31)) << "write-protected by userfaultfd";
-  EXPECT_TRUE(IsMarker(kPagemapSwapped | kPagemapGuard | (uint64_t{4} << 5) | 31));
-  EXPECT_TRUE(IsMarker(kPagemapSwapped | (uint64_t{4} << 5) | 31)) << "a guard before Linux 6.15";
-  EXPECT_FALSE(IsMarker(kPagemapSwapped | (uint64_t{0x12345} << 5) | 31)) << "a frame: Linux before 5.19";
-  EXPECT_FALSE(IsMarker(kPagemapSwapped | (uint64_t{1} << 5) | 30));
-  EXPECT_FALSE(IsMarker(kPagemapSwapped | (uint64_t{1} << 5)));
-  EXPECT_FALSE(IsMarker(kPagemapPresent | 63));
-  EXPECT_FALSE(IsMarker(0));
+  EXPECT_TRUE(PageEntry(kPagemapSwapped | (uint64_t{1} << 5) | 31).IsMarker()) << "write-protected by userfaultfd";
+  EXPECT_TRUE(PageEntry(kPagemapSwapped | kPagemapGuard | (uint64_t{4} << 5) | 31).IsMarker());
+  EXPECT_TRUE(PageEntry(kPagemapSwapped | (uint64_t{4} << 5) | 31).IsMarker()) << "a guard before Linux 6.15";
+  EXPECT_FALSE(PageEntry(kPagemapSwapped | (uint64_t{0x12345} << 5) | 31).IsMarker()) << "a frame: Linux before 5.19";
+  EXPECT_FALSE(PageEntry(kPagemapSwapped | (uint64_t{1} << 5) | 30).IsMarker());
+  EXPECT_FALSE(PageEntry(kPagemapSwapped | (uint64_t{1} << 5)).IsMarker());
+  EXPECT_FALSE(PageEntry(kPagemapPresent | 63).IsMarker());
+  EXPECT_FALSE(PageEntry(0).IsMarker());
 }
 
 TEST(PagemapScanTest, IsUnavailableOnAFixture) {

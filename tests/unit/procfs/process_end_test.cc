@@ -49,7 +49,7 @@ class ProcessEndTest : public testing::Test {
   void ExpectNoMemory(pid_t pid) const {
     const auto pagemap = Pagemap::Open(root_, pid);
     if (pagemap) {  // older kernels check only at read
-      std::array<uint64_t, 1> entry{};
+      std::array<PageEntry, 1> entry{};
       EXPECT_TRUE(IsGone(pagemap->Read(StackPage(), entry)));
     } else {
       EXPECT_TRUE(IsGone(pagemap));
@@ -60,7 +60,7 @@ class ProcessEndTest : public testing::Test {
   }
 
   void ExpectDead(const Pagemap& pagemap) const {
-    std::array<uint64_t, 512> entries{};
+    std::array<PageEntry, 512> entries{};
     EXPECT_TRUE(IsGone(pagemap.Read(StackPage(), entries)));
     EXPECT_TRUE(IsGone(pagemap.Read(0xffffffffff600000U / geometry_.page_bytes, entries)));
     EXPECT_FALSE(pagemap.Alive());
@@ -198,7 +198,7 @@ TEST_F(ProcessEndTest, NothingButGoneWhileProcessesEnd) {
       EXPECT_TRUE(fine(ReadSmapsRollup(root_, pid)));
       const auto pagemap = Pagemap::Open(root_, pid);
       EXPECT_TRUE(fine(pagemap));
-      std::array<uint64_t, 16> entries{};
+      std::array<PageEntry, 16> entries{};
       EXPECT_TRUE(!pagemap || fine(pagemap->Read(StackPage(), entries)));
     }
     child.Reap();

@@ -99,7 +99,8 @@ TEST(RootTest, InterposerComesBeforeEachAccess) {
     const auto flags = KpageFile::OpenFlags(root);
     const bool frames = flags && flags->Read(words, words, reads);
     const auto pagemap = Pagemap::Open(root, 42);
-    const bool pages = pagemap && pagemap->Read(0, words);
+    std::array<PageEntry, 1> entries{};
+    const bool pages = pagemap && pagemap->Read(0, entries);
     return std::vector<bool>{text, link, list, frames, pages};
   };
   EXPECT_EQ(read_all(), std::vector<bool>(5, true));

@@ -357,15 +357,15 @@ TEST(ExplainJson, UnknownValuesAreNull) {
 TEST(ExplainStates, FollowTheEvidence) {
   using explain::JudgePage;
   using explain::PageEvidence;
-  constexpr uint64_t kAnon = procfs::kPagemapPresent | 500;
+  constexpr procfs::PageEntry kAnon(procfs::kPagemapPresent | 500);
   constexpr uint64_t kSwapOffset = uint64_t{77} << 5U;
   PageEvidence page;
   EXPECT_EQ(JudgePage(page), PageState::kAbsent);
-  page.entry = procfs::kPagemapSwapped | procfs::kPagemapGuard;
+  page.entry = procfs::PageEntry(procfs::kPagemapSwapped | procfs::kPagemapGuard);
   EXPECT_EQ(JudgePage(page), PageState::kGuard);
-  page.entry = procfs::kPagemapSwapped | kSwapOffset;
+  page.entry = procfs::PageEntry(procfs::kPagemapSwapped | kSwapOffset);
   EXPECT_EQ(JudgePage(page), PageState::kSwapped);
-  page.entry = procfs::kPagemapSwapped | kSwapOffset | 30;  // the type of a migration entry
+  page.entry = procfs::PageEntry(procfs::kPagemapSwapped | kSwapOffset | 30);  // the type of a migration entry
   EXPECT_EQ(JudgePage(page), PageState::kUnresolved);
   page.entry = kAnon;
   EXPECT_EQ(JudgePage(page), PageState::kPrivate);
@@ -385,7 +385,7 @@ TEST(ExplainStates, FollowTheEvidence) {
   EXPECT_EQ(JudgePage(page), PageState::kMerged);
   page.is_zero_page = true;
   EXPECT_EQ(JudgePage(page), PageState::kZero);
-  page.entry |= procfs::kPagemapFile;
+  page.entry = procfs::PageEntry(page.entry.bits() | procfs::kPagemapFile);
   EXPECT_EQ(JudgePage(page), PageState::kFileOriginal);
   page.private_mapping = false;
   EXPECT_EQ(JudgePage(page), PageState::kFile);
@@ -394,15 +394,15 @@ TEST(ExplainStates, FollowTheEvidence) {
 TEST(ExplainStates, WithoutFrames) {
   explain::PageEvidence page;
   page.frames_known = false;
-  page.entry = procfs::kPagemapPresent;
+  page.entry = procfs::PageEntry(procfs::kPagemapPresent);
   EXPECT_EQ(JudgePage(page), PageState::kShared);
   page.zero_known = false;
   EXPECT_EQ(JudgePage(page), PageState::kUnknown);
-  page.entry |= procfs::kPagemapMappedOnce;
+  page.entry = procfs::PageEntry(page.entry.bits() | procfs::kPagemapMappedOnce);
   EXPECT_EQ(JudgePage(page), PageState::kPrivate);
   page.private_file = true;
   EXPECT_EQ(JudgePage(page), PageState::kFileCopied);
-  page.entry = procfs::kPagemapPresent | procfs::kPagemapFile;
+  page.entry = procfs::PageEntry(procfs::kPagemapPresent | procfs::kPagemapFile);
   EXPECT_EQ(JudgePage(page), PageState::kFileOriginal);
   page.private_file = false;  // anonymous: the huge zero page
   EXPECT_EQ(JudgePage(page), PageState::kZero);

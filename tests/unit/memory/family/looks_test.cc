@@ -12,10 +12,10 @@ namespace {
 
 constexpr size_t kPages = 512;
 
-std::vector<uint64_t> RandomEntries(uint64_t seed) {
+std::vector<PageEntry> RandomEntries(uint64_t seed) {
   std::mt19937_64 random(seed);
-  std::vector<uint64_t> entries(kPages);
-  for (uint64_t& entry : entries) entry = random();
+  std::vector<PageEntry> entries(kPages);
+  for (PageEntry& entry : entries) entry = PageEntry(random());
   return entries;
 }
 
@@ -32,17 +32,17 @@ TEST(FingerprintTest, EqualEntriesHaveEqualOnes) {
 
 // Also of the highest bits, which say what kind of page it is, and of two entries that change alike.
 TEST(FingerprintTest, EveryBitOfEveryEntryCounts) {
-  std::vector<uint64_t> entries(kPages, 0);
+  std::vector<PageEntry> entries(kPages);
   std::set<uint64_t> seen{FingerprintOf(entries)};
   size_t made = 1;
   for (const size_t page : {size_t{0}, size_t{1}, size_t{4}, size_t{255}, kPages - 1}) {
     for (unsigned bit = 0; bit < 64; ++bit) {
-      entries[page] ^= uint64_t{1} << bit;
+      entries[page] = PageEntry(uint64_t{1} << bit);
       seen.insert(FingerprintOf(entries));
-      entries[(page + 4) % kPages] ^= uint64_t{1} << bit;
+      entries[(page + 4) % kPages] = PageEntry(uint64_t{1} << bit);
       seen.insert(FingerprintOf(entries));
-      entries[(page + 4) % kPages] = 0;
-      entries[page] = 0;
+      entries[(page + 4) % kPages] = PageEntry();
+      entries[page] = PageEntry();
       made += 2;
     }
   }

@@ -52,14 +52,14 @@ class Window {
     for (const auto& frames : frames_) {
       for (const uint64_t frame : frames) ++holders[frame];
     }
-    std::vector<std::vector<uint64_t>> entries;
+    std::vector<std::vector<PageEntry>> entries;
     std::vector<Reading> readings;
     for (size_t m = 0; m < frames_.size(); ++m) {
       if (frames_[m].empty()) continue;
-      std::vector<uint64_t>& words = entries.emplace_back();
+      std::vector<PageEntry>& words = entries.emplace_back();
       for (const uint64_t frame : frames_[m]) {
         const uint64_t once = holders[frame] == 1 ? procfs::kPagemapMappedOnce : 0;
-        words.push_back(procfs::kPagemapPresent | once | frame);
+        words.emplace_back(procfs::kPagemapPresent | once | frame);
       }
       const Slot parent = m == 0 ? Verdict::kNobody : 0;
       readings.push_back({static_cast<Slot>(m), nullptr, first_look_ && m != 0, parent, m == 0, false});

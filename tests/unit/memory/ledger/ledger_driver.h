@@ -48,12 +48,12 @@ class LedgerDriver {
     Slot slot = 0;
     Slot parent = Verdict::kNobody;
     bool first_look = false;
-    bool read = true;                     // false: the pass cannot read it
-    std::map<uint64_t, uint64_t> tables;  // page to entry; bit 56 is added if the frame is mapped once
-    bool hugetlb = false;                 // all its mappings are hugetlb
-    ForkEvidence forks{};                 // of its first look
-    bool idle = true;                     // it has forked no child since its last look
-    bool remapped = false;                // its mappings changed
+    bool read = true;                      // false: the pass cannot read it
+    std::map<uint64_t, PageEntry> tables;  // by page; bit 56 is added if the frame is mapped once
+    bool hugetlb = false;                  // all its mappings are hugetlb
+    ForkEvidence forks{};                  // of its first look
+    bool idle = true;                      // it has forked no child since its last look
+    bool remapped = false;                 // its mappings changed
   };
 
   explicit LedgerDriver(size_t pages_per_window = 512, uint64_t ledger_limit_bytes = ~uint64_t{0})
@@ -71,7 +71,7 @@ class LedgerDriver {
   }
   // Adds a child with a copy of its parent's tables.
   Member& Fork(Slot parent, Slot slot) {
-    const std::map<uint64_t, uint64_t> tables = At(parent).tables;
+    const std::map<uint64_t, PageEntry> tables = At(parent).tables;
     Member& child = Add(slot, parent, true);
     child.tables = tables;
     return child;
@@ -88,11 +88,11 @@ class LedgerDriver {
   }
   void ReverseReadingOrder() { reversed_ = !reversed_; }
 
-  void Map(Slot slot, uint64_t page, uint64_t frame) { At(slot).tables[page] = procfs::kPagemapPresent | frame; }
+  void Map(Slot slot, uint64_t page, uint64_t frame) { MapEntry(slot, page, procfs::kPagemapPresent | frame); }
   void MapRun(Slot slot, uint64_t page, uint64_t frame, uint64_t count) {
     for (uint64_t i = 0; i < count; ++i) Map(slot, page + i, frame + i);
   }
-  void MapEntry(Slot slot, uint64_t page, uint64_t entry) { At(slot).tables[page] = entry; }
+  void MapEntry(Slot slot, uint64_t page, uint64_t entry) { At(slot).tables[page] = PageEntry(entry); }
   void SwapOut(Slot slot, uint64_t page, uint64_t offset) {
     MapEntry(slot, page, procfs::kPagemapSwapped | offset << 5 | 1);
   }
@@ -131,7 +131,7 @@ class LedgerDriver {
     for (const auto& member : members_) {
       for (const auto& [page, entry] : member->tables) {
         windows.insert(page / pages_);
-        if (AnonFrame(entry, kTestZeroFrame) != kNoFrame) ++counts_[FrameOf(entry)];
+        if (AnonFrame(entry, kTestZeroFrame) != kNoFrame) ++counts_[entry.Frame()];
       }
     }
     for (const uint64_t window : windows) PassWindow(window, result);
@@ -156,16 +156,16 @@ class LedgerDriver {
 
  private:
   void PassWindow(uint64_t window, PassResult& result) {
-    std::vector<std::vector<uint64_t>> entries;
+    std::vector<std::vector<PageEntry>> entries;
     std::vector<Reading> readings;
     entries.reserve(members_.size());
     for (const auto& member : members_) {
       if (!member->read) continue;
-      std::vector<uint64_t>& words = entries.emplace_back(pages_, 0);
+      std::vector<PageEntry>& words = entries.emplace_back(pages_);
       const auto end = member->tables.lower_bound((window + 1) * pages_);
       for (auto item = member->tables.lower_bound(window * pages_); item != end; ++item) {
-        const bool once = AnonFrame(item->second, kTestZeroFrame) != kNoFrame && counts_.at(FrameOf(item->second)) == 1;
-        words[item->first % pages_] = item->second | (once ? procfs::kPagemapMappedOnce : 0);
+        const bool once = AnonFrame(item->second, kTestZeroFrame) != kNoFrame && counts_.at(item->second.Frame()) == 1;
+        words[item->first % pages_] = PageEntry(item->second.bits() | (once ? procfs::kPagemapMappedOnce : 0));
       }
       readings.push_back({member->slot, words.data(), member->first_look, member->parent, member == members_.front(),
                           member->hugetlb, nullptr, member->forks, member->idle, member->remapped});

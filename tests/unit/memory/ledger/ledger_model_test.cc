@@ -71,15 +71,15 @@ class LedgerModelTest : public testing::TestWithParam<uint64_t> {
   void Write(Slot slot, uint64_t page) {
     auto& tables = driver_.At(slot).tables;
     const auto found = tables.find(page);
-    const bool present = found != tables.end() && FrameOf(found->second) != kTestZeroFrame;
-    if (present && holders_[FrameOf(found->second)] == 1) {
-      driver_.MarkExclusive(FrameOf(found->second), true);
+    const bool present = found != tables.end() && found->second.Frame() != kTestZeroFrame;
+    if (present && holders_[found->second.Frame()] == 1) {
+      driver_.MarkExclusive(found->second.Frame(), true);
       return;
     }
     const uint64_t frame = Allocate();
     if (present) {
       ++breaks_[slot];
-      --holders_[FrameOf(found->second)];
+      --holders_[found->second.Frame()];
     }
     holders_[frame] = 1;
     driver_.MarkExclusive(frame, true);
@@ -90,7 +90,7 @@ class LedgerModelTest : public testing::TestWithParam<uint64_t> {
     auto& tables = driver_.At(slot).tables;
     const auto found = tables.find(page);
     if (found == tables.end()) return;
-    if (FrameOf(found->second) != kTestZeroFrame) Release(FrameOf(found->second), UnshareCause::kUnmap);
+    if (found->second.Frame() != kTestZeroFrame) Release(found->second.Frame(), UnshareCause::kUnmap);
     tables.erase(found);
   }
 
@@ -105,9 +105,9 @@ class LedgerModelTest : public testing::TestWithParam<uint64_t> {
       ++slot;
     }
     for (const auto& [page, entry] : driver_.Fork(parent, slot).tables) {
-      if (FrameOf(entry) == kTestZeroFrame) continue;
-      ++holders_[FrameOf(entry)];
-      driver_.MarkExclusive(FrameOf(entry), false);
+      if (entry.Frame() == kTestZeroFrame) continue;
+      ++holders_[entry.Frame()];
+      driver_.MarkExclusive(entry.Frame(), false);
     }
     members_.push_back(slot);
   }
@@ -115,7 +115,7 @@ class LedgerModelTest : public testing::TestWithParam<uint64_t> {
   void Exit(Slot slot) {
     if (members_.size() == 1) return;
     for (const auto& [page, entry] : driver_.At(slot).tables) {
-      if (FrameOf(entry) != kTestZeroFrame) Release(FrameOf(entry), UnshareCause::kExit);
+      if (entry.Frame() != kTestZeroFrame) Release(entry.Frame(), UnshareCause::kExit);
     }
     driver_.Exit(slot);
     std::erase(members_, slot);
@@ -123,7 +123,7 @@ class LedgerModelTest : public testing::TestWithParam<uint64_t> {
 
   // Moves a page into a hole, as mremap does: a page moved over a shared one looks like a copy.
   void MoveRun(Slot slot, uint64_t first, uint64_t last, uint64_t offset) {
-    const std::map<uint64_t, uint64_t> before = driver_.At(slot).tables;
+    const auto before = driver_.At(slot).tables;
     for (uint64_t page = first; page < last; ++page) {
       const uint64_t to = (page + offset) % kPages;
       if (before.contains(page) && !before.contains(to)) driver_.Move(slot, page, to);

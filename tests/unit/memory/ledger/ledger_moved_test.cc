@@ -126,9 +126,9 @@ TEST_F(LedgerTest, FolioThatOnlyMayBeSharedIsPrivate) {
   // A tail page of a large folio: bit 56 is clear although the page is mapped once.
   driver_->Add(0);
   driver_->Map(0, kPage, 300);
-  const uint64_t entry = procfs::kPagemapPresent | 300;
+  const PageEntry entry(procfs::kPagemapPresent | 300);
   const Reading reading{0, nullptr, false, Verdict::kNobody, true};
-  std::vector<uint64_t> entries(512, 0);
+  std::vector<PageEntry> entries(512);
   entries[kPage] = entry;
   std::vector<Reading> readings{reading};
   readings[0].entries = entries.data();

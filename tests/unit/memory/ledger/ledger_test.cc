@@ -415,8 +415,8 @@ TEST_F(LedgerTest, BudgetIsSharedAndGivenBack) {
   LedgerBudget budget;
   {
     Ledger ledger(512, kTestZeroFrame, &budget);
-    std::vector<uint64_t> entries(512, 0);
-    entries[kPage] = procfs::kPagemapPresent | 100;
+    std::vector<PageEntry> entries(512);
+    entries[kPage] = PageEntry(procfs::kPagemapPresent | 100);
     const std::vector<Reading> readings{{0, entries.data(), false, Verdict::kNobody, true},
                                         {1, entries.data(), false, Verdict::kNobody, false}};
     Comparison comparison;

@@ -15,13 +15,13 @@ namespace {
 TEST(PageTest, AnonFrameIsWhatForkCanShare) {
   constexpr uint64_t kZero = 7;
   const uint64_t present = procfs::kPagemapPresent;
-  EXPECT_EQ(AnonFrame(present | 100, kZero), 100U);
-  EXPECT_EQ(AnonFrame(present | procfs::kPagemapMappedOnce | 100, kZero), 100U);
-  EXPECT_EQ(AnonFrame(present | kZero, kZero), kNoFrame);
-  EXPECT_EQ(AnonFrame(present | procfs::kPagemapFile | 100, kZero), kNoFrame);
-  EXPECT_EQ(AnonFrame(procfs::kPagemapSwapped | 100, kZero), kNoFrame);
-  EXPECT_EQ(AnonFrame(0, kZero), kNoFrame);
-  EXPECT_EQ(AnonFrame(present, kZero), kNoFrame);
+  EXPECT_EQ(AnonFrame(PageEntry(present | 100), kZero), 100U);
+  EXPECT_EQ(AnonFrame(PageEntry(present | procfs::kPagemapMappedOnce | 100), kZero), 100U);
+  EXPECT_EQ(AnonFrame(PageEntry(present | kZero), kZero), kNoFrame);
+  EXPECT_EQ(AnonFrame(PageEntry(present | procfs::kPagemapFile | 100), kZero), kNoFrame);
+  EXPECT_EQ(AnonFrame(PageEntry(procfs::kPagemapSwapped | 100), kZero), kNoFrame);
+  EXPECT_EQ(AnonFrame(PageEntry(0), kZero), kNoFrame);
+  EXPECT_EQ(AnonFrame(PageEntry(present), kZero), kNoFrame);
 }
 
 TEST(PageTest, Bitmaps) {
@@ -43,20 +43,20 @@ TEST(PageTest, Bitmaps) {
 }
 
 TEST(PageTest, HugeRunIsAlignedAndContiguous) {
-  std::vector<uint64_t> entries(512);
+  std::vector<PageEntry> entries(512);
   const auto fill = [&entries](uint64_t first) {
-    for (uint64_t i = 0; i < entries.size(); ++i) entries[i] = procfs::kPagemapPresent | (first + i);
+    for (uint64_t i = 0; i < entries.size(); ++i) entries[i] = PageEntry(procfs::kPagemapPresent | (first + i));
   };
   fill(1024);
   EXPECT_TRUE(IsHugeRun(entries));
-  entries[100] ^= procfs::kPagemapPresent;
+  entries[100] = entries[100].Without(procfs::kPagemapPresent);
   EXPECT_FALSE(IsHugeRun(entries));
   fill(1024);
-  entries[100] = procfs::kPagemapPresent | 5;
+  entries[100] = PageEntry(procfs::kPagemapPresent | 5);
   EXPECT_FALSE(IsHugeRun(entries));
   fill(1025);
   EXPECT_FALSE(IsHugeRun(entries));
-  EXPECT_FALSE(IsHugeRun(std::vector<uint64_t>(512, 0)));
+  EXPECT_FALSE(IsHugeRun(std::vector<PageEntry>(512)));
 }
 
 TEST(FrameFactsTest, AnswersWhatWasRead) {
