@@ -53,13 +53,12 @@ void PortraitBuilder::BeginMappings() {
 
 void PortraitBuilder::Add(const memory::WindowReport& report) {
   BeginMappings();
-  const size_t words = (pages_ + 63) / 64;
-  differs_.assign(words, 0);
+  differs_.Reset(pages_);
   for (const auto& member : report.family->members) {
     pids_[member->slot] = member->process->pid;
     SlotFindings& findings = findings_[member->slot];
-    findings.copied.assign(words, 0);
-    findings.original.assign(words, 0);
+    findings.copied.Reset(pages_);
+    findings.original.Reset(pages_);
   }
   TakeVerdicts(*report.judgement, report.window * pages_);
   for (const Verdict& verdict : report.judgement->verdicts) CountBreak(*report.family, verdict);
@@ -72,14 +71,14 @@ void PortraitBuilder::TakeVerdicts(const memory::Judgement& judgement, uint64_t 
   for (const Verdict& verdict : judgement.verdicts) {
     const size_t page = verdict.page - first_page;
     if (verdict.kind == Verdict::Kind::kUnattributed) {
-      memory::SetBit(differs_, page);
+      differs_.Set(page);
       ++portrait_.unattributed_pages;
     }
     if (verdict.kind != Verdict::Kind::kBreak) continue;
-    memory::SetBit(findings_[verdict.slot].copied, page);
+    findings_[verdict.slot].copied.Set(page);
     for (uint32_t i = verdict.heirs_begin; i < verdict.heirs_end; ++i) {
       const memory::Slot heir = judgement.heirs[i];
-      if (heir != verdict.slot) memory::SetBit(findings_[heir].original, page);
+      if (heir != verdict.slot) findings_[heir].original.Set(page);
     }
   }
 }
@@ -99,7 +98,7 @@ void PortraitBuilder::AskMarks(const memory::WindowReport& report) {
   for (size_t r = 0; r < report.readings.size(); ++r) {
     for (size_t page = 0; page < pages_; ++page) {
       const uint64_t frame = AnonFrame(report.readings[r].entries[page], scanner_.zero_frame());
-      if (frame != kNoFrame && !memory::TestBit(report.sharing->members[r].shared, page)) frames.push_back(frame);
+      if (frame != kNoFrame && !report.sharing->members[r].shared.Test(page)) frames.push_back(frame);
     }
   }
   if (!frames.empty()) scanner_.worker().frames.Read(frames, false, facts_);
@@ -132,10 +131,10 @@ PageEvidence PortraitBuilder::Evidence(const memory::WindowReport& report, size_
   evidence.private_mapping =
       mapping.IsPrivate() && (mapping.IsAnonymous() || mapping.IsPrivateFile() || mapping.hugetlb);
   evidence.private_file = mapping.IsPrivateFile() || (mapping.hugetlb && !mapping.IsAnonymous());
-  evidence.shared = memory::TestBit(report.sharing->members[reading].shared, page);
-  evidence.copied = memory::TestBit(findings.copied, page);
-  evidence.original = memory::TestBit(findings.original, page);
-  evidence.differs = portrait_.frames_known ? memory::TestBit(differs_, page) : OwnPageElsewhere(report, reading, page);
+  evidence.shared = report.sharing->members[reading].shared.Test(page);
+  evidence.copied = findings.copied.Test(page);
+  evidence.original = findings.original.Test(page);
+  evidence.differs = portrait_.frames_known ? differs_.Test(page) : OwnPageElsewhere(report, reading, page);
   const uint64_t frame = AnonFrame(evidence.entry, scanner_.zero_frame());
   if (frame == kNoFrame) return evidence;
   evidence.merged = facts_.IsKsm(frame);

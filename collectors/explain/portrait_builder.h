@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "collectors/base/bitmap.h"
 #include "collectors/explain/portrait.h"
 #include "collectors/explain/scanned_pages.h"
 #include "collectors/memory/family/family.h"
@@ -48,9 +49,9 @@ class PortraitBuilder {
   struct SlotFindings {
     PageSums sums;
     uint64_t broken_pages = 0;
-    // Bitmaps of the current window.
-    std::vector<uint64_t> copied;
-    std::vector<uint64_t> original;
+    // Of the current window.
+    WindowBitmap copied;
+    WindowBitmap original;
   };
   // Without a partner at its address, although the kernel may count another: known at the end of the pass.
   struct Orphan {
@@ -101,7 +102,7 @@ class PortraitBuilder {
   std::map<memory::Slot, pid_t> pids_;
   std::vector<Orphan> orphans_;
   // Of the current window.
-  std::vector<uint64_t> differs_;  // bitmap
+  WindowBitmap differs_;
   memory::FrameFacts facts_;
 };
 

@@ -1,6 +1,7 @@
 #include "collectors/memory/ledger/comparison.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 namespace cow::memory {
@@ -18,10 +19,10 @@ struct Storage {
   static size_t Words(size_t pages, size_t bitmap_words) { return pages + 4 * bitmap_words; }
 
   std::span<uint64_t> frames;
-  std::span<uint64_t> anon;
-  std::span<uint64_t> maybe_shared;
-  std::span<uint64_t> away;
-  std::span<uint64_t> current;
+  BitmapSpan anon;
+  BitmapSpan maybe_shared;
+  BitmapSpan away;
+  BitmapSpan current;
 };
 
 // Removes markers from a word of swap entries.
@@ -36,7 +37,7 @@ uint64_t AwayOf(std::span<const PageEntry> entries, uint64_t swapped) {
 // entry has one of `once_bits` counts as mapped once.
 void Decode(std::span<const PageEntry> entries, uint64_t zero_frame, uint64_t once_bits, Storage& member) {
   constexpr uint64_t kTop = uint64_t{1} << 63;
-  for (size_t w = 0; w < member.anon.size(); ++w) {
+  for (size_t w = 0; w < member.anon.words().size(); ++w) {
     const std::span<const PageEntry> of_word = entries.subspan(w * 64, std::min<size_t>(64, entries.size() - w * 64));
     const std::span<uint64_t> frames = member.frames.subspan(w * 64, of_word.size());
     uint64_t anon = 0;
@@ -50,21 +51,21 @@ void Decode(std::span<const PageEntry> entries, uint64_t zero_frame, uint64_t on
       swapped = (swapped >> 1) | (entry.IsSwap() ? kTop : 0);
     }
     const size_t unused = 64 - of_word.size();
-    member.anon[w] = anon >> unused;
-    member.maybe_shared[w] = (anon & ~once) >> unused;
-    member.away[w] = AwayOf(of_word, swapped >> unused);
+    member.anon.Word(w) = anon >> unused;
+    member.maybe_shared.Word(w) = (anon & ~once) >> unused;
+    member.away.Word(w) = AwayOf(of_word, swapped >> unused);
   }
 }
 
-void MarkEqual(const uint64_t* frames, std::span<const uint64_t> candidates, std::span<uint64_t> equal) {
-  for (size_t w = 0; w < equal.size(); ++w) {
+void MarkEqual(const uint64_t* frames, std::span<const uint64_t> candidates, BitmapSpan equal) {
+  for (size_t w = 0; w < equal.words().size(); ++w) {
     uint64_t bits = 0;
     const size_t end = std::min<size_t>(64, candidates.size() - w * 64);
     for (size_t b = 0; b < end; ++b) {
       const uint64_t frame = frames[w * 64 + b];
       bits |= static_cast<uint64_t>(frame == candidates[w * 64 + b] && frame != kNoFrame) << b;
     }
-    equal[w] = bits;
+    equal.Word(w) = bits;
   }
 }
 
@@ -104,10 +105,10 @@ void WindowComparer::Compare(const Circumstances& circumstances, uint64_t zero_f
   FindSharedHugePages();
   if (record_ != nullptr) FindUnseenHolders();
   AskAboutUnchanged();
-  if (!AnyBit(c_.attention)) return;
+  if (!c_.attention.Any()) return;
   c_.quiet = false;
   const ReadingIndex index(readings_);
-  ForEachBit(c_.attention, [&](size_t page) { AskAbout(page, index); });
+  c_.attention.ForEach([&](size_t page) { AskAbout(page, index); });
   if (record_ == nullptr) return;
   for (const WindowRecord::Extra& extra : record_->extras()) AskAboutExtra(extra, index);
 }
@@ -115,9 +116,8 @@ void WindowComparer::Compare(const Circumstances& circumstances, uint64_t zero_f
 void WindowComparer::Clear() {
   c_.questions.clear();
   c_.witnesses.clear();
-  for (std::vector<uint64_t>* bitmap :
-       {&c_.attention, &c_.unstable, &c_.grouped, &c_.pairs, &c_.unchanged, &c_.two_anon}) {
-    bitmap->assign(words_, 0);
+  for (WindowBitmap* bitmap : {&c_.attention, &c_.unstable, &c_.grouped, &c_.pairs, &c_.unchanged, &c_.two_anon}) {
+    bitmap->Reset(pages_);
   }
   c_.quiet = true;
   c_.marks_decide = false;
@@ -163,12 +163,12 @@ void WindowComparer::DecodeMember(uint32_t reading, uint64_t zero_frame) {
   Decode({readings_[reading].entries, pages_}, zero_frame, mapped_once_known_ ? procfs::kPagemapMappedOnce : 0,
          storage);
   if (moved_.Has(window_)) {
-    std::vector<uint64_t> moved(words_);
+    WindowBitmap moved(pages_);
     moved_.MarkHeld(window_, readings_[reading].slot, moved);
-    ForEachBit(moved, [&](size_t page) { storage.frames[page] = kNoFrame; });
+    moved.ForEach([&](size_t page) { storage.frames[page] = kNoFrame; });
     for (size_t w = 0; w < words_; ++w) {
-      storage.anon[w] &= ~moved[w];
-      storage.maybe_shared[w] &= ~moved[w];
+      storage.anon.Word(w) &= ~moved.Word(w);
+      storage.maybe_shared.Word(w) &= ~moved.Word(w);
     }
   }
   member.frames = storage.frames.data();
@@ -176,7 +176,7 @@ void WindowComparer::DecodeMember(uint32_t reading, uint64_t zero_frame) {
   member.maybe_shared = storage.maybe_shared;
   member.away = storage.away;
   member.current = storage.current;
-  c_.any_away = c_.any_away || AnyBit(member.away);
+  c_.any_away = c_.any_away || member.away.Any();
 }
 
 void WindowComparer::RecallFrames() {
@@ -195,15 +195,15 @@ void WindowComparer::RecallFrames() {
 // Two holders with the same frame share it, so it becomes the candidate. If no two agree, no frame is taken and the
 // kernel's marks decide.
 void WindowComparer::RecallDroppedFrames() {
-  std::vector<std::span<const uint64_t>> held;
+  std::vector<BitmapView> held;
   held.reserve(readings_.size());
   for (const Reading& reading : readings_) held.push_back(Held(reading.slot));
   std::vector<std::pair<uint64_t, size_t>> frames;  // (frame, index of the holder)
-  ForEachBit(c_.grouped, [&](size_t page) {
+  c_.grouped.ForEach([&](size_t page) {
     frames.clear();
     for (size_t r = 0; r < held.size(); ++r) {
       const uint64_t frame = c_.members[r].frames[page];
-      if (!held[r].empty() && TestBit(held[r], page) && frame != kNoFrame) frames.emplace_back(frame, r);
+      if (!held[r].empty() && held[r].Test(page) && frame != kNoFrame) frames.emplace_back(frame, r);
     }
     std::sort(frames.begin(), frames.end());
     std::pair<size_t, uint64_t> found(readings_.size(), kForgottenFrame);  // lowest holder with a partner
@@ -217,61 +217,61 @@ void WindowComparer::RecallDroppedFrames() {
 // If no frame is recorded, takes the first member's frame as the candidate.
 void WindowComparer::FindCandidates() {
   c_.covered = c_.grouped;
-  c_.any_anon.assign(words_, 0);
+  c_.any_anon.Reset(pages_);
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     if (RepeatsAnother(r)) continue;
     const Comparison::Member& member = c_.members[r];
     for (size_t w = 0; w < words_; ++w) {
-      c_.two_anon[w] |= member.repeated ? member.anon[w] : c_.any_anon[w] & member.anon[w];
-      c_.any_anon[w] |= member.anon[w];
-      for (uint64_t rest = member.anon[w] & ~c_.covered[w]; rest != 0; rest &= rest - 1) {
+      c_.two_anon.Word(w) |= member.repeated ? member.anon.Word(w) : c_.any_anon.Word(w) & member.anon.Word(w);
+      c_.any_anon.Word(w) |= member.anon.Word(w);
+      for (uint64_t rest = member.anon.Word(w) & ~c_.covered.Word(w); rest != 0; rest &= rest - 1) {
         const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
         c_.candidates[page] = member.frames[page];
       }
-      c_.covered[w] |= member.anon[w];
+      c_.covered.Word(w) |= member.anon.Word(w);
     }
   }
 }
 
 void WindowComparer::FindHolders() {
-  c_.covered.assign(words_, 0);
+  c_.covered.Reset(pages_);
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     if (RepeatsAnother(r)) continue;
     Comparison::Member& member = c_.members[r];
     const Storage storage(member.storage, pages_, words_);
     if (std::equal(storage.frames.begin(), storage.frames.end(), c_.candidates.begin())) {
-      std::copy(storage.anon.begin(), storage.anon.end(), storage.current.begin());
+      std::copy_n(storage.anon.words().begin(), words_, storage.current.words().begin());
     } else {
       MarkEqual(member.frames, c_.candidates, storage.current);
     }
     for (size_t w = 0; w < words_; ++w) {
-      c_.pairs[w] |= member.repeated ? member.current[w] : c_.covered[w] & member.current[w];
-      c_.covered[w] |= member.current[w];
+      c_.pairs.Word(w) |= member.repeated ? member.current.Word(w) : c_.covered.Word(w) & member.current.Word(w);
+      c_.covered.Word(w) |= member.current.Word(w);
     }
   }
 }
 
-std::span<const uint64_t> WindowComparer::Held(Slot slot) const {
-  return record_ == nullptr ? std::span<const uint64_t>() : record_->Held(slot, c_.grouped);
+BitmapView WindowComparer::Held(Slot slot) const {
+  return record_ == nullptr ? BitmapView() : record_->Held(slot, c_.grouped);
 }
 
 uint64_t WindowComparer::Unassigned(uint32_t reading, size_t word) const {
   const Comparison::Member& member = c_.members[reading];
-  return member.anon[word] & ~(member.current[word] & (c_.grouped[word] | c_.pairs[word]));
+  return member.anon.Word(word) & ~(member.current.Word(word) & (c_.grouped.Word(word) | c_.pairs.Word(word)));
 }
 
 // Finds the pages to judge one by one, and whether anything changed.
 void WindowComparer::FindChanges(uint32_t reading) {
   const Comparison::Member& member = c_.members[reading];
-  const std::span<const uint64_t> held = Held(readings_[reading].slot);
-  if (RepeatsAnother(reading) && held.data() == Held(readings_[member.same_as].slot).data()) return;  // same result
+  const BitmapView held = Held(readings_[reading].slot);
+  if (RepeatsAnother(reading) && AreSameWords(held, Held(readings_[member.same_as].slot))) return;  // same result
   for (size_t w = 0; w < words_; ++w) {
-    const uint64_t has = held.empty() ? 0 : held[w];
-    const uint64_t sharing = member.current[w] & ~has & (c_.grouped[w] | c_.pairs[w]);
-    c_.attention[w] |= has & ~member.current[w];
-    c_.attention[w] |= sharing & (ksm_in_use_ ? ~uint64_t{0} : ~member.maybe_shared[w]);
-    c_.attention[w] |= Unassigned(reading, w) & member.maybe_shared[w];
-    if (ksm_in_use_) c_.unchanged[w] |= has & member.current[w];
+    const uint64_t has = held.empty() ? 0 : held.Word(w);
+    const uint64_t sharing = member.current.Word(w) & ~has & (c_.grouped.Word(w) | c_.pairs.Word(w));
+    c_.attention.Word(w) |= has & ~member.current.Word(w);
+    c_.attention.Word(w) |= sharing & (ksm_in_use_ ? ~uint64_t{0} : ~member.maybe_shared.Word(w));
+    c_.attention.Word(w) |= Unassigned(reading, w) & member.maybe_shared.Word(w);
+    if (ksm_in_use_) c_.unchanged.Word(w) |= has & member.current.Word(w);
     if (sharing != 0) c_.quiet = false;
   }
 }
@@ -280,22 +280,22 @@ void WindowComparer::FindChanges(uint32_t reading) {
 void WindowComparer::FindDifferingFirstLooks() {
   if (c_.unseen.empty()) return;
   std::vector<uint64_t> first(pages_, kNoFrame);  // per page: the first frame found
-  std::vector<uint64_t> several(words_, 0);       // bitmap: members have different frames
+  WindowBitmap several(pages_);                   // members have different frames
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     if (RepeatsAnother(r)) continue;
     const Comparison::Member& member = c_.members[r];
-    ForEachBit(member.anon, [&](size_t page) {
+    member.anon.ForEach([&](size_t page) {
       if (first[page] == kNoFrame) first[page] = member.frames[page];
-      if (first[page] != member.frames[page]) SetBit(several, page);
+      if (first[page] != member.frames[page]) several.Set(page);
     });
   }
   for (const uint32_t r : c_.unseen) {
-    for (size_t w = 0; w < words_; ++w) c_.attention[w] |= c_.members[r].anon[w] & several[w];
+    for (size_t w = 0; w < words_; ++w) c_.attention.Word(w) |= c_.members[r].anon.Word(w) & several.Word(w);
   }
 }
 
 bool WindowComparer::IsOwnHugePage(uint32_t reading) const {
-  return !RepeatsAnother(reading) && CountBits(c_.members[reading].anon) == pages_ &&
+  return !RepeatsAnother(reading) && c_.members[reading].anon.Count() == pages_ &&
          IsHugeRun({readings_[reading].entries, pages_});
 }
 
@@ -303,14 +303,14 @@ bool WindowComparer::IsOwnHugePage(uint32_t reading) const {
 // instead.
 void WindowComparer::FindSharedHugePages() {
   std::vector<uint32_t> huge;
-  std::vector<uint64_t> asked(words_, 0);
+  WindowBitmap asked(pages_);
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     if (!IsOwnHugePage(r)) continue;
     huge.push_back(r);
-    for (size_t w = 0; w < words_; ++w) asked[w] |= Unassigned(r, w) & c_.two_anon[w];
+    for (size_t w = 0; w < words_; ++w) asked.Word(w) |= Unassigned(r, w) & c_.two_anon.Word(w);
   }
   std::vector<uint64_t> frames;
-  ForEachBit(asked, [&](size_t page) {
+  asked.ForEach([&](size_t page) {
     frames.clear();
     for (uint32_t r = 0; r < readings_.size(); ++r) {
       const uint64_t frame = c_.members[r].frames[page];
@@ -320,43 +320,44 @@ void WindowComparer::FindSharedHugePages() {
     for (const uint32_t r : huge) {
       if ((Unassigned(r, page / 64) >> (page % 64) & 1) == 0) continue;
       const auto [begin, end] = std::equal_range(frames.begin(), frames.end(), c_.members[r].frames[page]);
-      if (end - begin > 1) SetBit(c_.attention, page);
+      if (end - begin > 1) c_.attention.Set(page);
     }
   });
 }
 
 // Finds pages whose recorded holders the readings do not show: away, ended, or not read.
 void WindowComparer::FindUnseenHolders() {
-  for (const WindowRecord::Away& away : record_->away()) SetBit(c_.attention, away.page);
-  for (const WindowRecord::Extra& extra : record_->extras()) SetBit(c_.attention, extra.page);
+  for (const WindowRecord::Away& away : record_->away()) c_.attention.Set(away.page);
+  for (const WindowRecord::Extra& extra : record_->extras()) c_.attention.Set(extra.page);
   const ReadingIndex index(readings_);
-  std::vector<uint64_t> leaving(words_, 0);
+  WindowBitmap leaving(pages_);
   for (const Slot slot : departing_) {
-    const std::span<const uint64_t> held = Held(slot);
-    for (size_t w = 0; w < held.size(); ++w) leaving[w] |= held[w];
+    const BitmapView held = Held(slot);
+    for (size_t w = 0; w < held.words().size(); ++w) leaving.Word(w) |= held.Word(w);
   }
   const SlotSet departing(departing_);
   for (Slot slot = 0; slot < record_->SlotsEnd(); ++slot) {
     if (departing.Has(slot) || index.Find(slot) != kNoReading) continue;
-    const std::span<const uint64_t> held = Held(slot);
-    for (size_t w = 0; w < held.size(); ++w) c_.attention[w] |= held[w];
+    const BitmapView held = Held(slot);
+    for (size_t w = 0; w < held.words().size(); ++w) c_.attention.Word(w) |= held.Word(w);
   }
-  if (!AnyBit(leaving)) return;
+  if (!leaving.Any()) return;
   c_.quiet = false;
   // Judges a last holder's page one by one if the page is mapped elsewhere too: its partner may have moved.
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     if (RepeatsAnother(r)) continue;
     const Comparison::Member& member = c_.members[r];
     for (size_t w = 0; w < words_; ++w) {
-      c_.attention[w] |= leaving[w] & member.current[w] & member.maybe_shared[w] & ~c_.pairs[w];
+      c_.attention.Word(w) |=
+          leaving.Word(w) & member.current.Word(w) & member.maybe_shared.Word(w) & ~c_.pairs.Word(w);
     }
   }
 }
 
 void WindowComparer::AskAboutUnchanged() {
-  for (size_t w = 0; w < words_; ++w) c_.unchanged[w] &= ~c_.attention[w];
-  if (AnyBit(c_.unchanged)) c_.quiet = false;
-  ForEachBit(c_.unchanged, [this](size_t page) { c_.questions.push_back(c_.candidates[page]); });
+  for (size_t w = 0; w < words_; ++w) c_.unchanged.Word(w) &= ~c_.attention.Word(w);
+  if (c_.unchanged.Any()) c_.quiet = false;
+  c_.unchanged.ForEach([this](size_t page) { c_.questions.push_back(c_.candidates[page]); });
 }
 
 void WindowComparer::AddWitness(uint32_t reading) {
@@ -368,15 +369,15 @@ void WindowComparer::AddWitness(uint32_t reading) {
 void WindowComparer::AskAbout(size_t page, const ReadingIndex& index) {
   holders_.clear();
   for (uint32_t r = 0; r < readings_.size(); ++r) {
-    const std::span<const uint64_t> held = Held(readings_[r].slot);
-    const bool has = !held.empty() && TestBit(held, page);
+    const BitmapView held = Held(readings_[r].slot);
+    const bool has = !held.empty() && held.Test(page);
     if (has) holders_.push_back(r);
     const uint64_t frame = c_.members[r].frames[page];
     if (frame == kNoFrame) continue;
     if (ksm_in_use_) c_.questions.push_back(frame);
-    const bool current = TestBit(c_.members[r].current, page);
-    const bool new_sharing = current && !has && (TestBit(c_.grouped, page) || TestBit(c_.pairs, page));
-    if (new_sharing && !TestBit(c_.members[r].maybe_shared, page)) AddWitness(r);
+    const bool current = c_.members[r].current.Test(page);
+    const bool new_sharing = current && !has && (c_.grouped.Test(page) || c_.pairs.Test(page));
+    if (new_sharing && !c_.members[r].maybe_shared.Test(page)) AddWitness(r);
   }
   if (!c_.unseen.empty()) AskAboutFirstLooks(page, index);
   if (AskAboutHolders(page, c_.candidates[page])) AskAboutAll(page);

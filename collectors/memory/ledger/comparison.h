@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "collectors/base/bitmap.h"
 #include "collectors/memory/ledger/moved_pages.h"
 #include "collectors/memory/ledger/packed_window.h"
 #include "collectors/memory/ledger/page.h"
@@ -36,8 +37,8 @@ struct Doubt {
 struct Comparison {
   std::vector<uint64_t> questions;  // frames whose kpageflags are needed before Commit
   std::vector<uint32_t> witnesses;  // indexes of readings to repeat: `attention` pages must be stable
-  std::vector<uint64_t> attention;  // bitmap: pages to judge one by one
-  std::vector<uint64_t> unstable;   // bitmap, set by the caller: left for the next pass
+  WindowBitmap attention;           // pages to judge one by one
+  WindowBitmap unstable;            // set by the caller: pages left for the next pass
   bool marks_decide = false;        // a verdict rests on marks, which a holder's fork clears
   bool quiet = false;               // nothing changed: Commit has nothing to do
   std::vector<Doubt> doubts;        // read these and compare again before Commit
@@ -46,23 +47,23 @@ struct Comparison {
   bool swapped_in = false;
   bool any_away = false;  // a member's `away` has a bit set
   struct Member {
-    uint32_t same_as = kNoReading;           // earlier member with equal entries, which owns the bitmaps
-    bool repeated = false;                   // a later member has equal entries
-    const uint64_t* frames = nullptr;        // AnonFrame per page
-    std::span<const uint64_t> anon;          // bitmap: has an anonymous frame
-    std::span<const uint64_t> maybe_shared;  // bitmap: and bit 56 is clear
-    std::span<const uint64_t> away;          // bitmap: swapped out or migrating
-    std::span<const uint64_t> current;       // bitmap: has the candidate frame
-    std::vector<uint64_t> storage;           // of the above, if same_as is kNoReading
+    uint32_t same_as = kNoReading;     // earlier member with equal entries, which owns the bitmaps
+    bool repeated = false;             // a later member has equal entries
+    const uint64_t* frames = nullptr;  // AnonFrame per page
+    BitmapView anon;                   // has an anonymous frame
+    BitmapView maybe_shared;           // and bit 56 is clear
+    BitmapView away;                   // swapped out or migrating
+    BitmapView current;                // has the candidate frame
+    std::vector<uint64_t> storage;     // of the above, if same_as is kNoReading
   };
   std::vector<Member> members;
   std::vector<uint64_t> candidates;  // per page: the recorded frame, else a possible shared frame
-  std::vector<uint64_t> grouped;     // bitmap: pages with a recorded frame
-  std::vector<uint64_t> pairs;       // bitmap: at least two members have the candidate frame
-  std::vector<uint64_t> unchanged;   // bitmap, if KSM is in use: still shared unless merged
-  std::vector<uint64_t> two_anon;    // bitmap: at least two members have an anonymous page
-  std::vector<uint64_t> any_anon;    // bitmap: a member has an anonymous page
-  std::vector<uint64_t> covered;     // bitmap: pages done, while iterating over members
+  WindowBitmap grouped;              // pages with a recorded frame
+  WindowBitmap pairs;                // at least two members have the candidate frame
+  WindowBitmap unchanged;            // if KSM is in use: still shared unless merged
+  WindowBitmap two_anon;             // at least two members have an anonymous page
+  WindowBitmap any_anon;             // a member has an anonymous page
+  WindowBitmap covered;              // pages done, while iterating over members
   std::vector<bool> is_witness;      // by reading
   std::vector<uint32_t> unseen;      // readings of children at their first look
 };
@@ -99,7 +100,7 @@ class WindowComparer {
   void AddWitness(uint32_t reading);
 
   // Empty if the slot holds nothing.
-  std::span<const uint64_t> Held(Slot slot) const;
+  BitmapView Held(Slot slot) const;
   // Pages of a member that neither the record nor a second member has at this frame.
   uint64_t Unassigned(uint32_t reading, size_t word) const;
   // True if an earlier member has equal entries.

@@ -1,6 +1,7 @@
 #include "collectors/memory/ledger/ledger.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "collectors/base/sort_unique.h"
 #include "collectors/memory/ledger/doubts.h"
@@ -60,13 +61,13 @@ void Ledger::Recall(uint64_t window, Slot slot, std::span<PageEntry> entries) co
   std::fill(entries.begin(), entries.end(), PageEntry());
   const PackedWindow* record = records_.Find(window);
   if (record == nullptr || !record->has_frames()) return;
-  std::vector<uint64_t> recorded(words_);
+  WindowBitmap recorded(pages_);
   record->CopyRecorded(recorded);
-  const std::span<const uint64_t> held = record->Held(slot, recorded);
+  const BitmapView held = record->Held(slot, recorded);
   if (!held.empty()) {
     record->CopyFramesAsEntries(entries);
     for (size_t page = 0; page < pages_; ++page) {
-      const uint64_t all_if_held = uint64_t{0} - ((held[page / 64] >> (page % 64)) & 1);
+      const uint64_t all_if_held = uint64_t{0} - (held.Test(page) ? 1U : 0U);
       entries[page] = PageEntry((entries[page].bits() | procfs::kPagemapPresent) & all_if_held);
     }
   }
@@ -103,10 +104,10 @@ void Ledger::UpdateDoubts(uint64_t window, std::span<const Reading> readings, Co
 void Ledger::Commit(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
                     const Comparison& comparison, Judgement& judgement, WindowSharing& sharing) {
   moved_.Note(window, readings);
-  std::vector<uint64_t> attention = comparison.attention;
-  ForEachBit(comparison.unchanged, [&](size_t page) {
+  WindowBitmap attention = comparison.attention;
+  comparison.unchanged.ForEach([&](size_t page) {
     // KSM makes the first of the pages that it merges its own in place: the frame does not change.
-    if (facts.IsKsm(comparison.candidates[page])) SetBit(attention, page);
+    if (facts.IsKsm(comparison.candidates[page])) attention.Set(page);
   });
   const size_t first_unmatched = moved_.unmatched().size();
   if (!comparison.quiet) UpdateRecord(window, readings, facts, comparison, attention, judgement);
@@ -119,22 +120,22 @@ void Ledger::Commit(uint64_t window, std::span<const Reading> readings, const Fr
 }
 
 void Ledger::UpdateRecord(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
-                          const Comparison& comparison, std::span<const uint64_t> attention, Judgement& judgement) {
+                          const Comparison& comparison, BitmapView attention, Judgement& judgement) {
   const PackedWindow* known = records_.Find(window);
   WindowRecord record = known == nullptr ? WindowRecord(pages_) : known->Open();
   if (record.frames.empty()) {
     record.frames.assign(pages_, kNoFrame);
-    ForEachBit(comparison.grouped, [&](size_t page) { record.frames[page] = comparison.candidates[page]; });
+    comparison.grouped.ForEach([&](size_t page) { record.frames[page] = comparison.candidates[page]; });
   }
-  std::vector<uint64_t> judged(words_);
-  std::vector<uint64_t> singly(words_);
+  WindowBitmap judged(pages_);
+  WindowBitmap singly(pages_);
   for (size_t w = 0; w < words_; ++w) {
-    judged[w] = attention[w] | comparison.unstable[w];
-    singly[w] = attention[w] & ~comparison.unstable[w];
+    judged.Word(w) = attention.Word(w) | comparison.unstable.Word(w);
+    singly.Word(w) = attention.Word(w) & ~comparison.unstable.Word(w);
   }
   const std::vector<uint64_t> frames_before = record.frames;
   CommitByBitmaps(record, readings, comparison, judged, window * pages_, judgement);
-  if (AnyBit(singly)) {
+  if (singly.Any()) {
     const ComparedWindow compared{window * pages_, readings, departing_, comparison, facts};
     PageJudge judge(compared, record, moved_, judgement);
     judge.JudgePages(singly);
@@ -145,14 +146,14 @@ void Ledger::UpdateRecord(uint64_t window, std::span<const Reading> readings, co
 }
 
 // Removes the pages of departed members from the record, except the pages in `judged`. Returns the removed pages.
-std::vector<uint64_t> Ledger::TakeDepartures(WindowRecord& record, std::span<const uint64_t> judged) const {
-  std::vector<uint64_t> leaving(words_, 0);
+WindowBitmap Ledger::TakeDepartures(WindowRecord& record, BitmapView judged) const {
+  WindowBitmap leaving(pages_);
   for (const Slot slot : departing_) {
     if (slot >= record.SlotsEnd()) continue;
-    const std::span<uint64_t> held = record.Held(slot);
+    const BitmapSpan held = record.Held(slot);
     for (size_t w = 0; w < words_; ++w) {
-      leaving[w] |= held[w] & ~judged[w];
-      held[w] &= judged[w];
+      leaving.Word(w) |= held.Word(w) & ~judged.Word(w);
+      held.Word(w) &= judged.Word(w);
     }
   }
   return leaving;
@@ -160,46 +161,46 @@ std::vector<uint64_t> Ledger::TakeDepartures(WindowRecord& record, std::span<con
 
 // Commits the pages that need no judgement one by one: newly shared pages, and pages of departed members.
 void Ledger::CommitByBitmaps(WindowRecord& record, std::span<const Reading> readings, const Comparison& comparison,
-                             std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement) {
+                             BitmapView judged, uint64_t first_page, Judgement& judgement) {
   const Comparison& e = comparison;
-  const std::vector<uint64_t> leaving = TakeDepartures(record, judged);
-  const bool any_leaves = AnyBit(leaving);
+  const WindowBitmap leaving = TakeDepartures(record, judged);
+  const bool any_leaves = leaving.Any();
   for (size_t w = 0; w < words_; ++w) {
-    for (uint64_t rest = e.pairs[w] & ~e.grouped[w] & ~judged[w]; rest != 0; rest &= rest - 1) {
+    for (uint64_t rest = e.pairs.Word(w) & ~e.grouped.Word(w) & ~judged.Word(w); rest != 0; rest &= rest - 1) {
       const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(rest));
       record.frames[page] = e.candidates[page];
     }
   }
   for (uint32_t r = 0; r < readings.size(); ++r) {
-    const std::span<uint64_t> held = record.Held(readings[r].slot);
+    const BitmapSpan held = record.Held(readings[r].slot);
     for (size_t w = 0; w < words_; ++w) {
-      held[w] |= e.members[r].current[w] & (e.pairs[w] | e.grouped[w]) & ~judged[w];
+      held.Word(w) |= e.members[r].current.Word(w) & (e.pairs.Word(w) | e.grouped.Word(w)) & ~judged.Word(w);
     }
     if (!any_leaves) continue;
-    std::vector<uint64_t> alone(words_);  // this holder is the last one
+    WindowBitmap alone(pages_);  // this holder is the last one
     for (size_t w = 0; w < words_; ++w) {
-      alone[w] = held[w] & leaving[w] & ~e.pairs[w];
-      held[w] &= ~alone[w];
+      alone.Word(w) = held.Word(w) & leaving.Word(w) & ~e.pairs.Word(w);
+      held.Word(w) &= ~alone.Word(w);
     }
-    const size_t pages = CountBits(alone);
+    const size_t pages = alone.Count();
     if (pages == 0) continue;
     size_t first = 0;
-    while (!TestBit(alone, first)) ++first;
+    while (!alone.Test(first)) ++first;
     judgement.AddUnshared(readings[r].slot, first_page + first, UnshareCause::kExit, pages);
   }
   for (size_t w = 0; w < words_; ++w) {
-    for (uint64_t rest = leaving[w] & ~e.pairs[w]; rest != 0; rest &= rest - 1) {
+    for (uint64_t rest = leaving.Word(w) & ~e.pairs.Word(w); rest != 0; rest &= rest - 1) {
       record.frames[w * 64 + static_cast<size_t>(std::countr_zero(rest))] = kNoFrame;
     }
   }
 }
 
 void Ledger::Describe(const PackedWindow* record, std::span<const Reading> readings, const FrameFacts& facts,
-                      const Comparison& comparison, std::span<const uint64_t> attention, WindowSharing& sharing) const {
+                      const Comparison& comparison, BitmapView attention, WindowSharing& sharing) const {
   sharing.members.resize(readings.size());
   sharing.exposure_pages = 0;
   DescribeShared(record, readings, sharing);
-  ForEachBit(attention, [&](size_t page) {
+  attention.ForEach([&](size_t page) {
     for (uint32_t r = 0; r < readings.size(); ++r) {
       const uint64_t frame = comparison.members[r].frames[page];
       if (frame == kNoFrame || !facts.IsKsm(frame)) continue;
@@ -210,7 +211,7 @@ void Ledger::Describe(const PackedWindow* record, std::span<const Reading> readi
   for (const WindowSharing::Member& member : sharing.members) sharing.unresolved_pages += member.maybe_ksm_pages;
   for (size_t r = 0; r < readings.size() && comparison.any_away; ++r) {
     for (size_t w = 0; w < words_; ++w) {
-      const uint64_t unresolved = comparison.members[r].away[w] & comparison.any_anon[w];
+      const uint64_t unresolved = comparison.members[r].away.Word(w) & comparison.any_anon.Word(w);
       sharing.unresolved_pages += static_cast<uint64_t>(std::popcount(unresolved));
     }
   }
@@ -218,27 +219,26 @@ void Ledger::Describe(const PackedWindow* record, std::span<const Reading> readi
 
 void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading> readings,
                             WindowSharing& sharing) const {
-  std::vector<uint64_t> recorded(words_);
+  WindowBitmap recorded(pages_);
   if (record != nullptr) record->CopyRecorded(recorded);
-  const size_t recorded_pages = CountBits(recorded);
-  std::vector<uint64_t> groups(words_);
+  const size_t recorded_pages = recorded.Count();
+  WindowBitmap groups(pages_);
   for (uint32_t r = 0; r < readings.size(); ++r) {
     WindowSharing::Member& member = sharing.members[r];
     member.ksm_pages = 0;
     member.maybe_ksm_pages = 0;
     member.shared_pages = 0;
-    const std::span<const uint64_t> held =
-        record == nullptr ? std::span<const uint64_t>() : record->Held(readings[r].slot, recorded);
+    const BitmapView held = record == nullptr ? BitmapView() : record->Held(readings[r].slot, recorded);
     if (held.empty()) {
-      member.shared.assign(words_, 0);
+      member.shared.Reset(pages_);
       continue;
     }
-    member.shared.assign(held.begin(), held.end());
-    for (size_t w = 0; w < words_; ++w) groups[w] |= held[w];
-    member.shared_pages = held.data() == recorded.data() ? recorded_pages : CountBits(held);
+    member.shared.Assign(held);
+    for (size_t w = 0; w < words_; ++w) groups.Word(w) |= held.Word(w);
+    member.shared_pages = AreSameWords(held, recorded) ? recorded_pages : held.Count();
     sharing.exposure_pages += member.shared_pages;
   }
-  sharing.exposure_pages -= CountBits(groups);
+  sharing.exposure_pages -= groups.Count();
   if (record == nullptr || record->extras().empty()) return;
   const ReadingIndex index(readings);
   for (const WindowRecord::Extra& extra : record->extras()) {
@@ -246,8 +246,8 @@ void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading>
       const uint32_t reading = index.Find(slot);
       if (reading == kNoReading) continue;
       WindowSharing::Member& member = sharing.members[reading];
-      if (!TestBit(member.shared, extra.page)) ++member.shared_pages;
-      SetBit(member.shared, extra.page);
+      if (!member.shared.Test(extra.page)) ++member.shared_pages;
+      member.shared.Set(extra.page);
     }
     sharing.exposure_pages += extra.holders.size() - 1;
   }
@@ -255,37 +255,38 @@ void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading>
 
 void Ledger::DescribeDeparture(uint64_t window, std::span<const Slot> gone, std::span<const Slot> remaining,
                                DepartedSharing& sharing) const {
-  sharing.shared.assign(gone.size(), std::vector<uint64_t>(words_, 0));
+  sharing.shared.assign(gone.size(), WindowBitmap(pages_));
   sharing.exposure_pages = 0;
   sharing.alone_pages = 0;
   const PackedWindow* record = records_.Find(window);
   if (record == nullptr) return;
-  std::vector<uint64_t> recorded(words_);
+  WindowBitmap recorded(pages_);
   record->CopyRecorded(recorded);
   // Pages with at least one holder, and with at least two: first among the remaining members, then among all.
-  std::vector<uint64_t> one(words_, 0);
-  std::vector<uint64_t> two(words_, 0);
+  WindowBitmap one(pages_);
+  WindowBitmap two(pages_);
   uint64_t held_pages = 0;
   const auto add = [&](Slot slot) {
-    const std::span<const uint64_t> held = record->Held(slot, recorded);
-    for (size_t w = 0; w < held.size(); ++w) {
-      two[w] |= one[w] & held[w];
-      one[w] |= held[w];
+    const BitmapView held = record->Held(slot, recorded);
+    for (size_t w = 0; w < held.words().size(); ++w) {
+      two.Word(w) |= one.Word(w) & held.Word(w);
+      one.Word(w) |= held.Word(w);
     }
-    held_pages += CountBits(held);
+    held_pages += held.Count();
     return held;
   };
   for (const Slot slot : remaining) add(slot);
-  const std::vector<uint64_t> one_remains = one;
-  const std::vector<uint64_t> two_remain = two;
-  const uint64_t exposure_after = held_pages - CountBits(one);
+  const WindowBitmap one_remains = one;
+  const WindowBitmap two_remain = two;
+  const uint64_t exposure_after = held_pages - one.Count();
   for (size_t i = 0; i < gone.size(); ++i) {
-    const std::span<const uint64_t> held = add(gone[i]);
-    std::copy(held.begin(), held.end(), sharing.shared[i].begin());
+    const BitmapView held = add(gone[i]);
+    if (!held.empty()) sharing.shared[i].Assign(held);
   }
-  sharing.exposure_pages = held_pages - CountBits(one) - exposure_after;
+  sharing.exposure_pages = held_pages - one.Count() - exposure_after;
   for (size_t w = 0; w < words_; ++w) {
-    sharing.alone_pages += static_cast<uint64_t>(std::popcount(two[w] & one_remains[w] & ~two_remain[w]));
+    sharing.alone_pages +=
+        static_cast<uint64_t>(std::popcount(two.Word(w) & one_remains.Word(w) & ~two_remain.Word(w)));
   }
   for (const WindowRecord::Extra& extra : record->extras()) {
     const auto holds = [&extra](Slot slot) { return extra.IsHeldBy(slot); };
@@ -294,7 +295,7 @@ void Ledger::DescribeDeparture(uint64_t window, std::span<const Slot> gone, std:
     for (size_t i = 0; i < gone.size(); ++i) {
       if (!holds(gone[i])) continue;
       ++before;
-      SetBit(sharing.shared[i], extra.page);
+      sharing.shared[i].Set(extra.page);
     }
     if (before == after || before < 2) continue;
     sharing.exposure_pages += before - std::max<uint64_t>(after, 1);
@@ -319,14 +320,14 @@ Steps Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSha
 }
 
 void Ledger::AddSharedPages(std::vector<uint64_t>& pages) const {
-  std::vector<uint64_t> recorded(words_);
+  WindowBitmap recorded(pages_);
   const auto add = [&pages](Slot slot, uint64_t count) {
     if (slot >= pages.size()) pages.resize(slot + 1);
     pages[slot] += count;
   };
   for (const auto& [window, record] : records_.all()) {
     record.CopyRecorded(recorded);
-    for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) add(slot, CountBits(record.Held(slot, recorded)));
+    for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) add(slot, record.Held(slot, recorded).Count());
     for (const WindowRecord::Extra& extra : record.extras()) {
       for (const Slot slot : extra.holders) add(slot, 1);
     }

@@ -28,6 +28,7 @@
 #include <span>
 #include <vector>
 
+#include "collectors/base/bitmap.h"
 #include "collectors/memory/ledger/comparison.h"
 #include "collectors/memory/ledger/frame_facts.h"
 #include "collectors/memory/ledger/judgement.h"
@@ -42,7 +43,7 @@ namespace cow::memory {
 // The sharing in a window after its verdicts were committed.
 struct WindowSharing {
   struct Member {
-    std::vector<uint64_t> shared;  // bitmap: shares this page with another member at this address
+    WindowBitmap shared;           // shares this page with another member at this address
     uint64_t shared_pages = 0;     // bits set in `shared`
     uint64_t ksm_pages = 0;        // merged by KSM (counted if KSM is in use), not in `shared`
     uint64_t maybe_ksm_pages = 0;  // merged by KSM or shared by fork, undecidable; not in `shared`
@@ -55,9 +56,9 @@ struct WindowSharing {
 
 // The sharing that ends when members of a window end, according to its record.
 struct DepartedSharing {
-  std::vector<std::vector<uint64_t>> shared;  // bitmaps, parallel to the ended members: pages that each shared
-  uint64_t exposure_pages = 0;                // exposure that ends with them
-  uint64_t alone_pages = 0;                   // pages that one remaining holder now has alone
+  std::vector<WindowBitmap> shared;  // parallel to the ended members: pages that each shared
+  uint64_t exposure_pages = 0;       // exposure that ends with them
+  uint64_t alone_pages = 0;          // pages that one remaining holder now has alone
 };
 
 class Ledger {
@@ -136,12 +137,12 @@ class Ledger {
 
  private:
   void UpdateRecord(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
-                    const Comparison& comparison, std::span<const uint64_t> attention, Judgement& judgement);
+                    const Comparison& comparison, BitmapView attention, Judgement& judgement);
   void CommitByBitmaps(WindowRecord& record, std::span<const Reading> readings, const Comparison& comparison,
-                       std::span<const uint64_t> judged, uint64_t first_page, Judgement& judgement);
-  std::vector<uint64_t> TakeDepartures(WindowRecord& record, std::span<const uint64_t> judged) const;
+                       BitmapView judged, uint64_t first_page, Judgement& judgement);
+  WindowBitmap TakeDepartures(WindowRecord& record, BitmapView judged) const;
   void Describe(const PackedWindow* record, std::span<const Reading> readings, const FrameFacts& facts,
-                const Comparison& comparison, std::span<const uint64_t> attention, WindowSharing& sharing) const;
+                const Comparison& comparison, BitmapView attention, WindowSharing& sharing) const;
   void DescribeShared(const PackedWindow* record, std::span<const Reading> readings, WindowSharing& sharing) const;
 
   size_t pages_;

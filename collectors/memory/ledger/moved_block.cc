@@ -23,8 +23,8 @@ MovedBlock::MovedBlock(std::span<const MovedPage> pages)
     const size_t holder = FindHolder(moved.slot);
     const size_t page = moved.page - first_;
     SetFrame(page, moved.frame);
-    SetBit(MutableHeld(holder), page);
-    if (moved.here) SetBit(MutableHere(holder), page);
+    MutableHeld(holder).Set(page);
+    if (moved.here) MutableHere(holder).Set(page);
   }
 }
 
@@ -54,9 +54,9 @@ size_t MovedBlock::CountHere(size_t page) const {
 }
 
 void MovedBlock::Expect(size_t holder, bool unchanged) {
-  const std::span<const uint64_t> held = Held(holder);
-  const std::span<uint64_t> here = MutableHere(holder);
-  for (size_t w = 0; w < words_; ++w) here[w] = unchanged ? held[w] : 0;
+  const BitmapView held = Held(holder);
+  const BitmapSpan here = MutableHere(holder);
+  for (size_t w = 0; w < words_; ++w) here.Word(w) = unchanged ? held.Word(w) : 0;
 }
 
 void MovedBlock::Note(size_t holder, size_t page, PageEntry entry, uint64_t zero_frame) {
@@ -84,17 +84,17 @@ const MovedBlock::Change* MovedBlock::FindChange(size_t holder, size_t page) con
 void MovedBlock::ForgetChanges() { std::vector<Change>().swap(changes_); }
 
 void MovedBlock::Leave(size_t holder, size_t page) {
-  ClearBit(MutableHeld(holder), page);
-  ClearBit(MutableHere(holder), page);
+  MutableHeld(holder).Clear(page);
+  MutableHere(holder).Clear(page);
 }
 
 void MovedBlock::Take(size_t holder, size_t page, bool here) {
-  SetBit(MutableHeld(holder), page);
+  MutableHeld(holder).Set(page);
   SetHere(holder, page, here);
 }
 
 void MovedBlock::SetHere(size_t holder, size_t page, bool here) {
-  here ? SetBit(MutableHere(holder), page) : ClearBit(MutableHere(holder), page);
+  here ? MutableHere(holder).Set(page) : MutableHere(holder).Clear(page);
 }
 
 void MovedBlock::AddPages(std::vector<MovedPage>& pages) const {
@@ -108,7 +108,7 @@ void MovedBlock::AddPages(std::vector<MovedPage>& pages) const {
 
 size_t MovedBlock::CountHeld() const {
   size_t count = 0;
-  for (size_t holder = 0; holder < slots_.size(); ++holder) count += CountBits(Held(holder));
+  for (size_t holder = 0; holder < slots_.size(); ++holder) count += Held(holder).Count();
   return count;
 }
 

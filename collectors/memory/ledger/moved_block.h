@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "collectors/base/bitmap.h"
 #include "collectors/memory/ledger/page.h"
 
 namespace cow::memory {
@@ -49,10 +50,10 @@ class MovedBlock {
   }
   void SetFrame(size_t page, uint64_t frame);
 
-  bool Holds(size_t holder, size_t page) const { return TestBit(Held(holder), page); }
-  bool IsHere(size_t holder, size_t page) const { return TestBit(Here(holder), page); }
-  std::span<const uint64_t> Held(size_t holder) const { return {bits_.data() + 2 * holder * words_, words_}; }
-  std::span<const uint64_t> Here(size_t holder) const { return {bits_.data() + (2 * holder + 1) * words_, words_}; }
+  bool Holds(size_t holder, size_t page) const { return Held(holder).Test(page); }
+  bool IsHere(size_t holder, size_t page) const { return Here(holder).Test(page); }
+  BitmapView Held(size_t holder) const { return BitmapView({bits_.data() + 2 * holder * words_, words_}); }
+  BitmapView Here(size_t holder) const { return BitmapView({bits_.data() + (2 * holder + 1) * words_, words_}); }
   size_t CountHolders(size_t page) const;
   size_t CountHere(size_t page) const;
 
@@ -80,8 +81,8 @@ class MovedBlock {
 
  private:
   void SetHere(size_t holder, size_t page, bool here);
-  std::span<uint64_t> MutableHeld(size_t holder) { return {bits_.data() + 2 * holder * words_, words_}; }
-  std::span<uint64_t> MutableHere(size_t holder) { return {bits_.data() + (2 * holder + 1) * words_, words_}; }
+  BitmapSpan MutableHeld(size_t holder) { return BitmapSpan({bits_.data() + 2 * holder * words_, words_}); }
+  BitmapSpan MutableHere(size_t holder) { return BitmapSpan({bits_.data() + (2 * holder + 1) * words_, words_}); }
   size_t CountHeld() const;
 
   uint64_t first_ = 0;

@@ -95,7 +95,7 @@ Steps MovedJudge::FindMovedGroups() {
   }
   std::vector<RecordedPage> in_records;
   co_await FindRecorded(records_, frames, pages_, in_records);
-  std::vector<uint64_t> recorded(BitmapWords(pages_));
+  WindowBitmap recorded(pages_);
   for (const RecordedPage& found : in_records) {
     const PackedWindow& record = *records_.Find(found.page / pages_);
     record.CopyRecorded(recorded);

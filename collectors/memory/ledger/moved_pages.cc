@@ -52,11 +52,11 @@ void MovedPages::BeginPass(std::span<const Slot> standing_for) {
   }
 }
 
-void MovedPages::MarkHeld(uint64_t window, Slot slot, std::span<uint64_t> bitmap) const {
+void MovedPages::MarkHeld(uint64_t window, Slot slot, BitmapSpan bitmap) const {
   for (const MovedBlock& block : blocks_.In(window)) {
     const size_t holder = block.FindHolder(slot);
     if (holder == block.holders()) continue;
-    ForEachBit(block.Held(holder), [&](size_t page) { SetBit(bitmap, (block.first() + page) % pages_); });
+    block.Held(holder).ForEach([&](size_t page) { bitmap.Set((block.first() + page) % pages_); });
   }
 }
 
@@ -77,7 +77,7 @@ void MovedPages::Note(uint64_t window, std::span<const Reading> readings) {
     for (size_t holder = 0; holder < block.holders(); ++holder) {
       const uint32_t r = index.Find(block.SlotOf(holder));
       if (r == kNoReading) continue;
-      ForEachBit(block.Held(holder), [&](size_t page) {
+      block.Held(holder).ForEach([&](size_t page) {
         const size_t in_window = (block.first() + page) % pages_;
         if (readings[r].IsRead(in_window)) block.Note(holder, page, readings[r].entries[in_window], zero_frame_);
       });

@@ -39,7 +39,7 @@ class MovedPages {
 
   bool Has(uint64_t window) const { return blocks_.Has(window); }
   // Sets the bits of the slot's recorded pages in the window.
-  void MarkHeld(uint64_t window, Slot slot, std::span<uint64_t> bitmap) const;
+  void MarkHeld(uint64_t window, Slot slot, BitmapSpan bitmap) const;
   // The recorded pages of one window.
   std::vector<MovedPage> In(uint64_t window) const;
   // Takes the entries of recorded pages from a window's readings.

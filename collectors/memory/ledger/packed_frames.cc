@@ -1,16 +1,17 @@
 #include "collectors/memory/ledger/packed_frames.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 namespace cow::memory {
 
-PackedFrames::PackedFrames(std::span<const uint64_t> frames, std::span<const uint64_t> recorded) {
+PackedFrames::PackedFrames(std::span<const uint64_t> frames, BitmapView recorded) {
   constexpr uint64_t kFar = uint64_t{1} << 63;  // no frame is that far from its page
-  const size_t count = CountBits(recorded);
+  const size_t count = recorded.Count();
   const bool every_page = count == frames.size();
   const auto for_each_page = [&](auto&& visit) {
-    if (!every_page) ForEachBit(recorded, visit);
+    if (!every_page) recorded.ForEach(visit);
     for (size_t page = 0; every_page && page < count; ++page) visit(page);
   };
   size_t runs = 0;
@@ -44,16 +45,12 @@ void PackedFrames::Add(uint64_t frame) {
   if (wide_) words_.push_back(static_cast<uint32_t>(frame >> 32U));
 }
 
-void PackedFrames::Unpack(std::span<const uint64_t> recorded, std::span<uint64_t> frames) const {
-  UnpackAs(recorded, frames);
-}
+void PackedFrames::Unpack(BitmapView recorded, std::span<uint64_t> frames) const { UnpackAs(recorded, frames); }
 
-void PackedFrames::Unpack(std::span<const uint64_t> recorded, std::span<PageEntry> entries) const {
-  UnpackAs(recorded, entries);
-}
+void PackedFrames::Unpack(BitmapView recorded, std::span<PageEntry> entries) const { UnpackAs(recorded, entries); }
 
 template <class Number>
-void PackedFrames::UnpackAs(std::span<const uint64_t> recorded, std::span<Number> frames) const {
+void PackedFrames::UnpackAs(BitmapView recorded, std::span<Number> frames) const {
   if (runs_) {
     UnpackRuns(recorded, frames);
   } else if (words_.size() == frames.size() && !wide_) {  // the usual case: each page is recorded
@@ -61,7 +58,7 @@ void PackedFrames::UnpackAs(std::span<const uint64_t> recorded, std::span<Number
   } else {
     std::fill(frames.begin(), frames.end(), Number(kNoFrame));
     size_t word = 0;
-    ForEachBit(recorded, [&](size_t page) {
+    recorded.ForEach([&](size_t page) {
       frames[page] = Number(FrameAt(word));
       word += WordsPerFrame();
     });
@@ -69,7 +66,7 @@ void PackedFrames::UnpackAs(std::span<const uint64_t> recorded, std::span<Number
 }
 
 template <class Number>
-void PackedFrames::UnpackRuns(std::span<const uint64_t> recorded, std::span<Number> frames) const {
+void PackedFrames::UnpackRuns(BitmapView recorded, std::span<Number> frames) const {
   std::fill_n(frames.begin(), words_.front(), Number(kNoFrame));
   for (size_t word = 0; word < words_.size();) {
     const size_t first = words_[word];
@@ -78,9 +75,9 @@ void PackedFrames::UnpackRuns(std::span<const uint64_t> recorded, std::span<Numb
     const size_t end = word < words_.size() ? words_[word] : frames.size();
     for (size_t page = first; page < end; ++page) frames[page] = Number(frame + (page - first));
   }
-  for (size_t w = 0; w < recorded.size(); ++w) {
+  for (size_t w = 0; w < recorded.words().size(); ++w) {
     const size_t end = std::min<size_t>(64, frames.size() - w * 64);
-    for (uint64_t rest = ~recorded[w]; rest != 0; rest &= rest - 1) {
+    for (uint64_t rest = ~recorded.Word(w); rest != 0; rest &= rest - 1) {
       const auto bit = static_cast<size_t>(std::countr_zero(rest));
       if (bit >= end) break;
       frames[w * 64 + bit] = Number(kNoFrame);

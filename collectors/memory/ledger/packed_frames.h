@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "collectors/base/bitmap.h"
 #include "collectors/memory/ledger/page.h"
 
 namespace cow::memory {
@@ -17,12 +18,12 @@ class PackedFrames {
  public:
   PackedFrames() = default;
   // `frames`: one per page of the window. Keeps those of the pages in the bitmap `recorded`.
-  PackedFrames(std::span<const uint64_t> frames, std::span<const uint64_t> recorded);
+  PackedFrames(std::span<const uint64_t> frames, BitmapView recorded);
 
   // `recorded` is the bitmap that the frames were packed with. Sets other pages to kNoFrame.
-  void Unpack(std::span<const uint64_t> recorded, std::span<uint64_t> frames) const;
+  void Unpack(BitmapView recorded, std::span<uint64_t> frames) const;
   // Unpacks them as entries that have no bits but the frame's.
-  void Unpack(std::span<const uint64_t> recorded, std::span<PageEntry> entries) const;
+  void Unpack(BitmapView recorded, std::span<PageEntry> entries) const;
 
   // At most 4 bytes per recorded page, or 8 if a frame needs more than 32 bits.
   uint64_t HeapBytes() const { return words_.capacity() * sizeof(uint32_t); }
@@ -34,9 +35,9 @@ class PackedFrames {
   size_t WordsPerFrame() const { return wide_ ? 2 : 1; }
   void Add(uint64_t frame);
   template <class Number>
-  void UnpackAs(std::span<const uint64_t> recorded, std::span<Number> frames) const;
+  void UnpackAs(BitmapView recorded, std::span<Number> frames) const;
   template <class Number>
-  void UnpackRuns(std::span<const uint64_t> recorded, std::span<Number> frames) const;
+  void UnpackRuns(BitmapView recorded, std::span<Number> frames) const;
 
   std::vector<uint32_t> words_;  // the frame of each recorded page; of each run its first page and frame
   bool wide_ = false;            // a frame takes two words, the lower half first

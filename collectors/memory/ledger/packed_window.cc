@@ -6,7 +6,8 @@ namespace cow::memory {
 namespace {
 
 // Sets the bits of all pages of a window.
-void Fill(std::span<uint64_t> words, size_t pages) {
+void Fill(BitmapSpan bitmap, size_t pages) {
+  const std::span<uint64_t> words = bitmap.words();
   std::fill(words.begin(), words.end(), ~uint64_t{0});
   if (pages % 64 != 0) words.back() = (uint64_t{1} << (pages % 64)) - 1;
 }
@@ -15,43 +16,46 @@ void Fill(std::span<uint64_t> words, size_t pages) {
 
 PackedWindow::PackedWindow(const WindowRecord& record, size_t pages_per_window, bool with_frames)
     : pages_(static_cast<uint32_t>(pages_per_window)), has_frames_(with_frames) {
-  const std::vector<uint64_t> recorded = FindRecorded(record);
+  const WindowBitmap recorded = FindRecorded(record);
   if (with_frames) frames_ = PackedFrames(record.frames, recorded);
   PackHolders(record, recorded);
   if (record.extras.empty() && record.away.empty()) return;
   rest_ = std::make_unique<Rest>(Rest{record.extras, record.away});
 }
 
-std::vector<uint64_t> PackedWindow::FindRecorded(const WindowRecord& record) const {
-  std::vector<uint64_t> recorded(Words());
+WindowBitmap PackedWindow::FindRecorded(const WindowRecord& record) const {
+  WindowBitmap recorded(pages_);
   if (has_frames_) {
     for (size_t page = 0; page < pages_; ++page) {
-      recorded[page / 64] |= uint64_t{record.frames[page] != kNoFrame} << (page % 64);
+      recorded.Word(page / 64) |= uint64_t{record.frames[page] != kNoFrame} << (page % 64);
     }
   } else {
-    for (size_t i = 0; i < record.held.size(); ++i) recorded[i % recorded.size()] |= record.held[i];
+    for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
+      for (size_t w = 0; w < Words(); ++w) recorded.Word(w) |= record.Held(slot).Word(w);
+    }
   }
   return recorded;
 }
 
-void PackedWindow::PackHolders(const WindowRecord& record, std::span<const uint64_t> recorded) {
+void PackedWindow::PackHolders(const WindowRecord& record, BitmapView recorded) {
   std::vector<Slot> whole;
   std::vector<Slot> partial;
   whole.reserve(record.SlotsEnd());
   for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
-    const std::span<const uint64_t> held = record.Held(slot);
-    if (!AnyBit(held)) continue;
-    (std::equal(held.begin(), held.end(), recorded.begin()) ? whole : partial).push_back(slot);
+    const BitmapView held = record.Held(slot);
+    if (!held.Any()) continue;
+    (AreEqual(held, recorded) ? whole : partial).push_back(slot);
   }
-  const bool all_recorded = CountBits(recorded) == pages_;
-  recorded_words_ = static_cast<uint16_t>(all_recorded ? 0 : recorded.size());
+  const bool all_recorded = recorded.Count() == pages_;
+  recorded_words_ = static_cast<uint16_t>(all_recorded ? 0 : Words());
   whole_words_ = static_cast<uint16_t>(whole.empty() ? 0 : whole.back() / 64 + 1);
-  bitmaps_.reserve(recorded_words_ + whole_words_ + partial.size() * recorded.size());
-  if (!all_recorded) bitmaps_.assign(recorded.begin(), recorded.end());
+  bitmaps_.reserve(recorded_words_ + whole_words_ + partial.size() * Words());
+  if (!all_recorded) bitmaps_.assign(recorded.words().begin(), recorded.words().end());
   bitmaps_.resize(bitmaps_.size() + whole_words_);
-  for (const Slot slot : whole) SetBit(std::span(bitmaps_).subspan(recorded_words_), slot);
+  const BitmapSpan whole_bits{std::span<uint64_t>(bitmaps_).subspan(recorded_words_)};
+  for (const Slot slot : whole) whole_bits.Set(slot);
   for (const Slot slot : partial) {
-    const std::span<const uint64_t> held = record.Held(slot);
+    const std::span<const uint64_t> held = record.Held(slot).words();
     bitmaps_.insert(bitmaps_.end(), held.begin(), held.end());
   }
   partial_.assign(partial.begin(), partial.end());
@@ -62,7 +66,7 @@ void PackedWindow::Unpack(std::span<Number> numbers) const {
   if (recorded_words_ != 0) {
     frames_.Unpack(Recorded(), numbers);
   } else {
-    std::vector<uint64_t> recorded(Words());
+    WindowBitmap recorded(pages_);
     Fill(recorded, pages_);
     frames_.Unpack(recorded, numbers);
   }
@@ -72,30 +76,28 @@ void PackedWindow::CopyFrames(std::span<uint64_t> frames) const { Unpack(frames)
 
 void PackedWindow::CopyFramesAsEntries(std::span<PageEntry> entries) const { Unpack(entries); }
 
-void PackedWindow::CopyRecorded(std::span<uint64_t> recorded) const {
+void PackedWindow::CopyRecorded(BitmapSpan recorded) const {
   if (recorded_words_ != 0) {
-    std::copy_n(bitmaps_.begin(), recorded_words_, recorded.begin());
+    std::copy_n(bitmaps_.begin(), recorded_words_, recorded.words().begin());
   } else {
     Fill(recorded, pages_);
   }
 }
 
-std::span<const uint64_t> PackedWindow::PartOf(size_t index) const {
-  return {bitmaps_.data() + recorded_words_ + whole_words_ + index * Words(), Words()};
+BitmapView PackedWindow::PartOf(size_t index) const {
+  return BitmapView({bitmaps_.data() + recorded_words_ + whole_words_ + index * Words(), Words()});
 }
 
-std::span<const uint64_t> PackedWindow::Held(Slot slot, std::span<const uint64_t> recorded) const {
+BitmapView PackedWindow::Held(Slot slot, BitmapView recorded) const {
   return HoldsAll(slot) ? recorded : HeldInPart(slot);
 }
 
 bool PackedWindow::HoldAlike(Slot a, Slot b) const {
   if (HoldsAll(a) || HoldsAll(b)) return HoldsAll(a) && HoldsAll(b);
-  const std::span<const uint64_t> left = HeldInPart(a);
-  const std::span<const uint64_t> right = HeldInPart(b);
-  return std::equal(left.begin(), left.end(), right.begin(), right.end());
+  return AreEqual(HeldInPart(a), HeldInPart(b));
 }
 
-std::span<const uint64_t> PackedWindow::HeldInPart(Slot slot) const {
+BitmapView PackedWindow::HeldInPart(Slot slot) const {
   const auto found = std::lower_bound(partial_.begin(), partial_.end(), slot);
   if (found == partial_.end() || *found != slot) return {};
   return PartOf(static_cast<size_t>(found - partial_.begin()));
@@ -127,12 +129,12 @@ WindowRecord PackedWindow::Open() const {
     record.frames.resize(pages_);
     CopyFrames(record.frames);
   }
-  std::vector<uint64_t> recorded(Words());
+  WindowBitmap recorded(pages_);
   CopyRecorded(recorded);
-  record.held.reserve(SlotsEnd() * Words());
+  record.held.Reserve(SlotsEnd());
   for (Slot slot = 0; slot < SlotsEnd(); ++slot) {
-    const std::span<const uint64_t> held = Held(slot, recorded);
-    if (!held.empty()) std::copy(held.begin(), held.end(), record.Held(slot).begin());
+    const std::span<const uint64_t> held = Held(slot, recorded).words();
+    if (!held.empty()) std::copy(held.begin(), held.end(), record.Held(slot).words().begin());
   }
   if (rest_ != nullptr) {
     record.extras = rest_->extras;

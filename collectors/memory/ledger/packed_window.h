@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "collectors/base/bitmap.h"
 #include "collectors/memory/ledger/packed_frames.h"
 #include "collectors/memory/ledger/page.h"
 #include "collectors/memory/ledger/window_record.h"
@@ -27,11 +28,11 @@ class PackedWindow {
   // Copies the same as entries that have no bits but the frame's.
   void CopyFramesAsEntries(std::span<PageEntry> entries) const;
   // Copies the bitmap of recorded pages.
-  void CopyRecorded(std::span<uint64_t> recorded) const;
+  void CopyRecorded(BitmapSpan recorded) const;
 
   // The bitmap of the slot's pages; empty if it holds none. `recorded`: the bitmap from CopyRecorded, which is returned
   // for a slot that holds all recorded pages.
-  std::span<const uint64_t> Held(Slot slot, std::span<const uint64_t> recorded) const;
+  BitmapView Held(Slot slot, BitmapView recorded) const;
   // True if both hold the same pages, extras aside.
   bool HoldAlike(Slot a, Slot b) const;
   // An upper bound: no higher slot holds anything but extras.
@@ -55,16 +56,17 @@ class PackedWindow {
   };
 
   size_t Words() const { return BitmapWords(pages_); }
-  bool HoldsAll(Slot slot) const { return slot / 64 < whole_words_ && TestBit(Whole(), slot); }
-  std::span<const uint64_t> Recorded() const { return {bitmaps_.data(), recorded_words_}; }
-  std::span<const uint64_t> Whole() const { return {bitmaps_.data() + recorded_words_, whole_words_}; }
-  std::span<const uint64_t> PartOf(size_t index) const;
+  bool HoldsAll(Slot slot) const { return slot / 64 < whole_words_ && Whole().Test(slot); }
+  BitmapView Recorded() const { return BitmapView({bitmaps_.data(), recorded_words_}); }
+  // By slot.
+  BitmapView Whole() const { return BitmapView({bitmaps_.data() + recorded_words_, whole_words_}); }
+  BitmapView PartOf(size_t index) const;
   // The bitmap of a slot that holds some of the recorded pages; empty for others.
-  std::span<const uint64_t> HeldInPart(Slot slot) const;
-  std::vector<uint64_t> FindRecorded(const WindowRecord& record) const;
+  BitmapView HeldInPart(Slot slot) const;
+  WindowBitmap FindRecorded(const WindowRecord& record) const;
   template <class Number>
   void Unpack(std::span<Number> numbers) const;
-  void PackHolders(const WindowRecord& record, std::span<const uint64_t> recorded);
+  void PackHolders(const WindowRecord& record, BitmapView recorded);
 
   uint32_t pages_;
   uint16_t recorded_words_ = 0;  // 0 if all pages are recorded

@@ -1,9 +1,8 @@
-// The vocabulary of the ledger: slots, pagemap entries, and bitmaps over the pages of one window.
+// The vocabulary of the ledger: slots, pagemap entries and page frames.
 //
 // A frame is a page frame, named by its PFN. Reads no file. Units: pages. Pure values, safe in any thread.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -45,36 +44,6 @@ class SlotSet {
  private:
   std::vector<bool> has_;  // by slot
 };
-
-// A bitmap over the pages of a window is a span of 64-bit words.
-constexpr size_t BitmapWords(size_t pages) { return (pages + 63) / 64; }
-inline bool TestBit(std::span<const uint64_t> words, size_t bit) { return ((words[bit / 64] >> (bit % 64)) & 1) != 0; }
-inline void SetBit(std::span<uint64_t> words, size_t bit) { words[bit / 64] |= uint64_t{1} << (bit % 64); }
-inline void ClearBit(std::span<uint64_t> words, size_t bit) { words[bit / 64] &= ~(uint64_t{1} << (bit % 64)); }
-
-inline bool AnyBit(std::span<const uint64_t> words) {
-  uint64_t any = 0;
-  for (const uint64_t word : words) any |= word;
-  return any != 0;
-}
-
-inline size_t CountBits(std::span<const uint64_t> words) {
-  size_t count = 0;
-  for (const uint64_t word : words) count += static_cast<size_t>(std::popcount(word));
-  return count;
-}
-
-// Counts the bits set within [first, first + count).
-size_t CountBits(std::span<const uint64_t> words, size_t first, size_t count);
-
-template <class Visit>
-void ForEachBit(std::span<const uint64_t> words, Visit&& visit) {
-  for (size_t w = 0; w < words.size(); ++w) {
-    for (uint64_t rest = words[w]; rest != 0; rest &= rest - 1) {
-      visit(w * 64 + static_cast<size_t>(std::countr_zero(rest)));
-    }
-  }
-}
 
 // The middle frame of the aligned, window-sized run of frames that contains `frame`. If `frame` has its page's place in
 // such a run, only a huge page puts both frames into one folio (FrameFacts::IsOfHugePage).

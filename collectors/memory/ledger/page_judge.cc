@@ -14,8 +14,8 @@ using State = FrameHolder::State;
 
 // Moves the items of these pages into `taken`, sorted by page.
 template <class Item>
-void TakeOfPages(std::vector<Item>& items, std::span<const uint64_t> pages, std::vector<Item>& taken) {
-  const auto stays = [pages](const Item& item) { return !TestBit(pages, item.page); };
+void TakeOfPages(std::vector<Item>& items, BitmapView pages, std::vector<Item>& taken) {
+  const auto stays = [pages](const Item& item) { return !pages.Test(item.page); };
   const auto first = std::stable_partition(items.begin(), items.end(), stays);
   taken.assign(std::make_move_iterator(first), std::make_move_iterator(items.end()));
   items.erase(first, items.end());
@@ -37,16 +37,16 @@ PageJudge::PageJudge(const ComparedWindow& window, WindowRecord& record, MovedPa
   }
 }
 
-void PageJudge::JudgePages(std::span<const uint64_t> pages) {
+void PageJudge::JudgePages(BitmapView pages) {
   TakeOfPages(record_.extras, pages, extras_);
   TakeOfPages(record_.away, pages, away_);
   FindCollapsed(pages);
-  ForEachBit(pages, [this](size_t page) { JudgePage(page); });
+  pages.ForEach([this](size_t page) { JudgePage(page); });
 }
 
 // A collapse replaces all pages of the window. If one of them is in a new huge page, every other frame is younger than
 // the collapse and not a copy of the frame before it.
-void PageJudge::FindCollapsed(std::span<const uint64_t> pages) {
+void PageJudge::FindCollapsed(BitmapView pages) {
   for (uint32_t r = 0; r < huge_.size(); ++r) huge_[r] = huge_[r] || BecameHuge(r, pages);
   for (const WindowRecord::Extra& extra : extras_) {
     for (const Slot slot : extra.holders) {
@@ -58,12 +58,12 @@ void PageJudge::FindCollapsed(std::span<const uint64_t> pages) {
   }
 }
 
-bool PageJudge::BecameHuge(uint32_t reading, std::span<const uint64_t> pages) const {
+bool PageJudge::BecameHuge(uint32_t reading, BitmapView pages) const {
   const Slot slot = window_.readings[reading].slot;
   if (slot >= record_.SlotsEnd()) return false;
-  const std::span<const uint64_t> held = std::as_const(record_).Held(slot);
-  for (size_t w = 0; w < pages.size(); ++w) {
-    uint64_t changed = held[w] & pages[w] & ~window_.comparison.members[reading].current[w];
+  const BitmapView held = std::as_const(record_).Held(slot);
+  for (size_t w = 0; w < pages.words().size(); ++w) {
+    uint64_t changed = held.Word(w) & pages.Word(w) & ~window_.comparison.members[reading].current.Word(w);
     for (; changed != 0; changed &= changed - 1) {
       const size_t page = w * 64 + static_cast<size_t>(std::countr_zero(changed));
       if (record_.frames[page] != kForgottenFrame && IsInNewHugePage(reading, page)) return true;
@@ -188,7 +188,7 @@ void PageJudge::CommitGroup(const FrameGroup& group, std::vector<FrameGroup>& ke
   for (const auto& [holder, cause] : outcome.unshared) judgement_.AddUnshared(holder->slot, PageNumber(), cause);
   if (outcome.alone != nullptr && outcome.alone_without_copy) {
     const Slot slot = outcome.alone->slot;
-    if (TestBit(window_.comparison.members[index_.Find(slot)].maybe_shared, page_)) {
+    if (window_.comparison.members[index_.Find(slot)].maybe_shared.Test(page_)) {
       left_alone_.emplace_back(slot, outcome.alone_cause);  // the partner may be at another address
     } else {
       judgement_.AddUnshared(slot, PageNumber(), outcome.alone_cause);
@@ -427,7 +427,7 @@ void PageJudge::AddUnmatchedPages(const std::vector<uint32_t>& single) {
   std::stable_sort(left_alone_.begin(), left_alone_.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
   for (const uint32_t r : single) {
-    if (!TestBit(window_.comparison.members[r].maybe_shared, page_)) continue;
+    if (!window_.comparison.members[r].maybe_shared.Test(page_)) continue;
     UnmatchedPage page{FrameNow(r), PageNumber(), window_.readings[r].slot, false, UnshareCause::kUnknown};
     const auto after = std::upper_bound(left_alone_.begin(), left_alone_.end(), page.slot,
                                         [](Slot slot, const auto& left) { return slot < left.first; });
@@ -455,7 +455,7 @@ void PageJudge::PutGroups(const std::vector<FrameGroup>& kept) {
       if (holder.state == State::kAway) {
         record_.away.push_back({static_cast<uint32_t>(page_), group.frame, holder.slot, holder.missed});
       } else if (&group == main) {
-        SetBit(record_.Held(holder.slot), page_);
+        record_.Held(holder.slot).Set(page_);
       } else {
         extra.holders.push_back(holder.slot);
       }

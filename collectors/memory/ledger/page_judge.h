@@ -35,8 +35,7 @@ class PageJudge {
   // that may have moved.
   PageJudge(const ComparedWindow& window, WindowRecord& record, MovedPages& moved, Judgement& judgement);
 
-  // `pages`: bitmap.
-  void JudgePages(std::span<const uint64_t> pages);
+  void JudgePages(BitmapView pages);
 
  private:
   struct Relations;
@@ -50,8 +49,8 @@ class PageJudge {
 
   // Finds the members whose window was collapsed into a huge page since the last look, even if it was split again
   // since.
-  void FindCollapsed(std::span<const uint64_t> pages);
-  bool BecameHuge(uint32_t reading, std::span<const uint64_t> pages) const;
+  void FindCollapsed(BitmapView pages);
+  bool BecameHuge(uint32_t reading, BitmapView pages) const;
   bool IsInNewHugePage(uint32_t reading, size_t page) const;
 
   void ReadFrames();

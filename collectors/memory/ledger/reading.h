@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "collectors/base/bitmap.h"
 #include "collectors/memory/ledger/judgement.h"
 #include "collectors/memory/ledger/page.h"
 
@@ -34,17 +35,16 @@ struct Reading {
   bool first_look = false;             // also judge existing differences; false for members older than the exporter
   Slot parent = Verdict::kNobody;      // the member that forked it, if its parent is a member
   bool is_root = false;
-  bool hugetlb = false;  // a hugetlb mapping: copied in whole huge pages, never collapsed
-  // Bitmap of the pages whose entries come from the record instead of the page table. Null: all pages were read.
-  const uint64_t* recalled = nullptr;
+  bool hugetlb = false;   // a hugetlb mapping: copied in whole huge pages, never collapsed
+  BitmapView recalled{};  // pages whose entries come from the record, not the page table; empty: all pages were read
   ForkEvidence forks{};   // used at a first look
   bool idle = false;      // it has forked no child since its last look; set only if `marks_decide`
   bool remapped = false;  // its mappings changed since its last look: pages may have moved
 
   // True for a child at its first look.
   bool IsNewChild() const { return first_look && !is_root; }
-  bool IsRead(size_t page) const { return recalled == nullptr || ((recalled[page / 64] >> (page % 64)) & 1) == 0; }
-  uint64_t RecalledWord(size_t word) const { return recalled == nullptr ? 0 : recalled[word]; }
+  bool IsRead(size_t page) const { return recalled.empty() || !recalled.Test(page); }
+  uint64_t RecalledWord(size_t word) const { return recalled.empty() ? 0 : recalled.Word(word); }
 };
 
 inline constexpr uint32_t kNoReading = ~uint32_t{0};

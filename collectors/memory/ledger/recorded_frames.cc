@@ -25,11 +25,11 @@ void ForEachFrame(const PackedWindow& record, std::span<uint64_t> buffer, Visit&
 }
 
 // Counts the holders of the page's main frame. `recorded`: the record's bitmap.
-uint64_t CountHoldersAt(const PackedWindow& record, std::span<const uint64_t> recorded, uint32_t page) {
+uint64_t CountHoldersAt(const PackedWindow& record, BitmapView recorded, uint32_t page) {
   uint64_t holders = 0;
   for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
-    const std::span<const uint64_t> held = record.Held(slot, recorded);
-    holders += !held.empty() && TestBit(held, page) ? 1U : 0U;
+    const BitmapView held = record.Held(slot, recorded);
+    holders += !held.empty() && held.Test(page) ? 1U : 0U;
   }
   return holders;
 }
@@ -42,7 +42,7 @@ Steps FindRecorded(const WindowRecords& records, std::span<const uint64_t> frame
   FrameFilter filter(frames.size());
   for (const uint64_t frame : frames) filter.Add(frame);
   std::vector<uint64_t> buffer(pages_per_window);
-  std::vector<uint64_t> recorded(BitmapWords(pages_per_window));
+  WindowBitmap recorded(pages_per_window);
   for (const auto& [window, record] : records.all()) {
     record.CopyRecorded(recorded);
     ForEachFrame(
@@ -70,13 +70,12 @@ Steps FindDoubles(const WindowRecords& records, size_t pages_per_window, FrameFi
   co_await SortUniqueInSteps(doubles);
 }
 
-bool HoldsFrame(const PackedWindow& record, std::span<const uint64_t> recorded, size_t page, uint64_t frame,
-                Slot slot) {
+bool HoldsFrame(const PackedWindow& record, BitmapView recorded, size_t page, uint64_t frame, Slot slot) {
   for (const WindowRecord::Extra& extra : record.extras()) {
     if (extra.page == page && extra.frame == frame) return extra.IsHeldBy(slot);
   }
-  const std::span<const uint64_t> held = record.Held(slot, recorded);
-  return !held.empty() && TestBit(held, page);
+  const BitmapView held = record.Held(slot, recorded);
+  return !held.empty() && held.Test(page);
 }
 
 }  // namespace cow::memory

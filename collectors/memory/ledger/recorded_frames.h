@@ -34,6 +34,6 @@ Steps FindDoubles(const WindowRecords& records, size_t pages_per_window, FrameFi
                   std::vector<uint64_t>& doubles);
 
 // True if the record has the slot as a holder of this frame. `recorded`: the record's bitmap from CopyRecorded.
-bool HoldsFrame(const PackedWindow& record, std::span<const uint64_t> recorded, size_t page, uint64_t frame, Slot slot);
+bool HoldsFrame(const PackedWindow& record, BitmapView recorded, size_t page, uint64_t frame, Slot slot);
 
 }  // namespace cow::memory

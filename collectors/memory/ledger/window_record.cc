@@ -4,21 +4,21 @@
 
 namespace cow::memory {
 
-std::span<uint64_t> WindowRecord::Held(Slot slot) {
-  if (slot >= SlotsEnd()) held.resize((slot + size_t{1}) * words);
-  return {held.data() + slot * words, words};
+BitmapSpan WindowRecord::Held(Slot slot) {
+  if (slot >= SlotsEnd()) held.Resize(slot + size_t{1});
+  return held.At(slot);
 }
 
-bool WindowRecord::HoldsAnything() const { return !extras.empty() || !away.empty() || AnyBit(held); }
+bool WindowRecord::HoldsAnything() const { return !extras.empty() || !away.empty() || held.Any(); }
 
 std::vector<Slot> WindowRecord::TakePage(size_t page) {
   std::vector<Slot> holders;
   holders.reserve(SlotsEnd());
   for (Slot slot = 0; slot < SlotsEnd(); ++slot) {
-    const std::span<uint64_t> bits = Held(slot);
-    if (!TestBit(bits, page)) continue;
+    const BitmapSpan bits = Held(slot);
+    if (!bits.Test(page)) continue;
     holders.push_back(slot);
-    ClearBit(bits, page);
+    bits.Clear(page);
   }
   frames[page] = kNoFrame;
   return holders;

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "collectors/base/bitmap.h"
 #include "collectors/memory/ledger/page.h"
 
 namespace cow::memory {
@@ -34,20 +35,19 @@ struct WindowRecord {
     bool missed = false;  // it or its partner was not read; swap would explain a new frame, this does not
   };
 
-  explicit WindowRecord(size_t pages_per_window) : words(BitmapWords(pages_per_window)) {}
+  explicit WindowRecord(size_t pages_per_window) : held(pages_per_window) {}
 
   // The bitmap of a slot; creates it if there is none.
-  std::span<uint64_t> Held(Slot slot);
-  std::span<const uint64_t> Held(Slot slot) const { return {held.data() + slot * words, words}; }  // it must exist
+  BitmapSpan Held(Slot slot);
+  BitmapView Held(Slot slot) const { return held.At(slot); }  // it must exist
   // An upper bound: no higher slot has a bitmap.
-  Slot SlotsEnd() const { return static_cast<Slot>(held.size() / words); }
+  Slot SlotsEnd() const { return static_cast<Slot>(held.size()); }
   bool HoldsAnything() const;
   // Removes a page's main frame. Returns its holders.
   std::vector<Slot> TakePage(size_t page);
 
-  size_t words;                  // per bitmap
   std::vector<uint64_t> frames;  // main frame per page, or kNoFrame; empty: dropped for the budget
-  std::vector<uint64_t> held;    // one bitmap per slot
+  WindowBitmaps held;            // one per slot
   std::vector<Extra> extras;
   std::vector<Away> away;
 };

@@ -81,11 +81,11 @@ bool Departure::BuildMembers(uint64_t window) {
     if (tallies.empty()) continue;
     ListSegments(host_.geometry, *gone_[i], window, segments_[i]);
     if (segments_[i].size() != tallies.size()) return false;
-    const std::vector<uint64_t>& shared = sharing_.shared[i];
+    const WindowBitmap& shared = sharing_.shared[i];
     for (size_t s = 0; s < tallies.size(); ++s) {
       Segment& segment = segments_[i][s];
       segment.tally = tallies[s];
-      segment.tally.anon_shared = static_cast<uint32_t>(CountBits(shared, segment.first, segment.pages));
+      segment.tally.anon_shared = static_cast<uint32_t>(shared.Count(segment.first, segment.pages));
       if (segment.tally.anon_shared != 0) anonymous = segment.mapping;
     }
     members_.push_back({gone_[i], segments_[i], 0, false});

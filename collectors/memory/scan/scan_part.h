@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "collectors/base/bitmap.h"
 #include "collectors/memory/family/family.h"
 #include "collectors/memory/read/page_table_reader.h"
 #include "collectors/memory/scan/pass_options.h"
@@ -39,7 +40,7 @@ struct ScanPart {
   uint64_t huge_pages = 0;
   bool maps_window = false;
   bool read = false;                 // all its entries were read; else some are what the ledger remembers
-  std::vector<uint64_t> recalled;    // bitmap: those that were not
+  WindowBitmap recalled;             // those that were not
   uint64_t entries_fingerprint = 0;  // where the entries are not the first part's
   uint64_t fingerprint = 0;
 

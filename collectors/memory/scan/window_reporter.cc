@@ -84,7 +84,7 @@ void WindowReporter::AddMember(Family& family, const ScanWalk& walk, uint64_t wi
     ++number;
     if (fresh) segment.tally.huge_pmd = whole && !mapping.hugetlb ? static_cast<uint32_t>(part.huge_pages) : 0;
     segment.tally.anon_shared =
-        static_cast<uint32_t>(whole ? sharing.shared_pages : CountBits(sharing.shared, first, pages));
+        static_cast<uint32_t>(whole ? sharing.shared_pages : sharing.shared.Count(first, pages));
     tallies_.push_back(segment.tally);
     const SegmentTally& tally = segment.tally;
     part.walked_anon_pages += mapping.hugetlb ? 0 : tally.anon;

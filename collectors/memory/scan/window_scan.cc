@@ -117,7 +117,7 @@ void WindowScan::BuildReadings() {
                          .parent = member.parent,
                          .is_root = &member == family_->root(),
                          .hugetlb = begins_with_hugetlb,
-                         .recalled = part.read ? nullptr : part.recalled.data(),
+                         .recalled = part.read ? BitmapView() : part.recalled.View(),
                          .remapped = member.remapped});
     part_of_reading_.push_back(i);
   }
@@ -128,13 +128,13 @@ bool WindowScan::CompareAndCommit() {
   facts_.Clear();
   if (!walk_->all) {
     BuildReadings();
-    sharing_.members.assign(readings_.size(), {std::vector<uint64_t>((pages_ + 63) / 64, 0), 0, 0, false});
+    sharing_.members.assign(readings_.size(), {WindowBitmap(pages_), 0, 0, false});
     sharing_.exposure_pages = 0;
     sharing_.unresolved_pages = 0;
     return true;
   }
   unsettled_ = false;
-  std::vector<uint64_t> unstable((pages_ + 63) / 64);
+  WindowBitmap unstable(pages_);
   for (int attempt = 1;; ++attempt) {
     RecallUnread();
     if (!Compare()) return false;
@@ -142,12 +142,12 @@ bool WindowScan::CompareAndCommit() {
     if (!comparison_.questions.empty()) frames_.Read(comparison_.questions, NeedsCounts(readings_), facts_);
     if (comparison_.witnesses.empty()) break;
     ++counters_.windows_read_again;
-    std::fill(unstable.begin(), unstable.end(), 0);
+    unstable.Reset(pages_);
     if (WitnessesAgree(unstable)) break;
     if (!(*may_go_on_)()) return false;
     if (attempt == kAttempts) {
       comparison_.unstable = unstable;
-      counters_.unstable_pages += CountBits(unstable);
+      counters_.unstable_pages += unstable.Count();
       unsettled_ = true;
       break;
     }
@@ -156,7 +156,7 @@ bool WindowScan::CompareAndCommit() {
   if (!(*may_go_on_)()) return false;
   if (AnyMigrating()) unsettled_ = true;
   walk_->unsettled = walk_->unsettled || unsettled_;
-  if (AnyFirstLook(readings_) && AnyBit(comparison_.attention)) TakeForkEvidence();
+  if (AnyFirstLook(readings_) && comparison_.attention.Any()) TakeForkEvidence();
   if (comparison_.marks_decide) FindIdleMembers();
   family_->ledger.Commit(window_, readings_, facts_, comparison_, judgement_, sharing_);
   return true;
@@ -186,7 +186,7 @@ void WindowScan::RecallUnread() {
     ScanPart& part = parts_[i];
     if (part.due || !part.reader.alive()) continue;
     part.read = false;
-    part.recalled.assign((pages_ + 63) / 64, ~uint64_t{0});
+    part.recalled.Fill(pages_);
     const Slot slot = part.member->slot;
     if (alike != nullptr && family_->ledger.RecallsAlike(window_, alike->member->slot, slot)) {
       part.entries = alike->entries;
@@ -211,7 +211,7 @@ bool WindowScan::ReadDoubts() {
       same_entries = false;  // it ended
       continue;
     }
-    for (size_t page = doubt.first; page <= doubt.last; ++page) ClearBit(part.recalled, page);
+    for (size_t page = doubt.first; page <= doubt.last; ++page) part.recalled.Clear(page);
     if (std::equal(confirmed.begin(), confirmed.end(), part.entries + doubt.first)) continue;
     same_entries = false;
     PageEntry* own = entries_.data() + index * pages_;
@@ -240,7 +240,7 @@ void WindowScan::ReadUnread() {
 }
 
 // Reads again the members whose entries prove a verdict. Marks the pages that differ as unstable.
-bool WindowScan::WitnessesAgree(std::span<uint64_t> unstable) {
+bool WindowScan::WitnessesAgree(BitmapSpan unstable) {
   bool agree = true;
   for (const uint32_t witness : comparison_.witnesses) {
     if (!(*may_go_on_)()) return false;
@@ -248,9 +248,9 @@ bool WindowScan::WitnessesAgree(std::span<uint64_t> unstable) {
     if (!part.maps_window) continue;
     part.reader.ReadWindow(window_, again_);
     if (!part.reader.alive()) return false;
-    ForEachBit(comparison_.attention, [&](size_t page) {
+    comparison_.attention.ForEach([&](size_t page) {
       if (again_[page] == part.entries[page]) return;
-      SetBit(unstable, page);
+      unstable.Set(page);
       agree = false;
     });
   }
@@ -261,8 +261,7 @@ bool WindowScan::AnyMigrating() const {
   if (!comparison_.any_away) return false;
   bool any = false;
   for (size_t r = 0; r < readings_.size(); ++r) {
-    ForEachBit(comparison_.members[r].away,
-               [&](size_t page) { any = any || !readings_[r].entries[page].IsRealSwap(); });
+    comparison_.members[r].away.ForEach([&](size_t page) { any = any || !readings_[r].entries[page].IsRealSwap(); });
   }
   return any;
 }

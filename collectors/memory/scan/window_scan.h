@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "collectors/base/bitmap.h"
 #include "collectors/base/may_go_on.h"
 #include "collectors/memory/family/family.h"
 #include "collectors/memory/ledger/frame_facts.h"
@@ -56,7 +57,7 @@ class WindowScan {
   void RecallUnread();
   bool ReadDoubts();
   void ReadUnread();
-  bool WitnessesAgree(std::span<uint64_t> unstable);
+  bool WitnessesAgree(BitmapSpan unstable);
   bool AnyMigrating() const;
   void TakeForkEvidence();
   void FindIdleMembers();

@@ -167,15 +167,23 @@ class LedgerDriver {
         const bool once = AnonFrame(item->second, kTestZeroFrame) != kNoFrame && counts_.at(item->second.Frame()) == 1;
         words[item->first % pages_] = PageEntry(item->second.bits() | (once ? procfs::kPagemapMappedOnce : 0));
       }
-      readings.push_back({member->slot, words.data(), member->first_look, member->parent, member == members_.front(),
-                          member->hugetlb, nullptr, member->forks, member->idle, member->remapped});
+      readings.push_back({member->slot,
+                          words.data(),
+                          member->first_look,
+                          member->parent,
+                          member == members_.front(),
+                          member->hugetlb,
+                          {},
+                          member->forks,
+                          member->idle,
+                          member->remapped});
     }
     if (reversed_) std::reverse(readings.begin(), readings.end());
     ledger.Compare(window, readings, {ksm_in_use, swapped_in, mapped_once_known}, comparison_);
     result.questions.insert(comparison_.questions.begin(), comparison_.questions.end());
     for (const uint32_t witness : comparison_.witnesses) result.witnesses.insert(readings[witness].slot);
     for (const uint64_t page : unstable) {
-      if (page / pages_ == window) SetBit(comparison_.unstable, page % pages_);
+      if (page / pages_ == window) comparison_.unstable.Set(page % pages_);
     }
     judgement_.Clear();
     WindowSharing sharing;
@@ -184,7 +192,7 @@ class LedgerDriver {
     result.exposure_pages += static_cast<int64_t>(sharing.exposure_pages);
     result.unresolved_pages += sharing.unresolved_pages;
     for (size_t i = 0; i < readings.size(); ++i) {
-      const uint64_t shared = CountBits(sharing.members[i].shared);
+      const uint64_t shared = sharing.members[i].shared.Count();
       result.shared_pages += static_cast<int64_t>(shared);
       if (shared != 0) result.shared[readings[i].slot] += shared;
       result.maybe_ksm_pages += sharing.members[i].maybe_ksm_pages;

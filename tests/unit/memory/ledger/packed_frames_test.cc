@@ -16,7 +16,7 @@ class PackedFramesTest : public testing::Test {
  protected:
   void Set(size_t page, uint64_t frame) {
     frames_[page] = frame;
-    SetBit(recorded_, page);
+    recorded_.Set(page);
   }
   void SetRun(size_t page, uint64_t frame, size_t count) {
     for (size_t i = 0; i < count; ++i) Set(page + i, frame + i);
@@ -36,7 +36,7 @@ class PackedFramesTest : public testing::Test {
   }
 
   std::vector<uint64_t> frames_ = std::vector<uint64_t>(kPages, kNoFrame);
-  std::vector<uint64_t> recorded_ = std::vector<uint64_t>(kPages / 64);
+  WindowBitmap recorded_ = WindowBitmap(kPages);
 };
 
 TEST_F(PackedFramesTest, NothingTakesNothing) { EXPECT_EQ(Bytes(), 0U); }
@@ -60,7 +60,7 @@ TEST_F(PackedFramesTest, HugePageWithHolesIsStillOneRun) {
   SetRun(0, kPages * 77, kPages);
   for (const size_t page : {size_t{0}, size_t{1}, size_t{63}, size_t{200}, kPages - 1}) {
     frames_[page] = kNoFrame;
-    ClearBit(recorded_, page);
+    recorded_.Clear(page);
   }
   EXPECT_EQ(Bytes(), 8U);
 }
@@ -98,7 +98,7 @@ TEST_F(PackedFramesTest, LargestFrameIsKept) {
 TEST_F(PackedFramesTest, WindowsOfOtherSizes) {
   for (const size_t pages : {size_t{32}, size_t{100}, size_t{8192}}) {
     frames_.assign(pages, kNoFrame);
-    recorded_.assign((pages + 63) / 64, 0);
+    recorded_.Reset(pages);
     SetRun(0, 300, pages);
     EXPECT_EQ(Bytes(), 8U) << pages;
     SetScattered(0, pages, 300);
@@ -110,14 +110,14 @@ TEST_F(PackedFramesTest, RandomMixturesTakeAtMostWhatSingleFramesDo) {
   std::mt19937_64 random(1);
   for (int round = 0; round < 2000; ++round) {
     frames_.assign(kPages, kNoFrame);
-    recorded_.assign(kPages / 64, 0);
+    recorded_.Reset(kPages);
     const uint64_t limit = uint64_t{1} << (20 + random() % 30);
     for (uint64_t runs = random() % 40; runs > 0; --runs) {
       const size_t first = random() % kPages;
       SetRun(first, 1 + random() % limit, std::min<size_t>(kPages - first, 1 + random() % 64));
     }
     const bool wide = std::any_of(frames_.begin(), frames_.end(), [](uint64_t frame) { return frame >= kBeyond; });
-    EXPECT_LE(Bytes(), (wide ? 8 : 4) * CountBits(recorded_)) << "round " << round;
+    EXPECT_LE(Bytes(), (wide ? 8 : 4) * recorded_.Count()) << "round " << round;
   }
 }
 

@@ -24,24 +24,6 @@ TEST(PageTest, AnonFrameIsWhatForkCanShare) {
   EXPECT_EQ(AnonFrame(PageEntry(present), kZero), kNoFrame);
 }
 
-TEST(PageTest, Bitmaps) {
-  std::array<uint64_t, 3> words{};
-  for (const size_t bit : {0U, 63U, 64U, 130U}) SetBit(words, bit);
-  EXPECT_TRUE(TestBit(words, 63));
-  EXPECT_FALSE(TestBit(words, 65));
-  EXPECT_EQ(CountBits(words), 4U);
-  EXPECT_EQ(CountBits(words, 0, 64), 2U);
-  EXPECT_EQ(CountBits(words, 1, 63), 1U);
-  EXPECT_EQ(CountBits(words, 63, 2), 2U);
-  EXPECT_EQ(CountBits(words, 65, 66), 1U);
-  EXPECT_EQ(CountBits(words, 10, 0), 0U);
-  std::vector<size_t> bits;
-  ForEachBit(words, [&bits](size_t bit) { bits.push_back(bit); });
-  EXPECT_EQ(bits, (std::vector<size_t>{0, 63, 64, 130}));
-  ClearBit(words, 64);
-  EXPECT_FALSE(TestBit(words, 64));
-}
-
 TEST(PageTest, HugeRunIsAlignedAndContiguous) {
   std::vector<PageEntry> entries(512);
   const auto fill = [&entries](uint64_t first) {

@@ -22,7 +22,7 @@ WindowRecord Shared(uint64_t frame, uint64_t distance, Slot members = kMembers) 
   WindowRecord record(kPages);
   for (size_t page = 0; page < kPages; ++page) record.frames.push_back(frame + distance * page);
   for (Slot slot = 0; slot < members; ++slot) {
-    for (size_t page = 0; page < kPages; ++page) SetBit(record.Held(slot), page);
+    for (size_t page = 0; page < kPages; ++page) record.Held(slot).Set(page);
   }
   return record;
 }
@@ -32,7 +32,7 @@ std::vector<std::string> Describe(const WindowRecord& record) {
   for (size_t page = 0; page < record.frames.size(); ++page) {
     std::string line = std::to_string(record.frames[page]);
     for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
-      if (TestBit(record.Held(slot), page)) line.append(" ").append(std::to_string(slot));
+      if (record.Held(slot).Test(page)) line.append(" ").append(std::to_string(slot));
     }
     lines.push_back(line);
   }
@@ -78,13 +78,13 @@ TEST_F(WindowRecordsTest, FramesBeyondSixteenTebibytesTakeEightBytes) {
 
 TEST_F(WindowRecordsTest, MemberThatBrokeSomeHasABitmapOfItsOwn) {
   WindowRecord record = Shared(1000, 3);
-  ClearBit(record.Held(7), 100);
+  record.Held(7).Clear(100);
   EXPECT_EQ(BytesOf(record), 4 * kPages + kSlotBitmapBytes + kBitmapBytes + sizeof(Slot));
 }
 
 TEST_F(WindowRecordsTest, MemberThatHoldsNothingTakesNothing) {
   WindowRecord record = Shared(1000, 3);
-  for (uint64_t& word : record.Held(32)) word = 0;
+  for (uint64_t& word : record.Held(32).words()) word = 0;
   EXPECT_EQ(BytesOf(record), 4 * kPages + kSlotBitmapBytes);
 }
 
@@ -97,7 +97,7 @@ TEST_F(WindowRecordsTest, UnsharedPagesTakeNothing) {
 // The worst case for the bitmaps: each member holds other pages.
 TEST_F(WindowRecordsTest, BitmapsTakeOneBitAMemberAndPage) {
   WindowRecord record = Shared(1000, 3);
-  for (Slot slot = 0; slot < kMembers; ++slot) ClearBit(record.Held(slot), slot);
+  for (Slot slot = 0; slot < kMembers; ++slot) record.Held(slot).Clear(slot);
   EXPECT_EQ(BytesOf(record), 4 * kPages + kMembers * (kBitmapBytes + sizeof(Slot)));
 }
 
@@ -157,7 +157,7 @@ TEST_F(WindowRecordsTest, BudgetIsKeptExactly) {
       WindowRecord record = Shared(1 + random() % (uint64_t{1} << 34U), random() % 3, static_cast<Slot>(random() % 40));
       for (uint64_t pages = random() % 600; pages > 0; --pages) record.TakePage(random() % kPages);
       for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
-        if (random() % 2 == 0) ClearBit(record.Held(slot), random() % kPages);
+        if (random() % 2 == 0) record.Held(slot).Clear(random() % kPages);
       }
       if (random() % 4 == 0) record.extras.push_back({1, 2, std::vector<Slot>(1 + random() % 5, 1)});
       if (random() % 4 == 0) record.away.push_back({1, 2, 3, false});
