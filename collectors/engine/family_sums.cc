@@ -15,8 +15,8 @@ void FamilySums::LayOut(size_t gauges, std::span<const CellMove> moves) {
   pending_scan_ = 0;
 }
 
-void FamilySums::AddWindow(uint64_t window, std::span<const int64_t> gauges, uint64_t present_pages, SystemTime read_at,
-                           bool alone) {
+void FamilySums::AddWindow(WindowIndex window, std::span<const int64_t> gauges, uint64_t present_pages,
+                           SystemTime read_at, bool alone) {
   if (alone) {
     if (pending_scan_ != scan_) {
       alone_pending_.assign(gauges_, 0);
@@ -38,14 +38,14 @@ void FamilySums::AddWindow(uint64_t window, std::span<const int64_t> gauges, uin
   cells.scan = scan_;
 }
 
-void FamilySums::Verify(uint64_t window, SystemTime now) {
+void FamilySums::Verify(WindowIndex window, SystemTime now) {
   const auto known = windows_.find(window);
   if (known == windows_.end()) return;  // recorded, but nobody maps it
   known->second.read_at = now;
   known->second.scan = scan_;
 }
 
-void FamilySums::TakeOut(uint64_t window, std::span<const int64_t> gauges, uint64_t present_pages) {
+void FamilySums::TakeOut(WindowIndex window, std::span<const int64_t> gauges, uint64_t present_pages) {
   const auto known = windows_.find(window);
   if (known == windows_.end()) return;
   WindowCells& cells = known->second;

@@ -35,11 +35,11 @@ class FamilySums {
 
   void BeginScan() { ++scan_; }
   // `alone`: the scan is of a process without relatives.
-  void AddWindow(uint64_t window, std::span<const int64_t> gauges, uint64_t present_pages, SystemTime read_at,
+  void AddWindow(WindowIndex window, std::span<const int64_t> gauges, uint64_t present_pages, SystemTime read_at,
                  bool alone);
-  void Verify(uint64_t window, SystemTime now);
+  void Verify(WindowIndex window, SystemTime now);
   // Takes what left a window out of its cells.
-  void TakeOut(uint64_t window, std::span<const int64_t> gauges, uint64_t present_pages);
+  void TakeOut(WindowIndex window, std::span<const int64_t> gauges, uint64_t present_pages);
   // Windows that the scan did not visit are gone. `unwalked_pages`: what was not read window by window.
   void EndScan(std::span<const int64_t> family_gauges, uint64_t unwalked_pages, bool alone);
   void SetPassCells(std::span<const int64_t> gauges) { pass_cells_.assign(gauges.begin(), gauges.end()); }
@@ -52,14 +52,14 @@ class FamilySums {
   // Adds all gauges. `fading_share`: how much of what fades is not read yet, 0 to 1.
   void AddTo(std::span<int64_t> gauges, double fading_share) const;
 
-  const std::unordered_map<uint64_t, WindowCells>& windows() const { return windows_; }
+  const std::unordered_map<WindowIndex, WindowCells>& windows() const { return windows_; }
   uint64_t alone_pages() const { return alone_pages_; }    // of a process without relatives
   uint64_t fading_pages() const { return fading_pages_; }  // when it began to fade
 
  private:
   size_t gauges_ = 0;
   uint64_t scan_ = 0;
-  std::unordered_map<uint64_t, WindowCells> windows_;
+  std::unordered_map<WindowIndex, WindowCells> windows_;
   std::vector<int64_t> window_sum_;  // over `windows_`
   std::vector<int64_t> family_cells_;
   std::vector<int64_t> pass_cells_;

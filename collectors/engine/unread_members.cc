@@ -26,7 +26,7 @@ void UnreadMembers::Update(const memory::Family& family, const procfs::PageGeome
     known.fades = known.fades || (alone_before && known.is_root);
     const procfs::Status& status = member->process->status;
     const auto pages = [&geometry](std::optional<uint64_t> bytes) {
-      return static_cast<int64_t>(geometry.PageOf(bytes.value_or(0)));
+      return static_cast<int64_t>(geometry.PagesOf(bytes.value_or(0)));
     };
     known.all.anon_pages = pages(status.rss_anon_bytes) + pages(status.hugetlb_bytes);
     known.all.file_pages = pages(status.rss_file_bytes);

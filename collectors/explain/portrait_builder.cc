@@ -60,14 +60,14 @@ void PortraitBuilder::Add(const memory::WindowReport& report) {
     findings.copied.Reset(pages_);
     findings.original.Reset(pages_);
   }
-  TakeVerdicts(*report.judgement, report.window * pages_);
+  TakeVerdicts(*report.judgement, report.window.FirstPage(pages_));
   for (const Verdict& verdict : report.judgement->verdicts) CountBreak(*report.family, verdict);
   portrait_.exposure_pages += report.sharing->exposure_pages;
   AskMarks(report);
   for (size_t r = 0; r < report.readings.size(); ++r) AddMember(report, r);
 }
 
-void PortraitBuilder::TakeVerdicts(const memory::Judgement& judgement, uint64_t first_page) {
+void PortraitBuilder::TakeVerdicts(const memory::Judgement& judgement, PageNumber first_page) {
   for (const Verdict& verdict : judgement.verdicts) {
     const size_t page = verdict.page - first_page;
     if (verdict.kind == Verdict::Kind::kUnattributed) {
@@ -104,10 +104,11 @@ void PortraitBuilder::AskMarks(const memory::WindowReport& report) {
   if (!frames.empty()) scanner_.worker().frames.Read(frames, false, facts_);
 }
 
-bool PortraitBuilder::IsZeroPage(Slot slot, PageEntry entry, uint64_t page) const {
+bool PortraitBuilder::IsZeroPage(Slot slot, PageEntry entry, PageNumber page) const {
   if (portrait_.frames_known) return entry.Frame() == scanner_.zero_frame();
   const auto scanned = scanned_.find(slot);
-  return scanned != scanned_.end() && (scanned->second.Categories(page * page_bytes_) & procfs::kScanZeroPage) != 0;
+  return scanned != scanned_.end() &&
+         (scanned->second.Categories(page.Address(page_bytes_)) & procfs::kScanZeroPage) != 0;
 }
 
 // Where frames are hidden: pages that are each mapped once are different ones.
@@ -127,7 +128,7 @@ PageEvidence PortraitBuilder::Evidence(const memory::WindowReport& report, size_
   evidence.entry = of.entries[page];
   evidence.frames_known = portrait_.frames_known;
   evidence.zero_known = portrait_.zero_known;
-  evidence.is_zero_page = IsZeroPage(of.slot, evidence.entry, report.window * pages_ + page);
+  evidence.is_zero_page = IsZeroPage(of.slot, evidence.entry, report.window.FirstPage(pages_) + page);
   evidence.private_mapping =
       mapping.IsPrivate() && (mapping.IsAnonymous() || mapping.IsPrivateFile() || mapping.hugetlb);
   evidence.private_file = mapping.IsPrivateFile() || (mapping.hugetlb && !mapping.IsAnonymous());
@@ -170,12 +171,12 @@ void PortraitBuilder::AddMember(const memory::WindowReport& report, size_t readi
   const bool is_asked = member == &asked_;
   const bool is_huge = member->huge_windows.contains(report.window);
   const std::vector<memory::Mapping>& mappings = *member->mappings;
-  const uint64_t begin = report.window * pages_;
-  for (size_t m = FirstMapping(mappings, begin * page_bytes_); m < mappings.size(); ++m) {
-    const uint64_t first = std::max(begin, mappings[m].vma.start / page_bytes_);
-    const uint64_t last = std::min(begin + pages_, mappings[m].vma.end / page_bytes_);
+  const PageNumber begin = report.window.FirstPage(pages_);
+  for (size_t m = FirstMapping(mappings, begin.Address(page_bytes_)); m < mappings.size(); ++m) {
+    const PageNumber first = std::max(begin, scanner_.geometry().PageOf(mappings[m].vma.start));
+    const PageNumber last = std::min(begin + pages_, scanner_.geometry().PageOf(mappings[m].vma.end));
     if (first >= begin + pages_) break;
-    for (uint64_t number = first; number < last; ++number) {
+    for (PageNumber number = first; number < last; ++number) {
       const size_t page = number - begin;
       const PageEvidence evidence = Evidence(report, reading, mappings[m], page);
       const PageState state = JudgePage(evidence);
@@ -185,7 +186,8 @@ void PortraitBuilder::AddMember(const memory::WindowReport& report, size_t readi
       bool huge = is_huge;
       if (!portrait_.frames_known) {
         const auto scanned = scanned_.find(of.slot);
-        huge = scanned != scanned_.end() && (scanned->second.Categories(number * page_bytes_) & procfs::kScanHuge) != 0;
+        huge = scanned != scanned_.end() &&
+               (scanned->second.Categories(number.Address(page_bytes_)) & procfs::kScanHuge) != 0;
       }
       const bool is_zero = state == PageState::kZero;
       if (huge && !is_zero) ++findings.sums.huge;
@@ -213,7 +215,9 @@ void PortraitBuilder::AddAsked(const memory::WindowReport& report, size_t readin
   std::vector<pid_t> partners;
   if (has_partners) partners = Partners(report, reading, page);
   if (state == PageState::kShared) portrait.exposure_pages += partners.size();
-  if (wanted) AddRun(portrait, {(report.window * pages_ + page) * page_bytes_, 1, state, huge, std::move(partners)});
+  if (wanted)
+    AddRun(portrait,
+           {(report.window.FirstPage(pages_) + page).Address(page_bytes_), 1, state, huge, std::move(partners)});
 }
 
 // Fills up with absent pages what lies between: windows that nobody has anything in are not read.
@@ -265,7 +269,7 @@ void PortraitBuilder::Add(const memory::FamilyReport& report) {
 
 PortraitBuilder::HoldersOfFrame PortraitBuilder::FindMoved(const memory::Family& family) const {
   HoldersOfFrame holders;
-  for (const uint64_t window : family.ledger.Windows()) {
+  for (const WindowIndex window : family.ledger.Windows()) {
     for (const memory::MovedPage& page : family.ledger.MovedIn(window)) holders[page.frame].push_back(page);
   }
   std::erase_if(holders, [](const auto& item) { return item.second.size() < 2; });
@@ -299,7 +303,7 @@ void PortraitBuilder::ResolveOrphans(const HoldersOfFrame& moved) {
     findings_[orphan.slot].sums.Add(state);
     if (orphan.slot != asked_.slot) continue;
     portrait_.mappings[orphan.mapping].sums.Add(state);
-    if (shared && !moved.contains(orphan.frame)) corrections.push_back({orphan.page * page_bytes_, state, {}});
+    if (shared && !moved.contains(orphan.frame)) corrections.push_back({orphan.page.Address(page_bytes_), state, {}});
   }
   const std::vector<memory::Mapping> none;
   const std::vector<memory::Mapping>& mappings = asked_.mappings ? *asked_.mappings : none;
@@ -307,7 +311,7 @@ void PortraitBuilder::ResolveOrphans(const HoldersOfFrame& moved) {
     const std::vector<pid_t> pids = PidsOf(holders);
     for (const memory::MovedPage& holder : holders) {
       if (holder.slot != asked_.slot) continue;
-      const uint64_t address = holder.page * page_bytes_;
+      const uint64_t address = holder.page.Address(page_bytes_);
       corrections.push_back({address, PageState::kShared, pids});
       const size_t mapping = FirstMapping(mappings, address);
       if (mapping >= portrait_.mappings.size()) continue;

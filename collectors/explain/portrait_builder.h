@@ -56,7 +56,7 @@ class PortraitBuilder {
   // Without a partner at its address, although the kernel may count another: known at the end of the pass.
   struct Orphan {
     uint64_t frame = 0;
-    uint64_t page = 0;
+    PageNumber page;
     memory::Slot slot = 0;
     PageState otherwise = PageState::kPrivate;  // if it is shared with nobody
     uint64_t mapping = 0;                       // of the process asked for: its index
@@ -70,13 +70,13 @@ class PortraitBuilder {
   using HoldersOfFrame = std::unordered_map<uint64_t, std::vector<memory::MovedPage>>;
 
   void BeginMappings();
-  void TakeVerdicts(const memory::Judgement& judgement, uint64_t first_page);
+  void TakeVerdicts(const memory::Judgement& judgement, PageNumber first_page);
   void CountBreak(const memory::Family& family, const memory::Verdict& verdict);
   void AskMarks(const memory::WindowReport& view);
   void AddMember(const memory::WindowReport& view, size_t reading);
   PageEvidence Evidence(const memory::WindowReport& view, size_t reading, const memory::Mapping& mapping,
                         size_t page) const;
-  bool IsZeroPage(memory::Slot slot, memory::PageEntry entry, uint64_t page) const;
+  bool IsZeroPage(memory::Slot slot, memory::PageEntry entry, PageNumber page) const;
   bool OwnPageElsewhere(const memory::WindowReport& view, size_t reading, size_t page) const;
   std::vector<pid_t> Partners(const memory::WindowReport& view, size_t reading, size_t page) const;
   void AddAsked(const memory::WindowReport& view, size_t reading, size_t mapping, size_t page, PageState state,

@@ -49,12 +49,12 @@ Result<Pagemap> Pagemap::Open(const Root& root, TaskId task) {
   return Pagemap(std::move(*descriptor), std::move(path), root.interposer());
 }
 
-Result<void> Pagemap::Read(uint64_t first_page, std::span<PageEntry> entries) const {
+Result<void> Pagemap::Read(PageNumber first_page, std::span<PageEntry> entries) const {
   size_t bytes = 0;
   while (bytes < entries.size_bytes()) {
     if (auto error = Intercept(interposer_, Access::kRead, path_)) return tl::unexpected(std::move(*error));
     const ssize_t count = ReadAt(descriptor(), reinterpret_cast<char*>(entries.data()) + bytes,
-                                 entries.size_bytes() - bytes, first_page, bytes);
+                                 entries.size_bytes() - bytes, first_page.number(), bytes);
     if (count < 0) return tl::unexpected(Error::FromErrno(path_, errno));
     if (count == 0) {
       // Either the address space ended or the range is above the last user address.

@@ -15,6 +15,7 @@
 #include <string>
 #include <type_traits>
 
+#include "collectors/base/page_numbers.h"
 #include "collectors/base/result.h"
 #include "collectors/procfs/file_descriptor.h"
 #include "collectors/procfs/root.h"
@@ -81,7 +82,7 @@ class Pagemap {
   // Pages above the last user address read as 0. kGone: the address space ended. The kernel returns 0 bytes in both
   // cases, so Read tries the entry of page 0 to tell them apart. A fixture's file therefore reads as zeros past its end
   // unless it is empty. Allocates only for an error.
-  Result<void> Read(uint64_t first_page, std::span<PageEntry> entries) const;
+  Result<void> Read(PageNumber first_page, std::span<PageEntry> entries) const;
 
   // Reads one entry. Returns false if the address space ended: its last process exited or executed another program.
   // Returns true if the read fails, because an error proves nothing.

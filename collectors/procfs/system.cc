@@ -205,7 +205,7 @@ std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& 
   const ReadFaultedPage page(geometry.page_bytes);
   if (!page.IsMapped()) return std::nullopt;
   uint64_t entry = 0;
-  const auto offset = static_cast<off_t>(geometry.PageOf(page.Address()) * sizeof(entry));
+  const auto offset = static_cast<off_t>(geometry.PageOf(page.Address()).number() * sizeof(entry));
   ssize_t bytes = 0;
   do {
     bytes = pread(descriptor->get(), &entry, sizeof(entry), offset);

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "collectors/base/page_numbers.h"
 #include "collectors/base/result.h"
 #include "collectors/procfs/root.h"
 
@@ -20,7 +21,8 @@ struct PageGeometry {
   size_t huge_page_bytes = 2097152;
 
   size_t PagesPerWindow() const { return huge_page_bytes / page_bytes; }
-  uint64_t PageOf(uint64_t address) const { return address / page_bytes; }
+  PageNumber PageOf(uint64_t address) const { return PageNumber(address / page_bytes); }
+  uint64_t PagesOf(uint64_t bytes) const { return bytes / page_bytes; }
 };
 
 // Reads the page size from AT_PAGESZ in root/self/auxv, else from sysconf. Reads the huge page size from

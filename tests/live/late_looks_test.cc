@@ -209,13 +209,14 @@ class VerdictReader {
  private:
   void Read(const memory::Family& family, const memory::Judgement& judgement) {
     for (const memory::Verdict& verdict : judgement.verdicts) {
-      if (verdict.kind == memory::Verdict::Kind::kUnattributed) verdicts_.unattributed[verdict.page] += verdict.pages;
+      if (verdict.kind == memory::Verdict::Kind::kUnattributed)
+        verdicts_.unattributed[verdict.page.number()] += verdict.pages;
       if (verdict.kind != memory::Verdict::Kind::kBreak) continue;
       const memory::Member* breaker = family.FindSlot(verdict.slot);
       if (!verdict.side_known || breaker == nullptr) {
-        verdicts_.unknown_breaks[verdict.page] += verdict.pages;
+        verdicts_.unknown_breaks[verdict.page.number()] += verdict.pages;
       } else {
-        verdicts_.breaks[{breaker->process->pid, verdict.page}] += verdict.pages;
+        verdicts_.breaks[{breaker->process->pid, verdict.page.number()}] += verdict.pages;
       }
     }
   }

@@ -55,7 +55,7 @@ struct Member {
   Slot parent = Verdict::kNobody;  // slot of the member that forked it, if it was one then
   bool forked = false;             // joined as somebody's fork, after the exporter's first look
   bool first_look = false;         // no completed pass has seen it yet, and it is younger than the exporter
-  uint64_t looked_until = 0;       // of `first_look`: lower windows were judged, in a pass that was not completed
+  WindowIndex looked_until;        // of `first_look`: lower windows were judged, in a pass that was not completed
   bool ended = false;              // exit or exec; kept until the ledger has settled its pages
   bool waits = false;              // joined while a scan was under way: the next one begins with it
   bool read_again = false;         // since the scan under way began
@@ -65,7 +65,7 @@ struct Member {
   // Kept from pass to pass in families of two or more: the descriptor is the identity of the address space.
   std::optional<procfs::Pagemap> pagemap;
   std::shared_ptr<const std::vector<Mapping>> mappings;  // as they were when it was read last
-  std::unordered_set<uint64_t> huge_windows;             // windows that were mapped by one huge page at the last look
+  std::unordered_set<WindowIndex> huge_windows;          // windows that were mapped by one huge page at the last look
   bool shares_unseen = false;            // it has no relatives, and yet its pages are shared: it is walked all the same
   std::optional<Error> unread;           // why the last pass could not read it
   uint32_t passes_to_skip = 0;           // before a member that was too large is tried again

@@ -458,7 +458,7 @@ std::vector<std::unique_ptr<Member>> Lineage::Settle(Family& family) {
   std::erase(family.ended, nullptr);
   for (const auto& member : family.members) {
     member->first_look = member->first_look && member->waits;
-    member->looked_until = 0;
+    member->looked_until = WindowIndex();
     // The parent's slot may get a new holder.
     if (member->parent != Verdict::kNobody && family.FindSlot(member->parent) == nullptr)
       member->parent = Verdict::kNobody;

@@ -20,28 +20,28 @@ uint64_t MixFingerprint(uint64_t fingerprint, uint64_t number) {
   return NonZero(XXH3_64bits_withSeed(&number, sizeof(number), fingerprint));
 }
 
-std::span<const Looks::Look> Looks::At(uint64_t window) const {
+std::span<const Looks::Look> Looks::At(WindowIndex window) const {
   const auto found = windows_.find(window);
   return found == windows_.end() ? std::span<const Look>() : std::span<const Look>(found->second);
 }
 
-uint64_t Looks::Fingerprint(uint64_t window, Slot slot) const {
+uint64_t Looks::Fingerprint(WindowIndex window, Slot slot) const {
   const std::span<const Look> looks = At(window);
   return slot < looks.size() ? looks[slot].fingerprint : 0;
 }
 
-bool Looks::Has(uint64_t window, Slot slot) const {
+bool Looks::Has(WindowIndex window, Slot slot) const {
   const std::span<const Look> looks = At(window);
   return slot < looks.size() && looks[slot].known;
 }
 
-std::span<const SegmentTally> Looks::Tallies(uint64_t window, Slot slot) const {
+std::span<const SegmentTally> Looks::Tallies(WindowIndex window, Slot slot) const {
   const std::span<const Look> looks = At(window);
   if (slot >= looks.size() || !looks[slot].known) return {};
   return looks[slot].tallies->first;
 }
 
-void Looks::Store(uint64_t window, Slot slot, uint64_t fingerprint, std::span<const SegmentTally> tallies) {
+void Looks::Store(WindowIndex window, Slot slot, uint64_t fingerprint, std::span<const SegmentTally> tallies) {
   std::vector<Look>& looks = windows_[window];
   if (looks.size() <= slot) looks.resize(slot + size_t{1});
   Look& look = looks[slot];
@@ -62,7 +62,7 @@ void Looks::Drop(Look& look) {
   look.known = false;
 }
 
-void Looks::Retain(uint64_t window, std::span<const Slot> slots) {
+void Looks::Retain(WindowIndex window, std::span<const Slot> slots) {
   const auto found = windows_.find(window);
   if (found == windows_.end()) return;
   std::vector<bool> stays(found->second.size());
@@ -78,7 +78,7 @@ void Looks::Retain(uint64_t window, std::span<const Slot> slots) {
   if (slots.empty()) windows_.erase(found);
 }
 
-size_t Looks::Count(uint64_t window) const {
+size_t Looks::Count(WindowIndex window) const {
   const std::span<const Look> looks = At(window);
   return static_cast<size_t>(std::count_if(looks.begin(), looks.end(), [](const Look& look) { return look.known; }));
 }
@@ -99,8 +99,8 @@ void Looks::AddAnonPages(std::vector<uint64_t>& pages) const {
   }
 }
 
-std::vector<uint64_t> Looks::Windows() const {
-  std::vector<uint64_t> windows;
+std::vector<WindowIndex> Looks::Windows() const {
+  std::vector<WindowIndex> windows;
   windows.reserve(windows_.size());
   for (const auto& [window, looks] : windows_) windows.push_back(window);
   return windows;

@@ -38,26 +38,26 @@ class Looks {
   Looks& operator=(const Looks&) = delete;
 
   // 0: never looked at, or to be looked at again whatever it shows.
-  uint64_t Fingerprint(uint64_t window, Slot slot) const;
-  bool Has(uint64_t window, Slot slot) const;
+  uint64_t Fingerprint(WindowIndex window, Slot slot) const;
+  bool Has(WindowIndex window, Slot slot) const;
   // One per mapping of the member in the window, in ascending order; without anon_shared, which the ledger tells.
   // Empty where nothing is known. Valid until the next call of Store or Retain.
-  std::span<const SegmentTally> Tallies(uint64_t window, Slot slot) const;
-  void Store(uint64_t window, Slot slot, uint64_t fingerprint, std::span<const SegmentTally> tallies);
+  std::span<const SegmentTally> Tallies(WindowIndex window, Slot slot) const;
+  void Store(WindowIndex window, Slot slot, uint64_t fingerprint, std::span<const SegmentTally> tallies);
 
   // Forgets those of the window who are not among `slots`: they were not shown there this time.
-  void Retain(uint64_t window, std::span<const Slot> slots);
+  void Retain(WindowIndex window, std::span<const Slot> slots);
   void Clear();
 
   // All looks of a window, by slot. Valid until the next call of Store or Retain.
-  std::span<const Look> At(uint64_t window) const;
+  std::span<const Look> At(WindowIndex window) const;
   // How many members' looks stand for the window.
-  size_t Count(uint64_t window) const;
+  size_t Count(WindowIndex window) const;
 
   // Adds, at each slot's place, the anonymous pages of all its looks; `pages` grows as needed.
   void AddAnonPages(std::vector<uint64_t>& pages) const;
   // Windows that a member maps, unordered.
-  std::vector<uint64_t> Windows() const;
+  std::vector<WindowIndex> Windows() const;
   // Bytes of heap that all this takes.
   size_t MemoryBytes() const;
   // At the end of a pass: tells the budget what it takes.
@@ -66,7 +66,7 @@ class Looks {
  private:
   void Drop(Look& look);
 
-  std::unordered_map<uint64_t, std::vector<Look>> windows_;  // by slot
+  std::unordered_map<WindowIndex, std::vector<Look>> windows_;  // by slot
   Shared shared_;
   MemoryCharge charge_;
 };

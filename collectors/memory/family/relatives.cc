@@ -72,9 +72,9 @@ bool Relatives::ForEachWindow(const procfs::Pagemap& a, const procfs::Pagemap& b
   uint64_t since_rest = 0;
   for (procfs::Vma area; areas.Next(area).value_or(false);) {
     if (area.shared || area.executable || !area.readable) continue;
-    const uint64_t last = geometry_.PageOf(area.end);
-    for (uint64_t first = geometry_.PageOf(area.start); first < last;) {
-      const uint64_t end = std::min(last, (first / pages_ + 1) * pages_);
+    const PageNumber last = geometry_.PageOf(area.end);
+    for (PageNumber first = geometry_.PageOf(area.start); first < last;) {
+      const PageNumber end = std::min(last, first.Window(pages_).EndPage(pages_));
       const size_t pages = end - first;
       since_rest += pages;
       if (since_rest > pages_) {

@@ -80,7 +80,7 @@ bool MayBeOfLargeFolio(std::span<const uint64_t> frames, size_t page) {
 }  // namespace
 
 WindowComparer::WindowComparer(size_t pages, std::span<const Reading> readings, const PackedWindow* record,
-                               const MovedPages& moved, uint64_t window, std::span<const Slot> departing,
+                               const MovedPages& moved, WindowIndex window, std::span<const Slot> departing,
                                Comparison& comparison)
     : pages_(pages),
       words_(BitmapWords(pages)),

@@ -74,7 +74,7 @@ class WindowComparer {
   // `record`: null if nothing is recorded. `moved` has the pages of the window that are shared with other addresses.
   // `departing`: members that ended.
   WindowComparer(size_t pages, std::span<const Reading> readings, const PackedWindow* record, const MovedPages& moved,
-                 uint64_t window, std::span<const Slot> departing, Comparison& comparison);
+                 WindowIndex window, std::span<const Slot> departing, Comparison& comparison);
 
   void Compare(const Circumstances& circumstances, uint64_t zero_frame);
 
@@ -111,7 +111,7 @@ class WindowComparer {
   std::span<const Reading> readings_;
   const PackedWindow* record_;
   const MovedPages& moved_;
-  uint64_t window_;
+  WindowIndex window_;
   std::span<const Slot> departing_;
   Comparison& c_;
   bool ksm_in_use_ = false;

@@ -27,10 +27,10 @@ struct FrameHolder {
   Slot slot = 0;
   State state = State::kSame;
   uint64_t frame = kNoFrame;  // at present
-  uint64_t page = 0;          // page number
-  bool large = false;         // its present page is in a large folio: not made by copy-on-write
-  bool missed = false;        // of kAway: it or its partner was not read
-  bool idle = false;          // it has forked no child since its last look, so it cleared no mark
+  PageNumber page;
+  bool large = false;   // its present page is in a large folio: not made by copy-on-write
+  bool missed = false;  // of kAway: it or its partner was not read
+  bool idle = false;    // it has forked no child since its last look, so it cleared no mark
 };
 
 struct FrameGroup {

@@ -11,7 +11,7 @@ Verdict Judgement::BreakWithHeirs(std::span<const Slot> others) {
   return verdict;
 }
 
-void Judgement::AddBreak(Slot slot, uint64_t page, bool seen, std::span<const Slot> others) {
+void Judgement::AddBreak(Slot slot, PageNumber page, bool seen, std::span<const Slot> others) {
   Verdict verdict = BreakWithHeirs(others);
   verdict.seen = seen;
   verdict.slot = slot;
@@ -29,12 +29,12 @@ void Judgement::AddBreaks(std::span<const PageBreak> breaks, std::span<const Slo
   }
 }
 
-void Judgement::AddBreakOfUnknownSide(Slot slot, uint64_t page) {
+void Judgement::AddBreakOfUnknownSide(Slot slot, PageNumber page) {
   AddBreak(slot, page, true, {});
   verdicts.back().side_known = false;
 }
 
-void Judgement::AddUnshared(Slot slot, uint64_t page, UnshareCause cause, uint64_t pages) {
+void Judgement::AddUnshared(Slot slot, PageNumber page, UnshareCause cause, uint64_t pages) {
   Verdict verdict;
   verdict.kind = Verdict::Kind::kUnshared;
   verdict.cause = cause;
@@ -44,7 +44,7 @@ void Judgement::AddUnshared(Slot slot, uint64_t page, UnshareCause cause, uint64
   verdicts.push_back(verdict);
 }
 
-void Judgement::AddUnattributed(Slot slot, uint64_t page) {
+void Judgement::AddUnattributed(Slot slot, PageNumber page) {
   Verdict verdict;
   verdict.kind = Verdict::Kind::kUnattributed;
   verdict.slot = slot;

@@ -1,7 +1,7 @@
 // The verdicts of the ledger on the pages of one window or on moved pages: breaks, pages left private, unattributed
 // pages.
 //
-// Pure values. Units: pages and page numbers (address / page size).
+// Pure values. Units: pages.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ enum class UnshareCause { kExit, kUnmap, kCollapse, kUnknown };
 // A page that a member copied.
 struct PageBreak {
   Slot slot = 0;
-  uint64_t page = 0;
+  PageNumber page;
 };
 
 struct Verdict {
@@ -29,7 +29,7 @@ struct Verdict {
   bool side_known = true;                       // of kBreak: false if the copier is unknown
   bool seen = true;                             // of kBreak: false if inferred at a first look from the kernel's marks
   Slot slot = Verdict::kNobody;                 // the member that the verdict is about
-  uint64_t page = 0;                            // page number (of the first page)
+  PageNumber page;                              // the first one
   uint64_t pages = 1;
   // Of kBreak: the holders of the original, a range in Judgement::heirs. Members that broke the same page share one
   // range, so the range may include the breaker.
@@ -47,14 +47,14 @@ struct Judgement {
     heirs.clear();
   }
 
-  void AddBreak(Slot slot, uint64_t page, bool seen, std::span<const Slot> others);
+  void AddBreak(Slot slot, PageNumber page, bool seen, std::span<const Slot> others);
   // Each of `breaks` is an observed break of one page that all `holders` shared, possibly at different addresses.
   void AddBreaks(std::span<const PageBreak> breaks, std::span<const Slot> holders);
   // One of several members made the copy; `slot` stands for them.
-  void AddBreakOfUnknownSide(Slot slot, uint64_t page);
+  void AddBreakOfUnknownSide(Slot slot, PageNumber page);
   // `page` is the first of `pages` pages, which need not be consecutive.
-  void AddUnshared(Slot slot, uint64_t page, UnshareCause cause, uint64_t pages = 1);
-  void AddUnattributed(Slot slot, uint64_t page);
+  void AddUnshared(Slot slot, PageNumber page, UnshareCause cause, uint64_t pages = 1);
+  void AddUnattributed(Slot slot, PageNumber page);
 
  private:
   Verdict BreakWithHeirs(std::span<const Slot> others);

@@ -48,8 +48,8 @@ bool Ledger::IsDeparting(Slot slot) const {
   return std::find(departing_.begin(), departing_.end(), slot) != departing_.end();
 }
 
-std::vector<uint64_t> Ledger::Windows() const {
-  std::vector<uint64_t> windows;
+std::vector<WindowIndex> Ledger::Windows() const {
+  std::vector<WindowIndex> windows;
   windows.reserve(records_.all().size());
   for (const auto& [window, record] : records_.all()) windows.push_back(window);
   moved_.AddWindows(windows);
@@ -57,7 +57,7 @@ std::vector<uint64_t> Ledger::Windows() const {
   return windows;
 }
 
-void Ledger::Recall(uint64_t window, Slot slot, std::span<PageEntry> entries) const {
+void Ledger::Recall(WindowIndex window, Slot slot, std::span<PageEntry> entries) const {
   std::fill(entries.begin(), entries.end(), PageEntry());
   const PackedWindow* record = records_.Find(window);
   if (record == nullptr || !record->has_frames()) return;
@@ -76,13 +76,13 @@ void Ledger::Recall(uint64_t window, Slot slot, std::span<PageEntry> entries) co
   }
 }
 
-bool Ledger::RecallsAlike(uint64_t window, Slot a, Slot b) const {
+bool Ledger::RecallsAlike(WindowIndex window, Slot a, Slot b) const {
   const PackedWindow* record = records_.Find(window);
   if (record == nullptr || !record->has_frames()) return true;
   return record->extras().empty() && record->HoldAlike(a, b);
 }
 
-bool Ledger::MustCompare(uint64_t window) const {
+bool Ledger::MustCompare(WindowIndex window) const {
   if (moved_.Has(window)) return true;
   const PackedWindow* record = records_.Find(window);
   return record != nullptr &&
@@ -90,18 +90,18 @@ bool Ledger::MustCompare(uint64_t window) const {
           std::any_of(departing_.begin(), departing_.end(), [record](Slot slot) { return record->Concerns(slot); }));
 }
 
-void Ledger::Compare(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,
+void Ledger::Compare(WindowIndex window, std::span<const Reading> readings, const Circumstances& circumstances,
                      Comparison& comparison) const {
   WindowComparer(pages_, readings, records_.Find(window), moved_, window, departing_, comparison)
       .Compare(circumstances, zero_frame_);
   UpdateDoubts(window, readings, comparison);
 }
 
-void Ledger::UpdateDoubts(uint64_t window, std::span<const Reading> readings, Comparison& comparison) const {
+void Ledger::UpdateDoubts(WindowIndex window, std::span<const Reading> readings, Comparison& comparison) const {
   FindDoubts(records_.Find(window), readings, pages_, comparison);
 }
 
-void Ledger::Commit(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
+void Ledger::Commit(WindowIndex window, std::span<const Reading> readings, const FrameFacts& facts,
                     const Comparison& comparison, Judgement& judgement, WindowSharing& sharing) {
   moved_.Note(window, readings);
   WindowBitmap attention = comparison.attention;
@@ -119,7 +119,7 @@ void Ledger::Commit(uint64_t window, std::span<const Reading> readings, const Fr
   }
 }
 
-void Ledger::UpdateRecord(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
+void Ledger::UpdateRecord(WindowIndex window, std::span<const Reading> readings, const FrameFacts& facts,
                           const Comparison& comparison, BitmapView attention, Judgement& judgement) {
   const PackedWindow* known = records_.Find(window);
   WindowRecord record = known == nullptr ? WindowRecord(pages_) : known->Open();
@@ -134,9 +134,9 @@ void Ledger::UpdateRecord(uint64_t window, std::span<const Reading> readings, co
     singly.Word(w) = attention.Word(w) & ~comparison.unstable.Word(w);
   }
   const std::vector<uint64_t> frames_before = record.frames;
-  CommitByBitmaps(record, readings, comparison, judged, window * pages_, judgement);
+  CommitByBitmaps(record, readings, comparison, judged, window.FirstPage(pages_), judgement);
   if (singly.Any()) {
-    const ComparedWindow compared{window * pages_, readings, departing_, comparison, facts};
+    const ComparedWindow compared{window.FirstPage(pages_), readings, departing_, comparison, facts};
     PageJudge judge(compared, record, moved_, judgement);
     judge.JudgePages(singly);
   }
@@ -161,7 +161,7 @@ WindowBitmap Ledger::TakeDepartures(WindowRecord& record, BitmapView judged) con
 
 // Commits the pages that need no judgement one by one: newly shared pages, and pages of departed members.
 void Ledger::CommitByBitmaps(WindowRecord& record, std::span<const Reading> readings, const Comparison& comparison,
-                             BitmapView judged, uint64_t first_page, Judgement& judgement) {
+                             BitmapView judged, PageNumber first_page, Judgement& judgement) {
   const Comparison& e = comparison;
   const WindowBitmap leaving = TakeDepartures(record, judged);
   const bool any_leaves = leaving.Any();
@@ -253,7 +253,7 @@ void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading>
   }
 }
 
-void Ledger::DescribeDeparture(uint64_t window, std::span<const Slot> gone, std::span<const Slot> remaining,
+void Ledger::DescribeDeparture(WindowIndex window, std::span<const Slot> gone, std::span<const Slot> remaining,
                                DepartedSharing& sharing) const {
   sharing.shared.assign(gone.size(), WindowBitmap(pages_));
   sharing.exposure_pages = 0;

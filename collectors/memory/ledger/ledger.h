@@ -77,30 +77,30 @@ class Ledger {
   void Depart(Slot slot);
 
   // Fills `entries` with a member's window as recorded; zero for pages that are not recorded.
-  void Recall(uint64_t window, Slot slot, std::span<PageEntry> entries) const;
+  void Recall(WindowIndex window, Slot slot, std::span<PageEntry> entries) const;
   // True only if Recall gives both members the same entries.
-  bool RecallsAlike(uint64_t window, Slot a, Slot b) const;
+  bool RecallsAlike(WindowIndex window, Slot a, Slot b) const;
   // True if the window must be compared even if all its entries are unchanged.
-  bool MustCompare(uint64_t window) const;
+  bool MustCompare(WindowIndex window) const;
 
   // Compares a window with its record. `readings`: every living member, also members without a page in the window.
-  void Compare(uint64_t window, std::span<const Reading> readings, const Circumstances& circumstances,
+  void Compare(WindowIndex window, std::span<const Reading> readings, const Circumstances& circumstances,
                Comparison& comparison) const;
   // Finds the doubts of an comparison again, after some recalled pages were read and are unchanged.
-  void UpdateDoubts(uint64_t window, std::span<const Reading> readings, Comparison& comparison) const;
+  void UpdateDoubts(WindowIndex window, std::span<const Reading> readings, Comparison& comparison) const;
 
   // Decides the verdicts and updates the record. `facts` answers all questions of the comparison; some answers may be
   // unknown.
-  void Commit(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts, const Comparison& comparison,
-              Judgement& judgement, WindowSharing& sharing);
+  void Commit(WindowIndex window, std::span<const Reading> readings, const FrameFacts& facts,
+              const Comparison& comparison, Judgement& judgement, WindowSharing& sharing);
 
   // Describes what ends with the members `gone`. `remaining`: the other members that were shown in the window.
-  void DescribeDeparture(uint64_t window, std::span<const Slot> gone, std::span<const Slot> remaining,
+  void DescribeDeparture(WindowIndex window, std::span<const Slot> gone, std::span<const Slot> remaining,
                          DepartedSharing& sharing) const;
 
   // Windows in which a member may hold pages that no reading shows, because it ended or unmapped them. Every pass
   // visits them.
-  std::vector<uint64_t> Windows() const;
+  std::vector<WindowIndex> Windows() const;
 
   // Finds moved pages that must be read before FinishPass: they were not read, and another holder lost their frame.
   Steps FindMovedInDoubt(std::vector<MovedPage>& doubts) { return moved_.FindDoubts(doubts); }
@@ -111,7 +111,7 @@ class Ledger {
   Steps FindFramesToMatch(bool all, std::vector<uint64_t>& frames) { return moved_.FindFrames(all, records_, frames); }
 
   // After a pass: the pages of a window that are shared with other addresses.
-  std::vector<MovedPage> MovedIn(uint64_t window) const { return moved_.In(window); }
+  std::vector<MovedPage> MovedIn(WindowIndex window) const { return moved_.In(window); }
 
   // Matches pages without a partner by frame over the whole family. `facts` has the flags and map counts of the frames
   // that FindFramesToMatch found. Afterwards the slots of members that departed before the call are free, unless one of
@@ -136,10 +136,10 @@ class Ledger {
   uint64_t MemoryBytes() const { return records_.MemoryBytes() + moved_.MemoryBytes(); }
 
  private:
-  void UpdateRecord(uint64_t window, std::span<const Reading> readings, const FrameFacts& facts,
+  void UpdateRecord(WindowIndex window, std::span<const Reading> readings, const FrameFacts& facts,
                     const Comparison& comparison, BitmapView attention, Judgement& judgement);
   void CommitByBitmaps(WindowRecord& record, std::span<const Reading> readings, const Comparison& comparison,
-                       BitmapView judged, uint64_t first_page, Judgement& judgement);
+                       BitmapView judged, PageNumber first_page, Judgement& judgement);
   WindowBitmap TakeDepartures(WindowRecord& record, BitmapView judged) const;
   void Describe(const PackedWindow* record, std::span<const Reading> readings, const FrameFacts& facts,
                 const Comparison& comparison, BitmapView attention, WindowSharing& sharing) const;

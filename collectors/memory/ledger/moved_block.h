@@ -17,7 +17,7 @@ namespace cow::memory {
 
 // One holder of a frame that is shared between different addresses.
 struct MovedPage {
-  uint64_t page = 0;
+  PageNumber page;
   uint64_t frame = kNoFrame;
   Slot slot = 0;
   bool here = true;  // false: swapped out, migrating or not read
@@ -38,7 +38,7 @@ class MovedBlock {
   // `pages` is in ascending order, with one frame at each address.
   explicit MovedBlock(std::span<const MovedPage> pages);
 
-  uint64_t first() const { return first_; }
+  PageNumber first() const { return first_; }
   size_t pages() const { return frames_.size(); }
   size_t holders() const { return slots_.size(); }
   Slot SlotOf(size_t holder) const { return slots_[holder]; }
@@ -85,7 +85,7 @@ class MovedBlock {
   BitmapSpan MutableHere(size_t holder) { return BitmapSpan({bits_.data() + (2 * holder + 1) * words_, words_}); }
   size_t CountHeld() const;
 
-  uint64_t first_ = 0;
+  PageNumber first_;
   size_t words_ = 0;  // per bitmap
   size_t held_when_made_ = 0;
   std::vector<uint32_t> frames_;  // lower 32 bits

@@ -6,12 +6,12 @@
 
 namespace cow::memory {
 
-std::span<MovedBlock> MovedBlocks::In(uint64_t window) {
+std::span<MovedBlock> MovedBlocks::In(WindowIndex window) {
   const auto found = windows_.find(window);
   return found == windows_.end() ? std::span<MovedBlock>() : std::span(found->second);
 }
 
-std::span<const MovedBlock> MovedBlocks::In(uint64_t window) const {
+std::span<const MovedBlock> MovedBlocks::In(WindowIndex window) const {
   const auto found = windows_.find(window);
   return found == windows_.end() ? std::span<const MovedBlock>() : std::span(found->second);
 }
@@ -24,7 +24,7 @@ std::vector<MovedBlock*> MovedBlocks::All() {
   return all;
 }
 
-void MovedBlocks::Add(uint64_t window, std::vector<MovedPage> pages) {
+void MovedBlocks::Add(WindowIndex window, std::vector<MovedPage> pages) {
   std::vector<MovedBlock>& blocks = windows_[window];
   for (const MovedBlock& block : blocks) block.AddPages(pages);
   if (pages.empty()) {
@@ -38,9 +38,9 @@ Steps MovedBlocks::AddAll(std::vector<MovedPage>& pages) {
   co_await SortInSteps(std::span(pages), InOrderOfPages());
   Pace pace;
   for (size_t begin = 0; begin < pages.size();) {
-    const uint64_t window = pages[begin].page / pages_;
+    const WindowIndex window = pages[begin].page.Window(pages_);
     size_t end = begin;
-    while (end < pages.size() && pages[end].page / pages_ == window) ++end;
+    while (end < pages.size() && pages[end].page.Window(pages_) == window) ++end;
     Add(window, {pages.begin() + static_cast<std::ptrdiff_t>(begin), pages.begin() + static_cast<std::ptrdiff_t>(end)});
     if (pace.IsDue(32 * (end - begin))) co_await Rest();
     begin = end;
@@ -50,13 +50,13 @@ Steps MovedBlocks::AddAll(std::vector<MovedPage>& pages) {
 
 Steps MovedBlocks::PackSparse() {
   Pace pace;
-  std::vector<uint64_t> sparse;
+  std::vector<WindowIndex> sparse;
   for (const auto& [window, blocks] : windows_) {
     if (std::any_of(blocks.begin(), blocks.end(), [](const MovedBlock& block) { return block.IsSparse(); }))
       sparse.push_back(window);
     if (pace.IsDue(pages_)) co_await Rest();
   }
-  for (const uint64_t window : sparse) {
+  for (const WindowIndex window : sparse) {
     Add(window, {});
     if (pace.IsDue(32 * pages_)) co_await Rest();
   }
@@ -76,7 +76,7 @@ Steps MovedBlocks::FindPlaces(std::span<MovedBlock* const> blocks, std::vector<M
 
 uint64_t MovedBlocks::MemoryBytes() const {
   // A tree node takes four pointers beside its value.
-  constexpr uint64_t kWindowBytes = 4 * sizeof(void*) + sizeof(uint64_t) + sizeof(std::vector<MovedBlock>);
+  constexpr uint64_t kWindowBytes = 4 * sizeof(void*) + sizeof(WindowIndex) + sizeof(std::vector<MovedBlock>);
   uint64_t bytes = 0;
   for (const auto& [window, blocks] : windows_) {
     bytes += kWindowBytes + (blocks.capacity() - blocks.size()) * sizeof(MovedBlock);

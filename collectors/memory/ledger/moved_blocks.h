@@ -31,15 +31,15 @@ class MovedBlocks {
   explicit MovedBlocks(size_t pages_per_window) : pages_(pages_per_window) {}
 
   bool empty() const { return windows_.empty(); }
-  bool Has(uint64_t window) const { return windows_.contains(window); }
+  bool Has(WindowIndex window) const { return windows_.contains(window); }
   // Empty if nothing is recorded. Blocks keep their address until their window is packed.
-  std::span<MovedBlock> In(uint64_t window);
-  std::span<const MovedBlock> In(uint64_t window) const;
-  const std::map<uint64_t, std::vector<MovedBlock>>& windows() const { return windows_; }
+  std::span<MovedBlock> In(WindowIndex window);
+  std::span<const MovedBlock> In(WindowIndex window) const;
+  const std::map<WindowIndex, std::vector<MovedBlock>>& windows() const { return windows_; }
   std::vector<MovedBlock*> All();
 
   // Adds pages of one window and packs its blocks again.
-  void Add(uint64_t window, std::vector<MovedPage> pages);
+  void Add(WindowIndex window, std::vector<MovedPage> pages);
   // Adds pages of any windows. Leaves `pages` empty.
   Steps AddAll(std::vector<MovedPage>& pages);
   // Packs sparse blocks again to free memory.
@@ -53,7 +53,7 @@ class MovedBlocks {
 
  private:
   size_t pages_;
-  std::map<uint64_t, std::vector<MovedBlock>> windows_;
+  std::map<WindowIndex, std::vector<MovedBlock>> windows_;
 };
 
 // Compares items by page, then by frame.

@@ -97,10 +97,10 @@ Steps MovedJudge::FindMovedGroups() {
   co_await FindRecorded(records_, frames, pages_, in_records);
   WindowBitmap recorded(pages_);
   for (const RecordedPage& found : in_records) {
-    const PackedWindow& record = *records_.Find(found.page / pages_);
+    const PackedWindow& record = *records_.Find(found.page.Window(pages_));
     record.CopyRecorded(recorded);
     TakeWhere(lost, found.frame, moved_groups_,
-              [&](Slot slot) { return HoldsFrame(record, recorded, found.page % pages_, found.frame, slot); });
+              [&](Slot slot) { return HoldsFrame(record, recorded, found.page.InWindow(pages_), found.frame, slot); });
     if (pace.IsDue(64)) co_await Rest();
   }
   co_await SortUniqueInSteps(moved_groups_);

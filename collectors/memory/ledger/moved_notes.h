@@ -18,7 +18,7 @@ namespace cow::memory {
 // A page that is mapped more than once and has no partner at its address.
 struct UnmatchedPage {
   uint64_t frame = kNoFrame;
-  uint64_t page = 0;
+  PageNumber page;
   Slot slot = 0;
   bool was_shared = false;  // it was recorded; `cause` says how the others left
   UnshareCause cause = UnshareCause::kUnknown;
@@ -32,7 +32,7 @@ struct MovedNotes {
   // A holder at `page` has another frame now: it broke the page, or moved it and mapped another one in its place.
   struct BreakOrMove {
     uint64_t frame = kNoFrame;
-    uint64_t page = 0;
+    PageNumber page;
     Slot slot = 0;
     uint32_t heirs_begin = 0;
     uint32_t heirs_end = 0;

@@ -52,21 +52,21 @@ void MovedPages::BeginPass(std::span<const Slot> standing_for) {
   }
 }
 
-void MovedPages::MarkHeld(uint64_t window, Slot slot, BitmapSpan bitmap) const {
+void MovedPages::MarkHeld(WindowIndex window, Slot slot, BitmapSpan bitmap) const {
   for (const MovedBlock& block : blocks_.In(window)) {
     const size_t holder = block.FindHolder(slot);
     if (holder == block.holders()) continue;
-    block.Held(holder).ForEach([&](size_t page) { bitmap.Set((block.first() + page) % pages_); });
+    block.Held(holder).ForEach([&](size_t page) { bitmap.Set((block.first() + page).InWindow(pages_)); });
   }
 }
 
-std::vector<MovedPage> MovedPages::In(uint64_t window) const {
+std::vector<MovedPage> MovedPages::In(WindowIndex window) const {
   std::vector<MovedPage> pages;
   for (const MovedBlock& block : blocks_.In(window)) block.AddPages(pages);
   return pages;
 }
 
-void MovedPages::Note(uint64_t window, std::span<const Reading> readings) {
+void MovedPages::Note(WindowIndex window, std::span<const Reading> readings) {
   const std::span<MovedBlock> blocks = blocks_.In(window);
   if (blocks.empty()) return;
   const ReadingIndex index(readings);
@@ -78,7 +78,7 @@ void MovedPages::Note(uint64_t window, std::span<const Reading> readings) {
       const uint32_t r = index.Find(block.SlotOf(holder));
       if (r == kNoReading) continue;
       block.Held(holder).ForEach([&](size_t page) {
-        const size_t in_window = (block.first() + page) % pages_;
+        const size_t in_window = (block.first() + page).InWindow(pages_);
         if (readings[r].IsRead(in_window)) block.Note(holder, page, readings[r].entries[in_window], zero_frame_);
       });
     }
@@ -100,7 +100,7 @@ void MovedPages::AddUnmatched(const UnmatchedPage& page) {
   notes_.unmatched.push_back(page);
 }
 
-void MovedPages::AddBreakOrMove(uint64_t frame, uint64_t page, Slot slot, std::span<const Slot> heirs) {
+void MovedPages::AddBreakOrMove(uint64_t frame, PageNumber page, Slot slot, std::span<const Slot> heirs) {
   const auto begin = static_cast<uint32_t>(notes_.heirs.size());
   notes_.heirs.insert(notes_.heirs.end(), heirs.begin(), heirs.end());
   notes_.breaks_or_moves.push_back({frame, page, slot, begin, static_cast<uint32_t>(notes_.heirs.size())});
@@ -139,7 +139,7 @@ Steps MovedPages::FindDoubts(std::vector<MovedPage>& doubts) {
 }
 
 void MovedPages::Confirm(const MovedPage& page, PageEntry entry) {
-  for (MovedBlock& block : blocks_.In(page.page / pages_)) {
+  for (MovedBlock& block : blocks_.In(page.page.Window(pages_))) {
     if (page.page < block.first() || page.page >= block.first() + block.pages()) continue;
     const size_t in_block = page.page - block.first();
     const size_t holder = block.FindHolder(page.slot);
@@ -182,7 +182,7 @@ Steps MovedPages::FindFrames(bool all, const WindowRecords& records, std::vector
   co_await SortUniqueInSteps(frames);
 }
 
-void MovedPages::AddWindows(std::vector<uint64_t>& windows) const {
+void MovedPages::AddWindows(std::vector<WindowIndex>& windows) const {
   for (const auto& [window, blocks] : blocks_.windows()) windows.push_back(window);
 }
 

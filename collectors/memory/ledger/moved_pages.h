@@ -37,20 +37,20 @@ class MovedPages {
   // unchanged.
   void BeginPass(std::span<const Slot> standing_for);
 
-  bool Has(uint64_t window) const { return blocks_.Has(window); }
+  bool Has(WindowIndex window) const { return blocks_.Has(window); }
   // Sets the bits of the slot's recorded pages in the window.
-  void MarkHeld(uint64_t window, Slot slot, BitmapSpan bitmap) const;
+  void MarkHeld(WindowIndex window, Slot slot, BitmapSpan bitmap) const;
   // The recorded pages of one window.
-  std::vector<MovedPage> In(uint64_t window) const;
+  std::vector<MovedPage> In(WindowIndex window) const;
   // Takes the entries of recorded pages from a window's readings.
-  void Note(uint64_t window, std::span<const Reading> readings);
+  void Note(WindowIndex window, std::span<const Reading> readings);
 
   // Notes the page for the end of the pass. Over the memory limit, only counts it.
   void AddUnmatched(const UnmatchedPage& page);
   std::span<const UnmatchedPage> unmatched() const { return notes_.unmatched; }
   // The holder at `page` lost the recorded frame, which has more mappings than the other holders there account for. So
   // it broke the page, or moved it and mapped another one in its place.
-  void AddBreakOrMove(uint64_t frame, uint64_t page, Slot slot, std::span<const Slot> heirs);
+  void AddBreakOrMove(uint64_t frame, PageNumber page, Slot slot, std::span<const Slot> heirs);
   // A record has a new frame: another record may have the same one.
   void NoteNewGroups() { new_groups_ = true; }
 
@@ -61,7 +61,7 @@ class MovedPages {
 
   // Finds the frames that Finish asks `facts` about, sorted. `all`: KSM may have merged any of them.
   Steps FindFrames(bool all, const WindowRecords& records, std::vector<uint64_t>& frames);
-  void AddWindows(std::vector<uint64_t>& windows) const;
+  void AddWindows(std::vector<WindowIndex>& windows) const;
   // Adds to pages[slot] its recorded pages that are in RAM and shared. Call between passes.
   void AddSharedPages(std::vector<uint64_t>& pages) const;
   bool empty() const { return blocks_.empty(); }

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "collectors/base/page_numbers.h"
 #include "collectors/procfs/pagemap.h"
 
 namespace cow::memory {

@@ -114,7 +114,7 @@ void PageJudge::ReadFrames() {
 }
 
 FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) const {
-  FrameHolder holder{.slot = slot, .page = PageNumber()};
+  FrameHolder holder{.slot = slot, .page = ThisPage()};
   const uint32_t reading = index_.Find(slot);
   if (departing_.Has(slot)) {
     holder.state = State::kGone;
@@ -180,18 +180,18 @@ void PageJudge::CommitGroup(const FrameGroup& group, std::vector<FrameGroup>& ke
   const bool any_moved = MayHaveMovedUnseen(group);
   for (const FrameHolder* holder : outcome.broke_unknown) {
     if (any_moved) {
-      judgement_.AddUnattributed(holder->slot, PageNumber());
+      judgement_.AddUnattributed(holder->slot, ThisPage());
     } else {
-      judgement_.AddBreakOfUnknownSide(holder->slot, PageNumber());
+      judgement_.AddBreakOfUnknownSide(holder->slot, ThisPage());
     }
   }
-  for (const auto& [holder, cause] : outcome.unshared) judgement_.AddUnshared(holder->slot, PageNumber(), cause);
+  for (const auto& [holder, cause] : outcome.unshared) judgement_.AddUnshared(holder->slot, ThisPage(), cause);
   if (outcome.alone != nullptr && outcome.alone_without_copy) {
     const Slot slot = outcome.alone->slot;
     if (window_.comparison.members[index_.Find(slot)].maybe_shared.Test(page_)) {
       left_alone_.emplace_back(slot, outcome.alone_cause);  // the partner may be at another address
     } else {
-      judgement_.AddUnshared(slot, PageNumber(), outcome.alone_cause);
+      judgement_.AddUnshared(slot, ThisPage(), outcome.alone_cause);
     }
   }
   if (outcome.stay.size() + outcome.away.size() < 2) return;
@@ -216,9 +216,9 @@ void PageJudge::AddBreaks(const FrameGroup& group, const GroupOutcome& outcome) 
     counted_.emplace_back(breaker->slot, group.frame);
     const uint64_t broken = group.frame == kForgottenFrame ? outcome.frame : group.frame;
     if (MayHaveMoved(*breaker, broken)) {
-      moved_.AddBreakOrMove(broken, PageNumber(), breaker->slot, holders);
+      moved_.AddBreakOrMove(broken, ThisPage(), breaker->slot, holders);
     } else {
-      breaks.push_back({breaker->slot, PageNumber()});
+      breaks.push_back({breaker->slot, ThisPage()});
     }
   }
   judgement_.AddBreaks(breaks, holders);
@@ -358,11 +358,11 @@ void PageJudge::CompareWithParent(uint32_t reading, uint32_t parent, const Relat
   if (IsCopy(reading) && ForksAround(reading).parent_idle && IsOriginal(parent)) {
     // Its own child with the same frame shows the same copy.
     if (!Counted(slot, FrameNow(parent))) {
-      judgement_.AddBreak(slot, PageNumber(), false, std::span(&parent_slot, 1));
+      judgement_.AddBreak(slot, ThisPage(), false, std::span(&parent_slot, 1));
     }
   } else if (IsCopy(parent) && IsInherited(relations, parent_slot)) {
     if (!Counted(parent_slot, FrameNow(reading))) {
-      judgement_.AddBreak(parent_slot, PageNumber(), false, relations.holders);
+      judgement_.AddBreak(parent_slot, ThisPage(), false, relations.holders);
     }
   } else {
     AddUnattributed(reading);
@@ -412,7 +412,7 @@ bool PageJudge::HasOtherFrames(uint32_t reading) const {
 // Adds one verdict for all members that share the frame.
 void PageJudge::AddUnattributed(uint32_t reading) {
   if (Counted(Verdict::kNobody, FrameNow(reading))) return;
-  judgement_.AddUnattributed(window_.readings[reading].slot, PageNumber());
+  judgement_.AddUnattributed(window_.readings[reading].slot, ThisPage());
 }
 
 // True if this break is already in the judgement; else remembers it.
@@ -428,7 +428,7 @@ void PageJudge::AddUnmatchedPages(const std::vector<uint32_t>& single) {
                    [](const auto& a, const auto& b) { return a.first < b.first; });
   for (const uint32_t r : single) {
     if (!window_.comparison.members[r].maybe_shared.Test(page_)) continue;
-    UnmatchedPage page{FrameNow(r), PageNumber(), window_.readings[r].slot, false, UnshareCause::kUnknown};
+    UnmatchedPage page{FrameNow(r), ThisPage(), window_.readings[r].slot, false, UnshareCause::kUnknown};
     const auto after = std::upper_bound(left_alone_.begin(), left_alone_.end(), page.slot,
                                         [](Slot slot, const auto& left) { return slot < left.first; });
     if (after != left_alone_.begin() && std::prev(after)->first == page.slot) {

@@ -22,7 +22,7 @@ namespace cow::memory {
 
 // A window, its readings and their comparison with the record.
 struct ComparedWindow {
-  uint64_t first_page = 0;  // page number of its first page
+  PageNumber first_page;
   std::span<const Reading> readings;
   std::span<const Slot> departing;  // members that ended
   const Comparison& comparison;
@@ -42,7 +42,7 @@ class PageJudge {
 
   void JudgePage(size_t page);
 
-  uint64_t PageNumber() const { return window_.first_page + page_; }
+  PageNumber ThisPage() const { return window_.first_page + page_; }
   uint64_t FrameNow(uint32_t reading) const { return frames_now_[reading]; }
   bool IsChildOf(uint32_t reading, Slot parent) const { return window_.readings[reading].parent == parent; }
   FrameHolder Describe(Slot slot, uint64_t recorded, bool was_away) const;

@@ -124,9 +124,9 @@ Steps PageMatcher::TakeRecorded(std::vector<RecordedPage>& taken, std::vector<ui
   co_await SortInSteps(std::span(taken), InOrderOfPages());
   Pace pace;
   for (size_t begin = 0; begin < taken.size();) {
-    const uint64_t window = taken[begin].page / pages_;
+    const WindowIndex window = taken[begin].page.Window(pages_);
     size_t end = begin;
-    while (end < taken.size() && taken[end].page / pages_ == window) ++end;
+    while (end < taken.size() && taken[end].page.Window(pages_) == window) ++end;
     TakeFromWindow({taken.data() + begin, end - begin}, frames);
     if (pace.IsDue(pages_ + 64 * (end - begin))) co_await Rest();
     begin = end;
@@ -136,11 +136,11 @@ Steps PageMatcher::TakeRecorded(std::vector<RecordedPage>& taken, std::vector<ui
 
 // All pages are in one window.
 void PageMatcher::TakeFromWindow(std::span<const RecordedPage> taken, std::vector<uint64_t>& frames) {
-  const uint64_t window = taken.front().page / pages_;
+  const WindowIndex window = taken.front().page.Window(pages_);
   WindowRecord record = records_.Find(window)->Open();
   std::vector<MovedPage> pages;
   for (const auto& [frame, page, count] : taken) {
-    const auto in_window = static_cast<uint32_t>(page % pages_);
+    const auto in_window = static_cast<uint32_t>(page.InWindow(pages_));
     std::vector<Slot> holders;
     if (!record.frames.empty() && record.frames[in_window] == frame) {
       holders = record.TakePage(in_window);

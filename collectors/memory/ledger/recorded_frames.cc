@@ -50,7 +50,7 @@ Steps FindRecorded(const WindowRecords& records, std::span<const uint64_t> frame
         [&, window = window, &record = record](uint32_t page, uint64_t frame, const WindowRecord::Extra* extra) {
           if (!filter.MayHave(frame) || !Contains(frames, frame)) return;
           const uint64_t holders = extra == nullptr ? CountHoldersAt(record, recorded, page) : extra->holders.size();
-          found.push_back({frame, window * pages_per_window + page, holders});
+          found.push_back({frame, window.FirstPage(pages_per_window) + page, holders});
         });
     if (pace.IsDue(2 * pages_per_window)) co_await Rest();
   }

@@ -17,7 +17,7 @@ namespace cow::memory {
 // The place of a frame in the records.
 struct RecordedPage {
   uint64_t frame = kNoFrame;
-  uint64_t page = 0;
+  PageNumber page;
   uint64_t holders = 0;
 
   bool operator<(const RecordedPage& other) const { return std::tie(frame, page) < std::tie(other.frame, other.page); }

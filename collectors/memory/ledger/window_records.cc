@@ -10,12 +10,12 @@ WindowRecords::~WindowRecords() {
   budget_->reduced_windows -= reduced_;
 }
 
-const PackedWindow* WindowRecords::Find(uint64_t window) const {
+const PackedWindow* WindowRecords::Find(WindowIndex window) const {
   const auto found = windows_.find(window);
   return found == windows_.end() ? nullptr : &found->second;
 }
 
-void WindowRecords::Put(uint64_t window, const WindowRecord& record) {
+void WindowRecords::Put(WindowIndex window, const WindowRecord& record) {
   Forget(window);
   if (!record.HoldsAnything()) return;
   PackedWindow packed(record, pages_, !record.frames.empty());
@@ -35,7 +35,7 @@ void WindowRecords::Clear() {
   while (!windows_.empty()) Forget(windows_.begin()->first);
 }
 
-void WindowRecords::Forget(uint64_t window) {
+void WindowRecords::Forget(WindowIndex window) {
   const auto found = windows_.find(window);
   if (found == windows_.end()) return;
   const uint64_t bytes = kWindowBytes + found->second.HeapBytes();

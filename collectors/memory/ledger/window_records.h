@@ -16,7 +16,7 @@ namespace cow::memory {
 class WindowRecords {
  public:
   // Bytes per window beside its frames and bitmaps: the tree node.
-  static constexpr uint64_t kWindowBytes = 4 * sizeof(void*) + sizeof(std::pair<const uint64_t, PackedWindow>);
+  static constexpr uint64_t kWindowBytes = 4 * sizeof(void*) + sizeof(std::pair<const WindowIndex, PackedWindow>);
 
   // `budget` is shared by records and outlives them; null: no limit.
   WindowRecords(size_t pages_per_window, LedgerBudget* budget) : pages_(pages_per_window), budget_(budget) {}
@@ -25,11 +25,11 @@ class WindowRecords {
   WindowRecords& operator=(const WindowRecords&) = delete;
 
   // By window number.
-  const std::map<uint64_t, PackedWindow>& all() const { return windows_; }
+  const std::map<WindowIndex, PackedWindow>& all() const { return windows_; }
   // Null if nothing is recorded.
-  const PackedWindow* Find(uint64_t window) const;
+  const PackedWindow* Find(WindowIndex window) const;
   // Replaces a window's record. Drops its frames if they exceed the budget. Removes a record that holds nothing.
-  void Put(uint64_t window, const WindowRecord& record);
+  void Put(WindowIndex window, const WindowRecord& record);
 
   bool empty() const { return windows_.empty(); }
   void Clear();
@@ -37,11 +37,11 @@ class WindowRecords {
   uint64_t MemoryBytes() const { return bytes_; }
 
  private:
-  void Forget(uint64_t window);
+  void Forget(WindowIndex window);
 
   size_t pages_;
   LedgerBudget* budget_;
-  std::map<uint64_t, PackedWindow> windows_;
+  std::map<WindowIndex, PackedWindow> windows_;
   uint64_t bytes_ = 0;
   uint64_t reduced_ = 0;  // windows without frames
 };

@@ -47,25 +47,27 @@ PageTableReader::PageTableReader(const Host& host, ScanCounters& counters, const
       owner_(std::move(owner)),
       pages_(host.geometry.PagesPerWindow()) {}
 
-std::optional<uint64_t> PageTableReader::NextWindow() const {
+std::optional<WindowIndex> PageTableReader::NextWindow() const {
   if (!alive_ || next_range_ == ranges_.size()) return std::nullopt;
-  return ranges_[next_range_].first / pages_;
+  return ranges_[next_range_].first.Window(pages_);
 }
 
-void PageTableReader::Pass(uint64_t window) {
-  const uint64_t done = (window + 1) * pages_;
+void PageTableReader::Pass(WindowIndex window) {
+  const PageNumber done = window.EndPage(pages_);
   while (next_range_ < ranges_.size() && ranges_[next_range_].last <= done) ++next_range_;
   if (next_range_ < ranges_.size()) ranges_[next_range_].first = std::max(ranges_[next_range_].first, done);
 }
 
-bool PageTableReader::Maps(uint64_t window) const {
-  return alive_ && next_range_ < ranges_.size() && ranges_[next_range_].first < (window + 1) * pages_;
+bool PageTableReader::Maps(WindowIndex window) const {
+  return alive_ && next_range_ < ranges_.size() && ranges_[next_range_].first < window.EndPage(pages_);
 }
 
-void PageTableReader::AddWindows(std::vector<uint64_t>& windows) const {
+void PageTableReader::AddWindows(std::vector<WindowIndex>& windows) const {
   for (size_t i = next_range_; i < ranges_.size() && alive_; ++i) {
-    const uint64_t end = (ranges_[i].last + pages_ - 1) / pages_;
-    for (uint64_t window = ranges_[i].first / pages_; window < end; ++window) windows.push_back(window);
+    const WindowIndex end = (ranges_[i].last + (pages_ - 1)).Window(pages_);
+    for (WindowIndex window = ranges_[i].first.Window(pages_); window < end; window = window.Next()) {
+      windows.push_back(window);
+    }
   }
 }
 
@@ -78,7 +80,7 @@ void PageTableReader::Rest(size_t pages) {
   pages_since_rest_ = pages;
 }
 
-bool PageTableReader::ReadPages(uint64_t first, std::span<PageEntry> entries) {
+bool PageTableReader::ReadPages(PageNumber first, std::span<PageEntry> entries) {
   Rest(entries.size());
   const auto read = pagemap_->Read(first, entries);
   read_end_ = Clock::now();
@@ -93,11 +95,11 @@ bool PageTableReader::ReadPages(uint64_t first, std::span<PageEntry> entries) {
   return true;
 }
 
-uint64_t PageTableReader::ReadWindow(uint64_t window, std::span<PageEntry> entries) {
-  const uint64_t begin = window * pages_;
-  const uint64_t end = begin + pages_;
-  uint64_t first = end;
-  uint64_t last = begin;
+uint64_t PageTableReader::ReadWindow(WindowIndex window, std::span<PageEntry> entries) {
+  const PageNumber begin = window.FirstPage(pages_);
+  const PageNumber end = begin + pages_;
+  PageNumber first = end;
+  PageNumber last = begin;
   for (size_t i = next_range_; i < ranges_.size() && ranges_[i].first < end; ++i) {
     first = std::min(first, std::max(ranges_[i].first, begin));
     last = std::max(last, std::min(ranges_[i].last, end));
@@ -113,37 +115,37 @@ uint64_t PageTableReader::ReadWindow(uint64_t window, std::span<PageEntry> entri
   return 0;
 }
 
-uint64_t PageTableReader::ReadWholeWindow(uint64_t window, std::span<PageEntry> entries) {
+uint64_t PageTableReader::ReadWholeWindow(WindowIndex window, std::span<PageEntry> entries) {
   if (ReadHugePage(window, entries)) return pages_;
-  if (!alive_ || !ReadPages(window * pages_, entries)) return 0;
+  if (!alive_ || !ReadPages(window.FirstPage(pages_), entries)) return 0;
   return CountHugePages(window, entries);
 }
 
 // If the window was one huge page at the last look and still is, its first entry gives all others. Reads that entry
 // before and after PAGEMAP_SCAN, so that all three are about the same page.
-bool PageTableReader::ReadHugePage(uint64_t window, std::span<PageEntry> entries) {
+bool PageTableReader::ReadHugePage(WindowIndex window, std::span<PageEntry> entries) {
   if (!host_->capabilities.pagemap_scan || !owner_.huge_windows->contains(window)) return false;
   Rest(pages_ / kHugePagesPerRest);
   std::array<PageEntry, 1> before{};
   std::array<PageEntry, 1> after{};
-  if (!ReadPages(window * pages_, before)) return false;
+  if (!ReadPages(window.FirstPage(pages_), before)) return false;
   const uint64_t frame = before.front().Frame();
   if (!before.front().IsPresent() || frame == kNoFrame || frame % pages_ != 0) return false;
-  const uint64_t start = window * host_->geometry.huge_page_bytes;
+  const uint64_t start = window.Address(host_->geometry.huge_page_bytes);
   const uint64_t end = start + host_->geometry.huge_page_bytes;
   const bool scanned = ScanHugePages(*host_, *pagemap_, start, regions_, counters_->scan_calls);
   if (!scanned || regions_.size() != 1 || regions_.front().start != start || regions_.front().end != end ||
       (regions_.front().categories & procfs::kScanZeroPage) != 0) {
     return false;
   }
-  if (!ReadPages(window * pages_, after) || after != before) return false;
+  if (!ReadPages(window.FirstPage(pages_), after) || after != before) return false;
   for (size_t i = 0; i < entries.size(); ++i) entries[i] = before.front().Following(i);
   return true;
 }
 
-uint64_t PageTableReader::CountHugePages(uint64_t window, std::span<const PageEntry> entries) {
+uint64_t PageTableReader::CountHugePages(WindowIndex window, std::span<const PageEntry> entries) {
   if (!host_->capabilities.pagemap_scan || !IsHugeRun(entries)) return 0;
-  const uint64_t start = window * host_->geometry.huge_page_bytes;
+  const uint64_t start = window.Address(host_->geometry.huge_page_bytes);
   if (!ScanHugePages(*host_, *pagemap_, start, regions_, counters_->scan_calls)) return 0;
   uint64_t bytes = 0;
   for (const procfs::ScanRegion& region : regions_) {
@@ -182,7 +184,7 @@ void PageTableReader::AddPopulatedRanges(const Mapping& mapping) {
     for (const procfs::ScanRegion& region : regions) {
       const PageRange range{host_->geometry.PageOf(region.start), host_->geometry.PageOf(region.end)};
       // One read covers neighbours within a window anyway.
-      if (!ranges_.empty() && range.first <= (ranges_.back().last / pages_ + 1) * pages_) {
+      if (!ranges_.empty() && range.first <= ranges_.back().last.Window(pages_).EndPage(pages_)) {
         ranges_.back().last = range.last;
       } else {
         ranges_.push_back(range);
@@ -215,7 +217,7 @@ void PageTableReader::Plan(bool walk_all) {
   for (const Mapping& mapping : mappings) {
     if (walk_all || !mapping.IsAnonymous()) total += mapping.vma.SizeBytes() / host_->geometry.page_bytes;
   }
-  const uint64_t resident = host_->geometry.PageOf(owner_.process->SizeBytes());
+  const uint64_t resident = host_->geometry.PagesOf(owner_.process->SizeBytes());
   const bool sparse = total > kSparseFactor * resident + kSparseSlackPages;
   std::vector<bool> empty(mappings.size(), false);
   if (sparse && !host_->capabilities.pagemap_scan) empty = EmptyByScreening();
@@ -236,7 +238,7 @@ void PageTableReader::Plan(bool walk_all) {
 void PageTableReader::ScanUnwalked(Unwalked& unwalked) {
   if (!host_->capabilities.pagemap_scan) return;
   constexpr uint64_t kWanted = procfs::kScanZeroPage | procfs::kScanHuge;
-  const uint64_t resident = host_->geometry.PageOf(owner_.process->ResidentBytes());
+  const uint64_t resident = host_->geometry.PagesOf(owner_.process->ResidentBytes());
   for (const Mapping& mapping : *owner_.mappings) {
     if (!mapping.IsAnonymous() || mapping.hugetlb || !alive_) continue;
     const auto add = [&unwalked](std::span<const procfs::ScanRegion> regions) {

@@ -36,8 +36,8 @@ struct Unwalked {
 struct PageTableOwner {
   std::shared_ptr<const Process> process;
   std::shared_ptr<const std::vector<Mapping>> mappings;
-  const std::unordered_set<uint64_t>* huge_windows = nullptr;  // mapped by one huge page at the last look
-  std::optional<Error>* unread = nullptr;                      // set when a read fails
+  const std::unordered_set<WindowIndex>* huge_windows = nullptr;  // mapped by one huge page at the last look
+  std::optional<Error>* unread = nullptr;                         // set when a read fails
 };
 
 class PageTableReader {
@@ -57,34 +57,34 @@ class PageTableReader {
   // Finds the ranges of pages worth reading, in all mappings or (`walk_all` false) in those that are not anonymous.
   void Plan(bool walk_all);
   // The next window to read.
-  std::optional<uint64_t> NextWindow() const;
+  std::optional<WindowIndex> NextWindow() const;
   // Adds all windows still to read, ascending, some of them twice.
-  void AddWindows(std::vector<uint64_t>& windows) const;
+  void AddWindows(std::vector<WindowIndex>& windows) const;
   // Marks ranges up to the end of the window as done.
-  void Pass(uint64_t window);
+  void Pass(WindowIndex window);
   // True if the plan has pages in the window.
-  bool Maps(uint64_t window) const;
+  bool Maps(WindowIndex window) const;
 
   // Reads the window's entries; pages outside the plan become zero. Returns the number of pages mapped by a huge page
   // other than the zero page, if PAGEMAP_SCAN is available.
-  uint64_t ReadWindow(uint64_t window, std::span<PageEntry> entries);
+  uint64_t ReadWindow(WindowIndex window, std::span<PageEntry> entries);
   // The same for all pages of the window, also outside the plan.
-  uint64_t ReadWholeWindow(uint64_t window, std::span<PageEntry> entries);
+  uint64_t ReadWholeWindow(WindowIndex window, std::span<PageEntry> entries);
   // Reads any pages of one window.
-  bool ReadPages(uint64_t first, std::span<PageEntry> entries);
+  bool ReadPages(PageNumber first, std::span<PageEntry> entries);
 
   // Counts zero pages and huge pages of anonymous mappings with PAGEMAP_SCAN. For memory that is not walked.
   void ScanUnwalked(Unwalked& unwalked);
 
  private:
   struct PageRange {
-    uint64_t first = 0;  // page number
-    uint64_t last = 0;   // exclusive
+    PageNumber first;
+    PageNumber last;  // exclusive
   };
 
   void Rest(size_t pages);
-  bool ReadHugePage(uint64_t window, std::span<PageEntry> entries);
-  uint64_t CountHugePages(uint64_t window, std::span<const PageEntry> entries);
+  bool ReadHugePage(WindowIndex window, std::span<PageEntry> entries);
+  uint64_t CountHugePages(WindowIndex window, std::span<const PageEntry> entries);
   // Passes the regions to `take` slice by slice: a process may have any number of them.
   template <class Take>
   void ScanMapping(const procfs::Vma& vma, uint64_t any_of, uint64_t return_mask, bool sparse, Take&& take);

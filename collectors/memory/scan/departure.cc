@@ -7,18 +7,18 @@ namespace cow::memory {
 namespace {
 
 // The mappings of a member in a window, in the order of its tallies there.
-void ListSegments(const procfs::PageGeometry& geometry, const Member& member, uint64_t window,
+void ListSegments(const procfs::PageGeometry& geometry, const Member& member, WindowIndex window,
                   std::vector<Segment>& segments) {
   segments.clear();
   if (!member.mappings) return;
-  const uint64_t begin = window * geometry.PagesPerWindow();
-  const uint64_t end = begin + geometry.PagesPerWindow();
+  const PageNumber begin = window.FirstPage(geometry.PagesPerWindow());
+  const PageNumber end = begin + geometry.PagesPerWindow();
   const std::vector<Mapping>& mappings = *member.mappings;
   auto mapping = std::partition_point(mappings.begin(), mappings.end(),
                                       [&](const Mapping& each) { return geometry.PageOf(each.vma.end) <= begin; });
   for (; mapping != mappings.end() && geometry.PageOf(mapping->vma.start) < end; ++mapping) {
-    const uint64_t first = std::max(begin, geometry.PageOf(mapping->vma.start));
-    const uint64_t last = std::min(end, geometry.PageOf(mapping->vma.end));
+    const PageNumber first = std::max(begin, geometry.PageOf(mapping->vma.start));
+    const PageNumber last = std::min(end, geometry.PageOf(mapping->vma.end));
     segments.push_back({&*mapping, static_cast<uint32_t>(first - begin), static_cast<uint32_t>(last - first), {}});
   }
 }
@@ -36,7 +36,7 @@ Departure::Departure(const Host& host, Family& family, std::span<Member* const> 
 
 std::optional<WindowReport> Departure::Next() {
   while (next_window_ < windows_.size()) {
-    const uint64_t window = windows_[next_window_++];
+    const WindowIndex window = windows_[next_window_++];
     if (!Describe(window)) continue;
     const bool reported = BuildMembers(window);
     family_.looks.Retain(window, remaining_);
@@ -55,7 +55,7 @@ std::optional<WindowReport> Departure::Next() {
 }
 
 // False if none of them was in the window.
-bool Departure::Describe(uint64_t window) {
+bool Departure::Describe(WindowIndex window) {
   remaining_.clear();
   const std::span<const Looks::Look> looks = family_.looks.At(window);
   bool any_leaves = false;
@@ -72,7 +72,7 @@ bool Departure::Describe(uint64_t window) {
 }
 
 // False where the mappings are not those that the tallies are of: then the window's sums stand until it is read.
-bool Departure::BuildMembers(uint64_t window) {
+bool Departure::BuildMembers(WindowIndex window) {
   members_.clear();
   segments_.assign(gone_.size(), {});
   const Mapping* anonymous = nullptr;

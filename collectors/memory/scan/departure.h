@@ -28,13 +28,13 @@ class Departure {
   std::optional<WindowReport> Next();
 
  private:
-  bool Describe(uint64_t window);
-  bool BuildMembers(uint64_t window);
+  bool Describe(WindowIndex window);
+  bool BuildMembers(WindowIndex window);
 
   const Host& host_;
   Family& family_;
   std::span<Member* const> gone_;
-  std::vector<uint64_t> windows_;
+  std::vector<WindowIndex> windows_;
   size_t next_window_ = 0;
   std::vector<Slot> gone_slots_;
   std::vector<Slot> remaining_;

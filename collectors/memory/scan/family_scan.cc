@@ -175,13 +175,13 @@ void FamilyScan::BeginWindows() {
   }
   family_.ledger.BeginPass(standing_for);
   known_ = family_.ledger.Windows();
-  const std::vector<uint64_t> looked_at = family_.looks.Windows();
+  const std::vector<WindowIndex> looked_at = family_.looks.Windows();
   known_.insert(known_.end(), looked_at.begin(), looked_at.end());
   SortUnique(known_);
 }
 
-std::optional<uint64_t> FamilyScan::NextWindow() const {
-  std::optional<uint64_t> window;
+std::optional<WindowIndex> FamilyScan::NextWindow() const {
+  std::optional<WindowIndex> window;
   if (next_known_ < known_.size()) window = known_[next_known_];
   for (const ScanPart& part : parts_) {
     const auto next = part.reader.NextWindow();
@@ -190,7 +190,7 @@ std::optional<uint64_t> FamilyScan::NextWindow() const {
   return window;
 }
 
-ScanStep FamilyScan::ScanWindow(uint64_t window, ScanWorker& worker, const MayGoOn& may_go_on) {
+ScanStep FamilyScan::ScanWindow(WindowIndex window, ScanWorker& worker, const MayGoOn& may_go_on) {
   const WindowScan::Outcome outcome = worker.window.Scan(family_, walk_, parts_, window, may_go_on);
   if (outcome == WindowScan::Outcome::kInterrupted) return Interrupted{};
   ScanStep step = UnchangedWindow{window, worker.window.read_at()};

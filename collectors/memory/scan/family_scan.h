@@ -59,8 +59,8 @@ class FamilyScan {
   bool OpenPageTable(Member& member);
   PageTableReader ReaderOf(Member& member, ScanWorker& worker, const procfs::Pagemap& pagemap);
   void BeginWindows();
-  std::optional<uint64_t> NextWindow() const;
-  ScanStep ScanWindow(uint64_t window, ScanWorker& worker, const MayGoOn& may_go_on);
+  std::optional<WindowIndex> NextWindow() const;
+  ScanStep ScanWindow(WindowIndex window, ScanWorker& worker, const MayGoOn& may_go_on);
   bool ReadNextSmaps();
   bool AddUnwalkedParts(ScanWorker& worker, const MayGoOn& may_go_on);
   ScanStep StepOfEnd(ScanWorker& worker);
@@ -77,7 +77,7 @@ class FamilyScan {
   size_t opened_ = 0;             // of those, so far
   std::vector<ScanPart> parts_;
   std::vector<procfs::Pagemap> borrowed_;  // of members that keep no descriptor
-  std::vector<uint64_t> known_;            // windows that may hold something though no member that is read maps them
+  std::vector<WindowIndex> known_;         // windows that may hold something though no member that is read maps them
   size_t next_known_ = 0;
   std::vector<SmapsReading> smaps_;  // of the first of `members_`
   size_t unwalked_parts_ = 0;        // of the first so many parts, `unwalked_` has it

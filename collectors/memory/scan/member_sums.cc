@@ -50,7 +50,7 @@ void ProbeLonely(const Host& host, ScanPart& part, FrameReader& frames) {
     if (chosen == nullptr || mapping.kind == MappingKind::kHeap) chosen = &mapping;
   }
   if (chosen == nullptr) return;
-  const uint64_t first = host.geometry.PageOf(chosen->vma.start);
+  const PageNumber first = host.geometry.PageOf(chosen->vma.start);
   const uint64_t pages =
       std::min<uint64_t>(host.geometry.PagesPerWindow(), chosen->vma.SizeBytes() / host.geometry.page_bytes);
   std::vector<PageEntry> entries(pages);
@@ -86,7 +86,7 @@ void AddUpMembers(const Host& host, const Family& family, const ScanWalk& walk, 
     MemberSums& sums = member_sums[i];
     sums.shared_pages = of_slot(shared, member.slot);
     // The kernel's sums tell what is not walked.
-    sums.anon_pages = host.geometry.PageOf(status.rss_anon_bytes.value_or(0) + status.hugetlb_bytes.value_or(0));
+    sums.anon_pages = host.geometry.PagesOf(status.rss_anon_bytes.value_or(0) + status.hugetlb_bytes.value_or(0));
     if (walk.keep_looks) sums.anon_pages = of_slot(anon, member.slot);
     const ScanPart* part = member.slot < by_slot.size() ? by_slot[member.slot] : nullptr;
     if (part == nullptr) continue;

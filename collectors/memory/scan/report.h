@@ -37,7 +37,7 @@ struct MemberWindow {
 // A window that was read and has changed, or is reported for the first time.
 struct WindowReport {
   const Family* family = nullptr;
-  uint64_t window = 0;
+  WindowIndex window;
   procfs::PageGeometry geometry;
   std::chrono::system_clock::time_point read_at;  // not later than any of its pages was read
   std::span<const MemberWindow> members;          // those that map something here
@@ -102,7 +102,7 @@ struct NothingYet {};
 struct Interrupted {};
 // A window that was reported before and reads as it did then.
 struct UnchangedWindow {
-  uint64_t window = 0;
+  WindowIndex window;
   std::chrono::system_clock::time_point read_at;  // not later than any of its pages was read
 };
 // What one step of a scan came to. FamilyReport is the last.

@@ -45,8 +45,8 @@ struct ScanPart {
   uint64_t fingerprint = 0;
 
   // The first mapping that ends in the window or behind it; null if there is none. Windows ascend from call to call.
-  const Mapping* FirstMapping(const procfs::PageGeometry& geometry, uint64_t window) {
-    const uint64_t begin = window * geometry.huge_page_bytes;
+  const Mapping* FirstMapping(const procfs::PageGeometry& geometry, WindowIndex window) {
+    const uint64_t begin = window.Address(geometry.huge_page_bytes);
     const std::vector<Mapping>& mappings = *member->mappings;
     while (next_mapping < mappings.size() && mappings[next_mapping].vma.end <= begin) ++next_mapping;
     return next_mapping < mappings.size() ? &mappings[next_mapping] : nullptr;
@@ -54,21 +54,21 @@ struct ScanPart {
 
   // Calls visit(mapping, first page within the window, pages) for the mappings in the window, in ascending order.
   template <class Visit>
-  void ForEachMapping(const procfs::PageGeometry& geometry, uint64_t window, Visit&& visit) {
-    const uint64_t begin = window * geometry.PagesPerWindow();
-    const uint64_t end = begin + geometry.PagesPerWindow();
+  void ForEachMapping(const procfs::PageGeometry& geometry, WindowIndex window, Visit&& visit) {
+    const PageNumber begin = window.FirstPage(geometry.PagesPerWindow());
+    const PageNumber end = begin + geometry.PagesPerWindow();
     const std::vector<Mapping>& mappings = *member->mappings;
     FirstMapping(geometry, window);
     for (size_t m = next_mapping; m < mappings.size(); ++m) {
-      const uint64_t first = std::max(begin, geometry.PageOf(mappings[m].vma.start));
-      const uint64_t last = std::min(end, geometry.PageOf(mappings[m].vma.end));
+      const PageNumber first = std::max(begin, geometry.PageOf(mappings[m].vma.start));
+      const PageNumber last = std::min(end, geometry.PageOf(mappings[m].vma.end));
       if (first >= end) break;
       visit(mappings[m], static_cast<uint32_t>(first - begin), static_cast<uint32_t>(last - first));
     }
   }
 
   // Takes the fingerprint of all that the window's tallies depend on; that of the entries is given.
-  void TakeFingerprint(const procfs::PageGeometry& geometry, uint64_t window, uint64_t of_entries) {
+  void TakeFingerprint(const procfs::PageGeometry& geometry, WindowIndex window, uint64_t of_entries) {
     fingerprint = MixFingerprint(of_entries, huge_pages);
     ForEachMapping(geometry, window, [this](const Mapping& mapping, uint32_t first, uint32_t pages) {
       fingerprint = MixFingerprint(fingerprint, uint64_t{first} << 32U | pages);

@@ -4,7 +4,7 @@
 
 namespace cow::memory {
 
-WindowReport WindowReporter::Make(Family& family, const ScanWalk& walk, uint64_t window, const WindowScan& scan) {
+WindowReport WindowReporter::Make(Family& family, const ScanWalk& walk, WindowIndex window, const WindowScan& scan) {
   segments_.clear();
   members_.clear();
   first_segment_.clear();
@@ -54,7 +54,7 @@ void WindowReporter::FindBreakers(const Judgement& judgement) {
 }
 
 // Adds what the member maps in the window: counted from its entries, or as at its last look.
-void WindowReporter::AddMember(Family& family, const ScanWalk& walk, uint64_t window, const WindowScan& scan,
+void WindowReporter::AddMember(Family& family, const ScanWalk& walk, WindowIndex window, const WindowScan& scan,
                                size_t reading) {
   ScanPart& part = scan.PartOf(reading);
   Member& member = *part.member;

@@ -20,10 +20,10 @@ class WindowReporter {
   explicit WindowReporter(const Host& host) : host_(host), pages_(host.geometry.PagesPerWindow()) {}
 
   // `scan` has just committed the window. The report is valid until the next call.
-  WindowReport Make(Family& family, const ScanWalk& walk, uint64_t window, const WindowScan& scan);
+  WindowReport Make(Family& family, const ScanWalk& walk, WindowIndex window, const WindowScan& scan);
 
  private:
-  void AddMember(Family& family, const ScanWalk& walk, uint64_t window, const WindowScan& scan, size_t reading);
+  void AddMember(Family& family, const ScanWalk& walk, WindowIndex window, const WindowScan& scan, size_t reading);
   void FindBreakers(const Judgement& judgement);
   bool Broke(Slot slot) const { return slot < broke_.size() && broke_[slot]; }
   SegmentTally TallySegment(const Mapping& mapping, std::span<const PageEntry> entries) const;

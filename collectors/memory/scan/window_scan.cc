@@ -29,7 +29,7 @@ WindowScan::WindowScan(const Host& host, FrameReader& frames, ScanCounters& coun
       zero_window_(pages_),
       again_(pages_) {}
 
-WindowScan::Outcome WindowScan::Scan(Family& family, ScanWalk& walk, std::span<ScanPart> parts, uint64_t window,
+WindowScan::Outcome WindowScan::Scan(Family& family, ScanWalk& walk, std::span<ScanPart> parts, WindowIndex window,
                                      const MayGoOn& may_go_on) {
   family_ = &family;
   walk_ = &walk;
@@ -50,7 +50,7 @@ WindowScan::Outcome WindowScan::Scan(Family& family, ScanWalk& walk, std::span<S
   judgement_.Clear();
   if (!CompareAndCommit()) return Outcome::kInterrupted;
   if (walk.all) {
-    for (const ScanPart& part : parts_) part.member->looked_until = window + 1;
+    for (const ScanPart& part : parts_) part.member->looked_until = window.Next();
   }
   return Outcome::kCommitted;
 }
@@ -110,7 +110,7 @@ void WindowScan::BuildReadings() {
     const Member& member = *part.member;
     const Mapping* mapping = part.FirstMapping(host_.geometry, window_);
     const bool begins_with_hugetlb =
-        mapping != nullptr && mapping->hugetlb && mapping->vma.start <= window_ * host_.geometry.huge_page_bytes;
+        mapping != nullptr && mapping->hugetlb && mapping->vma.start <= window_.Address(host_.geometry.huge_page_bytes);
     readings_.push_back({.slot = member.slot,
                          .entries = part.entries,
                          .first_look = member.first_look && window_ >= member.looked_until,
@@ -207,7 +207,7 @@ bool WindowScan::ReadDoubts() {
     ScanPart& part = parts_[index];
     const size_t pages = doubt.last - doubt.first + 1;
     const std::span<PageEntry> confirmed(again_.data(), pages);
-    if (!part.reader.ReadPages(window_ * pages_ + doubt.first, confirmed)) {
+    if (!part.reader.ReadPages(window_.FirstPage(pages_) + doubt.first, confirmed)) {
       same_entries = false;  // it ended
       continue;
     }

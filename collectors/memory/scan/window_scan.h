@@ -35,7 +35,7 @@ class WindowScan {
   WindowScan(const Host& host, FrameReader& frames, ScanCounters& counters);
 
   // `may_go_on` is asked between two reads. `parts` stay where they are until the next call.
-  Outcome Scan(Family& family, ScanWalk& walk, std::span<ScanPart> parts, uint64_t window, const MayGoOn& may_go_on);
+  Outcome Scan(Family& family, ScanWalk& walk, std::span<ScanPart> parts, WindowIndex window, const MayGoOn& may_go_on);
 
   // Of the window that was scanned last. Before its first page was read:
   std::chrono::system_clock::time_point read_at() const { return read_at_; }
@@ -71,7 +71,7 @@ class WindowScan {
   Family* family_ = nullptr;
   ScanWalk* walk_ = nullptr;
   std::span<ScanPart> parts_;
-  uint64_t window_ = 0;
+  WindowIndex window_;
   const MayGoOn* may_go_on_ = nullptr;
   std::chrono::system_clock::time_point read_at_;
   bool unsettled_ = false;

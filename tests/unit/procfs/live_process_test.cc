@@ -67,7 +67,7 @@ class LiveTest : public testing::Test {
   PageEntry EntryOf(pid_t pid, uint64_t page) const {
     const auto pagemap = Pagemap::Open(root_, pid);
     std::array<PageEntry, 1> entry{};
-    if (!pagemap || !pagemap->Read(page, entry)) return {};
+    if (!pagemap || !pagemap->Read(PageNumber(page), entry)) return {};
     return entry[0];
   }
   uint64_t FrameOf(pid_t pid, uint64_t page) const { return EntryOf(pid, page).Frame(); }
@@ -168,7 +168,7 @@ TEST_F(LiveTest, PagemapShowsWrittenReadAndUntouchedPages) {
   ASSERT_TRUE(pagemap) << pagemap.error().ToString();
   EXPECT_TRUE(pagemap->Alive());
   std::array<PageEntry, 16> entries{};
-  ASSERT_TRUE(pagemap->Read(memory.FirstPage(), entries));
+  ASSERT_TRUE(pagemap->Read(PageNumber(memory.FirstPage()), entries));
   const bool has_zero_page = HasZeroPage();
   for (uint64_t page = 0; page < entries.size(); ++page) {
     const bool written = page == 0 || page == 2 || page == 4;
@@ -186,13 +186,13 @@ TEST_F(LiveTest, PagesOutsideOfUserSpaceAreZero) {
   for (const uint64_t page :
        {0xffffffffff600000U / geometry_.page_bytes, (uint64_t{1} << 63U) / geometry_.page_bytes, ~uint64_t{0}}) {
     entries.fill(PageEntry(99));
-    const auto read = pagemap->Read(page, entries);
+    const auto read = pagemap->Read(PageNumber(page), entries);
     ASSERT_TRUE(read) << read.error().ToString();
     EXPECT_EQ(std::count(entries.begin(), entries.end(), PageEntry()), 512) << page;
   }
   // The last pages of user space and some above, which the kernel answers with a short read.
   for (const uint64_t bits : {47U, 48U, 52U, 56U}) {
-    EXPECT_TRUE(pagemap->Read((uint64_t{1} << bits) / geometry_.page_bytes - 256, entries)) << bits;
+    EXPECT_TRUE(pagemap->Read(PageNumber((uint64_t{1} << bits) / geometry_.page_bytes - 256), entries)) << bits;
   }
 }
 

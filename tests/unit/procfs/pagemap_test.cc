@@ -19,13 +19,13 @@ TEST(PagemapTest, ReadsWordsAtPageNumbers) {
   const auto pagemap = Pagemap::Open(Root(tree.path()), 42);
   ASSERT_TRUE(pagemap) << pagemap.error().ToString();
   std::vector<PageEntry> entries(5, PageEntry(99));
-  const auto read = pagemap->Read(999, entries);
+  const auto read = pagemap->Read(PageNumber(999), entries);
   ASSERT_TRUE(read) << read.error().ToString();
   EXPECT_EQ(entries, (std::vector<PageEntry>{PageEntry(), PageEntry(kPagemapPresent | 7), PageEntry(),
                                              PageEntry(kPagemapSwapped), PageEntry()}));
   EXPECT_TRUE(pagemap->Alive());
   EXPECT_EQ(pagemap->path(), tree.Path("42/pagemap"));
-  EXPECT_TRUE(pagemap->Read(0, {}));
+  EXPECT_TRUE(pagemap->Read(PageNumber(0), {}));
 }
 
 TEST(PagemapTest, PagesAboveTheLastAddressAreZero) {
@@ -36,7 +36,7 @@ TEST(PagemapTest, PagesAboveTheLastAddressAreZero) {
   for (const uint64_t page :
        {uint64_t{1}, 0xffffffffff600000U / 4096, (uint64_t{1} << 60) - 2, uint64_t{1} << 60, ~uint64_t{0}}) {
     std::vector<PageEntry> entries(4, PageEntry(99));
-    const auto read = pagemap->Read(page, entries);
+    const auto read = pagemap->Read(PageNumber(page), entries);
     ASSERT_TRUE(read) << read.error().ToString();
     EXPECT_EQ(entries, std::vector<PageEntry>(4)) << page;
   }
@@ -49,7 +49,7 @@ TEST(PagemapTest, CutEntryIsZero) {
   tree.SetSize("42/pagemap", 12);
   const auto pagemap = Pagemap::Open(Root(tree.path()), 42);
   std::vector<PageEntry> entries(3, PageEntry(99));
-  ASSERT_TRUE(pagemap->Read(0, entries));
+  ASSERT_TRUE(pagemap->Read(PageNumber(0), entries));
   EXPECT_EQ(entries, (std::vector<PageEntry>{PageEntry(1), PageEntry(), PageEntry()}));
 }
 
@@ -59,7 +59,7 @@ TEST(PagemapTest, NoEntryAtAllIsGone) {
   const auto pagemap = Pagemap::Open(Root(tree.path()), 42);
   ASSERT_TRUE(pagemap);
   std::array<PageEntry, 2> entries{};
-  const auto read = pagemap->Read(5, entries);
+  const auto read = pagemap->Read(PageNumber(5), entries);
   ASSERT_FALSE(read);
   EXPECT_EQ(read.error().kind, ErrorKind::kGone);
   EXPECT_EQ(read.error().path, tree.Path("42/pagemap"));
@@ -73,7 +73,7 @@ TEST(PagemapTest, OpenAndReadErrors) {
   const auto pagemap = Pagemap::Open(Root(tree.path()), 42);
   ASSERT_TRUE(pagemap);
   std::array<PageEntry, 1> entries{};
-  EXPECT_EQ(pagemap->Read(0, entries).error().kind, ErrorKind::kIo);
+  EXPECT_EQ(pagemap->Read(PageNumber(0), entries).error().kind, ErrorKind::kIo);
   EXPECT_TRUE(pagemap->Alive()) << "a read that fails is no end";
 }
 

@@ -62,13 +62,13 @@ class ProcessEndTest : public testing::Test {
   void ExpectDead(const Pagemap& pagemap) const {
     std::array<PageEntry, 512> entries{};
     EXPECT_TRUE(IsGone(pagemap.Read(StackPage(), entries)));
-    EXPECT_TRUE(IsGone(pagemap.Read(0xffffffffff600000U / geometry_.page_bytes, entries)));
+    EXPECT_TRUE(IsGone(pagemap.Read(geometry_.PageOf(0xffffffffff600000U), entries)));
     EXPECT_FALSE(pagemap.Alive());
     if (!scan_.available()) return;
     // An error or, on some kernels, success with no regions.
     std::vector<ScanRegion> regions;
     uint64_t calls = 0;
-    const uint64_t start = StackPage() * geometry_.page_bytes;
+    const uint64_t start = StackPage().Address(geometry_.page_bytes);
     const ScanRequest request{start, start + geometry_.page_bytes, kScanPresent, kScanPresent};
     const auto scanned = scan_.Scan(pagemap, request, geometry_.huge_page_bytes, regions, calls, [] {});
     EXPECT_TRUE(scanned || IsGone(scanned));
@@ -76,7 +76,7 @@ class ProcessEndTest : public testing::Test {
   }
 
   // A page mapped in this process and in each child.
-  uint64_t StackPage() const { return geometry_.PageOf(reinterpret_cast<uintptr_t>(&mapped_here_)); }
+  PageNumber StackPage() const { return geometry_.PageOf(reinterpret_cast<uintptr_t>(&mapped_here_)); }
 
   Root root_;
   PageGeometry geometry_ = ReadPageGeometry(root_).value();

@@ -100,7 +100,7 @@ TEST(RootTest, InterposerComesBeforeEachAccess) {
     const bool frames = flags && flags->Read(words, words, reads);
     const auto pagemap = Pagemap::Open(root, 42);
     std::array<PageEntry, 1> entries{};
-    const bool pages = pagemap && pagemap->Read(0, entries);
+    const bool pages = pagemap && pagemap->Read(PageNumber(), entries);
     return std::vector<bool>{text, link, list, frames, pages};
   };
   EXPECT_EQ(read_all(), std::vector<bool>(5, true));

@@ -48,7 +48,7 @@ TEST_F(SystemTest, GeometryOfOtherMachines) {
   EXPECT_EQ(geometry->page_bytes, 65536U);
   EXPECT_EQ(geometry->huge_page_bytes, 536870912U);  // no huge page file
   EXPECT_EQ(geometry->PagesPerWindow(), 8192U);
-  EXPECT_EQ(geometry->PageOf(131071), 1U);
+  EXPECT_EQ(geometry->PageOf(131071), PageNumber(1));
   EXPECT_EQ(ReadClockTicksPerSecond(root_), 250U);
   tree_.WriteFile(kHugePageFile, "33554432\n");
   EXPECT_EQ(ReadPageGeometry(root_)->huge_page_bytes, 33554432U);

@@ -57,54 +57,55 @@ TEST(FingerprintTest, NumbersMixedInCount) {
 
 TEST(LooksTest, KnowsWhatWasStored) {
   Looks looks;
-  EXPECT_FALSE(looks.Has(7, 0));
-  EXPECT_EQ(looks.Fingerprint(7, 0), 0U);
-  EXPECT_TRUE(looks.Tallies(7, 0).empty());
+  EXPECT_FALSE(looks.Has(WindowIndex(7), 0));
+  EXPECT_EQ(looks.Fingerprint(WindowIndex(7), 0), 0U);
+  EXPECT_TRUE(looks.Tallies(WindowIndex(7), 0).empty());
   const std::array<SegmentTally, 2> tallies{Tally(3), Tally(4)};
-  looks.Store(7, 2, 99, tallies);
-  EXPECT_TRUE(looks.Has(7, 2));
-  EXPECT_FALSE(looks.Has(7, 1));
-  EXPECT_EQ(looks.Fingerprint(7, 2), 99U);
-  ASSERT_EQ(looks.Tallies(7, 2).size(), 2U);
-  EXPECT_EQ(looks.Tallies(7, 2)[1], Tally(4));
-  EXPECT_EQ(looks.Count(7), 1U);
-  EXPECT_EQ(looks.Windows(), std::vector<uint64_t>{7});
+  looks.Store(WindowIndex(7), 2, 99, tallies);
+  EXPECT_TRUE(looks.Has(WindowIndex(7), 2));
+  EXPECT_FALSE(looks.Has(WindowIndex(7), 1));
+  EXPECT_EQ(looks.Fingerprint(WindowIndex(7), 2), 99U);
+  ASSERT_EQ(looks.Tallies(WindowIndex(7), 2).size(), 2U);
+  EXPECT_EQ(looks.Tallies(WindowIndex(7), 2)[1], Tally(4));
+  EXPECT_EQ(looks.Count(WindowIndex(7)), 1U);
+  EXPECT_EQ(looks.Windows(), std::vector<WindowIndex>{WindowIndex(7)});
 }
 
 TEST(LooksTest, SharedPagesAreNotKeptFromTheTally) {
   Looks looks;
   SegmentTally tally = Tally(3);
   tally.anon_shared = 2;
-  looks.Store(1, 0, 5, std::span(&tally, 1));
-  EXPECT_EQ(looks.Tallies(1, 0).front().anon_shared, 0U);
+  looks.Store(WindowIndex(1), 0, 5, std::span(&tally, 1));
+  EXPECT_EQ(looks.Tallies(WindowIndex(1), 0).front().anon_shared, 0U);
 }
 
 TEST(LooksTest, ForgetsWhoWasNotShown) {
   Looks looks;
   const SegmentTally tally = Tally(1);
-  for (Slot slot = 0; slot < 3; ++slot) looks.Store(4, slot, slot + 1, std::span(&tally, 1));
+  for (Slot slot = 0; slot < 3; ++slot) looks.Store(WindowIndex(4), slot, slot + 1, std::span(&tally, 1));
   const std::array<Slot, 2> shown{0, 2};
-  looks.Retain(4, shown);
-  EXPECT_EQ(looks.Count(4), 2U);
-  EXPECT_FALSE(looks.Has(4, 1));
-  EXPECT_EQ(looks.Fingerprint(4, 1), 0U);
-  looks.Retain(4, {});
+  looks.Retain(WindowIndex(4), shown);
+  EXPECT_EQ(looks.Count(WindowIndex(4)), 2U);
+  EXPECT_FALSE(looks.Has(WindowIndex(4), 1));
+  EXPECT_EQ(looks.Fingerprint(WindowIndex(4), 1), 0U);
+  looks.Retain(WindowIndex(4), {});
   EXPECT_TRUE(looks.Windows().empty());
-  looks.Retain(5, shown);
+  looks.Retain(WindowIndex(5), shown);
   EXPECT_TRUE(looks.Windows().empty());
 }
 
 TEST(LooksTest, EqualTalliesAreKeptOnce) {
   Looks looks;
   const std::vector<SegmentTally> tallies(8, Tally(1));
-  looks.Store(0, 0, 1, tallies);
+  looks.Store(WindowIndex(0), 0, 1, tallies);
   const size_t one = looks.MemoryBytes();
-  for (Slot slot = 1; slot < 64; ++slot) looks.Store(0, slot, 1, tallies);
+  for (Slot slot = 1; slot < 64; ++slot) looks.Store(WindowIndex(0), slot, 1, tallies);
   EXPECT_LE(looks.MemoryBytes() - one, 64 * 24 * 2U) << "24 bytes a look, and room to grow";
-  for (uint32_t round = 0; round < 100; ++round) looks.Store(0, 0, round, std::vector<SegmentTally>(8, Tally(round)));
+  for (uint32_t round = 0; round < 100; ++round)
+    looks.Store(WindowIndex(0), 0, round, std::vector<SegmentTally>(8, Tally(round)));
   EXPECT_LE(looks.MemoryBytes() - one, size_t{64} * 24 * 2 + one) << "what nobody shows any more is forgotten";
   looks.Clear();
-  looks.Store(0, 0, 1, tallies);
+  looks.Store(WindowIndex(0), 0, 1, tallies);
   EXPECT_LE(looks.MemoryBytes(), one);
 }
 

@@ -67,10 +67,10 @@ class Window {
     for (size_t i = 0; i < readings.size(); ++i) readings[i].entries = entries[i].data();
     judgement_.Clear();
     const double begin = CpuMilliseconds();
-    ledger_.Compare(0, readings, {}, comparison_);
+    ledger_.Compare(WindowIndex(0), readings, {}, comparison_);
     FrameFacts facts;
     facts.Assign({}, {}, {});
-    ledger_.Commit(0, readings, facts, comparison_, judgement_, sharing_);
+    ledger_.Commit(WindowIndex(0), readings, facts, comparison_, judgement_, sharing_);
     return CpuMilliseconds() - begin;
   }
   size_t verdicts() const { return judgement_.verdicts.size(); }

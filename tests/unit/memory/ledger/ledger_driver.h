@@ -125,16 +125,16 @@ class LedgerDriver {
   PassResult Pass() {
     PassResult result;
     counts_ = unseen_mappers;
-    std::set<uint64_t> windows;
+    std::set<WindowIndex> windows;
     ledger.BeginPass();
-    for (const uint64_t window : ledger.Windows()) windows.insert(window);
+    for (const WindowIndex window : ledger.Windows()) windows.insert(window);
     for (const auto& member : members_) {
       for (const auto& [page, entry] : member->tables) {
-        windows.insert(page / pages_);
+        windows.insert(PageNumber(page).Window(pages_));
         if (AnonFrame(entry, kTestZeroFrame) != kNoFrame) ++counts_[entry.Frame()];
       }
     }
-    for (const uint64_t window : windows) PassWindow(window, result);
+    for (const WindowIndex window : windows) PassWindow(window, result);
     judgement_.Clear();
     MovedSharing moved;
     std::vector<uint64_t> frames;
@@ -155,15 +155,15 @@ class LedgerDriver {
   }
 
  private:
-  void PassWindow(uint64_t window, PassResult& result) {
+  void PassWindow(WindowIndex window, PassResult& result) {
     std::vector<std::vector<PageEntry>> entries;
     std::vector<Reading> readings;
     entries.reserve(members_.size());
     for (const auto& member : members_) {
       if (!member->read) continue;
       std::vector<PageEntry>& words = entries.emplace_back(pages_);
-      const auto end = member->tables.lower_bound((window + 1) * pages_);
-      for (auto item = member->tables.lower_bound(window * pages_); item != end; ++item) {
+      const auto end = member->tables.lower_bound(window.EndPage(pages_).number());
+      for (auto item = member->tables.lower_bound(window.FirstPage(pages_).number()); item != end; ++item) {
         const bool once = AnonFrame(item->second, kTestZeroFrame) != kNoFrame && counts_.at(item->second.Frame()) == 1;
         words[item->first % pages_] = PageEntry(item->second.bits() | (once ? procfs::kPagemapMappedOnce : 0));
       }
@@ -183,7 +183,7 @@ class LedgerDriver {
     result.questions.insert(comparison_.questions.begin(), comparison_.questions.end());
     for (const uint32_t witness : comparison_.witnesses) result.witnesses.insert(readings[witness].slot);
     for (const uint64_t page : unstable) {
-      if (page / pages_ == window) comparison_.unstable.Set(page % pages_);
+      if (PageNumber(page).Window(pages_) == window) comparison_.unstable.Set(page % pages_);
     }
     judgement_.Clear();
     WindowSharing sharing;
@@ -234,7 +234,7 @@ class LedgerDriver {
           result.unattributed[verdict.slot] += verdict.pages;
           break;
       }
-      text += std::to_string(verdict.page);
+      text += std::to_string(verdict.page.number());
       if (verdict.pages != 1) text.append(" x").append(std::to_string(verdict.pages));
       if (!verdict.seen) text += ", inferred";
       std::string heirs;

@@ -137,8 +137,8 @@ TEST_F(LedgerTest, FolioThatOnlyMayBeSharedIsPrivate) {
   WindowSharing sharing;
   FrameFacts facts;
   driver_->ledger.BeginPass();
-  driver_->ledger.Compare(0, readings, {}, comparison);
-  driver_->ledger.Commit(0, readings, facts, comparison, judgement, sharing);
+  driver_->ledger.Compare(WindowIndex(0), readings, {}, comparison);
+  driver_->ledger.Commit(WindowIndex(0), readings, facts, comparison, judgement, sharing);
   std::vector<uint64_t> frames;
   driver_->ledger.FindFramesToMatch(true, frames).MakeAll();
   ASSERT_EQ(frames, std::vector<uint64_t>{300});

@@ -18,7 +18,7 @@ TEST_F(LedgerTest, SameFrameIsShared) {
   EXPECT_EQ(pass.verdicts, Words{});
   EXPECT_EQ(pass.shared, (std::map<Slot, uint64_t>{{0, 1}, {1, 1}, {2, 1}}));
   EXPECT_EQ(pass.exposure_pages, 2);
-  EXPECT_EQ(driver_->ledger.Windows(), std::vector<uint64_t>{0});
+  EXPECT_EQ(driver_->ledger.Windows(), std::vector<WindowIndex>{WindowIndex(0)});
   // Its frame, its holders, and the bitmap of recorded pages.
   EXPECT_EQ(driver_->ledger.MemoryBytes(), WindowRecords::kWindowBytes + 4 + 8 + 512 / 8);
 }
@@ -423,7 +423,7 @@ TEST_F(LedgerTest, BudgetIsSharedAndGivenBack) {
     Judgement judgement;
     WindowSharing sharing;
     ledger.BeginPass();
-    for (const uint64_t window : {uint64_t{0}, uint64_t{1}}) {
+    for (const WindowIndex window : {WindowIndex(0), WindowIndex(1)}) {
       ledger.Compare(window, readings, {}, comparison);
       ledger.Commit(window, readings, FrameFacts(), comparison, judgement, sharing);
       EXPECT_EQ(sharing.exposure_pages, 1U);

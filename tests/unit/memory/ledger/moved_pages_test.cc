@@ -24,11 +24,11 @@ constexpr int64_t kPagesShared = 8;
 TEST(MovedBlockTest, HoldsWhatItWasMadeFrom) {
   std::vector<MovedPage> pages;
   for (uint64_t page = 600; page < 700; page += 3) {
-    pages.push_back({page, page * 7, 2, true});
-    pages.push_back({page, page * 7, 9, page % 2 == 0});
+    pages.push_back({PageNumber(page), page * 7, 2, true});
+    pages.push_back({PageNumber(page), page * 7, 9, page % 2 == 0});
   }
-  pages.push_back({609, uint64_t{1} << 40U, 4, true});
-  pages.push_back({900, 77, 4, false});
+  pages.push_back({PageNumber(609), uint64_t{1} << 40U, 4, true});
+  pages.push_back({PageNumber(900), 77, 4, false});
   const std::vector<MovedBlock> blocks = PackMovedPages(pages);
   EXPECT_EQ(blocks.size(), 3U) << "two frames at one address, and a gap";
   std::vector<MovedPage> packed;
@@ -36,7 +36,7 @@ TEST(MovedBlockTest, HoldsWhatItWasMadeFrom) {
   const auto text = [](std::vector<MovedPage>& list) {
     Words words;
     for (const MovedPage& each : list) {
-      std::string word = std::to_string(each.page);
+      std::string word = std::to_string(each.page.number());
       word.append(" ").append(std::to_string(each.frame)).append(" ").append(std::to_string(each.slot));
       words.push_back(word + (each.here ? "" : " away"));
     }
@@ -48,7 +48,7 @@ TEST(MovedBlockTest, HoldsWhatItWasMadeFrom) {
 
 TEST(MovedBlockTest, FrameBeyondSixteenTebibytesTakesMoreBytes) {
   std::vector<MovedPage> pages;
-  for (uint64_t page = 0; page < kWindow; ++page) pages.push_back({page, 1000 + page, 0, true});
+  for (uint64_t page = 0; page < kWindow; ++page) pages.push_back({PageNumber(page), 1000 + page, 0, true});
   MovedBlock block(pages);
   const uint64_t bytes = block.MemoryBytes();
   block.SetFrame(3, uint64_t{1} << 33U);

@@ -53,8 +53,8 @@ std::vector<std::string> Describe(const WindowRecord& record) {
 class WindowRecordsTest : public testing::Test {
  protected:
   uint64_t BytesOf(const WindowRecord& record) {
-    records_.Put(1, record);
-    EXPECT_EQ(Describe(records_.Find(1)->Open()), Describe(record));
+    records_.Put(WindowIndex(1), record);
+    EXPECT_EQ(Describe(records_.Find(WindowIndex(1))->Open()), Describe(record));
     return records_.MemoryBytes() - WindowRecords::kWindowBytes;
   }
 
@@ -107,32 +107,32 @@ TEST_F(WindowRecordsTest, FurtherGroupsAndAbsentHoldersAreKept) {
   record.away.push_back({6, 78, 4, false});
   record.away.push_back({7, uint64_t{1} << 40U, 5, true});
   BytesOf(record);
-  for (Slot slot = 0; slot < 6; ++slot) EXPECT_TRUE(records_.Find(1)->Concerns(slot)) << slot;
-  EXPECT_FALSE(records_.Find(1)->Concerns(6));
+  for (Slot slot = 0; slot < 6; ++slot) EXPECT_TRUE(records_.Find(WindowIndex(1))->Concerns(slot)) << slot;
+  EXPECT_FALSE(records_.Find(WindowIndex(1))->Concerns(6));
 }
 
 TEST_F(WindowRecordsTest, OverTheLimitBitsAreKept) {
   budget_.limit_bytes = 300;
-  records_.Put(1, Shared(1000, 3));
-  ASSERT_NE(records_.Find(1), nullptr);
-  EXPECT_FALSE(records_.Find(1)->has_frames());
+  records_.Put(WindowIndex(1), Shared(1000, 3));
+  ASSERT_NE(records_.Find(WindowIndex(1)), nullptr);
+  EXPECT_FALSE(records_.Find(WindowIndex(1))->has_frames());
   EXPECT_EQ(records_.MemoryBytes(), WindowRecords::kWindowBytes + kSlotBitmapBytes);
-  const WindowRecord record = records_.Find(1)->Open();
+  const WindowRecord record = records_.Find(WindowIndex(1))->Open();
   EXPECT_TRUE(record.frames.empty());
   EXPECT_EQ(record.held, Shared(1000, 3).held);
 }
 
 TEST_F(WindowRecordsTest, RunsFitWhereSingleFramesDoNot) {
   budget_.limit_bytes = 300;
-  records_.Put(1, Shared(1024, 1));
-  EXPECT_TRUE(records_.Find(1)->has_frames());
+  records_.Put(WindowIndex(1), Shared(1024, 1));
+  EXPECT_TRUE(records_.Find(WindowIndex(1))->has_frames());
 }
 
 TEST_F(WindowRecordsTest, RecordThatHoldsNothingIsForgotten) {
-  records_.Put(1, Shared(1000, 3));
+  records_.Put(WindowIndex(1), Shared(1000, 3));
   WindowRecord record(kPages);
   record.frames.assign(kPages, kNoFrame);
-  records_.Put(1, record);
+  records_.Put(WindowIndex(1), record);
   EXPECT_TRUE(records_.empty());
   EXPECT_EQ(records_.MemoryBytes(), 0U);
   EXPECT_EQ(budget_.used_bytes, 0U);
@@ -140,10 +140,10 @@ TEST_F(WindowRecordsTest, RecordThatHoldsNothingIsForgotten) {
 
 // 33 processes share 1 GiB.
 TEST_F(WindowRecordsTest, FamilyOfOneGibibyteEach) {
-  for (uint64_t window = 0; window < 512; ++window) records_.Put(window, Shared(1000 + window, 1001));
+  for (uint64_t window = 0; window < 512; ++window) records_.Put(WindowIndex(window), Shared(1000 + window, 1001));
   EXPECT_EQ(records_.MemoryBytes(), 512 * (WindowRecords::kWindowBytes + 4 * kPages + kSlotBitmapBytes));
   EXPECT_LT(records_.MemoryBytes(), 1200U << 10U);
-  for (uint64_t window = 0; window < 512; ++window) records_.Put(window, Shared(window * kPages, 1));
+  for (uint64_t window = 0; window < 512; ++window) records_.Put(WindowIndex(window), Shared(window * kPages, 1));
   EXPECT_LT(records_.MemoryBytes(), 100U << 10U);
 }
 
@@ -161,7 +161,7 @@ TEST_F(WindowRecordsTest, BudgetIsKeptExactly) {
       }
       if (random() % 4 == 0) record.extras.push_back({1, 2, std::vector<Slot>(1 + random() % 5, 1)});
       if (random() % 4 == 0) record.away.push_back({1, 2, 3, false});
-      records.Put(random() % 16, record);
+      records.Put(WindowIndex(random() % 16), record);
       uint64_t bytes = 0;
       for (const WindowRecords* each : {&other, &records_}) {
         for (const auto& [window, packed] : each->all()) bytes += WindowRecords::kWindowBytes + packed.HeapBytes();
@@ -171,7 +171,7 @@ TEST_F(WindowRecordsTest, BudgetIsKeptExactly) {
     }
   }
   EXPECT_EQ(budget_.used_bytes, records_.MemoryBytes());
-  for (uint64_t window = 0; window < 16; ++window) records_.Put(window, WindowRecord(kPages));
+  for (uint64_t window = 0; window < 16; ++window) records_.Put(WindowIndex(window), WindowRecord(kPages));
   EXPECT_EQ(budget_.used_bytes, 0U);
 }
 
@@ -190,10 +190,10 @@ TEST(LedgerBudgetTest, IsKeptByAllThreads) {
       threads.emplace_back([&budget, &over = was_over.at(thread), thread, most] {
         WindowRecords records(kPages, &budget);
         for (uint64_t round = 0; round < 300; ++round) {
-          records.Put(round % kWindows, Shared(1 + 1000 * round, round % 3 + thread % 2));
+          records.Put(WindowIndex(round % kWindows), Shared(1 + 1000 * round, round % 3 + thread % 2));
           over = over || budget.used_bytes > most;
         }
-        for (uint64_t window = 0; window < kWindows; ++window) records.Put(window, WindowRecord(kPages));
+        for (uint64_t window = 0; window < kWindows; ++window) records.Put(WindowIndex(window), WindowRecord(kPages));
         EXPECT_TRUE(records.empty());
       });
     }

@@ -30,7 +30,7 @@ constexpr uint64_t kFar = 0x20000000;
 class Sums {
  public:
   void Add(const WindowReport& view) {
-    windows.push_back(view.window);
+    windows.push_back(view.window.number());
     EXPECT_LE(view.read_at, first_read.value()) << "it is as old as the first page that was read for it";
     exposure += static_cast<int64_t>(view.sharing->exposure_pages);
     unresolved += view.sharing->unresolved_pages;
@@ -46,7 +46,7 @@ class Sums {
     }
   }
   void Add(const UnchangedWindow& unchanged_window) {
-    unchanged.push_back(unchanged_window.window);
+    unchanged.push_back(unchanged_window.window.number());
     EXPECT_LE(unchanged_window.read_at, first_read.value());
   }
   void Add(const MovedReport& report) {
@@ -719,9 +719,9 @@ TEST_F(ScannerTest, KindOfAVerdictIsItsMappings) {
   const Family& family = *families_->families().front();
   Verdict verdict;
   verdict.slot = MemberOf(100)->slot;
-  verdict.page = kHeap / 4096;
+  verdict.page = PageNumber(kHeap / 4096);
   EXPECT_EQ(KindOfVerdict(family, verdict, procfs::PageGeometry()), MappingKind::kHeap);
-  verdict.page = kFar / 4096;
+  verdict.page = PageNumber(kFar / 4096);
   EXPECT_EQ(KindOfVerdict(family, verdict, procfs::PageGeometry()), MappingKind::kAnon);
   verdict.slot = 99;
   EXPECT_EQ(KindOfVerdict(family, verdict, procfs::PageGeometry()), MappingKind::kAnon);
