@@ -113,12 +113,18 @@ class WindowBitmap {
 // Bitmaps over the pages of one window, one after another in one buffer.
 class WindowBitmaps {
  public:
+  WindowBitmaps() = default;
   explicit WindowBitmaps(size_t pages) : words_per_bitmap_(BitmapWords(pages)) {}
 
   size_t size() const { return words_.size() / words_per_bitmap_; }
   void Reserve(size_t bitmaps) { words_.reserve(bitmaps * words_per_bitmap_); }
   // New bitmaps have no bit set.
   void Resize(size_t bitmaps) { words_.resize(bitmaps * words_per_bitmap_); }
+  // Makes them bitmaps over so many pages. Their bits are unspecified then.
+  void Reshape(size_t bitmaps, size_t pages) {
+    words_per_bitmap_ = BitmapWords(pages);
+    Resize(bitmaps);
+  }
   bool Any() const { return BitmapView(words_).Any(); }
 
   BitmapView At(size_t bitmap) const {
@@ -129,7 +135,7 @@ class WindowBitmaps {
   bool operator==(const WindowBitmaps&) const = default;
 
  private:
-  size_t words_per_bitmap_;
+  size_t words_per_bitmap_ = 1;
   std::vector<uint64_t> words_;
 };
 

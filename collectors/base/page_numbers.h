@@ -1,4 +1,4 @@
-// Numbers of pages and windows as types of their own: a call that confuses two of them does not compile.
+// Numbers of page frames, pages and windows as types of their own: a call that confuses two of them does not compile.
 //
 // Each takes as much memory as its number and has only the arithmetic that makes sense. number() is for storage and for
 // the kernel's files. Pure values.
@@ -12,6 +12,35 @@
 namespace cow {
 
 class WindowIndex;
+
+// A page frame, named by its PFN.
+class Pfn {
+ public:
+  // No frame: PFN 0 is never a page of a process, and the kernel shows it where frames are hidden.
+  constexpr Pfn() = default;
+  explicit constexpr Pfn(uint64_t number) : number_(number) {}
+  static constexpr Pfn None() { return {}; }
+
+  constexpr uint64_t number() const { return number_; }
+  // Its place in the aligned run of `frames` frames that contains it.
+  constexpr size_t InRun(size_t frames) const { return number_ % frames; }
+  // The first frame of that run.
+  constexpr Pfn FirstOfRun(size_t frames) const { return Pfn(number_ - number_ % frames); }
+
+  friend constexpr Pfn operator+(Pfn frame, uint64_t frames) { return Pfn(frame.number_ + frames); }
+  friend constexpr Pfn operator-(Pfn frame, uint64_t frames) { return Pfn(frame.number_ - frames); }
+  friend constexpr uint64_t operator-(Pfn a, Pfn b) { return a.number_ - b.number_; }
+  constexpr Pfn& operator++() {
+    ++number_;
+    return *this;
+  }
+  friend constexpr auto operator<=>(Pfn, Pfn) = default;
+  // Written out: GCC 12 compiles !(a == b) to longer loops over frames.
+  friend constexpr bool operator!=(Pfn a, Pfn b) { return a.number_ != b.number_; }
+
+ private:
+  uint64_t number_ = 0;
+};
 
 // A virtual page: its address divided by the page size.
 class PageNumber {
@@ -61,6 +90,11 @@ constexpr WindowIndex PageNumber::Window(size_t pages_per_window) const {
 }
 
 }  // namespace cow
+
+template <>
+struct std::hash<cow::Pfn> {
+  size_t operator()(cow::Pfn frame) const noexcept { return frame.number(); }
+};
 
 template <>
 struct std::hash<cow::WindowIndex> {

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdint>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 namespace cow {
@@ -14,7 +14,8 @@ void SortUnique(std::vector<Item>& items) {
   items.erase(std::unique(items.begin(), items.end()), items.end());
 }
 
-inline bool Contains(std::span<const uint64_t> sorted, uint64_t item) {
+template <class Item>
+bool Contains(std::type_identity_t<std::span<const Item>> sorted, Item item) {
   return std::binary_search(sorted.begin(), sorted.end(), item);
 }
 

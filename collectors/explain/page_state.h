@@ -40,7 +40,7 @@ std::string_view PageStateName(PageState state, bool huge);
 // What is known of a page.
 struct PageEvidence {
   procfs::PageEntry entry;
-  uint64_t zero_frame = 0;
+  Pfn zero_frame;
   bool frames_known = true;  // else the entry's frame number is hidden
   bool zero_known = true;    // without frames: PAGEMAP_SCAN has told the zero pages
   bool is_zero_page = false;

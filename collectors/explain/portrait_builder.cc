@@ -9,7 +9,6 @@ namespace cow::explain {
 namespace {
 
 using memory::AnonFrame;
-using memory::kNoFrame;
 using memory::PageEntry;
 using memory::Reading;
 using memory::Slot;
@@ -94,11 +93,11 @@ void PortraitBuilder::CountBreak(const memory::Family& family, const Verdict& ve
 void PortraitBuilder::AskMarks(const memory::WindowReport& report) {
   facts_.Clear();
   if (!scanner_.capabilities().kpageflags || !report.frames_known) return;
-  std::vector<uint64_t> frames;
+  std::vector<Pfn> frames;
   for (size_t r = 0; r < report.readings.size(); ++r) {
     for (size_t page = 0; page < pages_; ++page) {
-      const uint64_t frame = AnonFrame(report.readings[r].entries[page], scanner_.zero_frame());
-      if (frame != kNoFrame && !report.sharing->members[r].shared.Test(page)) frames.push_back(frame);
+      const Pfn frame = AnonFrame(report.readings[r].entries[page], scanner_.zero_frame());
+      if (frame != Pfn::None() && !report.sharing->members[r].shared.Test(page)) frames.push_back(frame);
     }
   }
   if (!frames.empty()) scanner_.worker().frames.Read(frames, false, facts_);
@@ -136,8 +135,8 @@ PageEvidence PortraitBuilder::Evidence(const memory::WindowReport& report, size_
   evidence.copied = findings.copied.Test(page);
   evidence.original = findings.original.Test(page);
   evidence.differs = portrait_.frames_known ? differs_.Test(page) : OwnPageElsewhere(report, reading, page);
-  const uint64_t frame = AnonFrame(evidence.entry, scanner_.zero_frame());
-  if (frame == kNoFrame) return evidence;
+  const Pfn frame = AnonFrame(evidence.entry, scanner_.zero_frame());
+  if (frame == Pfn::None()) return evidence;
   evidence.merged = facts_.IsKsm(frame);
   evidence.merged_known = facts_.merged_known();
   // Of a large folio that is mapped page by page, the mark is not the single page's.
@@ -152,11 +151,11 @@ PageEvidence PortraitBuilder::Evidence(const memory::WindowReport& report, size_
 std::vector<pid_t> PortraitBuilder::Partners(const memory::WindowReport& report, size_t reading, size_t page) const {
   std::vector<pid_t> pids;
   const PageEntry entry = report.readings[reading].entries[page];
-  const uint64_t zero_frame = scanner_.zero_frame();
-  const uint64_t frame = AnonFrame(entry, zero_frame);
+  const Pfn zero_frame = scanner_.zero_frame();
+  const Pfn frame = AnonFrame(entry, zero_frame);
   for (size_t r = 0; r < report.readings.size(); ++r) {
     const PageEntry other = report.readings[r].entries[page];
-    const bool same = frame != kNoFrame ? AnonFrame(other, zero_frame) == frame : other == entry;
+    const bool same = frame != Pfn::None() ? AnonFrame(other, zero_frame) == frame : other == entry;
     if (r != reading && same) pids.push_back(pids_.at(report.readings[r].slot));
   }
   std::sort(pids.begin(), pids.end());
@@ -180,8 +179,8 @@ void PortraitBuilder::AddMember(const memory::WindowReport& report, size_t readi
       const size_t page = number - begin;
       const PageEvidence evidence = Evidence(report, reading, mappings[m], page);
       const PageState state = JudgePage(evidence);
-      const uint64_t frame = AnonFrame(evidence.entry, scanner_.zero_frame());
-      const bool is_own = frame != kNoFrame && state != PageState::kShared && state != PageState::kMerged &&
+      const Pfn frame = AnonFrame(evidence.entry, scanner_.zero_frame());
+      const bool is_own = frame != Pfn::None() && state != PageState::kShared && state != PageState::kMerged &&
                           state != PageState::kFile && state != PageState::kUnknown;
       bool huge = is_huge;
       if (!portrait_.frames_known) {
@@ -287,7 +286,7 @@ std::vector<pid_t> PortraitBuilder::PidsOf(std::span<const memory::MovedPage> ho
 }
 
 void PortraitBuilder::ResolveOrphans(const HoldersOfFrame& moved) {
-  std::vector<uint64_t> frames;
+  std::vector<Pfn> frames;
   for (const Orphan& orphan : orphans_) {
     if (!moved.contains(orphan.frame)) frames.push_back(orphan.frame);
   }

@@ -55,7 +55,7 @@ class PortraitBuilder {
   };
   // Without a partner at its address, although the kernel may count another: known at the end of the pass.
   struct Orphan {
-    uint64_t frame = 0;
+    Pfn frame;
     PageNumber page;
     memory::Slot slot = 0;
     PageState otherwise = PageState::kPrivate;  // if it is shared with nobody
@@ -67,7 +67,7 @@ class PortraitBuilder {
     PageState state = PageState::kShared;
     std::vector<pid_t> shared_with;
   };
-  using HoldersOfFrame = std::unordered_map<uint64_t, std::vector<memory::MovedPage>>;
+  using HoldersOfFrame = std::unordered_map<Pfn, std::vector<memory::MovedPage>>;
 
   void BeginMappings();
   void TakeVerdicts(const memory::Judgement& judgement, PageNumber first_page);

@@ -32,11 +32,11 @@ Result<KpageFile> KpageFile::Open(const Root& root, std::string path) {
   return KpageFile(std::move(*descriptor), std::move(path), root.interposer());
 }
 
-Result<void> KpageFile::Read(std::span<const uint64_t> frames, std::span<uint64_t> words, uint64_t& reads) const {
+Result<void> KpageFile::Read(std::span<const Pfn> frames, std::span<uint64_t> words, uint64_t& reads) const {
   std::array<uint64_t, kRunWords> buffer;
   for (size_t i = 0; i < frames.size();) {
-    const uint64_t first = frames[i];
-    if (first > kLastFrame) {
+    const Pfn first = frames[i];
+    if (first.number() > kLastFrame) {
       words[i++] = 0;
       continue;
     }
@@ -51,7 +51,7 @@ Result<void> KpageFile::Read(std::span<const uint64_t> frames, std::span<uint64_
       if (auto error = Intercept(interposer_, Access::kRead, path_)) return tl::unexpected(std::move(*error));
       ++reads;
       const ssize_t count = pread(descriptor_.get(), reinterpret_cast<char*>(buffer.data()) + bytes,
-                                  wanted_bytes - bytes, static_cast<off_t>(first * kWordBytes + bytes));
+                                  wanted_bytes - bytes, static_cast<off_t>(first.number() * kWordBytes + bytes));
       if (count < 0) {
         if (errno == EINTR) continue;
         return tl::unexpected(Error::FromErrno(path_, errno));

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "collectors/base/page_numbers.h"
 #include "collectors/base/result.h"
 #include "collectors/procfs/file_descriptor.h"
 #include "collectors/procfs/root.h"
@@ -35,7 +36,7 @@ class KpageFile {
 
   // Stores the word of frames[i] in words[i]. `frames` must be sorted in ascending order; duplicates are allowed. Reads
   // close neighbours with one pread. Adds the number of preads to `reads`. A frame beyond the end of the file reads 0.
-  Result<void> Read(std::span<const uint64_t> frames, std::span<uint64_t> words, uint64_t& reads) const;
+  Result<void> Read(std::span<const Pfn> frames, std::span<uint64_t> words, uint64_t& reads) const;
 
  private:
   KpageFile(FileDescriptor descriptor, std::string path, std::shared_ptr<Interposer> interposer);

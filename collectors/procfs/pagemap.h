@@ -60,7 +60,7 @@ class PageEntry {
   bool IsAway() const { return IsSwap() && !IsMarker(); }
 
   // The PFN of a present page.
-  constexpr uint64_t Frame() const { return bits_ & kPagemapFrameMask; }
+  constexpr Pfn Frame() const { return Pfn(bits_ & kPagemapFrameMask); }
 
   // The entry without these bits.
   constexpr PageEntry Without(uint64_t bits) const { return PageEntry(bits_ & ~bits); }

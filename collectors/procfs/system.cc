@@ -196,7 +196,7 @@ std::optional<uint64_t> ReadEffectiveCapabilities(const Root& root) {
   return status->effective_capabilities;
 }
 
-std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& geometry) {
+std::optional<Pfn> FindZeroPageFrame(const Root& root, const PageGeometry& geometry) {
   const auto descriptor = OpenReadOnly(root, root.ProcPath("self/pagemap"));
   if (!descriptor) return std::nullopt;
   // A real procfs of any PID namespace resolves `self` to this process. A fixture tree does not.
@@ -204,15 +204,14 @@ std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& 
   if (fstatfs(descriptor->get(), &filesystem) != 0 || filesystem.f_type != PROC_SUPER_MAGIC) return std::nullopt;
   const ReadFaultedPage page(geometry.page_bytes);
   if (!page.IsMapped()) return std::nullopt;
-  uint64_t entry = 0;
+  PageEntry entry;
   const auto offset = static_cast<off_t>(geometry.PageOf(page.Address()).number() * sizeof(entry));
   ssize_t bytes = 0;
   do {
     bytes = pread(descriptor->get(), &entry, sizeof(entry), offset);
   } while (bytes < 0 && errno == EINTR);
-  const uint64_t frame = entry & kPagemapFrameMask;
-  if (bytes != sizeof(entry) || (entry & kPagemapPresent) == 0 || frame == 0) return std::nullopt;
-  return (entry & kPagemapMappedOnce) != 0 ? kNoZeroPage : frame;
+  if (bytes != sizeof(entry) || !entry.IsPresent() || entry.Frame() == Pfn::None()) return std::nullopt;
+  return entry.IsMappedOnce() ? kNoZeroPage : entry.Frame();
 }
 
 std::optional<std::vector<std::pair<uint32_t, uint32_t>>> FindKernelHugetlb(const Root& root) {

@@ -54,12 +54,12 @@ bool SeesEveryProcess(const Root& root);
 std::optional<uint64_t> ReadEffectiveCapabilities(const Root& root);
 
 // A frame number that no page has.
-inline constexpr uint64_t kNoZeroPage = (uint64_t{1} << 55) - 1;
+inline constexpr Pfn kNoZeroPage((uint64_t{1} << 55) - 1);
 
 // Returns the frame of the base zero page, which is constant until reboot. Read-faults a page of this process and looks
 // it up in root/self/pagemap. Returns kNoZeroPage if bit 56 shows that the kernel gave the page its own frame: such a
 // kernel has no zero page. Empty if frames are hidden, or if `root` is not this system's procfs.
-std::optional<uint64_t> FindZeroPageFrame(const Root& root, const PageGeometry& geometry);
+std::optional<Pfn> FindZeroPageFrame(const Root& root, const PageGeometry& geometry);
 
 // Returns the device numbers (major, minor) of the filesystems that the kernel mounts internally for hugetlb memory of
 // memfd, System V and MAP_HUGETLB. There is one per huge page size, constant until reboot. Creates an empty memfd of

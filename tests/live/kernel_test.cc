@@ -59,7 +59,8 @@ class KernelTest : public ::testing::Test {
   testing::Workload workload_;
 
  private:
-  static uint64_t Word(const Result<procfs::KpageFile>& file, uint64_t frame) {
+  static uint64_t Word(const Result<procfs::KpageFile>& file, uint64_t number) {
+    const Pfn frame(number);
     uint64_t word = 0;
     uint64_t reads = 0;
     if (!file || !file->Read({&frame, 1}, {&word, 1}, reads)) throw std::runtime_error("can't read kpage files");
@@ -73,7 +74,7 @@ TEST_F(KernelTest, ZeroPageLooksLikeSharedAnonymousMemory) {
   Do("read 0 z 0 2");
   for (const uint64_t entry : Entries(0, "z", 2)) {
     EXPECT_EQ(entry & (kPresent | kFile | kOnce), kPresent);
-    EXPECT_EQ(Frame(entry), procfs::FindZeroPageFrame(root_, {PageBytes(), HugePageBytes()}));
+    EXPECT_EQ(Pfn(Frame(entry)), procfs::FindZeroPageFrame(root_, {PageBytes(), HugePageBytes()}));
     EXPECT_NE(FlagsOf(entry) & procfs::kFrameZeroPage, 0U);
   }
 }

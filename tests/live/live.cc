@@ -185,7 +185,7 @@ std::string WhyNoPagemapScan(const Sample& sample) {
   return sample.At("cow_exporter_capability{feature=pagemap_scan}") != 0 ? "" : KernelLacks("PAGEMAP_SCAN (Linux 6.7)");
 }
 
-std::string WhyNoZeroPage() { return ZeroPageFrame() != procfs::kNoZeroPage ? "" : KernelLacks("zero page"); }
+std::string WhyNoZeroPage() { return ZeroPageFrame() != procfs::kNoZeroPage.number() ? "" : KernelLacks("zero page"); }
 
 // Two ranges of huge pages that were only read have the same frames where the kernel has a huge zero page.
 std::string WhyNoHugeZeroPage() {
@@ -219,7 +219,7 @@ uint64_t ZeroPageFrame() {
   const std::vector<uint64_t> entries = ReadPagemap(getpid(), reinterpret_cast<uintptr_t>(memory), 2);
   munmap(memory, 2 * PageBytes());
   const uint64_t frame = entries[0] & kFrameMask;
-  return frame == (entries[1] & kFrameMask) ? frame : procfs::kNoZeroPage;
+  return frame == (entries[1] & kFrameMask) ? frame : procfs::kNoZeroPage.number();
 }
 
 uint64_t AnonymousFrame(uint64_t entry) { return (entry & (kPresent | kFile)) == kPresent ? entry & kFrameMask : 0; }

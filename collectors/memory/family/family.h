@@ -92,7 +92,7 @@ struct Alias {
 };
 
 struct Family {
-  Family(uint64_t family_id, size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
+  Family(uint64_t family_id, size_t pages_per_window, Pfn zero_frame, LedgerBudget* budget)
       : id(family_id),
         ledger(pages_per_window, zero_frame, budget),
         looks(budget),

@@ -83,7 +83,7 @@ void Rotate(Map& lists) {
 
 }  // namespace
 
-Lineage::Lineage(procfs::PageGeometry geometry, uint64_t zero_frame, uint64_t ledger_limit_bytes)
+Lineage::Lineage(procfs::PageGeometry geometry, Pfn zero_frame, uint64_t ledger_limit_bytes)
     : geometry_(geometry), zero_frame_(zero_frame), budget_{ledger_limit_bytes, 0} {}
 
 bool Lineage::Update(const ProcessTable& table, FrameProbe& probe, const MayGoOn& may_go_on) {

@@ -54,7 +54,7 @@ class FrameProbe {
 class Lineage {
  public:
   // `ledger_limit_bytes`: what the records of all families may take before frames are dropped.
-  Lineage(procfs::PageGeometry geometry, uint64_t zero_frame, uint64_t ledger_limit_bytes = ~uint64_t{0});
+  Lineage(procfs::PageGeometry geometry, Pfn zero_frame, uint64_t ledger_limit_bytes = ~uint64_t{0});
 
   // Brings membership up to date with the table. False if `may_go_on` ended it: every family is then consistent, some
   // newcomers are in none yet, and the next update completes it.
@@ -128,7 +128,7 @@ class Lineage {
   static Member& Insert(Family& family, std::unique_ptr<Member> member);
 
   procfs::PageGeometry geometry_;
-  uint64_t zero_frame_;
+  Pfn zero_frame_;
   LedgerBudget budget_;
   uint64_t next_id_ = 1;
   std::list<std::unique_ptr<Family>> families_;

@@ -27,7 +27,7 @@ bool LayoutsAreRandom(const procfs::Root& root) {
 
 }  // namespace
 
-Relatives::Relatives(procfs::Root root, procfs::PageGeometry geometry, uint64_t zero_frame, FrameReader& frames,
+Relatives::Relatives(procfs::Root root, procfs::PageGeometry geometry, Pfn zero_frame, FrameReader& frames,
                      ScanCounters& counters)
     : root_(std::move(root)),
       geometry_(geometry),
@@ -104,27 +104,27 @@ void Relatives::ExpectMerged(const Process& a, const Process& b) {
   frames_.SetMayBeMerged(procfs::KsmHasMerged(root_) && (may_have_merged(a) || may_have_merged(b)));
 }
 
-bool Relatives::AnyInBoth(std::vector<uint64_t>& frames) {
+bool Relatives::AnyInBoth(std::vector<Pfn>& frames) {
   if (frames.empty()) return false;
   FrameFacts facts;
   frames_.Read(frames, false, facts);
-  return std::any_of(frames.begin(), frames.end(), [&facts](uint64_t frame) { return !facts.IsKsm(frame); });
+  return std::any_of(frames.begin(), frames.end(), [&facts](Pfn frame) { return !facts.IsKsm(frame); });
 }
 
 // Relocated data of the program and its libraries comes first in the address space, and is never written again: a
 // relative is recognised within a few windows.
 bool Relatives::ShareFrame(const Process& a, const Process& b) {
-  if (zero_frame_ == kNoFrame) return false;
+  if (zero_frame_ == Pfn::None()) return false;
   const auto left = procfs::Pagemap::Open(root_, a.memory);
   const auto right = procfs::Pagemap::Open(root_, b.memory);
   auto areas = procfs::MapsReader::Open(root_, a.memory, kProbeLimits);
   if (!left || !right || !areas) return false;
   ExpectMerged(a, b);
   return ForEachWindow(*left, *right, *areas, [this](std::span<const PageEntry> of_a, std::span<const PageEntry> of_b) {
-    std::vector<uint64_t> common;
+    std::vector<Pfn> common;
     for (size_t i = 0; i < of_a.size(); ++i) {
-      const uint64_t frame = AnonFrame(of_a[i], zero_frame_);
-      const bool alike = frame != kNoFrame && frame == AnonFrame(of_b[i], zero_frame_);
+      const Pfn frame = AnonFrame(of_a[i], zero_frame_);
+      const bool alike = frame != Pfn::None() && frame == AnonFrame(of_b[i], zero_frame_);
       if (alike && !of_a[i].IsMappedOnce() && !of_b[i].IsMappedOnce()) common.push_back(frame);
     }
     return AnyInBoth(common);
@@ -134,7 +134,7 @@ bool Relatives::ShareFrame(const Process& a, const Process& b) {
 // A page that is mapped exactly once, and yet is in both, is in one address space. Two that differ are in two: a single
 // one may have been replaced between the two reads. Bit 56 of a huge page proves nothing.
 std::optional<bool> Relatives::SameMemory(const Process& a, const Process& b) {
-  if (zero_frame_ == kNoFrame) return std::nullopt;
+  if (zero_frame_ == Pfn::None()) return std::nullopt;
   const auto left = procfs::Pagemap::Open(root_, a.memory);
   const auto right = procfs::Pagemap::Open(root_, b.memory);
   auto areas = procfs::MapsReader::Open(root_, a.memory, kProbeLimits);
@@ -146,9 +146,9 @@ std::optional<bool> Relatives::SameMemory(const Process& a, const Process& b) {
   ForEachWindow(*left, *right, *areas, [&](std::span<const PageEntry> of_a, std::span<const PageEntry> of_b) {
     if (of_a.size() == pages_ && IsHugeRun(of_a)) return false;
     for (size_t i = 0; i < of_a.size() && !once_in_both; ++i) {
-      const uint64_t frame = AnonFrame(of_a[i], zero_frame_);
-      const uint64_t other = AnonFrame(of_b[i], zero_frame_);
-      if (frame == kNoFrame || other == kNoFrame) continue;
+      const Pfn frame = AnonFrame(of_a[i], zero_frame_);
+      const Pfn other = AnonFrame(of_b[i], zero_frame_);
+      if (frame == Pfn::None() || other == Pfn::None()) continue;
       ++(frame == other ? equal : different);
       once_in_both = frame == other && of_a[i].IsMappedOnce() && of_b[i].IsMappedOnce();
     }
@@ -160,16 +160,16 @@ std::optional<bool> Relatives::SameMemory(const Process& a, const Process& b) {
 
 // An exec leaves no anonymous page where it was.
 std::optional<bool> Relatives::HasPagemap(const Process& process, const procfs::Pagemap& pagemap) {
-  if (zero_frame_ == kNoFrame) return std::nullopt;
+  if (zero_frame_ == Pfn::None()) return std::nullopt;
   const auto now = procfs::Pagemap::Open(root_, process.memory);
   auto areas = procfs::MapsReader::Open(root_, process.memory, kProbeLimits);
   if (!now || !areas) return std::nullopt;
   ExpectMerged(process, process);
   return ForEachWindow(pagemap, *now, *areas, [this](std::span<const PageEntry> of_a, std::span<const PageEntry> of_b) {
-    std::vector<uint64_t> common;
+    std::vector<Pfn> common;
     for (size_t i = 0; i < of_a.size(); ++i) {
-      const uint64_t frame = AnonFrame(of_a[i], zero_frame_);
-      if (frame != kNoFrame && frame == AnonFrame(of_b[i], zero_frame_)) common.push_back(frame);
+      const Pfn frame = AnonFrame(of_a[i], zero_frame_);
+      if (frame != Pfn::None() && frame == AnonFrame(of_b[i], zero_frame_)) common.push_back(frame);
     }
     return AnyInBoth(common);
   });

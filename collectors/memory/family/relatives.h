@@ -21,8 +21,8 @@ namespace cow::memory {
 
 class Relatives : public FrameProbe {
  public:
-  // `zero_frame`: kNoFrame where frames are hidden. `frames` and `counters` outlive this.
-  Relatives(procfs::Root root, procfs::PageGeometry geometry, uint64_t zero_frame, FrameReader& frames,
+  // `zero_frame`: Pfn::None() where frames are hidden. `frames` and `counters` outlive this.
+  Relatives(procfs::Root root, procfs::PageGeometry geometry, Pfn zero_frame, FrameReader& frames,
             ScanCounters& counters);
 
   bool ShareFrame(const Process& a, const Process& b) override;
@@ -38,12 +38,12 @@ class Relatives : public FrameProbe {
   template <class Visit>
   bool ForEachWindow(const procfs::Pagemap& a, const procfs::Pagemap& b, procfs::MapsReader& areas, Visit&& visit);
   void ExpectMerged(const Process& a, const Process& b);
-  bool AnyInBoth(std::vector<uint64_t>& frames);
+  bool AnyInBoth(std::vector<Pfn>& frames);
 
   procfs::Root root_;
   procfs::PageGeometry geometry_;
   size_t pages_;
-  uint64_t zero_frame_;
+  Pfn zero_frame_;
   FrameReader& frames_;
   ScanCounters& counters_;
   bool random_layouts_;

@@ -7,18 +7,21 @@
 namespace cow::memory {
 namespace {
 
-// A member's storage: a frame per page, then the bitmaps.
+// A member's storage: a frame per page, and its bitmaps.
 struct Storage {
-  Storage(std::span<uint64_t> words, size_t pages, size_t bitmap_words)
-      : frames(words.first(pages)),
-        anon(words.subspan(pages, bitmap_words)),
-        maybe_shared(words.subspan(pages + bitmap_words, bitmap_words)),
-        away(words.subspan(pages + 2 * bitmap_words, bitmap_words)),
-        current(words.subspan(pages + 3 * bitmap_words, bitmap_words)) {}
+  explicit Storage(Comparison::Member& member)
+      : frames(member.own_frames),
+        anon(member.own_bitmaps.At(0)),
+        maybe_shared(member.own_bitmaps.At(1)),
+        away(member.own_bitmaps.At(2)),
+        current(member.own_bitmaps.At(3)) {}
 
-  static size_t Words(size_t pages, size_t bitmap_words) { return pages + 4 * bitmap_words; }
+  static void Resize(Comparison::Member& member, size_t pages) {
+    member.own_frames.resize(pages);
+    member.own_bitmaps.Reshape(4, pages);
+  }
 
-  std::span<uint64_t> frames;
+  std::span<Pfn> frames;
   BitmapSpan anon;
   BitmapSpan maybe_shared;
   BitmapSpan away;
@@ -35,18 +38,18 @@ uint64_t AwayOf(std::span<const PageEntry> entries, uint64_t swapped) {
 
 // Splits entries into frames and bitmaps. Shifts each bit into the top of its word, without a branch. A page whose
 // entry has one of `once_bits` counts as mapped once.
-void Decode(std::span<const PageEntry> entries, uint64_t zero_frame, uint64_t once_bits, Storage& member) {
+void Decode(std::span<const PageEntry> entries, Pfn zero_frame, uint64_t once_bits, Storage& member) {
   constexpr uint64_t kTop = uint64_t{1} << 63;
   for (size_t w = 0; w < member.anon.words().size(); ++w) {
     const std::span<const PageEntry> of_word = entries.subspan(w * 64, std::min<size_t>(64, entries.size() - w * 64));
-    const std::span<uint64_t> frames = member.frames.subspan(w * 64, of_word.size());
+    const std::span<Pfn> frames = member.frames.subspan(w * 64, of_word.size());
     uint64_t anon = 0;
     uint64_t once = 0;
     uint64_t swapped = 0;
     for (size_t b = 0; b < of_word.size(); ++b) {
       const PageEntry entry = of_word[b];
       frames[b] = AnonFrame(entry, zero_frame);
-      anon = (anon >> 1) | (frames[b] == kNoFrame ? 0 : kTop);
+      anon = (anon >> 1) | (frames[b] == Pfn::None() ? 0 : kTop);
       once = (once >> 1) | ((entry.bits() & once_bits) != 0 ? kTop : 0);
       swapped = (swapped >> 1) | (entry.IsSwap() ? kTop : 0);
     }
@@ -57,13 +60,13 @@ void Decode(std::span<const PageEntry> entries, uint64_t zero_frame, uint64_t on
   }
 }
 
-void MarkEqual(const uint64_t* frames, std::span<const uint64_t> candidates, BitmapSpan equal) {
+void MarkEqual(const Pfn* frames, std::span<const Pfn> candidates, BitmapSpan equal) {
   for (size_t w = 0; w < equal.words().size(); ++w) {
     uint64_t bits = 0;
     const size_t end = std::min<size_t>(64, candidates.size() - w * 64);
     for (size_t b = 0; b < end; ++b) {
-      const uint64_t frame = frames[w * 64 + b];
-      bits |= static_cast<uint64_t>(frame == candidates[w * 64 + b] && frame != kNoFrame) << b;
+      const Pfn frame = frames[w * 64 + b];
+      bits |= static_cast<uint64_t>(frame == candidates[w * 64 + b] && frame != Pfn::None()) << b;
     }
     equal.Word(w) = bits;
   }
@@ -71,9 +74,9 @@ void MarkEqual(const uint64_t* frames, std::span<const uint64_t> candidates, Bit
 
 // True if the frame has its page's place in a huge page or is consecutive with a neighbour's. Copies made one after
 // another can look the same.
-bool MayBeOfLargeFolio(std::span<const uint64_t> frames, size_t page) {
-  const uint64_t frame = frames[page];
-  return frame % frames.size() == page || (page > 0 && frames[page - 1] == frame - 1) ||
+bool MayBeOfLargeFolio(std::span<const Pfn> frames, size_t page) {
+  const Pfn frame = frames[page];
+  return frame.InRun(frames.size()) == page || (page > 0 && frames[page - 1] == frame - 1) ||
          (page + 1 < frames.size() && frames[page + 1] == frame + 1);
 }
 
@@ -91,7 +94,7 @@ WindowComparer::WindowComparer(size_t pages, std::span<const Reading> readings, 
       departing_(departing),
       c_(comparison) {}
 
-void WindowComparer::Compare(const Circumstances& circumstances, uint64_t zero_frame) {
+void WindowComparer::Compare(const Circumstances& circumstances, Pfn zero_frame) {
   ksm_in_use_ = circumstances.ksm_in_use;
   mapped_once_known_ = circumstances.mapped_once_known;
   c_.swapped_in = circumstances.swapped_in;
@@ -144,7 +147,7 @@ uint32_t WindowComparer::FindSame(uint32_t reading) const {
   return kNoReading;
 }
 
-void WindowComparer::DecodeMember(uint32_t reading, uint64_t zero_frame) {
+void WindowComparer::DecodeMember(uint32_t reading, Pfn zero_frame) {
   Comparison::Member& member = c_.members[reading];
   member.same_as = FindSame(reading);
   member.repeated = false;
@@ -158,14 +161,14 @@ void WindowComparer::DecodeMember(uint32_t reading, uint64_t zero_frame) {
     member.current = same.current;
     return;
   }
-  member.storage.resize(Storage::Words(pages_, words_));
-  Storage storage(member.storage, pages_, words_);
+  Storage::Resize(member, pages_);
+  Storage storage(member);
   Decode({readings_[reading].entries, pages_}, zero_frame, mapped_once_known_ ? procfs::kPagemapMappedOnce : 0,
          storage);
   if (moved_.Has(window_)) {
     WindowBitmap moved(pages_);
     moved_.MarkHeld(window_, readings_[reading].slot, moved);
-    moved.ForEach([&](size_t page) { storage.frames[page] = kNoFrame; });
+    moved.ForEach([&](size_t page) { storage.frames[page] = Pfn::None(); });
     for (size_t w = 0; w < words_; ++w) {
       storage.anon.Word(w) &= ~moved.Word(w);
       storage.maybe_shared.Word(w) &= ~moved.Word(w);
@@ -186,7 +189,7 @@ void WindowComparer::RecallFrames() {
     record_->CopyFrames(c_.candidates);
     return;
   }
-  std::fill(c_.candidates.begin(), c_.candidates.end(), kNoFrame);
+  std::fill(c_.candidates.begin(), c_.candidates.end(), Pfn::None());
   if (record_ == nullptr) return;
   record_->CopyRecorded(c_.grouped);
   RecallDroppedFrames();
@@ -198,15 +201,15 @@ void WindowComparer::RecallDroppedFrames() {
   std::vector<BitmapView> held;
   held.reserve(readings_.size());
   for (const Reading& reading : readings_) held.push_back(Held(reading.slot));
-  std::vector<std::pair<uint64_t, size_t>> frames;  // (frame, index of the holder)
+  std::vector<std::pair<Pfn, size_t>> frames;  // (frame, index of the holder)
   c_.grouped.ForEach([&](size_t page) {
     frames.clear();
     for (size_t r = 0; r < held.size(); ++r) {
-      const uint64_t frame = c_.members[r].frames[page];
-      if (!held[r].empty() && held[r].Test(page) && frame != kNoFrame) frames.emplace_back(frame, r);
+      const Pfn frame = c_.members[r].frames[page];
+      if (!held[r].empty() && held[r].Test(page) && frame != Pfn::None()) frames.emplace_back(frame, r);
     }
     std::sort(frames.begin(), frames.end());
-    std::pair<size_t, uint64_t> found(readings_.size(), kForgottenFrame);  // lowest holder with a partner
+    std::pair<size_t, Pfn> found(readings_.size(), kForgottenFrame);  // lowest holder with a partner
     for (size_t i = 0; i + 1 < frames.size(); ++i) {
       if (frames[i].first == frames[i + 1].first) found = std::min(found, std::pair(frames[i].second, frames[i].first));
     }
@@ -238,8 +241,8 @@ void WindowComparer::FindHolders() {
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     if (RepeatsAnother(r)) continue;
     Comparison::Member& member = c_.members[r];
-    const Storage storage(member.storage, pages_, words_);
-    if (std::equal(storage.frames.begin(), storage.frames.end(), c_.candidates.begin())) {
+    const Storage storage(member);
+    if (std::memcmp(storage.frames.data(), c_.candidates.data(), pages_ * sizeof(Pfn)) == 0) {
       std::copy_n(storage.anon.words().begin(), words_, storage.current.words().begin());
     } else {
       MarkEqual(member.frames, c_.candidates, storage.current);
@@ -279,13 +282,13 @@ void WindowComparer::FindChanges(uint32_t reading) {
 // Finds pages of a child at its first look at which the members' frames differ.
 void WindowComparer::FindDifferingFirstLooks() {
   if (c_.unseen.empty()) return;
-  std::vector<uint64_t> first(pages_, kNoFrame);  // per page: the first frame found
-  WindowBitmap several(pages_);                   // members have different frames
+  std::vector<Pfn> first(pages_);  // per page: the first frame found
+  WindowBitmap several(pages_);    // members have different frames
   for (uint32_t r = 0; r < readings_.size(); ++r) {
     if (RepeatsAnother(r)) continue;
     const Comparison::Member& member = c_.members[r];
     member.anon.ForEach([&](size_t page) {
-      if (first[page] == kNoFrame) first[page] = member.frames[page];
+      if (first[page] == Pfn::None()) first[page] = member.frames[page];
       if (first[page] != member.frames[page]) several.Set(page);
     });
   }
@@ -309,12 +312,12 @@ void WindowComparer::FindSharedHugePages() {
     huge.push_back(r);
     for (size_t w = 0; w < words_; ++w) asked.Word(w) |= Unassigned(r, w) & c_.two_anon.Word(w);
   }
-  std::vector<uint64_t> frames;
+  std::vector<Pfn> frames;
   asked.ForEach([&](size_t page) {
     frames.clear();
     for (uint32_t r = 0; r < readings_.size(); ++r) {
-      const uint64_t frame = c_.members[r].frames[page];
-      if (frame != kNoFrame) frames.push_back(frame);
+      const Pfn frame = c_.members[r].frames[page];
+      if (frame != Pfn::None()) frames.push_back(frame);
     }
     std::sort(frames.begin(), frames.end());
     for (const uint32_t r : huge) {
@@ -372,8 +375,8 @@ void WindowComparer::AskAbout(size_t page, const ReadingIndex& index) {
     const BitmapView held = Held(readings_[r].slot);
     const bool has = !held.empty() && held.Test(page);
     if (has) holders_.push_back(r);
-    const uint64_t frame = c_.members[r].frames[page];
-    if (frame == kNoFrame) continue;
+    const Pfn frame = c_.members[r].frames[page];
+    if (frame == Pfn::None()) continue;
     if (ksm_in_use_) c_.questions.push_back(frame);
     const bool current = c_.members[r].current.Test(page);
     const bool new_sharing = current && !has && (c_.grouped.Test(page) || c_.pairs.Test(page));
@@ -393,21 +396,21 @@ void WindowComparer::AskAboutExtra(const WindowRecord::Extra& extra, const Readi
   std::sort(holders_.begin(), holders_.end());
   if (!AskAboutHolders(extra.page, extra.frame)) return;
   for (const uint32_t r : holders_) {
-    const uint64_t frame = c_.members[r].frames[extra.page];
-    if (frame != kNoFrame) c_.questions.push_back(frame);
+    const Pfn frame = c_.members[r].frames[extra.page];
+    if (frame != Pfn::None()) c_.questions.push_back(frame);
   }
 }
 
 // `recorded`: the frame that the holders shared. Returns true if the verdict rests on the marks of their present
 // frames.
-bool WindowComparer::AskAboutHolders(size_t page, uint64_t recorded) {
+bool WindowComparer::AskAboutHolders(size_t page, Pfn recorded) {
   uint32_t lowest_same = kNoReading;
   uint32_t highest_same = kNoReading;
   uint32_t lowest_changed = kNoReading;
   uint32_t highest_changed = kNoReading;
   for (const uint32_t r : holders_) {
-    const uint64_t frame = c_.members[r].frames[page];
-    if (frame == kNoFrame) continue;
+    const Pfn frame = c_.members[r].frames[page];
+    if (frame == Pfn::None()) continue;
     if (frame == recorded) {
       if (lowest_same == kNoReading) lowest_same = r;
       highest_same = r;
@@ -416,7 +419,7 @@ bool WindowComparer::AskAboutHolders(size_t page, uint64_t recorded) {
     // The page may have moved and another taken its place: the mapcount of the recorded frame decides.
     if (readings_[r].remapped && recorded != kForgottenFrame) c_.questions.push_back(recorded);
     if (MayBeOfLargeFolio({c_.members[r].frames, pages_}, page)) c_.questions.push_back(frame);
-    if (frame % pages_ == page) c_.questions.push_back(MiddleFrame(frame, pages_));
+    if (frame.InRun(pages_) == page) c_.questions.push_back(MiddleFrame(frame, pages_));
     if (lowest_changed == kNoReading) lowest_changed = r;
     highest_changed = r;
   }
@@ -433,36 +436,36 @@ bool WindowComparer::AskAboutHolders(size_t page, uint64_t recorded) {
 
 void WindowComparer::AskAboutAll(size_t page) {
   for (uint32_t r = 0; r < readings_.size(); ++r) {
-    const uint64_t frame = c_.members[r].frames[page];
+    const Pfn frame = c_.members[r].frames[page];
     const bool asked = r != 0 && c_.members[r - 1].frames[page] == frame;
-    if (frame != kNoFrame && !asked) c_.questions.push_back(frame);
+    if (frame != Pfn::None() && !asked) c_.questions.push_back(frame);
   }
 }
 
 // Compares a child's page with its parent's, or with all members' if the parent has none. Members with different pages
 // become witnesses.
 void WindowComparer::AskAboutFirstLooks(size_t page, const ReadingIndex& index) {
-  constexpr uint64_t kSeveral = kNoFrame - 1;
+  constexpr Pfn kSeveral = Pfn::None() - 1;
   const auto frame_of = [&](uint32_t r) { return c_.members[r].frames[page]; };
-  uint64_t without_parent = kNoFrame;  // frame of children without a parent's page
+  Pfn without_parent;  // frame of children without a parent's page
   for (const uint32_t r : c_.unseen) {
-    if (frame_of(r) == kNoFrame) continue;
+    if (frame_of(r) == Pfn::None()) continue;
     AddWitness(r);
     c_.questions.push_back(frame_of(r));
     const uint32_t parent = index.Find(readings_[r].parent);
-    if (parent != kNoReading && frame_of(parent) != kNoFrame) {
+    if (parent != kNoReading && frame_of(parent) != Pfn::None()) {
       c_.questions.push_back(frame_of(parent));
       if (frame_of(parent) != frame_of(r)) AddWitness(parent);
-    } else if (without_parent == kNoFrame) {
+    } else if (without_parent == Pfn::None()) {
       without_parent = frame_of(r);
     } else if (without_parent != frame_of(r)) {
       without_parent = kSeveral;
     }
   }
-  if (without_parent == kNoFrame) return;
+  if (without_parent == Pfn::None()) return;
   AskAboutAll(page);
   for (uint32_t r = 0; r < readings_.size(); ++r) {
-    if (frame_of(r) != kNoFrame && frame_of(r) != without_parent) AddWitness(r);
+    if (frame_of(r) != Pfn::None() && frame_of(r) != without_parent) AddWitness(r);
   }
 }
 

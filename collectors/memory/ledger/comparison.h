@@ -35,7 +35,7 @@ struct Doubt {
 
 // The result of a comparison. Buffers are reused from window to window.
 struct Comparison {
-  std::vector<uint64_t> questions;  // frames whose kpageflags are needed before Commit
+  std::vector<Pfn> questions;       // frames whose kpageflags are needed before Commit
   std::vector<uint32_t> witnesses;  // indexes of readings to repeat: `attention` pages must be stable
   WindowBitmap attention;           // pages to judge one by one
   WindowBitmap unstable;            // set by the caller: pages left for the next pass
@@ -47,25 +47,27 @@ struct Comparison {
   bool swapped_in = false;
   bool any_away = false;  // a member's `away` has a bit set
   struct Member {
-    uint32_t same_as = kNoReading;     // earlier member with equal entries, which owns the bitmaps
-    bool repeated = false;             // a later member has equal entries
-    const uint64_t* frames = nullptr;  // AnonFrame per page
-    BitmapView anon;                   // has an anonymous frame
-    BitmapView maybe_shared;           // and bit 56 is clear
-    BitmapView away;                   // swapped out or migrating
-    BitmapView current;                // has the candidate frame
-    std::vector<uint64_t> storage;     // of the above, if same_as is kNoReading
+    uint32_t same_as = kNoReading;  // earlier member with equal entries, which owns the bitmaps
+    bool repeated = false;          // a later member has equal entries
+    const Pfn* frames = nullptr;    // AnonFrame per page
+    BitmapView anon;                // has an anonymous frame
+    BitmapView maybe_shared;        // and bit 56 is clear
+    BitmapView away;                // swapped out or migrating
+    BitmapView current;             // has the candidate frame
+    // Storage of the above, if same_as is kNoReading.
+    std::vector<Pfn> own_frames;
+    WindowBitmaps own_bitmaps;
   };
   std::vector<Member> members;
-  std::vector<uint64_t> candidates;  // per page: the recorded frame, else a possible shared frame
-  WindowBitmap grouped;              // pages with a recorded frame
-  WindowBitmap pairs;                // at least two members have the candidate frame
-  WindowBitmap unchanged;            // if KSM is in use: still shared unless merged
-  WindowBitmap two_anon;             // at least two members have an anonymous page
-  WindowBitmap any_anon;             // a member has an anonymous page
-  WindowBitmap covered;              // pages done, while iterating over members
-  std::vector<bool> is_witness;      // by reading
-  std::vector<uint32_t> unseen;      // readings of children at their first look
+  std::vector<Pfn> candidates;   // per page: the recorded frame, else a possible shared frame
+  WindowBitmap grouped;          // pages with a recorded frame
+  WindowBitmap pairs;            // at least two members have the candidate frame
+  WindowBitmap unchanged;        // if KSM is in use: still shared unless merged
+  WindowBitmap two_anon;         // at least two members have an anonymous page
+  WindowBitmap any_anon;         // a member has an anonymous page
+  WindowBitmap covered;          // pages done, while iterating over members
+  std::vector<bool> is_witness;  // by reading
+  std::vector<uint32_t> unseen;  // readings of children at their first look
 };
 
 // Makes one comparison.
@@ -76,12 +78,12 @@ class WindowComparer {
   WindowComparer(size_t pages, std::span<const Reading> readings, const PackedWindow* record, const MovedPages& moved,
                  WindowIndex window, std::span<const Slot> departing, Comparison& comparison);
 
-  void Compare(const Circumstances& circumstances, uint64_t zero_frame);
+  void Compare(const Circumstances& circumstances, Pfn zero_frame);
 
  private:
   void Clear();
   uint32_t FindSame(uint32_t reading) const;
-  void DecodeMember(uint32_t reading, uint64_t zero_frame);
+  void DecodeMember(uint32_t reading, Pfn zero_frame);
   void RecallFrames();
   void RecallDroppedFrames();
   void FindCandidates();
@@ -94,7 +96,7 @@ class WindowComparer {
   void AskAboutUnchanged();
   void AskAbout(size_t page, const ReadingIndex& index);
   void AskAboutExtra(const WindowRecord::Extra& extra, const ReadingIndex& index);
-  bool AskAboutHolders(size_t page, uint64_t recorded);
+  bool AskAboutHolders(size_t page, Pfn recorded);
   void AskAboutFirstLooks(size_t page, const ReadingIndex& index);
   void AskAboutAll(size_t page);
   void AddWitness(uint32_t reading);

@@ -10,6 +10,8 @@
 #include <span>
 #include <vector>
 
+#include "collectors/base/page_numbers.h"
+
 namespace cow::memory {
 
 // The meaning of bit 34 of kpageflags: none; AnonExclusive for small folios, unknown for large ones; AnonExclusive of
@@ -29,38 +31,38 @@ class FrameFacts {
   void Clear();
   // `frames` is sorted and unique. `flags` and `counts` are parallel to it, or empty if unreadable. `may_be_merged`:
   // KSM may have merged some frames; used if the flag is unreliable.
-  void Assign(std::vector<uint64_t> frames, std::vector<uint64_t> flags, std::vector<uint64_t> counts,
+  void Assign(std::vector<Pfn> frames, std::vector<uint64_t> flags, std::vector<uint64_t> counts,
               const FrameWords& words = {}, bool may_be_merged = false);
 
-  std::optional<uint64_t> Flags(uint64_t frame) const { return Find(frame, flags_); }
+  std::optional<uint64_t> Flags(Pfn frame) const { return Find(frame, flags_); }
   // The page's mapcount; empty if unknown, also if the kernel counts only the whole large folio.
-  std::optional<uint64_t> MapCount(uint64_t frame) const;
+  std::optional<uint64_t> MapCount(Pfn frame) const;
   // True if the kernel counts the whole folio: MapCount is empty and bit 56 describes the folio.
-  bool IsCountedAsFolio(uint64_t frame) const;
+  bool IsCountedAsFolio(Pfn frame) const;
 
   // Adds frames above the present ones; other parameters as for Assign. If a file gave no answer once, all its answers
   // are dropped.
-  void Append(std::span<const uint64_t> frames, std::span<const uint64_t> flags, std::span<const uint64_t> counts,
+  void Append(std::span<const Pfn> frames, std::span<const uint64_t> flags, std::span<const uint64_t> counts,
               const FrameWords& words, bool may_be_merged);
 
   // True if KSM merged the page. If the flag is unreliable and frames may be merged, true unless merging can be ruled
   // out.
-  bool IsKsm(uint64_t frame) const;
+  bool IsKsm(Pfn frame) const;
   // True if IsKsm is certain.
   bool merged_known() const { return words_.merged_flag; }
   // True for a page of a large folio that is not hugetlb. Copy-on-write never makes one. Empty if unknown.
-  std::optional<bool> IsOfLargeFolio(uint64_t frame) const;
+  std::optional<bool> IsOfLargeFolio(Pfn frame) const;
   // `middle` is half a window above an aligned frame. True if both are in one huge page that is not hugetlb: folios are
   // aligned to their size, so a smaller folio would begin at `middle`. False if unknown.
-  bool IsOfHugePage(uint64_t middle) const;
+  bool IsOfHugePage(Pfn middle) const;
   // The kernel's AnonExclusive mark; empty if unknown.
-  std::optional<bool> IsExclusive(uint64_t frame) const;
+  std::optional<bool> IsExclusive(Pfn frame) const;
 
  private:
-  std::optional<uint64_t> Find(uint64_t frame, const std::vector<uint64_t>& words) const;
+  std::optional<uint64_t> Find(Pfn frame, const std::vector<uint64_t>& words) const;
   static void Extend(std::vector<uint64_t>& words, std::span<const uint64_t> more, size_t known);
 
-  std::vector<uint64_t> frames_;
+  std::vector<Pfn> frames_;
   std::vector<uint64_t> flags_;
   std::vector<uint64_t> counts_;
   FrameWords words_;

@@ -15,8 +15,8 @@ using Holders = GroupOutcome::Holders;
 void Append(Holders& holders, const Holders& more) { holders.insert(holders.end(), more.begin(), more.end()); }
 
 // A frame that at least two holders have now. If there are several, the one with the first holder.
-uint64_t CommonFrame(const Holders& holders) {
-  std::vector<std::pair<uint64_t, size_t>> frames;
+Pfn CommonFrame(const Holders& holders) {
+  std::vector<std::pair<Pfn, size_t>> frames;
   frames.reserve(holders.size());
   for (size_t i = 0; i < holders.size(); ++i) frames.emplace_back(holders[i]->frame, i);
   std::sort(frames.begin(), frames.end());
@@ -25,7 +25,7 @@ uint64_t CommonFrame(const Holders& holders) {
     const bool begins = i == 0 || frames[i - 1].first != frames[i].first;
     if (begins && frames[i + 1].first == frames[i].first) first = std::min(first, frames[i].second);
   }
-  return first == holders.size() ? kNoFrame : holders[first]->frame;
+  return first == holders.size() ? Pfn::None() : holders[first]->frame;
 }
 
 class OutcomeFinder {
@@ -43,7 +43,7 @@ class OutcomeFinder {
       FindOriginalAfterSwap();
     } else if (!same_.empty()) {
       outcome_.stay = same_;
-      TakeCollapsed(kNoFrame);
+      TakeCollapsed(Pfn::None());
       outcome_.broke = changed_;
     } else if (!changed_.empty()) {
       FindSuccessor();
@@ -84,32 +84,32 @@ class OutcomeFinder {
   void CompareBesideAway() {
     Holders back = returned_;
     Append(back, changed_);
-    const uint64_t common = same_.empty() ? CommonFrame(back) : group_.frame;
+    const Pfn common = same_.empty() ? CommonFrame(back) : group_.frame;
     outcome_.stay = same_;
     for (const FrameHolder* holder : back) {
-      if (common == kNoFrame) {
+      if (common == Pfn::None()) {
         outcome_.away.push_back(holder);  // nothing to compare it with yet
       } else {
         CompareWithCommonFrame(holder, common);
       }
     }
-    if (common != kNoFrame) outcome_.frame = common;
+    if (common != Pfn::None()) outcome_.frame = common;
   }
 
   void CompareReturned() {
     Holders present = same_;
     Append(present, returned_);
     Append(present, changed_);
-    const uint64_t common = same_.empty() ? CommonFrame(present) : group_.frame;
+    const Pfn common = same_.empty() ? CommonFrame(present) : group_.frame;
     // If all differ, one of them has the page itself; which one is unknown.
-    const FrameHolder* original = common == kNoFrame && !exited_ && !dropped_ ? present.front() : nullptr;
+    const FrameHolder* original = common == Pfn::None() && !exited_ && !dropped_ ? present.front() : nullptr;
     for (const FrameHolder* holder : present) {
       if (holder != original) CompareWithCommonFrame(holder, common);
     }
-    if (common != kNoFrame) outcome_.frame = common;
+    if (common != Pfn::None()) outcome_.frame = common;
   }
 
-  void CompareWithCommonFrame(const FrameHolder* holder, uint64_t common) {
+  void CompareWithCommonFrame(const FrameHolder* holder, Pfn common) {
     if (holder->frame == common) {
       outcome_.stay.push_back(holder);
     } else if (holder->state == State::kChanged && common == group_.frame) {
@@ -121,7 +121,7 @@ class OutcomeFinder {
 
   // The frame may have been freed and reused for a copy: only the marks show which holder has the page itself.
   void FindOriginalAfterSwap() {
-    TakeCollapsed(kNoFrame);
+    TakeCollapsed(Pfn::None());
     changed_.push_back(same_.front());
     if (FindOriginalByMarks()) return;
     if (changed_.size() == 1) {
@@ -132,8 +132,8 @@ class OutcomeFinder {
   }
 
   void FindSuccessor() {
-    const uint64_t moved_to = CommonFrame(changed_);
-    if (moved_to != kNoFrame) {
+    const Pfn moved_to = CommonFrame(changed_);
+    if (moved_to != Pfn::None()) {
       TakeCollapsed(moved_to);
       outcome_.frame = moved_to;
       for (const FrameHolder* holder : changed_) {
@@ -206,7 +206,7 @@ class OutcomeFinder {
   }
 
   // khugepaged copies pages into a large folio without a fault: not copy-on-write.
-  void TakeCollapsed(uint64_t kept) {
+  void TakeCollapsed(Pfn kept) {
     std::erase_if(changed_, [&](const FrameHolder* holder) {
       if (!holder->large || holder->frame == kept) return false;
       outcome_.unshared.emplace_back(holder, UnshareCause::kCollapse);

@@ -26,7 +26,7 @@ struct FrameHolder {
   };
   Slot slot = 0;
   State state = State::kSame;
-  uint64_t frame = kNoFrame;  // at present
+  Pfn frame{};  // at present
   PageNumber page;
   bool large = false;   // its present page is in a large folio: not made by copy-on-write
   bool missed = false;  // of kAway: it or its partner was not read
@@ -34,7 +34,7 @@ struct FrameHolder {
 };
 
 struct FrameGroup {
-  uint64_t frame = kNoFrame;  // as recorded
+  Pfn frame;  // as recorded
   std::vector<FrameHolder> holders;
   bool swapped_in = false;  // members' pages came back from swap since the last look
 };
@@ -44,7 +44,7 @@ struct FrameGroup {
 struct GroupOutcome {
   using Holders = std::vector<const FrameHolder*>;
 
-  uint64_t frame = kNoFrame;  // shared by `stay`
+  Pfn frame;  // shared by `stay`
   Holders stay;
   Holders away;
   Holders broke;

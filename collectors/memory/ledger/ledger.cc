@@ -11,10 +11,9 @@ namespace cow::memory {
 namespace {
 
 // True if `after` records a frame at a page that had another one or none. `frames`, `extras`: the record before.
-bool HasNewFrames(std::span<const uint64_t> frames, std::span<const WindowRecord::Extra> extras,
-                  const WindowRecord& after) {
+bool HasNewFrames(std::span<const Pfn> frames, std::span<const WindowRecord::Extra> extras, const WindowRecord& after) {
   for (size_t page = 0; page < after.frames.size(); ++page) {
-    if (after.frames[page] != kNoFrame && after.frames[page] != frames[page]) return true;
+    if (after.frames[page] != Pfn::None() && after.frames[page] != frames[page]) return true;
   }
   return std::any_of(after.extras.begin(), after.extras.end(), [extras](const WindowRecord::Extra& extra) {
     return std::none_of(extras.begin(), extras.end(), [&extra](const WindowRecord::Extra& known) {
@@ -25,7 +24,7 @@ bool HasNewFrames(std::span<const uint64_t> frames, std::span<const WindowRecord
 
 }  // namespace
 
-Ledger::Ledger(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
+Ledger::Ledger(size_t pages_per_window, Pfn zero_frame, LedgerBudget* budget)
     : pages_(pages_per_window),
       words_(BitmapWords(pages_per_window)),
       zero_frame_(zero_frame),
@@ -72,7 +71,7 @@ void Ledger::Recall(WindowIndex window, Slot slot, std::span<PageEntry> entries)
     }
   }
   for (const WindowRecord::Extra& extra : record->extras()) {
-    if (extra.IsHeldBy(slot)) entries[extra.page] = PageEntry(procfs::kPagemapPresent | extra.frame);
+    if (extra.IsHeldBy(slot)) entries[extra.page] = PageEntry(procfs::kPagemapPresent | extra.frame.number());
   }
 }
 
@@ -124,7 +123,7 @@ void Ledger::UpdateRecord(WindowIndex window, std::span<const Reading> readings,
   const PackedWindow* known = records_.Find(window);
   WindowRecord record = known == nullptr ? WindowRecord(pages_) : known->Open();
   if (record.frames.empty()) {
-    record.frames.assign(pages_, kNoFrame);
+    record.frames.assign(pages_, Pfn::None());
     comparison.grouped.ForEach([&](size_t page) { record.frames[page] = comparison.candidates[page]; });
   }
   WindowBitmap judged(pages_);
@@ -133,7 +132,7 @@ void Ledger::UpdateRecord(WindowIndex window, std::span<const Reading> readings,
     judged.Word(w) = attention.Word(w) | comparison.unstable.Word(w);
     singly.Word(w) = attention.Word(w) & ~comparison.unstable.Word(w);
   }
-  const std::vector<uint64_t> frames_before = record.frames;
+  const std::vector<Pfn> frames_before = record.frames;
   CommitByBitmaps(record, readings, comparison, judged, window.FirstPage(pages_), judgement);
   if (singly.Any()) {
     const ComparedWindow compared{window.FirstPage(pages_), readings, departing_, comparison, facts};
@@ -190,7 +189,7 @@ void Ledger::CommitByBitmaps(WindowRecord& record, std::span<const Reading> read
   }
   for (size_t w = 0; w < words_; ++w) {
     for (uint64_t rest = leaving.Word(w) & ~e.pairs.Word(w); rest != 0; rest &= rest - 1) {
-      record.frames[w * 64 + static_cast<size_t>(std::countr_zero(rest))] = kNoFrame;
+      record.frames[w * 64 + static_cast<size_t>(std::countr_zero(rest))] = Pfn::None();
     }
   }
 }
@@ -202,8 +201,8 @@ void Ledger::Describe(const PackedWindow* record, std::span<const Reading> readi
   DescribeShared(record, readings, sharing);
   attention.ForEach([&](size_t page) {
     for (uint32_t r = 0; r < readings.size(); ++r) {
-      const uint64_t frame = comparison.members[r].frames[page];
-      if (frame == kNoFrame || !facts.IsKsm(frame)) continue;
+      const Pfn frame = comparison.members[r].frames[page];
+      if (frame == Pfn::None() || !facts.IsKsm(frame)) continue;
       ++(facts.merged_known() ? sharing.members[r].ksm_pages : sharing.members[r].maybe_ksm_pages);
     }
   });

@@ -63,9 +63,9 @@ struct DepartedSharing {
 
 class Ledger {
  public:
-  // `zero_frame`: the PFN of the base zero page, kNoFrame if unknown. `budget` is shared by ledgers and outlives them;
-  // null: no limit.
-  Ledger(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget = nullptr);
+  // `zero_frame`: the PFN of the base zero page, Pfn::None() if unknown. `budget` is shared by ledgers and outlives
+  // them; null: no limit.
+  Ledger(size_t pages_per_window, Pfn zero_frame, LedgerBudget* budget = nullptr);
   Ledger(const Ledger&) = delete;
   Ledger& operator=(const Ledger&) = delete;
 
@@ -108,7 +108,7 @@ class Ledger {
 
   // Finds the frames that FinishPass needs facts about: those of pages without a partner at their address, and those of
   // moved pages that changed. `all`: KSM may have merged any moved page. `frames` is sorted.
-  Steps FindFramesToMatch(bool all, std::vector<uint64_t>& frames) { return moved_.FindFrames(all, records_, frames); }
+  Steps FindFramesToMatch(bool all, std::vector<Pfn>& frames) { return moved_.FindFrames(all, records_, frames); }
 
   // After a pass: the pages of a window that are shared with other addresses.
   std::vector<MovedPage> MovedIn(WindowIndex window) const { return moved_.In(window); }
@@ -147,7 +147,7 @@ class Ledger {
 
   size_t pages_;
   size_t words_;
-  uint64_t zero_frame_;
+  Pfn zero_frame_;
   WindowRecords records_;
   MovedPages moved_;
   std::vector<Slot> departing_;

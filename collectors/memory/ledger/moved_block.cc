@@ -33,10 +33,11 @@ size_t MovedBlock::FindHolder(Slot slot) const {
   return found == slots_.end() || *found != slot ? slots_.size() : static_cast<size_t>(found - slots_.begin());
 }
 
-void MovedBlock::SetFrame(size_t page, uint64_t frame) {
-  frames_[page] = static_cast<uint32_t>(frame);
-  if (high_.empty() && frame > std::numeric_limits<uint32_t>::max()) high_.resize(frames_.size());
-  if (!high_.empty()) high_[page] = static_cast<uint32_t>(frame >> 32U);
+void MovedBlock::SetFrame(size_t page, Pfn frame) {
+  const uint64_t number = frame.number();
+  frames_[page] = static_cast<uint32_t>(number);
+  if (high_.empty() && number > std::numeric_limits<uint32_t>::max()) high_.resize(frames_.size());
+  if (!high_.empty()) high_[page] = static_cast<uint32_t>(number >> 32U);
 }
 
 size_t MovedBlock::CountHolders(size_t page) const {
@@ -59,7 +60,7 @@ void MovedBlock::Expect(size_t holder, bool unchanged) {
   for (size_t w = 0; w < words_; ++w) here.Word(w) = unchanged ? held.Word(w) : 0;
 }
 
-void MovedBlock::Note(size_t holder, size_t page, PageEntry entry, uint64_t zero_frame) {
+void MovedBlock::Note(size_t holder, size_t page, PageEntry entry, Pfn zero_frame) {
   const bool here = AnonFrame(entry, zero_frame) == FrameAt(page);
   SetHere(holder, page, here);
   if (!here) changes_.push_back({entry, static_cast<uint32_t>(holder), static_cast<uint32_t>(page)});

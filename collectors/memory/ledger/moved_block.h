@@ -18,7 +18,7 @@ namespace cow::memory {
 // One holder of a frame that is shared between different addresses.
 struct MovedPage {
   PageNumber page;
-  uint64_t frame = kNoFrame;
+  Pfn frame;
   Slot slot = 0;
   bool here = true;  // false: swapped out, migrating or not read
 };
@@ -45,10 +45,10 @@ class MovedBlock {
   // The index of the slot's holder; holders() if the slot holds nothing here.
   size_t FindHolder(Slot slot) const;
 
-  uint64_t FrameAt(size_t page) const {
-    return high_.empty() ? frames_[page] : uint64_t{frames_[page]} | uint64_t{high_[page]} << 32U;
+  Pfn FrameAt(size_t page) const {
+    return Pfn(high_.empty() ? frames_[page] : uint64_t{frames_[page]} | uint64_t{high_[page]} << 32U);
   }
-  void SetFrame(size_t page, uint64_t frame);
+  void SetFrame(size_t page, Pfn frame);
 
   bool Holds(size_t holder, size_t page) const { return Held(holder).Test(page); }
   bool IsHere(size_t holder, size_t page) const { return Here(holder).Test(page); }
@@ -60,7 +60,7 @@ class MovedBlock {
   // Begins a pass: the holder's recorded pages count as read and unchanged, or as not read.
   void Expect(size_t holder, bool unchanged);
   // Takes the entry of a holder's page.
-  void Note(size_t holder, size_t page, PageEntry entry, uint64_t zero_frame);
+  void Note(size_t holder, size_t page, PageEntry entry, Pfn zero_frame);
   // Sorts by holder and page; the latest change of a page comes last.
   void SortChanges();
   std::span<const Change> changes() const { return changes_; }

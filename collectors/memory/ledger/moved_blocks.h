@@ -17,7 +17,7 @@ namespace cow::memory {
 
 // The place of a frame in the blocks.
 struct MovedPlace {
-  uint64_t frame = 0;
+  Pfn frame;
   uint32_t block = 0;  // index in MovedBlocks::All
   uint32_t page = 0;   // within the block
 

@@ -10,8 +10,8 @@ namespace {
 
 // Adds to `taken` the pairs of this frame whose slot holds it. `pairs` is sorted.
 template <class HoldsFrame>
-void TakeWhere(std::span<const std::pair<uint64_t, Slot>> pairs, uint64_t frame,
-               std::vector<std::pair<uint64_t, Slot>>& taken, HoldsFrame&& holds) {
+void TakeWhere(std::span<const std::pair<Pfn, Slot>> pairs, Pfn frame, std::vector<std::pair<Pfn, Slot>>& taken,
+               HoldsFrame&& holds) {
   for (auto each = std::lower_bound(pairs.begin(), pairs.end(), std::pair(frame, Slot{0}));
        each != pairs.end() && each->first == frame; ++each) {
     if (holds(each->second)) taken.push_back(*each);
@@ -20,7 +20,7 @@ void TakeWhere(std::span<const std::pair<uint64_t, Slot>> pairs, uint64_t frame,
 
 }  // namespace
 
-MovedJudge::MovedJudge(size_t pages_per_window, uint64_t zero_frame, const MovedNotes& notes, const FrameFacts& facts,
+MovedJudge::MovedJudge(size_t pages_per_window, Pfn zero_frame, const MovedNotes& notes, const FrameFacts& facts,
                        const WindowRecords& records, MovedBlocks& blocks, Judgement& judgement)
     : pages_(pages_per_window),
       zero_frame_(zero_frame),
@@ -36,7 +36,7 @@ Steps MovedJudge::JudgeAll(std::span<const Slot> departing) {
   co_await UpdateGroups(departing);
 }
 
-bool MovedJudge::HasElsewhere(uint64_t frame, Slot slot) const {
+bool MovedJudge::HasElsewhere(Pfn frame, Slot slot) const {
   return notes_.HasUnmatched(frame, slot) ||
          std::binary_search(moved_groups_.begin(), moved_groups_.end(), std::pair(frame, slot));
 }
@@ -52,7 +52,7 @@ Steps MovedJudge::FindLostFrames(std::vector<FrameOfSlot>& lost) {
     for (const MovedBlock::Change& change : block->changes()) {
       const Slot slot = block->SlotOf(change.holder);
       if (!notes_.remapped.Has(slot)) continue;
-      if (AnonFrame(change.entry, zero_frame_) != kNoFrame) lost.emplace_back(block->FrameAt(change.page), slot);
+      if (AnonFrame(change.entry, zero_frame_) != Pfn::None()) lost.emplace_back(block->FrameAt(change.page), slot);
     }
     if (pace.IsDue(1 + block->changes().size())) co_await Rest();
   }
@@ -75,7 +75,7 @@ Steps MovedJudge::FindMovedGroups() {
   std::vector<FrameOfSlot> lost;
   co_await FindLostFrames(lost);
   if (lost.empty()) co_return;
-  std::vector<uint64_t> frames;
+  std::vector<Pfn> frames;
   std::vector<Slot> slots;
   for (const auto& [frame, slot] : lost) {
     if (frames.empty() || frames.back() != frame) frames.push_back(frame);
@@ -193,7 +193,7 @@ void MovedJudge::UpdateGroup(std::span<const MovedPlace> places, std::span<Moved
   // The window left this page to the group. A new page in its place may be shared as well.
   for (size_t i = 0; i < holders.size(); ++i) {
     const FrameHolder& holder = group.holders[i];
-    if (!has_left[i] || &holder == outcome.alone || holder.frame == kNoFrame) continue;
+    if (!has_left[i] || &holder == outcome.alone || holder.frame == Pfn::None()) continue;
     if (facts_.MapCount(holder.frame).value_or(1) > 1)
       left_alone_.push_back({holder.frame, holder.page, holder.slot, false, UnshareCause::kUnknown});
   }
@@ -222,7 +222,7 @@ void MovedJudge::AddVerdicts(const FrameGroup& group, const GroupOutcome& outcom
 
 FrameHolder MovedJudge::Describe(const MovedBlock& block, size_t holder, size_t page) const {
   using State = FrameHolder::State;
-  const uint64_t recorded = block.FrameAt(page);
+  const Pfn recorded = block.FrameAt(page);
   FrameHolder described{.slot = block.SlotOf(holder), .state = State::kDropped, .page = block.first() + page};
   const MovedBlock::Change* change = block.FindChange(holder, page);
   if (block.IsHere(holder, page)) {
@@ -230,7 +230,7 @@ FrameHolder MovedJudge::Describe(const MovedBlock& block, size_t holder, size_t 
   } else if (change != nullptr) {
     described.frame = AnonFrame(change->entry, zero_frame_);
   }
-  if (described.frame != kNoFrame && !facts_.IsKsm(described.frame)) {
+  if (described.frame != Pfn::None() && !facts_.IsKsm(described.frame)) {
     described.state = described.frame == recorded ? State::kSame : State::kChanged;
     described.large = described.state == State::kChanged && facts_.IsOfLargeFolio(described.frame).value_or(false);
     // It moved on and has another page in this place.

@@ -23,23 +23,23 @@ namespace cow::memory {
 class MovedJudge {
  public:
   // All arguments outlive it. `zero_frame`: the PFN of the base zero page. `facts` answers for the frames that changed.
-  MovedJudge(size_t pages_per_window, uint64_t zero_frame, const MovedNotes& notes, const FrameFacts& facts,
+  MovedJudge(size_t pages_per_window, Pfn zero_frame, const MovedNotes& notes, const FrameFacts& facts,
              const WindowRecords& records, MovedBlocks& blocks, Judgement& judgement);
 
   // The notes' unmatched pages are sorted. `departing`: members that ended.
   Steps JudgeAll(std::span<const Slot> departing);
 
   // Afterwards: the frames of the remaining groups, sorted.
-  std::span<const uint64_t> frames() const { return frames_; }
+  std::span<const Pfn> frames() const { return frames_; }
   // Afterwards: pages that may need a partner now: last holders of a group, and pages that replaced a group's page.
   std::span<const UnmatchedPage> left_alone() const { return left_alone_; }
 
  private:
-  using FrameOfSlot = std::pair<uint64_t, Slot>;
+  using FrameOfSlot = std::pair<Pfn, Slot>;
 
   // True if the slot moved the page: it has an unmatched page of this frame, or a group holds the frame for it at
   // another address.
-  bool HasElsewhere(uint64_t frame, Slot slot) const;
+  bool HasElsewhere(Pfn frame, Slot slot) const;
   // True if the slot lost a frame that a record without frames may still have for it.
   bool MayBeUnseen(Slot slot) const { return unseen_.Has(slot); }
   // Finds frames that a slot lost at one address and may hold in a group at another, sorted.
@@ -54,7 +54,7 @@ class MovedJudge {
   void AddVerdicts(const FrameGroup& group, const GroupOutcome& outcome);
 
   size_t pages_;
-  uint64_t zero_frame_;
+  Pfn zero_frame_;
   const MovedNotes& notes_;
   const FrameFacts& facts_;
   const WindowRecords& records_;
@@ -63,7 +63,7 @@ class MovedJudge {
   // Frames that a slot lost at one address and holds in a group at another, sorted.
   std::vector<FrameOfSlot> moved_groups_;
   SlotSet unseen_;  // see MayBeUnseen
-  std::vector<uint64_t> frames_;
+  std::vector<Pfn> frames_;
   std::vector<UnmatchedPage> left_alone_;
 };
 

@@ -17,7 +17,7 @@ namespace cow::memory {
 
 // A page that is mapped more than once and has no partner at its address.
 struct UnmatchedPage {
-  uint64_t frame = kNoFrame;
+  Pfn frame;
   PageNumber page;
   Slot slot = 0;
   bool was_shared = false;  // it was recorded; `cause` says how the others left
@@ -31,7 +31,7 @@ struct UnmatchedPage {
 struct MovedNotes {
   // A holder at `page` has another frame now: it broke the page, or moved it and mapped another one in its place.
   struct BreakOrMove {
-    uint64_t frame = kNoFrame;
+    Pfn frame;
     PageNumber page;
     Slot slot = 0;
     uint32_t heirs_begin = 0;
@@ -45,9 +45,9 @@ struct MovedNotes {
   SlotSet remapped;         // members whose mappings changed since their last look
 
   // True if the slot has an unmatched page of this frame. `unmatched` is sorted.
-  bool HasUnmatched(uint64_t frame, Slot slot) const {
+  bool HasUnmatched(Pfn frame, Slot slot) const {
     const auto first = std::lower_bound(unmatched.begin(), unmatched.end(), std::pair(frame, slot),
-                                        [](const UnmatchedPage& page, const std::pair<uint64_t, Slot>& wanted) {
+                                        [](const UnmatchedPage& page, const std::pair<Pfn, Slot>& wanted) {
                                           return std::pair(page.frame, page.slot) < wanted;
                                         });
     return first != unmatched.end() && first->frame == frame && first->slot == slot;

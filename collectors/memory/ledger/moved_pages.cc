@@ -17,7 +17,7 @@ constexpr uint64_t kPendingFloorBytes = uint64_t{2} << 20;
 
 }  // namespace
 
-MovedPages::MovedPages(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget)
+MovedPages::MovedPages(size_t pages_per_window, Pfn zero_frame, LedgerBudget* budget)
     : pages_(pages_per_window),
       zero_frame_(zero_frame),
       budget_(budget),
@@ -100,7 +100,7 @@ void MovedPages::AddUnmatched(const UnmatchedPage& page) {
   notes_.unmatched.push_back(page);
 }
 
-void MovedPages::AddBreakOrMove(uint64_t frame, PageNumber page, Slot slot, std::span<const Slot> heirs) {
+void MovedPages::AddBreakOrMove(Pfn frame, PageNumber page, Slot slot, std::span<const Slot> heirs) {
   const auto begin = static_cast<uint32_t>(notes_.heirs.size());
   notes_.heirs.insert(notes_.heirs.end(), heirs.begin(), heirs.end());
   notes_.breaks_or_moves.push_back({frame, page, slot, begin, static_cast<uint32_t>(notes_.heirs.size())});
@@ -110,7 +110,7 @@ void MovedPages::AddBreakOrMove(uint64_t frame, PageNumber page, Slot slot, std:
 Steps MovedPages::FindDoubts(std::vector<MovedPage>& doubts) {
   Pace pace;
   const std::vector<MovedBlock*> blocks = blocks_.All();
-  std::vector<uint64_t> lost;  // frames that a member no longer maps at their place
+  std::vector<Pfn> lost;  // frames that a member no longer maps at their place
   for (MovedBlock* block : blocks) {
     block->SortChanges();
     for (const MovedBlock::Change& change : block->changes()) lost.push_back(block->FrameAt(change.page));
@@ -118,7 +118,7 @@ Steps MovedPages::FindDoubts(std::vector<MovedPage>& doubts) {
   }
   if (lost.empty()) co_return;
   co_await SortUniqueInSteps(lost);
-  std::vector<uint64_t> seen;  // lost frames that a member was read to have
+  std::vector<Pfn> seen;  // lost frames that a member was read to have
   for (const MovedBlock* block : blocks) {
     for (size_t page = 0; page < block->pages(); ++page) {
       if (pace.IsDue(1 + block->holders())) co_await Rest();
@@ -148,10 +148,10 @@ void MovedPages::Confirm(const MovedPage& page, PageEntry entry) {
   }
 }
 
-Steps MovedPages::FindFrames(bool all, const WindowRecords& records, std::vector<uint64_t>& frames) {
+Steps MovedPages::FindFrames(bool all, const WindowRecords& records, std::vector<Pfn>& frames) {
   Pace pace;
   if (new_groups_) {
-    std::vector<uint64_t> doubles;
+    std::vector<Pfn> doubles;
     FrameFilter filter((blocks_.windows().size() + records.all().size()) * pages_);
     for (const auto& [window, blocks] : blocks_.windows()) {
       for (const MovedBlock& block : blocks) {
@@ -174,8 +174,8 @@ Steps MovedPages::FindFrames(bool all, const WindowRecords& records, std::vector
         if (pace.IsDue(1 + block.holders())) co_await Rest();
       }
       for (const MovedBlock::Change& change : block.changes()) {
-        const uint64_t frame = AnonFrame(change.entry, zero_frame_);
-        if (frame != kNoFrame) frames.push_back(frame);
+        const Pfn frame = AnonFrame(change.entry, zero_frame_);
+        if (frame != Pfn::None()) frames.push_back(frame);
       }
     }
   }

@@ -31,7 +31,7 @@ namespace cow::memory {
 class MovedPages {
  public:
   // `budget` outlives it; null: no limit.
-  MovedPages(size_t pages_per_window, uint64_t zero_frame, LedgerBudget* budget);
+  MovedPages(size_t pages_per_window, Pfn zero_frame, LedgerBudget* budget);
 
   // Begins a pass: pages count as not read, except those of `standing_for`, members that are not read because they are
   // unchanged.
@@ -50,7 +50,7 @@ class MovedPages {
   std::span<const UnmatchedPage> unmatched() const { return notes_.unmatched; }
   // The holder at `page` lost the recorded frame, which has more mappings than the other holders there account for. So
   // it broke the page, or moved it and mapped another one in its place.
-  void AddBreakOrMove(uint64_t frame, PageNumber page, Slot slot, std::span<const Slot> heirs);
+  void AddBreakOrMove(Pfn frame, PageNumber page, Slot slot, std::span<const Slot> heirs);
   // A record has a new frame: another record may have the same one.
   void NoteNewGroups() { new_groups_ = true; }
 
@@ -60,7 +60,7 @@ class MovedPages {
   void Confirm(const MovedPage& page, PageEntry entry);
 
   // Finds the frames that Finish asks `facts` about, sorted. `all`: KSM may have merged any of them.
-  Steps FindFrames(bool all, const WindowRecords& records, std::vector<uint64_t>& frames);
+  Steps FindFrames(bool all, const WindowRecords& records, std::vector<Pfn>& frames);
   void AddWindows(std::vector<WindowIndex>& windows) const;
   // Adds to pages[slot] its recorded pages that are in RAM and shared. Call between passes.
   void AddSharedPages(std::vector<uint64_t>& pages) const;
@@ -82,7 +82,7 @@ class MovedPages {
   void BookPending();
 
   size_t pages_;
-  uint64_t zero_frame_;
+  Pfn zero_frame_;
   LedgerBudget* budget_;
   MovedBlocks blocks_;
   std::vector<uint64_t> shared_by_slot_;  // at the end of the last pass
@@ -94,7 +94,7 @@ class MovedPages {
   SlotSet stands_;  // members that are not read because they are unchanged
   MovedNotes notes_;
   bool new_groups_ = false;
-  std::optional<std::vector<uint64_t>> doubles_;  // frames that may be recorded twice; empty: do not look for them
+  std::optional<std::vector<Pfn>> doubles_;  // frames that may be recorded twice; empty: do not look for them
 };
 
 }  // namespace cow::memory

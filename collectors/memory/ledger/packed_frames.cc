@@ -6,7 +6,7 @@
 
 namespace cow::memory {
 
-PackedFrames::PackedFrames(std::span<const uint64_t> frames, BitmapView recorded) {
+PackedFrames::PackedFrames(std::span<const Pfn> frames, BitmapView recorded) {
   constexpr uint64_t kFar = uint64_t{1} << 63;  // no frame is that far from its page
   const size_t count = recorded.Count();
   const bool every_page = count == frames.size();
@@ -18,9 +18,10 @@ PackedFrames::PackedFrames(std::span<const uint64_t> frames, BitmapView recorded
   uint64_t any = 0;
   uint64_t distance = kFar;  // of a run: frame − page, modulo 2^64
   for_each_page([&](size_t page) {
-    any |= frames[page];
-    runs += frames[page] - page != distance ? 1U : 0U;
-    distance = frames[page] - page;
+    const uint64_t frame = frames[page].number();
+    any |= frame;
+    runs += frame - page != distance ? 1U : 0U;
+    distance = frame - page;
   });
   wide_ = any > std::numeric_limits<uint32_t>::max();
   runs_ = runs * (1 + WordsPerFrame()) < count * WordsPerFrame();
@@ -28,15 +29,16 @@ PackedFrames::PackedFrames(std::span<const uint64_t> frames, BitmapView recorded
   if (every_page && !runs_ && !wide_) {  // the usual case: each page is recorded
     words_.resize(count);
     std::transform(frames.begin(), frames.end(), words_.begin(),
-                   [](uint64_t frame) { return static_cast<uint32_t>(frame); });
+                   [](Pfn frame) { return static_cast<uint32_t>(frame.number()); });
     return;
   }
   distance = kFar;
   for_each_page([&](size_t page) {
-    if (runs_ && frames[page] - page == distance) return;
-    distance = frames[page] - page;
+    const uint64_t frame = frames[page].number();
+    if (runs_ && frame - page == distance) return;
+    distance = frame - page;
     if (runs_) words_.push_back(static_cast<uint32_t>(page));
-    Add(frames[page]);
+    Add(frame);
   });
 }
 
@@ -45,7 +47,7 @@ void PackedFrames::Add(uint64_t frame) {
   if (wide_) words_.push_back(static_cast<uint32_t>(frame >> 32U));
 }
 
-void PackedFrames::Unpack(BitmapView recorded, std::span<uint64_t> frames) const { UnpackAs(recorded, frames); }
+void PackedFrames::Unpack(BitmapView recorded, std::span<Pfn> frames) const { UnpackAs(recorded, frames); }
 
 void PackedFrames::Unpack(BitmapView recorded, std::span<PageEntry> entries) const { UnpackAs(recorded, entries); }
 
@@ -56,7 +58,7 @@ void PackedFrames::UnpackAs(BitmapView recorded, std::span<Number> frames) const
   } else if (words_.size() == frames.size() && !wide_) {  // the usual case: each page is recorded
     std::transform(words_.begin(), words_.end(), frames.begin(), [](uint32_t frame) { return Number(frame); });
   } else {
-    std::fill(frames.begin(), frames.end(), Number(kNoFrame));
+    std::fill(frames.begin(), frames.end(), Number());
     size_t word = 0;
     recorded.ForEach([&](size_t page) {
       frames[page] = Number(FrameAt(word));
@@ -67,7 +69,7 @@ void PackedFrames::UnpackAs(BitmapView recorded, std::span<Number> frames) const
 
 template <class Number>
 void PackedFrames::UnpackRuns(BitmapView recorded, std::span<Number> frames) const {
-  std::fill_n(frames.begin(), words_.front(), Number(kNoFrame));
+  std::fill_n(frames.begin(), words_.front(), Number());
   for (size_t word = 0; word < words_.size();) {
     const size_t first = words_[word];
     const uint64_t frame = FrameAt(word + 1);
@@ -80,7 +82,7 @@ void PackedFrames::UnpackRuns(BitmapView recorded, std::span<Number> frames) con
     for (uint64_t rest = ~recorded.Word(w); rest != 0; rest &= rest - 1) {
       const auto bit = static_cast<size_t>(std::countr_zero(rest));
       if (bit >= end) break;
-      frames[w * 64 + bit] = Number(kNoFrame);
+      frames[w * 64 + bit] = Number();
     }
   }
 }

@@ -18,10 +18,10 @@ class PackedFrames {
  public:
   PackedFrames() = default;
   // `frames`: one per page of the window. Keeps those of the pages in the bitmap `recorded`.
-  PackedFrames(std::span<const uint64_t> frames, BitmapView recorded);
+  PackedFrames(std::span<const Pfn> frames, BitmapView recorded);
 
-  // `recorded` is the bitmap that the frames were packed with. Sets other pages to kNoFrame.
-  void Unpack(BitmapView recorded, std::span<uint64_t> frames) const;
+  // `recorded` is the bitmap that the frames were packed with. Sets other pages to Pfn::None().
+  void Unpack(BitmapView recorded, std::span<Pfn> frames) const;
   // Unpacks them as entries that have no bits but the frame's.
   void Unpack(BitmapView recorded, std::span<PageEntry> entries) const;
 

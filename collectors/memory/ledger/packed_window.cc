@@ -27,7 +27,7 @@ WindowBitmap PackedWindow::FindRecorded(const WindowRecord& record) const {
   WindowBitmap recorded(pages_);
   if (has_frames_) {
     for (size_t page = 0; page < pages_; ++page) {
-      recorded.Word(page / 64) |= uint64_t{record.frames[page] != kNoFrame} << (page % 64);
+      recorded.Word(page / 64) |= uint64_t{record.frames[page] != Pfn::None()} << (page % 64);
     }
   } else {
     for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
@@ -72,7 +72,7 @@ void PackedWindow::Unpack(std::span<Number> numbers) const {
   }
 }
 
-void PackedWindow::CopyFrames(std::span<uint64_t> frames) const { Unpack(frames); }
+void PackedWindow::CopyFrames(std::span<Pfn> frames) const { Unpack(frames); }
 
 void PackedWindow::CopyFramesAsEntries(std::span<PageEntry> entries) const { Unpack(entries); }
 

@@ -24,7 +24,7 @@ class PackedWindow {
 
   bool has_frames() const { return has_frames_; }
   // Copies one frame per page of the window. Only if has_frames().
-  void CopyFrames(std::span<uint64_t> frames) const;
+  void CopyFrames(std::span<Pfn> frames) const;
   // Copies the same as entries that have no bits but the frame's.
   void CopyFramesAsEntries(std::span<PageEntry> entries) const;
   // Copies the bitmap of recorded pages.

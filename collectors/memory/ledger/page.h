@@ -18,13 +18,11 @@ using Slot = uint32_t;
 
 using procfs::PageEntry;
 
-inline constexpr uint64_t kNoFrame = 0;
-
-// The PFN of a present anonymous page that copy-on-write can share. kNoFrame for every other entry: absent, swapped,
+// The PFN of a present anonymous page that copy-on-write can share. Pfn::None() for every other entry: absent, swapped,
 // page cache, shared anonymous memory, the zero page.
-inline uint64_t AnonFrame(PageEntry entry, uint64_t zero_frame) {
-  const uint64_t frame = entry.Frame();
-  return entry.IsAnonymous() && frame != zero_frame ? frame : kNoFrame;
+inline Pfn AnonFrame(PageEntry entry, Pfn zero_frame) {
+  const Pfn frame = entry.Frame();
+  return entry.IsAnonymous() && frame != zero_frame ? frame : Pfn::None();
 }
 
 // A set of slots.
@@ -48,8 +46,8 @@ class SlotSet {
 
 // The middle frame of the aligned, window-sized run of frames that contains `frame`. If `frame` has its page's place in
 // such a run, only a huge page puts both frames into one folio (FrameFacts::IsOfHugePage).
-inline uint64_t MiddleFrame(uint64_t frame, size_t pages_per_window) {
-  return frame - frame % pages_per_window + pages_per_window / 2;
+inline Pfn MiddleFrame(Pfn frame, size_t pages_per_window) {
+  return frame.FirstOfRun(pages_per_window) + pages_per_window / 2;
 }
 
 // True if the entries map one aligned huge page's worth of consecutive frames: a PMD-mapped huge page, or a huge page

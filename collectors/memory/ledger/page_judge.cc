@@ -74,9 +74,9 @@ bool PageJudge::BecameHuge(uint32_t reading, BitmapView pages) const {
 
 // For a page whose frame changed.
 bool PageJudge::IsInNewHugePage(uint32_t reading, size_t page) const {
-  const uint64_t frame = window_.comparison.members[reading].frames[page];
+  const Pfn frame = window_.comparison.members[reading].frames[page];
   const size_t window = record_.frames.size();
-  return frame != kNoFrame && frame % window == page && window_.facts.IsOfHugePage(MiddleFrame(frame, window));
+  return frame != Pfn::None() && frame.InRun(window) == page && window_.facts.IsOfHugePage(MiddleFrame(frame, window));
 }
 
 void PageJudge::JudgePage(size_t page) {
@@ -94,7 +94,7 @@ void PageJudge::JudgePage(size_t page) {
   NoteGroups(kept, 0);
   const std::vector<uint32_t> single = FormGroups(kept);
   for (uint32_t r = 0; r < window_.readings.size(); ++r) {
-    if (window_.readings[r].IsNewChild() && FrameNow(r) != kNoFrame) JudgeFirstLook(r, kept);
+    if (window_.readings[r].IsNewChild() && FrameNow(r) != Pfn::None()) JudgeFirstLook(r, kept);
   }
   AddUnmatchedPages(single);
   PutGroups(kept);
@@ -103,17 +103,17 @@ void PageJudge::JudgePage(size_t page) {
 void PageJudge::ReadFrames() {
   frames_now_.resize(window_.readings.size());
   for (size_t r = 0; r < frames_now_.size(); ++r) {
-    const uint64_t frame = window_.comparison.members[r].frames[page_];
+    const Pfn frame = window_.comparison.members[r].frames[page_];
     // Most members have the same frame.
     if (r != 0 && frame == window_.comparison.members[r - 1].frames[page_]) {
       frames_now_[r] = frames_now_[r - 1];
     } else {
-      frames_now_[r] = frame != kNoFrame && window_.facts.IsKsm(frame) ? kNoFrame : frame;
+      frames_now_[r] = frame != Pfn::None() && window_.facts.IsKsm(frame) ? Pfn::None() : frame;
     }
   }
 }
 
-FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) const {
+FrameHolder PageJudge::Describe(Slot slot, Pfn recorded, bool was_away) const {
   FrameHolder holder{.slot = slot, .page = ThisPage()};
   const uint32_t reading = index_.Find(slot);
   if (departing_.Has(slot)) {
@@ -127,7 +127,7 @@ FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) con
     const bool may_be_new = holder.frame != recorded || window_.comparison.swapped_in;
     holder.large = huge_[reading] || (may_be_new && window_.facts.IsOfLargeFolio(holder.frame).value_or(false));
     holder.idle = window_.readings[reading].idle;
-    if (holder.frame != kNoFrame) {
+    if (holder.frame != Pfn::None()) {
       const State elsewhere = was_away ? State::kReturned : State::kChanged;
       holder.state = holder.frame == recorded ? State::kSame : elsewhere;
     } else {
@@ -137,7 +137,7 @@ FrameHolder PageJudge::Describe(Slot slot, uint64_t recorded, bool was_away) con
   return holder;
 }
 
-FrameGroup& PageJudge::GroupAt(uint64_t frame) {
+FrameGroup& PageJudge::GroupAt(Pfn frame) {
   const auto [place, is_new] = place_of_.try_emplace(frame, groups_.size());
   if (is_new) groups_.push_back(FrameGroup{frame, {}, window_.comparison.swapped_in});
   return groups_[place->second];
@@ -148,8 +148,8 @@ void PageJudge::TakeGroups() {
     group.holders.reserve(group.holders.size() + slots.size());
     for (const Slot slot : slots) group.holders.push_back(Describe(slot, group.frame, false));
   };
-  const uint64_t frame = record_.frames[page_];
-  if (frame != kNoFrame) add(GroupAt(frame), record_.TakePage(page_));
+  const Pfn frame = record_.frames[page_];
+  if (frame != Pfn::None()) add(GroupAt(frame), record_.TakePage(page_));
   for (; next_extra_ < extras_.size() && extras_[next_extra_].page == page_; ++next_extra_) {
     const WindowRecord::Extra& extra = extras_[next_extra_];
     add(GroupAt(extra.frame), extra.holders);
@@ -214,7 +214,7 @@ void PageJudge::AddBreaks(const FrameGroup& group, const GroupOutcome& outcome) 
   }
   for (const FrameHolder* breaker : outcome.broke) {
     counted_.emplace_back(breaker->slot, group.frame);
-    const uint64_t broken = group.frame == kForgottenFrame ? outcome.frame : group.frame;
+    const Pfn broken = group.frame == kForgottenFrame ? outcome.frame : group.frame;
     if (MayHaveMoved(*breaker, broken)) {
       moved_.AddBreakOrMove(broken, ThisPage(), breaker->slot, holders);
     } else {
@@ -236,7 +236,7 @@ bool PageJudge::MayHaveMovedUnseen(const FrameGroup& group) const {
 }
 
 // True if the holder's mappings changed and the frame has more mappings than the members have here.
-bool PageJudge::MayHaveMoved(const FrameHolder& holder, uint64_t frame) const {
+bool PageJudge::MayHaveMoved(const FrameHolder& holder, Pfn frame) const {
   if (!IsRemapped(holder)) return false;
   if (frame == kForgottenFrame) return true;
   const auto here = static_cast<uint64_t>(std::count(frames_now_.begin(), frames_now_.end(), frame));
@@ -259,14 +259,14 @@ const FrameGroup* PageJudge::GroupOf(Slot slot, const std::vector<FrameGroup>& k
 
 // Adds members to the groups of their frames. Returns the readings without a group.
 std::vector<uint32_t> PageJudge::JoinGroups(std::vector<FrameGroup>& kept) {
-  std::vector<std::pair<uint64_t, uint32_t>> by_frame;
+  std::vector<std::pair<Pfn, uint32_t>> by_frame;
   for (uint32_t i = 0; i < kept.size(); ++i) by_frame.emplace_back(kept[i].frame, i);
   std::sort(by_frame.begin(), by_frame.end());
   std::vector<uint32_t> single;
   for (uint32_t r = 0; r < window_.readings.size(); ++r) {
-    const uint64_t frame = FrameNow(r);
+    const Pfn frame = FrameNow(r);
     const Slot slot = window_.readings[r].slot;
-    if (frame == kNoFrame || GroupOf(slot, kept) != nullptr) continue;
+    if (frame == Pfn::None() || GroupOf(slot, kept) != nullptr) continue;
     const auto group = std::lower_bound(by_frame.begin(), by_frame.end(), std::pair(frame, uint32_t{0}));
     if (group != by_frame.end() && group->first == frame) {
       kept[group->second].holders.push_back(Describe(slot, frame, false));
@@ -282,12 +282,12 @@ std::vector<uint32_t> PageJudge::JoinGroups(std::vector<FrameGroup>& kept) {
 // Forms new groups of members that share an unrecorded frame. Returns the readings without a partner.
 std::vector<uint32_t> PageJudge::FormGroups(std::vector<FrameGroup>& kept) {
   std::vector<uint32_t> single = JoinGroups(kept);
-  std::vector<std::pair<uint64_t, uint32_t>> by_frame;
+  std::vector<std::pair<Pfn, uint32_t>> by_frame;
   by_frame.reserve(single.size());
   for (const uint32_t r : single) by_frame.emplace_back(FrameNow(r), r);
   std::sort(by_frame.begin(), by_frame.end());
   single.clear();
-  std::vector<std::span<const std::pair<uint64_t, uint32_t>>> alike;
+  std::vector<std::span<const std::pair<Pfn, uint32_t>>> alike;
   for (size_t i = 0; i < by_frame.size();) {
     size_t end = i;
     while (end < by_frame.size() && by_frame[end].first == by_frame[i].first) ++end;
@@ -345,7 +345,7 @@ void PageJudge::JudgeFirstLook(uint32_t reading, const std::vector<FrameGroup>& 
   const Relations relations = RelationsOf(reading, kept);
   // A holder from an earlier look is in the record if it shared the page, and is judged there.
   if (relations.was_seen) return;
-  if (parent != kNoReading && FrameNow(parent) != kNoFrame) {
+  if (parent != kNoReading && FrameNow(parent) != Pfn::None()) {
     CompareWithParent(reading, parent, relations);
   } else if (HasOtherFrames(reading)) {
     AddUnattributed(reading);
@@ -386,7 +386,7 @@ bool PageJudge::IsInherited(const Relations& relations, Slot parent) const {
 
 // True if the page was not written since some fork and has no holder elsewhere, so it was not moved.
 bool PageJudge::IsOriginal(uint32_t reading) const {
-  const uint64_t frame = FrameNow(reading);
+  const Pfn frame = FrameNow(reading);
   if (window_.facts.IsExclusive(frame).value_or(true)) return false;
   uint64_t holders = 0;
   for (uint32_t other = 0; other < window_.readings.size(); ++other) holders += FrameNow(other) == frame ? 1U : 0U;
@@ -395,16 +395,16 @@ bool PageJudge::IsOriginal(uint32_t reading) const {
 
 // True if the page is exclusive and copy-on-write can have made it. Except for hugetlb, it makes single pages only.
 bool PageJudge::IsCopy(uint32_t reading) const {
-  const uint64_t frame = FrameNow(reading);
+  const Pfn frame = FrameNow(reading);
   if (!window_.facts.IsExclusive(frame).value_or(false)) return false;
   return window_.readings[reading].hugetlb || !window_.facts.IsOfLargeFolio(frame).value_or(true);
 }
 
 bool PageJudge::HasOtherFrames(uint32_t reading) const {
   for (uint32_t other = 0; other < window_.readings.size(); ++other) {
-    const uint64_t frame = FrameNow(other);
+    const Pfn frame = FrameNow(other);
     const bool own_fork = IsChildOf(other, window_.readings[reading].slot);
-    if (frame != kNoFrame && frame != FrameNow(reading) && !own_fork) return true;
+    if (frame != Pfn::None() && frame != FrameNow(reading) && !own_fork) return true;
   }
   return false;
 }
@@ -416,7 +416,7 @@ void PageJudge::AddUnattributed(uint32_t reading) {
 }
 
 // True if this break is already in the judgement; else remembers it.
-bool PageJudge::Counted(Slot slot, uint64_t frame) {
+bool PageJudge::Counted(Slot slot, Pfn frame) {
   const std::pair key(slot, frame);
   if (std::find(counted_.begin(), counted_.end(), key) != counted_.end()) return true;
   counted_.push_back(key);

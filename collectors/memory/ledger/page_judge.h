@@ -43,9 +43,9 @@ class PageJudge {
   void JudgePage(size_t page);
 
   PageNumber ThisPage() const { return window_.first_page + page_; }
-  uint64_t FrameNow(uint32_t reading) const { return frames_now_[reading]; }
+  Pfn FrameNow(uint32_t reading) const { return frames_now_[reading]; }
   bool IsChildOf(uint32_t reading, Slot parent) const { return window_.readings[reading].parent == parent; }
-  FrameHolder Describe(Slot slot, uint64_t recorded, bool was_away) const;
+  FrameHolder Describe(Slot slot, Pfn recorded, bool was_away) const;
 
   // Finds the members whose window was collapsed into a huge page since the last look, even if it was split again
   // since.
@@ -56,12 +56,12 @@ class PageJudge {
   void ReadFrames();
   void TakeGroups();
   void AddNewHolders();
-  FrameGroup& GroupAt(uint64_t frame);
+  FrameGroup& GroupAt(Pfn frame);
   void CommitGroup(const FrameGroup& group, std::vector<FrameGroup>& kept);
   void AddBreaks(const FrameGroup& group, const GroupOutcome& outcome);
   bool IsRemapped(const FrameHolder& holder) const;
   bool MayHaveMovedUnseen(const FrameGroup& group) const;
-  bool MayHaveMoved(const FrameHolder& holder, uint64_t frame) const;
+  bool MayHaveMoved(const FrameHolder& holder, Pfn frame) const;
   std::vector<uint32_t> FormGroups(std::vector<FrameGroup>& kept);
   std::vector<uint32_t> JoinGroups(std::vector<FrameGroup>& kept);
   void NoteGroups(const std::vector<FrameGroup>& kept, size_t first);
@@ -76,7 +76,7 @@ class PageJudge {
   bool IsCopy(uint32_t reading) const;
   bool HasOtherFrames(uint32_t reading) const;
   void AddUnattributed(uint32_t reading);
-  bool Counted(Slot slot, uint64_t frame);
+  bool Counted(Slot slot, Pfn frame);
   void AddUnmatchedPages(const std::vector<uint32_t>& single);
   void PutGroups(const std::vector<FrameGroup>& kept);
 
@@ -93,12 +93,12 @@ class PageJudge {
   size_t next_extra_ = 0;
   size_t next_away_ = 0;
   // State of the current page.
-  size_t page_ = 0;                                 // within the window
-  std::vector<uint64_t> frames_now_;                // by reading; kNoFrame also for a page merged by KSM
-  std::vector<FrameGroup> groups_;                  // as recorded
-  std::unordered_map<uint64_t, size_t> place_of_;   // in `groups_`, by frame
-  std::vector<uint32_t> group_of_;                  // by slot: index of its group, or kNoReading
-  std::vector<std::pair<Slot, uint64_t>> counted_;  // (breaker, broken frame)
+  size_t page_ = 0;                            // within the window
+  std::vector<Pfn> frames_now_;                // by reading; Pfn::None() also for a page merged by KSM
+  std::vector<FrameGroup> groups_;             // as recorded
+  std::unordered_map<Pfn, size_t> place_of_;   // in `groups_`, by frame
+  std::vector<uint32_t> group_of_;             // by slot: index of its group, or kNoReading
+  std::vector<std::pair<Slot, Pfn>> counted_;  // (breaker, broken frame)
   std::vector<std::pair<Slot, UnshareCause>> left_alone_;
 };
 

@@ -8,7 +8,7 @@
 
 namespace cow::memory {
 
-PageMatcher::PageMatcher(size_t pages_per_window, const FrameFacts& facts, std::span<const uint64_t> frames,
+PageMatcher::PageMatcher(size_t pages_per_window, const FrameFacts& facts, std::span<const Pfn> frames,
                          WindowRecords& records, MovedBlocks& blocks, Judgement& judgement, MovedSharing& sharing)
     : pages_(pages_per_window),
       facts_(facts),
@@ -18,7 +18,7 @@ PageMatcher::PageMatcher(size_t pages_per_window, const FrameFacts& facts, std::
       judgement_(judgement),
       sharing_(sharing) {}
 
-Steps PageMatcher::Match(std::span<const UnmatchedPage> unmatched, const std::optional<std::vector<uint64_t>>& doubles,
+Steps PageMatcher::Match(std::span<const UnmatchedPage> unmatched, const std::optional<std::vector<Pfn>>& doubles,
                          bool all_read) {
   co_await JoinGroups(unmatched);
   co_await MatchRecords(doubles, all_read);
@@ -28,7 +28,7 @@ Steps PageMatcher::Match(std::span<const UnmatchedPage> unmatched, const std::op
 Steps PageMatcher::JoinGroups(std::span<const UnmatchedPage> all) {
   Pace pace;
   for (size_t begin = 0; begin < all.size();) {
-    const uint64_t frame = all[begin].frame;
+    const Pfn frame = all[begin].frame;
     size_t end = begin;
     while (end < all.size() && all[end].frame == frame) ++end;
     const PageRun run(all.data() + begin, end - begin);
@@ -45,21 +45,21 @@ Steps PageMatcher::JoinGroups(std::span<const UnmatchedPage> all) {
   }
 }
 
-Steps PageMatcher::FindTaken(const std::optional<std::vector<uint64_t>>& doubles, bool all_read,
+Steps PageMatcher::FindTaken(const std::optional<std::vector<Pfn>>& doubles, bool all_read,
                              std::vector<RecordedPage>& taken) {
-  std::vector<uint64_t> waiting_frames;  // sorted, as the runs are
+  std::vector<Pfn> waiting_frames;  // sorted, as the runs are
   for (const PageRun& run : waiting_runs_) waiting_frames.push_back(run.front().frame);
-  std::vector<uint64_t> wanted = waiting_frames;
+  std::vector<Pfn> wanted = waiting_frames;
   if (doubles) wanted.insert(wanted.end(), doubles->begin(), doubles->end());
   if (wanted.empty()) co_return;
   co_await SortUniqueInSteps(wanted);
   std::vector<RecordedPage> found;
   co_await FindRecorded(records_, wanted, pages_, found);
-  std::unordered_map<uint64_t, uint64_t> moved_holders;
+  std::unordered_map<Pfn, uint64_t> moved_holders;
   co_await CountHolders(found, moved_holders);
   Pace pace;
   for (size_t begin = 0; begin < found.size();) {
-    const uint64_t frame = found[begin].frame;
+    const Pfn frame = found[begin].frame;
     const auto moved = moved_holders.find(frame);
     uint64_t holders = moved == moved_holders.end() ? 0 : moved->second;
     size_t end = begin;
@@ -78,11 +78,11 @@ Steps PageMatcher::FindTaken(const std::optional<std::vector<uint64_t>>& doubles
   }
 }
 
-Steps PageMatcher::MatchRecords(const std::optional<std::vector<uint64_t>>& doubles, bool all_read) {
+Steps PageMatcher::MatchRecords(const std::optional<std::vector<Pfn>>& doubles, bool all_read) {
   std::vector<RecordedPage> taken;
   co_await FindTaken(doubles, all_read, taken);
   sharing_.must_read_all = doubles_left_ && !all_read;
-  std::vector<uint64_t> frames;
+  std::vector<Pfn> frames;
   co_await TakeRecorded(taken, frames);
   Pace pace;
   for (const PageRun& run : waiting_runs_) {
@@ -101,9 +101,8 @@ Steps PageMatcher::MatchRecords(const std::optional<std::vector<uint64_t>>& doub
   }
 }
 
-Steps PageMatcher::CountHolders(std::span<const RecordedPage> pages,
-                                std::unordered_map<uint64_t, uint64_t>& holders) const {
-  std::vector<uint64_t> frames;  // sorted, as the pages are
+Steps PageMatcher::CountHolders(std::span<const RecordedPage> pages, std::unordered_map<Pfn, uint64_t>& holders) const {
+  std::vector<Pfn> frames;  // sorted, as the pages are
   for (const RecordedPage& each : pages) {
     if (Contains(frames_, each.frame) && (frames.empty() || frames.back() != each.frame)) frames.push_back(each.frame);
   }
@@ -120,7 +119,7 @@ Steps PageMatcher::CountHolders(std::span<const RecordedPage> pages,
   }
 }
 
-Steps PageMatcher::TakeRecorded(std::vector<RecordedPage>& taken, std::vector<uint64_t>& frames) {
+Steps PageMatcher::TakeRecorded(std::vector<RecordedPage>& taken, std::vector<Pfn>& frames) {
   co_await SortInSteps(std::span(taken), InOrderOfPages());
   Pace pace;
   for (size_t begin = 0; begin < taken.size();) {
@@ -135,7 +134,7 @@ Steps PageMatcher::TakeRecorded(std::vector<RecordedPage>& taken, std::vector<ui
 }
 
 // All pages are in one window.
-void PageMatcher::TakeFromWindow(std::span<const RecordedPage> taken, std::vector<uint64_t>& frames) {
+void PageMatcher::TakeFromWindow(std::span<const RecordedPage> taken, std::vector<Pfn>& frames) {
   const WindowIndex window = taken.front().page.Window(pages_);
   WindowRecord record = records_.Find(window)->Open();
   std::vector<MovedPage> pages;

@@ -25,13 +25,12 @@ class PageMatcher {
  public:
   // All arguments outlive it. `frames`: those of the groups in `blocks`, sorted. `facts` answers for unmatched pages
   // and doubles.
-  PageMatcher(size_t pages_per_window, const FrameFacts& facts, std::span<const uint64_t> frames,
-              WindowRecords& records, MovedBlocks& blocks, Judgement& judgement, MovedSharing& sharing);
+  PageMatcher(size_t pages_per_window, const FrameFacts& facts, std::span<const Pfn> frames, WindowRecords& records,
+              MovedBlocks& blocks, Judgement& judgement, MovedSharing& sharing);
 
   // `unmatched` is sorted. `doubles`: frames that may be recorded twice; empty: do not look for them. `all_read`: all
   // records are of this pass. Only then are two records with one frame one group; otherwise one may be out of date.
-  Steps Match(std::span<const UnmatchedPage> unmatched, const std::optional<std::vector<uint64_t>>& doubles,
-              bool all_read);
+  Steps Match(std::span<const UnmatchedPage> unmatched, const std::optional<std::vector<Pfn>>& doubles, bool all_read);
 
   // Afterwards: true if a frame is still recorded twice because not every member was read.
   bool doubles_left() const { return doubles_left_; }
@@ -42,20 +41,20 @@ class PageMatcher {
   // Adds pages to the group of their frame; those without a group wait.
   Steps JoinGroups(std::span<const UnmatchedPage> unmatched);
   // Matches the waiting pages with records, whose holders may share the frame at their own address.
-  Steps MatchRecords(const std::optional<std::vector<uint64_t>>& doubles, bool all_read);
+  Steps MatchRecords(const std::optional<std::vector<Pfn>>& doubles, bool all_read);
   // Finds the records to take out: frames of waiting pages, and frames that are recorded twice.
-  Steps FindTaken(const std::optional<std::vector<uint64_t>>& doubles, bool all_read, std::vector<RecordedPage>& taken);
+  Steps FindTaken(const std::optional<std::vector<Pfn>>& doubles, bool all_read, std::vector<RecordedPage>& taken);
   // Counts the holders of these pages' frames in the groups, by frame.
-  Steps CountHolders(std::span<const RecordedPage> pages, std::unordered_map<uint64_t, uint64_t>& holders) const;
+  Steps CountHolders(std::span<const RecordedPage> pages, std::unordered_map<Pfn, uint64_t>& holders) const;
   // Moves the groups of these pages from the records to the blocks. `frames`: their frames, sorted.
-  Steps TakeRecorded(std::vector<RecordedPage>& taken, std::vector<uint64_t>& frames);
-  void TakeFromWindow(std::span<const RecordedPage> taken, std::vector<uint64_t>& frames);
+  Steps TakeRecorded(std::vector<RecordedPage>& taken, std::vector<Pfn>& frames);
+  void TakeFromWindow(std::span<const RecordedPage> taken, std::vector<Pfn>& frames);
   void AddToGroup(PageRun run);
   void AddUnshared(PageRun run);
 
   size_t pages_;
   const FrameFacts& facts_;
-  std::span<const uint64_t> frames_;
+  std::span<const Pfn> frames_;
   WindowRecords& records_;
   MovedBlocks& blocks_;
   Judgement& judgement_;

@@ -10,7 +10,7 @@ namespace {
 // Calls visit(page within the window, frame, extra) for each frame of a record, except the main frame of a page with an
 // absent holder. `extra` is null for a main frame.
 template <class Visit>
-void ForEachFrame(const PackedWindow& record, std::span<uint64_t> buffer, Visit&& visit) {
+void ForEachFrame(const PackedWindow& record, std::span<Pfn> buffer, Visit&& visit) {
   const auto is_away = [&record](uint32_t page) {
     return std::any_of(record.away().begin(), record.away().end(),
                        [page](const WindowRecord::Away& away) { return away.page == page; });
@@ -18,7 +18,7 @@ void ForEachFrame(const PackedWindow& record, std::span<uint64_t> buffer, Visit&
   if (record.has_frames()) {
     record.CopyFrames(buffer);
     for (uint32_t page = 0; page < buffer.size(); ++page) {
-      if (buffer[page] != kNoFrame && (record.away().empty() || !is_away(page))) visit(page, buffer[page], nullptr);
+      if (buffer[page] != Pfn::None() && (record.away().empty() || !is_away(page))) visit(page, buffer[page], nullptr);
     }
   }
   for (const WindowRecord::Extra& extra : record.extras()) visit(extra.page, extra.frame, &extra);
@@ -36,33 +36,33 @@ uint64_t CountHoldersAt(const PackedWindow& record, BitmapView recorded, uint32_
 
 }  // namespace
 
-Steps FindRecorded(const WindowRecords& records, std::span<const uint64_t> frames, size_t pages_per_window,
+Steps FindRecorded(const WindowRecords& records, std::span<const Pfn> frames, size_t pages_per_window,
                    std::vector<RecordedPage>& found) {
   Pace pace;
   FrameFilter filter(frames.size());
-  for (const uint64_t frame : frames) filter.Add(frame);
-  std::vector<uint64_t> buffer(pages_per_window);
+  for (const Pfn frame : frames) filter.Add(frame);
+  std::vector<Pfn> buffer(pages_per_window);
   WindowBitmap recorded(pages_per_window);
   for (const auto& [window, record] : records.all()) {
     record.CopyRecorded(recorded);
-    ForEachFrame(
-        record, buffer,
-        [&, window = window, &record = record](uint32_t page, uint64_t frame, const WindowRecord::Extra* extra) {
-          if (!filter.MayHave(frame) || !Contains(frames, frame)) return;
-          const uint64_t holders = extra == nullptr ? CountHoldersAt(record, recorded, page) : extra->holders.size();
-          found.push_back({frame, window.FirstPage(pages_per_window) + page, holders});
-        });
+    ForEachFrame(record, buffer,
+                 [&, window = window, &record = record](uint32_t page, Pfn frame, const WindowRecord::Extra* extra) {
+                   if (!filter.MayHave(frame) || !Contains(frames, frame)) return;
+                   const uint64_t holders =
+                       extra == nullptr ? CountHoldersAt(record, recorded, page) : extra->holders.size();
+                   found.push_back({frame, window.FirstPage(pages_per_window) + page, holders});
+                 });
     if (pace.IsDue(2 * pages_per_window)) co_await Rest();
   }
   co_await SortInSteps(std::span(found));
 }
 
 Steps FindDoubles(const WindowRecords& records, size_t pages_per_window, FrameFilter& filter,
-                  std::vector<uint64_t>& doubles) {
+                  std::vector<Pfn>& doubles) {
   Pace pace;
-  std::vector<uint64_t> buffer(pages_per_window);
+  std::vector<Pfn> buffer(pages_per_window);
   for (const auto& [window, record] : records.all()) {
-    ForEachFrame(record, buffer, [&](uint32_t /*page*/, uint64_t frame, const WindowRecord::Extra* /*extra*/) {
+    ForEachFrame(record, buffer, [&](uint32_t /*page*/, Pfn frame, const WindowRecord::Extra* /*extra*/) {
       if (filter.Add(frame)) doubles.push_back(frame);
     });
     if (pace.IsDue(pages_per_window)) co_await Rest();
@@ -70,7 +70,7 @@ Steps FindDoubles(const WindowRecords& records, size_t pages_per_window, FrameFi
   co_await SortUniqueInSteps(doubles);
 }
 
-bool HoldsFrame(const PackedWindow& record, BitmapView recorded, size_t page, uint64_t frame, Slot slot) {
+bool HoldsFrame(const PackedWindow& record, BitmapView recorded, size_t page, Pfn frame, Slot slot) {
   for (const WindowRecord::Extra& extra : record.extras()) {
     if (extra.page == page && extra.frame == frame) return extra.IsHeldBy(slot);
   }

@@ -16,7 +16,7 @@ namespace cow::memory {
 
 // The place of a frame in the records.
 struct RecordedPage {
-  uint64_t frame = kNoFrame;
+  Pfn frame;
   PageNumber page;
   uint64_t holders = 0;
 
@@ -25,15 +25,15 @@ struct RecordedPage {
 
 // Finds the pages recorded at these frames, sorted by frame. `frames` is sorted. Skips the main frame of a page with an
 // absent holder.
-Steps FindRecorded(const WindowRecords& records, std::span<const uint64_t> frames, size_t pages_per_window,
+Steps FindRecorded(const WindowRecords& records, std::span<const Pfn> frames, size_t pages_per_window,
                    std::vector<RecordedPage>& found);
 
 // Adds the records' frames to the filter. `doubles`: frames that the filter had already, sorted, and a few false
 // positives.
 Steps FindDoubles(const WindowRecords& records, size_t pages_per_window, FrameFilter& filter,
-                  std::vector<uint64_t>& doubles);
+                  std::vector<Pfn>& doubles);
 
 // True if the record has the slot as a holder of this frame. `recorded`: the record's bitmap from CopyRecorded.
-bool HoldsFrame(const PackedWindow& record, BitmapView recorded, size_t page, uint64_t frame, Slot slot);
+bool HoldsFrame(const PackedWindow& record, BitmapView recorded, size_t page, Pfn frame, Slot slot);
 
 }  // namespace cow::memory

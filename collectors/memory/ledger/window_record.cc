@@ -20,7 +20,7 @@ std::vector<Slot> WindowRecord::TakePage(size_t page) {
     holders.push_back(slot);
     bits.Clear(page);
   }
-  frames[page] = kNoFrame;
+  frames[page] = Pfn::None();
   return holders;
 }
 

@@ -16,13 +16,13 @@
 namespace cow::memory {
 
 // Stands for a shared frame that was dropped and that no two holders' pages show. No page frame has this number.
-inline constexpr uint64_t kForgottenFrame = procfs::kPagemapFrameMask;
+inline constexpr Pfn kForgottenFrame(procfs::kPagemapFrameMask);
 
 struct WindowRecord {
   // One more frame that other members share at a page.
   struct Extra {
     uint32_t page = 0;
-    uint64_t frame = kNoFrame;
+    Pfn frame;
     std::vector<Slot> holders;
 
     bool IsHeldBy(Slot slot) const { return std::find(holders.begin(), holders.end(), slot) != holders.end(); }
@@ -30,7 +30,7 @@ struct WindowRecord {
   // A holder whose page is swapped out, migrating or could not be compared.
   struct Away {
     uint32_t page = 0;
-    uint64_t frame = kNoFrame;  // the recorded frame of its group
+    Pfn frame;  // the recorded frame of its group
     Slot slot = 0;
     bool missed = false;  // it or its partner was not read; swap would explain a new frame, this does not
   };
@@ -46,8 +46,8 @@ struct WindowRecord {
   // Removes a page's main frame. Returns its holders.
   std::vector<Slot> TakePage(size_t page);
 
-  std::vector<uint64_t> frames;  // main frame per page, or kNoFrame; empty: dropped for the budget
-  WindowBitmaps held;            // one per slot
+  std::vector<Pfn> frames;  // main frame per page, or Pfn::None(); empty: dropped for the budget
+  WindowBitmaps held;       // one per slot
   std::vector<Extra> extras;
   std::vector<Away> away;
 };

@@ -20,33 +20,33 @@ FrameReader::FrameReader(const procfs::Root& root, const FrameWords& words, size
   if (auto counts = procfs::KpageFile::OpenCounts(root)) counts_ = std::move(*counts);
 }
 
-uint64_t FrameReader::SearchZeroFrame(const procfs::Root& root, size_t page_bytes) {
-  constexpr uint64_t kLowFrames = 1 << 20;
+Pfn FrameReader::SearchZeroFrame(const procfs::Root& root, size_t page_bytes) {
+  constexpr Pfn kLowFrames(1 << 20);
   for (const procfs::PhysicalRange& range : procfs::ReadKernelImage(root)) {
-    const uint64_t frame = SearchZeroFrameIn(range.first / page_bytes, range.last / page_bytes + 1);
-    if (frame != kNoFrame) return frame;
+    const Pfn frame = SearchZeroFrameIn(Pfn(range.first / page_bytes), Pfn(range.last / page_bytes + 1));
+    if (frame != Pfn::None()) return frame;
   }
-  return SearchZeroFrameIn(1, kLowFrames);
+  return SearchZeroFrameIn(Pfn(1), kLowFrames);
 }
 
-uint64_t FrameReader::SearchZeroFrameIn(uint64_t first, uint64_t end) const {
+Pfn FrameReader::SearchZeroFrameIn(Pfn first, Pfn end) const {
   constexpr uint64_t kStep = 512;
-  if (!flags_) return kNoFrame;
-  std::vector<uint64_t> frames(kStep);
+  if (!flags_) return Pfn::None();
+  std::vector<Pfn> frames(kStep);
   std::vector<uint64_t> words(kStep);
   uint64_t reads = 0;  // not counted as scanning
-  for (; first < end; first += kStep) {
+  for (; first < end; first = first + kStep) {
     std::iota(frames.begin(), frames.end(), first);
-    if (!flags_->Read(frames, words, reads)) return kNoFrame;
+    if (!flags_->Read(frames, words, reads)) return Pfn::None();
     for (size_t i = 0; i < words.size(); ++i) {
       if ((words[i] & procfs::kFrameZeroPage) != 0 && (words[i] & (kCompound | procfs::kFrameThp)) == 0)
         return frames[i];
     }
   }
-  return kNoFrame;
+  return Pfn::None();
 }
 
-void FrameReader::Read(std::vector<uint64_t>& frames, bool want_counts, FrameFacts& facts) {
+void FrameReader::Read(std::vector<Pfn>& frames, bool want_counts, FrameFacts& facts) {
   SortUnique(frames);
   std::vector<uint64_t> flags = ReadFlags(frames);
   std::vector<uint64_t> counts;
@@ -54,11 +54,11 @@ void FrameReader::Read(std::vector<uint64_t>& frames, bool want_counts, FrameFac
   facts.Assign(frames, std::move(flags), std::move(counts), words_, may_be_merged_);
 }
 
-void FrameReader::ReadMore(std::span<const uint64_t> frames, FrameFacts& facts) {
+void FrameReader::ReadMore(std::span<const Pfn> frames, FrameFacts& facts) {
   facts.Append(frames, ReadFlags(frames), ReadCounts(frames), words_, may_be_merged_);
 }
 
-std::vector<uint64_t> FrameReader::ReadFlags(std::span<const uint64_t> frames) {
+std::vector<uint64_t> FrameReader::ReadFlags(std::span<const Pfn> frames) {
   if (!flags_) return {};
   std::vector<uint64_t> flags(frames.size());
   if (!flags_->Read(frames, flags, reads_)) return {};
@@ -67,7 +67,7 @@ std::vector<uint64_t> FrameReader::ReadFlags(std::span<const uint64_t> frames) {
   return flags;
 }
 
-std::vector<uint64_t> FrameReader::ReadCounts(std::span<const uint64_t> frames) {
+std::vector<uint64_t> FrameReader::ReadCounts(std::span<const Pfn> frames) {
   if (!counts_) return {};
   std::vector<uint64_t> counts(frames.size());
   if (!counts_->Read(frames, counts, reads_)) return {};
@@ -75,13 +75,13 @@ std::vector<uint64_t> FrameReader::ReadCounts(std::span<const uint64_t> frames) 
   return counts;
 }
 
-void FrameReader::AddMarksOfFirstPages(std::span<const uint64_t> frames, std::span<uint64_t> flags) {
+void FrameReader::AddMarksOfFirstPages(std::span<const Pfn> frames, std::span<uint64_t> flags) {
   constexpr uint64_t kPart = procfs::kFrameAnon | procfs::kFrameThp | procfs::kFrameCompoundTail;
-  std::vector<uint64_t> block;  // the frames around the last one read
+  std::vector<Pfn> block;  // the frames around the last one read
   std::vector<uint64_t> words(pages_per_window_);
   for (size_t i = 0; i < flags.size(); ++i) {
     if ((flags[i] & kPart) != kPart || (flags[i] & procfs::kFrameAnonExclusive) != 0) continue;
-    const uint64_t first = frames[i] / pages_per_window_ * pages_per_window_;
+    const Pfn first = frames[i].FirstOfRun(pages_per_window_);
     if (block.empty() || block.front() != first) {
       block.resize(pages_per_window_);
       std::iota(block.begin(), block.end(), first);

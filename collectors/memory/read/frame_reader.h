@@ -20,9 +20,9 @@ class FrameReader {
   // `pages_per_window`: the pages of the largest transparent huge page.
   FrameReader(const procfs::Root& root, const FrameWords& words, size_t pages_per_window);
 
-  // Finds the PFN of the base zero page by its flag, first in the kernel's image, then in low memory; kNoFrame if not
-  // found. Takes a few milliseconds.
-  uint64_t SearchZeroFrame(const procfs::Root& root, size_t page_bytes);
+  // Finds the PFN of the base zero page by its flag, first in the kernel's image, then in low memory; Pfn::None() if
+  // not found. Takes a few milliseconds.
+  Pfn SearchZeroFrame(const procfs::Root& root, size_t page_bytes);
 
   // Says whether KSM may have merged pages of the processes whose frames are read next.
   void SetMayBeMerged(bool may_be_merged) { may_be_merged_ = may_be_merged; }
@@ -32,18 +32,18 @@ class FrameReader {
 
   // Sets `facts` for `frames` (in any order, with duplicates; sorts them and removes duplicates). A file that is
   // unreadable gives no facts. A page of a huge page counts as exclusive if the first page is, on every kernel.
-  void Read(std::vector<uint64_t>& frames, bool want_counts, FrameFacts& facts);
+  void Read(std::vector<Pfn>& frames, bool want_counts, FrameFacts& facts);
   // Adds facts and mapcounts for more frames, which are sorted and above all frames of `facts`.
-  void ReadMore(std::span<const uint64_t> frames, FrameFacts& facts);
+  void ReadMore(std::span<const Pfn> frames, FrameFacts& facts);
 
   uint64_t frames_read() const { return frames_read_; }
   uint64_t reads() const { return reads_; }
 
  private:
-  uint64_t SearchZeroFrameIn(uint64_t first, uint64_t end) const;
-  std::vector<uint64_t> ReadFlags(std::span<const uint64_t> frames);
-  std::vector<uint64_t> ReadCounts(std::span<const uint64_t> frames);
-  void AddMarksOfFirstPages(std::span<const uint64_t> frames, std::span<uint64_t> flags);
+  Pfn SearchZeroFrameIn(Pfn first, Pfn end) const;
+  std::vector<uint64_t> ReadFlags(std::span<const Pfn> frames);
+  std::vector<uint64_t> ReadCounts(std::span<const Pfn> frames);
+  void AddMarksOfFirstPages(std::span<const Pfn> frames, std::span<uint64_t> flags);
 
   std::optional<procfs::KpageFile> flags_;
   std::optional<procfs::KpageFile> counts_;

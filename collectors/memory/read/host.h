@@ -35,7 +35,7 @@ struct Host {
   Capabilities capabilities;
   procfs::PagemapScan scan;
   KernelFacts kernel;
-  uint64_t zero_frame = kNoFrame;
+  Pfn zero_frame;
   std::optional<procfs::Vmstat> vmstat;  // at the start of this pass
   bool ksm_has_merged = false;           // pages of some process
   ForkHistory* forks = nullptr;          // null: forks are unknown

@@ -72,10 +72,10 @@ class KernelFiles {
 
   // Fills in kpageflags and kpagecount of the entry's frame.
   void ReadFrame(Words& words) const {
-    const uint64_t frame = words.entry.Frame();
-    if (!words.entry.IsPresent() || frame == kNoFrame) return;
-    words.flags = ReadWord(flags_.get(), frame);
-    words.count = ReadWord(counts_.get(), frame);
+    const Pfn frame = words.entry.Frame();
+    if (!words.entry.IsPresent() || frame == Pfn::None()) return;
+    words.flags = ReadWord(flags_.get(), frame.number());
+    words.count = ReadWord(counts_.get(), frame.number());
   }
 
  private:
@@ -211,7 +211,7 @@ class Probe {
     *second.bytes() = std::byte{2};
     const Words twice = files_.Read(first.bytes());
     facts_.mapped_once = once && twice.entry.IsPresent() && !twice.IsOnce();
-    counts_small_ = !files_.has_counts() || twice.entry.Frame() == kNoFrame || twice.count == 2;
+    counts_small_ = !files_.has_counts() || twice.entry.Frame() == Pfn::None() || twice.count == 2;
   }
 
   // Reads the huge page PMD-mapped, then PTE-mapped with its last page dropped.
@@ -296,7 +296,7 @@ class Probe {
 
   // A page dropped from a folio has no mapping, even if its neighbours have.
   void FindMapCounts() {
-    const bool frames_seen = fresh_.entry.Frame() != kNoFrame;
+    const bool frames_seen = fresh_.entry.Frame() != Pfn::None();
     const bool asks_counts = files_.has_counts() && frames_seen;
     facts_.words.page_counts = !has_large_folios_ || (huge_ && asks_counts && kept_.count == 1 && dropped_.count == 0);
     const bool once_of_page = !has_large_folios_ || (report_ && report_->has_partner && report_->partner.IsOnce());

@@ -129,8 +129,8 @@ bool PageTableReader::ReadHugePage(WindowIndex window, std::span<PageEntry> entr
   std::array<PageEntry, 1> before{};
   std::array<PageEntry, 1> after{};
   if (!ReadPages(window.FirstPage(pages_), before)) return false;
-  const uint64_t frame = before.front().Frame();
-  if (!before.front().IsPresent() || frame == kNoFrame || frame % pages_ != 0) return false;
+  const Pfn frame = before.front().Frame();
+  if (!before.front().IsPresent() || frame == Pfn::None() || frame.InRun(pages_) != 0) return false;
   const uint64_t start = window.Address(host_->geometry.huge_page_bytes);
   const uint64_t end = start + host_->geometry.huge_page_bytes;
   const bool scanned = ScanHugePages(*host_, *pagemap_, start, regions_, counters_->scan_calls);

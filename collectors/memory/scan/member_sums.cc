@@ -13,15 +13,15 @@ namespace {
 constexpr uint64_t kMaxSmapsBytes = uint64_t{512} << 20;
 
 bool AnyShared(const Host& host, std::span<const PageEntry> entries, FrameReader& frames) {
-  std::vector<uint64_t> candidates;
+  std::vector<Pfn> candidates;
   for (const PageEntry entry : entries) {
-    const uint64_t frame = AnonFrame(entry, host.zero_frame);
-    if (frame != kNoFrame && !entry.IsMappedOnce()) candidates.push_back(frame);
+    const Pfn frame = AnonFrame(entry, host.zero_frame);
+    if (frame != Pfn::None() && !entry.IsMappedOnce()) candidates.push_back(frame);
   }
   if (candidates.empty()) return false;
   FrameFacts facts;
   frames.Read(candidates, true, facts);
-  return std::any_of(candidates.begin(), candidates.end(), [&facts](uint64_t frame) {
+  return std::any_of(candidates.begin(), candidates.end(), [&facts](Pfn frame) {
     return !facts.IsKsm(frame) && !facts.IsCountedAsFolio(frame) && facts.MapCount(frame).value_or(2) > 1;
   });
 }

@@ -46,7 +46,7 @@ class PassEnd {
   std::optional<Steps> steps_;  // of the stage, where the ledger makes them
   std::vector<MovedPage> doubts_;
   size_t confirmed_ = 0;  // how many of the doubts were read again
-  std::vector<uint64_t> frames_;
+  std::vector<Pfn> frames_;
   size_t asked_ = 0;  // how many of the frames the kernel was asked about
   FrameFacts facts_;
   Judgement judgement_;

@@ -18,20 +18,20 @@ MappingKind KindOfVerdict(const Family& family, const Verdict& verdict, const pr
 
 Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t threads,
                  const std::optional<KernelFacts>& kernel)
-    : host_{std::move(root), geometry, {}, procfs::PagemapScan(), {}, kNoFrame, std::nullopt, false, nullptr},
+    : host_{std::move(root), geometry, {}, procfs::PagemapScan(), {}, Pfn::None(), std::nullopt, false, nullptr},
       devices_(host_.root) {
   const procfs::Root own_root = RootOfSelf(host_.root);
   host_.scan = procfs::PagemapScan::Probe(own_root, geometry);
   host_.kernel = kernel ? *kernel : ProbeKernel(own_root, geometry, host_.scan);
   GrowTo(std::max<size_t>(threads, 1));
   FrameReader& frames = workers_.front()->frames;
-  host_.zero_frame = procfs::FindZeroPageFrame(own_root, geometry).value_or(kNoFrame);
+  host_.zero_frame = procfs::FindZeroPageFrame(own_root, geometry).value_or(Pfn::None());
   // Where the root is another system's tree, this process' own page tells nothing of it.
   const bool is_own_system = procfs::ReadLink(own_root, own_root.ProcPath("self/exe")).has_value();
-  if (host_.zero_frame == kNoFrame && !is_own_system)
+  if (host_.zero_frame == Pfn::None() && !is_own_system)
     host_.zero_frame = frames.SearchZeroFrame(host_.root, geometry.page_bytes);
   Capabilities& can = host_.capabilities;
-  can.frames = host_.zero_frame != kNoFrame && host_.kernel.entry_kinds;
+  can.frames = host_.zero_frame != Pfn::None() && host_.kernel.entry_kinds;
   can.kpageflags = frames.has_flags();
   can.kpagecount = frames.has_counts();
   can.exclusive_marks = host_.kernel.words.marks != ExclusiveMarks::kNone && can.kpageflags;

@@ -28,7 +28,7 @@ class Scanner {
   const Host& host() const { return host_; }
   const Capabilities& capabilities() const { return host_.capabilities; }
   const procfs::PageGeometry& geometry() const { return host_.geometry; }
-  uint64_t zero_frame() const { return host_.zero_frame; }
+  Pfn zero_frame() const { return host_.zero_frame; }
   // Call between steps of all threads.
   ScanCounters Counters() const;
   // Tell it of each update of the process table, or nothing is known of forks.

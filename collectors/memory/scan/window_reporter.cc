@@ -111,7 +111,7 @@ void WindowReporter::AddMember(Family& family, const ScanWalk& walk, WindowIndex
 
 SegmentTally WindowReporter::TallySegment(const Mapping& mapping, std::span<const PageEntry> entries) const {
   // No frame has the mask's number.
-  const uint64_t zero_frame = host_.zero_frame == kNoFrame ? procfs::kPagemapFrameMask : host_.zero_frame;
+  const uint64_t zero_frame = host_.zero_frame == Pfn::None() ? procfs::kPagemapFrameMask : host_.zero_frame.number();
   uint64_t anon = 0;
   uint64_t anon_multiple = 0;
   uint64_t zero_base = 0;

@@ -219,8 +219,8 @@ bool WindowScan::ReadDoubts() {
     part.entries = own;
     for (size_t i = 0; i < pages; ++i) {
       PageEntry& entry = own[doubt.first + i];
-      const uint64_t remembered = AnonFrame(entry, host_.zero_frame);
-      if (remembered != kNoFrame && remembered != AnonFrame(confirmed[i], host_.zero_frame)) same_frames = false;
+      const Pfn remembered = AnonFrame(entry, host_.zero_frame);
+      if (remembered != Pfn::None() && remembered != AnonFrame(confirmed[i], host_.zero_frame)) same_frames = false;
       entry = confirmed[i];
     }
   }

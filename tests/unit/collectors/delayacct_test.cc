@@ -159,7 +159,7 @@ class DelayacctTest : public testing::Test {
 
   memory::Family& FamilyOf(uint64_t id) {
     auto& family = families_[id];
-    if (family == nullptr) family = std::make_unique<memory::Family>(id, 512, 3, nullptr);
+    if (family == nullptr) family = std::make_unique<memory::Family>(id, 512, Pfn(3), nullptr);
     return *family;
   }
 

@@ -11,7 +11,7 @@ namespace {
 
 void Note(ModeNotices& notices, const std::string& group, pid_t pid, memory::Mode mode) {
   memory::LedgerBudget budget;
-  memory::Family family(1, 512, 0, &budget);
+  memory::Family family(1, 512, Pfn::None(), &budget);
   auto member = std::make_unique<memory::Member>();
   member->process = std::make_shared<memory::Process>();
   member->process->pid = pid;

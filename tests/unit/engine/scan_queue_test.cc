@@ -15,7 +15,8 @@ using std::chrono::milliseconds;
 class ScanQueueTest : public testing::Test {
  protected:
   ScanQueueTest() {
-    for (uint64_t id = 1; id <= 4; ++id) families_.push_back(std::make_unique<memory::Family>(id, 512, 0, nullptr));
+    for (uint64_t id = 1; id <= 4; ++id)
+      families_.push_back(std::make_unique<memory::Family>(id, 512, Pfn::None(), nullptr));
     std::vector<memory::Family*> waiting;
     for (const auto& family : families_) waiting.push_back(family.get());
     queue_.Fill(waiting);

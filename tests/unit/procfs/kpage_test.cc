@@ -24,7 +24,8 @@ class KpageTest : public testing::Test {
     const auto file = KpageFile::OpenFlags(Root(tree_.path()));
     std::vector<uint64_t> words(frames.size(), 99);
     uint64_t reads = 0;
-    const auto read = file->Read(frames, words, reads);
+    const std::vector<Pfn> pfns(frames.begin(), frames.end());
+    const auto read = file->Read(pfns, words, reads);
     EXPECT_TRUE(read);
     for (size_t i = 0; i < frames.size(); ++i) {
       EXPECT_EQ(words[i], frames[i] < kFrames ? kBase + frames[i] : 0) << frames[i];
@@ -74,7 +75,7 @@ TEST_F(KpageTest, Errors) {
   tree_.MakeDirectory("kpagecount");
   const auto file = KpageFile::OpenCounts(Root(tree_.path()));
   ASSERT_TRUE(file);
-  std::vector<uint64_t> frames{1};
+  const std::vector<Pfn> frames{Pfn(1)};
   std::vector<uint64_t> words{0};
   uint64_t reads = 0;
   const auto read = file->Read(frames, words, reads);

@@ -70,7 +70,7 @@ class LiveTest : public testing::Test {
     if (!pagemap || !pagemap->Read(PageNumber(page), entry)) return {};
     return entry[0];
   }
-  uint64_t FrameOf(pid_t pid, uint64_t page) const { return EntryOf(pid, page).Frame(); }
+  Pfn FrameOf(pid_t pid, uint64_t page) const { return EntryOf(pid, page).Frame(); }
 
   // Two pages that were only read share one frame, unless the kernel gives each its own. If frame numbers are hidden,
   // a page that is mapped once has its own frame.
@@ -78,12 +78,12 @@ class LiveTest : public testing::Test {
     const Memory memory(geometry_, 2);
     for (const uint64_t page : {0U, 1U}) EXPECT_EQ(memory.Read(page), 0);
     const PageEntry entry = EntryOf(getpid(), memory.FirstPage());
-    if (entry.Frame() == 0) return !entry.IsMappedOnce();
+    if (entry.Frame() == Pfn::None()) return !entry.IsMappedOnce();
     return entry.Frame() == FrameOf(getpid(), memory.FirstPage() + 1);
   }
 
-  static uint64_t WordOf(const KpageFile& file, uint64_t frame) {
-    const std::array<uint64_t, 1> frames{frame};
+  static uint64_t WordOf(const KpageFile& file, Pfn frame) {
+    const std::array<Pfn, 1> frames{frame};
     std::array<uint64_t, 1> word{};
     uint64_t reads = 0;
     EXPECT_TRUE(file.Read(frames, word, reads));
@@ -221,7 +221,7 @@ TEST_F(LiveTest, KpageFilesShowACopy) {
   const Memory memory(geometry_, 1);
   memory.Write(0);
   const uint64_t page = memory.FirstPage();
-  const uint64_t frame = FrameOf(getpid(), page);
+  const Pfn frame = FrameOf(getpid(), page);
   EXPECT_NE(WordOf(*flags, frame) & kFrameAnon, 0U);
   EXPECT_NE(WordOf(*flags, frame) & kFrameAnonExclusive, 0U);
   EXPECT_EQ(WordOf(*counts, frame), 1U);
@@ -242,7 +242,7 @@ TEST_F(LiveTest, KpageFilesShowACopy) {
 
   ASSERT_TRUE(child.Go());
   ASSERT_TRUE(child.AwaitReport());
-  const uint64_t copy = FrameOf(child.pid(), page);
+  const Pfn copy = FrameOf(child.pid(), page);
   EXPECT_NE(copy, frame);
   EXPECT_EQ(FrameOf(getpid(), page), frame);
   EXPECT_EQ(WordOf(*counts, frame), 1U);

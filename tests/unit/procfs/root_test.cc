@@ -94,10 +94,11 @@ TEST(RootTest, InterposerComesBeforeEachAccess) {
     const bool text = ReadTextFile(root, root.ProcPath(42, "comm")).has_value();
     const bool link = ReadLink(root, root.ProcPath(42, "exe")).has_value();
     const bool list = ListProcesses(root).has_value();
+    const std::array<Pfn, 1> frame{};
     std::array<uint64_t, 1> words{};
     uint64_t reads = 0;
     const auto flags = KpageFile::OpenFlags(root);
-    const bool frames = flags && flags->Read(words, words, reads);
+    const bool frames = flags && flags->Read(frame, words, reads);
     const auto pagemap = Pagemap::Open(root, 42);
     std::array<PageEntry, 1> entries{};
     const bool pages = pagemap && pagemap->Read(PageNumber(), entries);

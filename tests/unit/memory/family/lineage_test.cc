@@ -116,7 +116,7 @@ class FamiliesTest : public testing::Test {
   test::FixtureHost host_;
   FakeProbe probe_{host_.Root()};
   ProcessTable table_{host_.Root(), 1000};
-  Lineage families_{procfs::PageGeometry(), kNoFrame};
+  Lineage families_{procfs::PageGeometry(), Pfn::None()};
   Pids ended_;
 };
 
@@ -364,7 +364,7 @@ TEST_F(FamiliesTest, SiblingInTheSameMemoryIsAnAlias) {
   probe_.same_memory = {{13, 11}};
   for (const bool kernel_tells : {true, false}) {
     probe_.kernel_tells = kernel_tells;
-    Lineage families{procfs::PageGeometry(), kNoFrame};
+    Lineage families{procfs::PageGeometry(), Pfn::None()};
     host_.Sync();
     ASSERT_TRUE(table_.Update());
     families.Update(table_, probe_);
@@ -662,7 +662,7 @@ class ChangedHost {
   test::FixtureHost host_;
   FakeProbe probe_{host_.Root()};
   ProcessTable table_{host_.Root(), 1000};
-  Lineage families_{procfs::PageGeometry(), kNoFrame};
+  Lineage families_{procfs::PageGeometry(), Pfn::None()};
 };
 
 TEST(FamiliesAbandonTest, UpdateThatIsEndedAnywhereIsCompletedByTheNext) {

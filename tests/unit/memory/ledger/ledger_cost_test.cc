@@ -30,7 +30,7 @@ double CpuMilliseconds() {
 class Window {
  public:
   Window(size_t members, uint64_t ledger_limit_bytes)
-      : budget_{ledger_limit_bytes, 0}, ledger_(kPages, kNoFrame, &budget_), frames_(members) {
+      : budget_{ledger_limit_bytes, 0}, ledger_(kPages, Pfn::None(), &budget_), frames_(members) {
     for (std::vector<uint64_t>& frames : frames_) {
       for (size_t page = 0; page < kPages; ++page) frames.push_back(kFirstFrame + page);
     }

@@ -57,7 +57,9 @@ class LedgerDriver {
   };
 
   explicit LedgerDriver(size_t pages_per_window = 512, uint64_t ledger_limit_bytes = ~uint64_t{0})
-      : budget{ledger_limit_bytes, 0}, ledger(pages_per_window, kTestZeroFrame, &budget), pages_(pages_per_window) {}
+      : budget{ledger_limit_bytes, 0},
+        ledger(pages_per_window, Pfn(kTestZeroFrame), &budget),
+        pages_(pages_per_window) {}
 
   // The first member is the root.
   Member& Add(Slot slot, Slot parent = Verdict::kNobody, bool first_look = false) {
@@ -131,13 +133,13 @@ class LedgerDriver {
     for (const auto& member : members_) {
       for (const auto& [page, entry] : member->tables) {
         windows.insert(PageNumber(page).Window(pages_));
-        if (AnonFrame(entry, kTestZeroFrame) != kNoFrame) ++counts_[entry.Frame()];
+        if (AnonFrame(entry, Pfn(kTestZeroFrame)) != Pfn::None()) ++counts_[entry.Frame().number()];
       }
     }
     for (const WindowIndex window : windows) PassWindow(window, result);
     judgement_.Clear();
     MovedSharing moved;
-    std::vector<uint64_t> frames;
+    std::vector<Pfn> frames;
     ledger.FindFramesToMatch(ksm_in_use, frames).MakeAll();
     const FrameFacts facts = Answers(frames, true);
     ledger.FinishPass(facts, judgement_, moved, all_read).MakeAll();
@@ -164,7 +166,8 @@ class LedgerDriver {
       std::vector<PageEntry>& words = entries.emplace_back(pages_);
       const auto end = member->tables.lower_bound(window.EndPage(pages_).number());
       for (auto item = member->tables.lower_bound(window.FirstPage(pages_).number()); item != end; ++item) {
-        const bool once = AnonFrame(item->second, kTestZeroFrame) != kNoFrame && counts_.at(item->second.Frame()) == 1;
+        const bool once = AnonFrame(item->second, Pfn(kTestZeroFrame)) != Pfn::None() &&
+                          counts_.at(item->second.Frame().number()) == 1;
         words[item->first % pages_] = PageEntry(item->second.bits() | (once ? procfs::kPagemapMappedOnce : 0));
       }
       readings.push_back({member->slot,
@@ -180,7 +183,7 @@ class LedgerDriver {
     }
     if (reversed_) std::reverse(readings.begin(), readings.end());
     ledger.Compare(window, readings, {ksm_in_use, swapped_in, mapped_once_known}, comparison_);
-    result.questions.insert(comparison_.questions.begin(), comparison_.questions.end());
+    for (const Pfn frame : comparison_.questions) result.questions.insert(frame.number());
     for (const uint32_t witness : comparison_.witnesses) result.witnesses.insert(readings[witness].slot);
     for (const uint64_t page : unstable) {
       if (PageNumber(page).Window(pages_) == window) comparison_.unstable.Set(page % pages_);
@@ -201,15 +204,15 @@ class LedgerDriver {
   }
 
   // Answers the frames asked about and no others.
-  FrameFacts Answers(std::vector<uint64_t> frames, bool with_counts) const {
+  FrameFacts Answers(std::vector<Pfn> frames, bool with_counts) const {
     std::sort(frames.begin(), frames.end());
     frames.erase(std::unique(frames.begin(), frames.end()), frames.end());
     std::vector<uint64_t> flags;
     std::vector<uint64_t> counts;
-    for (const uint64_t frame : frames) {
-      const auto known = flags_.find(frame);
+    for (const Pfn frame : frames) {
+      const auto known = flags_.find(frame.number());
       flags.push_back(known == flags_.end() ? 0 : known->second);
-      const auto count = counts_.find(frame);
+      const auto count = counts_.find(frame.number());
       if (with_counts) counts.push_back(count == counts_.end() ? 0 : count->second);
     }
     FrameFacts facts;

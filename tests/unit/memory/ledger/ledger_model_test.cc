@@ -71,15 +71,15 @@ class LedgerModelTest : public testing::TestWithParam<uint64_t> {
   void Write(Slot slot, uint64_t page) {
     auto& tables = driver_.At(slot).tables;
     const auto found = tables.find(page);
-    const bool present = found != tables.end() && found->second.Frame() != kTestZeroFrame;
-    if (present && holders_[found->second.Frame()] == 1) {
-      driver_.MarkExclusive(found->second.Frame(), true);
+    const bool present = found != tables.end() && found->second.Frame().number() != kTestZeroFrame;
+    if (present && holders_[found->second.Frame().number()] == 1) {
+      driver_.MarkExclusive(found->second.Frame().number(), true);
       return;
     }
     const uint64_t frame = Allocate();
     if (present) {
       ++breaks_[slot];
-      --holders_[found->second.Frame()];
+      --holders_[found->second.Frame().number()];
     }
     holders_[frame] = 1;
     driver_.MarkExclusive(frame, true);
@@ -90,7 +90,7 @@ class LedgerModelTest : public testing::TestWithParam<uint64_t> {
     auto& tables = driver_.At(slot).tables;
     const auto found = tables.find(page);
     if (found == tables.end()) return;
-    if (found->second.Frame() != kTestZeroFrame) Release(found->second.Frame(), UnshareCause::kUnmap);
+    if (found->second.Frame().number() != kTestZeroFrame) Release(found->second.Frame().number(), UnshareCause::kUnmap);
     tables.erase(found);
   }
 
@@ -105,9 +105,9 @@ class LedgerModelTest : public testing::TestWithParam<uint64_t> {
       ++slot;
     }
     for (const auto& [page, entry] : driver_.Fork(parent, slot).tables) {
-      if (entry.Frame() == kTestZeroFrame) continue;
-      ++holders_[entry.Frame()];
-      driver_.MarkExclusive(entry.Frame(), false);
+      if (entry.Frame().number() == kTestZeroFrame) continue;
+      ++holders_[entry.Frame().number()];
+      driver_.MarkExclusive(entry.Frame().number(), false);
     }
     members_.push_back(slot);
   }
@@ -115,7 +115,7 @@ class LedgerModelTest : public testing::TestWithParam<uint64_t> {
   void Exit(Slot slot) {
     if (members_.size() == 1) return;
     for (const auto& [page, entry] : driver_.At(slot).tables) {
-      if (entry.Frame() != kTestZeroFrame) Release(entry.Frame(), UnshareCause::kExit);
+      if (entry.Frame().number() != kTestZeroFrame) Release(entry.Frame().number(), UnshareCause::kExit);
     }
     driver_.Exit(slot);
     std::erase(members_, slot);

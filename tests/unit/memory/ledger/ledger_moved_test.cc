@@ -139,10 +139,10 @@ TEST_F(LedgerTest, FolioThatOnlyMayBeSharedIsPrivate) {
   driver_->ledger.BeginPass();
   driver_->ledger.Compare(WindowIndex(0), readings, {}, comparison);
   driver_->ledger.Commit(WindowIndex(0), readings, facts, comparison, judgement, sharing);
-  std::vector<uint64_t> frames;
+  std::vector<Pfn> frames;
   driver_->ledger.FindFramesToMatch(true, frames).MakeAll();
-  ASSERT_EQ(frames, std::vector<uint64_t>{300});
-  facts.Assign({300}, {procfs::kFrameAnon}, {1});
+  ASSERT_EQ(frames, std::vector<Pfn>{Pfn(300)});
+  facts.Assign({Pfn(300)}, {procfs::kFrameAnon}, {1});
   MovedSharing moved;
   driver_->ledger.FinishPass(facts, judgement, moved).MakeAll();
   EXPECT_EQ(moved.unmatched_pages, 0U);

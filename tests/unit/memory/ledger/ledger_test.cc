@@ -414,7 +414,7 @@ TEST_F(LedgerTest, AllChangedAsksForAWitness) {
 TEST_F(LedgerTest, BudgetIsSharedAndGivenBack) {
   LedgerBudget budget;
   {
-    Ledger ledger(512, kTestZeroFrame, &budget);
+    Ledger ledger(512, Pfn(kTestZeroFrame), &budget);
     std::vector<PageEntry> entries(512);
     entries[kPage] = PageEntry(procfs::kPagemapPresent | 100);
     const std::vector<Reading> readings{{0, entries.data(), false, Verdict::kNobody, true},

@@ -24,11 +24,11 @@ constexpr int64_t kPagesShared = 8;
 TEST(MovedBlockTest, HoldsWhatItWasMadeFrom) {
   std::vector<MovedPage> pages;
   for (uint64_t page = 600; page < 700; page += 3) {
-    pages.push_back({PageNumber(page), page * 7, 2, true});
-    pages.push_back({PageNumber(page), page * 7, 9, page % 2 == 0});
+    pages.push_back({PageNumber(page), Pfn(page * 7), 2, true});
+    pages.push_back({PageNumber(page), Pfn(page * 7), 9, page % 2 == 0});
   }
-  pages.push_back({PageNumber(609), uint64_t{1} << 40U, 4, true});
-  pages.push_back({PageNumber(900), 77, 4, false});
+  pages.push_back({PageNumber(609), Pfn(uint64_t{1} << 40U), 4, true});
+  pages.push_back({PageNumber(900), Pfn(77), 4, false});
   const std::vector<MovedBlock> blocks = PackMovedPages(pages);
   EXPECT_EQ(blocks.size(), 3U) << "two frames at one address, and a gap";
   std::vector<MovedPage> packed;
@@ -37,7 +37,7 @@ TEST(MovedBlockTest, HoldsWhatItWasMadeFrom) {
     Words words;
     for (const MovedPage& each : list) {
       std::string word = std::to_string(each.page.number());
-      word.append(" ").append(std::to_string(each.frame)).append(" ").append(std::to_string(each.slot));
+      word.append(" ").append(std::to_string(each.frame.number())).append(" ").append(std::to_string(each.slot));
       words.push_back(word + (each.here ? "" : " away"));
     }
     std::sort(words.begin(), words.end());
@@ -48,12 +48,12 @@ TEST(MovedBlockTest, HoldsWhatItWasMadeFrom) {
 
 TEST(MovedBlockTest, FrameBeyondSixteenTebibytesTakesMoreBytes) {
   std::vector<MovedPage> pages;
-  for (uint64_t page = 0; page < kWindow; ++page) pages.push_back({PageNumber(page), 1000 + page, 0, true});
+  for (uint64_t page = 0; page < kWindow; ++page) pages.push_back({PageNumber(page), Pfn(1000 + page), 0, true});
   MovedBlock block(pages);
   const uint64_t bytes = block.MemoryBytes();
-  block.SetFrame(3, uint64_t{1} << 33U);
-  EXPECT_EQ(block.FrameAt(3), uint64_t{1} << 33U);
-  EXPECT_EQ(block.FrameAt(4), 1004U);
+  block.SetFrame(3, Pfn(uint64_t{1} << 33U));
+  EXPECT_EQ(block.FrameAt(3), Pfn(uint64_t{1} << 33U));
+  EXPECT_EQ(block.FrameAt(4), Pfn(1004));
   EXPECT_EQ(block.MemoryBytes(), bytes + kWindow * sizeof(uint32_t));
 }
 

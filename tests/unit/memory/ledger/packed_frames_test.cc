@@ -15,7 +15,7 @@ constexpr uint64_t kBeyond = uint64_t{1} << 32U;  // the first frame number with
 class PackedFramesTest : public testing::Test {
  protected:
   void Set(size_t page, uint64_t frame) {
-    frames_[page] = frame;
+    frames_[page] = Pfn(frame);
     recorded_.Set(page);
   }
   void SetRun(size_t page, uint64_t frame, size_t count) {
@@ -29,13 +29,13 @@ class PackedFramesTest : public testing::Test {
   // Returns the bytes it takes. Checks that unpacking restores all frames.
   uint64_t Bytes() const {
     const PackedFrames packed(frames_, recorded_);
-    std::vector<uint64_t> unpacked(frames_.size(), 1);
+    std::vector<Pfn> unpacked(frames_.size(), Pfn(1));
     packed.Unpack(recorded_, unpacked);
     EXPECT_EQ(unpacked, frames_);
     return packed.HeapBytes();
   }
 
-  std::vector<uint64_t> frames_ = std::vector<uint64_t>(kPages, kNoFrame);
+  std::vector<Pfn> frames_ = std::vector<Pfn>(kPages);
   WindowBitmap recorded_ = WindowBitmap(kPages);
 };
 
@@ -59,7 +59,7 @@ TEST_F(PackedFramesTest, HugePageTakesEightBytes) {
 TEST_F(PackedFramesTest, HugePageWithHolesIsStillOneRun) {
   SetRun(0, kPages * 77, kPages);
   for (const size_t page : {size_t{0}, size_t{1}, size_t{63}, size_t{200}, kPages - 1}) {
-    frames_[page] = kNoFrame;
+    frames_[page] = Pfn::None();
     recorded_.Clear(page);
   }
   EXPECT_EQ(Bytes(), 8U);
@@ -97,7 +97,7 @@ TEST_F(PackedFramesTest, LargestFrameIsKept) {
 
 TEST_F(PackedFramesTest, WindowsOfOtherSizes) {
   for (const size_t pages : {size_t{32}, size_t{100}, size_t{8192}}) {
-    frames_.assign(pages, kNoFrame);
+    frames_.assign(pages, Pfn::None());
     recorded_.Reset(pages);
     SetRun(0, 300, pages);
     EXPECT_EQ(Bytes(), 8U) << pages;
@@ -109,14 +109,14 @@ TEST_F(PackedFramesTest, WindowsOfOtherSizes) {
 TEST_F(PackedFramesTest, RandomMixturesTakeAtMostWhatSingleFramesDo) {
   std::mt19937_64 random(1);
   for (int round = 0; round < 2000; ++round) {
-    frames_.assign(kPages, kNoFrame);
+    frames_.assign(kPages, Pfn::None());
     recorded_.Reset(kPages);
     const uint64_t limit = uint64_t{1} << (20 + random() % 30);
     for (uint64_t runs = random() % 40; runs > 0; --runs) {
       const size_t first = random() % kPages;
       SetRun(first, 1 + random() % limit, std::min<size_t>(kPages - first, 1 + random() % 64));
     }
-    const bool wide = std::any_of(frames_.begin(), frames_.end(), [](uint64_t frame) { return frame >= kBeyond; });
+    const bool wide = std::any_of(frames_.begin(), frames_.end(), [](Pfn frame) { return frame.number() >= kBeyond; });
     EXPECT_LE(Bytes(), (wide ? 8 : 4) * recorded_.Count()) << "round " << round;
   }
 }

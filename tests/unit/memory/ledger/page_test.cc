@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <array>
+#include <initializer_list>
 #include <vector>
 
 #include "collectors/memory/ledger/frame_facts.h"
@@ -12,16 +12,18 @@
 namespace cow::memory {
 namespace {
 
+std::vector<Pfn> Pfns(std::initializer_list<uint64_t> numbers) { return {numbers.begin(), numbers.end()}; }
+
 TEST(PageTest, AnonFrameIsWhatForkCanShare) {
-  constexpr uint64_t kZero = 7;
+  constexpr Pfn kZero(7);
   const uint64_t present = procfs::kPagemapPresent;
-  EXPECT_EQ(AnonFrame(PageEntry(present | 100), kZero), 100U);
-  EXPECT_EQ(AnonFrame(PageEntry(present | procfs::kPagemapMappedOnce | 100), kZero), 100U);
-  EXPECT_EQ(AnonFrame(PageEntry(present | kZero), kZero), kNoFrame);
-  EXPECT_EQ(AnonFrame(PageEntry(present | procfs::kPagemapFile | 100), kZero), kNoFrame);
-  EXPECT_EQ(AnonFrame(PageEntry(procfs::kPagemapSwapped | 100), kZero), kNoFrame);
-  EXPECT_EQ(AnonFrame(PageEntry(0), kZero), kNoFrame);
-  EXPECT_EQ(AnonFrame(PageEntry(present), kZero), kNoFrame);
+  EXPECT_EQ(AnonFrame(PageEntry(present | 100), kZero), Pfn(100));
+  EXPECT_EQ(AnonFrame(PageEntry(present | procfs::kPagemapMappedOnce | 100), kZero), Pfn(100));
+  EXPECT_EQ(AnonFrame(PageEntry(present | kZero.number()), kZero), Pfn::None());
+  EXPECT_EQ(AnonFrame(PageEntry(present | procfs::kPagemapFile | 100), kZero), Pfn::None());
+  EXPECT_EQ(AnonFrame(PageEntry(procfs::kPagemapSwapped | 100), kZero), Pfn::None());
+  EXPECT_EQ(AnonFrame(PageEntry(0), kZero), Pfn::None());
+  EXPECT_EQ(AnonFrame(PageEntry(present), kZero), Pfn::None());
 }
 
 TEST(PageTest, HugeRunIsAlignedAndContiguous) {
@@ -43,60 +45,60 @@ TEST(PageTest, HugeRunIsAlignedAndContiguous) {
 
 TEST(FrameFactsTest, AnswersWhatWasRead) {
   FrameFacts facts;
-  EXPECT_FALSE(facts.Flags(1));
-  EXPECT_FALSE(facts.IsExclusive(1));
-  EXPECT_FALSE(facts.IsKsm(1));
-  facts.Assign({1, 2, 3}, {procfs::kFrameAnon, procfs::kFrameAnon | procfs::kFrameAnonExclusive, procfs::kFrameKsm},
-               {4, 5, 6});
-  EXPECT_EQ(facts.IsExclusive(1), false);
-  EXPECT_EQ(facts.IsExclusive(2), true);
-  EXPECT_FALSE(facts.IsExclusive(3).has_value());
-  EXPECT_TRUE(facts.IsKsm(3));
-  EXPECT_EQ(facts.MapCount(2), 5U);
-  EXPECT_FALSE(facts.MapCount(4));
-  facts.Assign({1}, {procfs::kFrameAnon}, {}, {.marks = ExclusiveMarks::kNone});
-  EXPECT_FALSE(facts.IsExclusive(1).has_value());
-  EXPECT_FALSE(facts.MapCount(1));
+  EXPECT_FALSE(facts.Flags(Pfn(1)));
+  EXPECT_FALSE(facts.IsExclusive(Pfn(1)));
+  EXPECT_FALSE(facts.IsKsm(Pfn(1)));
+  facts.Assign(Pfns({1, 2, 3}),
+               {procfs::kFrameAnon, procfs::kFrameAnon | procfs::kFrameAnonExclusive, procfs::kFrameKsm}, {4, 5, 6});
+  EXPECT_EQ(facts.IsExclusive(Pfn(1)), false);
+  EXPECT_EQ(facts.IsExclusive(Pfn(2)), true);
+  EXPECT_FALSE(facts.IsExclusive(Pfn(3)).has_value());
+  EXPECT_TRUE(facts.IsKsm(Pfn(3)));
+  EXPECT_EQ(facts.MapCount(Pfn(2)), 5U);
+  EXPECT_FALSE(facts.MapCount(Pfn(4)));
+  facts.Assign(Pfns({1}), {procfs::kFrameAnon}, {}, {.marks = ExclusiveMarks::kNone});
+  EXPECT_FALSE(facts.IsExclusive(Pfn(1)).has_value());
+  EXPECT_FALSE(facts.MapCount(Pfn(1)));
   facts.Clear();
-  EXPECT_FALSE(facts.Flags(1));
+  EXPECT_FALSE(facts.Flags(Pfn(1)));
 }
 
 TEST(FrameFactsTest, MarksOfSmallFoliosSayNothingOfLargeOnes) {
   constexpr uint64_t kMarked = procfs::kFrameAnon | procfs::kFrameAnonExclusive;
   FrameFacts facts;
-  facts.Assign({1, 2, 3}, {kMarked, kMarked | procfs::kFrameCompoundHead, procfs::kFrameAnon}, {},
+  facts.Assign(Pfns({1, 2, 3}), {kMarked, kMarked | procfs::kFrameCompoundHead, procfs::kFrameAnon}, {},
                {.marks = ExclusiveMarks::kOfSmallFolios});
-  EXPECT_EQ(facts.IsExclusive(1), true);
-  EXPECT_FALSE(facts.IsExclusive(2).has_value());
-  EXPECT_EQ(facts.IsExclusive(3), false);
+  EXPECT_EQ(facts.IsExclusive(Pfn(1)), true);
+  EXPECT_FALSE(facts.IsExclusive(Pfn(2)).has_value());
+  EXPECT_EQ(facts.IsExclusive(Pfn(3)), false);
 }
 
 TEST(FrameFactsTest, MergedWhereTheFlagCannotTell) {
   constexpr uint64_t kAll = procfs::kFrameAnon | procfs::kFrameKsm;
   const auto assign = [](FrameFacts& facts, bool may_be_merged) {
-    facts.Assign({1, 2, 3, 4},
+    facts.Assign(Pfns({1, 2, 3, 4}),
                  {kAll, kAll | procfs::kFrameAnonExclusive, kAll | procfs::kFrameCompoundTail, procfs::kFrameKsm}, {},
                  {.merged_flag = false}, may_be_merged);
   };
   FrameFacts facts;
   assign(facts, false);
-  for (uint64_t frame = 1; frame < 5; ++frame) EXPECT_FALSE(facts.IsKsm(frame)) << frame;
+  for (uint64_t frame = 1; frame < 5; ++frame) EXPECT_FALSE(facts.IsKsm(Pfn(frame))) << frame;
   assign(facts, true);
-  EXPECT_TRUE(facts.IsKsm(1)) << "not ruled out";
-  EXPECT_FALSE(facts.IsKsm(2)) << "exclusive";
-  EXPECT_FALSE(facts.IsKsm(3)) << "of a large folio";
-  EXPECT_FALSE(facts.IsKsm(4)) << "not anonymous";
+  EXPECT_TRUE(facts.IsKsm(Pfn(1))) << "not ruled out";
+  EXPECT_FALSE(facts.IsKsm(Pfn(2))) << "exclusive";
+  EXPECT_FALSE(facts.IsKsm(Pfn(3))) << "of a large folio";
+  EXPECT_FALSE(facts.IsKsm(Pfn(4))) << "not anonymous";
   EXPECT_FALSE(facts.merged_known());
 }
 
 TEST(FrameFactsTest, CountOfAFolioIsNoPages) {
   FrameFacts facts;
-  facts.Assign({1, 2}, {procfs::kFrameAnon, procfs::kFrameAnon | procfs::kFrameCompoundTail}, {2, 2},
+  facts.Assign(Pfns({1, 2}), {procfs::kFrameAnon, procfs::kFrameAnon | procfs::kFrameCompoundTail}, {2, 2},
                {.page_counts = false});
-  EXPECT_EQ(facts.MapCount(1), 2U);
-  EXPECT_FALSE(facts.MapCount(2));
-  EXPECT_FALSE(facts.IsCountedAsFolio(1));
-  EXPECT_TRUE(facts.IsCountedAsFolio(2));
+  EXPECT_EQ(facts.MapCount(Pfn(1)), 2U);
+  EXPECT_FALSE(facts.MapCount(Pfn(2)));
+  EXPECT_FALSE(facts.IsCountedAsFolio(Pfn(1)));
+  EXPECT_TRUE(facts.IsCountedAsFolio(Pfn(2)));
 }
 
 TEST(FrameReaderTest, ReadsBothFiles) {
@@ -107,16 +109,16 @@ TEST(FrameReaderTest, ReadsBothFiles) {
   FrameReader reader(host.Root(), {}, 512);
   EXPECT_TRUE(reader.has_flags());
   EXPECT_TRUE(reader.has_counts());
-  EXPECT_EQ(reader.SearchZeroFrame(host.Root(), 4096), test::kFixtureZeroFrame);
-  std::vector<uint64_t> frames{1001, 1000, 1001};
+  EXPECT_EQ(reader.SearchZeroFrame(host.Root(), 4096), Pfn(test::kFixtureZeroFrame));
+  std::vector<Pfn> frames = Pfns({1001, 1000, 1001});
   FrameFacts facts;
   reader.Read(frames, true, facts);
-  EXPECT_EQ(frames, (std::vector<uint64_t>{1000, 1001}));
-  EXPECT_EQ(facts.MapCount(1000), 1U);
-  EXPECT_EQ(facts.MapCount(1001), 2U);
-  EXPECT_EQ(facts.IsExclusive(1001), false);
+  EXPECT_EQ(frames, Pfns({1000, 1001}));
+  EXPECT_EQ(facts.MapCount(Pfn(1000)), 1U);
+  EXPECT_EQ(facts.MapCount(Pfn(1001)), 2U);
+  EXPECT_EQ(facts.IsExclusive(Pfn(1001)), false);
   reader.Read(frames, false, facts);
-  EXPECT_FALSE(facts.MapCount(1000));
+  EXPECT_FALSE(facts.MapCount(Pfn(1000)));
   EXPECT_EQ(reader.frames_read(), 6U);
 }
 
@@ -136,23 +138,23 @@ TEST(FrameReaderTest, PageOfAHugePageIsMarkedAsTheFirst) {
   const procfs::Root root(tree.path(), tree.path());
   for (const auto marks : {ExclusiveMarks::kOfThePage, ExclusiveMarks::kOfTheFolio}) {
     FrameReader reader(root, {.marks = marks}, 16);
-    std::vector<uint64_t> frames{16, 17, 23, 24, 25, 26, 28};
+    std::vector<Pfn> frames = Pfns({16, 17, 23, 24, 25, 26, 28});
     FrameFacts facts;
     reader.Read(frames, false, facts);
     const bool own = marks == ExclusiveMarks::kOfThePage;
-    EXPECT_EQ(facts.IsExclusive(16), true);
-    EXPECT_EQ(facts.IsExclusive(17), own) << "as the kernel shows it, where that is the folio's";
-    EXPECT_EQ(facts.IsExclusive(23), own);
-    EXPECT_EQ(facts.IsExclusive(24), false);
-    EXPECT_EQ(facts.IsExclusive(25), false);
-    EXPECT_EQ(facts.IsExclusive(26), true);
-    EXPECT_EQ(facts.IsExclusive(28), false);
+    EXPECT_EQ(facts.IsExclusive(Pfn(16)), true);
+    EXPECT_EQ(facts.IsExclusive(Pfn(17)), own) << "as the kernel shows it, where that is the folio's";
+    EXPECT_EQ(facts.IsExclusive(Pfn(23)), own);
+    EXPECT_EQ(facts.IsExclusive(Pfn(24)), false);
+    EXPECT_EQ(facts.IsExclusive(Pfn(25)), false);
+    EXPECT_EQ(facts.IsExclusive(Pfn(26)), true);
+    EXPECT_EQ(facts.IsExclusive(Pfn(28)), false);
   }
   FrameReader blind(root, {.marks = ExclusiveMarks::kNone}, 16);
-  std::vector<uint64_t> frames{16};
+  std::vector<Pfn> frames = Pfns({16});
   FrameFacts facts;
   blind.Read(frames, false, facts);
-  EXPECT_FALSE(facts.IsExclusive(16).has_value());
+  EXPECT_FALSE(facts.IsExclusive(Pfn(16)).has_value());
 }
 
 // The kernel may be loaded above the low memory.
@@ -162,9 +164,9 @@ TEST(FrameReaderTest, ZeroFrameIsFoundInTheKernelsImage) {
   const procfs::Root root(tree.path(), tree.path());
   tree.WriteWords("kpageflags", kFar, std::vector<uint64_t>{0, procfs::kFrameZeroPage});
   FrameReader reader(root, {}, 512);
-  EXPECT_EQ(reader.SearchZeroFrame(root, 65536), kNoFrame);
+  EXPECT_EQ(reader.SearchZeroFrame(root, 65536), Pfn::None());
   tree.WriteFile("iomem", "2000000000-2000ffffff : System RAM\n  2000000000-200001ffff : Kernel bss\n");
-  EXPECT_EQ(reader.SearchZeroFrame(root, 65536), kFar + 1);
+  EXPECT_EQ(reader.SearchZeroFrame(root, 65536), Pfn(kFar + 1));
 }
 
 TEST(FrameReaderTest, FilesThatAreMissingAnswerNothing) {
@@ -172,11 +174,11 @@ TEST(FrameReaderTest, FilesThatAreMissingAnswerNothing) {
   const procfs::Root root(tree.path(), tree.path());
   FrameReader reader(root, {}, 512);
   EXPECT_FALSE(reader.has_flags());
-  EXPECT_EQ(reader.SearchZeroFrame(root, 4096), kNoFrame);
-  std::vector<uint64_t> frames{1};
+  EXPECT_EQ(reader.SearchZeroFrame(root, 4096), Pfn::None());
+  std::vector<Pfn> frames = Pfns({1});
   FrameFacts facts;
   reader.Read(frames, true, facts);
-  EXPECT_FALSE(facts.Flags(1));
+  EXPECT_FALSE(facts.Flags(Pfn(1)));
   EXPECT_EQ(reader.frames_read(), 0U);
 }
 

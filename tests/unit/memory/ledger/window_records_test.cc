@@ -20,7 +20,7 @@ constexpr uint64_t kSlotBitmapBytes = 8;  // up to 64 slots
 // `members` members share all pages.
 WindowRecord Shared(uint64_t frame, uint64_t distance, Slot members = kMembers) {
   WindowRecord record(kPages);
-  for (size_t page = 0; page < kPages; ++page) record.frames.push_back(frame + distance * page);
+  for (size_t page = 0; page < kPages; ++page) record.frames.emplace_back(frame + distance * page);
   for (Slot slot = 0; slot < members; ++slot) {
     for (size_t page = 0; page < kPages; ++page) record.Held(slot).Set(page);
   }
@@ -30,7 +30,7 @@ WindowRecord Shared(uint64_t frame, uint64_t distance, Slot members = kMembers) 
 std::vector<std::string> Describe(const WindowRecord& record) {
   std::vector<std::string> lines;
   for (size_t page = 0; page < record.frames.size(); ++page) {
-    std::string line = std::to_string(record.frames[page]);
+    std::string line = std::to_string(record.frames[page].number());
     for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
       if (record.Held(slot).Test(page)) line.append(" ").append(std::to_string(slot));
     }
@@ -38,13 +38,13 @@ std::vector<std::string> Describe(const WindowRecord& record) {
   }
   for (const auto& extra : record.extras) {
     std::string line = std::to_string(extra.page);
-    line.append(" extra ").append(std::to_string(extra.frame));
+    line.append(" extra ").append(std::to_string(extra.frame.number()));
     for (const Slot slot : extra.holders) line.append(" ").append(std::to_string(slot));
     lines.push_back(line);
   }
   for (const auto& away : record.away) {
     std::string line = std::to_string(away.page);
-    line.append(" away ").append(std::to_string(away.frame)).append(" ").append(std::to_string(away.slot));
+    line.append(" away ").append(std::to_string(away.frame.number())).append(" ").append(std::to_string(away.slot));
     lines.push_back(line + (away.missed ? " missed" : ""));
   }
   return lines;
@@ -103,9 +103,9 @@ TEST_F(WindowRecordsTest, BitmapsTakeOneBitAMemberAndPage) {
 
 TEST_F(WindowRecordsTest, FurtherGroupsAndAbsentHoldersAreKept) {
   WindowRecord record = Shared(1000, 3, 2);
-  record.extras.push_back({5, 77, {2, 3}});
-  record.away.push_back({6, 78, 4, false});
-  record.away.push_back({7, uint64_t{1} << 40U, 5, true});
+  record.extras.push_back({5, Pfn(77), {2, 3}});
+  record.away.push_back({6, Pfn(78), 4, false});
+  record.away.push_back({7, Pfn(uint64_t{1} << 40U), 5, true});
   BytesOf(record);
   for (Slot slot = 0; slot < 6; ++slot) EXPECT_TRUE(records_.Find(WindowIndex(1))->Concerns(slot)) << slot;
   EXPECT_FALSE(records_.Find(WindowIndex(1))->Concerns(6));
@@ -131,7 +131,7 @@ TEST_F(WindowRecordsTest, RunsFitWhereSingleFramesDoNot) {
 TEST_F(WindowRecordsTest, RecordThatHoldsNothingIsForgotten) {
   records_.Put(WindowIndex(1), Shared(1000, 3));
   WindowRecord record(kPages);
-  record.frames.assign(kPages, kNoFrame);
+  record.frames.assign(kPages, Pfn::None());
   records_.Put(WindowIndex(1), record);
   EXPECT_TRUE(records_.empty());
   EXPECT_EQ(records_.MemoryBytes(), 0U);
@@ -159,8 +159,8 @@ TEST_F(WindowRecordsTest, BudgetIsKeptExactly) {
       for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
         if (random() % 2 == 0) record.Held(slot).Clear(random() % kPages);
       }
-      if (random() % 4 == 0) record.extras.push_back({1, 2, std::vector<Slot>(1 + random() % 5, 1)});
-      if (random() % 4 == 0) record.away.push_back({1, 2, 3, false});
+      if (random() % 4 == 0) record.extras.push_back({1, Pfn(2), std::vector<Slot>(1 + random() % 5, 1)});
+      if (random() % 4 == 0) record.away.push_back({1, Pfn(2), 3, false});
       records.Put(WindowIndex(random() % 16), record);
       uint64_t bytes = 0;
       for (const WindowRecords* each : {&other, &records_}) {

@@ -184,7 +184,7 @@ TEST_F(ScannerTest, CapabilitiesOfAFixture) {
   EXPECT_TRUE(can.exclusive_marks);
   EXPECT_FALSE(can.pagemap_scan);
   EXPECT_FALSE(can.sees_every_process);
-  EXPECT_EQ(scanner_->zero_frame(), test::kFixtureZeroFrame);
+  EXPECT_EQ(scanner_->zero_frame(), Pfn(test::kFixtureZeroFrame));
 }
 
 // No kcmp in a fixture: as where it is denied.
