@@ -18,7 +18,7 @@
 namespace cow::collectors {
 namespace {
 
-using memory::Slot;
+using memory::MemberIndex;
 using prometheus::MetricType;
 using SteadyTime = std::chrono::steady_clock::time_point;
 
@@ -120,7 +120,8 @@ class TopProcesses : public CollectorWithHooks {
   }
 
   void OnFamilyGone(uint64_t family_id) override {
-    watched_.erase(watched_.lower_bound({family_id, 0}), watched_.lower_bound({family_id + 1, 0}));
+    watched_.erase(watched_.lower_bound({family_id, MemberIndex()}),
+                   watched_.lower_bound({family_id + 1, MemberIndex()}));
   }
 
   void OnPassEnd() override {
@@ -158,8 +159,8 @@ class TopProcesses : public CollectorWithHooks {
  private:
   template <class Call>
   void ForEachOf(uint64_t family_id, Call&& call) {
-    const auto end = watched_.lower_bound({family_id + 1, 0});
-    for (auto each = watched_.lower_bound({family_id, 0}); each != end; ++each) call(each->second);
+    const auto end = watched_.lower_bound({family_id + 1, MemberIndex()});
+    for (auto each = watched_.lower_bound({family_id, MemberIndex()}); each != end; ++each) call(each->second);
   }
 
   uint64_t Rank(const Watched& watched) const {
@@ -179,8 +180,8 @@ class TopProcesses : public CollectorWithHooks {
   }
 
   ProcessOptions options_;
-  std::map<std::pair<uint64_t, Slot>, Watched> watched_;  // by family and slot: every process that was read
-  std::vector<Watched> published_;                        // as of the last completed pass
+  std::map<std::pair<uint64_t, MemberIndex>, Watched> watched_;  // by family and slot: every process that was read
+  std::vector<Watched> published_;                               // as of the last completed pass
 };
 
 }  // namespace

@@ -5,7 +5,7 @@
 
 namespace cow::collectors {
 
-const UnreadMembers::Known* UnreadMembers::Find(memory::Slot slot) const {
+const UnreadMembers::Known* UnreadMembers::Find(memory::MemberIndex slot) const {
   const auto found =
       std::find_if(members_.begin(), members_.end(), [slot](const Known& known) { return known.slot == slot; });
   return found == members_.end() ? nullptr : &*found;

@@ -32,8 +32,8 @@ class UnreadMembers {
 
  private:
   struct Known {
-    memory::Slot slot = 0;
-    memory::Slot parent = 0;
+    memory::MemberIndex slot;
+    memory::MemberIndex parent;
     bool is_root = false;
     bool read = false;   // its windows were
     bool fades = false;  // it was read as a whole before
@@ -42,7 +42,7 @@ class UnreadMembers {
     uint64_t shown_present = 0;
   };
 
-  const Known* Find(memory::Slot slot) const;
+  const Known* Find(memory::MemberIndex slot) const;
 
   std::vector<Known> members_;
 };

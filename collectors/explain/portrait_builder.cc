@@ -9,9 +9,9 @@ namespace cow::explain {
 namespace {
 
 using memory::AnonFrame;
+using memory::MemberIndex;
 using memory::PageEntry;
 using memory::Reading;
-using memory::Slot;
 using memory::Verdict;
 
 // The first of the mappings that ends beyond an address.
@@ -76,7 +76,7 @@ void PortraitBuilder::TakeVerdicts(const memory::Judgement& judgement, PageNumbe
     if (verdict.kind != Verdict::Kind::kBreak) continue;
     findings_[verdict.slot].copied.Set(page);
     for (uint32_t i = verdict.heirs_begin; i < verdict.heirs_end; ++i) {
-      const memory::Slot heir = judgement.heirs[i];
+      const memory::MemberIndex heir = judgement.heirs[i];
       if (heir != verdict.slot) findings_[heir].original.Set(page);
     }
   }
@@ -103,7 +103,7 @@ void PortraitBuilder::AskMarks(const memory::WindowReport& report) {
   if (!frames.empty()) scanner_.worker().frames.Read(frames, false, facts_);
 }
 
-bool PortraitBuilder::IsZeroPage(Slot slot, PageEntry entry, PageNumber page) const {
+bool PortraitBuilder::IsZeroPage(MemberIndex slot, PageEntry entry, PageNumber page) const {
   if (portrait_.frames_known) return entry.Frame() == scanner_.zero_frame();
   const auto scanned = scanned_.find(slot);
   return scanned != scanned_.end() &&

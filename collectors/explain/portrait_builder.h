@@ -33,7 +33,7 @@ struct PageQuestion {
 
 class PortraitBuilder {
  public:
-  using Scanned = std::map<memory::Slot, ScannedPages>;
+  using Scanned = std::map<memory::MemberIndex, ScannedPages>;
 
   // All outlive it. `scanned`: of members whose frames are hidden.
   PortraitBuilder(memory::Scanner& scanner, const memory::Member& asked, PageQuestion question, const Scanned& scanned);
@@ -57,7 +57,7 @@ class PortraitBuilder {
   struct Orphan {
     Pfn frame;
     PageNumber page;
-    memory::Slot slot = 0;
+    memory::MemberIndex slot;
     PageState otherwise = PageState::kPrivate;  // if it is shared with nobody
     uint64_t mapping = 0;                       // of the process asked for: its index
   };
@@ -76,7 +76,7 @@ class PortraitBuilder {
   void AddMember(const memory::WindowReport& view, size_t reading);
   PageEvidence Evidence(const memory::WindowReport& view, size_t reading, const memory::Mapping& mapping,
                         size_t page) const;
-  bool IsZeroPage(memory::Slot slot, memory::PageEntry entry, PageNumber page) const;
+  bool IsZeroPage(memory::MemberIndex slot, memory::PageEntry entry, PageNumber page) const;
   bool OwnPageElsewhere(const memory::WindowReport& view, size_t reading, size_t page) const;
   std::vector<pid_t> Partners(const memory::WindowReport& view, size_t reading, size_t page) const;
   void AddAsked(const memory::WindowReport& view, size_t reading, size_t mapping, size_t page, PageState state,
@@ -98,8 +98,8 @@ class PortraitBuilder {
   const size_t page_bytes_;
 
   Portrait portrait_;
-  std::map<memory::Slot, SlotFindings> findings_;
-  std::map<memory::Slot, pid_t> pids_;
+  std::map<memory::MemberIndex, SlotFindings> findings_;
+  std::map<memory::MemberIndex, pid_t> pids_;
   std::vector<Orphan> orphans_;
   // Of the current window.
   WindowBitmap differs_;

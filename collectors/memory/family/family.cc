@@ -12,16 +12,16 @@ ChangeSignals ChangeSignals::Of(const Process& process) {
 }
 
 void Family::TakeSlot(Member& member) {
-  Slot slot = first_free_;
+  MemberIndex slot = first_free_;
   while (FindSlot(slot) != nullptr || ledger.IsDeparting(slot)) ++slot;
   if (slot == first_free_) ++first_free_;
-  if (slot >= by_slot_.size()) by_slot_.resize(slot + size_t{1}, nullptr);
-  by_slot_[slot] = &member;
+  if (slot.number() >= by_slot_.size()) by_slot_.resize(slot.number() + 1, nullptr);
+  by_slot_[slot.number()] = &member;
   member.slot = slot;
 }
 
-void Family::FreeSlot(Slot slot) {
-  by_slot_[slot] = nullptr;
+void Family::FreeSlot(MemberIndex slot) {
+  by_slot_[slot.number()] = nullptr;
   first_free_ = std::min(first_free_, slot);
 }
 

@@ -51,16 +51,16 @@ inline constexpr size_t kModes = 5;
 struct Member {
   std::shared_ptr<Process> process;
   std::optional<LayoutKey> layout;  // of the process, as it was when its address space was last known to live
-  Slot slot = 0;
-  Slot parent = Verdict::kNobody;  // slot of the member that forked it, if it was one then
-  bool forked = false;             // joined as somebody's fork, after the exporter's first look
-  bool first_look = false;         // no completed pass has seen it yet, and it is younger than the exporter
-  WindowIndex looked_until;        // of `first_look`: lower windows were judged, in a pass that was not completed
-  bool ended = false;              // exit or exec; kept until the ledger has settled its pages
-  bool waits = false;              // joined while a scan was under way: the next one begins with it
-  bool read_again = false;         // since the scan under way began
-  bool remapped = false;           // its mappings are not those of its last completed look
-  bool taken_out = false;          // it ended, and what was shown of it is taken out of the sums
+  MemberIndex slot;
+  MemberIndex parent = Verdict::kNobody;  // slot of the member that forked it, if it was one then
+  bool forked = false;                    // joined as somebody's fork, after the exporter's first look
+  bool first_look = false;                // no completed pass has seen it yet, and it is younger than the exporter
+  WindowIndex looked_until;  // of `first_look`: lower windows were judged, in a pass that was not completed
+  bool ended = false;        // exit or exec; kept until the ledger has settled its pages
+  bool waits = false;        // joined while a scan was under way: the next one begins with it
+  bool read_again = false;   // since the scan under way began
+  bool remapped = false;     // its mappings are not those of its last completed look
+  bool taken_out = false;    // it ended, and what was shown of it is taken out of the sums
 
   // Kept from pass to pass in families of two or more: the descriptor is the identity of the address space.
   std::optional<procfs::Pagemap> pagemap;
@@ -88,7 +88,7 @@ struct Member {
 // A process in the address space of a member.
 struct Alias {
   std::shared_ptr<Process> process;
-  Slot slot = 0;  // of the member
+  MemberIndex slot;  // of the member
 };
 
 struct Family {
@@ -121,14 +121,16 @@ struct Family {
 
   const Member* root() const { return members.empty() ? nullptr : members.front().get(); }
   // The member of this slot, living or ended; null if there is none.
-  Member* FindSlot(Slot slot) const { return slot < by_slot_.size() ? by_slot_[slot] : nullptr; }
+  Member* FindSlot(MemberIndex slot) const {
+    return slot.number() < by_slot_.size() ? by_slot_[slot.number()] : nullptr;
+  }
   // Gives the member the lowest slot that nobody has and that the ledger remembers nobody by.
   void TakeSlot(Member& member);
-  void FreeSlot(Slot slot);
+  void FreeSlot(MemberIndex slot);
 
  private:
   std::vector<Member*> by_slot_;  // of `members` and `ended`
-  Slot first_free_ = 0;           // no lower slot is free
+  MemberIndex first_free_;        // no lower slot is free
 };
 
 }  // namespace cow::memory

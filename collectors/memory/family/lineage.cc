@@ -436,7 +436,7 @@ Member& Lineage::Join(Family& family, const std::shared_ptr<Process>& process, F
   homes_[process->pid] = {&family, joined.slot, process.get()};
   if (root_before == nullptr) return joined;
   // Of two, the younger is the fork, whichever was seen first.
-  const Slot fork = (family.root() == &joined ? root_before : &joined)->slot;
+  const MemberIndex fork = (family.root() == &joined ? root_before : &joined)->slot;
   Member& forked = *family.FindSlot(fork);
   if (!forked.process->baseline && !forked.forked) {
     forked.forked = true;

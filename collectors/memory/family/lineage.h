@@ -88,7 +88,7 @@ class Lineage {
   // Where a process has its place: as a member or as an alias.
   struct Home {
     Family* family = nullptr;
-    Slot slot = 0;                     // of the member whose memory it has
+    MemberIndex slot;                  // of the member whose memory it has
     const Process* process = nullptr;  // lives as long as the place
   };
   enum class Fate {

@@ -25,26 +25,26 @@ std::span<const Looks::Look> Looks::At(WindowIndex window) const {
   return found == windows_.end() ? std::span<const Look>() : std::span<const Look>(found->second);
 }
 
-uint64_t Looks::Fingerprint(WindowIndex window, Slot slot) const {
+uint64_t Looks::Fingerprint(WindowIndex window, MemberIndex slot) const {
   const std::span<const Look> looks = At(window);
-  return slot < looks.size() ? looks[slot].fingerprint : 0;
+  return slot.number() < looks.size() ? looks[slot.number()].fingerprint : 0;
 }
 
-bool Looks::Has(WindowIndex window, Slot slot) const {
+bool Looks::Has(WindowIndex window, MemberIndex slot) const {
   const std::span<const Look> looks = At(window);
-  return slot < looks.size() && looks[slot].known;
+  return slot.number() < looks.size() && looks[slot.number()].known;
 }
 
-std::span<const SegmentTally> Looks::Tallies(WindowIndex window, Slot slot) const {
+std::span<const SegmentTally> Looks::Tallies(WindowIndex window, MemberIndex slot) const {
   const std::span<const Look> looks = At(window);
-  if (slot >= looks.size() || !looks[slot].known) return {};
-  return looks[slot].tallies->first;
+  if (slot.number() >= looks.size() || !looks[slot.number()].known) return {};
+  return looks[slot.number()].tallies->first;
 }
 
-void Looks::Store(WindowIndex window, Slot slot, uint64_t fingerprint, std::span<const SegmentTally> tallies) {
+void Looks::Store(WindowIndex window, MemberIndex slot, uint64_t fingerprint, std::span<const SegmentTally> tallies) {
   std::vector<Look>& looks = windows_[window];
-  if (looks.size() <= slot) looks.resize(slot + size_t{1});
-  Look& look = looks[slot];
+  if (slot.number() >= looks.size()) looks.resize(slot.number() + 1);
+  Look& look = looks[slot.number()];
   look.fingerprint = fingerprint;
   std::vector<SegmentTally> list(tallies.begin(), tallies.end());
   for (SegmentTally& tally : list) tally.anon_shared = 0;
@@ -62,16 +62,16 @@ void Looks::Drop(Look& look) {
   look.known = false;
 }
 
-void Looks::Retain(WindowIndex window, std::span<const Slot> slots) {
+void Looks::Retain(WindowIndex window, std::span<const MemberIndex> slots) {
   const auto found = windows_.find(window);
   if (found == windows_.end()) return;
   std::vector<bool> stays(found->second.size());
-  for (const Slot slot : slots) {
-    if (slot < stays.size()) stays[slot] = true;
+  for (const MemberIndex slot : slots) {
+    if (slot.number() < stays.size()) stays[slot.number()] = true;
   }
-  for (Slot slot = 0; slot < stays.size(); ++slot) {
-    Look& look = found->second[slot];
-    if (!look.known || stays[slot]) continue;
+  for (MemberIndex slot; slot.number() < stays.size(); ++slot) {
+    Look& look = found->second[slot.number()];
+    if (!look.known || stays[slot.number()]) continue;
     Drop(look);
     look.fingerprint = 0;
   }

@@ -13,6 +13,7 @@
 
 #include "collectors/memory/family/segment_tally.h"
 #include "collectors/memory/ledger/ledger_budget.h"
+#include "collectors/memory/ledger/member_index.h"
 #include "collectors/memory/ledger/page.h"
 
 namespace cow::memory {
@@ -38,15 +39,15 @@ class Looks {
   Looks& operator=(const Looks&) = delete;
 
   // 0: never looked at, or to be looked at again whatever it shows.
-  uint64_t Fingerprint(WindowIndex window, Slot slot) const;
-  bool Has(WindowIndex window, Slot slot) const;
+  uint64_t Fingerprint(WindowIndex window, MemberIndex slot) const;
+  bool Has(WindowIndex window, MemberIndex slot) const;
   // One per mapping of the member in the window, in ascending order; without anon_shared, which the ledger tells.
   // Empty where nothing is known. Valid until the next call of Store or Retain.
-  std::span<const SegmentTally> Tallies(WindowIndex window, Slot slot) const;
-  void Store(WindowIndex window, Slot slot, uint64_t fingerprint, std::span<const SegmentTally> tallies);
+  std::span<const SegmentTally> Tallies(WindowIndex window, MemberIndex slot) const;
+  void Store(WindowIndex window, MemberIndex slot, uint64_t fingerprint, std::span<const SegmentTally> tallies);
 
   // Forgets those of the window who are not among `slots`: they were not shown there this time.
-  void Retain(WindowIndex window, std::span<const Slot> slots);
+  void Retain(WindowIndex window, std::span<const MemberIndex> slots);
   void Clear();
 
   // All looks of a window, by slot. Valid until the next call of Store or Retain.

@@ -83,7 +83,7 @@ bool MayBeOfLargeFolio(std::span<const Pfn> frames, size_t page) {
 }  // namespace
 
 WindowComparer::WindowComparer(size_t pages, std::span<const Reading> readings, const PackedWindow* record,
-                               const MovedPages& moved, WindowIndex window, std::span<const Slot> departing,
+                               const MovedPages& moved, WindowIndex window, std::span<const MemberIndex> departing,
                                Comparison& comparison)
     : pages_(pages),
       words_(BitmapWords(pages)),
@@ -254,7 +254,7 @@ void WindowComparer::FindHolders() {
   }
 }
 
-BitmapView WindowComparer::Held(Slot slot) const {
+BitmapView WindowComparer::Held(MemberIndex slot) const {
   return record_ == nullptr ? BitmapView() : record_->Held(slot, c_.grouped);
 }
 
@@ -334,12 +334,12 @@ void WindowComparer::FindUnseenHolders() {
   for (const WindowRecord::Extra& extra : record_->extras()) c_.attention.Set(extra.page);
   const ReadingIndex index(readings_);
   WindowBitmap leaving(pages_);
-  for (const Slot slot : departing_) {
+  for (const MemberIndex slot : departing_) {
     const BitmapView held = Held(slot);
     for (size_t w = 0; w < held.words().size(); ++w) leaving.Word(w) |= held.Word(w);
   }
-  const SlotSet departing(departing_);
-  for (Slot slot = 0; slot < record_->SlotsEnd(); ++slot) {
+  const MemberSet departing(departing_);
+  for (MemberIndex slot; slot < record_->SlotsEnd(); ++slot) {
     if (departing.Has(slot) || index.Find(slot) != kNoReading) continue;
     const BitmapView held = Held(slot);
     for (size_t w = 0; w < held.words().size(); ++w) c_.attention.Word(w) |= held.Word(w);
@@ -389,7 +389,7 @@ void WindowComparer::AskAbout(size_t page, const ReadingIndex& index) {
 // Asks about one more group at the page.
 void WindowComparer::AskAboutExtra(const WindowRecord::Extra& extra, const ReadingIndex& index) {
   holders_.clear();
-  for (const Slot slot : extra.holders) {
+  for (const MemberIndex slot : extra.holders) {
     const uint32_t reading = index.Find(slot);
     if (reading != kNoReading) holders_.push_back(reading);
   }

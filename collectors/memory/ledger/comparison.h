@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "collectors/base/bitmap.h"
+#include "collectors/memory/ledger/member_index.h"
 #include "collectors/memory/ledger/moved_pages.h"
 #include "collectors/memory/ledger/packed_window.h"
 #include "collectors/memory/ledger/page.h"
@@ -76,7 +77,7 @@ class WindowComparer {
   // `record`: null if nothing is recorded. `moved` has the pages of the window that are shared with other addresses.
   // `departing`: members that ended.
   WindowComparer(size_t pages, std::span<const Reading> readings, const PackedWindow* record, const MovedPages& moved,
-                 WindowIndex window, std::span<const Slot> departing, Comparison& comparison);
+                 WindowIndex window, std::span<const MemberIndex> departing, Comparison& comparison);
 
   void Compare(const Circumstances& circumstances, Pfn zero_frame);
 
@@ -102,7 +103,7 @@ class WindowComparer {
   void AddWitness(uint32_t reading);
 
   // Empty if the slot holds nothing.
-  BitmapView Held(Slot slot) const;
+  BitmapView Held(MemberIndex slot) const;
   // Pages of a member that neither the record nor a second member has at this frame.
   uint64_t Unassigned(uint32_t reading, size_t word) const;
   // True if an earlier member has equal entries.
@@ -114,7 +115,7 @@ class WindowComparer {
   const PackedWindow* record_;
   const MovedPages& moved_;
   WindowIndex window_;
-  std::span<const Slot> departing_;
+  std::span<const MemberIndex> departing_;
   Comparison& c_;
   bool ksm_in_use_ = false;
   bool mapped_once_known_ = true;

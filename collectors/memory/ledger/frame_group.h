@@ -10,6 +10,7 @@
 
 #include "collectors/memory/ledger/frame_facts.h"
 #include "collectors/memory/ledger/judgement.h"
+#include "collectors/memory/ledger/member_index.h"
 #include "collectors/memory/ledger/page.h"
 
 namespace cow::memory {
@@ -24,7 +25,7 @@ struct FrameHolder {
     kDropped,   // has no anonymous page there now
     kGone,      // the member ended
   };
-  Slot slot = 0;
+  MemberIndex slot;
   State state = State::kSame;
   Pfn frame{};  // at present
   PageNumber page;

@@ -2,7 +2,7 @@
 
 namespace cow::memory {
 
-Verdict Judgement::BreakWithHeirs(std::span<const Slot> others) {
+Verdict Judgement::BreakWithHeirs(std::span<const MemberIndex> others) {
   Verdict verdict;
   verdict.kind = Verdict::Kind::kBreak;
   verdict.heirs_begin = static_cast<uint32_t>(heirs.size());
@@ -11,7 +11,7 @@ Verdict Judgement::BreakWithHeirs(std::span<const Slot> others) {
   return verdict;
 }
 
-void Judgement::AddBreak(Slot slot, PageNumber page, bool seen, std::span<const Slot> others) {
+void Judgement::AddBreak(MemberIndex slot, PageNumber page, bool seen, std::span<const MemberIndex> others) {
   Verdict verdict = BreakWithHeirs(others);
   verdict.seen = seen;
   verdict.slot = slot;
@@ -19,7 +19,7 @@ void Judgement::AddBreak(Slot slot, PageNumber page, bool seen, std::span<const 
   verdicts.push_back(verdict);
 }
 
-void Judgement::AddBreaks(std::span<const PageBreak> breaks, std::span<const Slot> holders) {
+void Judgement::AddBreaks(std::span<const PageBreak> breaks, std::span<const MemberIndex> holders) {
   if (breaks.empty()) return;
   Verdict verdict = BreakWithHeirs(holders);
   for (const PageBreak& each : breaks) {
@@ -29,12 +29,12 @@ void Judgement::AddBreaks(std::span<const PageBreak> breaks, std::span<const Slo
   }
 }
 
-void Judgement::AddBreakOfUnknownSide(Slot slot, PageNumber page) {
+void Judgement::AddBreakOfUnknownSide(MemberIndex slot, PageNumber page) {
   AddBreak(slot, page, true, {});
   verdicts.back().side_known = false;
 }
 
-void Judgement::AddUnshared(Slot slot, PageNumber page, UnshareCause cause, uint64_t pages) {
+void Judgement::AddUnshared(MemberIndex slot, PageNumber page, UnshareCause cause, uint64_t pages) {
   Verdict verdict;
   verdict.kind = Verdict::Kind::kUnshared;
   verdict.cause = cause;
@@ -44,7 +44,7 @@ void Judgement::AddUnshared(Slot slot, PageNumber page, UnshareCause cause, uint
   verdicts.push_back(verdict);
 }
 
-void Judgement::AddUnattributed(Slot slot, PageNumber page) {
+void Judgement::AddUnattributed(MemberIndex slot, PageNumber page) {
   Verdict verdict;
   verdict.kind = Verdict::Kind::kUnattributed;
   verdict.slot = slot;

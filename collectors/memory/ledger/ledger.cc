@@ -31,9 +31,9 @@ Ledger::Ledger(size_t pages_per_window, Pfn zero_frame, LedgerBudget* budget)
       records_(pages_per_window, budget),
       moved_(pages_per_window, zero_frame, budget) {}
 
-void Ledger::BeginPass(std::span<const Slot> standing_for) { moved_.BeginPass(standing_for); }
+void Ledger::BeginPass(std::span<const MemberIndex> standing_for) { moved_.BeginPass(standing_for); }
 
-void Ledger::Depart(Slot slot) {
+void Ledger::Depart(MemberIndex slot) {
   if (!IsDeparting(slot)) departing_.push_back(slot);
 }
 
@@ -43,7 +43,7 @@ void Ledger::Clear() {
   departing_.clear();
 }
 
-bool Ledger::IsDeparting(Slot slot) const {
+bool Ledger::IsDeparting(MemberIndex slot) const {
   return std::find(departing_.begin(), departing_.end(), slot) != departing_.end();
 }
 
@@ -56,7 +56,7 @@ std::vector<WindowIndex> Ledger::Windows() const {
   return windows;
 }
 
-void Ledger::Recall(WindowIndex window, Slot slot, std::span<PageEntry> entries) const {
+void Ledger::Recall(WindowIndex window, MemberIndex slot, std::span<PageEntry> entries) const {
   std::fill(entries.begin(), entries.end(), PageEntry());
   const PackedWindow* record = records_.Find(window);
   if (record == nullptr || !record->has_frames()) return;
@@ -75,7 +75,7 @@ void Ledger::Recall(WindowIndex window, Slot slot, std::span<PageEntry> entries)
   }
 }
 
-bool Ledger::RecallsAlike(WindowIndex window, Slot a, Slot b) const {
+bool Ledger::RecallsAlike(WindowIndex window, MemberIndex a, MemberIndex b) const {
   const PackedWindow* record = records_.Find(window);
   if (record == nullptr || !record->has_frames()) return true;
   return record->extras().empty() && record->HoldAlike(a, b);
@@ -85,8 +85,8 @@ bool Ledger::MustCompare(WindowIndex window) const {
   if (moved_.Has(window)) return true;
   const PackedWindow* record = records_.Find(window);
   return record != nullptr &&
-         (!record->away().empty() ||
-          std::any_of(departing_.begin(), departing_.end(), [record](Slot slot) { return record->Concerns(slot); }));
+         (!record->away().empty() || std::any_of(departing_.begin(), departing_.end(),
+                                                 [record](MemberIndex slot) { return record->Concerns(slot); }));
 }
 
 void Ledger::Compare(WindowIndex window, std::span<const Reading> readings, const Circumstances& circumstances,
@@ -147,7 +147,7 @@ void Ledger::UpdateRecord(WindowIndex window, std::span<const Reading> readings,
 // Removes the pages of departed members from the record, except the pages in `judged`. Returns the removed pages.
 WindowBitmap Ledger::TakeDepartures(WindowRecord& record, BitmapView judged) const {
   WindowBitmap leaving(pages_);
-  for (const Slot slot : departing_) {
+  for (const MemberIndex slot : departing_) {
     if (slot >= record.SlotsEnd()) continue;
     const BitmapSpan held = record.Held(slot);
     for (size_t w = 0; w < words_; ++w) {
@@ -241,7 +241,7 @@ void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading>
   if (record == nullptr || record->extras().empty()) return;
   const ReadingIndex index(readings);
   for (const WindowRecord::Extra& extra : record->extras()) {
-    for (const Slot slot : extra.holders) {
+    for (const MemberIndex slot : extra.holders) {
       const uint32_t reading = index.Find(slot);
       if (reading == kNoReading) continue;
       WindowSharing::Member& member = sharing.members[reading];
@@ -252,8 +252,8 @@ void Ledger::DescribeShared(const PackedWindow* record, std::span<const Reading>
   }
 }
 
-void Ledger::DescribeDeparture(WindowIndex window, std::span<const Slot> gone, std::span<const Slot> remaining,
-                               DepartedSharing& sharing) const {
+void Ledger::DescribeDeparture(WindowIndex window, std::span<const MemberIndex> gone,
+                               std::span<const MemberIndex> remaining, DepartedSharing& sharing) const {
   sharing.shared.assign(gone.size(), WindowBitmap(pages_));
   sharing.exposure_pages = 0;
   sharing.alone_pages = 0;
@@ -265,7 +265,7 @@ void Ledger::DescribeDeparture(WindowIndex window, std::span<const Slot> gone, s
   WindowBitmap one(pages_);
   WindowBitmap two(pages_);
   uint64_t held_pages = 0;
-  const auto add = [&](Slot slot) {
+  const auto add = [&](MemberIndex slot) {
     const BitmapView held = record->Held(slot, recorded);
     for (size_t w = 0; w < held.words().size(); ++w) {
       two.Word(w) |= one.Word(w) & held.Word(w);
@@ -274,7 +274,7 @@ void Ledger::DescribeDeparture(WindowIndex window, std::span<const Slot> gone, s
     held_pages += held.Count();
     return held;
   };
-  for (const Slot slot : remaining) add(slot);
+  for (const MemberIndex slot : remaining) add(slot);
   const WindowBitmap one_remains = one;
   const WindowBitmap two_remain = two;
   const uint64_t exposure_after = held_pages - one.Count();
@@ -288,7 +288,7 @@ void Ledger::DescribeDeparture(WindowIndex window, std::span<const Slot> gone, s
         static_cast<uint64_t>(std::popcount(two.Word(w) & one_remains.Word(w) & ~two_remain.Word(w)));
   }
   for (const WindowRecord::Extra& extra : record->extras()) {
-    const auto holds = [&extra](Slot slot) { return extra.IsHeldBy(slot); };
+    const auto holds = [&extra](MemberIndex slot) { return extra.IsHeldBy(slot); };
     const auto after = static_cast<uint64_t>(std::count_if(remaining.begin(), remaining.end(), holds));
     uint64_t before = after;
     for (size_t i = 0; i < gone.size(); ++i) {
@@ -303,32 +303,33 @@ void Ledger::DescribeDeparture(WindowIndex window, std::span<const Slot> gone, s
 }
 
 Steps Ledger::FinishPass(const FrameFacts& facts, Judgement& judgement, MovedSharing& moved, bool all_read) {
-  const std::vector<Slot> departed = departing_;
+  const std::vector<MemberIndex> departed = departing_;
   co_await moved_.Finish(facts, departed, all_read, records_, judgement, moved);
   // A slot stays taken if a record still names it, as for a page that kept changing under the reads.
-  std::vector<Slot> free_slots = departed;
+  std::vector<MemberIndex> free_slots = departed;
   Pace pace;
   for (const auto& [window, record] : records_.all()) {
     if (free_slots.empty()) break;
-    std::erase_if(free_slots, [&record = record](Slot slot) { return record.Concerns(slot); });
+    std::erase_if(free_slots, [&record = record](MemberIndex slot) { return record.Concerns(slot); });
     if (pace.IsDue(8 * (1 + free_slots.size()))) co_await Rest();
   }
   std::sort(free_slots.begin(), free_slots.end());
-  std::erase_if(departing_,
-                [&free_slots](Slot slot) { return std::binary_search(free_slots.begin(), free_slots.end(), slot); });
+  std::erase_if(departing_, [&free_slots](MemberIndex slot) {
+    return std::binary_search(free_slots.begin(), free_slots.end(), slot);
+  });
 }
 
 void Ledger::AddSharedPages(std::vector<uint64_t>& pages) const {
   WindowBitmap recorded(pages_);
-  const auto add = [&pages](Slot slot, uint64_t count) {
-    if (slot >= pages.size()) pages.resize(slot + 1);
-    pages[slot] += count;
+  const auto add = [&pages](MemberIndex slot, uint64_t count) {
+    if (slot.number() >= pages.size()) pages.resize(slot.number() + 1);
+    pages[slot.number()] += count;
   };
   for (const auto& [window, record] : records_.all()) {
     record.CopyRecorded(recorded);
-    for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) add(slot, record.Held(slot, recorded).Count());
+    for (MemberIndex slot; slot < record.SlotsEnd(); ++slot) add(slot, record.Held(slot, recorded).Count());
     for (const WindowRecord::Extra& extra : record.extras()) {
-      for (const Slot slot : extra.holders) add(slot, 1);
+      for (const MemberIndex slot : extra.holders) add(slot, 1);
     }
   }
   moved_.AddSharedPages(pages);

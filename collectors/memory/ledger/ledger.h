@@ -71,15 +71,15 @@ class Ledger {
 
   // Begins a pass. Moved pages count as not read, except those of `standing_for`: members that are not read because
   // nothing about them has changed.
-  void BeginPass(std::span<const Slot> standing_for = {});
+  void BeginPass(std::span<const MemberIndex> standing_for = {});
 
   // A member ended (exit or exec). The next pass commits the end of its pages window by window.
-  void Depart(Slot slot);
+  void Depart(MemberIndex slot);
 
   // Fills `entries` with a member's window as recorded; zero for pages that are not recorded.
-  void Recall(WindowIndex window, Slot slot, std::span<PageEntry> entries) const;
+  void Recall(WindowIndex window, MemberIndex slot, std::span<PageEntry> entries) const;
   // True only if Recall gives both members the same entries.
-  bool RecallsAlike(WindowIndex window, Slot a, Slot b) const;
+  bool RecallsAlike(WindowIndex window, MemberIndex a, MemberIndex b) const;
   // True if the window must be compared even if all its entries are unchanged.
   bool MustCompare(WindowIndex window) const;
 
@@ -95,7 +95,7 @@ class Ledger {
               const Comparison& comparison, Judgement& judgement, WindowSharing& sharing);
 
   // Describes what ends with the members `gone`. `remaining`: the other members that were shown in the window.
-  void DescribeDeparture(WindowIndex window, std::span<const Slot> gone, std::span<const Slot> remaining,
+  void DescribeDeparture(WindowIndex window, std::span<const MemberIndex> gone, std::span<const MemberIndex> remaining,
                          DepartedSharing& sharing) const;
 
   // Windows in which a member may hold pages that no reading shows, because it ended or unmapped them. Every pass
@@ -127,7 +127,7 @@ class Ledger {
 
   // True if no page is recorded as shared.
   bool empty() const { return records_.empty() && moved_.empty(); }
-  bool IsDeparting(Slot slot) const;
+  bool IsDeparting(MemberIndex slot) const;
   // True if the last pass found pages that a process outside the family shares. A process that joins may be that
   // partner.
   bool has_unmatched() const { return moved_.has_unmatched(); }
@@ -150,7 +150,7 @@ class Ledger {
   Pfn zero_frame_;
   WindowRecords records_;
   MovedPages moved_;
-  std::vector<Slot> departing_;
+  std::vector<MemberIndex> departing_;
 };
 
 }  // namespace cow::memory

@@ -28,7 +28,7 @@ MovedBlock::MovedBlock(std::span<const MovedPage> pages)
   }
 }
 
-size_t MovedBlock::FindHolder(Slot slot) const {
+size_t MovedBlock::FindHolder(MemberIndex slot) const {
   const auto found = std::lower_bound(slots_.begin(), slots_.end(), slot);
   return found == slots_.end() || *found != slot ? slots_.size() : static_cast<size_t>(found - slots_.begin());
 }
@@ -114,8 +114,9 @@ size_t MovedBlock::CountHeld() const {
 }
 
 uint64_t MovedBlock::MemoryBytes() const {
-  return sizeof(*this) + (frames_.capacity() + high_.capacity()) * sizeof(uint32_t) + slots_.capacity() * sizeof(Slot) +
-         bits_.capacity() * sizeof(uint64_t) + changes_.capacity() * sizeof(Change);
+  return sizeof(*this) + (frames_.capacity() + high_.capacity()) * sizeof(uint32_t) +
+         slots_.capacity() * sizeof(MemberIndex) + bits_.capacity() * sizeof(uint64_t) +
+         changes_.capacity() * sizeof(Change);
 }
 
 std::vector<MovedBlock> PackMovedPages(std::vector<MovedPage> pages) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "collectors/base/bitmap.h"
+#include "collectors/memory/ledger/member_index.h"
 #include "collectors/memory/ledger/page.h"
 
 namespace cow::memory {
@@ -19,7 +20,7 @@ namespace cow::memory {
 struct MovedPage {
   PageNumber page;
   Pfn frame;
-  Slot slot = 0;
+  MemberIndex slot;
   bool here = true;  // false: swapped out, migrating or not read
 };
 
@@ -41,9 +42,9 @@ class MovedBlock {
   PageNumber first() const { return first_; }
   size_t pages() const { return frames_.size(); }
   size_t holders() const { return slots_.size(); }
-  Slot SlotOf(size_t holder) const { return slots_[holder]; }
+  MemberIndex SlotOf(size_t holder) const { return slots_[holder]; }
   // The index of the slot's holder; holders() if the slot holds nothing here.
-  size_t FindHolder(Slot slot) const;
+  size_t FindHolder(MemberIndex slot) const;
 
   Pfn FrameAt(size_t page) const {
     return Pfn(high_.empty() ? frames_[page] : uint64_t{frames_[page]} | uint64_t{high_[page]} << 32U);
@@ -88,11 +89,11 @@ class MovedBlock {
   PageNumber first_;
   size_t words_ = 0;  // per bitmap
   size_t held_when_made_ = 0;
-  std::vector<uint32_t> frames_;  // lower 32 bits
-  std::vector<uint32_t> high_;    // upper 32 bits; empty if all are zero
-  std::vector<Slot> slots_;       // ascending
-  std::vector<uint64_t> bits_;    // per holder two bitmaps: pages held, and pages here
-  std::vector<Change> changes_;   // in this pass
+  std::vector<uint32_t> frames_;    // lower 32 bits
+  std::vector<uint32_t> high_;      // upper 32 bits; empty if all are zero
+  std::vector<MemberIndex> slots_;  // ascending
+  std::vector<uint64_t> bits_;      // per holder two bitmaps: pages held, and pages here
+  std::vector<Change> changes_;     // in this pass
 };
 
 // Packs the pages of one window, in any order, into blocks.

@@ -10,9 +10,9 @@ namespace {
 
 // Adds to `taken` the pairs of this frame whose slot holds it. `pairs` is sorted.
 template <class HoldsFrame>
-void TakeWhere(std::span<const std::pair<Pfn, Slot>> pairs, Pfn frame, std::vector<std::pair<Pfn, Slot>>& taken,
-               HoldsFrame&& holds) {
-  for (auto each = std::lower_bound(pairs.begin(), pairs.end(), std::pair(frame, Slot{0}));
+void TakeWhere(std::span<const std::pair<Pfn, MemberIndex>> pairs, Pfn frame,
+               std::vector<std::pair<Pfn, MemberIndex>>& taken, HoldsFrame&& holds) {
+  for (auto each = std::lower_bound(pairs.begin(), pairs.end(), std::pair(frame, MemberIndex()));
        each != pairs.end() && each->first == frame; ++each) {
     if (holds(each->second)) taken.push_back(*each);
   }
@@ -30,13 +30,13 @@ MovedJudge::MovedJudge(size_t pages_per_window, Pfn zero_frame, const MovedNotes
       blocks_(blocks),
       judgement_(judgement) {}
 
-Steps MovedJudge::JudgeAll(std::span<const Slot> departing) {
+Steps MovedJudge::JudgeAll(std::span<const MemberIndex> departing) {
   co_await FindMovedGroups();
   co_await SeparateBreaksFromMoves();
   co_await UpdateGroups(departing);
 }
 
-bool MovedJudge::HasElsewhere(Pfn frame, Slot slot) const {
+bool MovedJudge::HasElsewhere(Pfn frame, MemberIndex slot) const {
   return notes_.HasUnmatched(frame, slot) ||
          std::binary_search(moved_groups_.begin(), moved_groups_.end(), std::pair(frame, slot));
 }
@@ -50,7 +50,7 @@ Steps MovedJudge::FindLostFrames(std::vector<FrameOfSlot>& lost) {
   }
   for (const MovedBlock* block : blocks_.All()) {
     for (const MovedBlock::Change& change : block->changes()) {
-      const Slot slot = block->SlotOf(change.holder);
+      const MemberIndex slot = block->SlotOf(change.holder);
       if (!notes_.remapped.Has(slot)) continue;
       if (AnonFrame(change.entry, zero_frame_) != Pfn::None()) lost.emplace_back(block->FrameAt(change.page), slot);
     }
@@ -59,12 +59,12 @@ Steps MovedJudge::FindLostFrames(std::vector<FrameOfSlot>& lost) {
   co_await SortUniqueInSteps(lost);
 }
 
-Steps MovedJudge::FindUnseen(std::span<const Slot> slots) {
+Steps MovedJudge::FindUnseen(std::span<const MemberIndex> slots) {
   Pace pace;
   unseen_.Clear();
   for (const auto& [window, record] : records_.all()) {
     if (record.has_frames()) continue;
-    for (const Slot slot : slots) {
+    for (const MemberIndex slot : slots) {
       if (!unseen_.Has(slot) && record.Concerns(slot)) unseen_.Add(slot);
     }
     if (pace.IsDue(slots.size() * 8)) co_await Rest();
@@ -76,7 +76,7 @@ Steps MovedJudge::FindMovedGroups() {
   co_await FindLostFrames(lost);
   if (lost.empty()) co_return;
   std::vector<Pfn> frames;
-  std::vector<Slot> slots;
+  std::vector<MemberIndex> slots;
   for (const auto& [frame, slot] : lost) {
     if (frames.empty() || frames.back() != frame) frames.push_back(frame);
     slots.push_back(slot);
@@ -86,7 +86,7 @@ Steps MovedJudge::FindMovedGroups() {
   Pace pace;
   for (const MovedBlock* block : blocks_.All()) {
     for (size_t page = 0; page < block->pages(); ++page) {
-      TakeWhere(lost, block->FrameAt(page), moved_groups_, [block, page](Slot slot) {
+      TakeWhere(lost, block->FrameAt(page), moved_groups_, [block, page](MemberIndex slot) {
         const size_t holder = block->FindHolder(slot);
         return holder != block->holders() && block->IsHere(holder, page);
       });
@@ -99,8 +99,9 @@ Steps MovedJudge::FindMovedGroups() {
   for (const RecordedPage& found : in_records) {
     const PackedWindow& record = *records_.Find(found.page.Window(pages_));
     record.CopyRecorded(recorded);
-    TakeWhere(lost, found.frame, moved_groups_,
-              [&](Slot slot) { return HoldsFrame(record, recorded, found.page.InWindow(pages_), found.frame, slot); });
+    TakeWhere(lost, found.frame, moved_groups_, [&](MemberIndex slot) {
+      return HoldsFrame(record, recorded, found.page.InWindow(pages_), found.frame, slot);
+    });
     if (pace.IsDue(64)) co_await Rest();
   }
   co_await SortUniqueInSteps(moved_groups_);
@@ -119,14 +120,14 @@ Steps MovedJudge::SeparateBreaksFromMoves() {
   }
 }
 
-Steps MovedJudge::UpdateGroups(std::span<const Slot> departing) {
+Steps MovedJudge::UpdateGroups(std::span<const MemberIndex> departing) {
   Pace pace;
   const std::vector<MovedBlock*> blocks = blocks_.All();
-  const SlotSet departed(departing);
+  const MemberSet departed(departing);
   for (MovedBlock* block : blocks) {
     block->SortChanges();
     for (size_t holder = 0; holder < block->holders(); ++holder) {
-      const Slot slot = block->SlotOf(holder);
+      const MemberIndex slot = block->SlotOf(holder);
       if (departed.Has(slot)) block->Expect(holder, false);
     }
     if (pace.IsDue(1 + block->holders() + 8 * block->changes().size())) co_await Rest();
@@ -153,7 +154,7 @@ Steps MovedJudge::UpdateGroups(std::span<const Slot> departing) {
 }
 
 void MovedJudge::UpdateGroup(std::span<const MovedPlace> places, std::span<MovedBlock* const> blocks,
-                             const SlotSet& departed) {
+                             const MemberSet& departed) {
   struct Holder {
     MovedBlock* block;
     size_t holder;
@@ -213,7 +214,7 @@ void MovedJudge::AddVerdicts(const FrameGroup& group, const GroupOutcome& outcom
       breaks.push_back({holder->slot, holder->page});
     }
   }
-  std::vector<Slot> holders;
+  std::vector<MemberIndex> holders;
   for (const FrameHolder& holder : group.holders) holders.push_back(holder.slot);
   judgement_.AddBreaks(breaks, holders);
   for (const FrameHolder* holder : outcome.broke_unknown) judgement_.AddBreakOfUnknownSide(holder->slot, holder->page);

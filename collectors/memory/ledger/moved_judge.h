@@ -27,7 +27,7 @@ class MovedJudge {
              const WindowRecords& records, MovedBlocks& blocks, Judgement& judgement);
 
   // The notes' unmatched pages are sorted. `departing`: members that ended.
-  Steps JudgeAll(std::span<const Slot> departing);
+  Steps JudgeAll(std::span<const MemberIndex> departing);
 
   // Afterwards: the frames of the remaining groups, sorted.
   std::span<const Pfn> frames() const { return frames_; }
@@ -35,21 +35,21 @@ class MovedJudge {
   std::span<const UnmatchedPage> left_alone() const { return left_alone_; }
 
  private:
-  using FrameOfSlot = std::pair<Pfn, Slot>;
+  using FrameOfSlot = std::pair<Pfn, MemberIndex>;
 
   // True if the slot moved the page: it has an unmatched page of this frame, or a group holds the frame for it at
   // another address.
-  bool HasElsewhere(Pfn frame, Slot slot) const;
+  bool HasElsewhere(Pfn frame, MemberIndex slot) const;
   // True if the slot lost a frame that a record without frames may still have for it.
-  bool MayBeUnseen(Slot slot) const { return unseen_.Has(slot); }
+  bool MayBeUnseen(MemberIndex slot) const { return unseen_.Has(slot); }
   // Finds frames that a slot lost at one address and may hold in a group at another, sorted.
   Steps FindLostFrames(std::vector<FrameOfSlot>& lost);
-  Steps FindUnseen(std::span<const Slot> slots);
+  Steps FindUnseen(std::span<const MemberIndex> slots);
   Steps FindMovedGroups();
   Steps SeparateBreaksFromMoves();
   // Judges the recorded moved pages.
-  Steps UpdateGroups(std::span<const Slot> departing);
-  void UpdateGroup(std::span<const MovedPlace> places, std::span<MovedBlock* const> blocks, const SlotSet& departed);
+  Steps UpdateGroups(std::span<const MemberIndex> departing);
+  void UpdateGroup(std::span<const MovedPlace> places, std::span<MovedBlock* const> blocks, const MemberSet& departed);
   FrameHolder Describe(const MovedBlock& block, size_t holder, size_t page) const;
   void AddVerdicts(const FrameGroup& group, const GroupOutcome& outcome);
 
@@ -62,7 +62,7 @@ class MovedJudge {
   Judgement& judgement_;
   // Frames that a slot lost at one address and holds in a group at another, sorted.
   std::vector<FrameOfSlot> moved_groups_;
-  SlotSet unseen_;  // see MayBeUnseen
+  MemberSet unseen_;  // see MayBeUnseen
   std::vector<Pfn> frames_;
   std::vector<UnmatchedPage> left_alone_;
 };

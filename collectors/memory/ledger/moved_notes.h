@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "collectors/memory/ledger/judgement.h"
+#include "collectors/memory/ledger/member_index.h"
 #include "collectors/memory/ledger/page.h"
 
 namespace cow::memory {
@@ -19,7 +20,7 @@ namespace cow::memory {
 struct UnmatchedPage {
   Pfn frame;
   PageNumber page;
-  Slot slot = 0;
+  MemberIndex slot;
   bool was_shared = false;  // it was recorded; `cause` says how the others left
   UnshareCause cause = UnshareCause::kUnknown;
 
@@ -33,7 +34,7 @@ struct MovedNotes {
   struct BreakOrMove {
     Pfn frame;
     PageNumber page;
-    Slot slot = 0;
+    MemberIndex slot;
     uint32_t heirs_begin = 0;
     uint32_t heirs_end = 0;
   };
@@ -41,23 +42,23 @@ struct MovedNotes {
   std::vector<UnmatchedPage> unmatched;
   uint64_t dropped_unmatched = 0;  // dropped for lack of memory
   std::vector<BreakOrMove> breaks_or_moves;
-  std::vector<Slot> heirs;  // of `breaks_or_moves`
-  SlotSet remapped;         // members whose mappings changed since their last look
+  std::vector<MemberIndex> heirs;  // of `breaks_or_moves`
+  MemberSet remapped;              // members whose mappings changed since their last look
 
   // True if the slot has an unmatched page of this frame. `unmatched` is sorted.
-  bool HasUnmatched(Pfn frame, Slot slot) const {
+  bool HasUnmatched(Pfn frame, MemberIndex slot) const {
     const auto first = std::lower_bound(unmatched.begin(), unmatched.end(), std::pair(frame, slot),
-                                        [](const UnmatchedPage& page, const std::pair<Pfn, Slot>& wanted) {
+                                        [](const UnmatchedPage& page, const std::pair<Pfn, MemberIndex>& wanted) {
                                           return std::pair(page.frame, page.slot) < wanted;
                                         });
     return first != unmatched.end() && first->frame == frame && first->slot == slot;
   }
-  std::span<const Slot> HeirsOf(const BreakOrMove& each) const {
+  std::span<const MemberIndex> HeirsOf(const BreakOrMove& each) const {
     return std::span(heirs).subspan(each.heirs_begin, each.heirs_end - each.heirs_begin);
   }
   uint64_t MemoryBytes() const {
     return unmatched.capacity() * sizeof(UnmatchedPage) + breaks_or_moves.capacity() * sizeof(BreakOrMove) +
-           heirs.capacity() * sizeof(Slot);
+           heirs.capacity() * sizeof(MemberIndex);
   }
 };
 

@@ -37,14 +37,14 @@ void MovedPages::Clear() {
   pending_charge_.Set(0);
 }
 
-void MovedPages::BeginPass(std::span<const Slot> standing_for) {
+void MovedPages::BeginPass(std::span<const MemberIndex> standing_for) {
   notes_.unmatched.clear();
   notes_.dropped_unmatched = 0;
   notes_.breaks_or_moves.clear();
   notes_.heirs.clear();
   notes_.remapped.Clear();
   doubles_.reset();
-  stands_ = SlotSet(standing_for);
+  stands_ = MemberSet(standing_for);
   for (MovedBlock* block : blocks_.All()) {
     block->ForgetChanges();
     for (size_t holder = 0; holder < block->holders(); ++holder)
@@ -52,7 +52,7 @@ void MovedPages::BeginPass(std::span<const Slot> standing_for) {
   }
 }
 
-void MovedPages::MarkHeld(WindowIndex window, Slot slot, BitmapSpan bitmap) const {
+void MovedPages::MarkHeld(WindowIndex window, MemberIndex slot, BitmapSpan bitmap) const {
   for (const MovedBlock& block : blocks_.In(window)) {
     const size_t holder = block.FindHolder(slot);
     if (holder == block.holders()) continue;
@@ -100,7 +100,7 @@ void MovedPages::AddUnmatched(const UnmatchedPage& page) {
   notes_.unmatched.push_back(page);
 }
 
-void MovedPages::AddBreakOrMove(Pfn frame, PageNumber page, Slot slot, std::span<const Slot> heirs) {
+void MovedPages::AddBreakOrMove(Pfn frame, PageNumber page, MemberIndex slot, std::span<const MemberIndex> heirs) {
   const auto begin = static_cast<uint32_t>(notes_.heirs.size());
   notes_.heirs.insert(notes_.heirs.end(), heirs.begin(), heirs.end());
   notes_.breaks_or_moves.push_back({frame, page, slot, begin, static_cast<uint32_t>(notes_.heirs.size())});
@@ -125,7 +125,7 @@ Steps MovedPages::FindDoubts(std::vector<MovedPage>& doubts) {
       if (!Contains(lost, block->FrameAt(page))) continue;
       for (size_t holder = 0; holder < block->holders(); ++holder) {
         if (!block->IsHere(holder, page)) continue;
-        const Slot slot = block->SlotOf(holder);
+        const MemberIndex slot = block->SlotOf(holder);
         if (stands_.Has(slot)) {
           doubts.push_back({block->first() + page, block->FrameAt(page), slot, true});
         } else if (seen.empty() || seen.back() != block->FrameAt(page)) {
@@ -191,8 +191,8 @@ void MovedPages::AddSharedPages(std::vector<uint64_t>& pages) const {
   for (size_t slot = 0; slot < shared_by_slot_.size(); ++slot) pages[slot] += shared_by_slot_[slot];
 }
 
-Steps MovedPages::Finish(const FrameFacts& facts, std::vector<Slot> departing, bool all_read, WindowRecords& records,
-                         Judgement& judgement, MovedSharing& sharing) {
+Steps MovedPages::Finish(const FrameFacts& facts, std::vector<MemberIndex> departing, bool all_read,
+                         WindowRecords& records, Judgement& judgement, MovedSharing& sharing) {
   sharing = MovedSharing();
   co_await SortInSteps(std::span(notes_.unmatched));
   MovedJudge judge(pages_, zero_frame_, notes_, facts, records, blocks_, judgement);
@@ -232,9 +232,9 @@ Steps MovedPages::Count(MovedSharing& sharing) {
       const MovedBlock& block = *blocks[places[i].block];
       for (size_t holder = 0; holder < block.holders(); ++holder) {
         if (!block.IsHere(holder, places[i].page)) continue;
-        const Slot slot = block.SlotOf(holder);
-        if (slot >= shared_by_slot_.size()) shared_by_slot_.resize(slot + size_t{1});
-        ++shared_by_slot_[slot];
+        const MemberIndex slot = block.SlotOf(holder);
+        if (slot.number() >= shared_by_slot_.size()) shared_by_slot_.resize(slot.number() + 1);
+        ++shared_by_slot_[slot.number()];
       }
       if (pace.IsDue(4 * (1 + block.holders()))) co_await Rest();
     }

@@ -35,11 +35,11 @@ class MovedPages {
 
   // Begins a pass: pages count as not read, except those of `standing_for`, members that are not read because they are
   // unchanged.
-  void BeginPass(std::span<const Slot> standing_for);
+  void BeginPass(std::span<const MemberIndex> standing_for);
 
   bool Has(WindowIndex window) const { return blocks_.Has(window); }
   // Sets the bits of the slot's recorded pages in the window.
-  void MarkHeld(WindowIndex window, Slot slot, BitmapSpan bitmap) const;
+  void MarkHeld(WindowIndex window, MemberIndex slot, BitmapSpan bitmap) const;
   // The recorded pages of one window.
   std::vector<MovedPage> In(WindowIndex window) const;
   // Takes the entries of recorded pages from a window's readings.
@@ -50,7 +50,7 @@ class MovedPages {
   std::span<const UnmatchedPage> unmatched() const { return notes_.unmatched; }
   // The holder at `page` lost the recorded frame, which has more mappings than the other holders there account for. So
   // it broke the page, or moved it and mapped another one in its place.
-  void AddBreakOrMove(Pfn frame, PageNumber page, Slot slot, std::span<const Slot> heirs);
+  void AddBreakOrMove(Pfn frame, PageNumber page, MemberIndex slot, std::span<const MemberIndex> heirs);
   // A record has a new frame: another record may have the same one.
   void NoteNewGroups() { new_groups_ = true; }
 
@@ -74,7 +74,7 @@ class MovedPages {
   // A matched group leaves its record. `departing`: members that ended. `all_read`: all records are of this pass. Only
   // then are two records with one frame one group; otherwise one may be out of date. The state is consistent only after
   // the last step.
-  Steps Finish(const FrameFacts& facts, std::vector<Slot> departing, bool all_read, WindowRecords& records,
+  Steps Finish(const FrameFacts& facts, std::vector<MemberIndex> departing, bool all_read, WindowRecords& records,
                Judgement& judgement, MovedSharing& sharing);
 
  private:
@@ -91,7 +91,7 @@ class MovedPages {
   MemoryCharge pending_charge_;
 
   // State of the current pass:
-  SlotSet stands_;  // members that are not read because they are unchanged
+  MemberSet stands_;  // members that are not read because they are unchanged
   MovedNotes notes_;
   bool new_groups_ = false;
   std::optional<std::vector<Pfn>> doubles_;  // frames that may be recorded twice; empty: do not look for them

@@ -30,7 +30,7 @@ WindowBitmap PackedWindow::FindRecorded(const WindowRecord& record) const {
       recorded.Word(page / 64) |= uint64_t{record.frames[page] != Pfn::None()} << (page % 64);
     }
   } else {
-    for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
+    for (MemberIndex slot; slot < record.SlotsEnd(); ++slot) {
       for (size_t w = 0; w < Words(); ++w) recorded.Word(w) |= record.Held(slot).Word(w);
     }
   }
@@ -38,23 +38,23 @@ WindowBitmap PackedWindow::FindRecorded(const WindowRecord& record) const {
 }
 
 void PackedWindow::PackHolders(const WindowRecord& record, BitmapView recorded) {
-  std::vector<Slot> whole;
-  std::vector<Slot> partial;
-  whole.reserve(record.SlotsEnd());
-  for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
+  std::vector<MemberIndex> whole;
+  std::vector<MemberIndex> partial;
+  whole.reserve(record.SlotsEnd().number());
+  for (MemberIndex slot; slot < record.SlotsEnd(); ++slot) {
     const BitmapView held = record.Held(slot);
     if (!held.Any()) continue;
     (AreEqual(held, recorded) ? whole : partial).push_back(slot);
   }
   const bool all_recorded = recorded.Count() == pages_;
   recorded_words_ = static_cast<uint16_t>(all_recorded ? 0 : Words());
-  whole_words_ = static_cast<uint16_t>(whole.empty() ? 0 : whole.back() / 64 + 1);
+  whole_words_ = static_cast<uint16_t>(whole.empty() ? 0 : whole.back().number() / 64 + 1);
   bitmaps_.reserve(recorded_words_ + whole_words_ + partial.size() * Words());
   if (!all_recorded) bitmaps_.assign(recorded.words().begin(), recorded.words().end());
   bitmaps_.resize(bitmaps_.size() + whole_words_);
   const BitmapSpan whole_bits{std::span<uint64_t>(bitmaps_).subspan(recorded_words_)};
-  for (const Slot slot : whole) whole_bits.Set(slot);
-  for (const Slot slot : partial) {
+  for (const MemberIndex slot : whole) whole_bits.Set(slot.number());
+  for (const MemberIndex slot : partial) {
     const std::span<const uint64_t> held = record.Held(slot).words();
     bitmaps_.insert(bitmaps_.end(), held.begin(), held.end());
   }
@@ -88,24 +88,24 @@ BitmapView PackedWindow::PartOf(size_t index) const {
   return BitmapView({bitmaps_.data() + recorded_words_ + whole_words_ + index * Words(), Words()});
 }
 
-BitmapView PackedWindow::Held(Slot slot, BitmapView recorded) const {
+BitmapView PackedWindow::Held(MemberIndex slot, BitmapView recorded) const {
   return HoldsAll(slot) ? recorded : HeldInPart(slot);
 }
 
-bool PackedWindow::HoldAlike(Slot a, Slot b) const {
+bool PackedWindow::HoldAlike(MemberIndex a, MemberIndex b) const {
   if (HoldsAll(a) || HoldsAll(b)) return HoldsAll(a) && HoldsAll(b);
   return AreEqual(HeldInPart(a), HeldInPart(b));
 }
 
-BitmapView PackedWindow::HeldInPart(Slot slot) const {
+BitmapView PackedWindow::HeldInPart(MemberIndex slot) const {
   const auto found = std::lower_bound(partial_.begin(), partial_.end(), slot);
   if (found == partial_.end() || *found != slot) return {};
   return PartOf(static_cast<size_t>(found - partial_.begin()));
 }
 
-Slot PackedWindow::SlotsEnd() const {
-  const Slot partial_end = partial_.empty() ? 0 : partial_.back() + 1;
-  return std::max(partial_end, static_cast<Slot>(whole_words_ * 64U));
+MemberIndex PackedWindow::SlotsEnd() const {
+  const MemberIndex partial_end = partial_.empty() ? MemberIndex() : partial_.back().Next();
+  return std::max(partial_end, MemberIndex(whole_words_ * 64U));
 }
 
 std::span<const WindowRecord::Extra> PackedWindow::extras() const {
@@ -116,7 +116,7 @@ std::span<const WindowRecord::Away> PackedWindow::away() const {
   return rest_ == nullptr ? std::span<const WindowRecord::Away>() : rest_->away;
 }
 
-bool PackedWindow::Concerns(Slot slot) const {
+bool PackedWindow::Concerns(MemberIndex slot) const {
   const auto has_extra = [slot](const WindowRecord::Extra& extra) { return extra.IsHeldBy(slot); };
   const auto is_away = [slot](const WindowRecord::Away& entry) { return entry.slot == slot; };
   return HoldsAll(slot) || std::binary_search(partial_.begin(), partial_.end(), slot) ||
@@ -131,8 +131,8 @@ WindowRecord PackedWindow::Open() const {
   }
   WindowBitmap recorded(pages_);
   CopyRecorded(recorded);
-  record.held.Reserve(SlotsEnd());
-  for (Slot slot = 0; slot < SlotsEnd(); ++slot) {
+  record.held.Reserve(SlotsEnd().number());
+  for (MemberIndex slot; slot < SlotsEnd(); ++slot) {
     const std::span<const uint64_t> held = Held(slot, recorded).words();
     if (!held.empty()) std::copy(held.begin(), held.end(), record.Held(slot).words().begin());
   }
@@ -144,11 +144,12 @@ WindowRecord PackedWindow::Open() const {
 }
 
 uint64_t PackedWindow::HeapBytes() const {
-  uint64_t bytes = frames_.HeapBytes() + bitmaps_.capacity() * sizeof(uint64_t) + partial_.capacity() * sizeof(Slot);
+  uint64_t bytes =
+      frames_.HeapBytes() + bitmaps_.capacity() * sizeof(uint64_t) + partial_.capacity() * sizeof(MemberIndex);
   if (rest_ == nullptr) return bytes;
   bytes += sizeof(Rest) + rest_->extras.capacity() * sizeof(WindowRecord::Extra) +
            rest_->away.capacity() * sizeof(WindowRecord::Away);
-  for (const WindowRecord::Extra& extra : rest_->extras) bytes += extra.holders.capacity() * sizeof(Slot);
+  for (const WindowRecord::Extra& extra : rest_->extras) bytes += extra.holders.capacity() * sizeof(MemberIndex);
   return bytes;
 }
 

@@ -32,15 +32,15 @@ class PackedWindow {
 
   // The bitmap of the slot's pages; empty if it holds none. `recorded`: the bitmap from CopyRecorded, which is returned
   // for a slot that holds all recorded pages.
-  BitmapView Held(Slot slot, BitmapView recorded) const;
+  BitmapView Held(MemberIndex slot, BitmapView recorded) const;
   // True if both hold the same pages, extras aside.
-  bool HoldAlike(Slot a, Slot b) const;
+  bool HoldAlike(MemberIndex a, MemberIndex b) const;
   // An upper bound: no higher slot holds anything but extras.
-  Slot SlotsEnd() const;
+  MemberIndex SlotsEnd() const;
   std::span<const WindowRecord::Extra> extras() const;
   std::span<const WindowRecord::Away> away() const;
   // True if the slot is a holder here, also if its page is away.
-  bool Concerns(Slot slot) const;
+  bool Concerns(MemberIndex slot) const;
 
   // Unpacks the record for changes.
   WindowRecord Open() const;
@@ -56,13 +56,13 @@ class PackedWindow {
   };
 
   size_t Words() const { return BitmapWords(pages_); }
-  bool HoldsAll(Slot slot) const { return slot / 64 < whole_words_ && Whole().Test(slot); }
+  bool HoldsAll(MemberIndex slot) const { return slot.number() / 64 < whole_words_ && Whole().Test(slot.number()); }
   BitmapView Recorded() const { return BitmapView({bitmaps_.data(), recorded_words_}); }
   // By slot.
   BitmapView Whole() const { return BitmapView({bitmaps_.data() + recorded_words_, whole_words_}); }
   BitmapView PartOf(size_t index) const;
   // The bitmap of a slot that holds some of the recorded pages; empty for others.
-  BitmapView HeldInPart(Slot slot) const;
+  BitmapView HeldInPart(MemberIndex slot) const;
   WindowBitmap FindRecorded(const WindowRecord& record) const;
   template <class Number>
   void Unpack(std::span<Number> numbers) const;
@@ -74,7 +74,7 @@ class PackedWindow {
   PackedFrames frames_;
   // In this order: recorded pages, slots that hold all of them, the pages of each slot in `partial_`.
   std::vector<uint64_t> bitmaps_;
-  std::vector<Slot> partial_;  // ascending: slots that hold some of the recorded pages
+  std::vector<MemberIndex> partial_;  // ascending: slots that hold some of the recorded pages
   std::unique_ptr<Rest> rest_;
   bool has_frames_;
 };

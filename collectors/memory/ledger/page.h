@@ -1,4 +1,4 @@
-// The vocabulary of the ledger: slots, pagemap entries and page frames.
+// What pagemap entries and page frames mean for the ledger.
 //
 // A frame is a page frame, named by its PFN. Reads no file. Units: pages. Pure values, safe in any thread.
 #pragma once
@@ -6,15 +6,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "collectors/base/page_numbers.h"
 #include "collectors/procfs/pagemap.h"
 
 namespace cow::memory {
-
-// The number of a member in the ledger of its family: small, dense, and reused after the member has left.
-using Slot = uint32_t;
 
 using procfs::PageEntry;
 
@@ -24,25 +20,6 @@ inline Pfn AnonFrame(PageEntry entry, Pfn zero_frame) {
   const Pfn frame = entry.Frame();
   return entry.IsAnonymous() && frame != zero_frame ? frame : Pfn::None();
 }
-
-// A set of slots.
-class SlotSet {
- public:
-  SlotSet() = default;
-  explicit SlotSet(std::span<const Slot> slots) {
-    for (const Slot slot : slots) Add(slot);
-  }
-
-  bool Has(Slot slot) const { return slot < has_.size() && has_[slot]; }
-  void Add(Slot slot) {
-    if (slot >= has_.size()) has_.resize(slot + size_t{1});
-    has_[slot] = true;
-  }
-  void Clear() { has_.clear(); }
-
- private:
-  std::vector<bool> has_;  // by slot
-};
 
 // The middle frame of the aligned, window-sized run of frames that contains `frame`. If `frame` has its page's place in
 // such a run, only a huge page puts both frames into one folio (FrameFacts::IsOfHugePage).

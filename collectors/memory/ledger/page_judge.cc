@@ -49,7 +49,7 @@ void PageJudge::JudgePages(BitmapView pages) {
 void PageJudge::FindCollapsed(BitmapView pages) {
   for (uint32_t r = 0; r < huge_.size(); ++r) huge_[r] = huge_[r] || BecameHuge(r, pages);
   for (const WindowRecord::Extra& extra : extras_) {
-    for (const Slot slot : extra.holders) {
+    for (const MemberIndex slot : extra.holders) {
       const uint32_t reading = index_.Find(slot);
       if (reading == kNoReading || huge_[reading]) continue;
       const bool changed = window_.comparison.members[reading].frames[extra.page] != extra.frame;
@@ -59,7 +59,7 @@ void PageJudge::FindCollapsed(BitmapView pages) {
 }
 
 bool PageJudge::BecameHuge(uint32_t reading, BitmapView pages) const {
-  const Slot slot = window_.readings[reading].slot;
+  const MemberIndex slot = window_.readings[reading].slot;
   if (slot >= record_.SlotsEnd()) return false;
   const BitmapView held = std::as_const(record_).Held(slot);
   for (size_t w = 0; w < pages.words().size(); ++w) {
@@ -113,7 +113,7 @@ void PageJudge::ReadFrames() {
   }
 }
 
-FrameHolder PageJudge::Describe(Slot slot, Pfn recorded, bool was_away) const {
+FrameHolder PageJudge::Describe(MemberIndex slot, Pfn recorded, bool was_away) const {
   FrameHolder holder{.slot = slot, .page = ThisPage()};
   const uint32_t reading = index_.Find(slot);
   if (departing_.Has(slot)) {
@@ -144,9 +144,9 @@ FrameGroup& PageJudge::GroupAt(Pfn frame) {
 }
 
 void PageJudge::TakeGroups() {
-  const auto add = [this](FrameGroup& group, std::span<const Slot> slots) {
+  const auto add = [this](FrameGroup& group, std::span<const MemberIndex> slots) {
     group.holders.reserve(group.holders.size() + slots.size());
-    for (const Slot slot : slots) group.holders.push_back(Describe(slot, group.frame, false));
+    for (const MemberIndex slot : slots) group.holders.push_back(Describe(slot, group.frame, false));
   };
   const Pfn frame = record_.frames[page_];
   if (frame != Pfn::None()) add(GroupAt(frame), record_.TakePage(page_));
@@ -167,7 +167,7 @@ void PageJudge::AddNewHolders() {
     const auto place = place_of_.find(FrameNow(r));
     if (place == place_of_.end() || window_.facts.IsExclusive(FrameNow(r)).value_or(false)) continue;
     std::vector<FrameHolder>& holders = groups_[place->second].holders;
-    const Slot slot = window_.readings[r].slot;
+    const MemberIndex slot = window_.readings[r].slot;
     const bool is_recorded =
         std::any_of(holders.begin(), holders.end(), [slot](const FrameHolder& holder) { return holder.slot == slot; });
     if (!is_recorded) holders.push_back(Describe(slot, FrameNow(r), false));
@@ -187,7 +187,7 @@ void PageJudge::CommitGroup(const FrameGroup& group, std::vector<FrameGroup>& ke
   }
   for (const auto& [holder, cause] : outcome.unshared) judgement_.AddUnshared(holder->slot, ThisPage(), cause);
   if (outcome.alone != nullptr && outcome.alone_without_copy) {
-    const Slot slot = outcome.alone->slot;
+    const MemberIndex slot = outcome.alone->slot;
     if (window_.comparison.members[index_.Find(slot)].maybe_shared.Test(page_)) {
       left_alone_.emplace_back(slot, outcome.alone_cause);  // the partner may be at another address
     } else {
@@ -208,7 +208,7 @@ void PageJudge::CommitGroup(const FrameGroup& group, std::vector<FrameGroup>& ke
 
 void PageJudge::AddBreaks(const FrameGroup& group, const GroupOutcome& outcome) {
   std::vector<PageBreak> breaks;
-  std::vector<Slot> holders;
+  std::vector<MemberIndex> holders;
   for (const FrameHolder& holder : group.holders) {
     if (holder.state != State::kDropped) holders.push_back(holder.slot);
   }
@@ -247,14 +247,15 @@ bool PageJudge::MayHaveMoved(const FrameHolder& holder, Pfn frame) const {
 void PageJudge::NoteGroups(const std::vector<FrameGroup>& kept, size_t first) {
   for (size_t i = first; i < kept.size(); ++i) {
     for (const FrameHolder& holder : kept[i].holders) {
-      if (holder.slot >= group_of_.size()) group_of_.resize(holder.slot + size_t{1}, kNoReading);
-      if (group_of_[holder.slot] == kNoReading) group_of_[holder.slot] = static_cast<uint32_t>(i);
+      if (holder.slot.number() >= group_of_.size()) group_of_.resize(holder.slot.number() + 1, kNoReading);
+      if (group_of_[holder.slot.number()] == kNoReading) group_of_[holder.slot.number()] = static_cast<uint32_t>(i);
     }
   }
 }
 
-const FrameGroup* PageJudge::GroupOf(Slot slot, const std::vector<FrameGroup>& kept) const {
-  return slot < group_of_.size() && group_of_[slot] != kNoReading ? &kept[group_of_[slot]] : nullptr;
+const FrameGroup* PageJudge::GroupOf(MemberIndex slot, const std::vector<FrameGroup>& kept) const {
+  return slot.number() < group_of_.size() && group_of_[slot.number()] != kNoReading ? &kept[group_of_[slot.number()]]
+                                                                                    : nullptr;
 }
 
 // Adds members to the groups of their frames. Returns the readings without a group.
@@ -265,13 +266,13 @@ std::vector<uint32_t> PageJudge::JoinGroups(std::vector<FrameGroup>& kept) {
   std::vector<uint32_t> single;
   for (uint32_t r = 0; r < window_.readings.size(); ++r) {
     const Pfn frame = FrameNow(r);
-    const Slot slot = window_.readings[r].slot;
+    const MemberIndex slot = window_.readings[r].slot;
     if (frame == Pfn::None() || GroupOf(slot, kept) != nullptr) continue;
     const auto group = std::lower_bound(by_frame.begin(), by_frame.end(), std::pair(frame, uint32_t{0}));
     if (group != by_frame.end() && group->first == frame) {
       kept[group->second].holders.push_back(Describe(slot, frame, false));
-      if (slot >= group_of_.size()) group_of_.resize(slot + size_t{1}, kNoReading);
-      group_of_[slot] = group->second;
+      if (slot.number() >= group_of_.size()) group_of_.resize(slot.number() + 1, kNoReading);
+      group_of_[slot.number()] = group->second;
     } else {
       single.push_back(r);
     }
@@ -316,14 +317,14 @@ std::vector<uint32_t> PageJudge::FormGroups(std::vector<FrameGroup>& kept) {
 
 // The members that share a page with a member at its first look.
 struct PageJudge::Relations {
-  std::vector<uint32_t> readings;  // of the holders that were read, itself included
-  std::vector<Slot> holders;       // itself included
-  bool was_seen = false;           // a holder was seen at an earlier look
+  std::vector<uint32_t> readings;    // of the holders that were read, itself included
+  std::vector<MemberIndex> holders;  // itself included
+  bool was_seen = false;             // a holder was seen at an earlier look
 };
 
 PageJudge::Relations PageJudge::RelationsOf(uint32_t reading, const std::vector<FrameGroup>& kept) const {
   Relations relations;
-  const Slot slot = window_.readings[reading].slot;
+  const MemberIndex slot = window_.readings[reading].slot;
   relations.readings.push_back(reading);
   relations.holders.push_back(slot);
   const FrameGroup* group = GroupOf(slot, kept);
@@ -353,8 +354,8 @@ void PageJudge::JudgeFirstLook(uint32_t reading, const std::vector<FrameGroup>& 
 }
 
 void PageJudge::CompareWithParent(uint32_t reading, uint32_t parent, const Relations& relations) {
-  const Slot slot = window_.readings[reading].slot;
-  const Slot parent_slot = window_.readings[parent].slot;
+  const MemberIndex slot = window_.readings[reading].slot;
+  const MemberIndex parent_slot = window_.readings[parent].slot;
   if (IsCopy(reading) && ForksAround(reading).parent_idle && IsOriginal(parent)) {
     // Its own child with the same frame shows the same copy.
     if (!Counted(slot, FrameNow(parent))) {
@@ -378,7 +379,7 @@ ForkEvidence PageJudge::ForksAround(uint32_t reading) const {
 
 // True if the holders have the page from the parent: the page is an original, and the parent forked one of them that
 // has forked no child since, so no other fork cleared the mark.
-bool PageJudge::IsInherited(const Relations& relations, Slot parent) const {
+bool PageJudge::IsInherited(const Relations& relations, MemberIndex parent) const {
   return IsOriginal(relations.readings.front()) &&
          std::any_of(relations.readings.begin(), relations.readings.end(),
                      [&](uint32_t holder) { return IsChildOf(holder, parent) && ForksAround(holder).idle; });
@@ -416,7 +417,7 @@ void PageJudge::AddUnattributed(uint32_t reading) {
 }
 
 // True if this break is already in the judgement; else remembers it.
-bool PageJudge::Counted(Slot slot, Pfn frame) {
+bool PageJudge::Counted(MemberIndex slot, Pfn frame) {
   const std::pair key(slot, frame);
   if (std::find(counted_.begin(), counted_.end(), key) != counted_.end()) return true;
   counted_.push_back(key);
@@ -430,7 +431,7 @@ void PageJudge::AddUnmatchedPages(const std::vector<uint32_t>& single) {
     if (!window_.comparison.members[r].maybe_shared.Test(page_)) continue;
     UnmatchedPage page{FrameNow(r), ThisPage(), window_.readings[r].slot, false, UnshareCause::kUnknown};
     const auto after = std::upper_bound(left_alone_.begin(), left_alone_.end(), page.slot,
-                                        [](Slot slot, const auto& left) { return slot < left.first; });
+                                        [](MemberIndex slot, const auto& left) { return slot < left.first; });
     if (after != left_alone_.begin() && std::prev(after)->first == page.slot) {
       page.was_shared = true;
       page.cause = std::prev(after)->second;

@@ -24,7 +24,7 @@ namespace cow::memory {
 struct ComparedWindow {
   PageNumber first_page;
   std::span<const Reading> readings;
-  std::span<const Slot> departing;  // members that ended
+  std::span<const MemberIndex> departing;  // members that ended
   const Comparison& comparison;
   const FrameFacts& facts;  // answers the comparison's questions
 };
@@ -44,8 +44,8 @@ class PageJudge {
 
   PageNumber ThisPage() const { return window_.first_page + page_; }
   Pfn FrameNow(uint32_t reading) const { return frames_now_[reading]; }
-  bool IsChildOf(uint32_t reading, Slot parent) const { return window_.readings[reading].parent == parent; }
-  FrameHolder Describe(Slot slot, Pfn recorded, bool was_away) const;
+  bool IsChildOf(uint32_t reading, MemberIndex parent) const { return window_.readings[reading].parent == parent; }
+  FrameHolder Describe(MemberIndex slot, Pfn recorded, bool was_away) const;
 
   // Finds the members whose window was collapsed into a huge page since the last look, even if it was split again
   // since.
@@ -66,17 +66,17 @@ class PageJudge {
   std::vector<uint32_t> JoinGroups(std::vector<FrameGroup>& kept);
   void NoteGroups(const std::vector<FrameGroup>& kept, size_t first);
   // The group that contains the slot; null if there is none.
-  const FrameGroup* GroupOf(Slot slot, const std::vector<FrameGroup>& kept) const;
+  const FrameGroup* GroupOf(MemberIndex slot, const std::vector<FrameGroup>& kept) const;
   Relations RelationsOf(uint32_t reading, const std::vector<FrameGroup>& kept) const;
   void JudgeFirstLook(uint32_t reading, const std::vector<FrameGroup>& kept);
   void CompareWithParent(uint32_t reading, uint32_t parent, const Relations& relations);
   ForkEvidence ForksAround(uint32_t reading) const;
-  bool IsInherited(const Relations& relations, Slot parent) const;
+  bool IsInherited(const Relations& relations, MemberIndex parent) const;
   bool IsOriginal(uint32_t reading) const;
   bool IsCopy(uint32_t reading) const;
   bool HasOtherFrames(uint32_t reading) const;
   void AddUnattributed(uint32_t reading);
-  bool Counted(Slot slot, Pfn frame);
+  bool Counted(MemberIndex slot, Pfn frame);
   void AddUnmatchedPages(const std::vector<uint32_t>& single);
   void PutGroups(const std::vector<FrameGroup>& kept);
 
@@ -86,20 +86,20 @@ class PageJudge {
   Judgement& judgement_;
   ReadingIndex index_;
   std::vector<bool> huge_;  // by reading: the window is or was a huge page since the last look
-  SlotSet departing_;       // members that ended
+  MemberSet departing_;     // members that ended
   // Taken out of the record for the pages to judge, by page, with an index of the next one.
   std::vector<WindowRecord::Extra> extras_;
   std::vector<WindowRecord::Away> away_;
   size_t next_extra_ = 0;
   size_t next_away_ = 0;
   // State of the current page.
-  size_t page_ = 0;                            // within the window
-  std::vector<Pfn> frames_now_;                // by reading; Pfn::None() also for a page merged by KSM
-  std::vector<FrameGroup> groups_;             // as recorded
-  std::unordered_map<Pfn, size_t> place_of_;   // in `groups_`, by frame
-  std::vector<uint32_t> group_of_;             // by slot: index of its group, or kNoReading
-  std::vector<std::pair<Slot, Pfn>> counted_;  // (breaker, broken frame)
-  std::vector<std::pair<Slot, UnshareCause>> left_alone_;
+  size_t page_ = 0;                                   // within the window
+  std::vector<Pfn> frames_now_;                       // by reading; Pfn::None() also for a page merged by KSM
+  std::vector<FrameGroup> groups_;                    // as recorded
+  std::unordered_map<Pfn, size_t> place_of_;          // in `groups_`, by frame
+  std::vector<uint32_t> group_of_;                    // by slot: index of its group, or kNoReading
+  std::vector<std::pair<MemberIndex, Pfn>> counted_;  // (breaker, broken frame)
+  std::vector<std::pair<MemberIndex, UnshareCause>> left_alone_;
 };
 
 }  // namespace cow::memory

@@ -140,7 +140,7 @@ void PageMatcher::TakeFromWindow(std::span<const RecordedPage> taken, std::vecto
   std::vector<MovedPage> pages;
   for (const auto& [frame, page, count] : taken) {
     const auto in_window = static_cast<uint32_t>(page.InWindow(pages_));
-    std::vector<Slot> holders;
+    std::vector<MemberIndex> holders;
     if (!record.frames.empty() && record.frames[in_window] == frame) {
       holders = record.TakePage(in_window);
     } else {
@@ -151,7 +151,7 @@ void PageMatcher::TakeFromWindow(std::span<const RecordedPage> taken, std::vecto
       holders = std::move(extra->holders);
       record.extras.erase(extra);
     }
-    for (const Slot slot : holders) pages.push_back({page, frame, slot, true});
+    for (const MemberIndex slot : holders) pages.push_back({page, frame, slot, true});
     // The window's report counted them as shared.
     sharing_.shared_pages -= static_cast<int64_t>(holders.size());
     sharing_.exposure_pages -= static_cast<int64_t>(holders.size()) - 1;

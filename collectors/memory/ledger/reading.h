@@ -9,6 +9,7 @@
 
 #include "collectors/base/bitmap.h"
 #include "collectors/memory/ledger/judgement.h"
+#include "collectors/memory/ledger/member_index.h"
 #include "collectors/memory/ledger/page.h"
 
 namespace cow::memory {
@@ -30,10 +31,10 @@ struct ForkEvidence {
 
 // One member's entries of one window.
 struct Reading {
-  Slot slot = 0;
-  const PageEntry* entries = nullptr;  // of the window; zero where nothing is mapped
-  bool first_look = false;             // also judge existing differences; false for members older than the exporter
-  Slot parent = Verdict::kNobody;      // the member that forked it, if its parent is a member
+  MemberIndex slot;
+  const PageEntry* entries = nullptr;     // of the window; zero where nothing is mapped
+  bool first_look = false;                // also judge existing differences; false for members older than the exporter
+  MemberIndex parent = Verdict::kNobody;  // the member that forked it, if its parent is a member
   bool is_root = false;
   bool hugetlb = false;   // a hugetlb mapping: copied in whole huge pages, never collapsed
   BitmapView recalled{};  // pages whose entries come from the record, not the page table; empty: all pages were read
@@ -55,11 +56,11 @@ class ReadingIndex {
   explicit ReadingIndex(std::span<const Reading> readings) {
     index_.reserve(readings.size());
     for (uint32_t i = 0; i < readings.size(); ++i) {
-      if (readings[i].slot >= index_.size()) index_.resize(readings[i].slot + 1, kNoReading);
-      index_[readings[i].slot] = i;
+      if (readings[i].slot.number() >= index_.size()) index_.resize(readings[i].slot.number() + 1, kNoReading);
+      index_[readings[i].slot.number()] = i;
     }
   }
-  uint32_t Find(Slot slot) const { return slot < index_.size() ? index_[slot] : kNoReading; }
+  uint32_t Find(MemberIndex slot) const { return slot.number() < index_.size() ? index_[slot.number()] : kNoReading; }
 
  private:
   std::vector<uint32_t> index_;

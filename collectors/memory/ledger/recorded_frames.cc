@@ -27,7 +27,7 @@ void ForEachFrame(const PackedWindow& record, std::span<Pfn> buffer, Visit&& vis
 // Counts the holders of the page's main frame. `recorded`: the record's bitmap.
 uint64_t CountHoldersAt(const PackedWindow& record, BitmapView recorded, uint32_t page) {
   uint64_t holders = 0;
-  for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
+  for (MemberIndex slot; slot < record.SlotsEnd(); ++slot) {
     const BitmapView held = record.Held(slot, recorded);
     holders += !held.empty() && held.Test(page) ? 1U : 0U;
   }
@@ -70,7 +70,7 @@ Steps FindDoubles(const WindowRecords& records, size_t pages_per_window, FrameFi
   co_await SortUniqueInSteps(doubles);
 }
 
-bool HoldsFrame(const PackedWindow& record, BitmapView recorded, size_t page, Pfn frame, Slot slot) {
+bool HoldsFrame(const PackedWindow& record, BitmapView recorded, size_t page, Pfn frame, MemberIndex slot) {
   for (const WindowRecord::Extra& extra : record.extras()) {
     if (extra.page == page && extra.frame == frame) return extra.IsHeldBy(slot);
   }

@@ -34,6 +34,6 @@ Steps FindDoubles(const WindowRecords& records, size_t pages_per_window, FrameFi
                   std::vector<Pfn>& doubles);
 
 // True if the record has the slot as a holder of this frame. `recorded`: the record's bitmap from CopyRecorded.
-bool HoldsFrame(const PackedWindow& record, BitmapView recorded, size_t page, Pfn frame, Slot slot);
+bool HoldsFrame(const PackedWindow& record, BitmapView recorded, size_t page, Pfn frame, MemberIndex slot);
 
 }  // namespace cow::memory

@@ -4,17 +4,17 @@
 
 namespace cow::memory {
 
-BitmapSpan WindowRecord::Held(Slot slot) {
-  if (slot >= SlotsEnd()) held.Resize(slot + size_t{1});
-  return held.At(slot);
+BitmapSpan WindowRecord::Held(MemberIndex slot) {
+  if (slot >= SlotsEnd()) held.Resize(slot.number() + 1);
+  return held.At(slot.number());
 }
 
 bool WindowRecord::HoldsAnything() const { return !extras.empty() || !away.empty() || held.Any(); }
 
-std::vector<Slot> WindowRecord::TakePage(size_t page) {
-  std::vector<Slot> holders;
-  holders.reserve(SlotsEnd());
-  for (Slot slot = 0; slot < SlotsEnd(); ++slot) {
+std::vector<MemberIndex> WindowRecord::TakePage(size_t page) {
+  std::vector<MemberIndex> holders;
+  holders.reserve(SlotsEnd().number());
+  for (MemberIndex slot; slot < SlotsEnd(); ++slot) {
     const BitmapSpan bits = Held(slot);
     if (!bits.Test(page)) continue;
     holders.push_back(slot);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "collectors/base/bitmap.h"
+#include "collectors/memory/ledger/member_index.h"
 #include "collectors/memory/ledger/page.h"
 
 namespace cow::memory {
@@ -23,28 +24,28 @@ struct WindowRecord {
   struct Extra {
     uint32_t page = 0;
     Pfn frame;
-    std::vector<Slot> holders;
+    std::vector<MemberIndex> holders;
 
-    bool IsHeldBy(Slot slot) const { return std::find(holders.begin(), holders.end(), slot) != holders.end(); }
+    bool IsHeldBy(MemberIndex slot) const { return std::find(holders.begin(), holders.end(), slot) != holders.end(); }
   };
   // A holder whose page is swapped out, migrating or could not be compared.
   struct Away {
     uint32_t page = 0;
     Pfn frame;  // the recorded frame of its group
-    Slot slot = 0;
+    MemberIndex slot;
     bool missed = false;  // it or its partner was not read; swap would explain a new frame, this does not
   };
 
   explicit WindowRecord(size_t pages_per_window) : held(pages_per_window) {}
 
   // The bitmap of a slot; creates it if there is none.
-  BitmapSpan Held(Slot slot);
-  BitmapView Held(Slot slot) const { return held.At(slot); }  // it must exist
+  BitmapSpan Held(MemberIndex slot);
+  BitmapView Held(MemberIndex slot) const { return held.At(slot.number()); }  // it must exist
   // An upper bound: no higher slot has a bitmap.
-  Slot SlotsEnd() const { return static_cast<Slot>(held.size()); }
+  MemberIndex SlotsEnd() const { return MemberIndex(held.size()); }
   bool HoldsAnything() const;
   // Removes a page's main frame. Returns its holders.
-  std::vector<Slot> TakePage(size_t page);
+  std::vector<MemberIndex> TakePage(size_t page);
 
   std::vector<Pfn> frames;  // main frame per page, or Pfn::None(); empty: dropped for the budget
   WindowBitmaps held;       // one per slot

@@ -16,23 +16,24 @@ void BreakAccount::Add(const Family& family, const Judgement& judgement, bool co
   }
 }
 
-void BreakAccount::AddOfOnePage(const Family& family, std::span<const Verdict> verdicts, std::span<const Slot> heirs,
-                                bool count_breaks) {
+void BreakAccount::AddOfOnePage(const Family& family, std::span<const Verdict> verdicts,
+                                std::span<const MemberIndex> heirs, bool count_breaks) {
   for (const Verdict& verdict : verdicts) {
     if (verdict.kind != Verdict::Kind::kBreak || !verdict.side_known) continue;
     Member* breaker = family.FindSlot(verdict.slot);
     if (breaker == nullptr) continue;
     if (count_breaks) breaker->break_pages += verdict.pages;
     if (breaker->forked) breaker->life_break_pages += verdict.pages;
-    if (breaker->slot >= broken_by_.size()) broken_by_.resize(breaker->slot + size_t{1}, 0);
-    broken_by_[breaker->slot] += verdict.pages;
+    if (breaker->slot.number() >= broken_by_.size()) broken_by_.resize(breaker->slot.number() + 1, 0);
+    broken_by_[breaker->slot.number()] += verdict.pages;
   }
-  for (const Slot slot : heirs) {
+  for (const MemberIndex slot : heirs) {
     Member* heir = family.FindSlot(slot);
-    if (heir != nullptr && heir->parent < broken_by_.size()) heir->life_break_pages += broken_by_[heir->parent];
+    if (heir != nullptr && heir->parent.number() < broken_by_.size())
+      heir->life_break_pages += broken_by_[heir->parent.number()];
   }
   for (const Verdict& verdict : verdicts) {
-    if (verdict.slot < broken_by_.size()) broken_by_[verdict.slot] = 0;
+    if (verdict.slot.number() < broken_by_.size()) broken_by_[verdict.slot.number()] = 0;
   }
 }
 

@@ -23,7 +23,7 @@ void ListSegments(const procfs::PageGeometry& geometry, const Member& member, Wi
   }
 }
 
-bool IsIn(std::span<Member* const> members, Slot slot) {
+bool IsIn(std::span<Member* const> members, MemberIndex slot) {
   return std::any_of(members.begin(), members.end(), [slot](const Member* member) { return member->slot == slot; });
 }
 
@@ -59,8 +59,8 @@ bool Departure::Describe(WindowIndex window) {
   remaining_.clear();
   const std::span<const Looks::Look> looks = family_.looks.At(window);
   bool any_leaves = false;
-  for (Slot slot = 0; slot < looks.size(); ++slot) {
-    if (!looks[slot].known) continue;
+  for (MemberIndex slot; slot.number() < looks.size(); ++slot) {
+    if (!looks[slot.number()].known) continue;
     if (IsIn(gone_, slot)) {
       any_leaves = true;
     } else {

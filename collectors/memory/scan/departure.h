@@ -36,8 +36,8 @@ class Departure {
   std::span<Member* const> gone_;
   std::vector<WindowIndex> windows_;
   size_t next_window_ = 0;
-  std::vector<Slot> gone_slots_;
-  std::vector<Slot> remaining_;
+  std::vector<MemberIndex> gone_slots_;
+  std::vector<MemberIndex> remaining_;
   DepartedSharing sharing_;
   WindowSharing left_;
   Judgement judgement_;

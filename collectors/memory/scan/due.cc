@@ -79,7 +79,7 @@ bool RecordsCanStandFor(const Member& member) { return member.pagemap && member.
 
 SteadyTime NextFullRead(const Family& family, const Member& member, std::chrono::milliseconds full_every,
                         SteadyTime now) {
-  return now + HalfToAll(full_every, family.id * 5 + member.slot * uint64_t{7});
+  return now + HalfToAll(full_every, family.id * 5 + member.slot.number() * 7);
 }
 
 }  // namespace cow::memory

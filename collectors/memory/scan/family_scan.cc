@@ -169,7 +169,7 @@ PageTableReader FamilyScan::ReaderOf(Member& member, ScanWorker& worker, const p
 
 void FamilyScan::BeginWindows() {
   if (!walk_.all) return;
-  std::vector<Slot> standing_for;
+  std::vector<MemberIndex> standing_for;
   for (const ScanPart& part : parts_) {
     if (!part.due) standing_for.push_back(part.member->slot);
   }

@@ -75,8 +75,8 @@ void AddUpMembers(const Host& host, const Family& family, const ScanWalk& walk, 
   std::vector<uint64_t> shared;
   family.looks.AddAnonPages(anon);
   if (walk.all) family.ledger.AddSharedPages(shared);
-  const auto of_slot = [](const std::vector<uint64_t>& pages, Slot slot) {
-    return slot < pages.size() ? pages[slot] : 0;
+  const auto of_slot = [](const std::vector<uint64_t>& pages, MemberIndex slot) {
+    return slot.number() < pages.size() ? pages[slot.number()] : 0;
   };
   member_sums.assign(family.members.size(), {});
   const std::vector<ScanPart*> by_slot = PartsBySlot(parts);
@@ -88,7 +88,7 @@ void AddUpMembers(const Host& host, const Family& family, const ScanWalk& walk, 
     // The kernel's sums tell what is not walked.
     sums.anon_pages = host.geometry.PagesOf(status.rss_anon_bytes.value_or(0) + status.hugetlb_bytes.value_or(0));
     if (walk.keep_looks) sums.anon_pages = of_slot(anon, member.slot);
-    const ScanPart* part = member.slot < by_slot.size() ? by_slot[member.slot] : nullptr;
+    const ScanPart* part = member.slot.number() < by_slot.size() ? by_slot[member.slot.number()] : nullptr;
     if (part == nullptr) continue;
     sums.ksm_pages = part->walked_ksm_pages;
     if (walk.all && !walk.keep_looks) sums.anon_pages = part->walked_anon_pages + part->walked_hugetlb_pages;

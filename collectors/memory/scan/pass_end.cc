@@ -9,9 +9,9 @@ namespace cow::memory {
 std::vector<ScanPart*> PartsBySlot(std::span<ScanPart> parts) {
   std::vector<ScanPart*> by_slot;
   for (ScanPart& part : parts) {
-    const Slot slot = part.member->slot;
-    if (slot >= by_slot.size()) by_slot.resize(slot + size_t{1}, nullptr);
-    by_slot[slot] = &part;
+    const MemberIndex slot = part.member->slot;
+    if (slot.number() >= by_slot.size()) by_slot.resize(slot.number() + 1, nullptr);
+    by_slot[slot.number()] = &part;
   }
   return by_slot;
 }
@@ -62,7 +62,7 @@ bool PassEnd::ConfirmSome(Family& family, std::span<ScanPart> parts) {
   const std::vector<ScanPart*> by_slot = PartsBySlot(parts);
   for (size_t i = 0; i < kPagesPerStep && confirmed_ < doubts_.size(); ++i, ++confirmed_) {
     const MovedPage& doubt = doubts_[confirmed_];
-    ScanPart* part = doubt.slot < by_slot.size() ? by_slot[doubt.slot] : nullptr;
+    ScanPart* part = doubt.slot.number() < by_slot.size() ? by_slot[doubt.slot.number()] : nullptr;
     std::array<PageEntry, 1> entry{};
     if (part != nullptr && part->reader.alive() && part->reader.ReadPages(doubt.page, entry))
       family.ledger.ConfirmMoved(doubt, entry.front());

@@ -14,7 +14,7 @@ WindowReport WindowReporter::Make(Family& family, const ScanWalk& walk, WindowIn
   const std::span<const Reading> readings = scan.readings();
   for (size_t r = 0; r < readings.size(); ++r) {
     ScanPart& part = scan.PartOf(r);
-    const Slot slot = part.member->slot;
+    const MemberIndex slot = part.member->slot;
     if (part.due ? !part.maps_window : !family.looks.Has(window, slot)) continue;
     if (part.read && !part.due && walk.keep_looks) {
       part.TakeFingerprint(host_.geometry, window, FingerprintOf({part.entries, pages_}));
@@ -48,8 +48,8 @@ void WindowReporter::FindBreakers(const Judgement& judgement) {
   broke_.clear();
   for (const Verdict& verdict : judgement.verdicts) {
     if (verdict.kind != Verdict::Kind::kBreak) continue;
-    if (verdict.slot >= broke_.size()) broke_.resize(verdict.slot + size_t{1});
-    broke_[verdict.slot] = true;
+    if (verdict.slot.number() >= broke_.size()) broke_.resize(verdict.slot.number() + 1);
+    broke_[verdict.slot.number()] = true;
   }
 }
 

@@ -25,7 +25,7 @@ class WindowReporter {
  private:
   void AddMember(Family& family, const ScanWalk& walk, WindowIndex window, const WindowScan& scan, size_t reading);
   void FindBreakers(const Judgement& judgement);
-  bool Broke(Slot slot) const { return slot < broke_.size() && broke_[slot]; }
+  bool Broke(MemberIndex slot) const { return slot.number() < broke_.size() && broke_[slot.number()]; }
   SegmentTally TallySegment(const Mapping& mapping, std::span<const PageEntry> entries) const;
 
   const Host& host_;
@@ -36,7 +36,7 @@ class WindowReporter {
   std::vector<size_t> first_segment_;
   std::vector<MemberWindow> members_;
   std::vector<SegmentTally> tallies_;
-  std::vector<Slot> slots_;
+  std::vector<MemberIndex> slots_;
   const PageEntry* first_entries_ = nullptr;  // of the first member in the report, if they were read
   std::vector<bool> broke_;                   // by slot: broke a page of the window
 };

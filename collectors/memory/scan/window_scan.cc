@@ -92,9 +92,9 @@ bool WindowScan::IsUnchanged() const {
   const std::span<const Looks::Look> looks = family_->looks.At(window_);
   size_t here = 0;
   for (const ScanPart& part : parts_) {
-    const Slot slot = part.member->slot;
-    const bool has_look = slot < looks.size() && looks[slot].known;
-    if (part.maps_window && (!has_look || looks[slot].fingerprint != part.fingerprint)) return false;
+    const MemberIndex slot = part.member->slot;
+    const bool has_look = slot.number() < looks.size() && looks[slot.number()].known;
+    if (part.maps_window && (!has_look || looks[slot.number()].fingerprint != part.fingerprint)) return false;
     const bool stands = !part.due && part.reader.alive() && has_look;
     if (part.maps_window || stands) ++here;
   }
@@ -187,7 +187,7 @@ void WindowScan::RecallUnread() {
     if (part.due || !part.reader.alive()) continue;
     part.read = false;
     part.recalled.Fill(pages_);
-    const Slot slot = part.member->slot;
+    const MemberIndex slot = part.member->slot;
     if (alike != nullptr && family_->ledger.RecallsAlike(window_, alike->member->slot, slot)) {
       part.entries = alike->entries;
       continue;

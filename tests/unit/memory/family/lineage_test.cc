@@ -259,7 +259,7 @@ TEST_F(FamiliesTest, ReusedPidIsAnotherMember) {
   host_.Add(10);
   host_.Fork(10, 11, 200);
   Pass();
-  const Slot slot = MemberOf(11)->slot;
+  const MemberIndex slot = MemberOf(11)->slot;
   host_.Exit(11);
   host_.Fork(10, 11, 300);
   Update();
@@ -342,7 +342,7 @@ TEST_F(FamiliesTest, AliasOfAMemberTakesItsSlot) {
   probe_.same_memory = {{12, 11}};
   Pass();
   ASSERT_EQ(MembersWith(10), (Pids{10, 11}));
-  const Slot slot = MemberOf(11)->slot;
+  const MemberIndex slot = MemberOf(11)->slot;
   probe_.pagemap_of[12] = MemberOf(11)->pagemap->path();
   host_.Fork(10, 13, 250);
   // Its descriptor still reads: the memory lives on.
@@ -530,7 +530,7 @@ TEST_F(FamiliesTest, SlotIsReusedAfterItsHolderIsSettled) {
   host_.Add(10);
   host_.Fork(10, 11);
   Pass();
-  const Slot slot = MemberOf(11)->slot;
+  const MemberIndex slot = MemberOf(11)->slot;
   host_.Exit(11);
   host_.Fork(10, 12);
   Pass();
@@ -646,7 +646,7 @@ class ChangedHost {
     for (const auto& family : families_.families()) {
       text += "forks " + std::to_string(family->forks) + ":";
       for (const auto& member : family->members) {
-        text += " " + std::to_string(member->process->pid) + "/" + std::to_string(member->slot);
+        text += " " + std::to_string(member->process->pid) + "/" + std::to_string(member->slot.number());
         text += member->forked ? "f" : "";
         text += member->first_look ? "n" : "";
         text += member->pagemap ? "" : "-";

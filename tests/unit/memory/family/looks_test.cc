@@ -57,16 +57,16 @@ TEST(FingerprintTest, NumbersMixedInCount) {
 
 TEST(LooksTest, KnowsWhatWasStored) {
   Looks looks;
-  EXPECT_FALSE(looks.Has(WindowIndex(7), 0));
-  EXPECT_EQ(looks.Fingerprint(WindowIndex(7), 0), 0U);
-  EXPECT_TRUE(looks.Tallies(WindowIndex(7), 0).empty());
+  EXPECT_FALSE(looks.Has(WindowIndex(7), MemberIndex(0)));
+  EXPECT_EQ(looks.Fingerprint(WindowIndex(7), MemberIndex(0)), 0U);
+  EXPECT_TRUE(looks.Tallies(WindowIndex(7), MemberIndex(0)).empty());
   const std::array<SegmentTally, 2> tallies{Tally(3), Tally(4)};
-  looks.Store(WindowIndex(7), 2, 99, tallies);
-  EXPECT_TRUE(looks.Has(WindowIndex(7), 2));
-  EXPECT_FALSE(looks.Has(WindowIndex(7), 1));
-  EXPECT_EQ(looks.Fingerprint(WindowIndex(7), 2), 99U);
-  ASSERT_EQ(looks.Tallies(WindowIndex(7), 2).size(), 2U);
-  EXPECT_EQ(looks.Tallies(WindowIndex(7), 2)[1], Tally(4));
+  looks.Store(WindowIndex(7), MemberIndex(2), 99, tallies);
+  EXPECT_TRUE(looks.Has(WindowIndex(7), MemberIndex(2)));
+  EXPECT_FALSE(looks.Has(WindowIndex(7), MemberIndex(1)));
+  EXPECT_EQ(looks.Fingerprint(WindowIndex(7), MemberIndex(2)), 99U);
+  ASSERT_EQ(looks.Tallies(WindowIndex(7), MemberIndex(2)).size(), 2U);
+  EXPECT_EQ(looks.Tallies(WindowIndex(7), MemberIndex(2))[1], Tally(4));
   EXPECT_EQ(looks.Count(WindowIndex(7)), 1U);
   EXPECT_EQ(looks.Windows(), std::vector<WindowIndex>{WindowIndex(7)});
 }
@@ -75,19 +75,20 @@ TEST(LooksTest, SharedPagesAreNotKeptFromTheTally) {
   Looks looks;
   SegmentTally tally = Tally(3);
   tally.anon_shared = 2;
-  looks.Store(WindowIndex(1), 0, 5, std::span(&tally, 1));
-  EXPECT_EQ(looks.Tallies(WindowIndex(1), 0).front().anon_shared, 0U);
+  looks.Store(WindowIndex(1), MemberIndex(0), 5, std::span(&tally, 1));
+  EXPECT_EQ(looks.Tallies(WindowIndex(1), MemberIndex(0)).front().anon_shared, 0U);
 }
 
 TEST(LooksTest, ForgetsWhoWasNotShown) {
   Looks looks;
   const SegmentTally tally = Tally(1);
-  for (Slot slot = 0; slot < 3; ++slot) looks.Store(WindowIndex(4), slot, slot + 1, std::span(&tally, 1));
-  const std::array<Slot, 2> shown{0, 2};
+  for (MemberIndex slot; slot.number() < 3; ++slot)
+    looks.Store(WindowIndex(4), slot, slot.number() + 1, std::span(&tally, 1));
+  const std::array<MemberIndex, 2> shown{MemberIndex(0), MemberIndex(2)};
   looks.Retain(WindowIndex(4), shown);
   EXPECT_EQ(looks.Count(WindowIndex(4)), 2U);
-  EXPECT_FALSE(looks.Has(WindowIndex(4), 1));
-  EXPECT_EQ(looks.Fingerprint(WindowIndex(4), 1), 0U);
+  EXPECT_FALSE(looks.Has(WindowIndex(4), MemberIndex(1)));
+  EXPECT_EQ(looks.Fingerprint(WindowIndex(4), MemberIndex(1)), 0U);
   looks.Retain(WindowIndex(4), {});
   EXPECT_TRUE(looks.Windows().empty());
   looks.Retain(WindowIndex(5), shown);
@@ -97,15 +98,15 @@ TEST(LooksTest, ForgetsWhoWasNotShown) {
 TEST(LooksTest, EqualTalliesAreKeptOnce) {
   Looks looks;
   const std::vector<SegmentTally> tallies(8, Tally(1));
-  looks.Store(WindowIndex(0), 0, 1, tallies);
+  looks.Store(WindowIndex(0), MemberIndex(0), 1, tallies);
   const size_t one = looks.MemoryBytes();
-  for (Slot slot = 1; slot < 64; ++slot) looks.Store(WindowIndex(0), slot, 1, tallies);
+  for (MemberIndex slot(1); slot.number() < 64; ++slot) looks.Store(WindowIndex(0), slot, 1, tallies);
   EXPECT_LE(looks.MemoryBytes() - one, 64 * 24 * 2U) << "24 bytes a look, and room to grow";
   for (uint32_t round = 0; round < 100; ++round)
-    looks.Store(WindowIndex(0), 0, round, std::vector<SegmentTally>(8, Tally(round)));
+    looks.Store(WindowIndex(0), MemberIndex(0), round, std::vector<SegmentTally>(8, Tally(round)));
   EXPECT_LE(looks.MemoryBytes() - one, size_t{64} * 24 * 2 + one) << "what nobody shows any more is forgotten";
   looks.Clear();
-  looks.Store(WindowIndex(0), 0, 1, tallies);
+  looks.Store(WindowIndex(0), MemberIndex(0), 1, tallies);
   EXPECT_LE(looks.MemoryBytes(), one);
 }
 

@@ -40,7 +40,7 @@ class Window {
   void Write(size_t member, size_t page) { frames_[member][page] = next_frame_++; }
   void ShareBetween(size_t a, size_t b, size_t page) { frames_[a][page] = frames_[b][page] = next_frame_++; }
   void End(size_t member) {
-    ledger_.Depart(static_cast<Slot>(member));
+    ledger_.Depart(MemberIndex(member));
     frames_[member].clear();
   }
   void first_look(bool first_look) { first_look_ = first_look; }
@@ -61,8 +61,8 @@ class Window {
         const uint64_t once = holders[frame] == 1 ? procfs::kPagemapMappedOnce : 0;
         words.emplace_back(procfs::kPagemapPresent | once | frame);
       }
-      const Slot parent = m == 0 ? Verdict::kNobody : 0;
-      readings.push_back({static_cast<Slot>(m), nullptr, first_look_ && m != 0, parent, m == 0, false});
+      const MemberIndex parent = m == 0 ? Verdict::kNobody : MemberIndex();
+      readings.push_back({MemberIndex(m), nullptr, first_look_ && m != 0, parent, m == 0, false});
     }
     for (size_t i = 0; i < readings.size(); ++i) readings[i].entries = entries[i].data();
     judgement_.Clear();

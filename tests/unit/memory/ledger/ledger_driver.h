@@ -15,6 +15,9 @@
 
 namespace cow::memory {
 
+// Tests write members, pages and frames as plain numbers; the driver makes them what the ledger takes.
+using Slot = uint32_t;
+inline constexpr Slot kNobody = ~Slot{0};
 inline constexpr uint64_t kTestZeroFrame = 7;
 
 // The result of one pass, summed over its windows.
@@ -46,7 +49,7 @@ class LedgerDriver {
  public:
   struct Member {
     Slot slot = 0;
-    Slot parent = Verdict::kNobody;
+    Slot parent = kNobody;
     bool first_look = false;
     bool read = true;                      // false: the pass cannot read it
     std::map<uint64_t, PageEntry> tables;  // by page; bit 56 is added if the frame is mapped once
@@ -62,7 +65,7 @@ class LedgerDriver {
         pages_(pages_per_window) {}
 
   // The first member is the root.
-  Member& Add(Slot slot, Slot parent = Verdict::kNobody, bool first_look = false) {
+  Member& Add(Slot slot, Slot parent = kNobody, bool first_look = false) {
     members_.push_back(
         std::make_unique<Member>(Member{slot, parent, first_look, true, {}, false, {true, true, true}, true}));
     for (const auto& member : members_) {
@@ -79,10 +82,10 @@ class LedgerDriver {
     return child;
   }
   void Exit(Slot slot) {
-    ledger.Depart(slot);
+    ledger.Depart(MemberIndex(slot));
     std::erase_if(members_, [slot](const auto& member) { return member->slot == slot; });
     for (const auto& member : members_) {
-      if (member->parent == slot) member->parent = Verdict::kNobody;
+      if (member->parent == slot) member->parent = kNobody;
     }
   }
   Member& At(Slot slot) {
@@ -170,10 +173,10 @@ class LedgerDriver {
                           counts_.at(item->second.Frame().number()) == 1;
         words[item->first % pages_] = PageEntry(item->second.bits() | (once ? procfs::kPagemapMappedOnce : 0));
       }
-      readings.push_back({member->slot,
+      readings.push_back({MemberIndex(member->slot),
                           words.data(),
                           member->first_look,
-                          member->parent,
+                          MemberIndex(member->parent),
                           member == members_.front(),
                           member->hugetlb,
                           {},
@@ -184,7 +187,7 @@ class LedgerDriver {
     if (reversed_) std::reverse(readings.begin(), readings.end());
     ledger.Compare(window, readings, {ksm_in_use, swapped_in, mapped_once_known}, comparison_);
     for (const Pfn frame : comparison_.questions) result.questions.insert(frame.number());
-    for (const uint32_t witness : comparison_.witnesses) result.witnesses.insert(readings[witness].slot);
+    for (const uint32_t witness : comparison_.witnesses) result.witnesses.insert(NumberOf(readings[witness].slot));
     for (const uint64_t page : unstable) {
       if (PageNumber(page).Window(pages_) == window) comparison_.unstable.Set(page % pages_);
     }
@@ -197,9 +200,9 @@ class LedgerDriver {
     for (size_t i = 0; i < readings.size(); ++i) {
       const uint64_t shared = sharing.members[i].shared.Count();
       result.shared_pages += static_cast<int64_t>(shared);
-      if (shared != 0) result.shared[readings[i].slot] += shared;
+      if (shared != 0) result.shared[NumberOf(readings[i].slot)] += shared;
       result.maybe_ksm_pages += sharing.members[i].maybe_ksm_pages;
-      if (sharing.members[i].ksm_pages != 0) result.ksm[readings[i].slot] += sharing.members[i].ksm_pages;
+      if (sharing.members[i].ksm_pages != 0) result.ksm[NumberOf(readings[i].slot)] += sharing.members[i].ksm_pages;
     }
   }
 
@@ -222,19 +225,20 @@ class LedgerDriver {
 
   void AddVerdicts(PassResult& result) const {
     for (const Verdict& verdict : judgement_.verdicts) {
+      const Slot slot = NumberOf(verdict.slot);
       std::string text;
       switch (verdict.kind) {
         case Verdict::Kind::kBreak:
-          text = (verdict.side_known ? std::to_string(verdict.slot) : "unknown") + " broke ";
-          (verdict.side_known ? result.breaks[verdict.slot] : result.unknown_breaks) += verdict.pages;
+          text = (verdict.side_known ? std::to_string(slot) : "unknown") + " broke ";
+          (verdict.side_known ? result.breaks[slot] : result.unknown_breaks) += verdict.pages;
           break;
         case Verdict::Kind::kUnshared:
-          text = std::to_string(verdict.slot) + " left alone by " + Name(verdict.cause) + " at ";
+          text = std::to_string(slot) + " left alone by " + Name(verdict.cause) + " at ";
           result.unshared[verdict.cause] += verdict.pages;
           break;
         case Verdict::Kind::kUnattributed:
-          text = std::to_string(verdict.slot) + " unattributed ";
-          result.unattributed[verdict.slot] += verdict.pages;
+          text = std::to_string(slot) + " unattributed ";
+          result.unattributed[slot] += verdict.pages;
           break;
       }
       text += std::to_string(verdict.page.number());
@@ -242,13 +246,15 @@ class LedgerDriver {
       if (!verdict.seen) text += ", inferred";
       std::string heirs;
       for (uint32_t i = verdict.heirs_begin; i < verdict.heirs_end; ++i) {
-        const Slot heir = judgement_.heirs.at(i);
-        if (heir != verdict.slot) heirs.append(" ").append(std::to_string(heir));
+        const Slot heir = NumberOf(judgement_.heirs.at(i));
+        if (heir != slot) heirs.append(" ").append(std::to_string(heir));
       }
       if (!heirs.empty()) text.append(", kept by").append(heirs);
       result.verdicts.push_back(text);
     }
   }
+
+  static Slot NumberOf(MemberIndex slot) { return static_cast<Slot>(slot.number()); }
 
   static std::string Name(UnshareCause cause) {
     switch (cause) {

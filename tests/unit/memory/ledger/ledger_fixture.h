@@ -22,7 +22,7 @@ class LedgerTest : public testing::Test {
   // `members` members share frame 100 at kPage, as an earlier pass saw.
   void Share(Slot members = 2) {
     for (Slot slot = 0; slot < members; ++slot) {
-      driver_->Add(slot, slot == 0 ? Verdict::kNobody : 0);
+      driver_->Add(slot, slot == 0 ? kNobody : 0);
       driver_->Map(slot, kPage, 100);
     }
     const PassResult pass = driver_->Pass();

@@ -12,7 +12,7 @@ namespace {
 // Copy-on-write copies a hugetlb page as a whole, and khugepaged ignores it.
 TEST_F(LedgerTest, CopyOfAHugetlbPageIsABreak) {
   for (const Slot slot : {0U, 1U}) {
-    driver_->Add(slot, slot == 0 ? Verdict::kNobody : 0).hugetlb = true;
+    driver_->Add(slot, slot == 0 ? kNobody : 0).hugetlb = true;
     driver_->MapRun(slot, 512, 1024, 512);
   }
   EXPECT_EQ(driver_->Pass().exposure_pages, 512);

@@ -101,7 +101,8 @@ class LedgerModelTest : public testing::TestWithParam<uint64_t> {
   void Fork(Slot parent) {
     if (members_.size() == kMaxMembers) return;
     Slot slot = 0;
-    while (std::find(members_.begin(), members_.end(), slot) != members_.end() || driver_.ledger.IsDeparting(slot)) {
+    while (std::find(members_.begin(), members_.end(), slot) != members_.end() ||
+           driver_.ledger.IsDeparting(MemberIndex(slot))) {
       ++slot;
     }
     for (const auto& [page, entry] : driver_.Fork(parent, slot).tables) {

@@ -127,7 +127,7 @@ TEST_F(LedgerTest, FolioThatOnlyMayBeSharedIsPrivate) {
   driver_->Add(0);
   driver_->Map(0, kPage, 300);
   const PageEntry entry(procfs::kPagemapPresent | 300);
-  const Reading reading{0, nullptr, false, Verdict::kNobody, true};
+  const Reading reading{MemberIndex(0), nullptr, false, MemberIndex::None(), true};
   std::vector<PageEntry> entries(512);
   entries[kPage] = entry;
   std::vector<Reading> readings{reading};

@@ -138,7 +138,7 @@ TEST_F(LedgerTest, ExitWhileSwappedUnshares) {
   driver_->Exit(1);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"0 left alone by exit at 5"});
   EXPECT_TRUE(driver_->ledger.empty());
-  EXPECT_FALSE(driver_->ledger.IsDeparting(1));
+  EXPECT_FALSE(driver_->ledger.IsDeparting(MemberIndex(1)));
 }
 
 }  // namespace

@@ -191,7 +191,7 @@ TEST_F(LedgerTest, ExitOfAllLeavesNothing) {
   driver_->Exit(1);
   ExpectStable(0);
   EXPECT_TRUE(driver_->ledger.empty());
-  EXPECT_FALSE(driver_->ledger.IsDeparting(0));
+  EXPECT_FALSE(driver_->ledger.IsDeparting(MemberIndex(0)));
 }
 
 TEST_F(LedgerTest, UnmapUnshares) {
@@ -267,7 +267,7 @@ TEST_F(LedgerTest, SeveralFramesAreSharedAtOneAddress) {
   driver_->Exit(3);
   EXPECT_EQ(driver_->Pass().verdicts, Words{"0 left alone by exit at 5"});
   EXPECT_TRUE(driver_->ledger.empty());
-  EXPECT_FALSE(driver_->ledger.IsDeparting(3));
+  EXPECT_FALSE(driver_->ledger.IsDeparting(MemberIndex(3)));
 }
 
 TEST_F(LedgerTest, BothGroupsOfAnAddressBreakAtOnce) {
@@ -318,10 +318,10 @@ TEST_F(LedgerTest, UnstablePageKeepsADepartedMembersSlot) {
   driver_->Exit(1);
   driver_->unstable = {kPage};
   EXPECT_EQ(driver_->Pass().verdicts, Words{});
-  EXPECT_TRUE(driver_->ledger.IsDeparting(1));
+  EXPECT_TRUE(driver_->ledger.IsDeparting(MemberIndex(1)));
   driver_->unstable.clear();
   EXPECT_EQ(driver_->Pass().verdicts, Words{"0 broke 5, kept by 1"});
-  EXPECT_FALSE(driver_->ledger.IsDeparting(1));
+  EXPECT_FALSE(driver_->ledger.IsDeparting(MemberIndex(1)));
 }
 
 TEST_F(LedgerTest, MemberThatCouldNotBeReadLosesNothing) {
@@ -376,9 +376,9 @@ TEST_F(LedgerTest, MoverThatCouldNotBeReadLosesNothing) {
 TEST_F(LedgerTest, DepartedMembersSlotIsFreeAfterThePass) {
   Share(3);
   driver_->Exit(1);
-  EXPECT_TRUE(driver_->ledger.IsDeparting(1));
+  EXPECT_TRUE(driver_->ledger.IsDeparting(MemberIndex(1)));
   driver_->Pass();
-  EXPECT_FALSE(driver_->ledger.IsDeparting(1));
+  EXPECT_FALSE(driver_->ledger.IsDeparting(MemberIndex(1)));
 }
 
 TEST_F(LedgerTest, ReusedSlotInheritsNothing) {
@@ -417,8 +417,8 @@ TEST_F(LedgerTest, BudgetIsSharedAndGivenBack) {
     Ledger ledger(512, Pfn(kTestZeroFrame), &budget);
     std::vector<PageEntry> entries(512);
     entries[kPage] = PageEntry(procfs::kPagemapPresent | 100);
-    const std::vector<Reading> readings{{0, entries.data(), false, Verdict::kNobody, true},
-                                        {1, entries.data(), false, Verdict::kNobody, false}};
+    const std::vector<Reading> readings{{MemberIndex(0), entries.data(), false, MemberIndex::None(), true},
+                                        {MemberIndex(1), entries.data(), false, MemberIndex::None(), false}};
     Comparison comparison;
     Judgement judgement;
     WindowSharing sharing;

@@ -24,11 +24,11 @@ constexpr int64_t kPagesShared = 8;
 TEST(MovedBlockTest, HoldsWhatItWasMadeFrom) {
   std::vector<MovedPage> pages;
   for (uint64_t page = 600; page < 700; page += 3) {
-    pages.push_back({PageNumber(page), Pfn(page * 7), 2, true});
-    pages.push_back({PageNumber(page), Pfn(page * 7), 9, page % 2 == 0});
+    pages.push_back({PageNumber(page), Pfn(page * 7), MemberIndex(2), true});
+    pages.push_back({PageNumber(page), Pfn(page * 7), MemberIndex(9), page % 2 == 0});
   }
-  pages.push_back({PageNumber(609), Pfn(uint64_t{1} << 40U), 4, true});
-  pages.push_back({PageNumber(900), Pfn(77), 4, false});
+  pages.push_back({PageNumber(609), Pfn(uint64_t{1} << 40U), MemberIndex(4), true});
+  pages.push_back({PageNumber(900), Pfn(77), MemberIndex(4), false});
   const std::vector<MovedBlock> blocks = PackMovedPages(pages);
   EXPECT_EQ(blocks.size(), 3U) << "two frames at one address, and a gap";
   std::vector<MovedPage> packed;
@@ -37,7 +37,10 @@ TEST(MovedBlockTest, HoldsWhatItWasMadeFrom) {
     Words words;
     for (const MovedPage& each : list) {
       std::string word = std::to_string(each.page.number());
-      word.append(" ").append(std::to_string(each.frame.number())).append(" ").append(std::to_string(each.slot));
+      word.append(" ")
+          .append(std::to_string(each.frame.number()))
+          .append(" ")
+          .append(std::to_string(each.slot.number()));
       words.push_back(word + (each.here ? "" : " away"));
     }
     std::sort(words.begin(), words.end());
@@ -48,7 +51,8 @@ TEST(MovedBlockTest, HoldsWhatItWasMadeFrom) {
 
 TEST(MovedBlockTest, FrameBeyondSixteenTebibytesTakesMoreBytes) {
   std::vector<MovedPage> pages;
-  for (uint64_t page = 0; page < kWindow; ++page) pages.push_back({PageNumber(page), Pfn(1000 + page), 0, true});
+  for (uint64_t page = 0; page < kWindow; ++page)
+    pages.push_back({PageNumber(page), Pfn(1000 + page), MemberIndex(0), true});
   MovedBlock block(pages);
   const uint64_t bytes = block.MemoryBytes();
   block.SetFrame(3, Pfn(uint64_t{1} << 33U));
@@ -62,7 +66,7 @@ class MovedPagesTest : public testing::Test {
   // `members` members share `pages` pages with different frames, as an earlier pass saw.
   void Share(Slot members, uint64_t pages) {
     for (Slot slot = 0; slot < members; ++slot) {
-      driver_.Add(slot, slot == 0 ? Verdict::kNobody : 0);
+      driver_.Add(slot, slot == 0 ? kNobody : 0);
       for (uint64_t page = 0; page < pages; ++page) driver_.Map(slot, page, FrameOfPage(page));
     }
     ASSERT_EQ(driver_.Pass().exposure_pages, static_cast<int64_t>((members - 1) * pages));
@@ -119,7 +123,7 @@ TEST_F(MovedPagesTest, MemoryIsGivenBackAsHoldersLeave) {
 
 TEST_F(MovedPagesTest, GroupsAtTwoAddressesHoldOneFrame) {
   for (const Slot slot : {0U, 1U}) {
-    driver_.Add(slot, slot == 0 ? Verdict::kNobody : 0);
+    driver_.Add(slot, slot == 0 ? kNobody : 0);
     driver_.Map(slot, kPage, 100);
   }
   for (const Slot slot : {2U, 3U}) {
@@ -141,7 +145,7 @@ TEST_F(MovedPagesTest, GroupsAtTwoAddressesHoldOneFrame) {
 
 TEST_F(MovedPagesTest, GroupsAtThreeAddressesHoldOneFrame) {
   for (Slot slot = 0; slot < 6; ++slot) {
-    driver_.Add(slot, slot == 0 ? Verdict::kNobody : 0);
+    driver_.Add(slot, slot == 0 ? kNobody : 0);
     driver_.Map(slot, kPage + slot / 2 * kFar, 100);
   }
   for (int i = 0; i < 2; ++i) ExpectStable(5);
@@ -152,7 +156,7 @@ TEST_F(MovedPagesTest, GroupsAtThreeAddressesHoldOneFrame) {
 // Two windows with one frame may be two pages read at different times.
 TEST_F(MovedPagesTest, GroupsAtTwoAddressesWaitForAPassOverAll) {
   for (Slot slot = 0; slot < 4; ++slot) {
-    driver_.Add(slot, slot == 0 ? Verdict::kNobody : 0);
+    driver_.Add(slot, slot == 0 ? kNobody : 0);
     driver_.Map(slot, slot < 2 ? kPage : kFar, 100);
   }
   driver_.all_read = false;
@@ -241,7 +245,7 @@ TEST_F(MovedPagesTest, AnotherPageInTheHoleOfOneThatForkedIsNoBreak) {
 
 TEST_F(MovedPagesTest, AnotherPageInTheHoleOfASecondGroupIsNoBreak) {
   for (Slot slot = 0; slot < 4; ++slot) {
-    driver_.Add(slot, slot == 0 ? Verdict::kNobody : 0);
+    driver_.Add(slot, slot == 0 ? kNobody : 0);
     driver_.Map(slot, kPage, slot < 2 ? 100 : 200);
   }
   ASSERT_EQ(driver_.Pass().exposure_pages, 2);
@@ -255,7 +259,7 @@ TEST_F(MovedPagesTest, AnotherPageInTheHoleOfASecondGroupIsNoBreak) {
 TEST(MovedPagesOverTheLimitTest, PageThatMayHaveMovedIsUnattributed) {
   LedgerDriver driver(kWindow, 0);
   for (Slot slot = 0; slot < 3; ++slot) {
-    driver.Add(slot, slot == 0 ? Verdict::kNobody : 0);
+    driver.Add(slot, slot == 0 ? kNobody : 0);
     for (uint64_t page = 0; page < 8; ++page) driver.Map(slot, page, 1000 + page * 3);
   }
   ASSERT_EQ(driver.Pass().exposure_pages, 16);
@@ -300,7 +304,7 @@ TEST_P(MovedPagesLimitTest, CountsStayRightOrAreUnmatched) {
   constexpr uint64_t kPages = 4 * kWindow;
   LedgerDriver driver(kWindow, GetParam());
   for (Slot slot = 0; slot < kMembers; ++slot) {
-    driver.Add(slot, slot == 0 ? Verdict::kNobody : 0);
+    driver.Add(slot, slot == 0 ? kNobody : 0);
     for (uint64_t page = 0; page < kPages; ++page) {
       driver.Map(slot, page, 100'000 + page * 3);
       driver.MarkExclusive(100'000 + page * 3, false);

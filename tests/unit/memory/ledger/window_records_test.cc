@@ -13,15 +13,15 @@ namespace cow::memory {
 namespace {
 
 constexpr size_t kPages = 512;
-constexpr Slot kMembers = 33;
+constexpr size_t kMembers = 33;
 constexpr uint64_t kBitmapBytes = kPages / 8;
 constexpr uint64_t kSlotBitmapBytes = 8;  // up to 64 slots
 
 // `members` members share all pages.
-WindowRecord Shared(uint64_t frame, uint64_t distance, Slot members = kMembers) {
+WindowRecord Shared(uint64_t frame, uint64_t distance, size_t members = kMembers) {
   WindowRecord record(kPages);
   for (size_t page = 0; page < kPages; ++page) record.frames.emplace_back(frame + distance * page);
-  for (Slot slot = 0; slot < members; ++slot) {
+  for (MemberIndex slot; slot.number() < members; ++slot) {
     for (size_t page = 0; page < kPages; ++page) record.Held(slot).Set(page);
   }
   return record;
@@ -31,20 +31,23 @@ std::vector<std::string> Describe(const WindowRecord& record) {
   std::vector<std::string> lines;
   for (size_t page = 0; page < record.frames.size(); ++page) {
     std::string line = std::to_string(record.frames[page].number());
-    for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
-      if (record.Held(slot).Test(page)) line.append(" ").append(std::to_string(slot));
+    for (MemberIndex slot; slot < record.SlotsEnd(); ++slot) {
+      if (record.Held(slot).Test(page)) line.append(" ").append(std::to_string(slot.number()));
     }
     lines.push_back(line);
   }
   for (const auto& extra : record.extras) {
     std::string line = std::to_string(extra.page);
     line.append(" extra ").append(std::to_string(extra.frame.number()));
-    for (const Slot slot : extra.holders) line.append(" ").append(std::to_string(slot));
+    for (const MemberIndex slot : extra.holders) line.append(" ").append(std::to_string(slot.number()));
     lines.push_back(line);
   }
   for (const auto& away : record.away) {
     std::string line = std::to_string(away.page);
-    line.append(" away ").append(std::to_string(away.frame.number())).append(" ").append(std::to_string(away.slot));
+    line.append(" away ")
+        .append(std::to_string(away.frame.number()))
+        .append(" ")
+        .append(std::to_string(away.slot.number()));
     lines.push_back(line + (away.missed ? " missed" : ""));
   }
   return lines;
@@ -78,13 +81,13 @@ TEST_F(WindowRecordsTest, FramesBeyondSixteenTebibytesTakeEightBytes) {
 
 TEST_F(WindowRecordsTest, MemberThatBrokeSomeHasABitmapOfItsOwn) {
   WindowRecord record = Shared(1000, 3);
-  record.Held(7).Clear(100);
-  EXPECT_EQ(BytesOf(record), 4 * kPages + kSlotBitmapBytes + kBitmapBytes + sizeof(Slot));
+  record.Held(MemberIndex(7)).Clear(100);
+  EXPECT_EQ(BytesOf(record), 4 * kPages + kSlotBitmapBytes + kBitmapBytes + sizeof(MemberIndex));
 }
 
 TEST_F(WindowRecordsTest, MemberThatHoldsNothingTakesNothing) {
   WindowRecord record = Shared(1000, 3);
-  for (uint64_t& word : record.Held(32).words()) word = 0;
+  for (uint64_t& word : record.Held(MemberIndex(32)).words()) word = 0;
   EXPECT_EQ(BytesOf(record), 4 * kPages + kSlotBitmapBytes);
 }
 
@@ -97,18 +100,19 @@ TEST_F(WindowRecordsTest, UnsharedPagesTakeNothing) {
 // The worst case for the bitmaps: each member holds other pages.
 TEST_F(WindowRecordsTest, BitmapsTakeOneBitAMemberAndPage) {
   WindowRecord record = Shared(1000, 3);
-  for (Slot slot = 0; slot < kMembers; ++slot) record.Held(slot).Clear(slot);
-  EXPECT_EQ(BytesOf(record), 4 * kPages + kMembers * (kBitmapBytes + sizeof(Slot)));
+  for (MemberIndex slot; slot.number() < kMembers; ++slot) record.Held(slot).Clear(slot.number());
+  EXPECT_EQ(BytesOf(record), 4 * kPages + kMembers * (kBitmapBytes + sizeof(MemberIndex)));
 }
 
 TEST_F(WindowRecordsTest, FurtherGroupsAndAbsentHoldersAreKept) {
   WindowRecord record = Shared(1000, 3, 2);
-  record.extras.push_back({5, Pfn(77), {2, 3}});
-  record.away.push_back({6, Pfn(78), 4, false});
-  record.away.push_back({7, Pfn(uint64_t{1} << 40U), 5, true});
+  record.extras.push_back({5, Pfn(77), {MemberIndex(2), MemberIndex(3)}});
+  record.away.push_back({6, Pfn(78), MemberIndex(4), false});
+  record.away.push_back({7, Pfn(uint64_t{1} << 40U), MemberIndex(5), true});
   BytesOf(record);
-  for (Slot slot = 0; slot < 6; ++slot) EXPECT_TRUE(records_.Find(WindowIndex(1))->Concerns(slot)) << slot;
-  EXPECT_FALSE(records_.Find(WindowIndex(1))->Concerns(6));
+  for (size_t slot = 0; slot < 6; ++slot)
+    EXPECT_TRUE(records_.Find(WindowIndex(1))->Concerns(MemberIndex(slot))) << slot;
+  EXPECT_FALSE(records_.Find(WindowIndex(1))->Concerns(MemberIndex(6)));
 }
 
 TEST_F(WindowRecordsTest, OverTheLimitBitsAreKept) {
@@ -154,13 +158,14 @@ TEST_F(WindowRecordsTest, BudgetIsKeptExactly) {
     WindowRecords other(kPages, &budget_);
     for (int round = 0; round < 2000; ++round) {
       WindowRecords& records = round % 3 == 0 ? other : records_;
-      WindowRecord record = Shared(1 + random() % (uint64_t{1} << 34U), random() % 3, static_cast<Slot>(random() % 40));
+      WindowRecord record = Shared(1 + random() % (uint64_t{1} << 34U), random() % 3, random() % 40);
       for (uint64_t pages = random() % 600; pages > 0; --pages) record.TakePage(random() % kPages);
-      for (Slot slot = 0; slot < record.SlotsEnd(); ++slot) {
+      for (MemberIndex slot; slot < record.SlotsEnd(); ++slot) {
         if (random() % 2 == 0) record.Held(slot).Clear(random() % kPages);
       }
-      if (random() % 4 == 0) record.extras.push_back({1, Pfn(2), std::vector<Slot>(1 + random() % 5, 1)});
-      if (random() % 4 == 0) record.away.push_back({1, Pfn(2), 3, false});
+      if (random() % 4 == 0)
+        record.extras.push_back({1, Pfn(2), std::vector<MemberIndex>(1 + random() % 5, MemberIndex(1))});
+      if (random() % 4 == 0) record.away.push_back({1, Pfn(2), MemberIndex(3), false});
       records.Put(WindowIndex(random() % 16), record);
       uint64_t bytes = 0;
       for (const WindowRecords* each : {&other, &records_}) {

@@ -723,7 +723,7 @@ TEST_F(ScannerTest, KindOfAVerdictIsItsMappings) {
   EXPECT_EQ(KindOfVerdict(family, verdict, procfs::PageGeometry()), MappingKind::kHeap);
   verdict.page = PageNumber(kFar / 4096);
   EXPECT_EQ(KindOfVerdict(family, verdict, procfs::PageGeometry()), MappingKind::kAnon);
-  verdict.slot = 99;
+  verdict.slot = MemberIndex(99);
   EXPECT_EQ(KindOfVerdict(family, verdict, procfs::PageGeometry()), MappingKind::kAnon);
 }
 
