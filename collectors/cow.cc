@@ -162,12 +162,12 @@ class Cow : public Collector {
   };
 
   void AddLife(const memory::Member& member, const Tally& tally) const {
-    if (!member.forked || member.missed) return;
-    const double bytes = Bytes(member.life_break_pages);
+    if (!member.life.forked || member.life.missed) return;
+    const double bytes = Bytes(member.life.family_break_pages);
     size_t bucket = 0;
     while (bucket < kBuckets && bytes > kBounds[bucket]) ++bucket;
     ++tally.counters[kLives + bucket];
-    tally.counters[kLifePages] += member.life_break_pages;
+    tally.counters[kLifePages] += member.life.family_break_pages;
   }
 
   void AddVerdicts(const memory::Family& family, const memory::Judgement& judgement, const Tally& tally) const {

@@ -96,7 +96,7 @@ class TopProcesses : public CollectorWithHooks {
     ForEachOf(family.id, [](Watched& watched) { watched.living = false; });
     for (size_t i = 0; i < family.members.size() && i < report.member_sums.size(); ++i) {
       const memory::Member& member = *family.members[i];
-      if (member.unread || !report.frames_known) continue;
+      if (member.access.unread || !report.frames_known) continue;
       Watched& watched = watched_[{family.id, member.slot}];
       watched.pid = member.process->pid;
       watched.comm = LabelValue(member.process->stat.comm, kCommBytes);
@@ -104,7 +104,7 @@ class TopProcesses : public CollectorWithHooks {
       const memory::MemberSums& sums = report.member_sums[i];
       watched.exposure_pages = sums.shared_pages;
       watched.private_pages = sums.anon_pages - std::min(sums.anon_pages, sums.shared_pages + sums.ksm_pages);
-      watched.breaks = member.break_pages;
+      watched.breaks = member.life.broken_pages;
       watched.living = true;
     }
   }

@@ -203,7 +203,7 @@ class Sharing : public CollectorWithHooks {
     tally.gauges[kSwapped] += Pages(report.unwalked.swap_bytes);
     tally.gauges[Private(kHugetlb)] += Pages(report.unwalked.hugetlb_bytes);
     for (const auto& member : report.family->members) {
-      if (member->mode == memory::Mode::kNoPagemap || member->mode == memory::Mode::kNone)
+      if (member->access.mode == memory::Mode::kNoPagemap || member->access.mode == memory::Mode::kNone)
         AddUnreadable(member->process->status, tally);
     }
   }

@@ -75,7 +75,7 @@ void Engine::Impl::AddWindow(const memory::WindowReport& report, FamilyState& st
   // A first scan may take long; what it has read is published meanwhile.
   if (!state.knowledge.completed) {
     for (const auto& member : report.family->members) {
-      if (!member->waits) state.knowledge.modes.at(static_cast<size_t>(member->mode)) = true;
+      if (!member->reads.waits) state.knowledge.modes.at(static_cast<size_t>(member->access.mode)) = true;
     }
     state.knowledge.looked_at = true;
   }
@@ -98,9 +98,9 @@ void Engine::Impl::EndScan(const memory::FamilyReport& report, Family& family, F
   knowledge.unread.fill(0);
   knowledge.unread_pages = 0;
   for (const auto& member : family.members) {
-    if (!member->unread) continue;
+    if (!member->access.unread) continue;
     knowledge.unread_pages += member->process->ResidentBytes() / geometry_.page_bytes;
-    ++knowledge.unread.at(ReasonOf(member->unread->kind));
+    ++knowledge.unread.at(ReasonOf(member->access.unread->kind));
   }
   knowledge.modes = report.modes;
   knowledge.looked_at = true;

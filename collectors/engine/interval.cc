@@ -20,7 +20,8 @@ uint64_t FaultsSinceRead(const Family& family) {
   uint64_t faults = 0;
   for (const auto& member : family.members) {
     const procfs::Stat& stat = member->process->stat;
-    const uint64_t before = member->read_at ? member->read_at->minor_faults + member->read_at->major_faults : 0;
+    const uint64_t before =
+        member->reads.signals ? member->reads.signals->minor_faults + member->reads.signals->major_faults : 0;
     const uint64_t now = stat.minor_faults + stat.major_faults;
     faults += now - std::min(now, before);
   }
@@ -151,13 +152,13 @@ bool Engine::Impl::UpdateMembers(Family& family, FamilyState& state, bool& chang
   processes.processes = family.members.size() + family.aliases.size();
   std::vector<Member*> gone;
   for (const auto& member : family.ended) {
-    if (!member->taken_out) gone.push_back(member.get());
+    if (!member->life.taken_out) gone.push_back(member.get());
   }
   if (!state.naming.left_out) {
     if (state.scan != nullptr && state.scan->IsOutdated()) GiveUpScan(state);
     if (!TakeOut(family, gone, state)) return false;
   }
-  for (Member* member : gone) member->taken_out = true;
+  for (Member* member : gone) member->life.taken_out = true;
   if (state.naming.left_out) return true;
   const bool alone_before = state.sums.alone_pages() != 0;
   if (family.members.size() > 1) state.sums.BeginToFade();

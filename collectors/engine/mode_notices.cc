@@ -14,13 +14,13 @@ constexpr size_t kMaxTold = 4096;
 constexpr size_t kMaxToldFailures = 64;
 
 std::string WhyNoFrames(const memory::Member& member) {
-  switch (member.mode) {
+  switch (member.access.mode) {
     case Mode::kNoKpage:
       return "kpageflags and kpagecount can't be read: they need uid 0 or CAP_DAC_READ_SEARCH, and a whole procfs";
     case Mode::kNoFrames:
       return "page frame numbers are hidden: they need CAP_SYS_ADMIN in the initial user namespace";
     default:
-      return member.unread ? member.unread->ToString() : std::string();
+      return member.access.unread ? member.access.unread->ToString() : std::string();
   }
 }
 
@@ -28,7 +28,7 @@ std::string WhyNoFrames(const memory::Member& member) {
 
 void ModeNotices::Note(const std::string& group, const memory::Family& family) {
   for (const auto& member : family.members) {
-    if (member->mode != Mode::kFull) Add(group, member->mode, member->process->pid, WhyNoFrames(*member));
+    if (member->access.mode != Mode::kFull) Add(group, member->access.mode, member->process->pid, WhyNoFrames(*member));
   }
 }
 

@@ -61,7 +61,7 @@ void UnreadMembers::OnScanEnd(const memory::Family& family, bool alone) {
   }
   for (Known& known : members_) {
     const memory::Member* member = family.FindSlot(known.slot);
-    if (member == nullptr || member->waits) continue;
+    if (member == nullptr || member->reads.waits) continue;
     known.read = true;
     known.fades = false;
   }

@@ -169,8 +169,8 @@ tl::expected<Portrait, Failure> Explainer::Look(pid_t pid, const LookOptions& op
 tl::expected<Portrait, Failure> Explainer::Read(pid_t pid, memory::Family& family, memory::Member& member,
                                                 const LookOptions& options) {
   // What the marks tell is asked of everybody, and a process without relatives is walked as the others are.
-  for (const auto& each : family.members) each->first_look = true;
-  if (family.members.size() == 1) member.shares_unseen = true;
+  for (const auto& each : family.members) each->reads.first_look = true;
+  if (family.members.size() == 1) member.reads.shares_unseen = true;
   const PortraitBuilder::Scanned scanned = ScanHidden(family);
   PortraitBuilder builder(scanner_, member, options.pages, scanned);
   const uint64_t unstable_before = scanner_.Counters().unstable_pages;
@@ -180,7 +180,7 @@ tl::expected<Portrait, Failure> Explainer::Read(pid_t pid, memory::Family& famil
   { builder.Add(report); };
   if (!ScanWhole(scanner_, family, pass, options.may_go_on, add))
     return Fail(Kind::kStopped, "stopped before all was read");
-  if (member.unread) return FailToRead(root_, pid, *member.unread);
+  if (member.access.unread) return FailToRead(root_, pid, *member.access.unread);
   Portrait portrait = builder.Take();
   portrait.asked = pid;
   portrait.unstable_pages = scanner_.Counters().unstable_pages - unstable_before;

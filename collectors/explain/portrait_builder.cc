@@ -46,8 +46,8 @@ bool PortraitBuilder::Wanted(const memory::Mapping& mapping) const {
 }
 
 void PortraitBuilder::BeginMappings() {
-  if (!portrait_.mappings.empty() || !asked_.mappings) return;
-  for (const memory::Mapping& mapping : *asked_.mappings) portrait_.mappings.push_back({mapping, {}, 0, {}});
+  if (!portrait_.mappings.empty() || !asked_.access.mappings) return;
+  for (const memory::Mapping& mapping : *asked_.access.mappings) portrait_.mappings.push_back({mapping, {}, 0, {}});
 }
 
 void PortraitBuilder::Add(const memory::WindowReport& report) {
@@ -143,7 +143,7 @@ PageEvidence PortraitBuilder::Evidence(const memory::WindowReport& report, size_
   constexpr uint64_t kCompound = procfs::kFrameCompoundHead | procfs::kFrameCompoundTail;
   const memory::Member* member = report.family->FindSlot(of.slot);
   const bool of_the_page = (facts_.Flags(frame).value_or(0) & kCompound) == 0 ||
-                           (member != nullptr && member->huge_windows.contains(report.window));
+                           (member != nullptr && member->access.huge_windows.contains(report.window));
   if (of_the_page) evidence.exclusive = facts_.IsExclusive(frame);
   return evidence;
 }
@@ -165,11 +165,11 @@ std::vector<pid_t> PortraitBuilder::Partners(const memory::WindowReport& report,
 void PortraitBuilder::AddMember(const memory::WindowReport& report, size_t reading) {
   const Reading& of = report.readings[reading];
   const memory::Member* member = report.family->FindSlot(of.slot);
-  if (member == nullptr || !member->mappings) return;
+  if (member == nullptr || !member->access.mappings) return;
   SlotFindings& findings = findings_[of.slot];
   const bool is_asked = member == &asked_;
-  const bool is_huge = member->huge_windows.contains(report.window);
-  const std::vector<memory::Mapping>& mappings = *member->mappings;
+  const bool is_huge = member->access.huge_windows.contains(report.window);
+  const std::vector<memory::Mapping>& mappings = *member->access.mappings;
   const PageNumber begin = report.window.FirstPage(pages_);
   for (size_t m = FirstMapping(mappings, begin.Address(page_bytes_)); m < mappings.size(); ++m) {
     const PageNumber first = std::max(begin, scanner_.geometry().PageOf(mappings[m].vma.start));
@@ -259,8 +259,8 @@ void PortraitBuilder::Add(const memory::FamilyReport& report) {
     portrait.name = member->process->stat.comm;
     const memory::Member* parent = report.family->FindSlot(member->parent);
     if (parent != nullptr) portrait.parent = parent->process->pid;
-    portrait.unread = member->unread.has_value();
-    if (member->unread) portrait.unread_reason = ErrorKindName(member->unread->kind);
+    portrait.unread = member->access.unread.has_value();
+    if (member->access.unread) portrait.unread_reason = ErrorKindName(member->access.unread->kind);
     portrait.sums = findings_[member->slot].sums;
     portrait.broken_pages = findings_[member->slot].broken_pages;
   }
@@ -305,7 +305,7 @@ void PortraitBuilder::ResolveOrphans(const HoldersOfFrame& moved) {
     if (shared && !moved.contains(orphan.frame)) corrections.push_back({orphan.page.Address(page_bytes_), state, {}});
   }
   const std::vector<memory::Mapping> none;
-  const std::vector<memory::Mapping>& mappings = asked_.mappings ? *asked_.mappings : none;
+  const std::vector<memory::Mapping>& mappings = asked_.access.mappings ? *asked_.access.mappings : none;
   for (const auto& [frame, holders] : moved) {
     const std::vector<pid_t> pids = PidsOf(holders);
     for (const memory::MovedPage& holder : holders) {

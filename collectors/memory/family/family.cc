@@ -31,11 +31,11 @@ void Family::BookMemory() {
   looks.Book();
   uint64_t bytes = 0;
   for (const auto& member : members) {
-    if (!member->mappings) continue;
-    bytes += member->huge_windows.size() * kSetNode + member->huge_windows.bucket_count() * sizeof(void*);
-    const uint64_t of_member = BytesOf(*member->mappings);
+    if (!member->access.mappings) continue;
+    bytes += member->access.huge_windows.size() * kSetNode + member->access.huge_windows.bucket_count() * sizeof(void*);
+    const uint64_t of_member = BytesOf(*member->access.mappings);
     if (of_member > kLongList && members_charge.MostBytes() < bytes + of_member) {
-      member->mappings.reset();
+      member->access.mappings.reset();
     } else {
       bytes += of_member;
     }

@@ -48,41 +48,56 @@ enum class Mode {
 };
 inline constexpr size_t kModes = 5;
 
-struct Member {
-  std::shared_ptr<Process> process;
-  std::optional<LayoutKey> layout;  // of the process, as it was when its address space was last known to live
-  MemberIndex slot;
-  MemberIndex parent = Verdict::kNobody;  // slot of the member that forked it, if it was one then
-  bool forked = false;                    // joined as somebody's fork, after the exporter's first look
-  bool first_look = false;                // no completed pass has seen it yet, and it is younger than the exporter
-  WindowIndex looked_until;  // of `first_look`: lower windows were judged, in a pass that was not completed
-  bool ended = false;        // exit or exec; kept until the ledger has settled its pages
-  bool waits = false;        // joined while a scan was under way: the next one begins with it
-  bool read_again = false;   // since the scan under way began
-  bool remapped = false;     // its mappings are not those of its last completed look
-  bool taken_out = false;    // it ended, and what was shown of it is taken out of the sums
-
-  // Kept from pass to pass in families of two or more: the descriptor is the identity of the address space.
+// How the page table of a member is reached, and what it showed. Kept from pass to pass in families of two or more: the
+// descriptor is the identity of the address space.
+struct MemberAccess {
   std::optional<procfs::Pagemap> pagemap;
   std::shared_ptr<const std::vector<Mapping>> mappings;  // as they were when it was read last
-  std::unordered_set<WindowIndex> huge_windows;          // windows that were mapped by one huge page at the last look
-  bool shares_unseen = false;            // it has no relatives, and yet its pages are shared: it is walked all the same
-  std::optional<Error> unread;           // why the last pass could not read it
-  uint32_t passes_to_skip = 0;           // before a member that was too large is tried again
-  uint32_t next_pause = 1;               // passes to skip after the next time
-  Mode mode = Mode::kFull;               // of the last pass
-  std::optional<ForkMoment> scanned_at;  // when the last completed scan that read it began
-  std::optional<ChangeSignals> read_at;  // as they were at the last completed pass that read it; empty: to be read
-  std::optional<std::chrono::steady_clock::time_point> full_due;  // when it is read whatever the signals say
-  uint64_t life_break_pages = 0;                                  // broken between it and its parent since it joined
-  bool missed = false;       // for a part of its life it was not scanned: what it cost is not known
-  uint64_t break_pages = 0;  // broken by it, in passes that count them
+  std::unordered_set<WindowIndex> huge_windows;          // windows mapped by one huge page at the last look
+  Mode mode = Mode::kFull;                               // of the last pass
+  std::optional<Error> unread;                           // why the last pass could not read it
+  uint32_t passes_to_skip = 0;                           // before a member that was too large is tried again
+  uint32_t next_pause = 1;                               // passes to skip after the next failure
+};
 
-  // It forked: what was its own is shared now.
+// What passes have read of a member.
+struct MemberReads {
+  bool waits = false;                    // joined while a scan was under way: the next scan begins with it
+  bool first_look = false;               // no completed pass has seen it, and it is younger than the exporter
+  WindowIndex looked_until;              // of `first_look`: an unfinished pass has judged the windows below
+  bool again = false;                    // it forked since the scan under way began, so its own pages are shared now
+  bool remapped = false;                 // its mappings differ from those of its last completed look
+  bool shares_unseen = false;            // it has no relatives, and yet its pages are shared: it is walked all the same
+  std::optional<ForkMoment> scanned_at;  // when the last completed scan that read it began
+  std::optional<ChangeSignals> signals;  // at the last completed pass that read it; empty: it has to be read
+  std::optional<std::chrono::steady_clock::time_point> full_due;  // when it is read whatever its signals say
+
+  // It forked: its own pages are shared now.
   void ReadAgain() {
-    read_at.reset();
-    read_again = true;
+    signals.reset();
+    again = true;
   }
+};
+
+// How a member came and went, and the breaks in between.
+struct MemberLife {
+  bool forked = false;              // joined by fork, after the exporter's first look
+  bool missed = false;              // no scan covered a part of its life, so its breaks are not known
+  bool ended = false;               // by exit or exec; kept until its pages are judged
+  bool taken_out = false;           // it ended, and its reports were taken out of the sums
+  uint64_t broken_pages = 0;        // broken by it, in passes that count them
+  uint64_t family_break_pages = 0;  // broken between it and its parent since it joined
+};
+
+// One address space of a family.
+struct Member {
+  std::shared_ptr<Process> process;
+  std::optional<LayoutKey> layout;  // of the process, when its address space was last known to live
+  MemberIndex slot;
+  MemberIndex parent = Verdict::kNobody;  // the member that forked it, if it was one then
+  MemberAccess access;
+  MemberReads reads;
+  MemberLife life;
 };
 
 // A process in the address space of a member.

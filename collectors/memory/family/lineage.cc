@@ -59,12 +59,12 @@ const Process& ProcessOfMember(const std::unique_ptr<Member>& member) { return *
 
 // Keeps the descriptor of its page table, or why it can't be opened.
 void OpenPagemap(Member& member, FrameProbe& probe) {
-  if (member.pagemap) return;
+  if (member.access.pagemap) return;
   auto pagemap = probe.OpenPagemap(*member.process);
   if (pagemap) {
-    member.pagemap = std::move(*pagemap);
+    member.access.pagemap = std::move(*pagemap);
   } else {
-    member.unread = pagemap.error();
+    member.access.unread = pagemap.error();
   }
 }
 
@@ -160,15 +160,15 @@ Lineage::Fate Lineage::FateOf(Member& member, const Circumstances& now) const {
   const Process& process = *member.process;
   if (!IsCurrent(process, now)) return Fate::kEnded;
   const bool other_layout = member.layout != process.layout;
-  if (member.pagemap && !member.pagemap->Alive()) {
+  if (member.access.pagemap && !member.access.pagemap->Alive()) {
     // Where layouts are random an exec shows in the table, unless it came later. Else it may be the same program's.
     const bool overtaken = !other_layout && (now.probe.LayoutIsRandom(process) || !now.probe.OpenPagemap(process));
     return overtaken ? Fate::kOvertaken : Fate::kEnded;
   }
   if (!other_layout) return Fate::kLives;
   const bool resembles = member.layout && process.layout && member.layout->Resembles(*process.layout);
-  const bool lives = member.pagemap ? now.probe.HasPagemap(process, *member.pagemap).value_or(true)
-                                    : resembles && now.probe.LayoutIsRandom(process);
+  const bool lives = member.access.pagemap ? now.probe.HasPagemap(process, *member.access.pagemap).value_or(true)
+                                           : resembles && now.probe.LayoutIsRandom(process);
   if (!lives) return Fate::kEnded;
   member.layout = process.layout;
   return Fate::kLives;
@@ -182,7 +182,7 @@ bool Lineage::EndMembers(const Circumstances& now) {
     for (auto& member : family->members) {
       const Fate fate = FateOf(*member, now);
       if (fate == Fate::kLives) {
-        if (!member->pagemap && family->members.size() > 1) OpenPagemap(*member, now.probe);
+        if (!member->access.pagemap && family->members.size() > 1) OpenPagemap(*member, now.probe);
         continue;
       }
       const pid_t pid = member->process->pid;
@@ -195,7 +195,7 @@ bool Lineage::EndMembers(const Circumstances& now) {
         order_changed = true;
         continue;
       }
-      member->ended = true;
+      member->life.ended = true;
       family->ledger.Depart(member->slot);
       family->ended.push_back(std::move(member));
     }
@@ -215,14 +215,14 @@ void Lineage::ForgetOrder(const Member& member) {
 bool Lineage::TakeOver(Family& family, Member& member, const Circumstances& now) {
   const auto heir = std::find_if(family.aliases.begin(), family.aliases.end(), [&](const Alias& alias) {
     if (alias.slot != member.slot || !IsCurrent(*alias.process, now)) return false;
-    if (member.pagemap) return now.probe.HasPagemap(*alias.process, *member.pagemap).value_or(false);
+    if (member.access.pagemap) return now.probe.HasPagemap(*alias.process, *member.access.pagemap).value_or(false);
     return alias.process->layout == member.layout;
   });
   if (heir == family.aliases.end()) return false;
   member.process = heir->process;
   member.layout = member.process->layout;
-  member.read_at.reset();
-  member.scanned_at.reset();
+  member.reads.signals.reset();
+  member.reads.scanned_at.reset();
   family.aliases.erase(heir);
   homes_[member.process->pid] = {&family, member.slot, member.process.get()};
   if (const auto order = memory_order_.find(member.layout.value_or(LayoutKey())); order != memory_order_.end()) {
@@ -235,7 +235,7 @@ bool Lineage::TakeOver(Family& family, Member& member, const Circumstances& now)
 void Lineage::EndAliases(Family& family, const Circumstances& now) {
   std::erase_if(family.aliases, [&](const Alias& alias) {
     const Member* member = family.FindSlot(alias.slot);
-    const bool stays = IsCurrent(*alias.process, now) && member != nullptr && !member->ended &&
+    const bool stays = IsCurrent(*alias.process, now) && member != nullptr && !member->life.ended &&
                        AreOne(*alias.process, *member->process, now.probe);
     if (stays) return false;
     homes_.erase(alias.process->pid);
@@ -381,9 +381,9 @@ bool Lineage::ProbeAgain(const Circumstances& now) {
     if (relatives == nullptr) continue;
     candidates_.erase(process->pid);
     homes_.erase(process->pid);
-    const uint64_t break_pages = family.members.front()->break_pages;
+    const uint64_t break_pages = family.members.front()->life.broken_pages;
     families_.erase(current);
-    Join(*relatives, process, now.probe).break_pages = break_pages;
+    Join(*relatives, process, now.probe).life.broken_pages = break_pages;
   }
   return true;
 }
@@ -419,16 +419,16 @@ Member& Lineage::Join(Family& family, const std::shared_ptr<Process>& process, F
   auto member = std::make_unique<Member>();
   member->process = process;
   member->layout = process->layout;
-  member->first_look = !process->baseline;
+  member->reads.first_look = !process->baseline;
   family.TakeSlot(*member);
   const Home* home = FindParent(*process);
   Member* parent = home == nullptr || home->family != &family ? nullptr : family.FindSlot(home->slot);
-  member->waits = family.being_scanned;
+  member->reads.waits = family.being_scanned;
   if (parent != nullptr) {
     member->parent = parent->slot;
-    parent->ReadAgain();
+    parent->reads.ReadAgain();
   } else {
-    for (const auto& other : family.members) other->ReadAgain();
+    for (const auto& other : family.members) other->reads.ReadAgain();
   }
   const Member* root_before = family.root();
   Member& joined = Insert(family, std::move(member));
@@ -438,9 +438,9 @@ Member& Lineage::Join(Family& family, const std::shared_ptr<Process>& process, F
   // Of two, the younger is the fork, whichever was seen first.
   const MemberIndex fork = (family.root() == &joined ? root_before : &joined)->slot;
   Member& forked = *family.FindSlot(fork);
-  if (!forked.process->baseline && !forked.forked) {
-    forked.forked = true;
-    forked.first_look = true;
+  if (!forked.process->baseline && !forked.life.forked) {
+    forked.life.forked = true;
+    forked.reads.first_look = true;
     ++family.forks;
   }
   OpenPagemap(joined, probe);
@@ -457,16 +457,16 @@ std::vector<std::unique_ptr<Member>> Lineage::Settle(Family& family) {
   }
   std::erase(family.ended, nullptr);
   for (const auto& member : family.members) {
-    member->first_look = member->first_look && member->waits;
-    member->looked_until = WindowIndex();
+    member->reads.first_look = member->reads.first_look && member->reads.waits;
+    member->reads.looked_until = WindowIndex();
     // The parent's slot may get a new holder.
     if (member->parent != Verdict::kNobody && family.FindSlot(member->parent) == nullptr)
       member->parent = Verdict::kNobody;
   }
   if (family.members.size() == 1 && family.ended.empty() && family.ledger.empty()) {
-    family.members.front()->pagemap.reset();
-    family.members.front()->mappings.reset();
-    family.members.front()->huge_windows.clear();
+    family.members.front()->access.pagemap.reset();
+    family.members.front()->access.mappings.reset();
+    family.members.front()->access.huge_windows.clear();
     family.looks.Clear();
   }
   return settled;
@@ -490,10 +490,10 @@ void Lineage::Leave(Family& family) {
   family.ledger.Clear();
   family.looks.Clear();
   for (const auto& member : family.members) {
-    member->read_at.reset();
-    member->missed = true;
-    member->mappings.reset();
-    member->huge_windows.clear();
+    member->reads.signals.reset();
+    member->life.missed = true;
+    member->access.mappings.reset();
+    member->access.huge_windows.clear();
   }
   Settle(family);
   family.BookMemory();

@@ -22,15 +22,15 @@ void BreakAccount::AddOfOnePage(const Family& family, std::span<const Verdict> v
     if (verdict.kind != Verdict::Kind::kBreak || !verdict.side_known) continue;
     Member* breaker = family.FindSlot(verdict.slot);
     if (breaker == nullptr) continue;
-    if (count_breaks) breaker->break_pages += verdict.pages;
-    if (breaker->forked) breaker->life_break_pages += verdict.pages;
+    if (count_breaks) breaker->life.broken_pages += verdict.pages;
+    if (breaker->life.forked) breaker->life.family_break_pages += verdict.pages;
     if (breaker->slot.number() >= broken_by_.size()) broken_by_.resize(breaker->slot.number() + 1, 0);
     broken_by_[breaker->slot.number()] += verdict.pages;
   }
   for (const MemberIndex slot : heirs) {
     Member* heir = family.FindSlot(slot);
     if (heir != nullptr && heir->parent.number() < broken_by_.size())
-      heir->life_break_pages += broken_by_[heir->parent.number()];
+      heir->life.family_break_pages += broken_by_[heir->parent.number()];
   }
   for (const Verdict& verdict : verdicts) {
     if (verdict.slot.number() < broken_by_.size()) broken_by_[verdict.slot.number()] = 0;

@@ -10,10 +10,10 @@ namespace {
 void ListSegments(const procfs::PageGeometry& geometry, const Member& member, WindowIndex window,
                   std::vector<Segment>& segments) {
   segments.clear();
-  if (!member.mappings) return;
+  if (!member.access.mappings) return;
   const PageNumber begin = window.FirstPage(geometry.PagesPerWindow());
   const PageNumber end = begin + geometry.PagesPerWindow();
-  const std::vector<Mapping>& mappings = *member.mappings;
+  const std::vector<Mapping>& mappings = *member.access.mappings;
   auto mapping = std::partition_point(mappings.begin(), mappings.end(),
                                       [&](const Mapping& each) { return geometry.PageOf(each.vma.end) <= begin; });
   for (; mapping != mappings.end() && geometry.PageOf(mapping->vma.start) < end; ++mapping) {

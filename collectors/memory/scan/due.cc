@@ -22,7 +22,7 @@ bool HostChanged(const std::optional<procfs::Vmstat>& before, const std::optiona
 bool MustWalk(const Host& host, const Family& family) {
   return family.members.size() > 1 || !family.ended.empty() || !family.ledger.empty() ||
          !host.capabilities.sees_every_process || !host.capabilities.pagemap_scan ||
-         (!family.members.empty() && family.members.front()->shares_unseen);
+         (!family.members.empty() && family.members.front()->reads.shares_unseen);
 }
 
 bool MayHaveMerged(const Host& host, const Process& process) {
@@ -64,18 +64,19 @@ bool AllAreDue(const Host& host, const Family& family, std::chrono::milliseconds
   if (swapped) return true;
   // A frame that was moved may have become another page's. That shows where its holders are compared; a newcomer that
   // shares it could hide it.
-  const bool has_newcomer =
-      std::any_of(family.members.begin(), family.members.end(), [](const auto& member) { return member->first_look; });
+  const bool has_newcomer = std::any_of(family.members.begin(), family.members.end(),
+                                        [](const auto& member) { return member->reads.first_look; });
   if (has_newcomer && family.host->migrated_pages != host.vmstat->migrated_pages) return true;
   return UsesKsm(host, family);
 }
 
 bool IsDue(const Member& member, SteadyTime now) {
-  return member.unread || member.process->unread || member.first_look || !member.read_at || !member.full_due ||
-         now >= *member.full_due || *member.read_at != ChangeSignals::Of(*member.process);
+  return member.access.unread || member.process->unread || member.reads.first_look || !member.reads.signals ||
+         !member.reads.full_due || now >= *member.reads.full_due ||
+         *member.reads.signals != ChangeSignals::Of(*member.process);
 }
 
-bool RecordsCanStandFor(const Member& member) { return member.pagemap && member.mappings; }
+bool RecordsCanStandFor(const Member& member) { return member.access.pagemap && member.access.mappings; }
 
 SteadyTime NextFullRead(const Family& family, const Member& member, std::chrono::milliseconds full_every,
                         SteadyTime now) {

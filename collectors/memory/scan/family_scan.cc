@@ -25,9 +25,9 @@ bool SwappedIn(const Host& host, const Family& family) {
   if (host.vmstat && host.vmstat->swapped_in_pages == before) return false;
   return std::any_of(family.members.begin(), family.members.end(), [](const auto& member) {
     const ChangeSignals now = ChangeSignals::Of(*member->process);
-    if (member->first_look) return now.major_faults != 0;
-    return !member->read_at || member->read_at->major_faults != now.major_faults ||
-           member->read_at->swap_bytes != now.swap_bytes;
+    if (member->reads.first_look) return now.major_faults != 0;
+    return !member->reads.signals || member->reads.signals->major_faults != now.major_faults ||
+           member->reads.signals->swap_bytes != now.swap_bytes;
   });
 }
 
@@ -61,8 +61,8 @@ FamilyScan::FamilyScan(const Host& host, DeviceTypes& devices, Family& family, c
   parts_.reserve(family.members.size());
   borrowed_.reserve(family.members.size());
   for (const auto& member : family.members) {
-    member->waits = false;
-    member->read_again = false;
+    member->reads.waits = false;
+    member->reads.again = false;
     members_.push_back(member.get());
   }
 }
@@ -71,7 +71,7 @@ ScanStep FamilyScan::Next(ScanWorker& worker, const MayGoOn& may_go_on) {
   worker.frames.SetMayBeMerged(walk_.ksm_in_use);
   for (ScanPart& part : parts_) {
     part.reader.CountIn(worker.counters);
-    if (part.member->ended) part.reader.End();
+    if (part.member->life.ended) part.reader.End();
   }
   return Step(worker, may_go_on);
 }
@@ -113,58 +113,61 @@ ScanStep FamilyScan::Step(ScanWorker& worker, const MayGoOn& may_go_on) {
 
 // Opens the member's page table and plans what is to be read of it, which takes long where memory is sparse.
 void FamilyScan::OpenMember(Member& member, ScanWorker& worker) {
-  if (member.ended) return;
+  if (member.life.ended) return;
   if (!walk_.everybody && !IsDue(member, Clock::now()) && RecordsCanStandFor(member)) {
-    parts_.emplace_back(member, ReaderOf(member, worker, *member.pagemap), false);
+    parts_.emplace_back(member, ReaderOf(member, worker, *member.access.pagemap), false);
     return;
   }
-  member.mode = BestMode(host_.capabilities);
+  member.access.mode = BestMode(host_.capabilities);
   if (OpenPageTable(member)) {
-    const procfs::Pagemap& pagemap = member.pagemap ? *member.pagemap : borrowed_.back();
+    const procfs::Pagemap& pagemap = member.access.pagemap ? *member.access.pagemap : borrowed_.back();
     parts_.emplace_back(member, ReaderOf(member, worker, pagemap), true);
     if (host_.forks != nullptr) parts_.back().began = host_.forks->Now();
     parts_.back().reader.Plan(walk_.all);
-  } else if (member.unread->kind == ErrorKind::kDenied) {
-    member.mode = Mode::kNone;
+  } else if (member.access.unread->kind == ErrorKind::kDenied) {
+    member.access.mode = Mode::kNone;
   }
 }
 
 // Opens the page table and reads the mappings; on failure `unread` says why. A member with too many mappings is tried
 // again after a pause, which grows from one pass to kMaxPause.
 bool FamilyScan::OpenPageTable(Member& member) {
-  if (member.passes_to_skip != 0) {
-    --member.passes_to_skip;
+  if (member.access.passes_to_skip != 0) {
+    --member.access.passes_to_skip;
     return false;
   }
-  member.unread = member.process->unread;
-  if (member.unread) return false;
-  if (!member.pagemap) {
+  member.access.unread = member.process->unread;
+  if (member.access.unread) return false;
+  if (!member.access.pagemap) {
     auto opened = procfs::Pagemap::Open(host_.root, member.process->memory);
     if (!opened) {
-      member.unread = opened.error();
+      member.access.unread = opened.error();
       return false;
     }
     borrowed_.push_back(std::move(*opened));
   }
   auto vmas = procfs::ReadMaps(host_.root, member.process->memory);
   if (!vmas) {
-    member.unread = vmas.error();
+    member.access.unread = vmas.error();
     if (vmas.error().kind == ErrorKind::kTooLarge) {
-      member.passes_to_skip = member.next_pause;
-      member.next_pause = std::min(member.next_pause * 2, kMaxPause);
+      member.access.passes_to_skip = member.access.next_pause;
+      member.access.next_pause = std::min(member.access.next_pause * 2, kMaxPause);
     }
     return false;
   }
-  member.next_pause = 1;
+  member.access.next_pause = 1;
   auto mappings = ClassifyMappings(std::move(*vmas), member.process->memory, devices_);
   // Until a pass is completed, pages are compared with those of the look before.
-  if (member.mappings && !AreAlike(*member.mappings, mappings)) member.remapped = true;
-  member.mappings = std::make_shared<const std::vector<Mapping>>(std::move(mappings));
+  if (member.access.mappings && !AreAlike(*member.access.mappings, mappings)) member.reads.remapped = true;
+  member.access.mappings = std::make_shared<const std::vector<Mapping>>(std::move(mappings));
   return true;
 }
 
 PageTableReader FamilyScan::ReaderOf(Member& member, ScanWorker& worker, const procfs::Pagemap& pagemap) {
-  return {host_, worker.counters, pagemap, {member.process, member.mappings, &member.huge_windows, &member.unread}};
+  return {host_,
+          worker.counters,
+          pagemap,
+          {member.process, member.access.mappings, &member.access.huge_windows, &member.access.unread}};
 }
 
 void FamilyScan::BeginWindows() {
@@ -208,7 +211,7 @@ bool FamilyScan::ReadNextSmaps() {
   while (smaps_.size() < members_.size()) {
     Member& member = *members_[smaps_.size()];
     const auto max_bytes = walk_.options.needs.smaps_rollup_max_bytes;
-    const bool wanted = !member.ended && (member.mode == Mode::kNone || max_bytes);
+    const bool wanted = !member.life.ended && (member.access.mode == Mode::kNone || max_bytes);
     smaps_.push_back(wanted ? ReadSmapsOf(host_, member, max_bytes) : SmapsReading());
     if (wanted) return true;
   }
@@ -232,7 +235,8 @@ ScanStep FamilyScan::StepOfEnd(ScanWorker& worker) {
   const bool ended = end_.Step(family_, walk_, parts_, worker.frames);
   if (ended) {
     family_.must_read_all = end_.moved().must_read_all;
-    if (end_.moved().unmatched_pages == 0 && !family_.members.empty()) family_.members.front()->shares_unseen = false;
+    if (end_.moved().unmatched_pages == 0 && !family_.members.empty())
+      family_.members.front()->reads.shares_unseen = false;
     stage_ = Stage::kReport;
   }
   if (!end_.HasVerdictsToTake()) return NothingYet{};
@@ -262,7 +266,7 @@ FamilyReport FamilyScan::Complete() {
   reported_smaps_.assign(family_.members.size(), SmapsReading());
   for (size_t i = 0; i < family_.members.size(); ++i) {
     const Member* member = family_.members[i].get();
-    if (!member->waits) report.modes.at(static_cast<size_t>(member->mode)) = true;
+    if (!member->reads.waits) report.modes.at(static_cast<size_t>(member->access.mode)) = true;
     const auto read = std::find(members_.begin(), members_.end(), member);
     if (read != members_.end()) reported_smaps_[i] = smaps_[static_cast<size_t>(read - members_.begin())];
   }
@@ -282,13 +286,13 @@ void FamilyScan::NoteReads() {
   for (const ScanPart& part : parts_) {
     if (!part.due) continue;
     Member& member = *part.member;
-    member.read_at.reset();
-    if (host_.forks != nullptr) member.scanned_at = part.began;
+    member.reads.signals.reset();
+    if (host_.forks != nullptr) member.reads.scanned_at = part.began;
     // KSM merges, and a migration ends, without any signal of the process.
-    if (!walk_.ksm_in_use && !walk_.unsettled && part.reader.alive() && !member.read_again)
-      member.read_at = part.signals;
-    member.full_due = NextFullRead(family_, member, walk_.options.full_every, now);
-    if (part.reader.alive()) member.remapped = false;
+    if (!walk_.ksm_in_use && !walk_.unsettled && part.reader.alive() && !member.reads.again)
+      member.reads.signals = part.signals;
+    member.reads.full_due = NextFullRead(family_, member, walk_.options.full_every, now);
+    if (part.reader.alive()) member.reads.remapped = false;
   }
 }
 

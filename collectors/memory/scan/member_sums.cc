@@ -30,21 +30,21 @@ bool AnyShared(const Host& host, std::span<const PageEntry> entries, FrameReader
 
 SmapsReading ReadSmapsOf(const Host& host, Member& member, std::optional<uint64_t> max_bytes) {
   const Process& process = *member.process;
-  const bool denied = member.mode == Mode::kNone;
+  const bool denied = member.access.mode == Mode::kNone;
   if (process.SizeBytes() > max_bytes.value_or(kMaxSmapsBytes)) return {SmapsReading::State::kTooLarge, {}};
   const auto sums = procfs::ReadSmapsRollup(host.root, process.memory);
   if (!sums) {
     const bool gone = sums.error().kind == ErrorKind::kGone;
     return {gone ? SmapsReading::State::kGone : SmapsReading::State::kUnreadable, {}};
   }
-  if (denied) member.mode = Mode::kNoPagemap;
+  if (denied) member.access.mode = Mode::kNoPagemap;
   return {SmapsReading::State::kRead, *sums};
 }
 
 void ProbeLonely(const Host& host, ScanPart& part, FrameReader& frames) {
   Member& member = *part.member;
   const Mapping* chosen = nullptr;
-  for (const Mapping& mapping : *member.mappings) {
+  for (const Mapping& mapping : *member.access.mappings) {
     if (!mapping.IsAnonymous() || mapping.hugetlb || !mapping.vma.writable || mapping.kind == MappingKind::kStack)
       continue;
     if (chosen == nullptr || mapping.kind == MappingKind::kHeap) chosen = &mapping;
@@ -55,7 +55,7 @@ void ProbeLonely(const Host& host, ScanPart& part, FrameReader& frames) {
       std::min<uint64_t>(host.geometry.PagesPerWindow(), chosen->vma.SizeBytes() / host.geometry.page_bytes);
   std::vector<PageEntry> entries(pages);
   frames.SetMayBeMerged(MayHaveMerged(host, *member.process));
-  if (part.reader.ReadPages(first, entries) && AnyShared(host, entries, frames)) member.shares_unseen = true;
+  if (part.reader.ReadPages(first, entries) && AnyShared(host, entries, frames)) member.reads.shares_unseen = true;
 }
 
 void AddUnwalked(const procfs::PageGeometry& geometry, const ScanPart& part, Unwalked& unwalked) {

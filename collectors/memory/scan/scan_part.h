@@ -47,7 +47,7 @@ struct ScanPart {
   // The first mapping that ends in the window or behind it; null if there is none. Windows ascend from call to call.
   const Mapping* FirstMapping(const procfs::PageGeometry& geometry, WindowIndex window) {
     const uint64_t begin = window.Address(geometry.huge_page_bytes);
-    const std::vector<Mapping>& mappings = *member->mappings;
+    const std::vector<Mapping>& mappings = *member->access.mappings;
     while (next_mapping < mappings.size() && mappings[next_mapping].vma.end <= begin) ++next_mapping;
     return next_mapping < mappings.size() ? &mappings[next_mapping] : nullptr;
   }
@@ -57,7 +57,7 @@ struct ScanPart {
   void ForEachMapping(const procfs::PageGeometry& geometry, WindowIndex window, Visit&& visit) {
     const PageNumber begin = window.FirstPage(geometry.PagesPerWindow());
     const PageNumber end = begin + geometry.PagesPerWindow();
-    const std::vector<Mapping>& mappings = *member->mappings;
+    const std::vector<Mapping>& mappings = *member->access.mappings;
     FirstMapping(geometry, window);
     for (size_t m = next_mapping; m < mappings.size(); ++m) {
       const PageNumber first = std::max(begin, geometry.PageOf(mappings[m].vma.start));

@@ -11,8 +11,8 @@ namespace cow::memory {
 
 MappingKind KindOfVerdict(const Family& family, const Verdict& verdict, const procfs::PageGeometry& geometry) {
   const Member* member = family.FindSlot(verdict.slot);
-  if (member == nullptr || !member->mappings) return MappingKind::kAnon;
-  const Mapping* mapping = FindMapping(*member->mappings, verdict.page.Address(geometry.page_bytes));
+  if (member == nullptr || !member->access.mappings) return MappingKind::kAnon;
+  const Mapping* mapping = FindMapping(*member->access.mappings, verdict.page.Address(geometry.page_bytes));
   return mapping == nullptr ? MappingKind::kAnon : mapping->kind;
 }
 

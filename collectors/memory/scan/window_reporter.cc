@@ -98,9 +98,9 @@ void WindowReporter::AddMember(Family& family, const ScanWalk& walk, WindowIndex
   in_window.maybe_ksm_pages = sharing.maybe_ksm_pages;
   part.walked_ksm_pages += in_window.ksm_pages + in_window.maybe_ksm_pages;
   if (fresh) {
-    const bool was_huge = member.huge_windows.erase(window) != 0;
+    const bool was_huge = member.access.huge_windows.erase(window) != 0;
     if (part.huge_pages == pages_) {
-      member.huge_windows.insert(window);
+      member.access.huge_windows.insert(window);
     } else if (was_huge) {
       in_window.split = Broke(member.slot);
     }

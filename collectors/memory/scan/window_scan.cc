@@ -50,7 +50,7 @@ WindowScan::Outcome WindowScan::Scan(Family& family, ScanWalk& walk, std::span<S
   judgement_.Clear();
   if (!CompareAndCommit()) return Outcome::kInterrupted;
   if (walk.all) {
-    for (const ScanPart& part : parts_) part.member->looked_until = window.Next();
+    for (const ScanPart& part : parts_) part.member->reads.looked_until = window.Next();
   }
   return Outcome::kCommitted;
 }
@@ -113,12 +113,12 @@ void WindowScan::BuildReadings() {
         mapping != nullptr && mapping->hugetlb && mapping->vma.start <= window_.Address(host_.geometry.huge_page_bytes);
     readings_.push_back({.slot = member.slot,
                          .entries = part.entries,
-                         .first_look = member.first_look && window_ >= member.looked_until,
+                         .first_look = member.reads.first_look && window_ >= member.reads.looked_until,
                          .parent = member.parent,
                          .is_root = &member == family_->root(),
                          .hugetlb = begins_with_hugetlb,
                          .recalled = part.read ? BitmapView() : part.recalled.View(),
-                         .remapped = member.remapped});
+                         .remapped = member.reads.remapped});
     part_of_reading_.push_back(i);
   }
 }
@@ -275,7 +275,7 @@ void WindowScan::TakeForkEvidence() {
     Reading& reading = readings_[r];
     if (!reading.first_look || reading.is_root || reading.parent == Verdict::kNobody) continue;
     const Member* parent = family_->FindSlot(reading.parent);
-    if (parent == nullptr || parent->ended) continue;
+    if (parent == nullptr || parent->life.ended) continue;
     reading.forks = host_.forks->Of(*PartOf(r).member->process, *parent->process);
   }
 }
@@ -286,7 +286,7 @@ void WindowScan::FindIdleMembers() {
   SleepBriefly(counters_);
   for (size_t r = 0; r < readings_.size(); ++r) {
     const Member& member = *PartOf(r).member;
-    readings_[r].idle = member.scanned_at && host_.forks->IsIdleSince(*member.process, *member.scanned_at);
+    readings_[r].idle = member.reads.scanned_at && host_.forks->IsIdleSince(*member.process, *member.reads.scanned_at);
   }
 }
 

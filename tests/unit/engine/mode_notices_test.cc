@@ -15,8 +15,8 @@ void Note(ModeNotices& notices, const std::string& group, pid_t pid, memory::Mod
   auto member = std::make_unique<memory::Member>();
   member->process = std::make_shared<memory::Process>();
   member->process->pid = pid;
-  member->mode = mode;
-  if (mode == memory::Mode::kNone) member->unread = Error::FromErrno("/proc/7/pagemap", 13);
+  member->access.mode = mode;
+  if (mode == memory::Mode::kNone) member->access.unread = Error::FromErrno("/proc/7/pagemap", 13);
   family.members.push_back(std::move(member));
   notices.Note(group, family);
 }

@@ -129,8 +129,8 @@ TEST_F(FamiliesTest, ChildJoinsByLayoutAndParent) {
   EXPECT_EQ(MemberOf(11)->parent, MemberOf(10)->slot);
   EXPECT_EQ(MemberOf(10)->parent, Verdict::kNobody);
   EXPECT_EQ(probe_.comparisons, 0);
-  EXPECT_TRUE(MemberOf(10)->pagemap);
-  EXPECT_TRUE(MemberOf(11)->pagemap);
+  EXPECT_TRUE(MemberOf(10)->access.pagemap);
+  EXPECT_TRUE(MemberOf(11)->access.pagemap);
 }
 
 TEST_F(FamiliesTest, ChildOfAnotherProgramIsAlone) {
@@ -139,7 +139,7 @@ TEST_F(FamiliesTest, ChildOfAnotherProgramIsAlone) {
   Pass();
   EXPECT_EQ(MembersWith(11), Pids{11});
   EXPECT_EQ(families_.families().size(), 2U);
-  EXPECT_FALSE(MemberOf(10)->pagemap);
+  EXPECT_FALSE(MemberOf(10)->access.pagemap);
 }
 
 TEST_F(FamiliesTest, SiblingsOfADeadParentJoinByFrames) {
@@ -200,7 +200,7 @@ TEST_F(FamiliesTest, ExecLeavesTheFamily) {
   EXPECT_EQ(MembersWith(10), (Pids{10, 11}));
   EXPECT_EQ(MembersWith(12), Pids{12});
   ASSERT_EQ(FamilyOf(10)->ended.size(), 1U);
-  EXPECT_TRUE(FamilyOf(10)->ended.front()->ended);
+  EXPECT_TRUE(FamilyOf(10)->ended.front()->life.ended);
   SettleAll();
   EXPECT_EQ(ended_, Pids{12});
   EXPECT_TRUE(FamilyOf(10)->ended.empty());
@@ -343,7 +343,7 @@ TEST_F(FamiliesTest, AliasOfAMemberTakesItsSlot) {
   Pass();
   ASSERT_EQ(MembersWith(10), (Pids{10, 11}));
   const MemberIndex slot = MemberOf(11)->slot;
-  probe_.pagemap_of[12] = MemberOf(11)->pagemap->path();
+  probe_.pagemap_of[12] = MemberOf(11)->access.pagemap->path();
   host_.Fork(10, 13, 250);
   // Its descriptor still reads: the memory lives on.
   std::filesystem::rename(host_.tree().Path("proc/11/pagemap"), host_.tree().Path("pagemap"));
@@ -351,7 +351,7 @@ TEST_F(FamiliesTest, AliasOfAMemberTakesItsSlot) {
   Pass();
   EXPECT_EQ(MembersWith(10), (Pids{10, 13, 12}));
   EXPECT_EQ(MemberOf(12)->slot, slot);
-  EXPECT_FALSE(MemberOf(12)->read_at);
+  EXPECT_FALSE(MemberOf(12)->reads.signals);
   EXPECT_TRUE(ended_.empty());
 }
 
@@ -395,7 +395,7 @@ TEST_F(FamiliesTest, ChangedLayoutIsNoExecWhileTheDescriptorIsTheProcesss) {
   host_.Fork(10, 11);
   Pass();
   const auto joined = MemberOf(11)->slot;
-  probe_.pagemap_of[11] = MemberOf(11)->pagemap->path();
+  probe_.pagemap_of[11] = MemberOf(11)->access.pagemap->path();
   host_.At(11).stack = 0x7d000000;
   host_.At(11).layout = 0x500000;
   Pass();
@@ -493,8 +493,8 @@ TEST_F(FamiliesTest, ChildFoundLaterIsTheForkAndNotItsParent) {
   for (int pass = 0; pass < 5 && FamilyOf(10) != FamilyOf(11); ++pass) PassUnchanged();
   ASSERT_EQ(MembersWith(10), (Pids{10, 11}));
   EXPECT_EQ(MemberOf(11)->parent, MemberOf(10)->slot);
-  EXPECT_TRUE(MemberOf(11)->forked);
-  EXPECT_FALSE(MemberOf(10)->forked);
+  EXPECT_TRUE(MemberOf(11)->life.forked);
+  EXPECT_FALSE(MemberOf(10)->life.forked);
   EXPECT_EQ(FamilyOf(10)->forks, 1U);
 }
 
@@ -504,14 +504,14 @@ TEST_F(FamiliesTest, RelativesFoundLaterJoin) {
   host_.Add(20);
   Pass();
   EXPECT_EQ(families_.families().size(), 2U);
-  for (const auto& family : families_.families()) family->members.front()->break_pages = 7;
+  for (const auto& family : families_.families()) family->members.front()->life.broken_pages = 7;
   probe_.sharing = {{10, 20}};
   int passes = 0;
   for (; passes < 5 && families_.families().size() == 2; ++passes) Pass();
   EXPECT_EQ(MembersWith(10), (Pids{10, 20}));
   EXPECT_EQ(families_.families().size(), 1U);
   EXPECT_LT(passes, 5);
-  for (const pid_t pid : {10, 20}) EXPECT_EQ(MemberOf(pid)->break_pages, 7U);
+  for (const pid_t pid : {10, 20}) EXPECT_EQ(MemberOf(pid)->life.broken_pages, 7U);
 }
 
 TEST_F(FamiliesTest, StrangersAreComparedEverLessOften) {
@@ -558,15 +558,15 @@ TEST_F(FamiliesTest, ForksAreCountedSinceTheFirstLook) {
   host_.Fork(10, 11);
   Pass();
   EXPECT_EQ(FamilyOf(10)->forks, 0U);
-  EXPECT_FALSE(MemberOf(11)->forked);
+  EXPECT_FALSE(MemberOf(11)->life.forked);
   host_.Fork(10, 12, 300);
   Update();
   EXPECT_EQ(FamilyOf(10)->forks, 1U);
-  EXPECT_TRUE(MemberOf(12)->forked);
-  EXPECT_TRUE(MemberOf(12)->first_look);
-  EXPECT_FALSE(MemberOf(11)->first_look);
+  EXPECT_TRUE(MemberOf(12)->life.forked);
+  EXPECT_TRUE(MemberOf(12)->reads.first_look);
+  EXPECT_FALSE(MemberOf(11)->reads.first_look);
   SettleAll();
-  EXPECT_FALSE(MemberOf(12)->first_look);
+  EXPECT_FALSE(MemberOf(12)->reads.first_look);
 }
 
 TEST_F(FamiliesTest, NewProgramIsNoFork) {
@@ -575,7 +575,7 @@ TEST_F(FamiliesTest, NewProgramIsNoFork) {
   host_.Add(20, 10, 300).layout = 0x900000;
   Pass();
   EXPECT_EQ(FamilyOf(20)->forks, 0U);
-  EXPECT_FALSE(MemberOf(20)->forked);
+  EXPECT_FALSE(MemberOf(20)->life.forked);
 }
 
 TEST_F(FamiliesTest, LastMemberLosesItsDescriptorAndAnEmptyFamilyGoes) {
@@ -584,7 +584,7 @@ TEST_F(FamiliesTest, LastMemberLosesItsDescriptorAndAnEmptyFamilyGoes) {
   Pass();
   host_.Exit(11);
   Pass();
-  EXPECT_FALSE(MemberOf(10)->pagemap);
+  EXPECT_FALSE(MemberOf(10)->access.pagemap);
   host_.Exit(10);
   Pass();
   EXPECT_EQ(ended_, Pids{10});
@@ -600,8 +600,8 @@ TEST_F(FamiliesTest, DeniedPagemapIsNoted) {
   ASSERT_TRUE(table_.Update());
   families_.Update(table_, probe_);
   EXPECT_EQ(MembersWith(10), (Pids{10, 11}));
-  ASSERT_TRUE(MemberOf(11)->unread);
-  EXPECT_EQ(MemberOf(11)->unread->kind, ErrorKind::kGone);
+  ASSERT_TRUE(MemberOf(11)->access.unread);
+  EXPECT_EQ(MemberOf(11)->access.unread->kind, ErrorKind::kGone);
 }
 
 // Processes that came, went and executed since an update that was completed.
@@ -647,9 +647,9 @@ class ChangedHost {
       text += "forks " + std::to_string(family->forks) + ":";
       for (const auto& member : family->members) {
         text += " " + std::to_string(member->process->pid) + "/" + std::to_string(member->slot.number());
-        text += member->forked ? "f" : "";
-        text += member->first_look ? "n" : "";
-        text += member->pagemap ? "" : "-";
+        text += member->life.forked ? "f" : "";
+        text += member->reads.first_look ? "n" : "";
+        text += member->access.pagemap ? "" : "-";
       }
       for (const Alias& alias : family->aliases) text += " =" + std::to_string(alias.process->pid);
       for (const auto& member : family->ended) text += " ended " + std::to_string(member->process->pid);

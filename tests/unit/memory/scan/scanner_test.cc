@@ -356,14 +356,14 @@ TEST_F(ScannerTest, MembersThatCannotBeReadCostOnlyThemselves) {
   Start();
   const Sums sums = Pass([&] { host_.EndAddressSpace(104); });
   EXPECT_EQ(sums.exposure, 8);
-  ASSERT_TRUE(MemberOf(102)->unread);
-  EXPECT_EQ(MemberOf(102)->unread->kind, ErrorKind::kMalformed);
-  ASSERT_TRUE(MemberOf(103)->unread);
-  EXPECT_EQ(MemberOf(103)->unread->kind, ErrorKind::kGone);
-  ASSERT_TRUE(MemberOf(104)->unread);
-  EXPECT_EQ(MemberOf(104)->unread->kind, ErrorKind::kGone);
-  EXPECT_FALSE(MemberOf(100)->unread);
-  EXPECT_FALSE(MemberOf(101)->unread);
+  ASSERT_TRUE(MemberOf(102)->access.unread);
+  EXPECT_EQ(MemberOf(102)->access.unread->kind, ErrorKind::kMalformed);
+  ASSERT_TRUE(MemberOf(103)->access.unread);
+  EXPECT_EQ(MemberOf(103)->access.unread->kind, ErrorKind::kGone);
+  ASSERT_TRUE(MemberOf(104)->access.unread);
+  EXPECT_EQ(MemberOf(104)->access.unread->kind, ErrorKind::kGone);
+  EXPECT_FALSE(MemberOf(100)->access.unread);
+  EXPECT_FALSE(MemberOf(101)->access.unread);
   EXPECT_EQ(sums.breaks, 0U);
 }
 
@@ -379,24 +379,24 @@ TEST_F(ScannerTest, AMemberThatIsTooLargeIsTriedAgainAfterGrowingPauses) {
   host_.maps_of_its_own[102] = text;
   Start();
   EXPECT_EQ(Pass().exposure, 8);
-  ASSERT_TRUE(MemberOf(102)->unread);
-  EXPECT_EQ(MemberOf(102)->unread->kind, ErrorKind::kTooLarge);
+  ASSERT_TRUE(MemberOf(102)->access.unread);
+  EXPECT_EQ(MemberOf(102)->access.unread->kind, ErrorKind::kTooLarge);
   // With 1, 2, 4, … passes between.
   std::vector<int> tried{1};
-  uint32_t pause = MemberOf(102)->next_pause;
+  uint32_t pause = MemberOf(102)->access.next_pause;
   for (int pass = 2; pass <= 11; ++pass) {
     EXPECT_EQ(Pass().exposure, 8);
-    if (std::exchange(pause, MemberOf(102)->next_pause) != pause) tried.push_back(pass);
-    EXPECT_EQ(MemberOf(102)->unread->kind, ErrorKind::kTooLarge);
+    if (std::exchange(pause, MemberOf(102)->access.next_pause) != pause) tried.push_back(pass);
+    EXPECT_EQ(MemberOf(102)->access.unread->kind, ErrorKind::kTooLarge);
   }
   EXPECT_EQ(tried, (std::vector<int>{1, 3, 6, 11}));
   host_.maps_of_its_own.clear();
   for (int pass = 12; pass <= 19; ++pass) {
     Pass();
-    EXPECT_TRUE(MemberOf(102)->unread) << pass;
+    EXPECT_TRUE(MemberOf(102)->access.unread) << pass;
   }
   EXPECT_EQ(Pass().exposure, 16);
-  EXPECT_FALSE(MemberOf(102)->unread);
+  EXPECT_FALSE(MemberOf(102)->access.unread);
 }
 
 // Root is denied nothing: for a while, be somebody else.
@@ -426,8 +426,8 @@ TEST_F(ScannerTest, DeniedMemberIsNoted) {
   const AsNobody nobody;
   const Sums sums = PassAsItIs();
   ASSERT_NE(MemberOf(101), nullptr);
-  ASSERT_TRUE(MemberOf(101)->unread);
-  EXPECT_EQ(MemberOf(101)->unread->kind, ErrorKind::kDenied);
+  ASSERT_TRUE(MemberOf(101)->access.unread);
+  EXPECT_EQ(MemberOf(101)->access.unread->kind, ErrorKind::kDenied);
   EXPECT_TRUE(sums.modes[static_cast<size_t>(Mode::kNone)]);
   EXPECT_TRUE(sums.modes[static_cast<size_t>(Mode::kFull)]);
 }
@@ -443,7 +443,7 @@ TEST_F(ScannerTest, MemberThatIsReadAgainLostNothing) {
   sums = Pass();
   EXPECT_EQ(sums.breaks + sums.unshared, 0U);
   EXPECT_EQ(sums.exposure, 8);
-  EXPECT_FALSE(MemberOf(101)->unread);
+  EXPECT_FALSE(MemberOf(101)->access.unread);
 }
 
 TEST_F(ScannerTest, ExitUnsharesInTheNextPass) {
@@ -518,7 +518,7 @@ TEST_F(ScannerTest, VsyscallIsNotRead) {
   const Sums sums = Pass();
   EXPECT_EQ(sums.windows.size(), 1U);
   EXPECT_EQ(sums.exposure, 8);
-  EXPECT_FALSE(MemberOf(100)->unread);
+  EXPECT_FALSE(MemberOf(100)->access.unread);
 }
 
 TEST_F(ScannerTest, MergedPagesAreNotShared) {
@@ -667,8 +667,8 @@ TEST_F(ScannerTest, LifeBreaksAreThoseBetweenAChildAndItsParent) {
   host_.At(100).SetPage(kHeap + 4096, 2001);  // its parent's
   host_.At(101).SetPage(kHeap + 8192, 2002);  // a stranger's
   Pass();
-  EXPECT_EQ(MemberOf(102)->life_break_pages, 2U);
-  EXPECT_EQ(MemberOf(102)->break_pages, 0U) << "nobody asked for it";
+  EXPECT_EQ(MemberOf(102)->life.family_break_pages, 2U);
+  EXPECT_EQ(MemberOf(102)->life.broken_pages, 0U) << "nobody asked for it";
 }
 
 TEST_F(ScannerTest, RelativesAreRecognisedByAFrame) {
