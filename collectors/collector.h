@@ -1,12 +1,12 @@
-// The interface of a collector: it adds up what scans report, and publishes the sums.
+// The interface of a collector. A collector adds up the reports of scans and publishes the sums.
 //
-// A collector opens no page table and keeps no state per window. It declares how many numbers it adds up; the engine
-// keeps these per window, per family and per group, so that gauges always are the sum of each window's latest reading
-// and counters outlive the processes. A new collector is one file that implements Collector and one line in
+// A collector opens no page table and keeps no state per window. It declares how many gauges and counters it has. The
+// engine stores them per window, per family and per group, so a gauge is always the sum of each window's latest reading
+// and a counter outlives its processes. A new collector is one file that implements Collector and one line in
 // registry.cc.
 //
-// Accumulate is called by any scanning thread, several at a time for different families. All other calls come one at a
-// time. A collector that throws loses its own metrics for that pass, and no other's.
+// Thread rule: several scanning threads call Accumulate, each for another family. All other calls come one at a time. A
+// collector that throws loses only its own metrics, and only for that pass.
 #pragma once
 
 #include <cstddef>
@@ -26,13 +26,13 @@
 
 namespace cow::collectors {
 
-// Where a collector adds. The engine zeroes `gauges` before each call: they are what this window or family holds now.
-// `counters` only grow. The first reports of a family after a collector was switched on, or after the family was taken
-// in again, do not count: their counters are thrown away.
+// Where a collector adds its numbers. The engine zeroes `gauges` before each call: they describe the current state of
+// this window or family. `counters` only grow. The engine discards the counters of a family's first reports after the
+// collector was switched on or the family was left out of the groups.
 struct Tally {
   std::span<int64_t> gauges;
   std::span<uint64_t> counters;
-  std::string_view group = {};  // of the family; empty: the family is not exported
+  std::string_view group = {};  // the family's group; empty: the family is not exported
 };
 
 class Collector {
@@ -45,11 +45,11 @@ class Collector {
   virtual size_t gauges() const { return 0; }
   virtual size_t counters() const { return 0; }
 
-  // Adds up one report. Gauges of a WindowReport are of that window, those of a FamilyReport of the family as a whole;
-  // for other reports only counters may be added to.
+  // Adds up one report. Gauges of a WindowReport belong to that window, those of a FamilyReport to the family as a
+  // whole. Other reports may add to counters only.
   virtual void Accumulate(const memory::Report& report, const Tally& tally) const = 0;
 
-  // Begins every metric of its own, also those without a series now.
+  // Begins every metric of this collector, also those without a series, and writes the series.
   virtual void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const = 0;
 
  protected:
@@ -62,18 +62,18 @@ class Collector {
   procfs::PageGeometry geometry_;
 };
 
-// What a collector knows of one family's anonymous memory, in base pages.
+// One family's anonymous memory, in base pages.
 struct FamilyMemory {
   int64_t shared_pages = 0;
   int64_t private_pages = 0;
   int64_t exposure_pages = 0;
 };
 
-// What is not read of a member, in base pages.
+// Estimated unread memory of a member, in base pages.
 struct UnreadMember {
   bool is_root = false;
-  int64_t anon_pages = 0;    // resident, those of hugetlbfs among them
-  int64_t shared_pages = 0;  // of those, taken to be shared with its parent
+  int64_t anon_pages = 0;    // resident, including hugetlbfs
+  int64_t shared_pages = 0;  // part of anon_pages that is assumed to be shared with the parent
   int64_t file_pages = 0;
   int64_t shmem_pages = 0;
   int64_t swapped_pages = 0;
@@ -81,45 +81,46 @@ struct UnreadMember {
   int64_t ResidentPages() const { return anon_pages + file_pages + shmem_pages; }
 };
 
-// A family at the end of a pass, scanned in it or not.
+// A family at the end of a pass, whether it was scanned or not.
 struct FamilyPass {
   const memory::Family* family = nullptr;
-  std::span<const Result<procfs::KsmStat>> ksm;  // of the members in their order; empty if no collector needs it
+  std::span<const Result<procfs::KsmStat>> ksm;  // in the order of members; empty if no collector needs it
 };
 
-// What few collectors need besides: options, state of their own, sources other than the scan. Counters of these calls
-// are the group's own; they stay valid until OnPassEnd has returned or SetOptions is called.
+// For collectors that have options, state of their own or other sources than the scan. `tally.counters` of these calls
+// are the group's; they stay valid until OnPassEnd returns or SetOptions is called.
 class CollectorWithHooks : public Collector {
  public:
   using Collector::Collector;
 
   void Accumulate(const memory::Report& /*report*/, const Tally& /*tally*/) const override {}
 
-  // Other options, or other collectors beside it: between two passes, also after one that was abandoned.
+  // Applies new options. Called between two passes, also if only the set of enabled collectors changed. The last pass
+  // may have been abandoned.
   virtual void SetOptions(const CollectorOptions& /*options*/) {}
-  // What the scan has to read besides the windows. Asked when it is made and after each SetOptions.
+  // What the scan must read besides the windows. Called after construction and after each SetOptions.
   virtual memory::Needs needs() const { return {}; }
-  // Whether the kernel and the exporter's privileges allow what it does, where that is in question: published as
-  // cow_exporter_capability with its name.
+  // False if the kernel or the exporter's privileges do not allow what the collector does. Published as
+  // cow_exporter_capability with the collector's name. Empty: not published.
   virtual std::optional<bool> capability() const { return std::nullopt; }
-  // Why it can't publish anything here, found when it was made: goes to the log. Empty: it can.
+  // Why the collector can't publish anything on this host, for the log. Set at construction. Empty: it can publish.
   virtual std::string limitation() const { return {}; }
 
-  // After each completed scan of a family, once its report was accumulated. Gauges add to those of the report.
+  // Called after each completed scan of a family, after Accumulate of its report. Gauges add to those of the report.
   virtual void OnFamily(const memory::FamilyReport& /*report*/, const Tally& /*tally*/) {}
-  // A member ended, and its pages are judged. Only counters may be added to.
+  // Called when a member has ended and its pages are judged. May add to counters only.
   virtual void OnEnd(const memory::EndReport& /*report*/, const Tally& /*tally*/) {}
-  // At the end of every pass, for each family, scanned or not. The gauges replace those of this call in the pass
-  // before, and are added to those of windows and family.
+  // Called at the end of every pass for each family, whether it was scanned or not. The gauges replace those of the
+  // previous OnPass, and add to those of windows and family.
   virtual void OnPass(const FamilyPass& /*pass*/, const Tally& /*tally*/) {}
-  // The family has ended: state kept for it can go.
+  // Called when a family has ended. Drop its state.
   virtual void OnFamilyGone(uint64_t /*family_id*/) {}
-  // A pass over all families was completed.
+  // Called at the end of every pass, after OnPass of all families.
   virtual void OnPassEnd() {}
 
-  // Adds what is assumed of members whose windows were not all read yet to the gauges of their family.
+  // Adds the estimates for members with unread windows to the gauges of their family.
   virtual void AddUnread(std::span<const UnreadMember> /*members*/, std::span<int64_t> /*gauges*/) const {}
-  // The sums of a single family, by the gauges of its latest readings.
+  // Returns the sums of one family from its gauges. Empty if the collector does not know them.
   virtual std::optional<FamilyMemory> DescribeFamily(std::span<const int64_t> /*gauges*/) const { return std::nullopt; }
 };
 

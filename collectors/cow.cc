@@ -1,5 +1,5 @@
-// Collector `cow`: what happened to shared pages. Breaks by side and mapping, unsharing without a copy, forks, and what
-// a fork cost over the child's life.
+// Collector `cow`: counts breaks by side and mapping, pages unshared without a copy, forks, and the pages copied over
+// each child's life.
 #include <prometheus/metric_family.h>
 
 #include <array>

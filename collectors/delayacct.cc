@@ -1,12 +1,11 @@
-// Collector `delayacct`: the kernel's own count of pages that it copied because somebody wrote to them (wpcopy_count of
-// taskstats), a witness of the breaks that page tables show. It counts more than breaks: the first write to a zero page
-// and to a private file page that was read before are copies too, of pages that nobody shared by fork. And it counts
-// what no look at page tables can: the copies of children that lived and died between two passes, from the records of
-// their end.
+// Collector `delayacct`: publishes the kernel's own count of pages copied on write (wpcopy_count of taskstats), a
+// witness of the breaks that page tables show. It counts more than breaks: the first write to a zero page, or to a
+// private file page that was only read before, is a copy too. It also counts the copies of children that live and die
+// between two passes, from the records that the kernel sends at their end.
 //
-// A process is asked for its copies in every pass; what it did between its last look and its end is in the record. One
-// that was never seen is credited to the family of the process it was forked from, if that is known and it ran no other
-// program; else it is counted as uncredited.
+// Each pass reads the copies of every process. The record of its end adds the copies since the last pass. A process
+// that no pass has seen is credited to the family of its parent if the parent is known and the process ran the parent's
+// program; otherwise it counts as uncredited. Pages are base pages.
 #include "collectors/delayacct.h"
 
 #include <prometheus/metric_family.h>
@@ -110,10 +109,10 @@ class Delayacct : public CollectorWithHooks {
   size_t counters() const override { return kCounters; }
   std::optional<bool> capability() const override { return accounting_; }
   std::string limitation() const override { return limitation_; }
-  // The counters of a pass that was abandoned may be others now.
+  // Counters of an abandoned pass may have moved.
   void SetOptions(const CollectorOptions& /*options*/) override { counters_.clear(); }
 
-  // The kernel keeps reports for as long as there is room: they are taken while the pass goes on.
+  // The kernel's queue of records is bounded, so it is emptied during the pass too.
   void OnFamily(const memory::FamilyReport& /*view*/, const Tally& /*tally*/) override {
     if (source_ != nullptr) TakeEnds();
   }
@@ -128,12 +127,12 @@ class Delayacct : public CollectorWithHooks {
   void OnPassEnd() override {
     if (source_ == nullptr) return;
     TakeEnds();
-    // What ended before the first look was completed is older than what is counted.
+    // Processes that ended before the first pass was complete are not counted.
     if (pass_ != 0) Judge();
     ends_.clear();
     counters_.clear();
     std::erase_if(seen_, [this](const auto& item) { return item.second.pass != pass_; });
-    // Those of processes that are seen are kept until their end, others until it is clear that they stay unseen.
+    // Threads of a seen process are kept until its end, others until the second pass after their end.
     std::erase_if(threads_, [this](const auto& item) {
       return item.second.pass + 1 < pass_ && FindSeen(item.first) == seen_.end();
     });
@@ -171,45 +170,45 @@ class Delayacct : public CollectorWithHooks {
   }
 
  private:
-  // kAccounted: not 0 once a process was in the group that is known to be.
+  // kAccounted is 1 once the group has had a process whose copies the kernel counts.
   enum Cell : size_t { kCopies, kUnseenForks, kAccounted, kCounters };
   enum Total : size_t { kLost, kUncreditedExec, kUncreditedParent, kTotals };
   using Identity = std::pair<pid_t, uint64_t>;  // pid, start time
 
-  // How a process that was never seen came to run its program; its first thread's record tells.
+  // How an unseen process came to run its program, by the record of its first thread.
   enum class Origin { kUnknown, kFork, kExec };
   static Origin OriginOf(const TaskStats& first_thread) {
     return first_thread.forked_only ? Origin::kFork : Origin::kExec;
   }
 
-  // A process that was in a pass' list.
+  // A process that some pass has listed.
   struct Seen {
     uint64_t family = 0;
     int64_t first_pass = 0;
-    int64_t pass = 0;                // the last
-    bool baseline = false;           // older than the first look
-    bool accounted = false;          // known to be
-    bool ended = false;              // its record came
-    std::optional<uint64_t> copied;  // what is counted already, or was there before the first look
+    int64_t pass = 0;                // the last pass that listed it
+    bool baseline = false;           // existed at the first pass
+    bool accounted = false;          // the kernel counts its copies
+    bool ended = false;              // the record of its end has come
+    std::optional<uint64_t> copied;  // pages that are counted already or belong to the baseline
     std::optional<uint64_t> begin_seconds;
     std::optional<Executable> executable;
-    int64_t executable_pass = -1;  // when it was asked for
+    int64_t executable_pass = -1;  // the pass that read `executable`
   };
   using SeenMap = std::map<Identity, Seen>;
 
-  // Threads of a living process that have ended.
+  // Ended threads of a living process.
   struct Threads {
     uint64_t copied = 0;
     Origin origin = Origin::kUnknown;
     int64_t pass = 0;
   };
 
-  // The end of a process that was in no list.
+  // The end of a process that no pass has listed.
   struct Unseen {
     TaskStats task;
     Origin origin = Origin::kUnknown;
     uint64_t copied = 0;
-    bool held = false;  // waits for the second pass already
+    bool held = false;  // already held back once
   };
 
   enum class Fate { kCredited, kExec, kParent, kHold };
@@ -239,7 +238,7 @@ class Delayacct : public CollectorWithHooks {
       if (!seen.copied) seen.copied = *copied;
       Count(seen, *copied, tally.counters);
     }
-    // One that first shows up two passes after accounting was found on has started after that.
+    // A process first listed two passes after accounting was found on has started after that.
     const bool younger = !seen.baseline && accounting_since_ && seen.first_pass >= *accounting_since_ + 2;
     seen.accounted = seen.accounted || younger || copied.value_or(0) > 0;
     if (seen.accounted) {
@@ -249,22 +248,21 @@ class Delayacct : public CollectorWithHooks {
     }
   }
 
-  // The sum over threads can shrink: one that is ending counts twice for a moment.
+  // The sum over threads can shrink: an ending thread briefly counts twice.
   static void Count(Seen& seen, uint64_t copied, std::span<uint64_t> counters) {
     if (copied <= seen.copied.value_or(copied)) return;
     counters[kCopies] += copied - *seen.copied;
     seen.copied = copied;
   }
 
-  // The oldest process of this pid whose end has not come.
+  // Returns the oldest process with this pid whose end has not come.
   SeenMap::iterator FindSeen(pid_t pid) {
     auto item = seen_.lower_bound(Identity(pid, 0));
     while (item != seen_.end() && item->first.first == pid && item->second.ended) ++item;
     return item != seen_.end() && item->first.first == pid ? item : seen_.end();
   }
 
-  // Whether a record can't be of a process with the same pid: a newcomer may have taken over the pid of one that lived
-  // and ended since the last pass.
+  // True if the record belongs to an earlier process with the same pid, which lived and ended since the last pass.
   bool IsAnother(const TaskStats& task, const Seen& seen) const {
     if (seen.first_pass != pass_ || !seen.begin_seconds) return false;
     return task.begin_seconds + 1 < *seen.begin_seconds;
@@ -284,20 +282,20 @@ class Delayacct : public CollectorWithHooks {
     }
     std::vector<Unseen> unseen = std::move(held_);
     held_.clear();
-    for (const TaskEnd* death : deaths) Settle(*death, unseen);
+    for (const TaskEnd* death : deaths) TakeEnd(*death, unseen);
     std::vector<std::optional<Verdict>> verdicts(unseen.size());
-    // A process ends before the one that forked it, or has another parent by then: the later ones first.
+    // A child ends before its parent or is reparented, so later ends are judged first.
     for (size_t i = unseen.size(); i-- > 0;) verdicts[i] = JudgeUnseen(unseen, verdicts, i);
     for (size_t i = 0; i < unseen.size(); ++i) Credit(unseen[i], *verdicts[i]);
   }
 
-  // The end of a process: counts the rest of one that was seen, and notes others.
-  void Settle(const TaskEnd& death, std::vector<Unseen>& unseen) {
+  // Takes the end of a process: counts the remaining copies of a seen process, adds others to `unseen`.
+  void TakeEnd(const TaskEnd& death, std::vector<Unseen>& unseen) {
     const TaskStats& task = death.task;
     const auto threads = threads_.extract(task.process);
     const Threads before = threads.empty() ? Threads() : threads.mapped();
-    // Both are lower bounds. Where all threads ended within the exporter's time their sum is exact; the kernel's own
-    // sum may lack one that ended together with the last.
+    // Both are lower bounds. The sum of the threads is exact if all of them ended while the exporter ran. The kernel's
+    // sum may lack a thread that ended together with the last one.
     const uint64_t copied =
         std::max(death.process_copied_pages.value_or(task.copied_pages), before.copied + task.copied_pages);
     const auto item = FindSeen(task.process);
@@ -314,7 +312,7 @@ class Delayacct : public CollectorWithHooks {
     if (counters != counters_.end()) Count(seen, seen.baseline ? KernelsSum(death) : copied, counters->second);
   }
 
-  // Of a process that had lost threads before the exporter started, only the kernel's sum has them all.
+  // Only the kernel's sum includes threads that ended before the exporter started.
   static uint64_t KernelsSum(const TaskEnd& death) {
     return death.process_copied_pages.value_or(death.task.copied_pages);
   }
@@ -323,8 +321,8 @@ class Delayacct : public CollectorWithHooks {
                       size_t index) {
     const Unseen& child = unseen[index];
     if (child.origin != Origin::kFork) return {child.origin == Origin::kExec ? Fate::kExec : Fate::kParent, 0};
-    // Without an exec of its own the child runs its parent's program. If it does not, the parent is another one than
-    // has forked it: that one ended first, or has run another program since.
+    // A child without an exec runs the program of the process that forked it. If the parent runs another program, it is
+    // not that process, or it has called exec since.
     const pid_t parent = child.task.parent;
     bool is_other = false;
     for (auto item = seen_.lower_bound(Identity(parent, 0)); item != seen_.end() && item->first.first == parent;
@@ -340,11 +338,11 @@ class Delayacct : public CollectorWithHooks {
       const bool known = task.executable == child.task.executable && of_parent.fate != Fate::kExec;
       return known ? of_parent : Verdict();
     }
-    // It may live, and be seen in the next pass, or have ended just now, and its record comes then.
+    // The parent may be listed by the next pass, or the record of its end may still come.
     return {is_other || child.held ? Fate::kParent : Fate::kHold, 0};
   }
 
-  // Of a seen process, as of this pass.
+  // Returns the executable of a seen process, read at most once per pass.
   std::optional<Executable> ExecutableOf(pid_t pid, Seen& seen) {
     if (seen.executable_pass != pass_) {
       seen.executable_pass = pass_;
@@ -371,15 +369,15 @@ class Delayacct : public CollectorWithHooks {
   std::unique_ptr<netlink::Taskstats> source_;
   std::string limitation_;  // why there is no source
   std::shared_ptr<std::vector<uint64_t>> totals_;
-  uint64_t lost_ = 0;                        // by `source_`, as of the last time that it was asked
-  bool accounting_ = false;                  // at the end of the last pass
-  std::optional<int64_t> accounting_since_;  // the pass at whose end it was found on; -1: before the first
+  uint64_t lost_ = 0;                        // records that `source_` had lost at the last TakeEnds
+  bool accounting_ = false;                  // on at the end of the last pass
+  std::optional<int64_t> accounting_since_;  // the pass at whose end it was found on; -1: at construction
   int64_t pass_ = 0;
   SeenMap seen_;
   std::map<pid_t, Threads> threads_;                  // by process
-  std::map<uint64_t, std::span<uint64_t>> counters_;  // of the groups, by family, in the pass under way
-  std::vector<TaskEnd> ends_;                         // taken in the pass under way
-  std::vector<Unseen> held_;                          // until the next pass
+  std::map<uint64_t, std::span<uint64_t>> counters_;  // of the groups, by family, in the current pass
+  std::vector<TaskEnd> ends_;                         // taken in the current pass
+  std::vector<Unseen> held_;                          // held back until the next pass
 };
 
 }  // namespace

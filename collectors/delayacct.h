@@ -1,4 +1,4 @@
-// How the collector `delayacct` is made from a source of its own: for tests without a kernel.
+// Makes the collector `delayacct` with a given source of taskstats, so that tests need no kernel.
 #pragma once
 
 #include <memory>
@@ -8,7 +8,7 @@
 
 namespace cow::collectors {
 
-// `source` may be none: the collector then publishes nothing, and says so.
+// `source` may be null: the collector then publishes no series.
 std::unique_ptr<CollectorWithHooks> MakeDelayacct(const CollectorContext& context,
                                                   std::unique_ptr<netlink::Taskstats> source);
 

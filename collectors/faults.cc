@@ -1,4 +1,5 @@
-// Collector `faults`: minor faults, the floor under every copy-on-write break. From `minflt` of /proc/PID/stat.
+// Collector `faults`: counts minor page faults, from `minflt` of /proc/PID/stat. A copy-on-write break usually causes
+// one.
 #include <prometheus/metric_family.h>
 
 #include <map>
@@ -47,7 +48,7 @@ class Faults : public CollectorWithHooks {
     uint64_t pass = 0;
   };
 
-  // What a process older than the exporter did before its first look is not counted.
+  // Does not count faults of processes older than the exporter before their first look.
   void Count(const memory::Process& process, const Tally& tally) {
     const uint64_t faults = process.stat.minor_faults;
     const auto [seen, is_new] = seen_.try_emplace(Identity(process.pid, process.start_ticks));

@@ -1,5 +1,5 @@
-// Collector `ksm`: memory that the kernel merged because its contents are equal, from /proc/PID/ksm_stat. It is read
-// anew in every pass: KSM merges without any signal of the process.
+// Collector `ksm`: memory that the kernel merged because its contents are equal, from /proc/PID/ksm_stat. The file is
+// read in every pass: KSM merges pages without a change signal.
 #include <array>
 #include <optional>
 #include <string_view>
@@ -76,7 +76,7 @@ class Ksm : public CollectorWithHooks {
 
  private:
   enum Sum : size_t { kMerged, kZero, kTracked, kProfit, kSums };
-  // Gauges: the sums in bytes, then how many processes each of them lacks.
+  // Gauges: the sums, then the number of processes missing in each.
   static constexpr size_t kGauges = 2 * kSums;
   static constexpr size_t Lacking(size_t sum) { return kSums + sum; }
 
@@ -91,7 +91,7 @@ class Ksm : public CollectorWithHooks {
     kernel_tells_.at(sum) = kernel_tells_.at(sum) || bytes;
   }
 
-  // A sum that lacks a process is not known.
+  // Writes no series if a process is missing in the sum.
   void Gauge(std::span<const GroupSums> groups, MetricWriter& writer, const Metric& metric, Sum sum) const {
     writer.Begin(metric);
     if (!kernel_tells_.at(sum)) return;

@@ -46,7 +46,7 @@ void MetricWriter::Add(Values values, double value) {
   prometheus::MetricFamily& family = out_.back();
   ClientMetric metric;
   const std::span<const MetricLabel> labels = declared_.back()->Labels();
-  // A value more or less than declared is a mistake that tests find.
+  // Tests find a wrong number of values.
   auto label = labels.begin();
   for (const std::string_view each : values) {
     metric.label.push_back({label == labels.end() ? "undeclared" : std::string(label++->name), std::string(each)});

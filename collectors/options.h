@@ -1,4 +1,4 @@
-// The options of the collectors that have some. Plain values; the configuration fills them in.
+// The options of collectors. Plain values; the configuration fills them in.
 #pragma once
 
 #include <chrono>
@@ -8,8 +8,8 @@
 namespace cow::collectors {
 
 struct SmapsOptions {
-  // Processes larger than this, resident and swapped together, are not asked for their smaps_rollup: the kernel holds
-  // their mmap lock while it answers.
+  // smaps_rollup of larger processes (resident plus swapped) is not read: the kernel holds their mmap lock during the
+  // read.
   uint64_t max_rss_bytes = uint64_t{512} << 20U;
 
   bool operator==(const SmapsOptions&) const = default;
@@ -20,9 +20,9 @@ struct ProcessOptions {
 
   static constexpr size_t kMostTop = 1000;
 
-  size_t top = 10;                                         // so many are published, those with the most
-  By by = By::kExposure;                                   // of this
-  std::chrono::milliseconds hold = std::chrono::hours(1);  // after it was among them for the last time
+  size_t top = 10;                                         // how many processes are published
+  By by = By::kExposure;                                   // what they are ranked by
+  std::chrono::milliseconds hold = std::chrono::hours(1);  // how long a process is published after it left the top
 
   bool operator==(const ProcessOptions&) const = default;
 };

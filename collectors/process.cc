@@ -1,6 +1,6 @@
-// Collector `process`: single processes, the ones with the most only, for who wants to know which of a group's it is. A
-// process that falls behind stays for a while, so that its series does not come and go with each pass; how many there
-// are at a time is bounded all the same. All sums are of base pages.
+// Collector `process`: publishes the top processes one by one, to show which process of a group is the expensive one. A
+// process that leaves the top is held for a while, so that its series does not come and go with each pass. The number
+// of series is bounded. Sums are in base pages.
 #include <prometheus/metric_family.h>
 #include <sys/types.h>
 
@@ -22,9 +22,9 @@ using memory::MemberIndex;
 using prometheus::MetricType;
 using SteadyTime = std::chrono::steady_clock::time_point;
 
-// With those that are held, so many times as many as asked for are published at most.
+// Including held processes, at most kMostHeld × top are published.
 constexpr size_t kMostHeld = 4;
-// The kernel's names have 15 bytes.
+// The kernel's names have 15 bytes; escapes need more.
 constexpr size_t kCommBytes = 64;
 
 constexpr MetricLabel kPid{"pid", {}, "as the exporter's /proc shows it"};
@@ -139,7 +139,7 @@ class TopProcesses : public CollectorWithHooks {
       const std::optional<SteadyTime>& in_top_at = ranked[i]->in_top_at;
       if (i < options_.top || (in_top_at && now - *in_top_at < options_.hold)) published_.push_back(*ranked[i]);
     }
-    // Of those that are only held, the ones that fell behind last.
+    // Keep the held processes that left the top last.
     if (published_.size() > options_.top) {
       std::stable_sort(published_.begin() + static_cast<std::ptrdiff_t>(options_.top), published_.end(),
                        [](const Watched& a, const Watched& b) { return a.in_top_at > b.in_top_at; });

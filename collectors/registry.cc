@@ -1,4 +1,4 @@
-// The collectors there are: one line each.
+// The table of collectors: one line each.
 #include "collectors/registry.h"
 
 #include <array>

@@ -1,4 +1,4 @@
-// How each collector is made; the table itself is in registry.cc.
+// Makes the collectors. The table is in registry.cc: one line per collector. Any thread.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@
 
 namespace cow::collectors {
 
-// What is told about a collector before any is made: for the command line, the configuration and the help.
+// A collector as the command line, the configuration and the help see it.
 struct CollectorInfo {
   std::string_view name;
   std::string_view help;  // one line
@@ -27,8 +27,8 @@ struct CollectorContext {
   procfs::Root root;
   procfs::PageGeometry geometry;
   CollectorOptions options;
-  // For what it counts in no group; empty at first. The engine keeps it: a collector that is switched off and on again
-  // is made anew, and goes on where this was.
+  // Counters outside all groups; empty at first. The engine keeps them while the collector is off, so they continue
+  // when it is switched on again.
   std::shared_ptr<std::vector<uint64_t>> totals;
 };
 
@@ -38,7 +38,7 @@ struct Registration {
   std::string_view help;
   bool enabled_by_default = false;
   std::unique_ptr<Collector> (*make)(const CollectorContext& context) = nullptr;
-  // What stands in for it while it is not enabled, for processes whose page table is denied. Most have none.
+  // Makes the stand-in that runs while the collector is not enabled; null: none.
   std::unique_ptr<Collector> (*make_stand_in)(const CollectorContext& context) = nullptr;
 };
 std::span<const Registration> Registry();

@@ -1,5 +1,5 @@
-// Collector `sharing`: what the processes of a group map, what of it they share by fork, what copy-on-write saves, and
-// which pages of private file mappings are copies. All sums are of base pages.
+// Collector `sharing`: resident, shared and private memory of each group, what copy-on-write saves, and which pages of
+// private file mappings are copies. Sums are in base pages.
 #include <prometheus/metric_family.h>
 
 #include <algorithm>
@@ -88,7 +88,7 @@ class Sharing : public CollectorWithHooks {
     if (const auto* family = std::get_if<memory::FamilyReport>(&report)) AddFamily(*family, tally);
   }
 
-  // A child shares what its parent has, as it does after a fork; so the parent's pages are not private either.
+  // Assumes that a child shares its parent's memory, as it does after a fork, so the parent's pages are not private.
   void AddUnread(std::span<const UnreadMember> members, std::span<int64_t> gauges) const override {
     int64_t with_parent = 0;
     for (const UnreadMember& member : members) {
@@ -190,7 +190,7 @@ class Sharing : public CollectorWithHooks {
 
   void AddFamily(const memory::FamilyReport& report, const Tally& tally) const {
     const auto unmatched = static_cast<int64_t>(report.moved.unmatched_pages);
-    // Where frames are hidden, a zero page in a window looks like a shared one.
+    // If frames are hidden, a zero page in a window looks like a shared one.
     const int64_t zeros = report.frames_known ? 0 : Pages(report.unwalked.zero_base_bytes);
     const int64_t elsewhere = report.moved.shared_pages + unmatched;
     tally.gauges[Private(kAnon)] += Pages(report.unwalked.anon_bytes) - elsewhere;
@@ -208,7 +208,7 @@ class Sharing : public CollectorWithHooks {
     }
   }
 
-  // Of frames, the comparison tells; of the page cache, and where frames are hidden, how often a page is mapped.
+  // Frames show sharing by comparison. Without frames, and for the page cache, mapcounts show it.
   static bool SharingIsKnown(size_t backing, const GroupSums& sums) {
     return sums.mapcounts_known || (sums.frames_known && (backing == kAnon || backing == kHugetlb));
   }
@@ -218,7 +218,7 @@ class Sharing : public CollectorWithHooks {
     tally.gauges[known ? Shared(backing) : Unknown(backing)] += shared;
   }
 
-  // Of a process whose page table is hidden the sizes are known all the same.
+  // Adds the kernel's sums for a process whose page table is hidden.
   void AddUnreadable(const procfs::Status& status, const Tally& tally) const {
     tally.gauges[Unknown(kAnon)] += Pages(status.rss_anon_bytes.value_or(0));
     tally.gauges[Unknown(kFile)] += Pages(status.rss_file_bytes.value_or(0));

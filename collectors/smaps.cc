@@ -1,7 +1,7 @@
-// Collector `smaps`: the kernel's own sums of a process' memory, from /proc/PID/smaps_rollup. They are a witness of
-// what the page tables were found to say, and a bridge to tools that show them. The kernel holds the process' mmap lock
-// while it answers, so large processes are left out and counted. While it is not enabled the sums of processes whose
-// page table is denied are published all the same: nothing else is known of their sharing.
+// Collector `smaps`: the kernel's own sums of a process' memory, from /proc/PID/smaps_rollup. They check the results of
+// the scan and match what other tools show. The kernel holds the process' mmap lock during the read, so large processes
+// are left out and counted. If the collector is not enabled, its stand-in publishes these sums for processes whose page
+// table is denied: nothing else shows their sharing.
 #include <array>
 #include <optional>
 #include <string_view>
@@ -18,10 +18,10 @@ using procfs::SmapsRollup;
 struct Field {
   std::string_view name;
   uint64_t SmapsRollup::*value = nullptr;
-  std::optional<uint64_t> SmapsRollup::*later_value = nullptr;  // of fields that not every kernel has
+  std::optional<uint64_t> SmapsRollup::*later_value = nullptr;  // for fields that only newer kernels have
 };
 
-// What "referenced" and "locked" say is no size of memory that somebody pays for: they are left out.
+// Leaves out "referenced" and "locked": they are properties of memory that other fields count.
 constexpr std::array<Field, 18> kFields{{
     {"rss", &SmapsRollup::rss_bytes},
     {"pss", &SmapsRollup::pss_bytes},
@@ -75,7 +75,7 @@ constexpr Metric kSkippedProcesses{
 
 class Smaps : public CollectorWithHooks {
  public:
-  // Without a limit none is asked for: what is shown is of processes whose page table is denied.
+  // Without a limit the collector is the stand-in: it reads only processes whose page table is denied.
   Smaps(procfs::PageGeometry geometry, std::optional<uint64_t> max_rss_bytes)
       : CollectorWithHooks(geometry), max_rss_bytes_(max_rss_bytes) {}
 
@@ -128,7 +128,7 @@ class Smaps : public CollectorWithHooks {
 
  private:
   enum Cell : size_t { kRead = kFields.size(), kTooLarge, kUnreadable, kTells, kGauges = kTells + kFields.size() };
-  // How many processes the kernel tells the field of.
+  // The gauge that counts the processes for which the kernel shows `field`.
   static constexpr size_t Tells(size_t field) { return kTells + field; }
 
   static void Add(const SmapsRollup& sums, const Tally& tally) {

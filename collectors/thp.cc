@@ -1,4 +1,4 @@
-// Collector `thp`: transparent huge pages mapped as such (by a PMD).
+// Collector `thp`: transparent huge pages that a PMD maps.
 #include <array>
 #include <string_view>
 #include <variant>
@@ -31,7 +31,7 @@ class Thp : public Collector {
       for (const memory::MemberWindow& member : window->members) {
         for (const memory::Segment& segment : member.segments) {
           if (segment.tally.huge_pmd == 0) continue;
-          // A private file mapping's huge page is the page cache's own unless its entries say anonymous.
+          // A huge page of a private file mapping belongs to the page cache if its entries are not anonymous.
           const bool anon = segment.tally.anon != 0;
           const size_t cache = segment.mapping->kind == memory::MappingKind::kShmem ? kHugeShmem : kHugeFile;
           tally.gauges[anon ? kHugeAnon : cache] += static_cast<int64_t>(segment.tally.huge_pmd);

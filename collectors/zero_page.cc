@@ -1,4 +1,4 @@
-// Collector `zero_page`: memory that reads as zeros and costs nothing, because it is mapped to the kernel's zero page.
+// Collector `zero_page`: memory that is mapped to the kernel's zero page, so it reads as zeros and costs nothing.
 #include <array>
 #include <string_view>
 #include <variant>

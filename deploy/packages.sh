@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Packages, by names that Debian 12 and 13 both have, and how to install them; sourced by deploy/quickstart and tests/run.
+# Lists the build packages, by names that Debian 12 and 13 both have, and installs packages. Source this file.
 
-# To build the exporter. tests/run adds what only the tests need.
-# shellcheck disable=SC2034  # used by those who source this
+# Packages to build the exporter. tests/packages.sh lists those that only the tests need.
+# shellcheck disable=SC2034  # used by the scripts that source this file
 build_packages=(
   build-essential cmake file ninja-build pkg-config
   libexpected-dev libmicrohttpd-dev libyaml-cpp-dev prometheus-cpp-dev libcli11-dev libspdlog-dev libnl-genl-3-dev
@@ -25,7 +25,7 @@ as_root() {
   fi
 }
 
-# Puts the host's own policy back, also after a run that was killed. Never touches a file that is not ours.
+# Restores the host's own policy, also after a killed run. Never touches files of others.
 restore_policy() {
   if [[ -e $policy ]] && grep -qxF "$policy_mark" "$policy"; then
     as_root rm -f "$policy"
@@ -35,7 +35,8 @@ restore_policy() {
   fi
 }
 
-# Debian starts the services of a package at its installation unless this policy says 101. One that forbids it is left alone.
+# Debian starts the services of a package after installation unless this policy exits with 101. Keeps a policy that
+# does.
 forbid_service_starts() {
   restore_policy
   if [[ -e $policy ]]; then
@@ -59,7 +60,7 @@ missing_packages() {
   done
 }
 
-# install_packages NAME...: does nothing, without root too, when all are there.
+# install_packages NAME...: installs missing packages. Needs root only if one is missing.
 install_packages() {
   local missing
   mapfile -t missing < <(missing_packages "$@")
@@ -67,7 +68,7 @@ install_packages() {
     return
   fi
   echo "Installing ${missing[*]}"
-  # In a subshell, so that the trap is ours alone.
+  # A subshell, so that the traps do not reach the caller.
   (
     trap restore_policy EXIT
     trap 'exit 129' HUP

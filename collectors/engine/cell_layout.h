@@ -1,4 +1,4 @@
-// Where the numbers of each collector are among those of all, when others come and go. Pure.
+// Moves each collector's cells when collectors are added or removed. Pure; any thread.
 #pragma once
 
 #include <algorithm>
@@ -8,14 +8,14 @@
 
 namespace cow::collectors {
 
-// Cells that stay: of one collector.
+// Where the cells of one remaining collector move.
 struct CellMove {
   size_t from = 0;
   size_t to = 0;
   size_t count = 0;
 };
 
-// So many cells, those that stay at their new places and the others 0. None of `cells` may be there yet.
+// Returns `count` cells: moved cells at their new places, 0 elsewhere. `cells` may be empty.
 template <class T>
 std::vector<T> LaidOut(const std::vector<T>& cells, size_t count, std::span<const CellMove> moves) {
   std::vector<T> laid_out(count, T{});

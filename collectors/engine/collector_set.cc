@@ -6,7 +6,7 @@
 namespace cow::collectors {
 namespace {
 
-constexpr size_t kMaxFailures = 64;  // kept until they are taken
+constexpr size_t kMaxFailures = 64;  // kept until TakeFailures
 
 }  // namespace
 
@@ -88,12 +88,12 @@ Tally CollectorSet::TallyFor(const InstalledCollector& each, const FamilyState& 
 std::span<uint64_t> CollectorSet::GroupCounters(const InstalledCollector& each, const FamilyState& state,
                                                 Scratch& scratch) {
   const bool counts = !each.awaits_pass && !state.baseline && state.group != nullptr;
-  return counts ? std::span(state.group->counters) : std::span(scratch.nobodys);
+  return counts ? std::span(state.group->counters) : std::span(scratch.discarded);
 }
 
 void CollectorSet::Clear(Scratch& scratch) const {
   scratch.gauges.assign(gauges_, 0);
-  scratch.nobodys.resize(counters_, 0);
+  scratch.discarded.resize(counters_, 0);
 }
 
 void CollectorSet::Accumulate(const memory::Report& report, FamilyState& state, Scratch& scratch) {
@@ -101,7 +101,7 @@ void CollectorSet::Accumulate(const memory::Report& report, FamilyState& state, 
   state.counters.resize(counters_, 0);
   for (InstalledCollector& each : list_) {
     const bool counts = !each.awaits_pass && !state.baseline;
-    const Tally tally = TallyFor(each, state, counts ? state.counters : scratch.nobodys, scratch);
+    const Tally tally = TallyFor(each, state, counts ? state.counters : scratch.discarded, scratch);
     Guard(each, [&] { each.collector->Accumulate(report, tally); });
   }
 }

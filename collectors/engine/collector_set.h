@@ -1,7 +1,7 @@
-// The enabled collectors, where their numbers are, and what their calls cost. One that throws loses its own metrics for
-// that pass, and no other's.
+// Holds the enabled collectors, the places of their cells, and the time their calls take. A collector that throws loses
+// only its own metrics, and only for that pass.
 //
-// Accumulate is for any scanning thread, for one family at a time; everything else comes one at a time.
+// Thread rule: several scanning threads may call Accumulate, each for another family. Do not overlap other calls.
 #pragma once
 
 #include <atomic>
@@ -34,10 +34,10 @@ struct InstalledCollector {
   };
 
   std::string_view name;
-  bool stand_in = false;  // of a collector that is not enabled
+  bool stand_in = false;  // stands in for a collector that is not enabled
   std::shared_ptr<Collector> collector;
-  CollectorWithHooks* hooks = nullptr;  // the same, if it has some
-  bool awaits_pass = false;             // made while others had been at work: its sums are not whole yet
+  CollectorWithHooks* hooks = nullptr;  // the same collector; null if it has no hooks
+  bool awaits_pass = false;             // enabled at run time: its sums are incomplete until its first pass ends
   size_t first_gauge = 0;
   size_t first_counter = 0;
   std::shared_ptr<Health> health = std::make_shared<Health>();
@@ -48,7 +48,7 @@ struct InstalledCollector {
     return all.subspan(first_gauge, collector->gauges());
   }
   std::span<int64_t> GaugesIn(std::span<int64_t> all) const { return all.subspan(first_gauge, collector->gauges()); }
-  // Its values are whole.
+  // True if its values are complete.
   bool IsPublished() const { return !health->failed && !last_failed && !awaits_pass; }
 };
 
@@ -58,28 +58,29 @@ class CollectorSet {
   // Buffers of one thread.
   struct Scratch {
     std::vector<int64_t> gauges;
-    std::vector<uint64_t> nobodys;  // counters that are thrown away
+    std::vector<uint64_t> discarded;  // counters that are not published
   };
 
   CollectorSet(procfs::Root root, procfs::PageGeometry geometry, std::span<const Registration> registry)
       : root_(std::move(root)), geometry_(geometry), registry_(registry) {}
 
-  // The collectors that the options ask for, those that are there already with what they remember. Throws
+  // Makes the collectors that the options name. Collectors that exist already keep their state. Throws
   // std::invalid_argument on an unknown name.
   List Make(const EngineOptions& options);
-  // Lays them out. `late`: others have been at work before. Returns where the gauges of those that stay have moved.
+  // Assigns cells to `list` and installs it. `late`: a pass was made before. Returns where the gauges of the remaining
+  // collectors moved.
   std::vector<CellMove> Install(List list, bool late);
   // Call it before Install.
   static void SetOptions(const List& list, const CollectorOptions& options);
 
   const List& all() const { return list_; }
   size_t gauges() const { return gauges_; }
-  size_t counters() const { return counters_; }  // only grows: what was counted stays where it is
+  size_t counters() const { return counters_; }  // only grows: counters never move
   const memory::Needs& needs() const { return needs_; }
 
-  // Has each collector add the report up; the gauges are in `scratch` then. Counters go to the family's.
+  // Lets each collector add the report up: gauges into `scratch`, counters into the family's.
   void Accumulate(const memory::Report& report, FamilyState& state, Scratch& scratch);
-  // Calls call(hooks, tally) for collectors with hooks. Counters go to the group's, gauges add to those in `scratch`.
+  // Calls call(hooks, tally) for collectors with hooks. Gauges add to those in `scratch`, counters to the group's.
   template <class Call>
   void CallHooks(const FamilyState& state, Scratch& scratch, Call&& call) {
     for (InstalledCollector& each : list_) {
@@ -100,7 +101,7 @@ class CollectorSet {
   void BeginInterval();
   void EndInterval();
   void EndPass();
-  // Name and reason of each failure since the last call.
+  // Returns name and reason of each failure since the last call.
   std::vector<std::pair<std::string_view, std::string>> TakeFailures();
 
  private:
@@ -125,7 +126,7 @@ class CollectorSet {
   procfs::Root root_;
   procfs::PageGeometry geometry_;
   std::span<const Registration> registry_;
-  // Of collectors that there are or were.
+  // Of all collectors that were ever enabled.
   std::map<std::string_view, std::shared_ptr<std::vector<uint64_t>>> totals_;
   std::map<std::pair<std::string_view, bool>, size_t> first_counters_;
   List list_;

@@ -12,7 +12,7 @@
 namespace cow::collectors {
 namespace {
 
-// Descriptors for files of processes: the other half is for page tables of families and for connections.
+// Half of the descriptors keep files of processes open; the rest is for page tables and connections.
 size_t KeptFiles() {
   return std::min<uint64_t>(memory::ProcessTable::kMaxKeptFiles, procfs::RaiseDescriptorLimit() / 2);
 }
@@ -55,7 +55,7 @@ void Engine::Impl::Reconfigure(EngineOptions options) {
   scanner_.GrowTo(options.threads);
   workers_.GrowTo(options.threads);
   scratches_.resize(scanner_.threads());
-  // From here on nothing fails.
+  // Nothing below rejects an option.
   const bool other_options = options.collector_options != options_.collector_options;
   const bool other_collectors = options.collectors != options_.collectors;
   if (other_options || other_collectors) {
@@ -78,7 +78,7 @@ void Engine::Impl::Reconfigure(EngineOptions options) {
   if (options.max_groups != options_.max_groups) groups_.SetLimit(options.max_groups);
   table_.SetMaxProcesses(options.max_processes);
   lineage_.SetLedgerLimit(options.ledger_bytes);
-  if (options.interval.count() == 0) fork_watch_.reset();  // no caller asks any more
+  if (options.interval.count() == 0) fork_watch_.reset();  // no caller needs it
   options_ = std::move(options);
 }
 
@@ -86,7 +86,7 @@ bool Engine::Impl::RunPass(PassControl& control) {
   try {
     return TryPass(control);
   } catch (...) {
-    // What was under way is half done. All that is there now becomes baseline: nothing is counted twice.
+    // The ledgers are incomplete. All current memory becomes the baseline, so nothing is counted twice.
     turns_.reset();
     for (auto& [id, state] : states_) state.scan.reset();
     lineage_.Forget(table_);
@@ -97,7 +97,7 @@ bool Engine::Impl::RunPass(PassControl& control) {
 
 bool Engine::Impl::TryPass(PassControl& control) {
   control_ = &control;
-  // Sums of a collector that failed are not whole, until a pass that shows all is complete.
+  // The sums of a failed collector stay incomplete until a pass has reported everything.
   show_all_ = show_all_ || collectors_.AnyFailed();
   collectors_.BeginPass();
   if (show_all_) GiveUpScans();
@@ -105,7 +105,7 @@ bool Engine::Impl::TryPass(PassControl& control) {
   while (true) {
     if (!ScanAll() || !EndInterval()) return false;
     if (!RoundGoesOn()) break;
-    // Where the processes can't be listed, those of the interval before stand.
+    // If the processes can't be listed, those of the previous interval remain.
     if (!BeginInterval(false) && control_->MustStop()) return false;
   }
   collectors_.EndPass();
@@ -145,7 +145,7 @@ EngineSums Engine::Impl::Sums() const {
   const auto other = sums.groups.find(Groups::kOverflow);
   if (other != sums.groups.end()) {
     other->second.unread.at(kBudget) += table_.over_limit();
-    // A process that ends while it is listed is nothing unusual; of the others not even a name is known.
+    // Processes may end while they are listed. The others have no known name, so they count here.
     for (const auto& [kind, count] : table_.unreadable()) {
       if (kind != ErrorKind::kGone) other->second.unread.at(ReasonOf(kind)) += count;
     }

@@ -1,9 +1,9 @@
 // The engine turns /proc into metric families. It owns the process table, the families with their ledgers, the groups
 // with their counters, and the enabled collectors.
 //
-// Thread rule: one thread, the scanning one, calls everything but HelperCpuTime. It may call Collect and Families also
-// from within PassControl::Continue and Listed, where the state is consistent: gauges then sum each window's latest
-// reading. The engine's own threads help it to scan; collectors say which of their calls these make.
+// Thread rule: call everything except HelperCpuTime from one thread, the scanning thread. It may also call Collect and
+// Families from within PassControl::Continue and Listed: the state is consistent there, and gauges sum each window's
+// latest reading. The engine's own threads help to scan; collector.h says which calls of a collector they make.
 #pragma once
 
 #include <prometheus/metric_family.h>
@@ -23,45 +23,42 @@ namespace cow::collectors {
 class Engine {
  public:
   // Probes the kernel and this process' rights below `root`. Throws std::invalid_argument on bad options and
-  // std::runtime_error where `root` is no procfs at all; nothing throws after construction.
+  // std::runtime_error if `root` is not a procfs.
   Engine(procfs::Root root, EngineOptions options);
-  // The same with collectors of another table than the program's, which outlives the last call of Reconfigure.
+  // Likewise, with the collectors of `registry`, which must outlive the last call of Reconfigure.
   Engine(procfs::Root root, EngineOptions options, std::span<const Registration> registry);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Lists processes, scans the families, updates every collector. True if the pass was completed, false if `control`
-  // ended it or the process list could not be read.
+  // Lists processes, scans the families and updates every collector. False if `control` ended the pass or the process
+  // list could not be read. Rethrows exceptions of a scan or of `control`, after it has made all memory the baseline.
   bool RunPass(PassControl& control);
 
-  // Between two passes, also after one that was abandoned: what is other in `options` counts from the next pass on. All
-  // that is known of processes, families and groups stays: families keep their records and are judged by new rules,
-  // counters go on where they were, those of a collector that is switched off and on again too, without what happened
-  // meanwhile. Metrics of a collector that is new are there after its first pass. Throws std::invalid_argument on bad
-  // options, and then nothing is changed.
+  // Applies `options` from the next pass on. Call it between two passes; the last one may have been abandoned.
+  // Processes, families and groups keep their state; new rules judge the families again. Counters continue, also those
+  // of a collector that was off for a while: what happened meanwhile is not counted. A new collector publishes after
+  // its first pass. Throws std::invalid_argument on bad options and then changes nothing.
   void Reconfigure(EngineOptions options);
 
-  // Whether a process that was forked by a known one since the last pass is there to stay: a pass now gives it an early
-  // first look. Meant to be asked a few times a second; the first call opens the kernel's fork events, where there are.
+  // True if a known process has forked a lasting child since the last pass; a pass now gives the child an early first
+  // look. Call it a few times a second. The first call opens the kernel's fork events if there are any.
   bool NewForks();
 
-  // All families of the latest values: the groups' metrics and the engine's own (scan pages, passes, ledger,
-  // collectors' duration and success, capabilities). Label values are valid UTF-8, families are unique by name and
-  // never empty.
+  // Returns the metric families of the latest values: the groups' metrics and the engine's own (scan pages, passes,
+  // ledger, collectors' duration and success, capabilities). Label values are valid UTF-8. Metric families have unique
+  // names and are never empty.
   std::vector<prometheus::MetricFamily> Collect() const;
-  // The same, by who made them: an entry for each enabled collector, also for one that has nothing to tell, and one for
-  // what no collector made.
+  // Returns the same by collector: one entry per enabled collector, which may be empty, and one for the engine's own.
   std::vector<CollectedFamilies> CollectByCollector() const;
 
-  // Families of two processes or more, largest exposure first. Thread rule as Collect's.
+  // Returns families of two processes or more, largest exposure first.
   std::vector<FamilySummary> Families() const;
 
-  // CPU time so far of the threads that scan besides the calling one. Any thread, but not during Reconfigure.
+  // Returns the CPU time of the engine's own threads so far. Any thread may call it, but not during Reconfigure.
   std::chrono::nanoseconds HelperCpuTime() const;
 
-  // What has to be told since the call before; each group and mode once, and each collector and reason. Of the scanning
-  // thread.
+  // Returns the notices since the last call: one per group and mode, and one per collector and reason.
   std::vector<ModeNotice> TakeNotices();
 
  private:

@@ -1,5 +1,6 @@
-// The engine's parts and how a pass uses them, in this order: RunPass → BeginInterval (interval.cc: processes,
-// families, groups, families that are due) → Scan (family_turn.cc) → EndInterval → Sums → Publish. Of engine.h only.
+// The parts of the engine. A pass uses them in this order: RunPass → BeginInterval (interval.cc: processes, families,
+// groups, due families) → Scan (family_turn.cc) → EndInterval → Sums → Publish. Private to engine.h, whose thread rule
+// applies.
 #pragma once
 
 #include <atomic>
@@ -49,12 +50,11 @@ class Engine::Impl {
 
  private:
   bool TryPass(PassControl& control);
-  // Brings processes, families and groups up to date, and finds the families to be scanned. `first` of a pass. False if
-  // the processes can't be listed, or the control said to stop.
+  // Updates processes, families and groups, and finds the due families. `first`: the pass begins. False if the
+  // processes can't be listed or the control says stop.
   bool BeginInterval(bool first);
   bool UpdateProcesses();
   void NoteNamelessProcesses();
-  bool UpdateFamilies();
   void UpdateFamily(memory::Family& family, SteadyClock::time_point now);
   bool UpdateMembers(memory::Family& family, FamilyState& state, bool& changed);
   bool TakeOut(memory::Family& family, std::span<memory::Member* const> gone, FamilyState& state);
@@ -63,12 +63,12 @@ class Engine::Impl {
   bool ScanAll();
   // False if the pass was abandoned.
   bool EndInterval();
-  // True while a family that the pass began with waits for the end of its scan.
+  // True while a family that was due at the begin of the pass waits for the end of its scan.
   bool RoundGoesOn() const;
 
-  // Makes steps of the family's scan. True if it is over.
+  // Makes steps of the family's scan. True if the scan is over.
   bool Scan(ScanTurns::Turn& turn);
-  // True if the scan is over.
+  // Adds one report up. True if the scan is over.
   bool Take(const memory::ScanStep& step, memory::Family& family, FamilyState& state, CollectorSet::Scratch& scratch);
   void AddWindow(const memory::WindowReport& report, FamilyState& state, CollectorSet::Scratch& scratch);
   void EndScan(const memory::FamilyReport& report, memory::Family& family, FamilyState& state,
@@ -92,36 +92,36 @@ class Engine::Impl {
   procfs::Root root_;
   EngineOptions options_;
   procfs::PageGeometry geometry_;
-  std::optional<uint64_t> boot_time_;  // seconds since the epoch; hidden where procfs shows processes only
+  std::optional<uint64_t> boot_time_;  // seconds since the epoch; empty if procfs is mounted with subset=pid
   double ticks_ = 100;
 
   memory::ProcessTable table_;
   memory::Scanner scanner_;
   memory::Lineage lineage_;
   memory::MemoryTrim trim_;
-  std::optional<ForkWatch> fork_watch_;  // of callers that ask; reads the scanner's fork events
+  std::optional<ForkWatch> fork_watch_;  // empty until the first NewForks; reads the scanner's fork events
   FamilyNamer namer_;
   Groups groups_;
   CollectorSet collectors_;
   ModeNotices notices_;
   std::map<uint64_t, FamilyState> states_;  // by family
-  bool families_forgotten_ = false;         // what is published is still of those
+  bool families_forgotten_ = false;         // `states_` still has families that Lineage has forgotten
 
   WorkerThreads workers_;
   std::vector<CollectorSet::Scratch> scratches_;  // by thread
   PassControl* control_ = nullptr;
   MayGoOn may_go_on_ = [this] { return !control_->MustStop(); };
-  std::unique_ptr<ScanTurns> turns_;  // of the interval
+  std::unique_ptr<ScanTurns> turns_;  // of the current interval
   memory::PassOptions pass_options_;
-  bool show_all_ = false;  // some collector has to be shown everything
+  bool show_all_ = false;  // report unchanged windows and families too
 
-  uint64_t pass_ = 0;   // counts intervals: each has a process list of its own
+  uint64_t pass_ = 0;   // counts intervals; each has its own process list
   uint64_t round_ = 0;  // counts calls of RunPass
   SystemTime pass_begin_;
   SystemTime interval_began_at_;               // before its list of processes was read
   std::chrono::nanoseconds scan_cpu_{0};       // of all scans so far
-  std::atomic<uint64_t> skipped_members_ = 0;  // in the pass under way
-  SelfTotals self_;                            // what only passes change
+  std::atomic<uint64_t> skipped_members_ = 0;  // in the current pass
+  SelfTotals self_;                            // only the values that passes change
 };
 
 uint64_t PresentPages(const memory::WindowReport& report);

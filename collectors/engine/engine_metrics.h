@@ -1,4 +1,5 @@
-// Declarations of what no collector publishes: the groups, how well they are known, and the engine itself.
+// Declares the metrics that the engine publishes: the groups, how well they are known, and the engine itself.
+// Constants.
 #pragma once
 
 #include <prometheus/metric_family.h>

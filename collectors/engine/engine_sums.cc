@@ -17,7 +17,7 @@ void AddGauges(const FamilyState& state, const CollectorSet& collectors, std::sp
   for (size_t i = 0; i < gauges.size(); ++i) sums[i] += gauges[i];
 }
 
-// How many pages are known of, and how many of them are covered by a reading that is recent enough.
+// Adds the number of known pages and how many of them have a recent reading.
 void AddCoverage(const FamilyState& state, const SumRules& rules, std::span<const UnreadMember> unread_members,
                  double fading_share, GroupTotals& totals) {
   const FamilyKnowledge& knowledge = state.knowledge;
@@ -43,7 +43,7 @@ void AddCoverage(const FamilyState& state, const SumRules& rules, std::span<cons
     add(knowledge.read_at, state.sums.alone_pages());
   }
   if (knowledge.completed) {
-    // Unread memory is known of, and not covered.
+    // Unread memory is known but not covered.
     totals.known_pages += static_cast<uint64_t>(static_cast<double>(state.sums.fading_pages()) * fading_share);
     for (const UnreadMember& member : unread_members)
       totals.known_pages += static_cast<uint64_t>(member.ResidentPages());
@@ -58,7 +58,7 @@ void AddFamily(const FamilyState& state, const SumRules& rules, GroupTotals& tot
   const double fading_share = state.unread_members.FadingShare(state.sums.fading_pages());
   AddGauges(state, rules.collectors, unread_members, fading_share, totals.gauges);
   AddCoverage(state, rules, unread_members, fading_share, totals);
-  // Counted since the last merge.
+  // Counted since the last MergeIntoGroup.
   for (size_t i = 0; i < std::min(state.counters.size(), totals.counters.size()); ++i)
     totals.counters[i] += state.counters[i];
   totals.processes += state.processes.processes;

@@ -1,5 +1,5 @@
-// A snapshot of what the engine knows, added up for publishing: by group, and of the engine itself. Values, made while
-// no thread scans; publishing reads nothing else.
+// A snapshot of the engine's sums, by group and of the engine itself. Publishing reads nothing else. Plain values; make
+// them while no thread scans.
 #pragma once
 
 #include <array>
@@ -22,7 +22,7 @@
 
 namespace cow::collectors {
 
-// A value that all families of a group have in common: empty from the first family on that has another one.
+// A value that all families of a group have in common; empty once two families differ.
 template <class Value>
 class Common {
  public:
@@ -40,12 +40,12 @@ class Common {
 
 struct GroupTotals {
   std::vector<int64_t> gauges;     // of all collectors
-  std::vector<uint64_t> counters;  // likewise
+  std::vector<uint64_t> counters;  // of all collectors
   size_t processes = 0;
   size_t families = 0;  // of two members or more
   bool has_members = false;
-  bool has_unseen = false;  // a family that no scan was completed over
-  bool looked_at = false;   // a first look has shown something, or that nothing can be seen
+  bool has_unseen = false;  // some family has no completed scan
+  bool looked_at = false;   // a scan has read something or found that it can read nothing
   std::array<bool, memory::kModes> modes{};
   bool scan_known = true;
   std::array<uint64_t, kUnreadReasons.size()> unread{};
@@ -62,12 +62,12 @@ struct GroupTotals {
 
   bool Has(memory::Mode mode) const { return modes.at(static_cast<size_t>(mode)); }
   bool HasUnreadable() const { return Has(memory::Mode::kNoPagemap) || Has(memory::Mode::kNone); }
-  // Some page table was read, or there is none to be read. Of what awaits its first look nothing is known.
+  // True if some page table was read or there is none to read. Nothing is known before the first look.
   bool Readable() const {
     if (has_unseen && !looked_at) return false;
     return !HasUnreadable() || Has(memory::Mode::kFull) || Has(memory::Mode::kNoKpage) || Has(memory::Mode::kNoFrames);
   }
-  // Of the cgroup that all families are in, if it has a limit.
+  // Returns the memory of the cgroup that all families are in; null if they differ or the cgroup has no limit.
   const procfs::CgroupMemory* LimitedCgroup() const {
     const bool limited = cgroup_path.exists() && cgroup_memory && cgroup_memory->limit_bytes;
     return limited ? &*cgroup_memory : nullptr;
@@ -87,8 +87,8 @@ struct SelfTotals {
   size_t groups_overflowed = 0;
   std::map<std::string, uint64_t> unread_keys;
   std::optional<double> host_saved_bytes;
-  std::optional<bool> fork_events;              // empty: nobody looks for forks
-  std::optional<uint64_t> fork_event_overruns;  // empty: there are no fork events
+  std::optional<bool> fork_events;              // empty: NewForks was not called
+  std::optional<uint64_t> fork_event_overruns;  // empty: no fork events
 };
 
 struct EngineSums {
@@ -96,15 +96,15 @@ struct EngineSums {
   SelfTotals self;
 };
 
-// How a family's values are added to totals.
+// What AddFamily needs to know about the current pass.
 struct SumRules {
   const CollectorSet& collectors;
-  uint64_t pass = 0;   // under way
-  SystemTime horizon;  // values that are older are not covered
+  uint64_t pass = 0;   // the current one
+  SystemTime horizon;  // older readings are not covered
 };
 void AddFamily(const FamilyState& state, const SumRules& rules, GroupTotals& totals);
 
-// The family by its latest readings.
+// Sums up one family by its latest readings.
 FamilySummary Summarize(const FamilyState& state, const SumRules& rules, size_t page_bytes);
 
 }  // namespace cow::collectors

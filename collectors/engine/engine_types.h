@@ -1,4 +1,4 @@
-// What the engine takes and gives. Plain values.
+// The engine's options and results. Plain values.
 #pragma once
 
 #include <prometheus/metric_family.h>
@@ -19,19 +19,19 @@
 namespace cow::collectors {
 
 struct EngineOptions {
-  std::vector<std::string> collectors;  // names of the enabled ones; an unknown name throws std::invalid_argument
+  std::vector<std::string> collectors;  // names of the enabled ones
   CollectorOptions collector_options;
-  size_t max_groups = 200;                       // later ones are added up in group "_other"
-  size_t max_processes = 20000;                  // further ones are counted as unread, reason "budget"
+  size_t max_groups = 200;                       // the rest is summed up in group "_other"
+  size_t max_processes = 20000;                  // the rest counts as unread, reason "budget"
   size_t label_value_length = 128;               // bytes; longer values are cut at a UTF-8 boundary
-  uint64_t ledger_bytes = uint64_t{256} << 20U;  // over it records keep one bit instead of a frame
-  // Time between passes: values older than it are not covered. 0: a pass at each scrape.
+  uint64_t ledger_bytes = uint64_t{256} << 20U;  // beyond it, new records keep no frames
+  // Time between passes; older values are not covered. 0: a pass at each scrape.
   std::chrono::milliseconds interval{0};
-  // A family is read at least this often, also if nothing of it seems to have changed. 0: in every pass.
+  // Each family is read at least this often, even without a change signal. 0: in every pass.
   std::chrono::milliseconds full_every{0};
-  // False: as where the kernel sends no fork events. Read once, when the engine is made.
+  // False ignores the kernel's fork events. Read only at construction.
   bool fork_events = true;
-  // Families are scanned in parallel by so many, the calling one among them. What is counted does not depend on it.
+  // How many families are scanned in parallel; the calling thread is one of them. Does not change any count.
   size_t threads = 1;
   GroupOptions groups;
 };
@@ -42,28 +42,28 @@ struct FamilySummary {
   std::string comm;  // of the root: any bytes
   std::string group;
   size_t processes = 0;
-  // Of its anonymous memory; empty where the collector `sharing` is off, or no page table could be read.
+  // Anonymous memory; empty if the collector `sharing` is off or no page table could be read.
   std::optional<uint64_t> shared_bytes;
   std::optional<uint64_t> private_bytes;
-  std::optional<uint64_t> exposure_bytes;  // empty also where frames are hidden
+  std::optional<uint64_t> exposure_bytes;  // also empty if frames are hidden
 };
 
-// That some processes can't be seen in full, and why, or that a collector failed: for the log.
+// A notice for the log: some processes are not fully visible, a collector failed, or a first look takes long.
 struct ModeNotice {
-  std::string mode;   // as in cow_group_mode; empty: a rule of groups could not be asked
-  size_t groups = 0;  // that are concerned, told for the first time
+  std::string mode;   // as in cow_group_mode; empty: a group rule needs a file that can't be read
+  size_t groups = 0;  // groups with this mode that no earlier notice named
   std::string group;  // one of them
-  pid_t pid = 0;      // one of its processes; 0 where none is known
+  pid_t pid = 0;      // one of its processes; 0: unknown
   std::string reason;
-  std::string collector = {};  // that failed, for this reason and no mode or group; empty: none
-  double intervals = 0;        // that the first look at a family of the group takes; 0: the notice is of something else
+  std::string collector = {};  // the collector that failed, without mode and group; empty: not a failure
+  double intervals = 0;        // duration of the first look at a family of `group`; 0: not about a first look
 };
 
-// What one collector made.
+// The metric families of one collector.
 struct CollectedFamilies {
-  std::string_view collector;  // as in the registry; empty: of the engine itself
+  std::string_view collector;  // as in the registry; empty: the engine itself
   std::vector<prometheus::MetricFamily> families;
-  std::vector<const Metric*> declared{};  // all that it has, those without a series too
+  std::vector<const Metric*> declared{};  // all its metrics, including those without a series
 };
 
 }  // namespace cow::collectors

@@ -14,11 +14,11 @@
 namespace cow::collectors {
 namespace {
 
-// From the first look at a process to the second at its command line: servers rewrite it once they have started. Each
-// later pause is twice as long, up to full_every.
+// Servers rewrite their command line after the start, so it is read again after this pause. Each later pause is twice
+// as long, up to full_every.
 constexpr std::chrono::seconds kFirstCommandLinePause{1};
 
-// No family may claim the group that others are added up in.
+// No family may claim the overflow group.
 std::string GroupLabel(std::string_view name, size_t max_bytes) {
   std::string label = LabelValue(name, max_bytes);
   if (label == Groups::kOverflow) label += '_';
@@ -55,7 +55,7 @@ void FamilyNamer::Update(const memory::Family& family, uint64_t table_pass, Stea
     naming.command_line_pause = kFirstCommandLinePause;
     naming.command_line_due = now + naming.command_line_pause;
   }
-  // Another root's command line is only noted: the family keeps its group until that is rewritten.
+  // A new root's command line is only noted. The family keeps its group until the new root rewrites it.
   const bool is_rewritten =
       !judge_anew && naming.command_line && identity == naming.root && CommandLineChanged(family, now, naming);
   if (judge_anew || is_rewritten) {
@@ -70,13 +70,13 @@ void FamilyNamer::Update(const memory::Family& family, uint64_t table_pass, Stea
   naming.described = root.since_pass;
 }
 
-// A change of the root's user moves no signal: what the table knows of a root that did nothing may be old.
+// A change of the user moves no change signal, so the process table may have the old user.
 void FamilyNamer::ReadUser(const memory::Family& family, uint64_t table_pass, SteadyClock::time_point now,
                            FamilyNaming& naming) {
   memory::Process& root = *family.members.front()->process;
   if (now < naming.user_due) return;
   naming.user_due = now + HalfToAll(full_every_, family.id);
-  if (root.since_pass == table_pass) return;  // it was read just now
+  if (root.since_pass == table_pass) return;  // the table has just read it
   if (const auto status = procfs::ReadStatus(root_, root.memory)) root.status.effective_uid = status->effective_uid;
 }
 
@@ -123,7 +123,7 @@ void FamilyNamer::Describe(const memory::Process& root, FamilyNaming& naming) co
   naming.cgroup_path = root.cgroups.MemoryPath();
 }
 
-// Most cgroups have no limit: these are asked again after some passes.
+// Most cgroups have no limit; they are read again after kPassesWithoutLimit passes only.
 void FamilyNamer::UpdateCgroup(const memory::Process& root, uint64_t pass, FamilyNaming& naming) {
   constexpr uint64_t kPassesWithoutLimit = 8;
   CgroupOfPath& cgroup = cgroups_[naming.cgroup_path];

@@ -1,5 +1,5 @@
-// What the engine keeps of a family from pass to pass. Plain structs. While threads scan, one thread at a time works on
-// a family's state: the one that scans it.
+// What the engine keeps of a family from pass to pass. Plain structs. Thread rule: during a scan only the thread that
+// scans the family uses its state.
 #pragma once
 
 #include <sys/types.h>
@@ -45,25 +45,25 @@ inline UnreadReason ReasonOf(ErrorKind kind) {
   return kMalformed;
 }
 
-// The root that named the family's group, and what it is called by.
+// The root that named the family's group, and the name.
 struct FamilyNaming {
   std::string name;        // by the rules
-  std::string group_name;  // cut to a label; where there was no room for it, the group is the overflow's
-  bool judged = false;     // by the rules in force
-  bool labelled = false;   // labels have the length in force
+  std::string group_name;  // `name` as a label value; beyond max_groups the family joins the overflow group
+  bool judged = false;     // by the current rules
+  bool labelled = false;   // with the current label length
   bool named = false;      // by a rule, not by the default
   bool left_out = false;   // by the rules: neither scanned nor exported
 
   std::pair<pid_t, uint64_t> root;  // pid and start time
-  uint64_t described = 0;           // since_pass of the root when it was described
+  uint64_t described = 0;           // the root's since_pass when it was described
   std::string root_comm;
   uint32_t root_uid = 0;
-  SteadyClock::time_point user_due;  // when the user is read again though no signal of the root changed
+  SteadyClock::time_point user_due;  // when the user is read again without a change signal
 
-  // The hash of the root's command line; empty unless a rule asked for it, or where it can't be read.
+  // Hash of the root's command line; empty if no rule asked for it or it can't be read.
   std::optional<size_t> command_line;
   SteadyClock::time_point command_line_due;    // when it is read again
-  SteadyClock::duration command_line_pause{};  // from then to the time after
+  SteadyClock::duration command_line_pause{};  // before that reading; doubles each time
 
   std::string exe;
   procfs::CgroupNames cgroup_names;
@@ -73,17 +73,17 @@ struct FamilyNaming {
 
 // How well the family is known, as of its last completed scan.
 struct FamilyKnowledge {
-  bool completed = false;  // a scan was; else nothing of this is known
-  SystemTime read_at;      // before the first page of that scan was read
-  SystemTime verified_at;  // when no signal of a change had moved since
+  bool completed = false;  // false: no scan was completed, and the rest is unset
+  SystemTime read_at;      // begin of the last completed scan
+  SystemTime verified_at;  // last time without a moved change signal since then
   std::array<bool, memory::kModes> modes{};
   std::array<uint64_t, kUnreadReasons.size()> unread{};
   uint64_t unread_pages = 0;
   bool scan_known = true;
-  bool looked_at = false;  // a first look has shown something of it, or that nothing can be seen
+  bool looked_at = false;  // a scan has read something or found that it can read nothing; set before `completed`
 };
 
-// The processes of the family, as of the pass under way.
+// The processes of the family in the current interval.
 struct FamilyProcesses {
   size_t processes = 0;
   size_t members = 0;
@@ -93,26 +93,26 @@ struct FamilyProcesses {
 };
 
 struct FamilyState {
-  uint64_t pass = 0;  // that saw it last
+  uint64_t pass = 0;  // last interval that listed the family
   FamilyNaming naming;
   FamilyProcesses processes;
   FamilyKnowledge knowledge;
 
-  Group* group = nullptr;        // of the pass under way; null: it is left out
-  std::string_view exported_as;  // its name
-  bool baseline = false;         // it was left out, and no pass was completed since: nothing is counted yet
+  Group* group = nullptr;        // in the current interval; null: left out
+  std::string_view exported_as;  // name of `group`
+  bool baseline = false;         // was left out until now: counts nothing before its first completed pass
 
-  std::unique_ptr<memory::FamilyScan> scan;  // under way, or it rests
-  uint64_t served = 0;                       // the last interval in which it had a turn
-  uint64_t round = 0;                        // the pass that waits for a scan of it; 0: none does
+  std::unique_ptr<memory::FamilyScan> scan;  // unfinished scan, which may be between two turns
+  uint64_t served = 0;                       // last interval in which it had a turn
+  uint64_t round = 0;                        // the pass that waits for its scan; 0: none
 
   FamilySums sums;                 // gauges of collectors
-  std::vector<uint64_t> counters;  // of collectors, since they were merged into the group's
-  UnreadMembers unread_members;    // of a family of two or more
+  std::vector<uint64_t> counters;  // of collectors, since the last MergeIntoGroup
+  UnreadMembers unread_members;    // of a family of two or more members
   size_t ledger_bytes = 0;
   size_t looks_bytes = 0;  // at the end of its last scan
 
-  // Forgets all that is known of its pages.
+  // Forgets everything about its pages.
   void Forget() {
     sums.Clear();
     unread_members.Clear();
@@ -120,7 +120,7 @@ struct FamilyState {
     knowledge.looked_at = false;
     looks_bytes = 0;
   }
-  // Adds to the group what was counted and seen since the last call.
+  // Adds the counters since the last call to the group.
   void MergeIntoGroup() {
     if (group == nullptr) return;
     for (size_t i = 0; i < counters.size(); ++i) group->counters[i] += counters[i];

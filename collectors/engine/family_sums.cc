@@ -40,7 +40,7 @@ void FamilySums::AddWindow(WindowIndex window, std::span<const int64_t> gauges, 
 
 void FamilySums::Verify(WindowIndex window, SystemTime now) {
   const auto known = windows_.find(window);
-  if (known == windows_.end()) return;  // recorded, but nobody maps it
+  if (known == windows_.end()) return;  // recorded, but no member maps it
   known->second.read_at = now;
   known->second.scan = scan_;
 }

@@ -1,8 +1,8 @@
-// What collectors count of one family, by its latest readings: cells of each window, of the family as a whole, and of
-// what OnPass showed. Gauges always are the sum of these, also while a scan is under way.
+// Gauges of one family by its latest readings: cells per window, of the family as a whole, and from OnPass. A gauge is
+// always their sum, also during a scan.
 //
-// A process without relatives is read as a whole: its windows are one set of cells, replaced when a scan of it is over.
-// When it forks, its windows are read one by one, and these cells fade by the share of its pages that were. Not
+// A process without relatives has one set of cells for all its windows, replaced at the end of each scan. When it
+// forks, its windows get their own cells one by one, and the old cells fade by the share of pages read since. Not
 // thread-safe.
 #pragma once
 
@@ -29,8 +29,8 @@ struct WindowCells {
 
 class FamilySums {
  public:
-  // So many gauges from now on; those that stay are moved, others are 0. What an unfinished scan of a process without
-  // relatives has shown is forgotten.
+  // Sets the number of gauges: moves the remaining ones and zeroes the others. Drops the sums of an unfinished scan of
+  // a process without relatives.
   void LayOut(size_t gauges, std::span<const CellMove> moves);
 
   void BeginScan() { ++scan_; }
@@ -38,18 +38,18 @@ class FamilySums {
   void AddWindow(WindowIndex window, std::span<const int64_t> gauges, uint64_t present_pages, SystemTime read_at,
                  bool alone);
   void Verify(WindowIndex window, SystemTime now);
-  // Takes what left a window out of its cells.
+  // Subtracts memory that left the window.
   void TakeOut(WindowIndex window, std::span<const int64_t> gauges, uint64_t present_pages);
-  // Windows that the scan did not visit are gone. `unwalked_pages`: what was not read window by window.
+  // Drops windows that the scan did not visit. `unwalked_pages`: pages that were not read window by window.
   void EndScan(std::span<const int64_t> family_gauges, uint64_t unwalked_pages, bool alone);
   void SetPassCells(std::span<const int64_t> gauges) { pass_cells_.assign(gauges.begin(), gauges.end()); }
 
-  // A process without relatives has some now.
+  // Call it when a process without relatives has forked.
   void BeginToFade();
-  // Nothing is known any more.
+  // Forgets everything.
   void Clear();
 
-  // Adds all gauges. `fading_share`: how much of what fades is not read yet, 0 to 1.
+  // Adds all gauges. `fading_share`: unread share of the fading cells, 0 to 1.
   void AddTo(std::span<int64_t> gauges, double fading_share) const;
 
   const std::unordered_map<WindowIndex, WindowCells>& windows() const { return windows_; }

@@ -1,4 +1,4 @@
-// Scans families turn by turn and adds up what the scans report; the end of an interval.
+// Scans families turn by turn, adds their reports up, and ends an interval.
 #include <algorithm>
 #include <mutex>
 #include <utility>
@@ -49,7 +49,7 @@ bool Engine::Impl::Scan(ScanTurns::Turn& turn) {
   scan_cpu_ += ThreadCpuTime() - cpu_before;
   if (!finished) return false;
   state.scan.reset();
-  // Where pages have moved, only another scan of all members tells: in its next turn.
+  // Moved pages need a scan of all members, in the next turn.
   if (family.must_read_all) return false;
   state.round = 0;
   return true;
@@ -72,7 +72,7 @@ bool Engine::Impl::Take(const memory::ScanStep& step, Family& family, FamilyStat
 
 void Engine::Impl::AddWindow(const memory::WindowReport& report, FamilyState& state, CollectorSet::Scratch& scratch) {
   collectors_.Accumulate(report, state, scratch);
-  // A first scan may take long; what it has read is published meanwhile.
+  // A first scan may take long; its readings are published meanwhile.
   if (!state.knowledge.completed) {
     for (const auto& member : report.family->members) {
       if (!member->reads.waits) state.knowledge.modes.at(static_cast<size_t>(member->access.mode)) = true;
@@ -152,7 +152,7 @@ bool Engine::Impl::RoundGoesOn() const {
   return std::any_of(states_.begin(), states_.end(), [this](const auto& item) { return item.second.round == round_; });
 }
 
-// Families that the interval under way did not see.
+// Ends families that the current interval did not list.
 void Engine::Impl::EndFamiliesThatAreGone() {
   std::erase_if(states_, [this](auto& item) {
     auto& [id, state] = item;
@@ -162,7 +162,7 @@ void Engine::Impl::EndFamiliesThatAreGone() {
   });
 }
 
-// Keeps nothing of what the family showed before.
+// Forgets everything that the family has shown.
 void Engine::Impl::Leave(Family& family, FamilyState& state) {
   GiveUpScan(state);
   lineage_.Leave(family);

@@ -37,7 +37,7 @@ bool ForkWatch::TakeEvents() {
       newcomers_.erase(event.process);
     }
   }
-  // What was forked before the first look may have been so before the events began.
+  // Processes forked before the first call may be older than the events.
   if (complete && looks_ > 1) return true;
   if (!complete) ++overruns_;
   forks_.reset();
@@ -61,13 +61,13 @@ void ForkWatch::ReadList(const memory::ProcessTable& table) {
   std::erase_if(newcomers_, [this](const auto& item) { return item.second.listed != looks_; });
 }
 
-// False if nothing is to be remembered of it.
+// False if the newcomer need not be remembered.
 bool ForkWatch::Judge(pid_t pid, Newcomer& newcomer, const memory::ProcessTable& table) {
   const auto stat = procfs::ReadStat(root_, pid);
   if (!stat && stat.error().kind == ErrorKind::kGone) return false;
   const auto layout = stat ? memory::LayoutKey::Of(*stat) : std::nullopt;
   if (!layout || !IsKnown(*layout, table)) {
-    // Where events tell of the next fork that gets this pid, nothing else has to.
+    // A stranger found by an event is forgotten: another event reports the next fork with this pid.
     newcomer.state = State::kStranger;
     return newcomer.listed != 0;
   }

@@ -1,4 +1,4 @@
-// The begin of an interval: which processes there are, how they are related, and what has to be scanned.
+// Begins an interval: lists the processes, relates them to families, and finds the families to scan.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -62,7 +62,7 @@ bool Engine::Impl::BeginInterval(bool first) {
   if (table_.over_limit() > 0 || nameless) groups_.Find(Groups::kOverflow);
   for (const auto& family : lineage_.families()) JoinGroup(states_.at(family->id));
   turns_ = std::make_unique<ScanTurns>(*control_, TakeDue(first), options_.threads);
-  control_->Listed(changed);  // until now all that the interval before read is of the last one
+  control_->Listed(changed);  // before pass_begin_ moves, so the previous interval's readings are still covered
   NoteLongLooks();
   pass_begin_ = interval_began_at_;
   return true;
@@ -83,7 +83,7 @@ bool Engine::Impl::UpdateProcesses() {
   return true;
 }
 
-// A scan refers to its family. Both lists ascend by the family's number.
+// A scan refers to its family, so it must go with it. Both lists ascend by the family's id.
 void Engine::Impl::DropScansOfGoneFamilies() {
   auto family = lineage_.families().begin();
   const auto end = lineage_.families().end();
@@ -105,8 +105,7 @@ std::optional<double> Engine::Impl::ReadAnonPages() const {
   return static_cast<double>(*bytes);
 }
 
-// The processes are read one after another. What the host has as a whole must not have changed meanwhile for the
-// difference to mean anything.
+// Processes are read one after another, so the difference is meaningless if AnonPages changed much meanwhile.
 void Engine::Impl::SetHostSaved(std::optional<double> anon_before, std::optional<double> anon_after) {
   constexpr double kMaxChange = 0.01;
   self_.host_saved_bytes.reset();
@@ -120,7 +119,7 @@ void Engine::Impl::SetHostSaved(std::optional<double> anon_before, std::optional
   if (saved >= 0) self_.host_saved_bytes = saved;
 }
 
-// Finds the group that the family claims, before its windows are reported.
+// Updates the family's name and claims its group. Runs before windows are reported.
 void Engine::Impl::UpdateFamily(Family& family, SteadyClock::time_point now) {
   const auto [item, is_new] = states_.try_emplace(family.id);
   FamilyState& state = item->second;
@@ -144,7 +143,7 @@ void Engine::Impl::UpdateFamily(Family& family, SteadyClock::time_point now) {
   if (!naming.left_out) groups_.Claim(naming.group_name, {naming.named, family.members.size() > 1});
 }
 
-// Takes members that ended out of the sums. `changed`: a process joined or left. False if the pass was abandoned.
+// Subtracts ended members from the sums. Sets `changed` if a process joined or left. False if the pass was abandoned.
 bool Engine::Impl::UpdateMembers(Family& family, FamilyState& state, bool& changed) {
   FamilyProcesses& processes = state.processes;
   const size_t members_before = processes.members;
@@ -197,7 +196,7 @@ SystemTime Engine::Impl::StartOf(const memory::Process& process) const {
   return SystemTime(std::chrono::duration_cast<SystemTime::duration>(std::chrono::duration<double>(seconds)));
 }
 
-// After the groups of all families are claimed.
+// Runs after all families have claimed their groups.
 void Engine::Impl::JoinGroup(FamilyState& state) {
   if (state.naming.left_out) {
     state.group = nullptr;
@@ -209,12 +208,12 @@ void Engine::Impl::JoinGroup(FamilyState& state) {
   state.exported_as = name;
 }
 
-// Families to be scanned in this interval, in this order. The others are as they were.
+// Returns the families to scan in this interval, in order.
 std::vector<Family*> Engine::Impl::TakeDue(bool first) {
   std::vector<std::pair<Staleness, Family*>> stale;
-  std::vector<Family*> served;  // they had their turn in the interval before, and need another
+  std::vector<Family*> served;  // had a turn in the previous interval and need another
   for (const auto& family : lineage_.families()) {
-    if (control_->MustStop()) break;  // the scan that follows finds out
+    if (control_->MustStop()) break;  // the scan checks this again
     FamilyState& state = states_.at(family->id);
     if (state.naming.left_out) {
       Leave(*family, state);
@@ -226,7 +225,7 @@ std::vector<Family*> Engine::Impl::TakeDue(bool first) {
     if (!due) {
       if (first) skipped_members_ += family->members.size();
       state.round = 0;
-      state.knowledge.verified_at = interval_began_at_;  // its signals were read since
+      state.knowledge.verified_at = interval_began_at_;  // its change signals were read after that
       continue;
     }
     if (first) state.round = round_;
@@ -247,8 +246,8 @@ std::vector<Family*> Engine::Impl::TakeDue(bool first) {
   return due;
 }
 
-// Where a first look at a family takes several intervals, the log says so: until then its values rest on what is
-// assumed of unread children.
+// Notes for the log if a first look takes several intervals: until it ends, the values rest on assumptions about unread
+// children.
 void Engine::Impl::NoteLongLooks() {
   const auto left = control_->Left();
   if (left == ScanQueue::kNoLimit || left.count() <= 0) return;

@@ -7,10 +7,9 @@ namespace {
 
 using memory::Mode;
 
-// Names of groups come from outside and without end: beyond this many the record is begun anew, and some are told
-// again.
+// Group names come from outside and are unbounded. At this many the record is cleared, and some notices repeat.
 constexpr size_t kMaxTold = 4096;
-// Where the reason has something in it that differs each time.
+// Bounds the notices if each reason differs, for example by a pid.
 constexpr size_t kMaxToldFailures = 64;
 
 std::string WhyNoFrames(const memory::Member& member) {

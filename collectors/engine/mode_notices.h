@@ -1,6 +1,6 @@
-// What the log is told of processes that can't be seen in full, and of collectors that fail. What the exporter's own
-// rights hide is told once; what is denied of single processes once for each group and mode, in one line for all groups
-// that are new in a pass, so that hundreds of them are no flood. Not thread-safe.
+// Collects notices for the log: processes that are not fully visible, and collectors that fail. What the exporter lacks
+// rights for is reported once. What single processes deny is reported once per group and mode; one notice covers all
+// new groups, so hundreds of them do not flood the log. Not thread-safe.
 #pragma once
 
 #include <array>
@@ -23,17 +23,17 @@ inline constexpr std::array<std::string_view, memory::kModes> kModeNames{"full",
 
 class ModeNotices {
  public:
-  // Looks at a family after its pass.
+  // Adds the family's modes. Call it after each completed scan.
   void Note(const std::string& group, const memory::Family& family);
-  // Processes of which not even a name is known, because stat itself is denied.
+  // Adds processes without a known name, because /proc/PID/stat is denied.
   void NoteNameless(const std::string& group, size_t processes);
-  // A rule asked for a key of a group's root that can't be read, so it does not match.
+  // Adds a rule that does not match because it needs a key of the root that can't be read.
   void NoteUnreadKey(const std::string& group, pid_t pid, const std::string& key);
-  // A collector failed, in one pass or in each, at one process or at all.
+  // Adds a failed collector; repeated reasons are ignored.
   void NoteFailure(std::string_view collector, const std::string& reason);
-  // The first look at a family takes so many intervals.
+  // Adds a family whose first look takes `intervals` intervals.
   void NoteLongLook(const std::string& group, pid_t pid, double intervals);
-  // What is new since the call before.
+  // Returns the notices since the last call.
   std::vector<ModeNotice> Take();
 
  private:

@@ -139,7 +139,7 @@ void PublishSelf(const SelfTotals& self, const CollectorSet& collectors, MetricW
   }
 }
 
-// The sums of all groups, as one collector sees them.
+// Returns the sums of all groups for one collector.
 std::vector<GroupSums> SumsOf(const InstalledCollector& each, const EngineSums& sums) {
   std::vector<GroupSums> of_groups;
   for (const auto& [name, totals] : sums.groups) {

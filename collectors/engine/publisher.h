@@ -1,4 +1,4 @@
-// From a snapshot of sums to metric families. Reads nothing else.
+// Makes metric families from a snapshot of sums. Reads nothing else. Pure.
 #pragma once
 
 #include <vector>
@@ -9,7 +9,7 @@
 
 namespace cow::collectors {
 
-// By what made them: an entry for each enabled collector and one of the engine itself, without families that are empty.
+// Returns one entry per enabled collector and one for the engine itself, without empty metric families.
 std::vector<CollectedFamilies> Publish(const EngineSums& sums, const CollectorSet& collectors);
 
 }  // namespace cow::collectors

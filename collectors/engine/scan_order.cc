@@ -6,7 +6,7 @@
 namespace cow::collectors {
 
 double ReadingPriority(std::chrono::nanoseconds age, uint64_t faults) {
-  // The clock can be set back, and no rate is known of an instant.
+  // The clock can be set back, and an age of 0 gives no rate.
   const auto seconds =
       std::chrono::duration<double>(std::max<std::chrono::nanoseconds>(age, std::chrono::milliseconds{1}));
   return seconds.count() * (1 + std::log2(1 + static_cast<double>(faults) / seconds.count()));
@@ -19,7 +19,7 @@ bool ReadBefore(const Staleness& a, const Staleness& b) {
     const double of_b = ReadingPriority(*b.age, b.faults);
     if (of_a != of_b) return of_a > of_b;
   }
-  if (a.resident_bytes != b.resident_bytes) return a.resident_bytes > b.resident_bytes;
+  if (a.resident_pages != b.resident_pages) return a.resident_pages > b.resident_pages;
   return a.family < b.family;
 }
 

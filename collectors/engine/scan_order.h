@@ -1,9 +1,9 @@
-// In which order families are read: first what the values suffer from most while it waits. Where a pass needs more than
-// its budget, what is left for later intervals is then what matters least.
+// Decides in which order families are read: stalest values first. If a pass exceeds its budget, the least important
+// families wait for later intervals.
 //
-// A family that was never read comes before all others, the larger one first. Of the others what counts is the age of
-// the values, weighted by how fast the family changes. The weight grows with the logarithm of that: what changes a
-// thousand times as fast as another is read about ten times as soon, and no family, however slow, waits for ever.
+// Families that were never read come first, larger ones before smaller ones. The others are ordered by the age of their
+// values, weighted by the logarithm of their fault rate: a family that changes a thousand times as fast is read about
+// ten times as soon, and a slow one never waits for ever.
 //
 // Pure; any thread.
 #pragma once
@@ -14,18 +14,18 @@
 
 namespace cow::collectors {
 
-// What is known of a family before it is read.
+// What the order depends on.
 struct Staleness {
-  std::optional<std::chrono::nanoseconds> age;  // of its values; empty: there are none
-  uint64_t faults = 0;                          // of its members, since the values were read
-  uint64_t resident_bytes = 0;                  // of its members
-  uint64_t family = 0;                          // id: of two that are equal else, the older family is first
+  std::optional<std::chrono::nanoseconds> age;  // of the family's values; empty: never read
+  uint64_t faults = 0;                          // page faults of its members since then
+  uint64_t resident_pages = 0;                  // of its members
+  uint64_t family = 0;                          // id; breaks ties, older family first
 };
 
-// In seconds, weighted: grows without bound with the age, and with the faults.
+// Returns the weighted age in seconds. Grows without bound with the age and with the faults.
 double ReadingPriority(std::chrono::nanoseconds age, uint64_t faults);
 
-// Whether `a` is to be read before `b`: a strict order.
+// True if `a` is read before `b`. A strict order.
 bool ReadBefore(const Staleness& a, const Staleness& b);
 
 }  // namespace cow::collectors

@@ -1,8 +1,8 @@
-// The families that wait for their turn in one interval, and how much of the interval's CPU time each gets.
+// Queues the families of one interval and shares the interval's CPU time among them.
 //
-// Each gets an equal share of what is left. A family that needs less leaves the rest to the others, one that needs more
-// waits behind them for another turn. So a small family is read in every interval, however large another is. Knows no
-// clock; one thread at a time.
+// Each turn gets an equal share of the time left. A family that needs less leaves the rest to the others; one that
+// needs more queues again behind them. So a large family never keeps a small one from being read. Reads no clock; one
+// thread at a time.
 #pragma once
 
 #include <chrono>
@@ -19,14 +19,14 @@ class ScanQueue {
  public:
   using Nanoseconds = std::chrono::nanoseconds;
 
-  // Less than this is not worth a turn.
+  // The shortest turn.
   static constexpr Nanoseconds kLeast = std::chrono::microseconds(200);
   static constexpr Nanoseconds kNoLimit = Nanoseconds::max();
 
   void Fill(const std::vector<memory::Family*>& families) { waiting_.assign(families.begin(), families.end()); }
   size_t size() const { return waiting_.size(); }
 
-  // The next family, and the CPU time of its turn when so much of the interval's is `left`. None where nobody waits.
+  // Returns the next family and the CPU time of its turn. `left`: CPU time left in the interval. Null if none waits.
   std::pair<memory::Family*, Nanoseconds> Take(Nanoseconds left) {
     if (waiting_.empty()) return {nullptr, kNoLimit};
     const size_t sharers = waiting_.size() + at_work_;
@@ -36,7 +36,7 @@ class ScanQueue {
     if (left == kNoLimit) return {family, kNoLimit};
     return {family, std::max(left / static_cast<int64_t>(sharers), kLeast)};
   }
-  // After its turn; `finished`: its scan is over.
+  // Call it after a turn. `finished`: the family's scan is over.
   void Return(memory::Family* family, bool finished) {
     --at_work_;
     if (!finished) waiting_.push_back(family);

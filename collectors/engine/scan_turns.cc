@@ -68,7 +68,7 @@ void ScanTurns::Abandon() {
   over_ = true;
 }
 
-// Of the first thread: asks once all others are parked, and lets them go on.
+// Called by thread 0: calls Continue once all helpers are parked, then releases them.
 void ScanTurns::Lead() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return parked_ == helpers_; });
@@ -88,7 +88,7 @@ void ScanTurns::Park() {
   changed_.wait(lock, [this, before] { return pauses_ != before; });
 }
 
-// Of the first thread, when no family waits for it.
+// Called by thread 0 when no family waits.
 void ScanTurns::AwaitHelpers() {
   while (true) {
     {

@@ -1,8 +1,8 @@
-// Hands the families of one interval to the threads that scan, turn by turn, and lets all of them pause together when
-// the caller of the pass wants to sleep or to publish.
+// Hands the families of one interval to the scanning threads, turn by turn. Pauses all threads together when the caller
+// of the pass wants to sleep or to publish.
 //
-// The calling thread is the first one: it alone calls PassControl::Continue, after the others have come to the end of
-// their steps. Nothing is locked while a thread makes a step.
+// The calling thread is thread 0. It alone calls PassControl::Continue, once the others have finished their steps. No
+// thread holds a lock during a step.
 #pragma once
 
 #include <atomic>
@@ -33,18 +33,18 @@ class ScanTurns {
   // Makes steps while MayStep allows them. True if the family's scan is over.
   using Scan = std::function<bool(Turn& turn)>;
 
-  // `families` get their turns in this order. `control` outlives it.
+  // `families` get their turns in this order. `control` must outlive this object.
   ScanTurns(PassControl& control, const std::vector<memory::Family*>& families, size_t threads);
 
-  // Until the interval is over or no family waits. Throws what `scan` throws.
+  // Scans until the interval is over or no family waits. Throws what `scan` throws.
   void Run(WorkerThreads& workers, const Scan& scan);
 
-  // Before each step of a turn. False: the turn is over.
+  // Call it before each step of a turn. False: the turn is over.
   bool MayStep(Turn& turn);
-  // The pass is abandoned: no thread begins another step.
+  // Abandons the pass: no thread begins another step.
   void Abandon();
   bool abandoned() const { return abandoned_; }
-  // Serializes what threads do between two steps on what they share.
+  // Guards what threads share between two steps.
   std::mutex& mutex() { return mutex_; }
 
  private:
@@ -57,18 +57,18 @@ class ScanTurns {
   void Leave();
 
   PassControl& control_;
-  const uint64_t interval_;  // under way
+  const uint64_t interval_;  // the current one
   const size_t threads_;
-  bool progressed_ = false;  // in the interval: however short it is, it has one step at least
+  bool progressed_ = false;  // a step was made: even the shortest interval has one
   std::atomic<bool> abandoned_ = false;
   std::atomic<bool> over_ = false;   // abandoned, or the interval is over
   std::atomic<bool> pause_ = false;  // a thread saw that Continue has something to do
 
   std::mutex mutex_;
-  std::condition_variable changed_;  // of what follows
+  std::condition_variable changed_;  // of the members below
   ScanQueue queue_;
-  size_t helpers_ = 0;  // at work
-  size_t parked_ = 0;   // of them
+  size_t helpers_ = 0;  // threads at work besides thread 0
+  size_t parked_ = 0;   // helpers that wait for the end of a pause
   uint64_t pauses_ = 0;
 };
 

@@ -1,7 +1,7 @@
-// Members of a family whose windows were not all read yet: what the kernel says of them, less what was shown.
+// Estimates the unread memory of members whose first look is not complete: the kernel's sums minus the windows read.
 //
-// A child counts from the first pass after its fork. Until its windows are read it is taken to share what its parent
-// has there, as it does after a fork. Not thread-safe.
+// A child counts from the first pass after its fork. Its unread memory is assumed to be shared with its parent, as it
+// is after a fork. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -17,16 +17,16 @@ namespace cow::collectors {
 
 class UnreadMembers {
  public:
-  // The members as of now. `alone_before`: the one that there was is read as a whole, and its sums fade.
+  // Updates the list of members. `alone_before`: the root had no relatives before, so its old sums fade.
   void Update(const memory::Family& family, const procfs::PageGeometry& geometry, bool alone_before);
   void OnWindow(const memory::WindowReport& report);
-  // A scan is over: all members but those that wait for the next one were read.
+  // Call it at the end of a scan: it has read all members except those that wait for the next scan.
   void OnScanEnd(const memory::Family& family, bool alone);
   void Clear() { members_.clear(); }
 
-  // One for each member that is not read whole; none of one whose sums fade.
+  // Returns one entry per member with unread windows, except a member whose old sums fade.
   std::vector<UnreadMember> List() const;
-  // What is not read of the member whose sums fade, of so many pages when it began: 0 to 1.
+  // Returns the unread share of the member whose old sums fade, 0 to 1. `fading_pages`: its pages at BeginToFade.
   double FadingShare(uint64_t fading_pages) const;
   bool empty() const { return members_.empty(); }
 
@@ -35,10 +35,10 @@ class UnreadMembers {
     memory::MemberIndex slot;
     memory::MemberIndex parent;
     bool is_root = false;
-    bool read = false;   // its windows were
-    bool fades = false;  // it was read as a whole before
+    bool read = false;   // all its windows were read
+    bool fades = false;  // had no relatives before, so its old sums fade
     UnreadMember all;    // by the kernel's sums
-    UnreadMember shown;  // in windows
+    UnreadMember shown;  // in windows that were read
     uint64_t shown_present = 0;
   };
 

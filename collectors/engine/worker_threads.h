@@ -1,7 +1,7 @@
-// Threads that do one thing together: the calling one and, where more are asked for, others that are kept for this
-// object's life and sleep between two calls.
+// Runs one function on several threads: the calling thread and helpers. Helpers live as long as this object and sleep
+// between two calls.
 //
-// Run is for one thread, CpuTime for any while GrowTo is not called.
+// Thread rule: call Run and GrowTo from one thread. Any thread may call CpuTime, but not during GrowTo.
 #pragma once
 
 #include <ctime>
@@ -21,22 +21,22 @@ namespace cow::collectors {
 
 class WorkerThreads {
  public:
-  // `threads`: the calling one among them, so that 1 starts none. Throws std::system_error where one can't be started.
+  // `threads` includes the calling thread, so 1 starts none. Throws std::system_error if a thread can't be started.
   explicit WorkerThreads(size_t threads);
   ~WorkerThreads();
   WorkerThreads(const WorkerThreads&) = delete;
   WorkerThreads& operator=(const WorkerThreads&) = delete;
 
-  // Makes it so many at least. Between two calls of Run, of that thread; throws as the constructor.
+  // Grows the pool to at least `threads`. Call from Run's thread, never during Run. Throws like the constructor.
   void GrowTo(size_t threads);
 
   size_t threads() const { return helpers_.size() + 1; }
 
-  // Calls work(i) on the calling thread with 0 and on others with 1 up to `wanted` - 1 (or as many as there are), and
-  // returns when all of them have. Throws what one of them threw, after that.
+  // Calls work(0) on the calling thread and work(1) to work(wanted - 1) on helpers, limited to threads(). Returns when
+  // all calls have returned; rethrows an exception of one of them.
   void Run(size_t wanted, const std::function<void(size_t thread)>& work);
 
-  // CPU time so far of all but the calling thread.
+  // Returns the CPU time of the helpers so far.
   std::chrono::nanoseconds CpuTime() const;
 
  private:
@@ -44,11 +44,11 @@ class WorkerThreads {
   void Call(const std::function<void(size_t thread)>& work, size_t thread);
 
   std::mutex mutex_;
-  std::condition_variable_any changed_;  // of anything that mutex_ guards
+  std::condition_variable_any changed_;  // of the members below
   const std::function<void(size_t)>* work_ = nullptr;
   uint64_t calls_ = 0;  // of Run
-  size_t wanted_ = 0;   // threads, in the call under way
-  size_t running_ = 0;  // helpers, in the call under way
+  size_t wanted_ = 0;   // threads in the current call
+  size_t running_ = 0;  // helpers in the current call
   std::exception_ptr thrown_;
 
   std::vector<clockid_t> clocks_;  // of the helpers

@@ -20,7 +20,7 @@ namespace {
 
 using Kind = Failure::Kind;
 
-// Between the looks of a family's history, what has not changed is read this often all the same.
+// Members without a change signal are read this often for the breaks between two looks.
 constexpr std::chrono::minutes kFullEvery{10};
 
 tl::unexpected<Failure> Fail(Kind kind, std::string message) {
@@ -29,7 +29,7 @@ tl::unexpected<Failure> Fail(Kind kind, std::string message) {
 
 std::string Process(pid_t pid) { return "process " + std::to_string(pid); }
 
-// Why this process may not read a file of another one, by what the kernel checks when that file is opened.
+// Explains why the kernel denies this process a file of another process.
 std::string WhyDenied(const procfs::Root& root, const std::string& path) {
   const std::string file = path.substr(path.rfind('/') + 1);
   if (file == "stat" || file == "status") return "procfs hides other users' processes (hidepid)";
@@ -57,7 +57,7 @@ tl::unexpected<Failure> FailToRead(const procfs::Root& root, pid_t pid, const Er
   }
 }
 
-// The family that `pid` is of, and the member whose memory it has.
+// Returns the family of `pid` and the member whose address space it has.
 std::pair<memory::Family*, memory::Member*> FindMember(const memory::Lineage& families, pid_t pid) {
   for (const auto& family : families.families()) {
     for (const auto& member : family->members) {
@@ -168,7 +168,7 @@ tl::expected<Portrait, Failure> Explainer::Look(pid_t pid, const LookOptions& op
 
 tl::expected<Portrait, Failure> Explainer::Read(pid_t pid, memory::Family& family, memory::Member& member,
                                                 const LookOptions& options) {
-  // What the marks tell is asked of everybody, and a process without relatives is walked as the others are.
+  // A first look at every member asks for its marks. A process without relatives must be walked too.
   for (const auto& each : family.members) each->reads.first_look = true;
   if (family.members.size() == 1) member.reads.shares_unseen = true;
   const PortraitBuilder::Scanned scanned = ScanHidden(family);
@@ -227,7 +227,7 @@ void Explainer::LookForBreaks(pid_t pid, Portrait& portrait) {
   for (MemberPortrait& each : portrait.members) each.broken_since_last_look = counter.By(each.pid);
 }
 
-// Members of other families are never read: those that ended have nothing to be settled.
+// Other families are never read, so their ended members have no pages to judge.
 void Explainer::SettleHistory() {
   for (const auto& family : history_->families()) {
     if (!family->ended.empty() && family->ledger.empty()) {

@@ -1,11 +1,12 @@
-// Looks at the family of one process, once or again and again: lists the processes, finds the relatives, reads their
-// page tables by the scanner's rules, and gives a portrait.
+// Makes a portrait of the family of one process, once or repeatedly. Lists the processes, finds the relatives, and
+// scans their page tables like the exporter does.
 //
-// A look is always a first one, so that all that the kernel's marks tell of earlier breaks is in it. Looking again, a
-// second account of the same family is kept beside, which sees the breaks between two looks; it reads only what
+// Each portrait comes from a first look, so it includes everything that the kernel's marks show of earlier breaks. For
+// repeated looks a second ledger of the same family counts the breaks between two looks; it reads only what has
 // changed.
 //
-// Costs a read of every process' stat and status (24 µs each), then of the family's page tables. One thread at a time.
+// Costs 24 µs per process of the host (stat and status), plus the read of the family's page tables. One thread at a
+// time.
 #pragma once
 
 #include <sys/types.h>
@@ -27,7 +28,7 @@
 
 namespace cow::explain {
 
-// Why there is no portrait.
+// The reason why there is no portrait.
 struct Failure {
   enum class Kind { kNoProcess, kNoMemory, kThread, kDenied, kEnded, kNoMapping, kStopped, kOther };
   Kind kind = Kind::kOther;
@@ -42,7 +43,7 @@ struct LookOptions {
 
 class Explainer {
  public:
-  // Probes the kernel and this process' rights. Throws std::runtime_error where `root` is no procfs.
+  // Probes the kernel and this process' rights. Throws std::runtime_error if `root` is not a procfs.
   explicit Explainer(procfs::Root root);
 
   tl::expected<Portrait, Failure> Look(pid_t pid, const LookOptions& options);

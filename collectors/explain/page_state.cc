@@ -35,7 +35,7 @@ PageState JudgePage(const PageEvidence& evidence) {
   const procfs::PageEntry entry = evidence.entry;
   if (!entry.IsPresent()) return JudgeNotPresent(entry);
   if (!evidence.private_mapping) return PageState::kFile;
-  // Where no file is mapped, only the huge zero page looks like one.
+  // In anonymous memory, only the huge zero page has the file bit.
   if (entry.IsFile()) return evidence.private_file ? PageState::kFileOriginal : PageState::kZero;
   if (evidence.is_zero_page) return PageState::kZero;
   if (evidence.merged) return evidence.merged_known ? PageState::kMerged : PageState::kUnknown;

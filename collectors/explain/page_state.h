@@ -1,6 +1,6 @@
-// What one page of a process is, as far as page tables and the kernel's marks tell.
+// Judges the state of one page of a process from page tables and the kernel's marks.
 //
-// Pure values; nothing here reads a file.
+// Pure; any thread.
 #pragma once
 
 #include <cstddef>
@@ -33,11 +33,11 @@ enum class PageState : uint8_t {
 };
 inline constexpr size_t kPageStates = 16;
 
-// The word for it: "absent", "shared", "copied" (also of a file), "original" (likewise), "private"…; "huge" is a
-// private page that a huge page maps.
+// Returns the name of a state: "absent", "shared", "copied" (also for file pages), "original" (likewise), "private"….
+// "huge" is a private page that a huge page maps.
 std::string_view PageStateName(PageState state, bool huge);
 
-// What is known of a page.
+// The facts about a page.
 struct PageEvidence {
   procfs::PageEntry entry;
   Pfn zero_frame;

@@ -1,5 +1,5 @@
-// A family as it was at one look: its members, the mappings of the process that was asked for and, if wanted, what each
-// of its pages is. Plain values in base pages and addresses; knows no output.
+// A portrait of a family at one look: its members, the mappings of the requested process and, if requested, the state
+// of each page. Plain values in base pages and addresses.
 #pragma once
 
 #include <sys/types.h>
@@ -16,7 +16,7 @@
 
 namespace cow::explain {
 
-// Base pages by state.
+// Numbers of base pages by state.
 struct PageSums {
   std::array<uint64_t, kPageStates> pages{};
   uint64_t huge = 0;  // mapped by huge pages, of any state; the huge zero page is not in it
@@ -24,15 +24,15 @@ struct PageSums {
   uint64_t Of(PageState state) const { return pages[static_cast<size_t>(state)]; }
   void Add(PageState state, uint64_t count = 1) { pages[static_cast<size_t>(state)] += count; }
   void Add(const PageSums& other);
-  // Present: the zero page and the page cache's pages too.
+  // All present pages, including the zero page and the page cache.
   uint64_t Resident() const;
-  // Anonymous pages of its own: copied, original, unshared, unattributed, private, and copied file pages.
+  // Anonymous pages that no relative maps: copied, original, unshared, unattributed, private, and copied file pages.
   uint64_t Private() const;
-  // Of those neither copied from a relative nor left by one.
+  // Private() without copied and original pages.
   uint64_t Fresh() const;
 };
 
-// Pages that follow each other and are alike.
+// Consecutive pages with the same properties.
 struct PageRun {
   uint64_t start = 0;  // address
   uint64_t pages = 0;
@@ -43,7 +43,7 @@ struct PageRun {
   bool ContinuesWith(const PageRun& next, size_t page_bytes) const;
 };
 
-// Breaks that were seen between two looks, in pages.
+// Breaks between two looks, in pages.
 struct Breaks {
   uint64_t pages = 0;
   uint64_t of_unknown_side = 0;  // of those: by one of several members

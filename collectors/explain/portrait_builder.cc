@@ -14,7 +14,7 @@ using memory::PageEntry;
 using memory::Reading;
 using memory::Verdict;
 
-// The first of the mappings that ends beyond an address.
+// Returns the index of the first mapping that ends beyond the address.
 size_t FirstMapping(const std::vector<memory::Mapping>& mappings, uint64_t address) {
   const auto found = std::partition_point(mappings.begin(), mappings.end(),
                                           [address](const auto& mapping) { return mapping.vma.end <= address; });
@@ -89,7 +89,7 @@ void PortraitBuilder::CountBreak(const memory::Family& family, const Verdict& ve
   portrait_.broken_by_kind[static_cast<size_t>(kind)] += verdict.pages;
 }
 
-// Of pages that no relative maps at this address.
+// Reads the marks of pages that no relative maps at the same address.
 void PortraitBuilder::AskMarks(const memory::WindowReport& report) {
   facts_.Clear();
   if (!scanner_.capabilities().kpageflags || !report.frames_known) return;
@@ -110,7 +110,7 @@ bool PortraitBuilder::IsZeroPage(MemberIndex slot, PageEntry entry, PageNumber p
          (scanned->second.Categories(page.Address(page_bytes_)) & procfs::kScanZeroPage) != 0;
 }
 
-// Where frames are hidden: pages that are each mapped once are different ones.
+// Used if frames are hidden: two pages that are each mapped once are different pages.
 bool PortraitBuilder::OwnPageElsewhere(const memory::WindowReport& report, size_t reading, size_t page) const {
   for (size_t r = 0; r < report.readings.size(); ++r) {
     const PageEntry entry = report.readings[r].entries[page];
@@ -139,7 +139,7 @@ PageEvidence PortraitBuilder::Evidence(const memory::WindowReport& report, size_
   if (frame == Pfn::None()) return evidence;
   evidence.merged = facts_.IsKsm(frame);
   evidence.merged_known = facts_.merged_known();
-  // Of a large folio that is mapped page by page, the mark is not the single page's.
+  // In a large folio that is mapped page by page, the mark does not belong to the single page.
   constexpr uint64_t kCompound = procfs::kFrameCompoundHead | procfs::kFrameCompoundTail;
   const memory::Member* member = report.family->FindSlot(of.slot);
   const bool of_the_page = (facts_.Flags(frame).value_or(0) & kCompound) == 0 ||
@@ -219,7 +219,7 @@ void PortraitBuilder::AddAsked(const memory::WindowReport& report, size_t readin
            {(report.window.FirstPage(pages_) + page).Address(page_bytes_), 1, state, huge, std::move(partners)});
 }
 
-// Fills up with absent pages what lies between: windows that nobody has anything in are not read.
+// Fills the gap before the run with absent pages: windows without pages are not read.
 void PortraitBuilder::AddRun(MappingPortrait& mapping, PageRun run) const {
   std::vector<PageRun>& runs = mapping.runs;
   const uint64_t end = runs.empty() ? mapping.mapping.vma.start : runs.back().start + runs.back().pages * page_bytes_;
@@ -250,7 +250,7 @@ void PortraitBuilder::Add(const memory::FamilyReport& report) {
   BeginMappings();
   ResolveOrphans(FindMoved(*report.family));
   FillHoles();
-  // What the windows took for shared at one address may have a partner elsewhere: the end of the pass has it less.
+  // The end of the pass corrects pages that have a partner at another address; its value may be negative.
   portrait_.exposure_pages += static_cast<uint64_t>(report.moved.exposure_pages);
   portrait_.unseen_pages = report.moved.unmatched_pages;
   for (const auto& member : report.family->members) {
@@ -294,7 +294,7 @@ void PortraitBuilder::ResolveOrphans(const HoldersOfFrame& moved) {
   if (!frames.empty()) scanner_.worker().frames.Read(frames, true, facts_);
   std::vector<Correction> corrections;
   for (const Orphan& orphan : orphans_) {
-    // Where it can't be asked how many map it, bit 56 says that there may be others.
+    // Without a mapcount, assume another mapping: bit 56 is clear.
     const bool mapped_by_others =
         !facts_.IsCountedAsFolio(orphan.frame) && facts_.MapCount(orphan.frame).value_or(2) > 1;
     const bool shared = moved.contains(orphan.frame) || mapped_by_others;
@@ -314,7 +314,7 @@ void PortraitBuilder::ResolveOrphans(const HoldersOfFrame& moved) {
       corrections.push_back({address, PageState::kShared, pids});
       const size_t mapping = FirstMapping(mappings, address);
       if (mapping >= portrait_.mappings.size()) continue;
-      // Those at its own address were counted there.
+      // Holders at the same address were counted in their window.
       const auto at_address = std::count_if(holders.begin(), holders.end(), [&holder](const memory::MovedPage& other) {
         return other.page == holder.page;
       });

@@ -1,7 +1,7 @@
-// Adds up one pass over a family to a portrait of it. The pass is a first look: what was broken before it is told by
-// the kernel's marks, as the ledger judges them.
+// Adds the reports of one pass up to a portrait of the family. The pass is a first look: the ledger judges earlier
+// breaks by the kernel's marks. Reads kpageflags and kpagecount.
 //
-// Lives for one pass; the thread that scans calls it, and takes the portrait when the pass is complete.
+// Use one builder per pass, from the scanning thread. Take the portrait after the FamilyReport.
 #pragma once
 
 #include <sys/types.h>
@@ -25,7 +25,7 @@
 
 namespace cow::explain {
 
-// Which pages are wanted one by one.
+// Which pages the portrait describes one by one.
 struct PageQuestion {
   bool wanted = false;
   std::optional<uint64_t> address;  // only those of the mapping that holds it
@@ -35,12 +35,12 @@ class PortraitBuilder {
  public:
   using Scanned = std::map<memory::MemberIndex, ScannedPages>;
 
-  // All outlive it. `scanned`: of members whose frames are hidden.
+  // All arguments must outlive this object. `scanned`: members whose frames are hidden.
   PortraitBuilder(memory::Scanner& scanner, const memory::Member& asked, PageQuestion question, const Scanned& scanned);
 
   void Add(const memory::WindowReport& report);
   void Add(const memory::MovedReport& report);
-  // The last one.
+  // The last report.
   void Add(const memory::FamilyReport& report);
 
   Portrait Take() { return std::move(portrait_); }
@@ -53,7 +53,7 @@ class PortraitBuilder {
     WindowBitmap copied;
     WindowBitmap original;
   };
-  // Without a partner at its address, although the kernel may count another: known at the end of the pass.
+  // A page without a partner at its address, although the kernel counts another mapping. The end of the pass decides.
   struct Orphan {
     Pfn frame;
     PageNumber page;
@@ -61,7 +61,7 @@ class PortraitBuilder {
     PageState otherwise = PageState::kPrivate;  // if it is shared with nobody
     uint64_t mapping = 0;                       // of the process asked for: its index
   };
-  // What the end of the pass told of a page of the process asked for.
+  // A page of the requested process whose state the end of the pass has changed.
   struct Correction {
     uint64_t address = 0;
     PageState state = PageState::kShared;

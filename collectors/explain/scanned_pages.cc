@@ -10,8 +10,8 @@
 namespace cow::explain {
 namespace {
 
-// As much of dense memory as is walked under one hold of the target's lock; of a reservation, where the number of pages
-// found bounds the hold.
+// Most memory that is walked while the target's mmap lock is held: for dense memory, and for large reservations, where
+// the number of pages found bounds the time.
 constexpr uint64_t kDenseSliceBytes = uint64_t{32} << 20U;
 constexpr uint64_t kSparseSliceBytes = uint64_t{16} << 30U;
 constexpr uint64_t kSparseSlicePages = 4096;

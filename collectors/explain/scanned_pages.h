@@ -1,6 +1,6 @@
-// What PAGEMAP_SCAN tells of a process whose frames are hidden: its zero pages, and what huge pages map.
+// Finds the zero pages and huge pages of a process whose frames are hidden, by PAGEMAP_SCAN.
 //
-// Needs no more than the pagemap does. Not thread-safe.
+// Needs the same rights as the pagemap. Not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +14,12 @@ namespace cow::explain {
 
 class ScannedPages {
  public:
-  // Walks the private mappings of `task` in slices, with a rest after each.
+  // Walks the private mappings of `task` in slices with a rest after each. Fails if there are too many separate
+  // regions.
   static Result<ScannedPages> Read(const procfs::Root& root, procfs::TaskId task, const procfs::PagemapScan& scan,
                                    uint64_t resident_bytes);
 
-  // Categories (kScanZeroPage, kScanHuge) of the page at `address`.
+  // Returns the categories (kScanZeroPage, kScanHuge) of the page at `address`.
   uint64_t Categories(uint64_t address) const;
 
  private:

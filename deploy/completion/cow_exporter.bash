@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Completion of cow_exporter's flags. What can be completed is asked of the program itself, so that both are always the same.
+# Completes cow_exporter's flags. Reads them from the program's own --help, so they always match.
 
-# _cow_exporter_flags [COMMAND]: the flags that --help names, those with a value with an = behind.
+# _cow_exporter_flags [COMMAND]: prints the flags in --help, with a trailing = if they take a value.
 _cow_exporter_flags() {
   "${COMP_WORDS[0]}" "$@" --help 2>/dev/null |
     sed -nE 's/^  (-h,)?(--[a-z_.-]+)( [A-Z]+)?( .*)?$/\2\3/p' | sed 's/ .*/=/'

@@ -1,7 +1,8 @@
-// Alerts. What each means and what to do is in deploy/runbooks.
+// Alerts. deploy/runbooks explains each alert and what to do.
 local duration = import 'duration.libsonnet';
 
-// For descriptions: of a query in which SELF stands for the alert's own labels; nothing if it finds none.
+// For descriptions: the first result of a query, in which SELF stands for the alert's own labels. Empty without a
+// result.
 local first(query, labels, what) =
   '{{ with printf `%s` %s | query }}{{ . | first | %s }}{{ end }}' % [
     std.strReplace(query, 'SELF', std.join(', ', [label + '=%q' for label in labels])),
@@ -21,7 +22,8 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
     slowSeconds: duration.seconds($._config.slowInterval),
     forkIdleSeconds: duration.seconds($._config.forkIdleTime),
     forkSeconds: duration.seconds($._config.forkAge),
-    // Looked back by thirds of the window in which breaks are counted, from the first that holds the beginning of the child.
+    // Looks back in steps of a third of consumedWindow, from the first step whose window covers the child's life until
+    // then.
     local third = std.max(1, std.floor(duration.seconds($._config.consumedWindow) / 3)),
     forkBreaks: 'max_over_time((group:cow_break_bytes:increase%s%%s and group:cow_oldest_child_age:seconds > %d)[%s:%ds])' %
                 [$._config.consumedWindow, 2 * third, $._config.forkWindow, third],
@@ -36,7 +38,7 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
                        (if $._config.forkGroupsExcept == '' then [] else ['group!~"%(forkGroupsExcept)s"' % $._config]);
       if matchers == [] then '' else '{' + std.join(', ', matchers) + '}'
     ),
-    // Seconds, by group: more for those that have lost a good part.
+    // Seconds, by group: longer for groups that have lost much of their exposure.
     explosionCriticalHorizonOfGroup:
       '%(explosionUrgentSeconds)d + %(explosionMoreSeconds)d * (group:cow_exposure_consumed:ratio%(consumedWindow)s ' % self +
       '> bool %(explosionCriticalConsumedRatio)g)' % self,
@@ -86,14 +88,14 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             'critical',
             c.explosionCriticalFor,
             'Copy-on-write is about to use up the memory.',
-            // Which of the two it is, the value tells: the host's is the same for all its groups.
+            // The value shows which of the two conditions holds: the host's value is the same for all its groups.
             'Group {{ $labels.group }} on {{ $labels.instance }} breaks ' + fastRate + ' of shared memory and still shares ' +
             exposure + '. {{ with printf `instance:cow_memory_exhaustion:seconds{%s} == %%g` %s $value | query }}' % [
               std.join(', ', [label + '=%q' for label in ofInstance]),
               std.join(' ', ['$labels.' + label for label in ofInstance]),
-            ] + 'At the rate of all groups of this host, ' + instanceRate + ', what the host has left is used up in ' +
+            ] + 'At the rate of all groups of this host, ' + instanceRate + ", the host's available memory is used up in " +
             '{{ $value | humanizeDuration }}.{{ else }}' +
-            'At this rate what the limit of its cgroup leaves is used up in {{ $value | humanizeDuration }}.{{ end }}',
+            "At this rate the rest of its cgroup's limit is used up in {{ $value | humanizeDuration }}.{{ end }}",
             |||
               (
                 (
@@ -153,9 +155,9 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             'CowExposureExceedsContainerLimit',
             'warning',
             c.exceedsFor,
-            'More memory may be copied on write than the cgroup may still take.',
-            'Group {{ $labels.group }} on {{ $labels.instance }} still shares {{ $value | humanize1024 }}B, more than is left ' +
-            'of the memory limit of its cgroup (' + valueOf('cow_cgroup_memory_limit_bytes{SELF}', ofGroup, 'humanize1024') +
+            "More memory may be copied on write than the cgroup's limit leaves.",
+            'Group {{ $labels.group }} on {{ $labels.instance }} still shares {{ $value | humanize1024 }}B, more than the rest ' +
+            "of its cgroup's memory limit (" + valueOf('cow_cgroup_memory_limit_bytes{SELF}', ofGroup, 'humanize1024') +
             'B, ' + valueOf('cow_cgroup_memory_usage_bytes{SELF}', ofGroup, 'humanize1024') + 'B used), and breaks ' + slowRate +
             ': at this rate the limit is reached within ' + c.exceedsHorizon + '.',
             |||
@@ -175,7 +177,7 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             'Writes to shared memory split huge pages.',
             'Group {{ $labels.group }} on {{ $labels.instance }} had {{ $value | printf `%.0f` }} huge pages split by writes to ' +
             'shared memory within ' + c.hugePageWindow + ', more than ' + '%g' % (100 * c.hugePageRatio) +
-            ' % of those it has.',
+            ' % of its huge pages.',
             |||
               %(splits)s >= %(hugePageSplits)d
               and
@@ -192,7 +194,7 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             c.downFor,
             'cow_exporter does not answer.',
             "{{ if $labels.instance }}Prometheus can't scrape cow_exporter on {{ $labels.instance }}{{ else }}Prometheus has no " +
-            'target of cow_exporter{{ end }}; alerts on copy-on-write are blind{{ if $labels.instance }} there{{ end }}.',
+            "target of cow_exporter{{ end }}; alerts on copy-on-write can't fire{{ if $labels.instance }} there{{ end }}.",
             |||
               up{%(cowSelector)s} == 0
               or
@@ -215,7 +217,7 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             c.coverageFor,
             'Values of cow_exporter rest on old readings.',
             'Only {{ $value | humanizePercentage }} of the resident memory of group {{ $labels.group }} on ' +
-            '{{ $labels.instance }} was fresh over ' + c.coverageWindow + ': its exposure and breaks lag behind, or are not known.',
+            '{{ $labels.instance }} was fresh over ' + c.coverageWindow + ': its exposure and breaks are late or unknown.',
             |||
               avg_over_time(cow_scan_coverage_ratio{%(cowSelector)s}[%(coverageWindow)s]) < %(coverageRatio)g
               and
@@ -227,8 +229,8 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             'warning',
             c.reloadFor,
             'cow_exporter runs with an old configuration.',
-            'The configuration of cow_exporter on {{ $labels.instance }} was refused when it was reloaded last; the one before ' +
-            'it is in force.',
+            'cow_exporter on {{ $labels.instance }} refused its configuration at the last reload and still uses the previous ' +
+            'one.',
             |||
               cow_exporter_config_last_reload_successful{%(cowSelector)s} == 0
             |||,
@@ -236,7 +238,7 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
         ],
       },
       {
-        // These look back for hours.
+        // These alerts look back for hours.
         name: 'cow_exporter.slow.alerts',
         interval: c.slowInterval,
         rules: [
@@ -244,12 +246,11 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             'CowSharingCollapsed',
             'warning',
             c.collapseFor,
-            'Workers no longer share what they shared.',
+            'Workers have lost much of their shared memory.',
             'Group {{ $labels.group }} on {{ $labels.instance }} shares {{ $value | humanizePercentage }} of its anonymous ' +
-            'memory, it was ' +
+            'memory; the maximum within ' + c.collapseWindow + ' was ' +
             valueOf('max_over_time(group:cow_sharing:ratio{SELF}[%s])' % c.collapseWindow, ofGroup, 'humanizePercentage') +
-            ' at most within ' + c.collapseWindow + '; its processes map ' +
-            valueOf('cow_shared_bytes{SELF}', ofGroup, 'humanize1024') + 'B shared.',
+            '. Its processes map ' + valueOf('cow_shared_bytes{SELF}', ofGroup, 'humanize1024') + 'B of shared memory.',
             |||
               group:cow_sharing:ratio
               < %(collapseRatio)g * (max_over_time(group:cow_sharing:ratio[%(collapseWindow)s]) >= %(collapseFromRatio)g)
@@ -269,10 +270,10 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             'CowForkStuck',
             'warning',
             c.forkFor,
-            'A forked child that should be short-lived lives on.',
-            'The oldest child of group {{ $labels.group }} on {{ $labels.instance }} is {{ $value | humanizeDuration }} old, ' +
-            'others end sooner, and up to ' + valueOf(c.forkBreaks % '{SELF}', ofGroup, 'humanize1024') +
-            'B of what it shares were copied within ' + c.consumedWindow + '; ' + exposure + ' more can be.',
+            'A forked child lives longer than expected.',
+            'The oldest child of group {{ $labels.group }} on {{ $labels.instance }} is {{ $value | humanizeDuration }} old; ' +
+            'others end sooner. Up to ' + valueOf(c.forkBreaks % '{SELF}', ofGroup, 'humanize1024') +
+            'B of its shared memory were copied within ' + c.consumedWindow + ', and ' + exposure + ' are still shared.',
             |||
               %(age)s > %(forkSeconds)d
               and

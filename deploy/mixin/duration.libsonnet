@@ -1,4 +1,4 @@
-// Seconds of a duration as Prometheus writes it, such as 1h30m.
+// Converts a duration as Prometheus writes it, such as 1h30m, to seconds.
 local units = { s: 1, m: 60, h: 3600, d: 86400, w: 604800 };
 
 {

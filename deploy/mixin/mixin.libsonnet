@@ -1,4 +1,4 @@
-// The usual interface of a mixin: prometheusRules, prometheusAlerts, grafanaDashboards; knobs in _config.
+// The usual interface of a mixin: prometheusRules, prometheusAlerts, grafanaDashboards; settings in _config.
 (import 'config.libsonnet') +
 (import 'rules.libsonnet') +
 (import 'alerts.libsonnet') +

@@ -1,4 +1,4 @@
-// The files of deploy/prometheus/rules. `overrides` are knobs of config.libsonnet.
+// The files of deploy/prometheus/rules. `overrides` are settings of config.libsonnet.
 local yaml = import 'yaml.libsonnet';
 
 function(overrides={})

@@ -1,6 +1,6 @@
-// Recording rules. They keep every label of the target, by aggregating with `without`. What would be divided by zero, or lacks a
-// side, has no series. Rates and increases are of counters, which mind resets; groups that ended have no family, so no share
-// consumed, and no exposure, so nothing that runs out.
+// Recording rules. They aggregate with `without`, so they keep every label of the target. A quotient has no series if
+// its divisor is zero or one side is missing. Rates and increases use counters, so resets do no harm. Groups that ended
+// have no family and no exposure, so they have no consumed ratio and no time to exhaustion.
 {
   prometheusRules+:: {
     groups+: [
@@ -38,7 +38,7 @@
               ||| % $._config,
             },
             {
-              // While there is someone to share with; without, all that was shared is gone by exit, not by writes.
+              // Only while the group has a family: otherwise exits, not writes, have ended the sharing.
               record: 'group:cow_exposure_consumed:ratio' + $._config.consumedWindow,
               expr: |||
                 group:cow_break_bytes:increase%(consumedWindow)s
@@ -49,15 +49,15 @@
               ||| % $._config,
             },
             {
-              // At the fast rate.
+              // Uses the fast rate.
               record: 'group:cow_exposure_exhaustion:seconds',
               expr: |||
                 (cow_exposure_bytes{%(cowSelector)s} > 0) / (group:cow_break_bytes:rate%(fastWindow)s > 0)
               ||| % $._config,
             },
             {
-              // Of all groups in the cgroup, told by unit and container: each of them has the sum. One that has neither, or whose
-              // families are in several, has its own only.
+              // Sums the groups of one cgroup, identified by unit and container; each of them gets the sum. A group
+              // that has neither, or whose families are in several cgroups, gets its own footprint.
               record: 'group:cow_cgroup_footprint_bytes',
               expr: |||
                 sum without (unit, container_id, pod_uid, exe) (
@@ -74,10 +74,11 @@
               ||| % $._config,
             },
             {
-              // What the cgroup's limit leaves. Footprints are taken for what can't be reclaimed: usage counts the page cache too,
-              // and is near the limit of whoever writes files. Nor can shared memory and the kernel's own be reclaimed, which are
-              // in the usage alone: of these nothing is known, so it may be less. It is not less than the limit less the usage.
-              // Footprints above the limit are charged elsewhere, and say nothing.
+              // The rest of the cgroup's limit. Footprints stand for memory that can't be reclaimed. The usage includes
+              // the page cache, so it is near the limit for programs that write files. Shared memory and the kernel's
+              // memory can't be reclaimed either but are in the usage only, so the real rest may be smaller. It is at
+              // least the limit minus the usage. Footprints above the limit are charged to another cgroup and are
+              // ignored.
               record: 'group:cow_cgroup_headroom_bytes',
               expr: |||
                 clamp_min(
@@ -115,7 +116,7 @@
             for window in std.set([$._config.fastWindow, $._config.slowWindow])
           ] + [
             {
-              // At the fast rate.
+              // Uses the fast rate.
               record: 'instance:cow_memory_exhaustion:seconds',
               expr: |||
                 max by (%(nodeLabel)s) (node_memory_MemAvailable_bytes{%(nodeSelector)s})
@@ -126,12 +127,12 @@
           ],
       },
       {
-        // Samples of these are counted, so they have an interval of their own.
+        // Alerts count the samples of these rules, so they have a fixed interval.
         name: 'cow_exporter.slow.rules',
         interval: $._config.slowInterval,
         rules: [
           {
-            // 1 while a process of the group has a child, 0 while none has; none while there is no process.
+            // 1 while a process of the group has a child, else 0; absent while the group has no process.
             record: 'group:cow_children:present',
             expr: |||
               (cow_families{%(cowSelector)s} > bool 0) and cow_processes{%(cowSelector)s} > 0

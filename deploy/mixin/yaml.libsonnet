@@ -1,5 +1,5 @@
-// Rule groups as YAML for people: expressions as blocks, descriptions folded, the name of a rule first. Reading it gives the same
-// object again. jsonnet's own std.manifestYamlDoc quotes every text, and takes many times as long.
+// Writes rule groups as readable YAML: expressions as blocks, descriptions folded, the name of a rule first. Parsing it
+// gives the same object. jsonnet's own std.manifestYamlDoc quotes every text and is many times slower.
 local order = ['name', 'interval', 'record', 'alert', 'expr', 'for', 'labels', 'summary', 'description'];
 local plain = ['name', 'interval', 'record', 'alert', 'for', 'severity'];  // names and durations, which need no quotes
 local width = 120;
@@ -8,7 +8,7 @@ local fields(object) =
   [field for field in order if std.objectHas(object, field)] +
   [field for field in std.objectFields(object) if !std.member(order, field)];
 
-// Lines that are joined by single blanks again, as YAML's > does.
+// Splits a text into lines that YAML's > joins again with single spaces.
 local fold(text) =
   local folded = std.foldl(
     function(state, word)
@@ -22,7 +22,7 @@ local fold(text) =
 
 local block(lines, indent) = std.join('\n', [indent + line for line in lines]);
 
-// `entry` is one field and what it holds; `element` an object of a list, whose first field follows the dash.
+// `entry` writes one field with its value, `element` an object of a list, whose first field follows the dash.
 local write = {
   entry(field, value, indent)::
     indent + field + ':' + (

@@ -1,4 +1,4 @@
-# Fresh installation ($1 = 1): as the distribution's presets say.
+# First installation ($1 = 1): apply the distribution's presets.
 if [ "$1" -eq 1 ] && [ -x /usr/bin/systemctl ]; then
   systemctl --no-reload preset cow_exporter.service >/dev/null 2>&1 || :
 fi

@@ -1,4 +1,4 @@
-# The last version goes ($1 = 0), not an upgrade.
+# Removal ($1 = 0), not an upgrade.
 if [ "$1" -eq 0 ] && [ -x /usr/bin/systemctl ]; then
   systemctl --no-reload disable --now cow_exporter.socket cow_exporter.service >/dev/null 2>&1 || :
 fi

@@ -25,15 +25,15 @@ using prometheus::MetricType;
 constexpr Metric kScanDuration{
     .name = "cow_scan_duration_seconds",
     .unit = "seconds",
-    .help = "Wall time of the last completed pass, waiting for its CPU budget included.",
+    .help = "Wall time of the last completed pass, including waits for its CPU budget.",
     .of_groups = false,
-    .absent = "Until a pass was completed.",
+    .absent = "Before the first completed pass.",
 };
 constexpr Metric kScanCpu{
     .name = "cow_scan_cpu_seconds_total",
     .type = MetricType::Counter,
     .unit = "seconds",
-    .help = "CPU time of scanning, and of explaining by the API.",
+    .help = "CPU time of scanning and of requests to /api/v1/explain.",
     .of_groups = false,
     .query = "rate(cow_scan_cpu_seconds_total[5m])",
 };
@@ -41,18 +41,18 @@ constexpr Metric kScanEarlyPasses{
     .name = "cow_scan_early_passes_total",
     .type = MetricType::Counter,
     .unit = "passes",
-    .help = "Passes that did not wait for their tick, because a known process had forked.",
+    .help = "Passes that began before their interval because a known process had forked.",
     .of_groups = false,
-    .absent = "With an interval of 0, and with --once.",
+    .absent = "If the interval is 0, and with --once.",
 };
 constexpr Metric kFailures{
     .name = "cow_scan_failures_total",
     .type = MetricType::Counter,
     .unit = "times",
-    .help = "Passes, looks for forks and publications that failed, by reason; each is tried again in its turn.",
+    .help = "Failed passes, fork checks and publications, by reason. The exporter repeats them at their next turn.",
     .labels = {{{"reason", kScanFailures}}},
     .of_groups = false,
-    .source = "memory: an allocation failed. processes: the processes can't be listed. error: anything else.",
+    .source = "memory: an allocation failed. processes: the processes can't be listed. error: any other failure.",
     .query = "increase(cow_scan_failures_total[10m]) > 0",
 };
 constexpr Metric kBuildInfo{
@@ -63,14 +63,14 @@ constexpr Metric kBuildInfo{
 };
 constexpr Metric kReloadSuccessful{
     .name = "cow_exporter_config_last_reload_successful",
-    .help = "Whether the last reading of the configuration succeeded.",
+    .help = "1 if the configuration was last read without errors, else 0.",
     .of_groups = false,
     .query = "cow_exporter_config_last_reload_successful == 0",
 };
 constexpr Metric kReloadTimestamp{
     .name = "cow_exporter_config_last_reload_success_timestamp_seconds",
     .unit = "seconds since the epoch",
-    .help = "When the configuration in force was read, since the epoch.",
+    .help = "Time when the current configuration was read.",
     .of_groups = false,
 };
 
@@ -89,12 +89,12 @@ constexpr Metric kProcessResident =
     ProcessMetric("process_resident_memory_bytes", "bytes", "Resident memory of the exporter.");
 constexpr Metric kProcessVirtual =
     ProcessMetric("process_virtual_memory_bytes", "bytes", "Virtual memory of the exporter.");
-constexpr Metric kProcessStart = ProcessMetric("process_start_time_seconds", "seconds since the epoch",
-                                               "When the exporter started, since the epoch.");
+constexpr Metric kProcessStart =
+    ProcessMetric("process_start_time_seconds", "seconds since the epoch", "Time when the exporter started.");
 constexpr Metric kProcessOpenFds =
-    ProcessMetric("process_open_fds", "descriptors", "File descriptors that the exporter has open.");
+    ProcessMetric("process_open_fds", "descriptors", "Open file descriptors of the exporter.");
 constexpr Metric kProcessMaxFds =
-    ProcessMetric("process_max_fds", "descriptors", "File descriptors that the exporter may open.");
+    ProcessMetric("process_max_fds", "descriptors", "Limit of open file descriptors of the exporter.");
 
 void Add(MetricWriter& writer, const Metric& metric, std::optional<double> value) {
   writer.Begin(metric);

@@ -1,5 +1,5 @@
-// Both programs of the benchmark are driven alike: one line on standard input is a command, answered by one line on
-// standard output, "ok …" or "error REASON", when it is done. The end of standard input ends the program.
+// The command loop of both benchmark programs. Each line on standard input is a command. Its answer is one line on
+// standard output: "ok …" or "error REASON". The program ends at the end of standard input.
 #pragma once
 
 #include <exception>
@@ -11,7 +11,7 @@
 
 namespace cow::bench {
 
-// The next word of a command. Throws std::runtime_error where there is none.
+// Returns the next word of a command. Throws std::runtime_error if there is none.
 template <typename Word>
 Word Take(std::istream& words) {
   Word word{};
@@ -19,7 +19,7 @@ Word Take(std::istream& words) {
   return word;
 }
 
-// Answers each line by what `execute` returns of its words, or by the text of what it throws.
+// Answers each line with the result of `execute`, or with the text of its exception.
 inline void AnswerCommands(const std::function<std::string(std::istream&)>& execute) {
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);

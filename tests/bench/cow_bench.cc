@@ -1,11 +1,12 @@
-// What reads. Commands (commands.h); times are CPU time of this process in nanoseconds unless said otherwise:
+// The reading program of the benchmark. Commands (commands.h) answer CPU time of this process in nanoseconds, except as
+// noted:
 //
-//   family ADDRESS BYTES PID…  the processes that are read, and their heap
-//   read READER                once (readers.h); answers the time
-//   loop READER MILLISECONDS   back to back for so long; answers how often it was read
+//   family ADDRESS BYTES PID…  sets the processes to read, and their heap
+//   read READER                reads once (readers.h); answers the time
+//   loop READER MILLISECONDS   reads repeatedly for this time; answers the number of reads
 //   scrape PORT CLIENTS MILLISECONDS
-//                              so many clients at once; answers "SCRAPES BODY-BYTES P50 P99 MAX", the last three in
-//                              nanoseconds of the clock on the wall
+//                              scrapes with this many concurrent clients; answers "SCRAPES BODY-BYTES P50 P99 MAX", the
+//                              last three in nanoseconds of wall time
 #include <chrono>
 #include <cstdint>
 #include <exception>

@@ -1,15 +1,15 @@
-// What is read: a parent and its children by fork, on one heap that all of it is written to before the forks. They
-// sleep until told to do something.
+// The target of the benchmark: a parent and its forked children with one heap, which was written before the forks. They
+// sleep between two commands.
 //
 //   cow_bench_family MEMBERS MIB small|huge
 //
-// Answers "ok ADDRESS BYTES PID…" when all are there, the parent first. `huge` asks for transparent huge pages, `small`
-// for none. Commands (commands.h):
-//   write COUNT           the last member writes to so many pages, evenly over the heap, others at each call as long
-//                         as there are others
-//   latency MILLISECONDS  the parent maps 64 KiB, writes to the first page and unmaps them, over and over; answers
-//                         "COUNT P50 P99 MAX STALLED" in nanoseconds, where STALLED is the sum of all that took more
-//                         than a millisecond: one that waits long is one of few, so percentiles hide it
+// Answers "ok ADDRESS BYTES PID…" once all processes run, the parent first. `huge` requests transparent huge pages,
+// `small` forbids them. Commands (commands.h):
+//   write COUNT           the last member writes to this many pages, spread over the heap; each call takes other pages
+//                         until all were written
+//   latency MILLISECONDS  the parent repeatedly maps 64 KiB, writes to the first page and unmaps them; answers
+//                         "COUNT P50 P99 MAX STALLED" in nanoseconds. STALLED sums all rounds that took more than 1 ms:
+//                         long waits are rare, so percentiles hide them
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -130,7 +130,7 @@ std::string MeasureLatency(std::chrono::milliseconds duration) {
     const Clock::time_point now = Clock::now();
     const auto took = std::chrono::duration_cast<std::chrono::nanoseconds>(now - begin).count();
     nanoseconds.push_back(static_cast<uint32_t>(std::min<int64_t>(took, UINT32_MAX)));
-    begin = Clock::now();  // what the vector takes to grow is not the target's
+    begin = Clock::now();  // growth of the vector is not the target's time
   }
   std::sort(nanoseconds.begin(), nanoseconds.end());
   const size_t count = nanoseconds.size();

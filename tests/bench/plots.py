@@ -1,4 +1,4 @@
-"""Small pictures as SVG text: bars, ranges and lines, all on logarithmic axes."""
+"""Small pictures as SVG text: bars, ranges and lines, all with logarithmic axes."""
 
 import math
 from html import escape
@@ -24,7 +24,7 @@ def tick_text(exponent):
 
 
 class Axis:
-    """Whole powers of ten that enclose the values, on a stretch of the picture."""
+    """An axis between whole powers of ten that enclose the values, on a part of the picture."""
 
     def __init__(self, values, start, end):
         self.first = math.floor(math.log10(min(values)))
@@ -57,12 +57,12 @@ def picture(title, height, parts):
     svg = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">\n'
            f"<title>{escape(title)}</title>\n"
            f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>\n{body}\n</svg>\n')
-    ElementTree.fromstring(svg)  # throws if it is not well-formed: no browser would show it
+    ElementTree.fromstring(svg)  # throws if it is not well-formed, so that no broken picture is written
     return svg
 
 
 def rows(title, names, values, unit, draw, legend=()):
-    """One row for each name, on an axis that runs to the right; draw(axis, row, y) gives the row's parts."""
+    """Draws one row per name, on a horizontal axis; draw(axis, row, y) returns the parts of the row."""
     left = 16 + 7.4 * max(len(name) for name in names)
     axis = Axis(values, left, WIDTH - 90)
     top = 48
@@ -89,7 +89,7 @@ def bars(title, values, unit):
 
 
 def ranges(title, values, marks, unit):
-    """`values`: name, one value for each of `marks`, and a note, each."""
+    """`values`: name, one value for each of `marks`, and a note."""
     colors = (COLORS[3], COLORS[1], COLORS[0])
 
     def draw(axis, row, y):

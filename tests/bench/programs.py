@@ -1,4 +1,4 @@
-"""The programs of the benchmark: what is read, and what reads."""
+"""The programs of the benchmark: the target, and the readers."""
 
 import contextlib
 import json
@@ -23,13 +23,13 @@ def process_exporter_version():
 
 
 def cpu_nanoseconds(pid):
-    """CPU time of a process, with that of its threads that have ended (clock_getcpuclockid(3))."""
+    """Returns the CPU time of a process, including ended threads (clock_getcpuclockid(3))."""
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
 def serve_first(pid, cpus):
-    """The process has these CPUs only, and comes there before all others: also before those of other sessions, which
-    the kernel weighs as one (sched(7), autogroup)."""
+    """Pins the process to these CPUs and raises its priority above all others, including those of other sessions,
+    which the kernel weighs as one (sched(7), autogroup)."""
     for thread in os.listdir(f"/proc/{pid}/task"):
         os.sched_setaffinity(int(thread), cpus)
         os.setpriority(os.PRIO_PROCESS, int(thread), -20)
@@ -38,7 +38,7 @@ def serve_first(pid, cpus):
 
 
 class Commanded(support.Process):
-    """A program that answers each line by one (commands.h)."""
+    """A program that answers each line with one line (commands.h)."""
 
     def __init__(self, *command):
         super().__init__(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -48,7 +48,7 @@ class Commanded(support.Process):
         self.stdin.flush()
 
     def answer(self):
-        """The words after "ok", as numbers."""
+        """Returns the words after "ok" as numbers."""
         line = self.stdout.readline().strip()
         support.check(line.split()[:1] == ["ok"], f"{self.args[0]}: {line or 'has ended'}")
         return [int(word) for word in line.split()[1:]]
@@ -59,7 +59,7 @@ class Commanded(support.Process):
 
 
 class Family(Commanded):
-    """A parent and its children on one heap (family.cc)."""
+    """A parent and its children with one heap (family.cc)."""
 
     def __init__(self, members, mib, pages="small"):
         super().__init__(support.binary("COW_BENCH_FAMILY"), str(members), str(mib), pages)
@@ -69,7 +69,7 @@ class Family(Commanded):
         self.do(f"write {pages}")
 
     def huge_share(self):
-        """Of the parent's heap: what huge pages map."""
+        """Returns the huge-page part of the parent's heap."""
         with open(f"/proc/{self.pids[0]}/smaps_rollup", encoding="ascii") as rollup:
             kib = next(int(line.split()[1]) for line in rollup if line.startswith("AnonHugePages:"))
         return kib * 1024 / self.heap_bytes
@@ -88,12 +88,12 @@ class Readers(Commanded):
         self.do(" ".join(str(word) for word in ("family", address, size, *pids)))
 
     def read(self, reader):
-        """Nanoseconds of CPU."""
+        """Returns nanoseconds of CPU."""
         return self.do(f"read {reader}")[0]
 
 
 class ProcessExporter(support.Process):
-    """process-exporter as Debian has it, with -gather-smaps, on every process."""
+    """Debian's process-exporter with -gather-smaps, on every process."""
 
     def __init__(self, directory):
         port = support.free_port()
@@ -118,7 +118,7 @@ class ProcessExporter(support.Process):
             return response.read()
 
     def read(self):
-        """Nanoseconds of CPU of one scrape, with what it does after its answer."""
+        """Returns nanoseconds of CPU of one scrape, including its work after the answer."""
         before = cpu_nanoseconds(self.pid)
         self.scrape()
         time.sleep(0.02)
@@ -126,7 +126,7 @@ class ProcessExporter(support.Process):
 
 
 class Sleepers(support.Process):
-    """Processes that only sleep, each an image of its own: `count` of them, or one by each of `names`."""
+    """Sleeping processes, each with its own image: `count` of them, or one for each of `names`."""
 
     def __init__(self, count=0, names=()):
         self.directory = tempfile.TemporaryDirectory(prefix="cow_bench_")

@@ -1,10 +1,10 @@
-// What reads the family, each by its own way; all are told in CPU time of this process, so that other work on the
-// machine matters little.
+// The readers of the benchmark. All are measured in CPU time of this process, so other work on the machine matters
+// little.
 //
-//   full         a pass of the exporter's engine that reads everything, every other process of the host included
-//   incremental  a pass that reads what has changed since the one before
-//   bare         reads the pagemap entries of the family's heap window by window and looks at none: the floor
-//   rollup       smaps_rollup of each member: what other exporters read
+//   full         a pass of the exporter's engine that reads everything, including every other process of the host
+//   incremental  a pass that reads what has changed since the previous one
+//   bare         reads the pagemap entries of the family's heap window by window without using them: the lower bound
+//   rollup       reads smaps_rollup of each member, as other exporters do
 #pragma once
 
 #include <sys/types.h>
@@ -21,17 +21,17 @@
 
 namespace cow::bench {
 
-// CPU time of this process.
+// Returns the CPU time of this process.
 std::chrono::nanoseconds CpuTime();
 
 class Readers {
  public:
   Readers();
 
-  // What `bare` and `rollup` read from now on. Engines are forgotten: their next passes are first passes.
+  // Sets what `bare` and `rollup` read. Drops engines, so their next passes are first passes.
   void SetFamily(uint64_t address, uint64_t bytes, std::vector<pid_t> pids);
 
-  // Once; throws std::runtime_error on an unknown name and where reading fails.
+  // Reads once. Throws std::runtime_error on an unknown name and if a read fails.
   void Read(std::string_view reader);
 
  private:

@@ -1,4 +1,4 @@
-"""From the measured values to a report in Markdown."""
+"""Makes a report in Markdown from the measured values."""
 
 import statistics
 
@@ -38,7 +38,7 @@ PAGES = {"small": "4 KiB", "huge": "2 MiB"}
 
 
 def number(value):
-    """Three digits that matter."""
+    """Rounds to three significant digits."""
     size = abs(value)
     return f"{value:,.{0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 else 3}f}"
 
@@ -48,7 +48,7 @@ def median(point, reader):
 
 
 def ratio(point, reader, other):
-    """Of what was measured in the same round, if it was in all of them: what else the machine does hits both."""
+    """Pairs values of the same round if all rounds have both: other load on the machine affects both."""
     ones, others = point["samples"][reader], point["samples"][other]
     if len(ones) != len(others):
         return statistics.median(ones) / statistics.median(others)
@@ -60,7 +60,7 @@ def mapped_pages(point):
 
 
 def fit(points):
-    """Least squares of pairs (x, y): slope, intercept and R²."""
+    """Least squares of pairs (x, y): returns slope, intercept and R²."""
     slope, intercept = statistics.linear_regression(*zip(*points))
     mean = statistics.fmean(y for _, y in points)
     total = sum((y - mean) ** 2 for _, y in points)
@@ -81,7 +81,7 @@ def table(head, rows):
 
 
 class Report:
-    """`results` are those of scenarios.py by name; what is not in it is left out."""
+    """`results`: those of scenarios.py by name; missing ones are left out."""
 
     def __init__(self, results):
         self.results = results
@@ -91,7 +91,7 @@ class Report:
                           self._sparse(), self._scrape(), self._growth(), self._grid())
 
     def summary(self):
-        """What the README shows of it."""
+        """Returns the part for the README."""
         return self._join(self._machine(), self._figures())
 
     @staticmethod
@@ -106,7 +106,7 @@ class Report:
                 f"{machine['load']:.1f} then and {self.results['load_at_end']:.1f} at the end. Times are CPU time, "
                 "medians of interleaved rounds; ratios are medians of each round's ratio.\n")
 
-    # ---- The figures to reach
+    # ---- The target figures
 
     def _figures(self):
         if self.results["quick"]:
@@ -218,10 +218,10 @@ class Report:
         rows.append([self._name("bare") + " (1 TiB)", f"{number(statistics.median(sparse['bare']) / MS)} ms", ""])
         return table(["1 TiB without access and 1 TiB without swap space", "CPU that it adds", "quartiles"], rows)
 
-    # ---- The target, and scrapes
+    # ---- The target process, and scrapes
 
     def _latency_points(self):
-        """By number of children: watcher to point."""
+        """Returns points by number of children, for each watcher."""
         latency = self.results.get("latency", [])
         if isinstance(latency, dict):
             return []
@@ -230,7 +230,7 @@ class Report:
 
     @staticmethod
     def _latency_of(point):
-        """Medians of the rounds, and their largest value."""
+        """Returns the medians of the rounds, and their largest value."""
         rounds = point["rounds"]
         return {"p50": statistics.median(of["p50"] for of in rounds),
                 "p99": statistics.median(of["p99"] for of in rounds),
@@ -272,7 +272,7 @@ class Report:
     # ---- Growth
 
     def _page_points(self, reader, least_members=2):
-        """A lone process' memory is not walked: it does not belong to the line."""
+        """The memory of a single process is not walked, so it is not on the line."""
         return [(mapped_pages(point), median(point, reader)) for point in self.results.get("grid", ())
                 if point["pages"] == "small" and point["members"] >= least_members and "left_out" not in point]
 
@@ -296,7 +296,7 @@ class Report:
     # ---- Pictures
 
     def pictures(self):
-        """Name of the file to SVG."""
+        """Returns name of the file to SVG."""
         pictures = {}
         if "cpu" in self.results:
             point = self.results["cpu"]["point"]

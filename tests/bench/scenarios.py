@@ -1,5 +1,5 @@
-"""What is measured. Each scenario returns plain lists and dictionaries, which results.json keeps: CPU and clock times
-in nanoseconds, one by one."""
+"""The measurements. Each scenario returns plain lists and dictionaries, which results.json keeps: single CPU and
+wall times in nanoseconds."""
 
 import os
 import threading
@@ -11,13 +11,13 @@ from programs import support
 PAGE = 4096
 HUGE_PAGE = 2 << 20
 GIB = 1 << 30
-MARGIN = GIB  # of memory, that stays free
+MARGIN = GIB  # of memory, which stays free
 
 SETTLE_SECONDS = 0.2
 
 
 class Sizes:
-    """The full form; Quick is the short one, which only shows that all of it works."""
+    """The full form. Quick is the short one, which only shows that everything works."""
     main = (33, 1024)  # members and MiB that the figures to reach are about
     main_rounds = 15
     spread_writes = 300  # pages that one member writes before a pass
@@ -77,7 +77,7 @@ def machine():
 
 class Scenarios:
     def __init__(self, context, sizes, say):
-        """`say` is told what goes on."""
+        """`say` is called with progress messages."""
         self.context = context
         self.sizes = sizes
         self.say = say
@@ -87,7 +87,7 @@ class Scenarios:
     # ---- CPU
 
     def cpu(self):
-        """The workload that the figures to reach are about; what changes cost; the program's memory."""
+        """The workload of the target figures; the cost of changes; the program's memory."""
         members, mib = self.sizes.main
         self.say("the rest of the host")
         rest = {"samples": self._host_samples(self.sizes.main_rounds)}
@@ -120,7 +120,7 @@ class Scenarios:
             return self._measure(family, members, mib, pages, self.sizes.grid_rounds)
 
     def _measure(self, family, members, mib, pages, rounds, rollup=False):
-        """Each reader once a round, in turn, so that what else the machine does hits all of them alike."""
+        """Runs each reader once per round, in turn, so that other load on the machine affects all of them."""
         point = {"members": members, "mib": mib, "pages": pages, "samples": {}}
         if pages == "huge":
             point["huge_share"] = family.huge_share()
@@ -150,7 +150,7 @@ class Scenarios:
         point["samples"].setdefault(name, []).append(read())
 
     def _changes(self, family):
-        """A pass by how many pages of one member were written before it."""
+        """Measures a pass by the number of pages of one member that were written before it."""
         points = [{"changed": changed, "samples": {}} for changed in self.sizes.changes]
         for _ in range(self.sizes.changes_rounds):
             for point in points:
@@ -158,7 +158,7 @@ class Scenarios:
         return points
 
     def _peak_bytes(self):
-        """Peak resident memory of the real program, which reads everything each second."""
+        """Peak resident memory of the real program when it reads everything each second."""
         with support.Test() as context:
             exporter = context.start(
                 support.Exporter("--scan.interval=1s", "--scan.max-cpu=0", "--scan.full-every=0s"))
@@ -170,7 +170,7 @@ class Scenarios:
     # ---- Many processes, much address space
 
     def idle(self):
-        """Passes beside so many more processes that only sleep."""
+        """Measures passes with more and more sleeping processes."""
         points = []
         for count in self.sizes.idle:
             self.say(f"{count} idle processes")
@@ -183,7 +183,7 @@ class Scenarios:
     def _host_samples(self, rounds):
         point = {"samples": {}}
         self.readers.set_processes(0, 0, ())
-        for _ in range(2):  # the second finds what the first one changed
+        for _ in range(2):  # the second pass finds what the first one changed
             self.readers.read("full")
             self.readers.read("incremental")
             self.process_exporter.scrape()
@@ -194,8 +194,8 @@ class Scenarios:
         return point["samples"]
 
     def sparse(self):
-        """A process with 1 TiB without access and 1 TiB without swap space, 16 pages of it written, and one without, in
-        turn."""
+        """Compares, in turn, a process with 1 TiB without access, 1 TiB without swap space and 16 written pages,
+        with a process without these."""
         result = {"plain": {"samples": {}}, "sparse": {"samples": {}}, "bare": []}
         for number in range(self.sizes.sparse_rounds):
             self.say(f"1 TiB, round {number + 1}")
@@ -209,7 +209,7 @@ class Scenarios:
         return result
 
     def _reserve(self, workload, bare):
-        """What the bare loop takes over it, if that is asked for."""
+        """Returns the time of the bare loop over it, if requested."""
         pages = (1 << 40) // PAGE
         workload.do(f"map 0 none {pages} none")
         address = int(workload.do(f"map 0 sparse {pages} noreserve"), 16)
@@ -219,10 +219,10 @@ class Scenarios:
         self.readers.set_processes(address, pages * PAGE, [workload.pid])
         return [self.readers.read("bare")]
 
-    # ---- The target
+    # ---- The target process
 
     def latency(self):
-        """What mmap, touch and munmap take in a process while others read it back to back."""
+        """Measures mmap, touch and munmap in a process while others read it back to back."""
         *cpus, last_cpu = sorted(os.sched_getaffinity(0))
         if not cpus:
             return {"left_out": "needs a CPU for the target and one for those who read it"}
@@ -230,14 +230,14 @@ class Scenarios:
         with support.Test() as context:
             readers = context.start(programs.Readers())
             process_exporter = context.start(programs.ProcessExporter(context.directory))
-            # What the target waits for is the lock, not its CPU; nor does a reader wait for its own with the lock held.
+            # The target waits for the lock, not for its CPU, and no reader waits for a CPU while it holds the lock.
             programs.serve_first(readers.pid, cpus)
             programs.serve_first(process_exporter.pid, cpus)
             for children in self.sizes.latency_children:
                 with support.Test() as of_family:
                     family = of_family.start(programs.Family(1 + children, self.sizes.latency_mib))
                     programs.serve_first(family.pids[0], [last_cpu])
-                    # The bare loops read the target alone; passes and process-exporter all that there is.
+                    # The bare loops read the target alone; passes and process-exporter read everything.
                     readers.set_processes(family.heap_address, family.heap_bytes, family.pids[:1])
                     points += self._latencies(family, readers, process_exporter, children)
         return points
@@ -263,7 +263,7 @@ class Scenarios:
                 measured = family.do(f"latency {milliseconds}")
             reads = scrapes.count
         else:
-            readers.read(watcher)  # the first pass is another one
+            readers.read(watcher)  # the first pass does more
             readers.begin(f"loop {watcher} {milliseconds + int(2 * SETTLE_SECONDS * 1000)}")
             time.sleep(SETTLE_SECONDS)
             measured = family.do(f"latency {milliseconds}")
@@ -274,7 +274,7 @@ class Scenarios:
     # ---- Scrapes
 
     def scrape(self):
-        """The program's own scrapes with so many groups, by so many clients at once; and process-exporter's."""
+        """The program's own scrapes by number of groups and of concurrent clients; and process-exporter's."""
         points = []
         with support.Test() as context:
             context.start(programs.Sleepers(names=[f"service{number:03}" for number in range(self.sizes.groups)]))
@@ -300,7 +300,7 @@ class Scenarios:
 
 
 class _ScrapesBackToBack:
-    """Scrapes in a thread as long as it is entered."""
+    """Scrapes in a thread while the context is active."""
 
     def __init__(self, exporter):
         self.count = 0

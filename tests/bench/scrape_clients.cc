@@ -35,7 +35,7 @@ class Client {
   Client& operator=(const Client&) = delete;
   ~Client() { close(socket_); }
 
-  // Returns the body's length, with the marks of its chunks where it comes in such.
+  // Returns the length of the body, including chunk headers if it is chunked.
   size_t Scrape() {
     constexpr std::string_view kRequest = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain\r\n\r\n";
     constexpr std::string_view kEndOfHead = "\r\n\r\n";

@@ -1,4 +1,4 @@
-// Clients that scrape over and over, each on a connection of its own that it keeps, as Prometheus does.
+// Clients that scrape repeatedly, each over its own persistent connection, as Prometheus does.
 #pragma once
 
 #include <chrono>
@@ -16,8 +16,8 @@ struct ScrapeResult {
   std::chrono::nanoseconds max{};
 };
 
-// GET /metrics of 127.0.0.1:port by so many threads at once. Throws std::runtime_error where an answer is not status
-// 200 with a length.
+// Requests /metrics of 127.0.0.1:port from this many concurrent threads. Throws std::runtime_error unless each answer
+// has status 200 and a length.
 ScrapeResult Scrape(uint16_t port, size_t clients, std::chrono::milliseconds duration);
 
 }  // namespace cow::bench

@@ -1,6 +1,7 @@
-"""Makes the pictures of the consoles that the README shows, deploy/prometheus/pictures/*.svg: a Redis that saves in the background while
-it is written to, and the demo, watched for two minutes; Prometheus renders the pages, Chromium lays them out, page_to_svg.js
-draws what is there. Not a test: run it after a change of the consoles, with PYTHONPATH=tests/e2e."""
+"""Makes the pictures of the consoles in the README, deploy/prometheus/pictures/*.svg. Monitors the demo, and a Redis
+that is written to while it saves in the background, for two minutes. Prometheus renders the pages, Chromium lays
+them out, and page_to_svg.js draws them. Not a test: run it after a change of the consoles, with
+PYTHONPATH=tests/e2e."""
 
 import html
 import http.server
@@ -22,7 +23,7 @@ from support import check, wait_for
 
 SCRIPT = pathlib.Path(__file__).resolve().parent / "page_to_svg.js"
 WRITE = "-n 1200 -c 2 -q setrange key:__rand_int__ 0 written"
-# What else runs on the host is not in the pictures.
+# Other programs on the host are not in the pictures.
 GROUPS = """\
 groups:
   - {{name: redis-server, comm: [redis-server], cmdline: ['{socket}']}}
@@ -34,7 +35,7 @@ SECONDS = 120
 
 
 class Drawing(http.server.ThreadingHTTPServer):
-    """Passes everything on from Prometheus, and adds the script that draws to the consoles."""
+    """Forwards everything from Prometheus, and adds the drawing script to the consoles."""
 
     def __init__(self, prometheus):
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -69,7 +70,7 @@ def saving_redis(context):
 
 
 def save_and_write(context, redis):
-    """A save that lasts about a minute, with some writes all along."""
+    """A save of about a minute, with some writes during it."""
     redis.do("config", "set", "rdb-key-save-delay", 150)
     redis.do("bgsave")
     writing = f"while redis-benchmark -s {redis.socket} -r {redis_test.KEYS} {WRITE}; do sleep 0.5; done"

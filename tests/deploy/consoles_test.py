@@ -1,5 +1,5 @@
-"""The console templates, rendered by a real Prometheus and shown by a real browser: groups, numbers and graphs are there, the browser
-has nothing to complain about, and what a link brings along can't break out of its place."""
+"""The console templates, rendered by a real Prometheus and shown by a real browser: groups, values and graphs are
+there, the browser reports no error, and parameters of a link can't inject markup."""
 
 import html.parser
 import re
@@ -15,7 +15,7 @@ UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
 class Page(html.parser.HTMLParser):
-    """Rows of the table, tiles, and the text of the graphs' legends."""
+    """Collects rows of the table, tiles, and the text of the graphs' legends."""
 
     def __init__(self, text):
         super().__init__()
@@ -64,7 +64,7 @@ def bytes_of(text):
 
 
 def hold_number(prometheus, shown, expression):
-    """What is shown is between the least and the most of the last seconds, to the digits that there are."""
+    """Checks that the shown value lies between the minimum and the maximum of the last seconds, within its digits."""
     bounds = [prometheus.value(f"{which}_over_time({expression}[20s])") for which in ("min", "max")]
     print(f"{expression}: {shown:.0f} shown, between {bounds[0]:.0f} and {bounds[1]:.0f} as Prometheus has it")
     check(bounds[0] * 0.995 <= shown <= bounds[1] * 1.005, f"{expression} is another")

@@ -1,5 +1,5 @@
-"""The image that deploy/container/build makes: unpacked, and run as an engine would run it: read-only, uid 0 with four
-capabilities, in the host's PID namespace."""
+"""The image that deploy/container/build makes: unpacked and run like a container engine would: read-only, uid 0 with
+four capabilities, in the host's PID namespace."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def check_files(root):
 
 def check_run(context, root):
     port = support.free_port()
-    # As an engine does it: a read-only root, /proc and /sys mounted, capabilities bounded, nothing new to be had.
+    # Like an engine: a read-only root, /proc and /sys mounted, a bounded set of capabilities, no_new_privs.
     script = f"""
         mount --make-rprivate / && mount --bind '{root}' '{root}' && mount -t proc proc '{root}/proc' &&
         mount --rbind -o ro /sys '{root}/sys' && mount -o remount,bind,ro '{root}' &&

@@ -1,11 +1,11 @@
-"""What a dashboard has to hold, rule by rule. The rules are those that grafana/dashboard-linter documents, by its names, and
-some of our own; a finding is (rule, message)."""
+"""The rules that a dashboard must follow: those that grafana/dashboard-linter documents, by its names, and some of
+our own. A finding is (rule, message)."""
 
 import re
 
 VARIABLES = ["datasource", "job", "instance", "group"]
 PANELS = {"timeseries", "stat", "table", "heatmap", "bargauge"}
-# Of Grafana's units those that our values have.
+# Grafana's units for our values.
 UNITS = {"bytes", "binBps", "s", "percentunit", "none", "short", "cps", "bool_yes_no"}
 GRID = 24
 OWN = re.compile(r"^(cow_|process_|scrape_|up$|ALERTS$)")
@@ -27,12 +27,12 @@ def expressions(dashboard):
 
 
 def own(expression):
-    """Whether our exporter alone answers it."""
+    """True if only our exporter's metrics are needed."""
     return all(OWN.match(metric) for metric, _ in SELECTOR.findall(expression))
 
 
 def walk(value, path=""):
-    """All (path, object) of the JSON."""
+    """Returns all (path, object) of the JSON."""
     if isinstance(value, dict):
         yield path, value
         for key, inner in value.items():
@@ -158,6 +158,6 @@ def expression_findings(dashboard):
 
 
 def findings(dashboard, uids):
-    """`uids` are those of all our dashboards."""
+    """`uids`: those of all our dashboards."""
     return [*dashboard_findings(dashboard), *variable_findings(dashboard), *datasource_findings(dashboard),
             *panel_findings(dashboard, uids), *target_findings(dashboard), *expression_findings(dashboard)]

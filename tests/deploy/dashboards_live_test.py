@@ -1,4 +1,5 @@
-"""Every query of the dashboards, asked of a real Prometheus that scrapes real exporters: none is refused, none is empty."""
+"""Sends every query of the dashboards to a real Prometheus that scrapes real exporters: none is refused, none is
+empty."""
 
 import json
 import math
@@ -10,7 +11,7 @@ import support
 from support import check
 
 CHOSEN = {"$job": "cow_exporter", "$instance": monitored.HOST, "$group": monitored.GROUP}
-# What "All" is, as far as the dashboard has it.
+# The dashboard's value for "All".
 ALL = {"$job": ".+", "$instance": ".+", 'group=~"$group"': 'group=~".+"', "$group": monitored.GROUP}
 
 
@@ -22,7 +23,7 @@ def filled(text, variables):
 
 
 def queries(dashboard):
-    """(where, expression, whether it is of a moment) of all panels and annotations."""
+    """Returns (place, expression, whether it is an instant query) of all panels and annotations."""
     for panel in dashboard["panels"]:
         for target in panel.get("targets", []):
             yield f"{dashboard['title']}, {panel['title']}, {target['refId']}", target["expr"], target["instant"]
@@ -31,7 +32,7 @@ def queries(dashboard):
 
 
 def numbers(prometheus, expression, instant):
-    """All values, without NaN, that the query gives: now, or over the last 15 seconds."""
+    """Returns all values of the query except NaN: now, or over the last 15 seconds."""
     if instant:
         values = [value for _, value in prometheus.query(expression)]
     else:
@@ -42,7 +43,7 @@ def numbers(prometheus, expression, instant):
 
 
 def may_be_empty(host, where, expression):
-    """Of what is always there to be seen, but for a host that does not let us."""
+    """True if the query always has a value, or its feature is available on this host."""
     if not host.cgroup and "cow_cgroup_memory_" in expression:
         print(f"empty, for no memory cgroup could be made: {where}")
         return True
@@ -68,7 +69,7 @@ def test_variables(prometheus, dashboard):
 
 
 def test(context):
-    support.need_everything()  # each query has a value only then
+    support.need_everything()  # otherwise some queries have no value
     host = monitored.Host(context, alert=monitored.ALERT)
     prometheus = host.prometheus
     host.wait_for_events()

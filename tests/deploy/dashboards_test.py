@@ -1,5 +1,6 @@
-"""The committed dashboards are what their source renders, hold the rules of dashboard_rules.py, and need no other exporter for most
-of what they show. Each rule is shown to find what it is for. The provisioning files fit what is beside them."""
+"""The committed dashboards equal the rendered ones, follow the rules of dashboard_rules.py, and need no other
+exporter for most panels. A mutation shows for each rule that it finds errors. The provisioning files match the files
+beside them."""
 
 import copy
 import json
@@ -17,7 +18,7 @@ WITHOUT_LE = 'histogram_quantile(0.9, sum(rate(a_bucket{job=~"$job",instance=~"$
 
 
 def set_in(*path, to):
-    """A change of one value; `path` are keys and indices, None as `to` takes the key away."""
+    """Returns a change of one value; `path` holds keys and indices, None as `to` removes the key."""
     def change(dashboard):
         inside = dashboard
         for step in path[:-1]:
@@ -41,7 +42,7 @@ def first(dashboard, kind):
 
 
 def broken(dashboard):
-    """(rule, change) pairs for the overview: the rule must find the change."""
+    """Returns (rule, change) pairs for the overview: the rule must find the change."""
     stat, series = first(dashboard, "stat"), first(dashboard, "timeseries")
     panels, variables = ("panels", stat), ("templating", "list")
     return [

@@ -1,5 +1,6 @@
-"""The dashboards against the types that Grafana publishes: each is compiled as a literal of the type in grafana/dashboard.ts. So that
-this finds something, each of a list of misspelt names and values must be an error."""
+"""Checks the dashboards against the types that Grafana publishes: compiles each as a literal of the type in
+grafana/dashboard.ts. Each of a list of misspelt names and values must be an error, which proves that the check
+works."""
 
 import copy
 import json
@@ -19,7 +20,7 @@ COMPILER = {
     "strict": True, "noEmit": True, "target": "es2022", "module": "esnext", "moduleResolution": "bundler",
     "skipLibCheck": True, "types": [],
 }
-# (what stands in the JSON, what is written for it): the first place of any dashboard is changed.
+# (text in the JSON, replacement): the first occurrence in any dashboard is changed.
 MISSPELT = [
     ('"schemaVersion": 42', '"schemaVersion": "42"'), ('"refresh": "30s"', '"refresch": "30s"'), ('"graphTooltip": 1', '"graphTooltip": 7'),
     ('"timezone"', '"timeZone"'), ('"iconColor"', '"iconColour"'), ('"titleFormat"', '"titelFormat"'), ('"keepTime"', '"keeptime"'),
@@ -44,7 +45,7 @@ MISSPELT = [
 
 
 def tools(directory):
-    """Installs what package.json names, once for each version of it."""
+    """Installs the packages of package.json, once for each version of it."""
     wanted = (SOURCE / "package.json").read_text(encoding="utf-8")
     mark = directory / "installed.json"
     if mark.exists() and mark.read_text(encoding="utf-8") == wanted:
@@ -57,7 +58,7 @@ def tools(directory):
 
 
 def compile_all(directory, literals):
-    """The errors that the compiler finds, by name of the literal."""
+    """Returns the compiler's errors by name of the literal."""
     written = directory / "literals"
     shutil.rmtree(written, ignore_errors=True)
     written.mkdir()
@@ -81,7 +82,8 @@ def compile_all(directory, literals):
 
 
 def smaller(dashboard, text, kinds):
-    """The dashboard with one panel only that has `text`, if it is one of a panel; many whole ones take the compiler long."""
+    """Returns the dashboard with only the panel that has `text`, if a panel has it: whole dashboards take the
+    compiler long."""
     for panel in dashboard["panels"]:
         if panel["type"] in kinds and text in json.dumps(panel, indent=1):
             return dict(copy.deepcopy(dashboard), panels=[panel])

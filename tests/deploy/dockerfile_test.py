@@ -1,4 +1,5 @@
-"""What deploy/container/Dockerfile says, without an engine: instructions, sources, and that both ways make the same image."""
+"""Checks deploy/container/Dockerfile without an engine: instructions and sources, and that both ways make the same
+image."""
 
 import os
 import re
@@ -18,7 +19,7 @@ def read(path):
 
 
 def instructions():
-    """(instruction, arguments), continued lines joined."""
+    """Returns (instruction, arguments) with continued lines joined."""
     lines = [line for line in read("Dockerfile").splitlines() if line and not line.startswith("#")]
     return [tuple(line.split(None, 1)) for line in re.sub(r" *\\\n *", " ", "\n".join(lines)).splitlines()]
 
@@ -47,7 +48,7 @@ def check_copies(found):
 
 
 def check_commands(found):
-    """The commands are those of the source tree, where the list of packages is; shellcheck knows what else can be wrong."""
+    """The commands come from the source tree, which has the list of packages; shellcheck checks the rest."""
     script = "#!/bin/bash\nset -euo pipefail\n" + "\n".join(line for name, line in found if name == "RUN")
     run = subprocess.run(["shellcheck", "-"], input=script, capture_output=True, text=True, check=False)
     check(run.returncode == 0, run.stdout)

@@ -1,8 +1,9 @@
-"""The Helm chart by the real helm: what it renders is held against the schemas of the Kubernetes API for each option, refused
-values are refused with a message that names them, and what a container would run is run, with the rights that it would have.
+"""The Helm chart with the real helm: for each option the rendered objects match the schemas of the Kubernetes API,
+wrong values are refused with a message that names them, and the container's commands run with the rights of the
+container.
 
-No cluster runs here: that the API server admits the objects, that a kubelet starts the pod and that a runtime's seccomp and AppArmor
-profiles let it work is not seen by this test.
+No cluster runs here. The test does not show that the API server admits the objects, that a kubelet starts the pod,
+or that a runtime's seccomp and AppArmor profiles allow its work.
 """
 
 import base64
@@ -36,7 +37,7 @@ CAPABILITIES = {
     "full": ["SYS_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH"],
     "no-frames": ["SYS_PTRACE", "DAC_READ_SEARCH"],
 }
-# bcrypt of "secret", of the least cost
+# bcrypt of "secret" with the lowest cost
 PASSWORD = "$2b$04$W5/CJ/0y1ov2VZW26ctQOOYBxWeEGYLYM1PdLY/L8k2a23cTKNdnO"
 POD = "12345678-9abc-def0-1234-56789abcdef0"
 CONTAINER = "0123456789abcdef" * 4
@@ -93,7 +94,7 @@ EVERYTHING = {
                      "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-text\n"],
 }
 
-# Each option on and off, by name; the second of a pair is the version of Kubernetes.
+# Each option on and off, by name; the second part of a pair is the version of Kubernetes.
 MATRIX = {
     "defaults": ({}, KUBERNETES),
     "no-frames": ({"access": "no-frames"}, KUBERNETES),
@@ -141,7 +142,7 @@ MATRIX = {
     "everything, no-frames": ({**EVERYTHING, "access": "no-frames"}, KUBERNETES),
 }
 
-# What must be refused, and what the message names.
+# Values that must be refused, and the text that the message must name.
 REFUSED = [
     ({"access": "ful"}, "access"),
     ({"acces": "full"}, "acces"),
@@ -205,7 +206,7 @@ class Chart:
         return path
 
     def template(self, values, kubernetes=KUBERNETES, path=CHART):
-        """What helm says, as a finished process."""
+        """Returns helm's result as a finished process."""
         return run([self.tools.helm, "template", "cow", path, "--namespace", "monitoring", "--kube-version", kubernetes,
                     "--values", self._values(values)])
 
@@ -238,7 +239,7 @@ def container_of(objects):
 
 
 # ---------------------------------------------------------------------------------------------------------------------------------
-# What is rendered
+# The rendered objects
 
 
 def check_schemas(tools, cases):
@@ -252,7 +253,7 @@ def check_schemas(tools, cases):
                 names[text] = f"{case}: {instance['kind']} {instance['metadata']['name']}"
     named = {names[text]: instance for text, instance in distinct.items()}
     check(len(named) == len(distinct), "two objects of one case have the same name")
-    # Mutations that must be found, in the same run: a validator that lets everything pass shows here.
+    # Mutations that must be found, in the same run: they expose a validator that accepts everything.
     wrong = mutations(cases)
     errors = tools.type_errors({**named, **{name: instance for name, (instance, _) in wrong.items()}})
     errors += tools.schema_errors({**named, **{name: instance for name, (instance, _) in wrong.items()}})
@@ -352,8 +353,8 @@ def check_access(cases):
 
 
 def check_probes(cases):
-    """Whom the kubelet asks: the pod's address, or the one that is listened on, never its own. With a web configuration the
-    exporter's own client, but for readiness where the kubelet is let in."""
+    """The kubelet's probes go to the pod's address, or to the listen address, never to the kubelet's own. With a web
+    configuration they run the exporter's own client, except for readiness if the kubelet is admitted."""
     hosts = {"defaults": None, "all addresses": None, "all addresses of both families": None, "host's network": "127.0.0.1",
              "host's network, at an address of one family": "::1"}
     for case, host in hosts.items():
@@ -408,7 +409,7 @@ def check_checksums(cases):
 
 
 def check_intervals(cases):
-    """The interval is written by default, and four scrapes are in the shortest window of what the chart renders by default."""
+    """The interval is set by default, and the shortest window of the default rules holds four scrapes."""
     def interval(case):
         return one(cases[case], "ServiceMonitor")["spec"]["endpoints"][0].get("interval")
 
@@ -420,7 +421,7 @@ def check_intervals(cases):
 
 
 def check_schemes(cases):
-    """Prometheus speaks TLS where the exporter does."""
+    """Prometheus uses TLS if the exporter does."""
     for case, scheme in {"ServiceMonitor": "http", "scraped by TLS": "https", "scraped by others' TLS": "https",
                          "scraped without TLS": "http", "scraped with passwords": "http", "everything": "https"}.items():
         spec = next(instance["spec"] for instance in cases[case] if instance["kind"].endswith("Monitor"))
@@ -429,7 +430,7 @@ def check_schemes(cases):
 
 
 def check_rules(context, cases):
-    """The rules of the PrometheusRule are those of the files, and promtool takes them."""
+    """The PrometheusRule has the rules of the files, and promtool accepts them."""
     def groups_of(*names):
         groups = []
         for name in names:
@@ -473,7 +474,7 @@ def check_rules(context, cases):
 
 
 def expressions_of(rules):
-    """All that is queried: expressions, and the queries in annotations."""
+    """Returns all queries: expressions, and the queries in annotations."""
     return [text for group in rules["spec"]["groups"] for rule in group["rules"]
             for text in (rule["expr"], *rule.get("annotations", {}).values())]
 
@@ -494,7 +495,7 @@ def check_dashboards(cases):
 
 
 def check_package(context, tools):
-    """The links to rules and dashboards are followed: a package has the files."""
+    """helm follows the links to rules and dashboards: a package has the files."""
     packaged = run([tools.helm, "package", CHART, "--destination", context.path("")])
     check(packaged.returncode == 0, packaged.stderr)
     with tarfile.open(context.path(f"cow-exporter-{chart_file()['version']}.tgz")) as archive:
@@ -528,7 +529,7 @@ def check_manifests(tools, chart):
 
 
 # ---------------------------------------------------------------------------------------------------------------------------------
-# What is said of it
+# The documentation
 
 
 def chart_file():
@@ -571,10 +572,11 @@ def check_documents():
 
 
 def check_notes(context, chart):
-    """What helm prints after it has installed, and that the query there, which is the README's too, finds nodes of other names."""
+    """Checks helm's notes after an installation. Their query, which is also in the README, finds nodes with other
+    names."""
     copy = context.path("chart")
-    shutil.copytree(CHART, copy)  # with what it links to
-    # Notes are for those who have a cluster: helm prints none without. Here they are rendered as an object.
+    shutil.copytree(CHART, copy)  # including the targets of links
+    # helm prints notes only with a cluster. Render them as an object here.
     with open(os.path.join(copy, "templates/NOTES.txt"), encoding="utf-8") as file:
         text = file.read()
     with open(os.path.join(copy, "templates/notes.yaml"), "w", encoding="utf-8") as file:
@@ -605,11 +607,11 @@ def check_notes(context, chart):
 
 
 # ---------------------------------------------------------------------------------------------------------------------------------
-# What would run
+# The container's commands
 
 
 def files_of(objects):
-    """Path and content of what the volumes put into the container."""
+    """Returns path and content of the files that the volumes put into the container."""
     pod = pod_of(objects)
     mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
     files = {}
@@ -625,8 +627,9 @@ def files_of(objects):
 
 
 class Sandbox:
-    """A command's prefix that gives it what the container would have: the files of its volumes, a read-only root, a cgroup
-    namespace, uid 0 with the capabilities of its securityContext, no_new_privs. The host's processes it sees as with hostPID."""
+    """A command's prefix that sets up the container's environment: the files of its volumes, a read-only root, a
+    cgroup namespace, uid 0 with the capabilities of its securityContext, and no_new_privs. The host's processes are
+    visible as with hostPID."""
 
     SCRIPT = """
 set -e
@@ -659,8 +662,8 @@ exec "$@"
 
 
 class Cgroups:
-    """Two pods, as the cgroupfs driver names them: the exporter's, and one with a workload. From within the exporter's
-    namespace the other's path has no kubepods. Nothing where cgroups can't be made."""
+    """Makes two pods with the names of the cgroupfs driver: the exporter's, and one with a workload. From within the
+    exporter's namespace the path of the other lacks kubepods. Returns nothing if cgroups can't be made."""
 
     def __init__(self, context):
         self.top = ""
@@ -705,7 +708,7 @@ class Cgroups:
 
 
 def check_configurations(context, cases):
-    """Every rendered configuration and command line is one that the exporter takes."""
+    """The exporter accepts every rendered configuration and command line."""
     known = run([support.binary("COW_EXPORTER"), "--help"]).stdout
     seen = set()
     for case, objects in cases.items():
@@ -761,7 +764,7 @@ def check_tiers(context, chart, cgroups):
         exporter.end()
         print(f"{access}: {group} is in mode {mode}, exposure {exposure}")
     if cgroups.other:
-        # Without the host's hierarchy the pod still has its uid, but kubepods is not to be seen by the rule on it.
+        # Without the host's hierarchy the pod still has its uid, but the rule on kubepods can't match.
         sandbox = Sandbox(context, chart.render({"hostCgroups": False}), "own", cgroups)
         once = run([*sandbox.wrapper, support.binary("COW_EXPORTER"), *sandbox.args, "--once"])
         check(once.returncode == 0, once.stderr)
@@ -770,7 +773,7 @@ def check_tiers(context, chart, cgroups):
 
 
 def answer(url, headers=None):
-    """Status and body; any certificate is taken, as by the kubelet."""
+    """Returns status and body; accepts any certificate, like the kubelet."""
     anyone = ssl.create_default_context()
     anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
     try:
@@ -781,7 +784,7 @@ def answer(url, headers=None):
 
 
 class Kubelet:
-    """Does what the probes of a container in the host's network say."""
+    """Runs the probes of a container in the host's network."""
 
     def __init__(self, sandbox, container):
         self.sandbox = sandbox
@@ -808,7 +811,7 @@ class Kubelet:
 
 
 def check_web(context, chart, cgroups):
-    """The Secret works, and probes reach the exporter that has it, but not one that hangs."""
+    """The Secret works, and probes reach an exporter that uses it, but not one that hangs."""
     users = {"basic_auth_users": {"prometheus": PASSWORD}}
     credentials = base64.b64encode(b"prometheus:secret").decode()
     for name, web, open_to_kubelet in (
@@ -867,7 +870,7 @@ def test(context):
     check_notes(context, chart)
     check_refusals(chart)
     check_reference(chart, check_configurations(context, cases))
-    # What the pod would do is done with its capabilities.
+    # The pod's commands run with its capabilities.
     support.need_privileges("page frames of other processes", "mounts of its own")
     cgroups = Cgroups(context)
     check_tiers(context, chart, cgroups)

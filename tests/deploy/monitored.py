@@ -1,5 +1,6 @@
-"""A small monitored host for the tests of dashboards and consoles: the demo under a memory limit, exporters with everything on
-and with sampling, node_exporter, and a Prometheus that scrapes them every second under the labels of the shipped configuration."""
+"""A small monitored host for tests of dashboards and consoles: the demo under a memory limit, an exporter with every
+collector and one with sampling, node_exporter, and a Prometheus that scrapes them every second with the labels of
+the shipped configuration."""
 
 import contextlib
 import os
@@ -25,7 +26,7 @@ EVERYTHING = """\
 scan: {interval: 1s, max_cpu: 0.5}
 collectors: {ksm: true, smaps: true, delayacct: true, process: {top: 5}}
 """
-# Stands for the shipped alerts, which do not fire on the demo: dashboards mark those that do.
+# Replaces the shipped alerts, which do not fire for the demo: dashboards mark firing alerts.
 ALERT = """\
 groups:
   - name: demo
@@ -33,7 +34,7 @@ groups:
     rules:
       - {alert: CowDemo, expr: cow_exposure_bytes > 0}
 """
-# What else runs on the host is left out, however much that is.
+# Leaves out all other programs on the host.
 GROUPS = """\
 groups:
   - {name: cow_demo, comm: [cow_demo]}
@@ -58,7 +59,7 @@ def start_prometheus(context, targets, *flags, alert=None):
 
 
 def limited_cgroup(context):
-    """A new memory cgroup of LIMIT_BYTES, or None where none can be made. Old ones go, of tests that were killed."""
+    """Returns a new memory cgroup of LIMIT_BYTES, or None if none can be made. Removes old ones of killed tests."""
     with open("/proc/self/cgroup", encoding="utf-8") as file:
         memberships = [line.rstrip("\n").split(":", 2) for line in file]
     name = f"cow_test_{uuid.uuid4().hex[:8]}"
@@ -68,8 +69,8 @@ def limited_cgroup(context):
     else:
         directory, limit = f"/sys/fs/cgroup/{name}", "memory.max"
     for old in pathlib.Path(directory).parent.glob("cow_test_*"):
-        with contextlib.suppress(OSError):  # it has processes
-            if time.time() - old.stat().st_mtime > 3600:  # a young one may be about to be used
+        with contextlib.suppress(OSError):  # it still has processes
+            if time.time() - old.stat().st_mtime > 3600:  # a young one may be needed soon
                 old.rmdir()
     try:
         os.mkdir(directory)
@@ -90,7 +91,7 @@ def limited_cgroup(context):
 
 
 def account_delays(context):
-    """Lets the kernel count copies of processes started from now on; False where it can't."""
+    """Makes the kernel count copies of processes started from now on; False if it can't."""
     try:
         before = pathlib.Path(DELAY_ACCOUNTING).read_text(encoding="utf-8")
         pathlib.Path(DELAY_ACCOUNTING).write_text("1", encoding="utf-8")
@@ -101,10 +102,10 @@ def account_delays(context):
 
 
 class Host:
-    """Starts it all; `cgroup` and `accounted` say whether there is a memory limit and the kernel's count of copies."""
+    """Starts everything. `cgroup` and `accounted` show whether there is a memory limit and delay accounting."""
 
     def __init__(self, context, *prometheus_flags, demo=DEMO, groups=GROUPS, alert=None):
-        """`groups` is added to the exporters' configuration, `alert` are rules for Prometheus."""
+        """`groups` is added to the exporters' configuration; `alert`: rules for Prometheus."""
         support.need("prometheus", "prometheus-node-exporter")
         support.need_frames()
         self.context = context
@@ -125,7 +126,7 @@ class Host:
         return self.context.start(support.Exporter(f"--config.file={path}"))
 
     def wait_for_events(self):
-        """Until breaks of both sides, an ended child and a fork are in the last 15 seconds."""
+        """Waits until the last 15 seconds contain breaks of both sides, an ended child and a fork."""
         for expression in (f'min(increase(cow_breaks_total{{instance="{HOST}",group="{GROUP}",side!="unknown"}}[15s])) > 0',
                            f'increase(cow_fork_break_bytes_count{{instance="{HOST}",group="{GROUP}"}}[15s]) > 0',
                            f'increase(cow_forks_total{{instance="{HOST}",group="{GROUP}"}}[15s]) > 0'):

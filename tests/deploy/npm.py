@@ -1,5 +1,5 @@
-"""npm, as the tests use it: where its registry can't be reached, or lets nobody in, that is no fault of ours and skips the test. A
-package that the registry does not have is a failure."""
+"""Runs npm for tests. If its registry can't be reached or denies access, the test is skipped. A package that the
+registry lacks is a failure."""
 
 import re
 import subprocess
@@ -9,16 +9,16 @@ from support import check
 
 OPTIONS = ("--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-timeout=30000")
 CODE = re.compile(r"^npm (?:ERR!|error) code (\S+)", re.MULTILINE)
-# No network, a proxy or registry that refuses or fails, and certificates that are not those of whom is asked.
+# No network, a proxy or registry that refuses or fails, and certificates of another host.
 UNREACHABLE = re.compile(
     r"EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ECONNRESET|ECONNABORTED|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EHOSTDOWN|ENETDOWN"
     r"|ERR_SOCKET_TIMEOUT|E40[1378]|E429|E5\d\d|EPROTO|ERR_TLS_\w+|ERR_SSL_\w+|CERT_\w+|UNABLE_TO_\w+|\w*SELF_SIGNED_CERT\w*")
-# What each registry has. One that says 404 to this is none, and its 404 to another says nothing of that.
+# A package that every registry has. A server that answers 404 to it is no registry, so its other 404s prove nothing.
 PROBE = ("view", "npm", "name")
 
 
 def run(arguments, directory, seconds):
-    """What it prints."""
+    """Returns the output."""
     support.need("npm", "node")
     ended = _run(arguments, directory, seconds)
     if ended.returncode == 0:

@@ -1,5 +1,5 @@
-"""The packages, made from the tree that is built already: what is in them, what lintian and systemd say, and that manual page,
-completion and program agree on the flags."""
+"""The packages, made from the existing build: their contents, the results of lintian and systemd, and that manual
+page, completion and program have the same flags."""
 
 import concurrent.futures
 import glob
@@ -13,7 +13,7 @@ from support import check
 
 SOURCE = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = support.binary("COW_BUILD")
-MAX_EXPOSURE = 3.0  # of systemd-analyze security, where 10 is a service without any limits
+MAX_EXPOSURE = 3.0  # systemd-analyze security's scale ends at 10, a service without any limits
 LINKS = ["deploy/prometheus/prometheus.yml", "deploy/prometheus/rules", "deploy/prometheus/fleet", "deploy/mixin/config.libsonnet"]
 EXECUTABLE = {"/usr/bin/cow_exporter", "/usr/share/cow_exporter/mixin/render"}
 CONFIGURATION = ["/etc/cow_exporter/config.yml", "/etc/default/cow_exporter"]
@@ -26,7 +26,7 @@ def output(*command, status=0, **options):
 
 
 def shared_files():
-    """What is installed of the source tree as it is, by its place below /usr/share."""
+    """Returns the installed parts of the source tree by their place below /usr/share."""
     files = {"bash-completion/completions/cow_exporter", "man/man1/cow_exporter.1.gz"}
     doc = ["README.md", "deploy/*.md", "config/reference.yml", "collectors/*.md",
            "tests/bench/REPORT.md", "tests/bench/PROFILE.md", "tests/bench/plots/*.svg", "deploy/runbooks/*.md",
@@ -51,7 +51,7 @@ def pack(context, generator):
 
 
 def check_lintian(package):
-    # As another user than root, it would say only that of itself.
+    # Only root gets the full result.
     text = output("lintian", "--fail-on", "error,warning", "--display-info", "--allow-root", "--no-cfg", "--tag-display-limit", "0",
                   package)
     print("lintian:", text.strip() or "nothing")
@@ -91,7 +91,7 @@ def check_deb(context, package):
 
 
 def check_links(root):
-    """Whatever a packaged page links to is in the package."""
+    """The package contains every link target of its pages."""
     links, dead = 0, []
     for path in glob.glob(f"{root}/usr/share/doc/**/*.md", recursive=True):
         with open(path, encoding="utf-8") as file:
@@ -116,7 +116,7 @@ def check_hardening(program):
 
 
 def check_units(root):
-    """On a root that has of the host's units what ours refer to, and nothing else."""
+    """Makes a root with only those units of the host that ours refer to."""
     for path in (*glob.glob("/lib/systemd/system/*.target"), "/bin/kill"):
         os.makedirs(os.path.dirname(root + path), exist_ok=True)
         shutil.copy(path, root + path)
@@ -129,7 +129,7 @@ def check_units(root):
 
 
 def flags_of_help(program, *command):
-    """By name; with their value's, if they have one."""
+    """Returns the flags by name, with a value's name if they take one."""
     text = output(program, *command, "--help")
     return set(re.findall(r"^  (?:-h,)?(--[a-z_.-]+)", text, re.MULTILINE))
 
@@ -152,7 +152,7 @@ def check_manual(root):
 
 
 def complete(root, *words):
-    """What bash offers for the last word."""
+    """Returns bash's completions of the last word."""
     script = """
         source "$1"; shift
         COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
@@ -213,7 +213,7 @@ def check_rpm(package):
 def test(context):
     support.need("cpack", "lintian", "rpm", "rpmbuild", "shellcheck", "systemd-analyze", "man", "readelf")
     deb = pack(context, "DEB")
-    # Beside each other: most of what they take is waiting for their many small programs.
+    # In parallel: most of their time is spent waiting for many small programs.
     pool = context.enter_context(concurrent.futures.ThreadPoolExecutor())
     verdicts = [pool.submit(check_lintian, deb), pool.submit(lambda: check_rpm(pack(context, "RPM")))]
     root = check_deb(context, deb)

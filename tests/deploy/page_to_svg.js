@@ -1,5 +1,5 @@
-// Draws the page that it runs in as SVG, from where the browser has put things: backgrounds, borders, lines of text, graphs. When that
-// is done the page holds nothing but the picture's text.
+// Draws the current page as SVG from the browser's layout: backgrounds, borders, lines of text, graphs. Then replaces the
+// page by the text of the picture.
 (function() {
   'use strict';
   var parts = [];
@@ -27,7 +27,7 @@
     }) + '/>');
   }
 
-  // One line of text in a box; numbers keep to the right edge whatever font the reader has.
+  // Draws one line of text in a box. Numbers are right-aligned, whatever font the reader has.
   function text(content, box, style, color, anchor) {
     var size = parseFloat(style.fontSize);
     var x = anchor === 'end' ? box.right : anchor === 'middle' ? (box.left + box.right) / 2 : box.left;
@@ -37,7 +37,7 @@
     }) + '>' + escape(content) + '</text>');
   }
 
-  // The words of a text node, gathered into the lines that the browser broke them into.
+  // Returns the words of a text node by the lines of the browser's layout.
   function textNode(node, style) {
     var lines = [];
     var words = /\S+/g;
@@ -63,7 +63,7 @@
     });
   }
 
-  // A path of straight lines without the points that lie on the way between their neighbours.
+  // Returns a path of straight lines without points that lie between their neighbours.
   function simpler(path, matrix) {
     return path.split('M').filter(Boolean).map(function(piece) {
       var closed = /Z$/.test(piece);

@@ -1,5 +1,5 @@
-"""A clean root of one Debian release, in which the commands of the README do all the set-up: deploy/quickstart builds, cpack makes
-the package, apt installs it, the program serves; then the unit tests are built, warnings being errors, and run.
+"""Follows the README in a clean root of one Debian release: deploy/quickstart builds, cpack makes the package, apt
+installs it, and the program serves. Then the unit tests are built with warnings as errors, and run.
 
   release_test.py bookworm|trixie
 """
@@ -19,14 +19,14 @@ UNIT_TESTS = ("base_test", "procfs_test", "netlink_test", "memory_test", "groups
 
 
 class Root:
-    """A minimal Debian with the source in /src, and /proc and /dev while it is used."""
+    """A minimal Debian with the source in /src, and with /proc and /dev mounted while it is in use."""
 
     def __init__(self, context, release):
         self.path = context.path("root")
         mirror = self.run("bash", "-c", "source tests/packages.sh && debian_mirror", cwd=SOURCE).strip()
         self.run("mmdebstrap", "--quiet", "--variant=apt", release, self.path, mirror)
         os.chmod(context.directory, 0o755)
-        # If the test is killed it is unmounted all the same, and what removes the directory some day never sees it.
+        # If the test is killed, the mounts still end, so a later removal of the directory never reaches them.
         support.own_namespaces(support.CLONE_NEWNS)
         for arguments in (["-t", "proc", "proc", f"{self.path}/proc"], ["--rbind", "/dev", f"{self.path}/dev"]):
             self.run("mount", *arguments)
@@ -80,7 +80,7 @@ def test(context, release):
     check("cow_exporter_capability" in root("cow_exporter", "--once"), "--once")
     check_service(context, root)
 
-    # All that tests/run installs has to be there, by these names; only what unit tests need is installed.
+    # All packages that tests/run installs must exist under these names; only those for unit tests are installed.
     simulated = root("bash", "-c", "source deploy/packages.sh && source tests/packages.sh && "
                      'apt-get install --simulate --no-install-recommends "${build_packages[@]}" "${test_packages[@]}"')
     print(f"tests/run would install {len(re.findall('^Inst ', simulated, re.MULTILINE))} packages")

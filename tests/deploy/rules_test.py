@@ -1,4 +1,5 @@
-"""Prometheus' configuration, the rules and alerts, what is rendered from the mixin, and the runbooks belong together."""
+"""Prometheus' configuration, the rules and alerts, the rendered files of the mixin, and the runbooks match each
+other."""
 
 import concurrent.futures
 import glob
@@ -18,11 +19,11 @@ PROMETHEUS = os.path.join(DEPLOY, "prometheus")
 MIXIN = os.path.join(DEPLOY, "mixin")
 RUNBOOKS = os.path.join(DEPLOY, "runbooks")
 
-# Of others, and who says so.
+# Metrics of other programs, and which.
 FOREIGN = {"node_memory_MemAvailable_bytes": "node_exporter", "up": "Prometheus", "kube_pod_info": "kube-state-metrics",
            "kube_pod_container_info": "kube-state-metrics"}
 
-# A metric's name: followed by a selector or a window, or one of ours or node_exporter's wherever it stands.
+# A metric's name: followed by a selector or a window, or with a prefix of ours or node_exporter's anywhere.
 METRIC = re.compile(r"\b(?:(?:cow|node|process|group:cow|instance:cow)[a-zA-Z0-9_:]*\b(?!\()|[a-zA-Z_:][a-zA-Z0-9_:]*(?=[{\[]))")
 
 FAST = """{
@@ -32,7 +33,7 @@ FAST = """{
 
 
 def run(*command, **options):
-    """What it prints; the test fails if the command does."""
+    """Returns the output; the test fails if the command does."""
     result = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     check(result.returncode == 0, f"{' '.join(command)}: {result.returncode}\n{result.stdout}{result.stderr}")
     return result.stdout
@@ -49,26 +50,26 @@ def read(path):
 
 
 def rules_below(directory):
-    """Alerts and recording rules."""
+    """Returns alerts and recording rules."""
     rules = [rule for path in sorted(glob.glob(os.path.join(directory, "*.yml")))
              for group in load(path)["groups"] for rule in group["rules"]]
     return [rule for rule in rules if "alert" in rule], [rule for rule in rules if "record" in rule]
 
 
 def metrics_of(expression):
-    """Names of metrics, without those of histograms' parts."""
+    """Returns names of metrics without those of histogram parts."""
     bare = re.sub(r'"(?:[^"\\]|\\.)*"', '""', expression)
     return {re.sub(r"^(cow_fork_break_bytes)_(count|sum|bucket)$", r"\1", name) for name in METRIC.findall(bare)}
 
 
 def published():
-    """Of the exporter, as the reference of metrics has them, which golden.reference holds against the code. What is published
-    here and now depends on what may be seen here."""
+    """Returns the exporter's metrics by METRICS.md, which golden.reference compares with the code. The metrics
+    published on this host depend on the rights here."""
     return set(re.findall(r"^### `(\w+)`$", read(os.path.join(ROOT, "collectors", "METRICS.md")), re.MULTILINE))
 
 
 def check_references(alerts, records, what):
-    """Recorded names follow the windows, so what is used must be what is recorded."""
+    """Names of recorded series follow the windows, so used and recorded names must be equal."""
     recorded = {rule["record"] for rule in records}
     texts = [rule["expr"] for rule in alerts + records]
     texts += [text for rule in alerts for text in rule["annotations"].values()]
@@ -82,7 +83,8 @@ def check_metrics(texts, known, what):
 
 
 def check_tests(alerts, records):
-    """Each alert has a case that fires, of each severity, and one that does not; each recording rule one of its values."""
+    """Each alert has a test that fires, for each severity, and one that does not; each recording rule has a test of
+    its values."""
     fires, silent, values = set(), set(), set()
     for path in glob.glob(os.path.join(PROMETHEUS, "tests", "*.yml")):
         for case in load(path)["tests"]:
@@ -119,7 +121,7 @@ def check_runbooks(alerts, known):
 
 
 def check_queries(context, queries):
-    """promtool parses rules, so each query is made one."""
+    """promtool parses rules, so each query becomes one."""
     rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
     with open(context.path("queries.yml"), "w", encoding="utf-8") as file:
         yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}, file)
@@ -127,7 +129,7 @@ def check_queries(context, queries):
 
 
 def check_rendered(directory, what):
-    """Prometheus takes these rules, and they refer to one another."""
+    """Prometheus accepts these rules, and they refer to one another."""
     run("promtool", "check", "rules", "--lint=all", "--lint-fatal", *glob.glob(os.path.join(directory, "*.yml")))
     alerts, records = rules_below(directory)
     check_references(alerts, records, what)
@@ -135,7 +137,7 @@ def check_rendered(directory, what):
 
 
 def check_windows_alike(context):
-    """One series is recorded once where both windows are the same."""
+    """A series is recorded once if both windows are equal."""
     directory = context.path("alike")
     os.mkdir(directory)
     run("jsonnet", "--string", "--multi", directory, "--tla-code",
@@ -145,7 +147,8 @@ def check_windows_alike(context):
 
 
 def check_render(context):
-    """What is committed is what is rendered; other knobs arrive; --check finds what differs and what nobody renders."""
+    """Committed files equal the rendered ones. Changed settings take effect. --check finds different and obsolete
+    files."""
     render = os.path.join(MIXIN, "render")
     run(render, "--check")
 
@@ -170,7 +173,7 @@ def check_render(context):
 
 
 def check_example(context):
-    """The example of the mixin's README does what it says."""
+    """The example in the mixin's README works."""
     text = read(os.path.join(MIXIN, "README.md"))
     example = re.search(r"```jsonnet\n(.*?)```", text, re.DOTALL).group(1)
     with open(context.path("example.jsonnet"), "w", encoding="utf-8") as file:
@@ -184,7 +187,7 @@ def check_example(context):
 
 
 def check_names(context, files):
-    """What is named is there: recorded series, metrics, tests, runbooks."""
+    """Everything named exists: recorded series, metrics, tests, runbooks."""
     alerts, records = rules_below(os.path.join(PROMETHEUS, "rules"))
     check_references(alerts, records, "rules")
     known = published() | set(FOREIGN) | {rule["record"] for rule in records}

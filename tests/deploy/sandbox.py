@@ -1,11 +1,11 @@
-"""Runs a program under the limits that deploy/systemd/cow_exporter.service sets, without systemd:
+"""Runs a program under the limits of deploy/systemd/cow_exporter.service, without systemd:
 
     sandbox.py [--without NAME]... [--proc OPTIONS] [--private-users] DIRECTORY PROGRAM [ARGUMENT]...
 
-DIRECTORY is all that can be written to, as the service's RuntimeDirectory. What the unit says is read from it, so that the
-program meets the limits as they are written: capabilities, system calls, address families, the read-only view of files.
---without leaves out one of its settings. --proc mounts /proc with these options and --private-users makes a user namespace,
-which the unit does not do, to show why. Needs root.
+DIRECTORY is the only writable place, like the service's RuntimeDirectory. The limits are read from the unit:
+capabilities, system calls, address families, the read-only view of files. --without omits one of its settings.
+--proc mounts /proc with these options, and --private-users makes a user namespace; the unit does neither, and tests
+show why. Needs root.
 """
 
 import argparse
@@ -30,7 +30,7 @@ NEW_NAMESPACES = 0x7E020000  # CLONE_NEW* of clone
 
 
 def settings():
-    """Of the unit's [Service]: values by name, one for each line."""
+    """Returns the unit's [Service] section: values by name, one per line."""
     found = {}
     with open(UNIT, encoding="utf-8") as file:
         section = file.read().partition("[Service]")[2].partition("\n[")[0]
@@ -43,7 +43,7 @@ def settings():
 
 @functools.cache
 def sets_of_calls():
-    """As this systemd knows them, by name."""
+    """Returns this systemd's sets of system calls by name."""
     text = subprocess.run(["systemd-analyze", "syscall-filter", "--no-pager"], capture_output=True, text=True, check=True).stdout
     sets = {}
     for line in text.splitlines():
@@ -55,7 +55,7 @@ def sets_of_calls():
 
 
 def system_calls(name):
-    """Those of a name or a set of systemd's."""
+    """Returns the system calls of a name or of one of systemd's sets."""
     if not name.startswith("@"):
         return {name}
     return set().union(*map(system_calls, sets_of_calls()[name]))
@@ -67,7 +67,7 @@ def allowed_calls(unit):
         refused = value.startswith("~")
         named = set().union(*map(system_calls, value.lstrip("~").split()))
         allowed = allowed - named if refused else allowed | named
-    return allowed | system_calls("@default")  # systemd adds it to each list of what is allowed
+    return allowed | system_calls("@default")  # systemd adds it to every allow list
 
 
 class Compare(ctypes.Structure):
@@ -79,7 +79,7 @@ EQUAL, MASKED = 4, 7
 
 
 class Filter:
-    """One of seccomp's, by libseccomp."""
+    """A seccomp filter, made with libseccomp."""
 
     def __init__(self, default):
         self.library = ctypes.CDLL("libseccomp.so.2")
@@ -129,7 +129,7 @@ def mount(*arguments):
 
 
 def hide_files(unit, directory, proc):
-    """In a mount namespace of our own."""
+    """Sets up a mount namespace."""
     if proc:
         mount("-t", "proc", "-o", proc, "proc", "/proc")
     mount("--bind", directory, directory)
@@ -164,7 +164,7 @@ def succeed(result, what):
 
 
 def become_service(unit):
-    """A user without rights but for the capabilities of the unit."""
+    """Becomes a user without rights except the unit's capabilities."""
     def bits(name):
         mask = 0
         for word in unit[name][0].split():
@@ -174,7 +174,7 @@ def become_service(unit):
     ambient, bounding = bits("AmbientCapabilities"), bits("CapabilityBoundingSet")
     for number in range(64):
         if not bounding & (1 << number):
-            LIBC.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)  # those that the kernel does not know fail
+            LIBC.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)  # fails for capabilities that the kernel does not know
     succeed(LIBC.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), "keep capabilities")
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)

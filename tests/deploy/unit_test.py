@@ -1,5 +1,5 @@
-"""What the systemd unit takes away is nothing that the exporter needs: its whole life under the unit's limits, and what the
-settings that the unit leaves alone would have cost."""
+"""The systemd unit removes nothing that the exporter needs: runs the exporter under the unit's limits, and measures
+the cost of settings that the unit avoids."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ from support import check
 SANDBOX = os.path.join(os.path.dirname(os.path.realpath(__file__)), "sandbox.py")
 PAGES = 400
 WRITTEN = 150
-# What the kernel and the rights allow; delayacct is a matter of kernel.task_delayacct.
+# Features that the kernel and the rights allow; delayacct depends on kernel.task_delayacct.
 FEATURES = {"all_processes", "exclusive_marks", "frames", "kpagecount", "kpageflags"}
 # bcrypt of "secret" at the lowest cost
 HASH_SALT = "$2y$04$abcdefghijklmnopqrstuu"
@@ -41,7 +41,7 @@ def sandboxed(*settings):
 
 
 def features(directory, *settings):
-    """Which features a pass has under the limits."""
+    """Returns the features of a pass under the limits."""
     run = subprocess.run([*sandboxed(*settings), directory, f"{directory}/cow_exporter", "--once"], capture_output=True, text=True,
                          check=False)
     check(run.returncode == 0, f"{settings}: {run.returncode}: {run.stderr}")
@@ -50,7 +50,7 @@ def features(directory, *settings):
 
 
 def prepare(context):
-    """The one directory that the service may write to; everybody else's view of it is ours."""
+    """The only directory that the service may write to."""
     directory = tempfile.mkdtemp(prefix="cow_exporter_unit_", dir="/run")
     context.callback(shutil.rmtree, directory)
     os.chmod(directory, 0o755)
@@ -82,7 +82,7 @@ class Client:
 
 
 class Manager:
-    """Stands for the service manager. It takes every message at once, so that nobody who sends one waits."""
+    """Plays the service manager. Receives every message at once, so that no sender waits."""
 
     def __init__(self, context, path):
         self.socket = context.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
@@ -98,7 +98,7 @@ class Manager:
                 self.lines.put(line)
 
     def wait_until_told(self, line, seconds=60):
-        """And not earlier than what was waited for last."""
+        """Waits for a message that comes after the last awaited one."""
         end = time.monotonic() + seconds
         seen = []
         while line not in seen:
@@ -109,7 +109,7 @@ class Manager:
 
 
 def fork_events_of_root(context):
-    """Whether this kernel and these namespaces tell of forks, where nothing is taken away."""
+    """True if this kernel and these namespaces report forks without the limits."""
     exporter = context.start(support.Exporter("--scan.interval=500ms"))
     found = support.wait_for(lambda: [value for (name, labels), value in exporter.scrape().values.items()
                                       if name == "cow_exporter_capability" and ("feature", "fork_events") in labels],
@@ -189,7 +189,7 @@ def check_what_is_left_alone(directory):
 
 
 def check_that_limits_hold(directory):
-    """The sandbox is one: what the unit forbids fails in it."""
+    """The sandbox works: forbidden calls fail in it."""
     shutil.copy("/bin/busybox", f"{directory}/busybox")
     script = f"b={directory}/busybox; try() {{ $b \"$@\" >/dev/null 2>&1 && echo yes || echo no; }}\n"
     expected = []

@@ -1,4 +1,4 @@
-"""The Debian package and its service under a real systemd, on Debian's kernel, in a machine that QEMU emulates."""
+"""The Debian package and its service under a real systemd, on Debian's kernel, in a machine emulated by QEMU."""
 
 import glob
 import os
@@ -36,7 +36,7 @@ def run(*command, **options):
 
 
 def kernel(context):
-    """Its image; unpacked below the build directory, where tests/kernels/run keeps it too."""
+    """Returns the kernel's image, unpacked below the build directory, where tests/kernels/run keeps it too."""
     cached = sorted(glob.glob(f"{BUILD}/kernels/linux-image-*/boot/vmlinuz-*"))
     if cached:
         return cached[-1]
@@ -51,7 +51,7 @@ def kernel(context):
 
 
 def make_disk(context):
-    """A Debian with what the package depends on, and the package beside it."""
+    """Makes a Debian with the package's dependencies and the package file."""
     run("cpack", "-G", "DEB", "--config", f"{BUILD}/CPackConfig.cmake", "-B", context.path("packages"), cwd=BUILD)
     package = glob.glob(context.path("packages/*.deb"))[0]
     depends = re.findall(r"(?:^|, )([a-z0-9.+-]+)", run("dpkg-deb", "--field", package, "Depends"))
@@ -80,7 +80,7 @@ def make_disk(context):
 
 
 def boot(context, image, disk):
-    """What the machine says on its serial line."""
+    """Returns the output on the machine's serial line."""
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         accelerator = ["-accel", "kvm"] if re.search(r"\b(vmx|svm)\b", file.read()) else []
     options = "console=ttyS0 root=/dev/nvme0n1 rw quiet loglevel=4 panic=-1 delayacct random.trust_cpu=1 tsc=unstable systemd.show_status=0"

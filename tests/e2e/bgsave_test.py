@@ -1,13 +1,14 @@
-"""A large process forks and is written to, as Redis in a BGSAVE, and the exporter has so little CPU that its first pass over the
-child takes many intervals. An interval's budget is three quarters of what one reading of both page tables costs on this machine;
-listing processes and publishing may take half of it, and a pass reads both twice and asks about each page that was copied.
+"""A large process forks and is written to, like Redis during a BGSAVE. The exporter has so little CPU that its first
+pass over the child takes many intervals. The budget of an interval is three quarters of the cost of one reading of both
+page tables on this machine. Listing processes and publishing may take half of it, and a pass reads both tables twice
+and asks about each copied page.
 
  - The child counts from the second interval on.
- - Exposure is never further from the kernel's than coverage allows.
+ - The error of exposure is never larger than coverage allows.
  - CowExplosion fires while memory is still being copied.
 
-The short form, of every run, has intervals of a second and the mixin rendered with windows of seconds. --long takes the shipped
-intervals and rules as they stand.
+The short form, in every run, has intervals of a second and the mixin rendered with windows of seconds. --long uses
+the shipped intervals and rules.
 """
 
 import argparse
@@ -29,9 +30,9 @@ WINDOW = 512  # pages
 @dataclasses.dataclass(frozen=True)
 class Form:
     pages: int
-    interval: str  # of scans, scrapes and rules; empty: what is shipped
+    interval: str  # of scans, scrapes and rules; empty: the shipped one
     scan_seconds: int
-    microseconds_per_page: int  # that the writer sleeps
+    microseconds_per_page: int  # sleep of the writer
     fires_within: int
 
 
@@ -40,13 +41,13 @@ LONG = Form(1 << 20, "", 10, 60, 300)
 
 
 def anonymous(pids):
-    """What the processes map, and what of it is one page for both, in bytes."""
+    """Returns the memory that the processes map, and the part that is one page for both, in bytes."""
     sums = kernel_sums.read(pids)
     return sums.anonymous, sums.anonymous - sums.anonymous_shares
 
 
 class Sharing:
-    """Holds each scrape against the kernel's sums of just before and just after it."""
+    """Compares each scrape with the kernel's sums just before and just after it."""
 
     def __init__(self, exporter, pids, form):
         self.exporter, self.pids, self.form = exporter, pids, form
@@ -66,7 +67,7 @@ class Sharing:
             "cow_processes", "cow_families", "cow_scan_coverage_ratio", "cow_exposure_bytes"))
         check((processes, families) == (2, 1),
               f"{begin - self.forked:.1f} s after the fork: {processes:.0f} processes, {families:.0f} families")
-        # What is fresh may be an interval old, and what was copied since the fork is the most that may be missing of it.
+        # Fresh values may be an interval old, and at most the pages copied since the fork may be missing.
         copied = max(self.shared_at_fork - after, 0)
         stale = copied * min(1.0, 2 * self.form.scan_seconds / max(begin - self.forked, 1))
         allowed = (1 - coverage) * resident + stale + 0.01 * resident
@@ -77,7 +78,7 @@ class Sharing:
 
 
 def seconds_to_read(pid, address, pages):
-    """CPU time for one reading of so much of a page table, window by window."""
+    """Returns the CPU time of one reading of this much of a page table, window by window."""
     with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
         begin = time.thread_time()
         for page in range(address // PAGE, address // PAGE + pages, WINDOW):

@@ -1,5 +1,5 @@
-"""Servers that rewrite their command line once they have started: each is in the group of what it calls itself in the end, by the
-expressions of deploy/RECIPES.md. Real Redis, at an IPv6 address where there is one, and real unicorn and puma."""
+"""Servers that rewrite their command line after the start end up in the group of their final name, by the
+expressions of deploy/RECIPES.md. Uses real Redis (at an IPv6 address if there is one), unicorn and puma."""
 
 import pathlib
 import re
@@ -15,7 +15,7 @@ RACK = "run ->(_) { [200, {}, ['']] }\n"
 
 
 def recipe(name):
-    """The entry of `groups` with this name, as the recipe has it."""
+    """Returns the entry of `groups` with this name from the recipe."""
     found = re.search(rf'^  - name: "?{re.escape(name)}.*?(?=^  - name|^```|^default_group)', RECIPES.read_text(), re.M | re.S)
     check(found, f"no recipe for {name}")
     return found.group(0)

@@ -1,8 +1,8 @@
-"""cow_demo counts its own breaks; the exporter, which only looks on, must count the same.
+"""cow_demo counts its own breaks; the exporter must find the same number from outside.
 
-Breaks of the few pages of stack and data at each fork are not in the demo's count; in the time of this test there are a
-few forks at most, so they are far below the tolerance. The counts belong to the moment of the pass that they come from
-(cow_scan_timestamp_seconds), for which the demo's count is interpolated.
+The demo does not count breaks of the few pages of stack and data at each fork. This test has only a few forks, so
+these are far below the tolerance. The exporter's counts belong to the moment of their pass
+(cow_scan_timestamp_seconds); the demo's count is interpolated for that moment.
 """
 
 import bisect
@@ -19,7 +19,7 @@ SIDES = ("parent", "child")
 
 
 def read_truth(path):
-    """Times, and per side the counts at those times, and the forks."""
+    """Returns times, the counts of each side at these times, and the forks."""
     with open(path, encoding="utf-8") as file:
         lines = [line.split() for line in file.read().splitlines()]
     columns = list(zip(*[[float(word) for word in words] for words in lines if len(words) == 4]))

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end the program within a second, also in the middle of a pass."""
+"""SIGTERM and SIGINT end the program within a second, even in the middle of a pass."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def end_in_scrape(context, number, delay):
 
 
 def end_in_pause(context):
-    """In the middle of a pass that waits for its budget."""
+    """The signal comes in the middle of a pass that waits for its budget."""
     exporter = context.start(support.Exporter("--scan.interval=60s", "--scan.max-cpu=0.0001"))
     time.sleep(1)
     took = exporter.end()
@@ -50,7 +50,7 @@ def end_in_pause(context):
 
 
 def end_in_blocked_read(context):
-    """A file of /proc that does not answer: nothing but the end of the process ends that read."""
+    """A file of /proc does not answer: only the end of the process ends that read."""
     proc = f"{context.directory}/proc"
     os.makedirs(f"{proc}/1")
     os.makedirs(f"{proc}/self")

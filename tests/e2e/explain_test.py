@@ -1,6 +1,5 @@
-"""`explain` as people run it: on a terminal and in a pipe, as root and as another user, over HTTP, on processes that are
-there, that are not, and that end meanwhile.
-"""
+"""`explain` on a terminal and in a pipe, as root and as another user, over HTTP, and on processes that exist, do not
+exist or end during the look."""
 
 import concurrent.futures
 import ctypes
@@ -33,7 +32,7 @@ AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-group
 
 
 class Pair(support.Workload):
-    """Two members that share PAGES pages but for COPIED of the child's."""
+    """Makes two members that share PAGES pages except the COPIED pages of the child."""
 
     def __init__(self, wrapper=()):
         super().__init__(wrapper)
@@ -53,7 +52,7 @@ def run(*arguments, wrapper=(), program=None, code=0, **environment):
 
 
 def states(text, address):
-    """Pages by state of the mapping at `address`, from JSON."""
+    """Returns the pages of the mapping at `address` by state, from JSON."""
     found = json.loads(text)
     mapping = next(each for each in found["mappings"] if int(each["start"], 16) <= address < int(each["end"], 16))
     return [(each["state"], each["pages"], each.get("shared_with")) for each in mapping["runs"]]
@@ -85,7 +84,7 @@ def test_json(pair):
 
 
 def on_terminal(columns, *arguments, seconds=0.0, **environment):
-    """What a terminal of that width is sent; after `seconds` the program is interrupted."""
+    """Returns the output on a terminal of that width; interrupts the program after `seconds`."""
     leader, follower = pty.openpty()
     subprocess.run(["stty", "cols", str(columns)], stdin=follower, check=True)
     process = support.Process([support.binary("COW_EXPORTER"), "explain", *map(str, arguments)], stdin=follower,
@@ -153,7 +152,7 @@ def test_errors(pair):
 
 
 def has_zero_page():
-    """True if two pages that were only read have one frame; hidden frames are equal too."""
+    """True if two pages that were only read have the same frame; hidden frames are equal too."""
     size = mmap.PAGESIZE
     memory = mmap.mmap(-1, 2 * size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
@@ -164,7 +163,7 @@ def has_zero_page():
 
 
 def test_other_user(context):
-    """One's own processes without root."""
+    """Processes of the same user, without root."""
     program = context.path("cow_exporter")
     workload = context.path("cow_workload")
     shutil.copy(support.binary("COW_EXPORTER"), program)
@@ -192,7 +191,7 @@ def test_other_user(context):
     check(text.count("CAP_SYS_ADMIN") == 1, f"what needs more is not said once: {text}")
     found = states(explain(child, "--json", "--pages").stdout, address)
     scan = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 7)
-    # Each has pages of its own where they differ; who copied them is what frames would tell.
+    # Each has private pages where they differ; only frames would show which one copied.
     expected = [("unattributed", COPIED, None), ("shared", PAGES - 100 - COPIED, []), ("zero", 100, None)]
     if not has_zero_page():
         expected[1:] = [("shared", PAGES - COPIED, [])]
@@ -227,7 +226,7 @@ def get_unix(path, target):
 def test_http(context, pair):
     path = context.path("api.sock")
     closed = context.start(support.Exporter(f"--web.listen-address=unix:{path}", "--scan.interval=0s"))
-    # It listens twice: the first line that it logs may be either's.
+    # The exporter listens on two addresses; its first log line may name either.
     closed_address = support.wait_for(
         lambda: next(iter(re.findall(r"listening address=(127\S+)", "".join(closed.log))), None), 5, "the TCP address")
     support.wait_for(lambda: os.path.exists(path), 5, "the unix socket")
@@ -258,7 +257,7 @@ def test_http(context, pair):
 
     codes = ask_all()
     end = time.monotonic() + 20
-    while set(codes) == {200} and time.monotonic() < end:  # on a busy machine they may not have met
+    while set(codes) == {200} and time.monotonic() < end:  # on a busy machine the requests may not overlap at first
         codes = ask_all()
     check(set(codes) <= {200, 503} and 200 in codes and 503 in codes, f"twenty at a time: {codes}")
     support.wait_for(lambda: opened.scrape().value("cow_scan_cpu_seconds_total") > before, 15,

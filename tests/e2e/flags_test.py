@@ -1,6 +1,6 @@
-"""Every flag that --help names does what it says there. One that has no check here fails the test.
+"""Every flag in --help does what its text says. A flag without a check here fails the test.
 
-The exporter is shown a procfs of five processes, so that a pass costs the same on every host.
+The exporter reads a procfs with five processes, so that a pass costs the same on every host.
 """
 
 import concurrent.futures
@@ -19,18 +19,18 @@ import privileges
 import support
 from support import check, wait_for
 
-# A metric of each collector, which no other makes.
+# For each collector a metric that no other one publishes.
 COLLECTORS = {"cow": "cow_forks_total", "delayacct": "cow_delayacct_lost_records_total", "faults": "cow_minor_faults_total",
               "ksm": "cow_ksm_profit_bytes", "process": "cow_process_private_bytes", "sharing": "cow_footprint_bytes",
               "smaps": "cow_smaps_skipped_processes", "thp": "cow_huge_page_bytes", "zero_page": "cow_zero_page_bytes"}
 ON_BY_DEFAULT = {"cow", "faults", "sharing", "thp", "zero_page"}
 CHECKS = {}
 MEMBERS = 5
-PAGES = 51200  # of each: a pass over them all takes some milliseconds
+PAGES = 51200  # of each process: a pass over all of them takes some milliseconds
 
 
 def checks(*flags):
-    """Marks the check of these."""
+    """Marks a function as the check of these flags."""
     def mark(function):
         for flag in flags:
             CHECKS[flag] = function
@@ -39,14 +39,14 @@ def checks(*flags):
 
 
 def run(*arguments, **options):
-    """Exit code, standard output, standard error."""
+    """Returns exit code, standard output and standard error."""
     done = subprocess.run([support.binary("COW_EXPORTER"), *arguments], capture_output=True, check=False, text=True,
                           timeout=30, **options)
     return done.returncode, done.stdout, done.stderr
 
 
 def small_proc(context):
-    """The flag for it, and the family's root."""
+    """Returns the flag for it and the family's root."""
     workload = context.start(support.Workload())
     workload.do(f"map 0 a {PAGES} nohuge")
     workload.do(f"write 0 a 0 {PAGES}")
@@ -76,7 +76,7 @@ def names(samples):
 
 
 def ask(exporter, path, method="GET"):
-    """Status and body."""
+    """Returns status and body."""
     try:
         with urllib.request.urlopen(urllib.request.Request(exporter.url(path), method=method), timeout=30) as response:
             return response.status, response.read().decode()
@@ -126,7 +126,7 @@ def check_config(context):
 
 @checks("--once")
 def check_once(context):
-    code, text, _ = run("--once", context.proc, "--web.listen-address=127.0.0.1:1")  # where nobody could listen unseen
+    code, text, _ = run("--once", context.proc, "--web.listen-address=127.0.0.1:1")  # a port where nothing else can listen
     samples = support.Samples(text)
     check(code == 0 and sum(samples.value("cow_scan_passes_total", kind=kind) for kind in ("full", "incremental")) == 1,
           "--once: not one pass")
@@ -142,7 +142,7 @@ def check_listen_address(context):
         connection.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
         check(b"200 OK" in connection.recv(4096), "--web.listen-address of a unix socket")
     if privileges.missing("a network namespace"):
-        return  # the default port is not ours to take in the host's network
+        return  # the default port of the host's network may be in use
     alone = context.start(support.Process(["unshare", "--net", support.binary("COW_EXPORTER"), context.proc],
                                           stderr=subprocess.PIPE))
     lines = [alone.line(alone.stderr) for _ in range(2)]
@@ -163,7 +163,7 @@ def check_systemd_socket(context):
 
 @checks("--web.config.file")
 def check_web_config(context):
-    # A hash of no password that anybody knows.
+    # A hash of an unknown password.
     web = write(context, "web.yml", "basic_auth_users: {a: $2y$10$abcdefghijklmnopqrstuuPC8rIIWQR0Txc4lPb.OXo6IgXvA7Bra}\n")
     exporter = serve(context, f"--web.config.file={web}")
     check(ask(exporter, "/metrics")[0] == 401, "--web.config.file")
@@ -210,7 +210,7 @@ def check_max_requests(context):
     one, twenty = start(1), start(20)
     end = time.monotonic() + 20
     few = statuses(one)
-    while set(few) == {200} and time.monotonic() < end:  # on a busy machine they may not have met
+    while set(few) == {200} and time.monotonic() < end:  # on a busy machine the requests may not overlap at first
         few = statuses(one)
     check(set(few) == {200, 503}, f"--web.max-requests=1: {few}")
     many = statuses(twenty)
@@ -219,7 +219,7 @@ def check_max_requests(context):
 
 @checks("--path.procfs", "explain --path.procfs")
 def check_procfs(context):
-    """All other checks rely on it too."""
+    """All other checks use this flag too."""
     samples = once(context)
     groups = {dict(labels)["group"]: value for (name, labels), value in samples.values.items() if name == "cow_processes"}
     check(groups == {"cow_workload": MEMBERS}, f"--path.procfs: {groups}")
@@ -267,12 +267,12 @@ def check_max_cpu(context):
         return shares
 
     def kept(shares):
-        # Each interval may begin with a step, whatever the budget.
+        # Each interval may begin with one step, whatever the budget.
         return shares["0.02"] < 0.05 and shares["0"] > 1.5 * shares["0.02"]
 
     shares = measured()
     end = time.monotonic() + 15
-    while not kept(shares) and time.monotonic() < end:  # who is left without the CPU scans less
+    while not kept(shares) and time.monotonic() < end:  # with little CPU left the exporter scans less
         shares = measured()
     check(kept(shares), f"--scan.max-cpu: {shares}")
 
@@ -290,7 +290,7 @@ def check_threads(context):
 @checks("--log.level", "--log.format")
 def check_log(context):
     def lines(*flags):
-        """What is logged of a start, a request and the end."""
+        """Returns the log lines of a start, a request and the end."""
         port = support.free_port()
         process = context.start(support.Process(
             [support.binary("COW_EXPORTER"), context.proc, f"--web.listen-address=127.0.0.1:{port}", *flags], stderr=subprocess.PIPE))
@@ -304,7 +304,7 @@ def check_log(context):
 
         wait_for(answered, 10, "an answer")
         with socket.create_connection(("127.0.0.1", port)) as connection:
-            # Too long, which the HTTP library has a word about at level debug.
+            # Too long: the HTTP library logs it at level debug.
             connection.sendall(b"GET /" + b"x" * 70000 + b" HTTP/1.1\r\n\r\n")
             check(b" 414 " in connection.recv(4096), "a long request")
         process.send_signal(signal.SIGTERM)
@@ -323,7 +323,7 @@ def check_collectors_of(samples, wanted, message):
     succeeded = {dict(labels)["collector"] for (name, labels) in samples.values if name == "cow_scrape_collector_success"}
     check(succeeded == wanted, f"{message}: {sorted(succeeded)}")
     published = {name for name, metric in COLLECTORS.items() if metric in names(samples)}
-    # Some have nothing to say on some hosts, but what is off never says anything.
+    # Some collectors publish nothing on some hosts, but one that is off never publishes.
     check(published <= wanted and {"cow", "faults", "sharing"} & wanted <= published, f"{message}: of {sorted(published)}")
 
 

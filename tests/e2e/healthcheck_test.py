@@ -1,5 +1,5 @@
-"""--web.healthcheck, as a container asks it: of every kind of address, with TLS, users and client certificates, and of what
-is no healthy exporter."""
+"""--web.healthcheck as a container uses it: every kind of address, TLS, users, client certificates, and unhealthy
+exporters."""
 
 import concurrent.futures
 import contextlib
@@ -15,12 +15,12 @@ import urllib.request
 import support
 from support import check
 
-# bcrypt of a password that nobody has to know here.
+# bcrypt of a password that this test does not need.
 HASH = "$2y$04$abcdefghijklmnopqrstuuIBOhXlWbFhnWmEaCc4KdVwKUvKBZ2Aa"
 
 
 def ask(*flags):
-    """Exit code, and what was said."""
+    """Returns exit code and output."""
     run = subprocess.run([support.binary("COW_EXPORTER"), "--web.healthcheck", *flags], capture_output=True, text=True,
                          check=False, timeout=60)
     return run.returncode, run.stdout + run.stderr
@@ -65,7 +65,7 @@ def check_web_configuration(context):
         address = f"--web.listen-address={exporter.address}"
         for _ in range(2):
             hold(0, "healthy", address, f"--web.config.file={path}")
-        # Asked without what it is configured with, it does not pass for healthy.
+        # Without the exporter's configuration the check does not pass.
         if text != limit:
             hold(1, {users: "status 401"}.get(text, "closed|not HTTP|reset"), address)
         else:
@@ -76,7 +76,7 @@ def check_web_configuration(context):
 
 
 def check_limit(exporter, address):
-    """The check takes nothing from others, whose requests are counted, and does not see that they used it up."""
+    """The check uses none of the rate limit of other clients, and passes after they have exhausted it."""
     def status(path, **headers):
         try:
             with urllib.request.urlopen(urllib.request.Request(exporter.url(path), headers=headers), timeout=10) as response:
@@ -92,7 +92,7 @@ def check_limit(exporter, address):
 
 
 def serve_once(context, behave, tls=None):
-    """The flag of an address that behaves so to one client, who has asked."""
+    """Returns the flag of an address with this behaviour towards one client that has sent a request."""
     listener = context.enter_context(socket.create_server(("127.0.0.1", 0)))
 
     def serve():
@@ -112,7 +112,7 @@ def answer(text):
 
 
 def say_nothing(connection):
-    connection.recv(4096)  # until the other side has enough
+    connection.recv(4096)  # wait until the other side has enough
 
 
 def trickle(connection):
@@ -122,8 +122,8 @@ def trickle(connection):
 
 
 def check_others(context):
-    """Who listens, but does not answer, or something else. Where a client certificate is demanded, being refused is a sign of
-    life, and silence is none."""
+    """A listener that does not answer, or answers something else. A demand for a client certificate is a sign of
+    life; silence is not."""
     path = context.path("demands.yml")
     with open(path, "w", encoding="utf-8") as file:
         file.write("tls_server_config: {cert_file: cert.pem, key_file: key.pem, client_ca_file: cert.pem, "

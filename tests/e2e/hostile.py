@@ -1,4 +1,5 @@
-"""Processes that any user can start, made to be expensive to look at. Each is a program of its own: hostile.py NAME DIRECTORY.
+"""Processes that any user can start and that are expensive to read. Each is a separate program: hostile.py NAME
+DIRECTORY.
 
 - hostile_maps: mappings of a file whose path has 48 components of 249 newlines: 49 KB in each line of maps.
 - hostile_args: a command line of 100 GB (PR_SET_MM_MAP).
@@ -33,7 +34,7 @@ def call(function, *arguments):
 
 
 def map_long_paths(directory):
-    """A file at the end of a path that no name can open any more, mapped page by page."""
+    """Maps a file page by page whose path is too long to open."""
     os.chdir(directory)
     for _ in range(48):
         os.mkdir("\n" * 249)
@@ -43,7 +44,7 @@ def map_long_paths(directory):
     with open("/proc/sys/vm/max_map_count") as limit:
         count = min(MAPPINGS, int(limit.read()) - 1000)
     hole = call(libc.mmap, None, count * PAGE, mmap.PROT_READ, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
-    for i in range(count):  # the same page each time: the kernel does not merge neighbours
+    for i in range(count):  # the same page each time, so that the kernel does not merge neighbours
         call(libc.mmap, hole + i * PAGE, PAGE, mmap.PROT_READ, mmap.MAP_PRIVATE | 0x10, file, 0)
 
 
@@ -67,7 +68,7 @@ def claim_command_line(_):
 
 
 def mount_often(directory):
-    """In a user namespace, as who has no rights: mounts of one tmpfs each, and files of some of them mapped."""
+    """Enters a user namespace without rights, mounts one tmpfs after another and maps files of some of them."""
     user, group = os.getuid(), os.getgid()
     call(libc.unshare, 0x10000000 | support.CLONE_NEWNS)
     for file, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
@@ -87,7 +88,7 @@ def mount_often(directory):
             call(libc.mmap, None, PAGE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, file, 0)
             os.close(file)
         else:
-            place = f"bound{i % 100}".encode()  # one on another: few each, for each lookup goes through all of them
+            place = f"bound{i % 100}".encode()  # a few mounts per place: each lookup goes through all mounts of its place
             call(libc.mount, place, place, None, 0x1000, None)
 
 
@@ -95,7 +96,7 @@ DEEDS = {"hostile_maps": map_long_paths, "hostile_args": claim_command_line, "ho
 
 
 def be_hostile(name, directory):
-    """The life of such a process, with a child that is forked over what it did: a family, of which all is read."""
+    """Runs such a process and forks a child with the same memory, so that the family is read completely."""
     call(libc.prctl, 15, name.encode(), 0, 0, 0)
     call(libc.prctl, 1, signal.SIGKILL, 0, 0, 0)
     try:
@@ -112,7 +113,8 @@ def be_hostile(name, directory):
 
 
 def start(context):
-    """Starts all of them and returns the names of those that can be made here. The caller has a mount namespace of its own."""
+    """Starts all of them and returns the names of those that this host allows. The caller has its own mount
+    namespace."""
     made = []
     for name in DEEDS:
         directory = context.path(name)

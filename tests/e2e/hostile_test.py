@@ -1,6 +1,6 @@
-"""Processes that any user can start, made to be expensive to look at, beside an exporter in a memory cgroup of 256 MiB: it survives,
-says which it could not read, and counts everybody else to the page. The processes are in hostile.py.
-"""
+"""Processes that any user can start and that are expensive to read, with an exporter in a memory cgroup of 256 MiB.
+It survives, reports which processes it could not read, and counts all others to the page. hostile.py has the
+processes."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ groups:
 """
 
 class MemoryGroup:
-    """A memory cgroup of version 1 or 2 with a limit, for a program that is to start in it."""
+    """A memory cgroup of version 1 or 2 with a limit, for a program that starts in it."""
 
     def __init__(self):
         for parent, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
@@ -73,7 +73,7 @@ def resident(pid):
 
 def test(context):
     support.need_frames()
-    support.own_namespaces(support.CLONE_NEWNS)  # what is mounted here goes with the test
+    support.own_namespaces(support.CLONE_NEWNS)  # mounts made here end with the test
     made = hostile.start(context)
     check(made, "none of the processes can be made here")
 
@@ -88,7 +88,7 @@ def test(context):
     workload.do(f"write 0 a 0 {PAGES}")
     workload.do("fork 0")
     for member in (0, 1):
-        workload.do(f"stack {member} 4")  # what a command writes to of the stack is broken before the first look
+        workload.do(f"stack {member} 4")  # the stack pages that a command writes to are broken before the first look
     exporter = context.start(support.Exporter(f"--config.file={config}", wrapper=group.wrapper()))
 
     def scrape():

@@ -1,4 +1,4 @@
-"""Paths, methods and formats, as curl sees them."""
+"""Paths, methods and formats, requested with curl."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from support import check
 
 
 def request(url, *options):
-    """Status, headers by lower-case name, body."""
+    """Returns status, headers by lower-case name, and body."""
     run = subprocess.run(["curl", "--silent", "--show-error", "--max-time", "20", "--include", *options, url],
                          capture_output=True, check=True)
     head, _, body = run.stdout.decode().partition("\r\n\r\n")
@@ -45,7 +45,7 @@ def check_silent_clients(exporter):
         took = time.monotonic() - start
         print(f"an answer beside 100 silent clients took {took * 1000:.0f} ms")
         check(took < 2, f"took {took:.1f} s")
-        # From one address there are no more than 128.
+        # One address gets at most 128 connections.
         more = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(60)]
         time.sleep(0.5)
         closed = 0

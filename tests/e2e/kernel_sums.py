@@ -1,4 +1,4 @@
-"""What the kernel says of a set of processes in smaps and smaps_rollup, added up, in bytes."""
+"""Sums of smaps and smaps_rollup over a set of processes, in bytes."""
 
 import dataclasses
 import re
@@ -11,20 +11,20 @@ class KernelSums:
     processes: int
     resident: int
     shares: int  # PSS
-    anonymous: int  # process view; the copied pages of private file mappings are in it
-    private_anonymous: int  # of these what only one process maps
-    anonymous_shares: int  # PSS of anonymous memory: the distinct memory, as long as all its holders are in the set
-    swapped: int  # what is in none of the above for that
+    anonymous: int  # process view, including copied pages of private file mappings
+    private_anonymous: int  # the part that only one process maps
+    anonymous_shares: int  # PSS of anonymous memory: the distinct memory if the set includes all its holders
+    swapped: int  # memory in swap, which no other field includes
 
     @property
     def shares_cut(self):
-        """`anonymous_shares` is too small by less than this: the kernel cuts each process' sum to whole KiB, and each page's
-        share to 1/4096 byte."""
+        """Upper limit of the error of `anonymous_shares`: the kernel rounds each process' sum down to whole KiB, and
+        each page's share to 1/4096 byte."""
         return self.processes * 1024 + self.anonymous // 4096 // 4096 + 1
 
 
 def read(pids):
-    """Raises OSError if one of them has ended."""
+    """Raises OSError if one of the processes has ended."""
     resident = shares = anonymous = private_anonymous = anonymous_shares = swapped = 0
     for pid in pids:
         with open(f"/proc/{pid}/smaps", encoding="utf-8") as file:
@@ -47,13 +47,13 @@ def _rollup(pid):
 
 
 def _mappings(file):
-    """The fields of one mapping after the other, in bytes."""
+    """Returns the fields of one mapping after the other, in bytes."""
     fields = {}
     for line in file:
         found = FIELD.match(line)
         if found:
             fields[found.group(1)] = int(found.group(2)) * 1024
-        elif not re.match(r"^[A-Z]", line):  # the line of addresses; VmFlags and THPeligible are in other units
+        elif not re.match(r"^[A-Z]", line):  # the line of addresses; VmFlags and THPeligible have other units
             if fields:
                 yield fields
             fields = {}
@@ -62,8 +62,8 @@ def _mappings(file):
 
 
 def _private_anonymous(mapping):
-    """Private_Dirty has pages of all kinds. Where anonymous and file pages are mixed (.data of a program), what is dirty is
-    anonymous, for the program's file is not being written."""
+    """Private_Dirty includes pages of all kinds. In mappings with anonymous and file pages (.data of a program),
+    dirty pages are anonymous, because the program's file is not written."""
     if mapping["Anonymous"] == mapping["Rss"]:
         return mapping["Private_Clean"] + mapping["Private_Dirty"]
     return min(mapping["Private_Dirty"], mapping["Anonymous"])

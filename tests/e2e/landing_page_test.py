@@ -1,4 +1,4 @@
-"""The landing page in a browser: it shows the groups, and the browser has nothing to complain about."""
+"""The landing page in a browser: it shows the groups, and the browser reports no error."""
 
 import html.parser
 import subprocess

@@ -1,5 +1,5 @@
-"""The log of an exporter that is denied much: each reason once, however many passes, scrapes and requests there are, and every
-line one valid line, whatever a process calls itself."""
+"""The log of an exporter without many rights: each reason once, whatever the number of passes, scrapes and requests,
+and every line valid, whatever the names of processes."""
 
 import json
 import os
@@ -12,10 +12,10 @@ import support
 from support import check, wait_for
 
 NOBODY = 65534
-# Quotes, a backslash, a newline, an escape sequence of terminals, a byte that no UTF-8 has, half a character.
+# Quotes, a backslash, a newline, a terminal escape sequence, a byte that is never UTF-8, half a character.
 NAME = b'"\\\n\x1b[1m\xff= {\xc3'
 SHOWN = '"\\\n\x1b[1m\ufffd= {\ufffd'
-# Calls itself so, and lets nobody without CAP_SYS_PTRACE look into it.
+# Sets this name and becomes unreadable without CAP_SYS_PTRACE.
 HIDDEN = ("import ctypes, sys, time; prctl = ctypes.CDLL(None).prctl; prctl(15, %r, 0, 0, 0); prctl(4, 0, 0, 0, 0); "
           "print(flush=True); time.sleep(600)" % NAME)
 LOGFMT = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^\s"=]+)(?: |$)')
@@ -52,7 +52,7 @@ def wait_for_passes(exporter, number):
 
 
 def told_of(exporter, kind):
-    """What was told of the process; every line must be one of its form."""
+    """Returns the log lines about the process. Every line must have the log's format."""
     lines = [parse(line.rstrip("\n"), kind) for line in exporter.log]
     check(all({"ts", "level", "msg"} <= line.keys() for line in lines), f"{lines}")
     return [line for line in lines if line.get("group") == SHOWN]
@@ -72,7 +72,7 @@ def test(context):
         for kind in ("json", "logfmt")}
     for exporter in exporters.values():
         wait_for_passes(exporter, 2)
-    # Twice the same name: not for each process, as little as for each pass.
+    # The same name twice: not one line per process, nor one per pass.
     for _ in range(2):
         hidden = start_hidden(context)
         for kind, exporter in exporters.items():

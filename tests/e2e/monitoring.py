@@ -1,4 +1,4 @@
-"""What watches: Prometheus, Alertmanager with a receiver of the test's own, node_exporter. All as Debian has them."""
+"""Debian's monitoring: Prometheus, Alertmanager with a receiver of the test, node_exporter."""
 
 import collections
 import http.server
@@ -19,7 +19,7 @@ from support import check, wait_for
 DEPLOY = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "deploy"))
 RULES = "prometheus/rules/*.yml"
 SHIPPED_RULES = os.path.join(DEPLOY, RULES)
-# What the mixin is rendered with for tests of seconds: minutes become seconds, megabytes a second become a few pages.
+# Settings of the mixin for tests that take seconds: minutes become seconds, megabytes per second become a few pages.
 FAST_KNOBS = {
     "fastWindow": "5s", "slowWindow": "8s", "consumedWindow": "20s", "slowInterval": "1s",
     "breakingBytesPerSecond": 100_000, "explosionBytesPerSecond": 2_000_000, "explosionFor": "1s",
@@ -32,7 +32,7 @@ Notification = collections.namedtuple("Notification", "time status labels annota
 
 
 def fast_rules(context, **knobs_of_its_own):
-    """The rules' files, rendered with FAST_KNOBS and these."""
+    """Returns the paths of the rules, rendered with FAST_KNOBS and these settings."""
     knobs = context.path("knobs.json")
     with open(knobs, "w", encoding="utf-8") as file:
         json.dump({**FAST_KNOBS, **knobs_of_its_own}, file)
@@ -43,7 +43,7 @@ def fast_rules(context, **knobs_of_its_own):
 
 def shipped_configuration(rules, addresses, interval=None):
     """deploy/prometheus/prometheus.yml with other rules and addresses (by job, and of the Alertmanager), and with
-    `interval` in place of its own intervals."""
+    `interval` instead of its own intervals."""
     with open(os.path.join(DEPLOY, "prometheus", "prometheus.yml"), encoding="utf-8") as file:
         configuration = yaml.safe_load(file)
     configuration["rule_files"] = [rules]
@@ -58,7 +58,7 @@ def shipped_configuration(rules, addresses, interval=None):
 
 
 class Logged(support.Process):
-    """A server that writes its log into the test's directory and is ready when `ready_path` is 200."""
+    """A server that writes its log into the test's directory and is ready when `ready_path` returns 200."""
 
     def __init__(self, context, name, ready_path, arguments, port=None):
         self.port = port or support.free_port()
@@ -83,12 +83,12 @@ class Logged(support.Process):
             return False
 
     def metrics(self):
-        """Its own."""
+        """Returns its own metrics."""
         with urllib.request.urlopen(self.url("/metrics"), timeout=30) as response:
             return support.Samples(response.read().decode())
 
     def api(self, path, **parameters):
-        """The JSON of the answer; one that is refused is a failure that says why."""
+        """Returns the JSON of the answer. A refused request is a failure that shows the reason."""
         try:
             with urllib.request.urlopen(self.url(f"{path}?{urllib.parse.urlencode(parameters)}"), timeout=30) as response:
                 return json.load(response)
@@ -109,22 +109,22 @@ class Prometheus(Logged):
                          [f"--config.file={self.configuration}", f"--storage.tsdb.path={self.data}", *flags], port)
 
     def query(self, expression):
-        """A list of (labels, value)."""
+        """Returns a list of (labels, value)."""
         return [(series["metric"], float(series["value"][1]))
                 for series in self.api("/api/v1/query", query=expression)["data"]["result"]]
 
     def value(self, expression):
-        """The value of the one series there is, or None."""
+        """Returns the value of the only series, or None."""
         result = self.query(expression)
         check(len(result) <= 1, f"{expression}: {len(result)} series")
         return result[0][1] if result else None
 
     def rules(self):
-        """All rules, whatever their group."""
+        """Returns the rules of all groups."""
         return [rule for group in self.api("/api/v1/rules")["data"]["groups"] for rule in group["rules"]]
 
     def alerts(self):
-        """Pending and firing ones."""
+        """Returns pending and firing alerts."""
         return self.api("/api/v1/alerts")["data"]["alerts"]
 
 
@@ -134,7 +134,7 @@ class NodeExporter(Logged):
 
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """Takes Alertmanager's webhooks and remembers them with the time of their coming."""
+    """Receives Alertmanager's webhooks and stores them with the time of arrival."""
 
     def __init__(self, context):
         received = self.received = []
@@ -156,7 +156,7 @@ class Receiver(http.server.ThreadingHTTPServer):
         context.callback(self.shutdown)
 
     def first(self, status, **labels):
-        """The first notification of this status with these labels, or None."""
+        """Returns the first notification of this status with these labels, or None."""
         for notification in list(self.received):
             if notification.status == status and labels.items() <= notification.labels.items():
                 return notification
@@ -164,7 +164,7 @@ class Receiver(http.server.ThreadingHTTPServer):
 
 
 class Alertmanager(Logged):
-    """Notifies of every alert by itself and at once."""
+    """Notifies about every alert separately and at once."""
 
     def __init__(self, context, receiver):
         configuration = context.path("alertmanager.yml")

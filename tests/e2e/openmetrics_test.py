@@ -1,4 +1,5 @@
-"""The same metrics in both formats, compressed or not, of some collectors or all; judged by others' parsers."""
+"""The same metrics in both formats, compressed or not, of some collectors or all; other programs' parsers check
+them."""
 
 import gzip
 import subprocess
@@ -15,7 +16,7 @@ UNITS = ("bytes", "seconds", "ratio")
 
 
 def get(exporter, path="/metrics", **headers):
-    """Status, headers, body."""
+    """Returns status, headers and body."""
     request = urllib.request.Request(exporter.url(path), headers={n.replace("_", "-"): v for n, v in headers.items()})
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
@@ -25,7 +26,7 @@ def get(exporter, path="/metrics", **headers):
 
 
 def series(families):
-    """Value by name and labels, without those that differ from scrape to scrape."""
+    """Returns values by name and labels, except those that differ from scrape to scrape."""
     def place(labels):
         return frozenset((n, float(v) if n == "le" else v) for n, v in labels.items())
     return {(sample.name, place(sample.labels)): sample.value for family in families for sample in family.samples

@@ -1,7 +1,6 @@
-"""`explain --pages` against page-types, the kernel's own tool, built here from Debian's linux-source-6.1 (130 MiB, fetched
-where it is not installed): for every page of the private mappings of a family, the same frame in two processes is what is
-said to be shared, and with whom; the flags are what is said to be zero, a file's, copied or original.
-"""
+"""Compares `explain --pages` with page-types, the kernel's own tool, built here from Debian's linux-source-6.1 (130
+MiB, downloaded if it is not installed). For every page of the private mappings of a family, equal frames must match
+the reported sharing and its partners, and flags must match zero, file, copied and original pages."""
 
 import collections
 import glob
@@ -21,7 +20,7 @@ OWN = {"copied", "original", "unshared", "unattributed", "private", "huge"}
 
 
 def build(context):
-    """The path of page-types."""
+    """Returns the path of page-types."""
     directory = context.path("source")
     os.mkdir(directory)
     members = " ".join(PREFIX + file for file in FILES)
@@ -46,7 +45,7 @@ def build(context):
 
 
 def frames(program, pid):
-    """(frame, flags) by virtual page."""
+    """Returns (frame, flags) by virtual page."""
     run = subprocess.run([program, "--raw", "--pid", str(pid), "--list-each", "--no-summary"], capture_output=True,
                          text=True, check=True)
     pages = {}
@@ -65,7 +64,7 @@ def explain(pid):
 
 
 def hold(said, judge, holders, pid, is_leaf, counts):
-    """All pages of the private mappings of one process."""
+    """Returns all pages of the private mappings of one process."""
     for mapping in said["mappings"]:
         if mapping["permissions"][3] != "p" or mapping["path"].startswith(("[vdso]", "[vvar", "[vsyscall]")):
             continue
@@ -92,7 +91,7 @@ def hold_page(run, fact, holders, pid, is_leaf, where):
     check((state == "shared") == bool(others) and run.get("shared_with", []) == others, where)
     check((state == "zero") == is_zero, where)
     if is_anon:
-        # A fork takes the mark from what its parent had copied before.
+        # A fork clears the mark of the parent's earlier copies.
         if state == "private" or (state == "copied" and is_leaf):
             check(is_exclusive, where)
         if state in ("original", "unshared"):

@@ -1,10 +1,9 @@
-"""The permission ladder, each rung for real: what the exporter may see decides the mode of each process, and what it can't
-know is absent.
+"""All levels of rights: the exporter's rights decide the mode of each process, and unknown values are absent.
 
-Three services are watched. `master`: root's, with a worker that dropped root (whose files in /proc go on belonging to root
-until it execs). `user`: an unprivileged user's pair. `equal`: root's, with no more capabilities than the exporter itself has
-where that matters. Each rung runs the exporter once with
-the rights it names; the mode of each service, the presence of each metric and the values that can be known must be right.
+The test watches three services. `master`: root's, with a worker that dropped root (its files in /proc belong to root
+until it execs). `user`: two processes of an unprivileged user. `equal`: root's, with no more capabilities than the
+exporter where that matters. Each level runs the exporter once with certain rights; the mode of each service, the
+presence of each metric and the known values must be right.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ PAGE = os.sysconf("SC_PAGESIZE")
 PAGES = 600
 WRITTEN = 100
 
-# What is published of a group in each mode. Of the others nothing is.
+# The metrics published for a group in each mode. In other modes there are none.
 ALWAYS = {"cow_processes", "cow_group_mode", "cow_unread_processes", "cow_minor_faults_total", "cow_swapped_bytes",
           "cow_scan_coverage_ratio", "cow_group_info", "cow_resident_bytes"}
 BY_PAGEMAP = {"cow_families", "cow_forks_total", "cow_shared_bytes", "cow_private_file_bytes", "cow_zero_page_bytes",
@@ -40,13 +39,13 @@ PUBLISHED = {
 
 
 def drop(*capabilities):
-    """Root without these."""
+    """Runs as root without these capabilities."""
     names = ",".join(f"-{name}" for name in capabilities)
     return ["setpriv", f"--bounding-set={names}", f"--inh-caps={names}"]
 
 
 def nobody(*capabilities):
-    """An unprivileged user with these only, as a systemd unit with AmbientCapabilities has them."""
+    """Runs as an unprivileged user with only these capabilities, like a systemd unit with AmbientCapabilities."""
     command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     if not capabilities:
         return [*command, "--inh-caps=-all", "--bounding-set=-all"]
@@ -55,7 +54,7 @@ def nobody(*capabilities):
 
 
 class Pair(support.Workload):
-    """Two members that share PAGES pages but for WRITTEN of the child's."""
+    """Makes two members that share PAGES pages except the WRITTEN pages of the child."""
 
     def __init__(self, name, wrapper=()):
         self.wrapper = wrapper
@@ -69,21 +68,21 @@ class Pair(support.Workload):
 
 
 def kernel():
-    """Its version, major and minor."""
+    """Returns the kernel's major and minor version."""
     return tuple(map(int, os.uname().release.split(".")[:2]))
 
 
 def anonymous(pid):
-    """RssAnon in bytes."""
+    """Returns RssAnon in bytes."""
     with open(f"/proc/{pid}/status", encoding="utf-8") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon:"))
 
 
 class Ladder:
-    """Runs the exporter with some rights and holds what it says against what it may know."""
+    """Runs the exporter with some rights and compares its output with what these rights allow."""
 
     def __init__(self, context):
-        self.exporter = context.path("cow_exporter")  # where every user may run it
+        self.exporter = context.path("cow_exporter")  # a path where every user may run it
         shutil.copy(support.binary("COW_EXPORTER"), self.exporter)
         os.chmod(context.directory, 0o755)
         self.error = ""
@@ -96,7 +95,7 @@ class Ladder:
         return support.Samples(run.stdout)
 
     def hold(self, title, wrapper, modes, *flags, absent=()):
-        """`modes`: what is expected, by group; None: the group must not be there."""
+        """`modes`: the expected ones by group; None: the group must not exist."""
         samples = self.run(wrapper, *flags)
         notices = [line for line in map(json.loads, self.error.splitlines())
                    if line["msg"] == "processes are not seen in full"]
@@ -139,7 +138,7 @@ class Ladder:
 
 
 def hold_values(title, samples, group, pair):
-    """The numbers of a pair, as far as they are published: they do not depend on the mode."""
+    """Returns the published values of a pair; they do not depend on the mode."""
     total = anonymous(pair.root) + anonymous(pair.child)
     split = [samples.get("cow_resident_bytes", group=group, backing="anon", sharing=sharing) or 0
              for sharing in ("private", "shared", "unknown")]
@@ -158,7 +157,7 @@ def hold_values(title, samples, group, pair):
 
 @contextlib.contextmanager
 def procfs(directory, options):
-    """Another procfs of this pid namespace, in a mount namespace that nobody else sees: a command's prefix."""
+    """Mounts another procfs of this pid namespace in a private mount namespace; returns a command's prefix."""
     os.mkdir(directory)
     script = f'mount -t proc -o {options} proc "{directory}" && exec "$@"'
     yield ["unshare", "--mount", "sh", "-c", script, "sh"]
@@ -188,7 +187,7 @@ def test(context):
          {"lad_user": "no_pagemap", "lad_master": "full"})
     rung("a user without DAC_READ_SEARCH", nobody("sys_admin", "sys_ptrace"),
          {"lad_user": "no_kpage", "lad_master": "no_pagemap"})
-    # Since 6.15 SYS_ADMIN opens the memory files too, but stat goes on hiding the layout.
+    # Since 6.15 SYS_ADMIN opens the memory files too, but stat still hides the layout.
     others = "full" if kernel() >= (6, 15) else "none"
     without_ptrace = drop("sys_ptrace", "perfmon")
     equal = context.start(Pair("lad_equal", without_ptrace))
@@ -216,7 +215,7 @@ def test(context):
 
 
 def hold_log(ladder):
-    """A service that goes on tells each thing once."""
+    """A running service reports each reason once."""
     with support.Test() as context:
         exporter = context.start(support.Exporter("--scan.interval=100ms", "--scan.full-every=0s", program=ladder.exporter,
                                                   wrapper=nobody()))

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What this process may do on this host, found out by doing it. A test that can't run for lack of it skips with the line
-that is made here. Run as a program, prints such a line for each privilege that is missing: tests/run accepts no other."""
+"""Probes the rights of this process on this host by using them. A test that lacks a right skips with the line made
+here. As a program it prints such a line for each missing privilege; tests/run accepts only these."""
 
 import contextlib
 import ctypes
@@ -15,7 +15,7 @@ NOBODY = 65534
 
 
 def in_child(function):
-    """True if it ends without an OSError in a process of its own, which what it changes ends with."""
+    """True if it ends without an OSError in a child process, which isolates its changes."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -25,12 +25,12 @@ def in_child(function):
         except OSError:
             pass
         finally:
-            os._exit(status)  # whatever is raised: the child must not go on as the test
+            os._exit(status)  # whatever is raised, the child must not continue as the test
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def call(function, *arguments):
-    """A function of libc that sets errno."""
+    """Returns a function of libc that sets errno."""
     if function(*arguments) == -1:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -41,7 +41,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 @contextlib.contextmanager
 def another_process():
-    """A child that waits, and has this process's memory."""
+    """A child that waits and has this process's memory."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -57,13 +57,13 @@ def another_process():
 
 
 def word(path, index):
-    """The 64-bit word of a file with one for each page."""
+    """Returns the word of a page in a file with one 64-bit word per page."""
     with open(path, "rb", buffering=0) as file:
         return struct.unpack("=Q", os.pread(file.fileno(), 8, 8 * index))[0]
 
 
 def page_frames():
-    """Frame numbers in another process's pagemap, and the kernel's words of such a frame."""
+    """Reads frame numbers in another process's pagemap, and the kernel's words of such a frame."""
     memory = ctypes.create_string_buffer(b"x", 2 * PAGE)
     with another_process() as pid:
         frame = word(f"/proc/{pid}/pagemap", ctypes.addressof(memory) // PAGE) & ((1 << 55) - 1)
@@ -73,13 +73,13 @@ def page_frames():
 
 
 def host_processes():
-    """Kernel threads are seen from the host's own PID namespace only."""
+    """Only the host's own PID namespace shows kernel threads."""
     with open("/proc/2/comm", encoding="ascii") as file:
         return file.read() == "kthreadd\n"
 
 
 def zombies():
-    """The files of a process without memory are root's."""
+    """Files of a process without memory belong to root."""
     pid = os.fork()
     if pid == 0:
         os._exit(0)
@@ -94,7 +94,7 @@ def zombies():
 
 
 def fork_events():
-    """The kernel's proc connector answers, while the call is made, that we may listen."""
+    """Checks that the kernel's proc connector allows listening; it answers within the call."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 11) as connector:
         connector.bind((0, 1))
         operation = struct.pack("=IIIIHHI", 1, 1, 0, 0, 4, 0, 1)  # cn_msg of the index and value 1, PROC_CN_MCAST_LISTEN
@@ -104,7 +104,7 @@ def fork_events():
 
 
 def task_reports():
-    """The kernel reports to us each task that ends on the first CPU."""
+    """Checks that the kernel reports each task that ends on the first CPU."""
     def ask(family, command, attribute, value):
         payload = struct.pack("=BBHHH", command, 1, 0, 4 + len(value), attribute) + value + b"\0" * (-len(value) % 4)
         generic.send(struct.pack("=IHHII", 16 + len(payload), family, 5, 0, 0) + payload)  # NLM_F_REQUEST | NLM_F_ACK
@@ -127,7 +127,7 @@ def task_reports():
 
 
 def other_users():
-    """To become another user who has no rights, in a child, and to be there what others are not."""
+    """Becomes another user without rights, in a child."""
     def become():
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setgroups([])
@@ -136,7 +136,7 @@ def other_users():
 
 
 def pids():
-    """To choose the number of the next process; the one that is written follows anyway."""
+    """Chooses the pid of the next process. Writes the current value back."""
     with open("/proc/sys/kernel/ns_last_pid", "r+b", buffering=0) as file:
         file.write(file.read())
     return True
@@ -147,7 +147,7 @@ def namespaces(flags):
 
 
 def mounts():
-    """To mount what nobody else sees: tmpfs and, with other options than this, procfs."""
+    """Mounts tmpfs and, with other options than this one, procfs in a private mount namespace."""
     def mount():
         call(LIBC.unshare, CLONE_NEWNS)
         call(LIBC.mount, None, b"/", None, 0x44000, None)  # MS_REC | MS_PRIVATE
@@ -193,7 +193,7 @@ PROBES = {
 
 
 def missing(name):
-    """The line for this privilege; empty if it is there."""
+    """Returns the line for this privilege; empty if it is available."""
     try:
         there = PROBES[name]()
     except OSError:

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the exporter, and its queries see the demo's sharing and breaks."""
+"""A real Prometheus scrapes the exporter; its queries show the sharing and the breaks of the demo."""
 
 import subprocess
 

@@ -1,6 +1,6 @@
-"""What the README says is there: the files and headings that it links, the files, flags, metrics and keys that it names; its
-configurations are valid, and the shell commands in it (blocks marked sh) work as they stand, beside a running exporter and
-demo, from a directory that looks like a clone."""
+"""Everything that the README names exists: linked files and headings, files, flags, metrics and keys. Its
+configurations are valid, and its shell commands (blocks marked sh) work unchanged in a directory that looks like a
+clone, with a running exporter and demo."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ from support import check
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# Programs that are no metrics.
+# Programs, not metrics.
 PROGRAMS = {"cow_exporter", "cow_demo", "cow_workload"}
 FOREIGN = re.compile(r"^(apt-get|cmake|cpack|curl|docker|setpriv|setcap|cp|htpasswd)\b")
 
@@ -24,14 +24,14 @@ def fences(kind):
 
 
 def code():
-    """All that is set as code: lines of blocks, and spans."""
+    """Returns everything set as code: lines of blocks, and spans."""
     for block in re.findall(r"^```\w*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
         yield from block.replace("\\\n", " ").splitlines()
     yield from re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL))
 
 
 def headings(path):
-    """As anchors."""
+    """Returns headings as anchors."""
     lines = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
 
@@ -94,7 +94,7 @@ def hold_configurations(context, exporter):
     for number, text in enumerate(fences("yaml")):
         flag = "--web.config.file" if text.startswith("tls_server_config") else "--config.file"
         path = context.path(f"{number}.yml")
-        with open(path, "w", encoding="utf-8") as file:  # any hash will do
+        with open(path, "w", encoding="utf-8") as file:  # any hash is good enough
             file.write(text.replace("$2y$10$…", "$2y$10$" + "." * 21 + "u" + "/" * 31))
         run = subprocess.run([exporter, "--config.check", f"{flag}={path}"], capture_output=True, text=True, timeout=30,
                              check=False)
@@ -109,7 +109,7 @@ def setpriv(user, capabilities):
 
 
 def hold_capabilities(context, exporter):
-    """The table of what an unprivileged user's exporter sees, row by row."""
+    """Checks each row of the table of what an unprivileged user's exporter shows."""
     own, other = 65534, 1
     configuration = context.path("groups.yml")
     with open(configuration, "w", encoding="utf-8") as file:
@@ -138,11 +138,11 @@ def hold_capabilities(context, exporter):
 
 
 def own_host(context):
-    """The command that enters namespaces where the README's port is free and nobody else's processes are, whatever runs here."""
+    """Returns a command that enters namespaces in which the README's port is free and no foreign process is visible."""
     support.own_namespaces(support.CLONE_NEWNET)
     init = support.Process(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", "echo ready; exec sleep infinity"],
                            stdout=subprocess.PIPE)
-    context.callback(init.end, signal.SIGKILL)  # it heeds nothing less
+    context.callback(init.end, signal.SIGKILL)  # init ignores other signals
     check(init.line() == "ready\n", "no namespaces of processes and mounts")
     return ["nsenter", f"--pid=/proc/{init.pid}/ns/pid_for_children", f"--mount=/proc/{init.pid}/ns/mnt",
             "env", f"--chdir={context.directory}"]
@@ -171,7 +171,7 @@ def test(context):
     support.need("openssl")
     os.chmod(context.directory, 0o755)
     os.mkdir(context.path("bin"))
-    exporter = context.path("bin/cow_exporter")  # where every user may run it
+    exporter = context.path("bin/cow_exporter")  # a path where every user may run it
     shutil.copy(support.binary("COW_EXPORTER"), exporter)
     hold_links()
     hold_paths()

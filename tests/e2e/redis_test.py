@@ -1,8 +1,8 @@
-"""Redis saves in the background while its keys are written: the exporter's breaks against two witnesses.
+"""Redis saves in the background while its keys are written: compares the exporter's breaks with two witnesses.
 
-Each page that the parent breaks leaves the original to the child alone, and each page that the child breaks is its own
-copy: both are in the child's Private_Dirty, which is also what Redis reports as current_cow_size. Beside them
-Private_Dirty has what the child allocated itself. Writing rests while the three are compared.
+Each page that the parent breaks leaves the original to the child alone, and each page that the child breaks is its
+own copy. Both are in the child's Private_Dirty, which Redis also reports as current_cow_size. Private_Dirty also
+includes the child's own allocations. Writing stops while the three are compared.
 """
 
 import argparse
@@ -32,14 +32,14 @@ def test(context):
     exporter = context.start(support.Exporter("--scan.interval=0s"))
 
     def write(count):
-        """Changes values in place, at random keys."""
+        """Changes values in place at random keys."""
         return context.start(support.Process(
             ["redis-benchmark", "-s", redis.socket, "-r", str(KEYS), "-n", str(count), "-c", "4", "-q",
              "setrange", "key:__rand_int__", "0", "written"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
 
     write(1000).wait()
     before = exporter.scrape()
-    redis.do("config", "set", "rdb-key-save-delay", 100)  # µs a key: it is still saving at the end of the test
+    redis.do("config", "set", "rdb-key-save-delay", 100)  # µs per key: the save lasts longer than the test
     redis.do("bgsave")
     child = wait_for(redis.child, 5, "the saving child")
     exporter.scrape()
@@ -50,7 +50,7 @@ def test(context):
         exporter.scrape()
         time.sleep(0.3)
 
-    redis.measured_cow_bytes()  # writing rests
+    redis.measured_cow_bytes()  # writing has stopped
     dirty_before = kernel_sums.private_dirty(child)
     samples = exporter.scrape()
     dirty = kernel_sums.private_dirty(child)
@@ -78,7 +78,8 @@ def test(context):
 
 
 def may_have_swapped_in(pids):
-    """The host has swapped in pages since it booted, and one of these processes has waited for a page: of swap or of a file."""
+    """True if the host has swapped in pages since boot and one of these processes has waited for a page of swap or
+    of a file."""
     with open("/proc/vmstat", encoding="ascii") as file:
         swapped_in = next(int(line.split()[1]) for line in file if line.startswith("pswpin "))
 
@@ -90,7 +91,8 @@ def may_have_swapped_in(pids):
 
 
 def hold_explained(parent, child, dirty):
-    """`explain` sees at its first look what the exporter has seen happen, unless pages may have come back from swap."""
+    """The first look of `explain` shows the breaks that the exporter has seen, unless pages may have come back from
+    swap."""
     if may_have_swapped_in((parent, child)):
         print("not explained: at a first look, pages from swap can't be told from copies")
         return

@@ -1,5 +1,5 @@
-"""Groups as a configuration names them, and reloading it: by SIGHUP and by POST, with bad files too and in mid-scan. No
-counter of a group that is exported ever goes back."""
+"""Groups from a configuration, and its reload by SIGHUP and POST, with bad files and during a scan. No counter of an
+exported group ever decreases."""
 
 import os
 import signal
@@ -31,14 +31,14 @@ groups:
   - {name: "{{.Matches.x}}", comm: [a], cmdline: ['(']}
   - {comm: [a], cgrup: [b]}
 """
-# In whole numbers that only grow, whatever the label.
+# Series with whole numbers that only grow.
 COUNTERS = ("cow_breaks_total", "cow_break_bytes_total", "cow_minor_faults_total", "cow_forks_total",
             "cow_unshared_bytes_total", "cow_unattributed_bytes_total", "cow_process_breaks_total", "cow_scan_pages_total",
             "cow_scan_passes_total", "cow_scan_cpu_seconds_total", "cow_scan_early_passes_total")
 
 
 class Watch:
-    """Scrapes, and holds each counter against all that was seen of it."""
+    """Scrapes, and compares each counter with all its earlier values."""
 
     def __init__(self, exporter):
         self.exporter = exporter
@@ -61,7 +61,7 @@ def write(path, text):
 
 
 def request(exporter, method, path="/-/reload"):
-    """Status, headers and body."""
+    """Returns status, headers and body."""
     try:
         with urllib.request.urlopen(urllib.request.Request(exporter.url(path), method=method), timeout=30) as response:
             return response.status, response.headers, response.read().decode()
@@ -85,7 +85,7 @@ def breaks_of_child(watch, state):
 
 
 def write_and_count(watch, workload, state, group, pages):
-    """Breaks so many pages that were never broken before, and waits until the group has them."""
+    """Breaks this many pages that were never broken before, and waits until the group counts them."""
     before = breaks_of(watch, group)
     workload.do(f"write 1 a {state['next']} {pages}")
     state["next"] += pages
@@ -102,7 +102,7 @@ def check_groups(watch, workload, state, path):
     exported = {dict(labels)["group"] for (name, labels) in samples.values if name == "cow_processes"}
     check(exported == {named, "nothing"}, f"groups: {exported}")
     write_and_count(watch, workload, state, named, 100)
-    # Another name for the same family: what was counted stays where it was.
+    # Another name for the same family: earlier counts stay in the old group.
     counted = breaks_of(watch, named)
     reload_well(watch.exporter, path, SCAN)
     wait_for(lambda: watch.scrape().get("cow_processes", group="cow_workload") == 2, 10, "the group by name")
@@ -135,7 +135,7 @@ def check_bad_files(watch, exporter, path):
 
 
 def check_collectors(watch, workload, state, exporter, path):
-    """Off and on again: its counters go on where they were."""
+    """A collector is switched off and on again: its counters continue."""
     reload_well(exporter, path, SCAN + "collectors: {process: {top: 100}}\n")
     wait_for(lambda: breaks_of_child(watch, state) is not None, 10, "one more collector")
     write_and_count(watch, workload, state, "cow_workload", 20)
@@ -157,17 +157,17 @@ def check_collectors(watch, workload, state, exporter, path):
 
 
 def check_mid_scan(watch, workload, state, exporter, path):
-    """Passes that wait for their budget are ended by a reload, and the new budget counts at once."""
+    """A reload ends passes that wait for their budget, and the new budget applies at once."""
     for number in range(3):
         reload_well(exporter, path, "scan: {interval: 1h, max_cpu: 0.0000001, full_every: 0s}\n")
-        time.sleep(0.3)  # in a pass that has used its budget up
+        time.sleep(0.3)  # now a pass has exhausted its budget
         start = time.monotonic()
         reload_well(exporter, path, SCAN + f"limits: {{max_groups: {100 + number}}}\n")
         took = time.monotonic() - start
         print(f"reloaded in mid-scan in {took * 1000:.0f} ms")
         check(took < 2, f"a reload in mid-scan took {took:.1f} s")
         write_and_count(watch, workload, state, "cow_workload", 20)
-    # To passes at scrapes and back.
+    # Change to passes at scrapes and back.
     reload_well(exporter, path, "scan: {interval: 0s}\n")
     write_and_count(watch, workload, state, "cow_workload", 20)
     for _ in range(10):

@@ -1,10 +1,12 @@
-"""Twenty exporters and one Prometheus, or two that share them: what deploy/SCALE.md says of series, bytes and memory is measured.
+"""Twenty exporters and one Prometheus, or two that share them: measures what deploy/SCALE.md says about series, bytes and
+memory.
 
-The short form, of every run, holds the document's formula against twenty exporters with 1 to 20 groups, sharded by hashmod over two
-Prometheus with deploy/prometheus/fleet/shard.yml, whose remote_write arrives at a third: with the promised series and no other.
+The short form, in every run, compares the document's formula with twenty exporters of 1 to 20 groups. Two Prometheus
+shard them by hashmod with deploy/prometheus/fleet/shard.yml, and their remote_write reaches a third one with exactly the
+promised series.
 
---long measures what the document's tables are made of, and --update writes them: bytes by number of groups, memory of Prometheus
-by least squares over growing numbers of series, disk by a snapshot of its head, cost of queries.
+--long measures the values of the document's tables, and --update writes them: bytes by number of groups, memory of
+Prometheus by least squares over growing numbers of series, disk by a snapshot of its head, cost of queries.
 """
 
 import argparse
@@ -33,7 +35,7 @@ DOCUMENT = os.path.join(DEPLOY, "SCALE.md")
 BEGIN, END = "<!-- tests/e2e/scale_test.py --long --update writes from here -->\n", "<!-- to here -->\n"
 EXPORTERS = 20
 TARGET_SERIES = 5  # up and scrape_… of Prometheus itself
-# What the place where all comes together is asked first.
+# Typical queries to the central Prometheus.
 FLEET_OVERVIEW = (
     "sum(instance:cow_exposure_bytes:sum)",
     "topk(10, instance:cow_exposure_bytes:sum)",
@@ -46,8 +48,8 @@ FLEET_OVERVIEW = (
 
 
 class Services:
-    """So many small services, told apart by the name they are called by; every second one has a child, and is written to. To
-    other exporters on this host they are one group, that of cow_workload."""
+    """Many small services with different names; every second one has a child and is written to. Other exporters on
+    this host see one group, cow_workload."""
 
     PAGES = 2000
 
@@ -91,14 +93,14 @@ def start_exporter(context, names, host, scan_interval, *flags):
 
 
 def fetch(exporter, query="", encoding="identity"):
-    """A scrape as it goes over the wire."""
+    """Returns a scrape as sent over the wire."""
     request = urllib.request.Request(exporter.url("/metrics" + query), headers={"Accept-Encoding": encoding})
     with urllib.request.urlopen(request, timeout=30) as response:
         return response.read()
 
 
 def series_of(exporter, query=""):
-    """How many series of groups, by group, and how many of the exporter itself."""
+    """Returns the number of series by group, and of the exporter itself."""
     groups = collections.Counter()
     own = 0
     for _, labels in support.Samples(fetch(exporter, query).decode()).values:
@@ -111,7 +113,7 @@ def series_of(exporter, query=""):
 
 
 class Formula:
-    """Of the document: series of an exporter, and what is recorded of it."""
+    """Returns the document's formulas: series of an exporter, and recorded series."""
 
     def __init__(self):
         with open(DOCUMENT, encoding="utf-8") as file:
@@ -152,7 +154,7 @@ def shard_configuration(context, shard, exporters, receiver, interval):
 
 
 def shipped_rules():
-    """Name and content of each file of rules, a host's and a fleet's."""
+    """Returns name and content of each rule file, for a host and for a fleet."""
     for path in (*glob.glob(os.path.join(PROMETHEUS, "rules", "*.yml")),
                  *glob.glob(os.path.join(PROMETHEUS, "fleet", "rules", "*.yml"))):
         with open(path, encoding="utf-8") as file:
@@ -160,7 +162,7 @@ def shipped_rules():
 
 
 def rule_files(context, interval):
-    """The shipped rules, evaluated at this interval; an exporter that is down is reported at once."""
+    """The shipped rules with this evaluation interval; an exporter that is down is reported at once."""
     paths = []
     for name, rules in shipped_rules():
         for group in rules["groups"]:
@@ -175,7 +177,7 @@ def rule_files(context, interval):
 
 
 def check_files():
-    """promtool's opinion of the fleet's rules, by their values too, and of the configuration."""
+    """promtool checks the fleet's rules, also by their values, and the configuration."""
     fleet = os.path.join(PROMETHEUS, "fleet")
     for arguments in (["check", "config", os.path.join(fleet, "shard.yml"), os.path.join(fleet, "federation.yml")],
                       ["test", "rules", *glob.glob(os.path.join(fleet, "tests", "*.yml"))]):
@@ -196,7 +198,7 @@ def test_short(context):
               for shard in (0, 1)]
     hosts = [exporter.address.rpartition(":")[0] for exporter in exporters]
 
-    # Series of each exporter, as Prometheus sees them.
+    # Series of each exporter in Prometheus.
     def scraped():
         seen = {labels["instance"]: value for shard in shards for labels, value in shard.query("scrape_samples_scraped > 0")}
         return seen if len(seen) == EXPORTERS else None
@@ -210,7 +212,7 @@ def test_short(context):
     print(f"exporters by shard: {parts}")
     check(sum(parts) == EXPORTERS and all(parts), "sharding lost or doubled some")
 
-    # What arrives at the receiver: all hosts, and each group over the hosts of its shard.
+    # Series at the receiver: all hosts, and each group over the hosts of its shard.
     counts = wait_for(lambda: arrived(receiver, services.names), 20, "everything has arrived", pause=0.5)
     unwanted = [name for name in counts if not re.fullmatch(
         r"(instance|fleet_group):cow_\w+:\w+|up|ALERTS|cow_exporter_build_info", name)]
@@ -218,7 +220,7 @@ def test_short(context):
     by_host = collections.Counter(labels["instance"] for labels, _ in receiver.query('{instance!="",__name__!="ALERTS"}'))
     check(set(by_host) == set(hosts), f"hosts that arrived: {sorted(by_host)}")
     check(all(count == formula.per_host for count in by_host.values()), f"not {formula.per_host} for each host: {by_host}")
-    # Groups of one shard: every group that one of its hosts has.
+    # Groups of one shard: every group of its hosts.
     for shard in ("0", "1"):
         query = f'{{__name__=~"fleet_group:.+",shard="{shard}"}}'
 
@@ -235,13 +237,13 @@ def test_short(context):
 
     hold_federation(shards, receiver)
 
-    # Prometheus itself.
+    # Series of Prometheus itself.
     head = sum(shard.metrics().value("prometheus_tsdb_head_series") for shard in shards)
     recorded = sum(shard.value('count({__name__=~".+:cow_.+|ALERTS.*"})') for shard in shards)
     dropped = sum(shard.value("sum(scrape_samples_scraped - scrape_samples_post_metric_relabeling)") for shard in shards)
     expected = sum(seen.values()) - dropped + EXPORTERS * TARGET_SERIES + recorded
     check_close(head, expected, 0.03, "series in memory, to what is scraped and recorded")
-    # On a busy machine some scrapes come late.
+    # On a busy machine some scrapes are late.
     rates = [samples_per_second(shards)]
     while rates[-1] < 0.9 * expected and len(rates) < 4:
         rates.append(samples_per_second(shards))
@@ -254,7 +256,7 @@ def test_short(context):
         print(f"{milliseconds:7.2f} ms, {read:5} samples  {expression}")
     hold_lean(exporters[-1])
 
-    # A firing alert arrives, from where it is pending first.
+    # A firing alert arrives once it is no longer pending.
     exporters[0].end()
     wait_for(lambda: receiver.query(f'ALERTS{{alertname="CowExporterDown",instance="{hosts[0]}"}}'), 20, "the alert arrives")
     states = {labels["alertstate"] for labels, _ in receiver.query("ALERTS")}
@@ -262,7 +264,7 @@ def test_short(context):
 
 
 def arrived(receiver, names):
-    """Series of the receiver by name, once rates are among them for every group."""
+    """Returns the receiver's series by name, once every group has a rate."""
     counts = {labels["__name__"]: value for labels, value in receiver.query('count by (__name__) ({__name__!=""})')}
     groups = receiver.value("count(count by (group) (fleet_group:cow_break_bytes:rate5m))")
     hosts = receiver.value("count(instance:cow_break_bytes:rate5m)")
@@ -281,7 +283,8 @@ def samples_per_second(shards):
 
 
 def cost_of(prometheus, expressions):
-    """The expression, the samples read and the best of five evaluations in milliseconds, both as Prometheus itself says."""
+    """Returns the expression, the samples read and the best of five evaluations in milliseconds, as reported by
+    Prometheus."""
     for expression in expressions:
         said = [prometheus.api("/api/v1/query", query=expression, stats="all")["data"]["stats"] for _ in range(5)]
         yield (expression, said[0]["samples"]["totalQueryableSamples"],
@@ -289,7 +292,7 @@ def cost_of(prometheus, expressions):
 
 
 def dashboard_queries():
-    """All of the overview, for all hosts and groups."""
+    """Queries the whole overview for all hosts and groups."""
     with open(os.path.join(DEPLOY, "grafana", "cow-overview.json"), encoding="utf-8") as file:
         panels = json.load(file)["panels"]
     values = {"$__rate_interval": "1m", "$job": ".*", "$instance": ".*", "$group": ".*"}
@@ -299,18 +302,18 @@ def dashboard_queries():
 
 
 def hold_federation(shards, receiver):
-    """federation.yml asks for what remote_write sends."""
+    """federation.yml requests what remote_write sends."""
     with open(os.path.join(PROMETHEUS, "fleet", "federation.yml"), encoding="utf-8") as file:
         (job,) = yaml.safe_load(file)["scrape_configs"]
     query = urllib.parse.urlencode(job["params"], doseq=True)
     federated = set()
     for shard in shards:
         with urllib.request.urlopen(f"http://{shard.address}{job['metrics_path']}?{query}", timeout=30) as response:
-            text = re.sub(r" \d+$", "", response.read().decode(), flags=re.MULTILINE)  # the samples' times
-        # An empty label, which is how Prometheus says that there is none.
+            text = re.sub(r" \d+$", "", response.read().decode(), flags=re.MULTILINE)  # the timestamps of samples
+        # An empty label: Prometheus' form of a missing one.
         federated |= {(name, frozenset(label for label in labels if label[1])) for name, labels in support.Samples(text).values}
     written = {(labels.pop("__name__"), frozenset(labels.items())) for labels, _ in receiver.query('{__name__!=""}')}
-    # Alerts come and go between the two.
+    # Alerts may change between the two.
     odd = [(name, dict(labels)) for name, labels in federated ^ written if name != "ALERTS"]
     check(not odd, f"{len(odd)} series are not both federated and written, such as {odd[:3]}")
     print(f"{len(written)} series arrive, by remote write or by federation")
@@ -320,7 +323,7 @@ LEAN = "?collect[]=sharing&collect[]=cow"
 
 
 def hold_lean(exporter):
-    """The rules ask for nothing that shard.yml drops, and a scrape of two collectors has what they ask for."""
+    """The rules use nothing that shard.yml drops, and a scrape of two collectors has everything they use."""
     with open(os.path.join(PROMETHEUS, "fleet", "shard.yml"), encoding="utf-8") as file:
         jobs = {job["job_name"]: job for job in yaml.safe_load(file)["scrape_configs"]}
     (drop,) = jobs["cow_exporter"]["metric_relabel_configs"]
@@ -338,20 +341,20 @@ def hold_lean(exporter):
 
 
 class Long:
-    """The measurements behind the tables."""
+    """The measurements for the tables."""
 
     GROUPS = (20, 50, 200)
     SHARE = 50  # groups of each exporter in Prometheus
     STEPS = (4, 8, 12, 16, 20)  # exporters
     INTERVAL = 2
     SETTLE = 20  # seconds
-    CHUNK = 120  # samples of a full chunk
+    CHUNK = 120  # samples in a full chunk
     OPTIONAL = ("smaps", "ksm", "delayacct")
 
     def __init__(self, context):
         self.context = context
         self.services = Services(context, max(self.GROUPS))
-        self.scrapes = {}  # by number of groups: series, bytes, compressed bytes, the last two with fewer collectors
+        self.scrapes = {}  # by number of groups: series, bytes, compressed bytes, and the last two with fewer collectors
         for count in self.GROUPS:
             with self.exporter(count) as exporter:
                 self.scrapes[count] = self.sizes(exporter, count)
@@ -360,7 +363,7 @@ class Long:
 
     @contextlib.contextmanager
     def exporter(self, count, *flags):
-        """Each group was read twice."""
+        """Waits until each group was read twice."""
         exporter = self.start(count, *flags)
         try:
             wait_for(lambda: len(series_of(exporter)[0]) == count, 60, "all groups are there", pause=0.5)
@@ -384,7 +387,8 @@ class Long:
         return found
 
     def measure_series(self):
-        """Of a group without a child and of one with, of the exporter itself; what each collector has part in."""
+        """Series of a group without a child, of a group with one, of the exporter itself; and the share of each
+        collector."""
         with self.exporter(4) as exporter:
             groups, self.own = series_of(exporter)
             child, childless = self.services.names[:2]
@@ -457,15 +461,15 @@ class Long:
         print(f"snapshot: {self.block_series} series, {self.samples} samples, {self.chunks} chunks, index {self.index_bytes} and "
               f"chunks {self.chunk_bytes} bytes")
 
-    # What follows from it.
+    # Derived values.
 
     def series(self, groups):
-        """Scraped, Prometheus' own of the target and recorded, where every second group has a child."""
+        """Series scraped, of Prometheus about the target, and recorded, if every second group has a child."""
         return (self.own + (self.per_group + self.with_child / 2) * groups + TARGET_SERIES
                 + self.recorded_per_group * groups + self.recorded_per_host)
 
     def day_bytes(self, series, interval):
-        """Samples, and the index of twelve blocks of two hours."""
+        """Bytes of samples, and of the index of twelve blocks of two hours."""
         return series * (86400 / interval * self.chunk_bytes / self.samples + 12 * self.index_bytes / self.block_series)
 
     def tables(self):
@@ -519,7 +523,7 @@ class Long:
 
 
 def least_squares(points):
-    """Intercept and slope."""
+    """Returns intercept and slope."""
     mean_x = sum(x for x, _ in points) / len(points)
     mean_y = sum(y for _, y in points) / len(points)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)

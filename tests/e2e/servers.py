@@ -1,4 +1,4 @@
-"""Servers of Debian that fork, each on a socket or port and a directory of the test's own."""
+"""Debian's servers that fork, each with its own socket or port and directory."""
 
 import contextlib
 import glob
@@ -17,7 +17,7 @@ from support import check, wait_for
 
 
 def descendants(pid):
-    """The process and all that descend from it, as long as their parents live."""
+    """Returns the process and its descendants, as long as their parents live."""
     pids = [pid]
     for task in glob.glob(f"/proc/{pid}/task/*/children"):
         with contextlib.suppress(OSError), open(task, encoding="ascii") as children:
@@ -27,7 +27,8 @@ def descendants(pid):
 
 
 class Server(support.Process):
-    """`directory` is in its root's command line, so that a configuration can tell it from others of its kind."""
+    """The root's command line contains `directory`, so that a configuration can tell the server from others of its
+    kind."""
 
     def __init__(self, directory, command, **options):
         self.directory = directory
@@ -70,13 +71,13 @@ class Redis(Server):
         return dict(re.findall(r"^(\w+):(\S*)\s*$", self.do("info", "persistence"), re.MULTILINE))
 
     def child(self):
-        """The pid of the child that saves, or None."""
+        """Returns the pid of the saving child, or None."""
         with open(f"/proc/{self.pid}/task/{self.pid}/children", encoding="utf-8") as file:
             pids = file.read().split()
         return int(pids[0]) if pids else None
 
     def measured_cow_bytes(self):
-        """What the saving child measures from now on; it does so once a second at most."""
+        """Returns a fresh measurement of the saving child, which measures at most once a second."""
         rest = time.time()
         wait_for(lambda: int(self.info()["current_cow_size_age"]) + 1 < time.time() - rest, 30, "Redis' own measurement",
                  pause=0.2)
@@ -84,8 +85,8 @@ class Redis(Server):
 
 
 class Gunicorn(Server):
-    """A preloaded application of many small records. A request touches a run of them, among the first fifth, and leaves what
-    was made for it, part of it in cycles, so that Python's collector looks at all that is old from time to time."""
+    """A preloaded application of many small records. A request touches a run of the first fifth of them and keeps
+    the objects made for it. Some are cycles, so Python's collector sometimes scans all old objects."""
 
     APPLICATION = """\
 import gc, json, os
@@ -126,7 +127,7 @@ def application(environ, start_response):
             return json.load(connection.getresponse())
 
     def ask_all(self, requests):
-        """By worker that answered: how often, and its full collections by then."""
+        """Returns the number of answers by worker, and its full collections until then."""
         answers = {}
         for number in range(requests):
             said = self.ask(number)
@@ -137,7 +138,7 @@ def application(environ, start_response):
 
 
 class Postgres(Server):
-    """A fresh cluster, run by Debian's user postgres, without workers that come and go by themselves."""
+    """A fresh cluster, run by Debian's user postgres, without background workers that come and go."""
 
     def __init__(self, directory):
         self.programs = max(glob.glob("/usr/lib/postgresql/*/bin"), default=None)
@@ -168,7 +169,7 @@ class Postgres(Server):
             check(run.returncode == 0, f"pgbench: {run.stderr}")
 
     def session(self):
-        """A client that has asked for everything once, and stays connected until its input is closed."""
+        """A client that has read everything once and stays connected until its input is closed."""
         client = support.Process([self.program("psql"), "-qAt"], env=self.environment, stdin=subprocess.PIPE,
                                  stdout=subprocess.PIPE)
         client.stdin.write("select sum(abalance) from pgbench_accounts;\n")
@@ -178,7 +179,7 @@ class Postgres(Server):
 
 
 class PhpFpm(Server):
-    """A static pool of Debian's PHP with its own settings, OPcache among them."""
+    """A static pool of Debian's PHP with its own settings, including OPcache."""
 
     SCRIPT = "<?php $a = []; for ($i = 0; $i < 20000; $i++) { $a[] = str_repeat('x', $i % 100); } echo getmypid();"
 
@@ -199,7 +200,7 @@ class PhpFpm(Server):
 
 
 class Apache(Server):
-    """Prefork, in front of PHP."""
+    """Apache prefork in front of PHP."""
 
     MODULES = ("mpm_prefork", "authz_core", "proxy", "proxy_fcgi")
 

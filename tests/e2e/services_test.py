@@ -1,14 +1,14 @@
-"""Services of Debian beside each other, watched as in production: cow_exporter and node_exporter, Prometheus with the rules of
-deploy/, Alertmanager, and a receiver that notes what it is told and when.
+"""Debian's services together, monitored as in production: cow_exporter and node_exporter, Prometheus with the rules of
+deploy/, Alertmanager, and a receiver that stores notifications with their times.
 
- - Redis is written to while it saves: CowExplosion fires, and resolves when writing is over. What was broken is held against the
-   saving child's Private_Dirty and Redis' own current_cow_size.
- - Two gunicorns with the same preloaded application get the same requests; one of them called gc.freeze before it forked.
- - PostgreSQL with backends, PHP-FPM and Apache prefork in front of it have nothing to be warned of, and are not.
- - While they are still, each service's numbers are held against the kernel's own sums.
+ - Redis is written to while it saves: CowExplosion fires, and resolves when writing stops. The breaks are compared with
+   the saving child's Private_Dirty and Redis' own current_cow_size.
+ - Two gunicorns with the same preloaded application get the same requests; one called gc.freeze before it forked.
+ - PostgreSQL with backends, PHP-FPM and Apache prefork in front of it give no reason for an alert, and get none.
+ - While the services are idle, their values are compared with the kernel's own sums.
 
-The short form, of every run, has the mixin rendered with windows of seconds. --long takes the shipped rules as they stand, and
-the shipped intervals: Redis then has to be so large, and to be written to so long, that they fire.
+The short form, in every run, has the mixin rendered with windows of seconds. --long uses the shipped rules and
+intervals; Redis must then be large and written to for long enough that the alerts fire.
 """
 
 import argparse
@@ -30,20 +30,20 @@ import support
 from support import check, check_close, wait_for
 
 PAGE = os.sysconf("SC_PAGESIZE")
-# Two values fill a page. Of larger ones the saving child drops the pages when it has saved them, and with them the originals that
-# its parent's writes left to it: Private_Dirty would be too small to be a witness.
+# Two values fill a page. With larger values the saving child drops pages once they are saved, including originals that
+# its parent's writes left to it; Private_Dirty would then be too small.
 VALUES_PER_PAGE = 2
 VALUE_BYTES = 2000
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    interval: str  # of scans, scrapes and rules; empty: what is shipped
+    interval: str  # of scans, scrapes and rules; empty: the shipped one
     scan_seconds: int
-    still_within: int  # time for a service to come to rest
+    still_within: int  # time until a service is idle
     pages: int  # of Redis' values
-    save_seconds: int  # if nobody ended it
-    pages_per_second: int  # broken by writes while it saves
+    save_seconds: int  # unless it is ended
+    pages_per_second: int  # broken by writes during the save
     fires_within: int
     resolves_within: int
     records: int  # of the web application
@@ -51,24 +51,24 @@ class Form:
     requests: int
     backends: int
     children: int  # of PHP and of Apache
-    exploding: tuple  # groups that may
+    exploding: tuple  # groups that may fire CowExplosion
 
 
 SHORT = Form(interval="1s", scan_seconds=1, still_within=60, pages=25_000, save_seconds=60, pages_per_second=1500,
              fires_within=20, resolves_within=20, records=60_000, workers=3, requests=90, backends=5, children=3,
-             exploding=("redis", "gunicorn"))  # it breaks as fast as the knobs below call an explosion
+             exploding=("redis", "gunicorn"))  # it breaks fast enough for the settings below
 LONG = Form(interval="", scan_seconds=10, still_within=300, pages=900_000, save_seconds=900, pages_per_second=4800,
             fires_within=240, resolves_within=300, records=200_000, workers=4, requests=300, backends=20, children=5,
             exploding=("redis",))
 
 class Watch:
-    """All that watches the services of one test."""
+    """Everything that monitors the services of one test."""
 
     def __init__(self, context, form, rules, groups):
         self.form = form
         configuration = context.path("exporter.yml")
         with open(configuration, "w", encoding="utf-8") as file:
-            # JSON is YAML. What else runs on this host is nobody's business here.
+            # JSON is YAML. Other programs on this host do not matter here.
             json.dump({"groups": [{"name": name, "cmdline": [re.escape(directory + "/")]}
                                   for name, directory in groups.items()], "default_group": "drop"}, file)
         self.exporter = context.start(support.Exporter(
@@ -83,7 +83,7 @@ class Watch:
             context, monitoring.shipped_configuration(rules, addresses, form.interval), port=port)
 
     def read_since(self, moment, groups):
-        """A scrape that rests on nothing older than that."""
+        """Returns a scrape without readings older than that."""
         def ask():
             samples = self.exporter.scrape()
             if all((samples.get("cow_scan_timestamp_seconds", group=group) or 0) > moment for group in groups):
@@ -93,14 +93,14 @@ class Watch:
         return wait_for(ask, 90, "all groups were read", pause=0.2)
 
     def sleep_until_scan(self):
-        """To two seconds before the next scan, where scans are seldom: little should happen between."""
+        """If scans are rare, waits until two seconds before the next one, so that little happens in between."""
         newest = max(value for (name, _), value in self.exporter.scrape().values.items()
                      if name == "cow_scan_timestamp_seconds")
         time.sleep(max(0, newest + self.form.scan_seconds - 2 - time.time()))
 
 
 class Writer(threading.Thread):
-    """Writes in place to one value of each page after the other, at a steady pace, until it is told to stop."""
+    """Writes in place to one value of each page in turn, at a steady pace, until it is stopped."""
 
     def __init__(self, redis, pages, per_second):
         super().__init__(daemon=True)
@@ -138,16 +138,16 @@ class Writer(threading.Thread):
 
 
 def sums_of(service):
-    """The kernel's; None if one of its processes ended just now."""
+    """Returns the kernel's sums; None if one of the processes has ended."""
     with contextlib.suppress(ProcessLookupError, FileNotFoundError):
         return kernel_sums.read(service.pids())
     return None
 
 
 def hold_against_kernel(watch, services):
-    """Reads the kernel's sums, then the exporter's numbers, then the kernel's again: of services that did not change between,
-    they must be the same; only a page that the kernel was moving just then may excuse it, twice. Pages in swap excuse it as long as
-    they are there. Returns (the kernel's, ours) of each."""
+    """Reads the kernel's sums, the exporter's values, and the kernel's sums again. For services that did not change
+    in between they must be equal, except for a page that the kernel was moving, at most twice, and for pages in
+    swap. Returns (the kernel's, ours) of each."""
     missing = dict(services)
     held = {}
     excused = collections.Counter()
@@ -164,7 +164,7 @@ def hold_against_kernel(watch, services):
         for name, service in list(missing.items()):
             swapped.pop(name, None)
             if before[name] is None or sums_of(service) != before[name]:
-                continue  # it moved meanwhile
+                continue  # it changed in between
             different = differences(samples, name, before[name])
             if different and before[name].swapped:
                 swapped[name] = before[name].swapped
@@ -181,7 +181,8 @@ def hold_against_kernel(watch, services):
 
 
 def differences(samples, group, kernel):
-    """What does not agree, as text. Sizes are equal to the page; footprint and exposure as far as the kernel cuts its shares."""
+    """Returns differences as text. Sizes must be equal to the page; footprint and exposure within the kernel's
+    rounding of shares."""
     def value(name, **labels):
         return samples.value(name, group=group, **labels)
 
@@ -229,7 +230,7 @@ def start_services(context, form, directories):
 
 
 def compare_freezing(watch, services, form):
-    """The same requests to both: what is left of the exposure?"""
+    """Sends the same requests to both and compares the remaining exposure."""
     groups = ("gunicorn", "gunicorn-frozen")
     before = watch.read_since(time.time(), groups)
     answers = {group: services[group].ask_all(form.requests) for group in groups}
@@ -247,8 +248,8 @@ def compare_freezing(watch, services, form):
 
 
 def save_under_writes(watch, redis, form):
-    """Returns when CowExplosion fired and resolved, in seconds since writing began and since it ended, and what was held against
-    the kernel while it was saving."""
+    """Returns when CowExplosion fired and resolved, in seconds since writing began and since it ended, and the
+    comparison with the kernel during the save."""
     before = watch.read_since(time.time(), ["redis"])
     keys = form.pages * VALUES_PER_PAGE
     redis.do("config", "set", "rdb-key-save-delay", max(1, form.save_seconds * 1_000_000 // keys - 60))
@@ -278,7 +279,7 @@ def save_under_writes(watch, redis, form):
     sides = {side: pages - before.breaks("redis")[side] for side, pages in samples.breaks("redis").items()}
     broken = sum(sides.values()) * PAGE
     print(f"pages broken: {sides}")
-    # The child's own allocations are in theirs but not in ours, a hundred pages.
+    # Theirs includes the child's own allocations, about a hundred pages; ours does not.
     check_close(broken, dirty, 0.02, "bytes broken, to the child's Private_Dirty")
     check_close(broken, reported, 0.02, "bytes broken, to current_cow_size")
     check(sides["parent"] > 0.95 * writer.written, "each write should have broken a page")
@@ -286,7 +287,7 @@ def save_under_writes(watch, redis, form):
     resolved = wait_for(lambda: watch.receiver.first("resolved", alertname="CowExplosion", group="redis"),
                         form.resolves_within, "CowExplosion resolves")
     print(f"{utc(resolved.time)}: CowExplosion resolved {resolved.time - ended:.1f} s after the last write")
-    os.kill(child, signal.SIGUSR1)  # how Redis itself ends one that is not wanted any more
+    os.kill(child, signal.SIGUSR1)  # Redis itself ends an unwanted child this way
     wait_for(lambda: redis.child() is None, 30, "the end of saving", pause=0.2)
     return fired.time - began, resolved.time - ended, held
 
@@ -317,7 +318,7 @@ def test(context, form):
     support.need("redis-server", "redis-cli", "gunicorn", "apache2", "setpriv", "jsonnet", "prometheus",
                  "prometheus-alertmanager", "prometheus-node-exporter")
     support.need_frames()
-    support.need_memory(2 * form.pages * PAGE + (2 << 30))  # Redis, what its writes copy, and the others
+    support.need_memory(2 * form.pages * PAGE + (2 << 30))  # Redis, the copies of its pages, and the others
     rules = monitoring.fast_rules(context) if form is SHORT else monitoring.SHIPPED_RULES
     directories = {name: context.path(name) for name in ("redis", "gunicorn", "gunicorn-frozen", "postgres", "php-fpm",
                                                          "apache")}

@@ -1,7 +1,7 @@
-"""The exporter beside everything that is hard for it, all at once: no scrape fails, no counter falls, no value is older than it
-says, memory and descriptors stay flat.
+"""The exporter under every load that is hard for it at once: no scrape fails, no counter falls, no value is older than
+it says, memory and descriptors stay flat.
 
-  --seconds N   how long (40); resident memory is held to a slope from 300 s on
+  --seconds N   duration (40); from 300 s on the slope of resident memory is checked
 """
 
 import argparse
@@ -23,7 +23,7 @@ from support import check
 GROUP = "truth"
 PAGE = os.sysconf("SC_PAGESIZE")
 MIB_PAGES = (1 << 20) // PAGE
-# What a command of the workload dirties besides what it is told to: pages of the stack and of libc's data, once in each member.
+# Pages that a command of the workload also dirties: of the stack and of libc's data, once in each member.
 OWN_PAGES = 24
 MOST_RESIDENT_MIB = 96
 MOST_SCRAPE_SECONDS = 1.0
@@ -38,7 +38,7 @@ groups:
 
 
 class Background:
-    """Repeats one step of a workload in a thread until the run ends. A step that fails ends the run."""
+    """Repeats one step of a workload in a thread until the run ends. A failed step ends the run."""
 
     def __init__(self, run, step, pause):
         self._run, self._step, self._pause = run, step, pause
@@ -62,7 +62,8 @@ class Background:
 
 
 class Truth:
-    """A family whose exposure is known at each moment: members write pages that nobody wrote since the fork."""
+    """A family with an exposure that is known at each moment: members write pages that no process wrote since the
+    fork."""
 
     MEMBERS = 4
     PAGES = 32 * MIB_PAGES
@@ -80,7 +81,7 @@ class Truth:
         self.log = [(time.time(), self.expected)]
 
     def begin(self, exporter):
-        """Whatever else the members share is added to what is expected. Before the first step."""
+        """Adds other memory that the members share to the expected value. Call it before the first step."""
         def read():
             samples = exporter.scrape()
             old = samples.get("cow_scan_timestamp_seconds", group=GROUP) or 0
@@ -103,15 +104,15 @@ class Truth:
         self._workload.do(f"write {member} a {first} {count}")
         self._next[member] += count
         for page in range(first, first + count):
-            if self._holders[page] > 1:  # the last holder's page was nobody else's any more
+            if self._holders[page] > 1:  # the last holder's page was private
                 self._holders[page] -= 1
                 self.expected -= 1
-        # The write happened in between: either value may have been read.
+        # The write happened in between: the exporter may have read either value.
         self.log.append((before, self.expected))
         self.log.append((time.time(), self.expected))
 
     def hold(self, samples, moment, tolerance):
-        """The published exposure is one that held between the published time and now."""
+        """Checks that the published exposure was true at some time between the published time and now."""
         published = samples.get("cow_exposure_bytes", group=GROUP)
         read_at = samples.get("cow_scan_timestamp_seconds", group=GROUP)
         coverage = samples.get("cow_scan_coverage_ratio", group=GROUP)
@@ -158,9 +159,9 @@ class Moving:
 
 
 class Collapsing:
-    """Huge pages that fork shares, writes split and MADV_COLLAPSE puts together again."""
+    """Huge pages that a fork shares, writes split and MADV_COLLAPSE restores."""
 
-    FORKS = 40  # of one workload, which knows no more members than some hundred
+    FORKS = 40  # of one workload, which has room for some hundred members
 
     def __init__(self, context):
         self._context = context
@@ -211,7 +212,7 @@ class Dying:
 
 
 class Sparse:
-    """A family that writes all the time to memory with one page in each window: page tables are most of what it has."""
+    """A family that constantly writes to memory with one page in each window: most of its memory is page tables."""
 
     WINDOWS = 8192  # 16 GiB of addresses
     CHILDREN = 7
@@ -231,7 +232,7 @@ class Sparse:
 
 
 class ShortLives:
-    """Programs of 300 names, 20 a second, which live for a second and overflow the groups."""
+    """Programs with 300 names, 20 per second, that live for a second and overflow the groups."""
 
     def __init__(self):
         self._number = 0
@@ -245,7 +246,7 @@ class ShortLives:
 
 
 def counters_of(samples):
-    """Samples of the counters and histograms, by series."""
+    """Returns samples of counters and histograms by series."""
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", samples.text, re.MULTILINE))
     held = {}
     for (name, labels), value in samples.values.items():
@@ -264,7 +265,7 @@ def resident_bytes_of(pid):
 
 
 def growth_of(values):
-    """The rise of the line of least squares over the second half, as a share of its mean."""
+    """Returns the rise of the least-squares line over the second half, as a share of its mean."""
     half = values[len(values) // 2:]
     middle = (len(half) - 1) / 2
     mean = statistics.fmean(half)

@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: processes that end with the test, scrapes and their parsing, checks."""
+"""Shared parts of the end-to-end tests: processes that end with the test, scrapes and their parsing, checks."""
 
 import contextlib
 import ctypes
@@ -25,7 +25,7 @@ LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 
 
 class Failure(Exception):
-    """A check that did not hold."""
+    """A failed check."""
 
 
 def skip(reason):
@@ -46,14 +46,14 @@ def check_close(value, expected, tolerance, message):
 
 
 def need(*tools):
-    """The paths of programs of the system."""
+    """Returns the paths of installed programs."""
     for tool in tools:
         if shutil.which(tool) is None:
             skip(f"{tool} is not installed")
 
 
 def need_memory(needed):
-    """In bytes."""
+    """Returns bytes."""
     with open("/proc/meminfo", encoding="ascii") as file:
         available = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
     if available < needed:
@@ -61,7 +61,7 @@ def need_memory(needed):
 
 
 def binary(variable):
-    """A program of ours; CTest sets the variables."""
+    """Returns the path of one of our programs; CTest sets the variables."""
     path = os.environ.get(variable)
     if not path:
         sys.exit(f"{variable} is not set to the program's path")
@@ -69,7 +69,7 @@ def binary(variable):
 
 
 def wait_for(condition, seconds, what, pause=0.05):
-    """Polls until `condition` gives something true, and returns that."""
+    """Polls until `condition` returns something true, and returns that."""
     end = time.monotonic() + seconds
     while True:
         value = condition()
@@ -86,7 +86,8 @@ def free_port():
 
 
 def own_namespaces(flags):
-    """Unshares them, where that may be done: those of mounts, which then spread to nobody, or of the network, with lo up."""
+    """Unshares these namespaces if that is allowed. Mounts in a mount namespace stay private; a network namespace
+    gets lo up."""
     need_privileges(*(["mounts of its own"] if flags & CLONE_NEWNS else []), *(["a network namespace"] if flags & CLONE_NEWNET else []))
     check(ctypes.CDLL(None, use_errno=True).unshare(flags) == 0, f"unshare: {os.strerror(ctypes.get_errno())}")
     if flags & CLONE_NEWNS:
@@ -97,7 +98,7 @@ def own_namespaces(flags):
 
 
 def browse(context, url, *options):
-    """The page as the browser has it, and what it logged."""
+    """Returns the page as the browser shows it, and the browser's log."""
     run = subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr",
          f"--user-data-dir={context.path('profile')}", *options, url], capture_output=True, text=True, timeout=100,
@@ -106,8 +107,8 @@ def browse(context, url, *options):
 
 
 class Process(subprocess.Popen):
-    """A program in a session of its own, which is ended whole: with the program, what it started. Its pid is signalled only until
-    the program is reaped; from then on it may be somebody else's."""
+    """A program in its own session, which is ended together with everything it has started. Its pid is signalled
+    only until it is reaped; after that the pid may belong to another process."""
 
     def __init__(self, command, **options):
         self._reaping = threading.Lock()
@@ -134,7 +135,7 @@ class Process(subprocess.Popen):
         return self.returncode
 
     def end(self, number=signal.SIGTERM):
-        """Seconds it took to end; it may have ended before."""
+        """Returns the seconds until it ended; it may have ended before."""
         start = time.monotonic()
         self.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -151,7 +152,7 @@ class Process(subprocess.Popen):
 
     @contextlib.contextmanager
     def within(self, seconds, what):
-        """It is killed if what is done with it meanwhile takes longer, so that nobody waits for it any more."""
+        """Kills the program if the block takes longer, so that no wait hangs."""
         expired = threading.Event()
 
         def expire():
@@ -168,12 +169,12 @@ class Process(subprocess.Popen):
         check(not expired.is_set(), f"{what}: not within {seconds} s")
 
     def line(self, stream=None, seconds=60):
-        """The next that it writes to its standard output, or to that stream; empty at the end."""
+        """Returns the next line of its standard output or of the given stream; empty at the end."""
         with self.within(seconds, f"a line of {self.args[0]}"):
             return (stream or self.stdout).readline()
 
     def _has_ended(self):
-        """It is left to be reaped; ChildProcessError if it is no child any more."""
+        """Waits for the end without reaping; ChildProcessError if it is no child any more."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
     def _kill_all(self):
@@ -186,8 +187,8 @@ class Exporter(Process):
     """cow_exporter on an ephemeral port of the loopback device."""
 
     def __init__(self, *flags, program=None, wrapper=(), host="127.0.0.1", **options):
-        """`program`: a copy of ours; `wrapper`: the command that runs it, if not the test itself; `host`: another address of the
-        loopback device."""
+        """`program`: a copy of ours; `wrapper`: the command that runs it; `host`: another address of the loopback
+        device."""
         program = program or binary("COW_EXPORTER")
         super().__init__([*wrapper, program, f"--web.listen-address={host}:0", *flags], stderr=subprocess.PIPE, **options)
         self.log = []
@@ -202,7 +203,7 @@ class Exporter(Process):
         for line in self.stderr:
             self.log.append(line)
             found = re.search(r'listening"?[ ,]"?address"?[=:]"?([^\s"]+)', line)
-            if found and self.address is None:  # the first, if there are more
+            if found and self.address is None:  # the first one if there are several
                 self.address = found.group(1)
                 self._listening.set()
         self._listening.set()
@@ -228,7 +229,7 @@ class Samples:
                 self.values[found.group(1), labels] = float(found.group(3))
 
     def get(self, name, **labels):
-        """None if there is no such series."""
+        """Returns None if there is no such series."""
         return self.values.get((name, frozenset(labels.items())))
 
     def value(self, name, **labels):
@@ -237,7 +238,7 @@ class Samples:
         return value
 
     def breaks(self, group):
-        """Pages, by side."""
+        """Returns pages by side."""
         return {side: self.value("cow_breaks_total", group=group, side=side) for side in ("parent", "child", "unknown")}
 
 
@@ -245,7 +246,7 @@ class Workload(Process):
     """cow_workload; its commands are described in its source."""
 
     def __init__(self, wrapper=()):
-        """`wrapper`: the command that runs it, if not the test itself."""
+        """`wrapper`: the command that runs it."""
         super().__init__([*wrapper, binary("COW_WORKLOAD")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def do(self, command):
@@ -258,7 +259,7 @@ class Workload(Process):
 
 
 class Test(contextlib.ExitStack):
-    """Ends what was started with it, last first, however the test ends."""
+    """Ends everything that was started with it, last first, however the test ends."""
 
     def __init__(self):
         super().__init__()
@@ -273,15 +274,15 @@ class Test(contextlib.ExitStack):
 
 
 def main(test):
-    """Runs test(Test()); the exit code is CTest's."""
-    # A test that is told to end still ends what it started, and is told once.
+    """Runs test(Test()); exits with CTest's code."""
+    # A test that gets a signal still ends everything it has started. It handles the signal once.
     def end(*_):
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         sys.exit(1)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
             signal.signal(number, end)
     sys.stdout.reconfigure(line_buffering=True)
     try:
@@ -293,7 +294,7 @@ def main(test):
 
 
 def need_privileges(*names):
-    """Of privileges.PROBES."""
+    """Skips the test unless these probes of privileges.PROBES succeed."""
     for name in names:
         missing = privileges.missing(name)
         if missing:
@@ -305,10 +306,11 @@ def need_frames():
 
 
 def need_history():
-    """What the exporter needs to know whose page was copied before it looked: frames, and the kernel's counts of each task."""
+    """Skips the test unless the exporter can know which process copied a page before its first look: frames and
+    delay accounting."""
     need_privileges("page frames of other processes", "the kernel's reports of ended tasks")
 
 
 def need_everything():
-    """Every feature of the exporter."""
+    """Skips the test unless every feature of the exporter is available."""
     need_privileges("page frames of other processes", "the kernel's fork events", "the kernel's reports of ended tasks")

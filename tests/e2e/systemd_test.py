@@ -1,4 +1,4 @@
-"""As a service of systemd: inherited sockets, and what the service manager is told."""
+"""The exporter as a systemd service: inherited sockets, and messages to the service manager."""
 
 import contextlib
 import os
@@ -15,12 +15,12 @@ import urllib.request
 import support
 from support import check
 
-# Passes the sockets 3 and up to the program, as systemd does it.
+# Passes the sockets from 3 on to the program, like systemd.
 ACTIVATE = "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 class Notifications:
-    """What the program tells a service manager."""
+    """Receives the program's messages to the service manager."""
 
     def __init__(self, context, name="notify"):
         self.path = context.path(name)
@@ -46,7 +46,7 @@ def check_socket_activation(context):
     local = context.enter_context(socket.socket(socket.AF_UNIX))
     local.bind(context.path("activated"))
     local.listen()
-    # From a high number down, so that none is in another's way.
+    # Count down from a high number, so that no descriptor is overwritten.
     high = [os.dup2(listener.fileno(), number) for listener, number in ((tcp, 200), (local, 201))]
     wrapper = [sys.executable, "-c", "import os, sys; os.dup2(200, 3); os.dup2(201, 4); os.closerange(5, 300); "
                "os.environ['LISTEN_FDS'] = '2'; " + ACTIVATE]
@@ -114,8 +114,8 @@ def monotonic_microseconds():
 
 
 def check_reload_states(context):
-    """As systemd follows them with Type=notify-reload: it sends SIGHUP, and waits for RELOADING=1 with a time that is not
-    before it did, and then for READY=1."""
+    """The order that systemd expects with Type=notify-reload: after its SIGHUP it waits for RELOADING=1 with a later
+    time, then for READY=1."""
     notifications = Notifications(context, "reload")
     path = context.path("config.yml")
 
@@ -129,7 +129,7 @@ def check_reload_states(context):
             return response.read().decode()
 
     def reload(ask, status, during=lambda: None):
-        """Between the two nothing else is told."""
+        """No other message comes between the two."""
         before = monotonic_microseconds()
         ask()
         told = notifications.next()
@@ -148,7 +148,7 @@ def check_reload_states(context):
             pass
 
     def take_long():
-        """The file is a pipe that nobody has written to yet."""
+        """The file is a pipe without a writer."""
         told = notifications.next()
         check(told == "EXTEND_TIMEOUT_USEC=15000000", f"{told!r} while a reload lasts")
         with open(path, "w", encoding="utf-8") as pipe:

@@ -1,4 +1,4 @@
-"""TLS, client certificates and users by the web configuration: with curl, openssl and a real Prometheus."""
+"""TLS, client certificates and users of the web configuration, with curl, openssl and a real Prometheus."""
 
 import concurrent.futures
 import contextlib
@@ -49,7 +49,7 @@ scrape_configs:
 
 
 def bcrypt_hash(password):
-    """By libcrypt, which htpasswd would call too."""
+    """Hashes with libcrypt, as htpasswd does."""
     import ctypes
     crypt = ctypes.CDLL("libcrypt.so.1").crypt
     crypt.restype = ctypes.c_char_p
@@ -79,14 +79,14 @@ def write_web(context, password_hash, tls="", more=""):
 
 
 def write_text(context, name, text):
-    """At once, as an editor or a configuration manager does it."""
+    """Replaces the file at once, like an editor or a configuration manager."""
     with open(context.path("new"), "w", encoding="utf-8") as file:
         file.write(text)
     os.rename(context.path("new"), context.path(name))
 
 
 def indented(context, name):
-    """A PEM file as a text within tls_server_config."""
+    """Returns a PEM file as a text within tls_server_config."""
     with open(context.path(name), encoding="utf-8") as file:
         return "|\n" + "".join(f"    {line}" for line in file)
 
@@ -96,14 +96,14 @@ def logged(exporter, text):
 
 
 class Client:
-    """curl, with a certificate or without."""
+    """Runs curl with or without a certificate."""
 
     def __init__(self, context, exporter):
         self.context = context
         self.url = f"https://{exporter.address}"
 
     def ask(self, path="/metrics", user=f"{USER}:secret", certificate=None, options=()):
-        """Status, 0 if there was none; headers; seconds."""
+        """Returns status (0: no answer), headers and seconds."""
         command = ["curl", "--silent", "--include", "--max-time", "20", "--cacert", self.context.path("ca.pem"),
                    "--user", user, *options]
         if certificate:
@@ -119,7 +119,7 @@ class Client:
 
 
 def handshake(exporter, *options):
-    """What openssl says."""
+    """Returns the output of openssl."""
     run = subprocess.run(["openssl", "s_client", "-connect", exporter.address, *options], stdin=subprocess.DEVNULL,
                          capture_output=True, check=False, text=True)
     return run.stdout
@@ -148,14 +148,14 @@ def check_users(client):
     for path in ("/", "/-/healthy", "/nope"):
         check(client.status(path, user=f"{USER}:wrong") == 401, f"{path} with a wrong password")
     check(client.status(options=["--request", "POST", "--data", "x"], user=f"{USER}:wrong") == 401, "POST")
-    # Whether a user exists can't be told from the time.
+    # The time does not show whether a user exists.
     times = {user: sorted(client.ask(user=f"{user}:wrong")[2] for _ in range(5))[2] for user in (USER, "nobody")}
     print("a wrong password takes " + ", ".join(f"{user} {took * 1000:.0f} ms" for user, took in times.items()))
     check(0.5 < times[USER] / times["nobody"] < 2, "the time tells who exists")
 
 
 def check_guessing(client, exporter):
-    """Many who guess neither burn CPU nor keep out who knows the password."""
+    """Many clients with wrong passwords neither burn CPU nor lock out a client with the right one."""
     def cpu_seconds():
         with open(f"/proc/{exporter.pid}/stat", encoding="utf-8") as file:
             fields = file.read().rpartition(")")[2].split()
@@ -180,7 +180,7 @@ def check_guessing(client, exporter):
 def check_renewal(context, client, exporter):
     check("CN = first" in handshake(exporter), "the first certificate")
     make_certificate(context, "next", "ca", "serverAuth", "second")
-    # A key that is not the certificate's: the old pair stays in force.
+    # The key does not match the certificate: the old pair stays in use.
     os.replace(context.path("next.key"), context.path("server.key"))
     check("CN = first" in handshake(exporter), "a half-written pair")
     check(client.status() == 200, "a half-written pair")
@@ -220,7 +220,7 @@ def check_client_certificates(context, client, password_hash):
 
 
 def check_allowed_names(context, client, exporter, password_hash):
-    """Each kind of name, and exactly: no wildcard, no part of one."""
+    """Each kind of name matches exactly: no wildcard and no part of a name."""
     make_certificate(context, "named", "ca", "clientAuth", "named.example",
                      "DNS:prom.example,DNS:*.wide.example,IP:10.1.2.3,IP:2001:db8::1,email:me@prom.example,URI:spiffe://prom/a")
     make_certificate(context, "alien", "strangers", "clientAuth", "alien", "DNS:prom.example")
@@ -239,14 +239,14 @@ def check_allowed_names(context, client, exporter, password_hash):
         check(status([name]) == 0, f"a client whose certificate lacks {name}")
     for _ in range(3):
         check(client.status(certificate="named") == 0, "a client that has not the name")
-    # Once for each configuration: another one may have been to mend it.
+    # Reported once per configuration: a new one may have been an attempt to fix it.
     told = logged(exporter, "none of its names is in client_allowed_sans: prom.example, *.wide.example, 10.1.2.3, "
                   "2001:db8::1, me@prom.example, spiffe://prom/a")
     check(len(told) == len(lacking), f"told {len(told)} times")
     check(status(["prom.example"], certificate="alien") == 0, "the right name by the wrong CA")
     check(status(["prom.example"], certificate=None) == 0, "no certificate")
-    # Where a client need not have a certificate the list would let in whoever shows none, and where it is not verified
-    # whoever writes the name into one.
+    # If client certificates are optional, the list would admit clients without one. If they are not verified, it would
+    # admit any client that writes the name into its certificate.
     for kind in ("RequireAnyClientCert", "RequireClientCert", "VerifyClientCertIfGiven"):
         for certificate in ("alien", "stranger", None):
             check(status(["prom.example"], kind, certificate) == 0, f"{kind}: a bad web configuration came into force")
@@ -277,7 +277,7 @@ def check_rate_limit(context, client, exporter, password_hash):
     write_web(context, password_hash, more="rate_limit: {interval: 1h, burst: 3}\n")
     found = [client.status(path) for path in ("/metrics", "/-/healthy", "/nope", "/metrics")]
     check(found == [200, 200, 404, 429], f"rate_limit with a burst of 3: {found}")
-    # Before any password is looked at: guessing gets no further.
+    # Before the password is checked, so guessing does not help.
     status, headers, _ = client.ask(user=f"{USER}:wrong")
     check(status == 429 and re.search(r"(?i)^retry-after: \d+", headers, re.MULTILINE), f"{status}: {headers}")
     write_web(context, password_hash, "  min_version: TLS13", more="rate_limit: {interval: 1h, burst: 3}\n")
@@ -291,7 +291,7 @@ def check_rate_limit(context, client, exporter, password_hash):
 
 
 def check_users_on_and_off(context, client, password_hash):
-    """Needs no restart; a connection that is open asks for a password from the next request on."""
+    """Needs no restart. An open connection asks for a password from its next request on."""
     without = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n"
     for _ in range(2):
         write_text(context, "web.yml", without)
@@ -301,7 +301,8 @@ def check_users_on_and_off(context, client, password_hash):
 
 
 def check_tls_on_and_off(context, client, exporter, password_hash):
-    """Is decided at the start, as exporter-toolkit does it. A file that wants the other is refused, aloud and once."""
+    """TLS is decided at the start, like in exporter-toolkit. A file that changes it is refused; the log says so
+    once."""
     write_text(context, "web.yml", f"basic_auth_users: {{{USER}: {password_hash}}}\n")
     check([client.status() for _ in range(3)] == [200] * 3, "TLS ended, or clients were lost")
     reason = "TLS can't be switched on or off without a restart"
@@ -326,13 +327,13 @@ def check_tls_on_and_off(context, client, exporter, password_hash):
 
 
 def check_bad_handshakes(client, exporter):
-    """Are not told one by one, whoever makes them, and cost nobody else anything."""
+    """Failed handshakes are not logged one by one and do not affect other clients."""
     host, port = exporter.address.rsplit(":", 1)
     before = len(exporter.log)
     for number in range(60):
         with socket.create_connection((host, int(port))) as connection, contextlib.suppress(OSError):
             connection.sendall((b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01" + bytes(512), b"")[number % 3])
-            with contextlib.suppress(OSError):  # the other side may have ended it
+            with contextlib.suppress(OSError):  # the other side may have closed it
                 connection.shutdown(socket.SHUT_WR)
             connection.settimeout(10)
             connection.recv(100)

@@ -1,16 +1,16 @@
-"""A small host as files: /proc with two families, and with processes that can't be read, each for another reason. The
-size of its pages is a parameter; what is counted in pages is the same for every size.
+"""A small host as files: /proc with two families, and with processes that can't be read for various reasons. The page
+size is a parameter; numbers of pages are the same for every size.
 
-Family "forker" (a parent and two children that it forked before anybody looked), in pages:
+Family "forker" (a parent and two children, forked before the first look), in pages:
 
   mapping        pages
   program text   4 of the page cache, in all three
   .data          private file mapping: 1 written by each process itself, 1 original of the page cache
-  heap           4 shared by all three; 1 shared by the parent and the first child, copied by the second; 1 shared by the
-                 children, copied by the parent; 1 of the zero page; 1 that nobody touched
+  heap           4 shared by all three; 1 shared by the parent and the first child, copied by the second; 1 shared by
+                 the children, copied by the parent; 1 of the zero page; 1 untouched
   anonymous      1 swapped out in all three; 1 swapped out in the parent only; 1 of the second child alone
   shared memory  2, of which the second child maps 1
-  stack          1 of each process itself
+  stack          1 private page of each process
 """
 
 import os
@@ -20,15 +20,15 @@ PRESENT, SWAPPED, FILE, ONCE = (1 << bit for bit in (63, 62, 61, 56))
 FLAG_ANON, FLAG_SWAP_BACKED, FLAG_ZERO, FLAG_EXCLUSIVE = (1 << bit for bit in (12, 14, 24, 34))
 FLAG_LRU, FLAG_MAPPED = 1 << 5, 1 << 11
 ZERO_FRAME = 3
-CACHE_FRAMES = 2000  # frames from here on are the page cache's
-# No real process has such a pid: what asks the kernel about it, not the tree, finds nobody.
+CACHE_FRAMES = 2000  # higher frames belong to the page cache
+# No real process has such a pid, so questions to the kernel about it fail.
 FIRST_PID = 5_000_001
 # Not even root may read it, whatever its capabilities.
 UNREADABLE = "/proc/sys/vm/compact_memory"
 
 
 class Frames:
-    """Physical memory: how often each frame is mapped, and as what."""
+    """Physical memory: the mappings of each frame and their kind."""
 
     def __init__(self):
         self.counts = {}
@@ -47,7 +47,7 @@ class Frames:
 
 
 class Process:
-    """Page tables and the texts about one process. `pages` maps page numbers to ("frame", n), ("zero",), ("swap", n);
+    """Page tables and texts of one process. `pages` maps page numbers to ("frame", n), ("zero",), ("swap", n);
     `mappings` and `layout` are in pages too."""
 
     def __init__(self, pid, parent, name, start, mappings, pages, layout, faults=0, cgroup="/"):
@@ -112,7 +112,7 @@ class Tree:
 
 
 def stat(pid, name, state, parent, start, layout, faults=0, flags=0x400000, vsize=0):
-    """The line of /proc/PID/stat; `layout` is startcode, endcode, startstack, start_data, end_data, start_brk."""
+    """Returns the line of /proc/PID/stat; `layout`: startcode, endcode, startstack, start_data, end_data, start_brk."""
     fields = [0] * 53
     fields[4], fields[9], fields[10], fields[20], fields[22], fields[23] = parent, flags, faults, 1, start, vsize
     fields[26], fields[27], fields[28], fields[45], fields[46], fields[47] = layout
@@ -179,8 +179,8 @@ def lonely_process(frames):
 
 
 def build(directory, page_bytes=4096):
-    """Writes the tree; returns the flags that make the exporter look at it. A huge page is what one PMD maps: as many
-    pages as a page holds entries of 8 bytes."""
+    """Writes the tree. Returns the flags that make the exporter read it. One PMD maps a huge page: as many pages as
+    a page holds entries of 8 bytes."""
     page_kib = page_bytes // 1024
     tree = Tree(os.path.join(directory, "proc"))
     frames = Frames()
@@ -198,7 +198,7 @@ def build(directory, page_bytes=4096):
     tree.text(f"{denied}/cgroup", "0::/user.slice/user-7.slice/session-1.scope\n")
     for name in ("maps", "pagemap", "smaps", "smaps_rollup"):
         tree.link(f"{denied}/{name}", UNREADABLE)
-    os.makedirs(os.path.join(tree.root, str(FIRST_PID + 21)))  # vanished between the listing and the look
+    os.makedirs(os.path.join(tree.root, str(FIRST_PID + 21)))  # vanished between the listing and the read
     thread = FIRST_PID + 22
     tree.text(f"{thread}/stat", stat(thread, "kworker/0:1", "I", 2, 10, (0,) * 6, flags=0x200040))
     tree.text(f"{thread}/status", f"Name:\tkworker/0:1\nTgid:\t{thread}\nPPid:\t2\nUid:\t0\t0\t0\t0\n")

@@ -1,6 +1,6 @@
-"""The program's whole output for a fixture, with pages of 4 KiB and of 64 KiB, against the committed texts; and that of
-other page sizes against the one of 4 KiB: the same pages, in bytes so many times larger. --update writes the texts anew:
-look at the difference before it is committed."""
+"""Compares the program's whole output for a fixture, with pages of 4 KiB and of 64 KiB, with the committed texts.
+Compares the output for other page sizes with the one for 4 KiB: the same pages, so bytes are multiplied. --update
+writes the texts: look at the difference before you commit it."""
 
 import argparse
 import difflib
@@ -15,7 +15,7 @@ import fixture
 SMALL_PAGE = 4096
 PAGE_SIZES = (SMALL_PAGE, 16384, 65536)
 GOLDEN = {SMALL_PAGE: "once.txt", 65536: "once-64k.txt"}
-# Series whose value is of the moment, of the build or of the machine, not of the fixture.
+# Series that depend on time, build or machine instead of the fixture.
 VOLATILE = re.compile(
     r"^(cow_scan_duration_seconds|cow_scan_cpu_seconds_total|cow_scan_timestamp_seconds|cow_scan_rests_total"
     r"|cow_scrape_collector_duration_seconds|cow_exporter_config_last_reload_success_timestamp_seconds"
@@ -23,7 +23,7 @@ VOLATILE = re.compile(
 BUILD_INFO = re.compile(r"^cow_exporter_build_info\{.*\} 1$")
 # In bytes, but not of pages.
 NOT_OF_PAGES = re.compile(r"^cow_cgroup_memory_(limit|usage)_bytes\{")
-# A window spans more pages where a page is larger: fewer reads, of more entries with the holes between mappings.
+# A window spans more pages if pages are larger: fewer reads, with more entries including the holes between mappings.
 OF_READING = re.compile(r"^cow_scan_(calls|pages)_total\b")
 
 
@@ -44,7 +44,7 @@ def output(exporter, page_bytes):
 
 
 def scaled(line, factor):
-    """The line as it must be where pages are so many times larger."""
+    """Returns the expected line for pages that are this many times larger."""
     series, value = line.rsplit(" ", 1)
     name = series.split("{")[0]
     in_bytes = re.search(r"_bytes(_total|_sum)?$", name) and not NOT_OF_PAGES.match(series)

@@ -1,4 +1,4 @@
-"""promtool has nothing to say against the metrics of the fixture and of this host."""
+"""promtool finds no fault in the metrics of the fixture and of this host."""
 
 import argparse
 import shutil

@@ -1,4 +1,5 @@
-// Writes the reference of all metrics, in Markdown, from the declarations that publishing on a made-up host begins.
+// Writes the reference of all metrics in Markdown. Publishes the metrics of a fixture host and prints their
+// declarations.
 #include <algorithm>
 #include <cctype>
 #include <cstddef>
@@ -24,7 +25,8 @@ using collectors::Known;
 using collectors::Metric;
 using collectors::MetricLabel;
 
-constexpr size_t kColumns = 140;
+constexpr size_t kColumns = 119;
+constexpr size_t kExampleColumns = 140;  // examples are not wrapped
 
 std::vector<CollectedFamilies> Declare() {
   test::FixtureHost host;
@@ -52,7 +54,7 @@ std::vector<std::string_view> Words(std::string_view text) {
   return words;
 }
 
-// Names of the kernel, of metrics and of configuration keys as code.
+// Marks names of the kernel, of metrics and of configuration keys as code.
 std::string AsCode(std::string_view word) {
   const size_t end = word.find_last_not_of(".,;:)") + 1;
   const size_t begin = word.starts_with('(') ? 1 : 0;
@@ -65,7 +67,7 @@ std::string AsCode(std::string_view word) {
   return std::string(word.substr(0, begin)) + "`" + std::string(name) + "`" + std::string(word.substr(end));
 }
 
-// Writes words, in lines of the common width.
+// Writes `text` in lines of at most kColumns bytes.
 void Write(std::string_view first, std::string_view rest_indent, std::string_view text) {
   std::string line(first);
   bool empty = true;
@@ -88,23 +90,23 @@ std::string_view AbsentUnlessKnown(Known known) {
     case Known::kAlways:
       return "";
     case Known::kPageTables:
-      return "Where all processes of the group are in mode `no_pagemap` or `none`.";
+      return "If all processes of the group are in mode `no_pagemap` or `none`.";
     case Known::kFrames:
-      return "Where a process of the group is in mode `no_frames`, or all are in `no_pagemap` or `none`.";
+      return "If a process of the group is in mode `no_frames`, or all are in `no_pagemap` or `none`.";
     case Known::kScan:
-      return "Before Linux 6.7, and where all processes of the group are in mode `no_pagemap` or `none`.";
+      return "Before Linux 6.7, and if all processes of the group are in mode `no_pagemap` or `none`.";
     case Known::kFramesAndScan:
-      return "Before Linux 6.7, where a process of the group is in mode `no_frames`, or all are in `no_pagemap` or "
+      return "Before Linux 6.7, and if a process of the group is in mode `no_frames`, or all are in `no_pagemap` or "
              "`none`.";
     case Known::kFramesOrScan:
-      return "Where all processes of the group are in mode `no_pagemap` or `none`; before Linux 6.7 also where one is "
-             "in `no_frames`.";
+      return "If all processes of the group are in mode `no_pagemap` or `none`; before Linux 6.7 also if one is in "
+             "`no_frames`.";
     case Known::kFramesAndMapCounts:
-      return "Where a process of the group is in mode `no_frames`, or all are in `no_pagemap` or `none`; and where "
+      return "If a process of the group is in mode `no_frames`, if all are in `no_pagemap` or `none`, and if "
              "`cow_exporter_capability{feature=\"page_mapcounts\"}` is 0.";
     case Known::kFramesOrMapCounts:
-      return "Where all processes of the group are in mode `no_pagemap` or `none`; where "
-             "`cow_exporter_capability{feature=\"page_mapcounts\"}` is 0 also where one is in `no_frames`.";
+      return "If all processes of the group are in mode `no_pagemap` or `none`. If "
+             "`cow_exporter_capability{feature=\"page_mapcounts\"}` is 0, also if one is in `no_frames`.";
   }
   return "";
 }
@@ -120,7 +122,7 @@ std::string_view TypeName(prometheus::MetricType type) {
   }
 }
 
-// A name that says another unit than the declaration is a mistake in one of them.
+// Throws if the unit in the name differs from the declared unit.
 void CheckUnit(const Metric& metric) {
   std::string_view name = metric.name;
   constexpr std::string_view kTotal = "_total";
@@ -131,7 +133,7 @@ void CheckUnit(const Metric& metric) {
     }
   }
   if ((metric.type == prometheus::MetricType::Counter) != metric.name.ends_with(kTotal)) {
-    throw std::runtime_error(std::string(metric.name) + ": counters end in _total, and nothing else");
+    throw std::runtime_error(std::string(metric.name) + ": only names of counters end in _total");
   }
 }
 
@@ -162,7 +164,7 @@ void WriteMetric(const Metric& metric) {
   if (!absent.empty()) Write("- Absent: ", "  ", absent);
   if (metric.query.empty()) return;
   const std::string query = "- Example: `" + std::string(metric.query) + "`";
-  if (query.size() > kColumns) throw std::runtime_error(std::string(metric.name) + ": the example is too long");
+  if (query.size() > kExampleColumns) throw std::runtime_error(std::string(metric.name) + ": the example is too long");
   std::cout << query << "\n";
 }
 
@@ -178,14 +180,14 @@ std::vector<Section> Sections() {
   for (const CollectorInfo& info : collectors::AvailableCollectors()) {
     Section& section = sections.emplace_back();
     section.title = "Collector `" + std::string(info.name) + "`";
-    section.about = std::string(info.help) + "; " + (info.enabled_by_default ? "on" : "off") + " unless told otherwise";
+    section.about = std::string(info.help) + "; " + (info.enabled_by_default ? "on" : "off") + " by default";
     for (const CollectedFamilies& made : collected) {
       if (made.collector == info.name) section.metrics = made.declared;
     }
     if (section.metrics.empty()) throw std::runtime_error(section.title + " declares no metric");
   }
-  Section groups{"Groups", "what they are, and how well they are known; always on", {}};
-  Section self{"The exporter", "its own cost, rights and configuration; always on", {}};
+  Section groups{"Groups", "properties of the groups, and how completely they were read; always on", {}};
+  Section self{"The exporter", "the exporter's own cost, rights and configuration; always on", {}};
   for (const CollectedFamilies& made : collected) {
     if (!made.collector.empty()) continue;
     for (const Metric* metric : made.declared) (metric->of_groups ? groups : self).metrics.push_back(metric);
@@ -198,19 +200,19 @@ std::vector<Section> Sections() {
 void WriteReference() {
   const std::vector<Section> sections = Sections();
   std::cout
-      << "<!-- Made by tests/golden/reference_test.py --update from the declarations in the code. -->\n\n# Metrics\n\n";
+      << "<!-- Generated by tests/golden/reference_test.py --update from the code's declarations. -->\n\n# Metrics\n\n";
   Write(
       "", "",
-      "Every metric that cow_exporter publishes, by the collector that makes it. Bytes are bytes of pages. What is "
-      "summed up \"as each process maps it\" counts a page once for each process that maps it; exposure and footprint "
-      "count physical pages. Counters start at 0 with a group's first scan and go on when processes exit; what was "
-      "there before the exporter is not in them. Absent means that there is no series, because the value is not "
-      "known: it is not 0.");
+      "Every metric that cow_exporter publishes, by collector. Memory of groups is counted in whole pages. A sum \"as "
+      "each process maps it\" counts a page once for each process that maps it; exposure and footprint count physical "
+      "pages. Counters start at 0 at a group's first scan and keep their value when processes exit; they do not "
+      "include what happened before the exporter started. A metric has no series while its value is unknown; that does "
+      "not mean 0.");
   std::cout << "\n";
   Write(
       "", "",
-      "[How exact is it?](HOW_EXACT.md) has what the counted things can and can't know by situation, mode and kernel, "
-      "with the figures that tests saw. Modes are those of cow_group_mode.");
+      "[How exact is it?](HOW_EXACT.md) describes what these metrics can and can't show by situation, mode and kernel, "
+      "with figures from tests. Modes are those of cow_group_mode.");
   std::cout << "\n| section | | metrics |\n|---|---|---|\n";
   for (const Section& section : sections) {
     std::cout << "| " << section.title << " | " << section.about << " | ";

@@ -1,6 +1,6 @@
-"""The reference of metrics (collectors/METRICS.md) is the one that the code's declarations make, and what the program
-publishes of a fixture and of this host, with all collectors, is what the reference says: types, meanings, labels and
-their values. Its examples are valid queries. --update writes the reference anew."""
+"""The reference of metrics (collectors/METRICS.md) matches the declarations in the code, and the metrics that the
+program publishes for a fixture and for this host, with all collectors, match the reference: types, help, labels and
+their values. Its examples are valid queries. --update writes the reference."""
 
 import argparse
 import difflib
@@ -38,7 +38,7 @@ def entries():
 
 
 def strays(text, by_name):
-    """What is published and is not as the reference says."""
+    """Returns what differs between the published metrics and the reference."""
     found = []
     for line in text.splitlines():
         if line.startswith("# "):
@@ -64,7 +64,7 @@ def strays(text, by_name):
 
 
 def hold_examples(directory):
-    """Where promtool is installed."""
+    """Checks the examples if promtool is installed."""
     examples = re.findall(r"^- Example: `(.*)`$", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE)
     rules = [{"record": f"example:{number}", "expr": example} for number, example in enumerate(examples)]
     path = pathlib.Path(directory) / "rules.yml"  # JSON is YAML

@@ -1,5 +1,4 @@
-# Cross-compiles for arm64 with Debian's compiler against the headers and libraries below build/arm64-root
-# (tests/kernels/cross-build makes it).
+# Cross-compiles for arm64 with Debian's compiler against build/arm64-root, which tests/kernels/cross-build makes.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)

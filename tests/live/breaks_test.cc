@@ -1,4 +1,4 @@
-// Who copied how many pages, and in what kind of mapping.
+// Checks which side copied how many pages, and in what kind of mapping.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -53,8 +53,8 @@ TEST_F(BreaksTest, SeveralMembersWriteTheSamePages) {
   EXPECT_EQ(change.Of(kParentBreaks), 100);
   EXPECT_EQ(change.Pages(kAnonBreaks), 300);
 
-  // Pages 0 to 49 are still shared with the second child and the parent, the others with one each: 50 to 99 with the
-  // parent, 100 to 149 with the first child, 150 to 199 with both children.
+  // Pages 0 to 49 are still shared with the second child and the parent. The others are shared with fewer members: 50
+  // to 99 with the parent, 100 to 149 with the first child, 150 to 199 with both children.
   Do("write " + third + " a 0 200");
   const Sample after = Pass();
   EXPECT_EQ(Change(between, after).Of(kChildBreaks), 200);
@@ -137,7 +137,7 @@ TEST_F(BreaksTest, CopiesOfPrivateFilePagesAreFile) {
   const std::string child = std::to_string(ForkWarm(0));
   const Sample before = Pass();
   Do("write " + child + " f 0 20");
-  Do("write " + child + " f 60 10");  // a first write copies the page cache's page, which no fork shared
+  Do("write " + child + " f 60 10");  // the first write copies a page of the page cache, which no fork shared
   Do("write " + child + " s 0 15");
   const Sample after = Pass();
   EXPECT_EQ(Change(before, after).Pages("cow_break_bytes_total{mapping=file}"), 20);
@@ -147,8 +147,8 @@ TEST_F(BreaksTest, CopiesOfPrivateFilePagesAreFile) {
   std::filesystem::remove("/dev/shm/cow_live_file");
 }
 
-// A child that is seen first only after it and its parent wrote: sides come from the kernel's marks. What a fork breaks
-// by itself is measured on a child that only lives.
+// A child has its first look after it and its parent wrote: the kernel's marks show the sides. The breaks of a fork
+// itself are measured on an idle child.
 TEST_F(BreaksTest, FirstLookNamesTheSides) {
   if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   workload().Map(0, "a", 1000);
@@ -169,8 +169,8 @@ TEST_F(BreaksTest, FirstLookNamesTheSides) {
   const Sample after = Pass();
   const Change fork(alone, forked);
   const Change change(before, after);
-  // A page of the workload's own that its parent writes when it forks may be written by the child too, now that the
-  // child is told to do something: of both sides then, and no longer the parent's. None of "a" is, all 90 are broken.
+  // The parent writes to a page of the workload's own data when it forks. The child may write to it too when it gets a
+  // command, so both sides have it. No page of "a" is such a page: all 90 are broken.
   const double by_both = change.Pages(kUnattributed) - fork.Pages(kUnattributed);
   EXPECT_GE(by_both, 0);
   EXPECT_LE(by_both, fork.Of(kParentBreaks)) << "written by both before the first look";
@@ -182,7 +182,7 @@ TEST_F(BreaksTest, FirstLookNamesTheSides) {
               fork.Of(kChildBreaks), fork.Of(kParentBreaks), fork.Pages(kAnonBreaks), fork.Pages(kUnattributed));
 }
 
-// A part of a huge page has no mark of its own: the first page's tells.
+// A part of a huge page has no mark of its own; the mark of the first page decides.
 TEST_F(BreaksTest, FirstLookNamesTheSidesInAHugePage) {
   if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
@@ -219,7 +219,7 @@ TEST_F(BreaksTest, FirstLookAtHugePagesAfterTheForkFindsNoBreak) {
   Idle(0);
   const Sample before = Pass();
   const std::string child = std::to_string(ForkWarm(0));
-  // Each has one of its own, made of a huge page by one and of base pages by the other.
+  // In each mapping one of them writes to a huge page of its own, the other to base pages.
   Do("madvise " + child + " t 15 0 " + std::to_string(window));  // MADV_NOHUGEPAGE
   Do("madvise 0 u 15 0 " + std::to_string(window));
   for (const std::string& id : {std::string("0"), child}) {
@@ -248,7 +248,7 @@ TEST_F(BreaksTest, ForkBreakBytesOfOneLife) {
   EXPECT_EQ(after.At("cow_forks_total"), 1);
 }
 
-// What the parent wrote meanwhile is known all the same; the child's own copies went with it.
+// The parent's breaks are known; the child's own copies ended with it.
 TEST_F(BreaksTest, ForkBreakBytesOfAChildThatEndedBetweenTwoPasses) {
   const std::string child = std::to_string(ForkOver("a", 1000));
   const Sample before = Pass();
@@ -273,7 +273,7 @@ TEST_F(BreaksTest, ChildsWriteSplitsItsHugePage) {
   const std::string bytes = "cow_huge_page_bytes{backing=anon,mapped=pmd}";
   const std::string splits = "cow_huge_page_splits_total";
   const Sample alone = Pass();
-  // Breaks are counted on every kernel; what is mapped as a huge page only PAGEMAP_SCAN tells.
+  // Breaks are counted on every kernel; only PAGEMAP_SCAN shows huge pages.
   const bool scan = WhyNoPagemapScan(alone).empty();
   EXPECT_EQ(alone.Has(bytes), scan);
   EXPECT_EQ(alone.Has(splits), scan);

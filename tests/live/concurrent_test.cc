@@ -1,4 +1,4 @@
-// Passes over memory that is written to, or moved, at that very time.
+// Passes over memory that is written or moved at the same time.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -14,7 +14,7 @@ namespace {
 
 class ConcurrentTest : public LiveTest {
  protected:
-  // What starting a thread dirties of libc's data is dirty from then on.
+  // Starting a thread dirties libc's data; do it before the sample.
   void WarmThreads(const std::vector<int>& ids) {
     for (const int id : ids) Do("threads " + std::to_string(id) + " 1");
   }
@@ -22,7 +22,7 @@ class ConcurrentTest : public LiveTest {
     int id;
     int threads;
   };
-  // Has all of them write to each page of the mapping once while passes run; the number of passes.
+  // Lets all members write to each page of the mapping once while passes run. Returns the number of passes.
   int PassWhileTheyWrite(const std::vector<Writer>& writers, const std::string& name) {
     for (const Writer& writer : writers) {
       Do("writers " + std::to_string(writer.id) + " " + name + " " + std::to_string(writer.threads) + " 1");
@@ -44,7 +44,7 @@ class ConcurrentTest : public LiveTest {
   }
 };
 
-// Each page breaks once for each member but the last holder, whoever was first and whenever it was seen.
+// Each page breaks once for each member except the last holder, in any order and whenever a pass sees it.
 TEST_F(ConcurrentTest, EachPageBreaksOnce) {
   constexpr size_t kPages = 6000;
   const int child = ForkOver("a", kPages);
@@ -83,7 +83,7 @@ TEST_F(ConcurrentTest, EachPageBreaksTwiceAmongThree) {
   EXPECT_EQ(after.At(kUnresolved), 0);
 }
 
-// One side writes alone: all of it is its own doing.
+// Only one side writes, so all breaks belong to it.
 TEST_F(ConcurrentTest, OneSideWrites) {
   constexpr size_t kPages = 6000;
   const int child = ForkOver("a", kPages);
@@ -97,7 +97,7 @@ TEST_F(ConcurrentTest, OneSideWrites) {
   EXPECT_EQ(change.UnsharedPages(), 0);
 }
 
-// Huge pages that split under the reads.
+// Huge pages split during the reads.
 TEST_F(ConcurrentTest, HugePagesWrittenByBothSides) {
   if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
   const size_t pages = 8 * HugePageBytes() / PageBytes();
@@ -107,8 +107,7 @@ TEST_F(ConcurrentTest, HugePagesWrittenByBothSides) {
   PassWhileTheyWrite({{0, 2}, {child, 2}}, "t");
   const Sample after = Pass();
   const Change change(before, after);
-  // khugepaged comes by every ten seconds, and may make one huge page of what was split: what it takes is nobody's
-  // copy.
+  // khugepaged runs every ten seconds and may collapse split pages again. What it copies is no break.
   const double collapsed = change.Pages(Unshared("collapse"));
   EXPECT_EQ(change.Pages(kAnonBreaks) + collapsed, static_cast<double>(pages));
   EXPECT_EQ(change.UnsharedPages(), collapsed);
@@ -118,7 +117,7 @@ TEST_F(ConcurrentTest, HugePagesWrittenByBothSides) {
   EXPECT_EQ(after.Pages(kFootprint), static_cast<double>(memory.footprint_pages));
 }
 
-// Pages move under the reads, all sharers' at once.
+// All members move their pages during the reads.
 TEST_F(ConcurrentTest, CompactionDuringPasses) {
   constexpr size_t kPages = 40000;
   constexpr size_t kHoles = 100000;

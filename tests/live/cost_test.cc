@@ -1,4 +1,4 @@
-// How much is read: no page of what nobody can share, and no hole.
+// Measures how much is read: unrelated memory and holes are not.
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,8 +24,8 @@ class CostTest : public LiveTest {
   explicit CostTest(std::chrono::minutes full_every = std::chrono::minutes(0)) : LiveTest(full_every) {}
 
   struct Reads {
-    double pages = std::numeric_limits<double>::infinity();  // of pagemap
-    double calls = std::numeric_limits<double>::infinity();  // of PAGEMAP_SCAN
+    double pages = std::numeric_limits<double>::infinity();  // pagemap entries
+    double calls = std::numeric_limits<double>::infinity();  // PAGEMAP_SCAN calls
 
     void TakeLeast(double other_pages, double other_calls) {
       pages = std::min(pages, other_pages);
@@ -33,10 +33,11 @@ class CostTest : public LiveTest {
     }
   };
 
-  // Ranges are asked for by bytes, and these tests map pages.
+  // PAGEMAP_SCAN limits ranges by bytes; these tests map pages.
   static double Scale() { return static_cast<double>(PageBytes()) / 4096; }
 
-  // What a pass reads of the whole host; the least of several, as other processes come and go.
+  // Returns what a pass reads of the whole host. Takes the minimum of several passes, because other processes come and
+  // go.
   Reads ReadsOfAPass() {
     Reads least;
     Sample before = Pass();
@@ -49,7 +50,8 @@ class CostTest : public LiveTest {
     return least;
   }
 
-  // What a pass reads more after `make`. Others can blur that by thousands of pages, but not each time.
+  // Returns how much more a pass reads after `make`. Other processes may add thousands of pages, but not in each
+  // attempt.
   Reads AddedBy(const Reads& enough, const std::function<void()>& make, const std::function<void()>& undo) {
     Reads least;
     for (int round = 0; round < 5 && (least.pages > enough.pages || least.calls > enough.calls); ++round) {
@@ -107,7 +109,7 @@ TEST_F(CostTest, HolesOfAFamilyCostLittle) {
     Idle(child);
   };
   AddedBy({.pages = 16384, .calls = 600 * Scale()}, make, [&] { Do("kill " + std::to_string(child)); });
-  // The few pages that are there are seen.
+  // The few present pages are found.
   const Sample before = Pass();
   Do("write " + std::to_string(child) + " big 12345 10 1000000");
   const Sample after = Pass();
@@ -139,7 +141,7 @@ TEST_F(UnchangedCostTest, OnlyWhatChangedIsRead) {
   EXPECT_GT(skipped.At("cow_scan_timestamp_seconds"), before.At("cow_scan_timestamp_seconds"));
   EXPECT_EQ(skipped.At("cow_processes"), kMembers);
 
-  // The smallest changes are seen.
+  // The smallest changes are found.
   Do("write " + child + " a 5 1");
   const Sample written = Pass();
   EXPECT_EQ(Change(skipped, written).Of(kChildBreaks), 1);
@@ -153,7 +155,7 @@ TEST_F(UnchangedCostTest, OnlyWhatChangedIsRead) {
   EXPECT_EQ(Pass().At("cow_processes"), kMembers - 1);
 }
 
-// What one member does costs what that member has, and a page here and there of the others.
+// The cost of one member's writes grows with that member's memory, plus single pages of the others.
 TEST_F(UnchangedCostTest, OnlyTheMemberThatChangedIsRead) {
   constexpr size_t kPages = 32768;
   constexpr size_t kMembers = 8;
@@ -164,7 +166,7 @@ TEST_F(UnchangedCostTest, OnlyTheMemberThatChangedIsRead) {
   for (size_t member = 0; member < kMembers; ++member) Idle(static_cast<int>(member));
   Pass();
   Sample before = Pass();
-  // One page in each window: every window has a verdict, and one other holder is asked for a page of it.
+  // One page in each window: every window has a verdict, and one page of one other holder is read for it.
   constexpr size_t kRounds = 4;
   Reads least;
   for (size_t round = 0; round < kRounds; ++round) {
@@ -186,7 +188,7 @@ TEST_F(UnchangedCostTest, OnlyTheMemberThatChangedIsRead) {
   EXPECT_GE(before.At("cow_scan_skipped_processes"), kMembers - 1);
 }
 
-// What the root breaks is compared with all that its children have.
+// Breaks of the root are compared with all memory of its children.
 TEST_F(UnchangedCostTest, TimeGrowsWithTheMembersAndNotWithTheirSquare) {
   constexpr size_t kPages = 4096;
   constexpr size_t kRounds = 6;
@@ -198,7 +200,7 @@ TEST_F(UnchangedCostTest, TimeGrowsWithTheMembersAndNotWithTheirSquare) {
     crowd->Map(0, "a", kPages);
     crowd->Do("write 0 a 0 " + std::to_string(kPages));
     crowd->Do("crowd 0 " + std::to_string(members - 1));
-    // What the command itself writes to is the root's own after this one, of a page that no round writes.
+    // This command's own writes are private to the root afterwards, on a page that no round writes to.
     crowd->Do("write 0 a " + std::to_string(kRounds) + " 1 " + std::to_string(kStride));
     Pass(name);
     Sample before = Pass(name);
@@ -220,7 +222,7 @@ TEST_F(UnchangedCostTest, TimeGrowsWithTheMembersAndNotWithTheirSquare) {
   EXPECT_LE(milliseconds[1000], 12 * milliseconds[125]);
 }
 
-// Compaction gives shared pages other frames in all members alike, without any signal.
+// Compaction moves shared pages of all members to other frames without a change signal.
 TEST_F(UnchangedCostTest, FramesThatMovedAreNoBreaksOfTheMemberThatIsRead) {
   constexpr size_t kPages = 40000;
   constexpr size_t kAttempts = 6;
@@ -262,7 +264,7 @@ TEST_F(UnchangedCostTest, FramesThatMovedAreNoBreaksOfTheMemberThatIsRead) {
     EXPECT_EQ(change.Pages(kExposure), -300);
     EXPECT_EQ(change.UnsharedPages(), 0);
     EXPECT_EQ(change.Pages(kUnattributed), 0);
-    // Whoever is read next finds the rest of them.
+    // The next member that is read shows the rest.
     Do("write 0 " + name + " 5000 20");
     const Sample last = Pass();
     const Change next(after, last);
@@ -277,7 +279,7 @@ TEST_F(UnchangedCostTest, FramesThatMovedAreNoBreaksOfTheMemberThatIsRead) {
   if (moved == 0) GTEST_SKIP() << "compaction moved no page";
 }
 
-// A window that one huge page maps is told by its first entry.
+// The first entry of a huge page stands for its whole window.
 TEST_F(CostTest, HugePagesCostOneEntryEach) {
   if (const std::string reason = WhyNoPagemapScan(Pass()); !reason.empty()) GTEST_SKIP() << reason;
   if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
@@ -287,7 +289,7 @@ TEST_F(CostTest, HugePagesCostOneEntryEach) {
   const std::string pages = std::to_string(kHugePages * window);
   const int child = Fork();
   for (const int member : {0, child}) Idle(member);
-  // Two members, two reads of each page's entry: before and after the kernel said that it is a huge page.
+  // Two members, two reads of each page's entry: before and after the kernel reported a huge page.
   AddedBy(
       {.pages = 8 * kHugePages, .calls = 4 * kHugePages},
       [&] {

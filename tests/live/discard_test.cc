@@ -1,4 +1,4 @@
-// Pages that are given back, replaced or withheld on purpose: what page tables can tell from a copy, and what not.
+// Pages that are given back, replaced or protected on purpose: what page tables can tell from a copy and what not.
 #include <string>
 
 #include "tests/live/live.h"
@@ -8,7 +8,7 @@ namespace {
 
 using DiscardTest = LiveTest;
 
-// Numbers of Linux' madvise, not all of them in the headers of Debian 12.
+// Linux' madvise numbers; the headers of Debian 12 lack some of them.
 constexpr int kFree = 8;
 constexpr int kDontFork = 10;
 constexpr int kDoFork = 11;
@@ -33,14 +33,15 @@ TEST_F(DiscardTest, MappedAgainAndEmptyIsUnmap) {
   EXPECT_EQ(change.Pages(kExposure), -50);
   EXPECT_EQ(change.Pages(kFootprint), 0);
   EXPECT_EQ(after.At(kUnresolved), 0);
-  // It was seen absent: what is written there now is fresh.
+  // The page was seen absent, so a later write makes a fresh page.
   Write(std::stoi(child), "a", 100, 50);
   const Sample written = Pass();
   ExpectNoVerdict(Change(after, written));
   EXPECT_EQ(Change(after, written).Pages(kFootprint), 50);
 }
 
-// Never seen absent, a fresh page looks as a copy does: it is counted as one. cow_kernel_copies_total does not move.
+// If no pass has seen it absent, a fresh page looks like a copy and is counted as one. cow_kernel_copies_total does not
+// move.
 TEST_F(DiscardTest, DiscardedAndWrittenBetweenTwoLooksCountsAsBreak) {
   const int child = ForkOver("a", 1000);
   const std::string id = std::to_string(child);
@@ -58,7 +59,7 @@ TEST_F(DiscardTest, DiscardedAndWrittenBetweenTwoLooksCountsAsBreak) {
   after = Pass();
   EXPECT_EQ(Change(before, after).Of(kChildBreaks), 30);
   EXPECT_EQ(Change(before, after).Pages(kExposure), -30);
-  // Read only, it is the zero page: no copy.
+  // A read maps the zero page: no copy.
   if (!WhyNoZeroPage().empty()) return;
   before = after;
   Do("dontneed " + id + " a 300 20");
@@ -69,7 +70,7 @@ TEST_F(DiscardTest, DiscardedAndWrittenBetweenTwoLooksCountsAsBreak) {
   EXPECT_EQ(Change(before, after).Pages("cow_zero_page_bytes{size=base}"), 20);
 }
 
-// The kernel frees lazily only what nobody else maps.
+// The kernel lazily frees only pages that no other process maps.
 TEST_F(DiscardTest, SharedPagesAreNotLazilyFreed) {
   const int child = ForkOver("a", 1000);
   Write(child, "a", 500, 100);
@@ -102,7 +103,7 @@ TEST_F(DiscardTest, HeapThatShrinksAndGrows) {
   const Sample grown = Pass();
   ExpectNoVerdict(Change(shrunk, grown));
   EXPECT_EQ(Change(shrunk, grown).Pages(kExposure), 0);
-  // Both between two looks: can't be told from copies.
+  // Both happen between two looks, so they can't be told from copies.
   Do("brkshrink 0 80");
   Do("brkshrink 0 40");
   Do("brk 0 40");
@@ -172,7 +173,7 @@ TEST_F(DiscardTest, WriteProtectionByUserfaultfdIsNoVerdict) {
   const Sample written = Pass();
   EXPECT_EQ(Change(covered, written).Of(kChildBreaks), 70);
   EXPECT_EQ(Change(covered, written).Pages(kExposure), -70);
-  // A fork under protection shares as any other.
+  // A fork under protection shares pages like any other fork.
   const int grandchild = ForkWarm(child);
   const Sample forked = Pass();
   EXPECT_EQ(forked.At(kUnresolved), 0);
@@ -201,13 +202,13 @@ TEST_F(DiscardTest, WipedOnForkIsFresh) {
   EXPECT_EQ(Change(before, after).Pages(kExposure), 0);
 }
 
-// Written by the child before the first look at it: page tables can't tell that the fork shared nothing there.
+// The child wrote before its first look: page tables can't show that the fork shared nothing there.
 TEST_F(DiscardTest, WipedAndWrittenBeforeTheFirstLookIsUnattributed) {
   workload().Map(0, "w", 300);
   Write(0, "w", 0, 300);
   Do(Advise(0, "w", kWipeOnFork, 0, 300));
   const Sample alone = Pass();
-  const int idle = ForkWarm();  // a fork by itself
+  const int idle = ForkWarm();  // breaks of a fork itself
   const Sample forked = Pass();
   Do("kill " + std::to_string(idle));
   Idle(0);
@@ -235,7 +236,7 @@ TEST_F(DiscardTest, NotForkedIsNotShared) {
   Write(0, "d", 0, 300);
   const Sample written = Pass();
   ExpectNoVerdict(Change(before, written));
-  // Forked after all: shared with this child only.
+  // Forked now, so it is shared with this child only.
   Do(Advise(0, "d", kDoFork, 0, 300));
   const int second = ForkWarm();
   const Sample forked = Pass();

@@ -1,4 +1,4 @@
-// `explain` on a program that does known things: each page is what it was made, per member, per mapping and one by one.
+// `explain` on a program with known pages: checks each page per member, per mapping and one by one.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -40,7 +40,7 @@ class ExplainTest : public ::testing::Test {
   void Write(int id, const std::string& name, size_t first, size_t pages) {
     Do("write " + std::to_string(id) + " " + name + " " + std::to_string(first) + " " + std::to_string(pages));
   }
-  // A mapping of the root, written to.
+  // Maps memory of the root and writes to it.
   uintptr_t MapWritten(const std::string& name, size_t pages, std::string_view kind = "nohuge") {
     const uintptr_t address = workload_.Map(kRoot, name, pages, kind);
     Write(kRoot, name, 0, pages);
@@ -102,7 +102,7 @@ TEST_F(ExplainTest, WrittenPagesAreCopiedThereAndOriginalHere) {
   EXPECT_GE(portrait.members[1].broken_pages, 100U);
 }
 
-// The root adopts what is forked through a process that ends.
+// The root becomes the subreaper, so it adopts the child of a process that ends.
 TEST_F(ExplainTest, ParentCopiedNothingThatItsWorkersPassedOn) {
   Do("subreaper");
   MapWritten("a", kPages);
@@ -122,7 +122,7 @@ TEST_F(ExplainTest, SharedPagesNameThePartners) {
   Write(kRoot, "a", 200, 50);
   EXPECT_EQ(Runs(kRoot, "a", kPages),
             With({two}) + "100, " + With({one, two}) + "100, copied 50, " + With({one, two}) + "350");
-  // The parent forked again: its page may be younger than this member.
+  // The parent has forked again: its page may be younger than this member.
   EXPECT_EQ(Runs(one, "a", kPages),
             "unattributed 100, " + With({kRoot, two}) + "100, " + With({two}) + "50, " + With({kRoot, two}) + "350");
   EXPECT_EQ(Runs(two, "a", kPages),
@@ -160,7 +160,7 @@ TEST_F(ExplainTest, PagesLeftByTheOthersAreUnshared) {
   EXPECT_EQ(alone.members.size(), 1U);
   EXPECT_EQ(alone.exposure_pages, 0U);
   EXPECT_EQ(RunsAt(alone, workload_.Address(kRoot, "a"), kPages), "unshared 600");
-  Write(kRoot, "a", 0, kPages);  // takes the page over, without a copy
+  Write(kRoot, "a", 0, kPages);  // reuses the page without a copy
   EXPECT_EQ(Runs(kRoot, "a", kPages), "private 600");
 }
 
@@ -174,7 +174,7 @@ TEST_F(ExplainTest, GrandchildrenShareWithWhomTheyDo) {
   EXPECT_EQ(Runs(grandchild, "a", 300), With({child}) + "50, copied 100, " + With({kRoot, child}) + "150");
   EXPECT_EQ(Runs(child, "a", 300),
             With({grandchild}) + "50, original 50, " + With({kRoot}) + "50, " + With({kRoot, grandchild}) + "150");
-  // Its own fork has marked what the child copied before: that it is a copy of the root's can't be told any more.
+  // Its own fork has cleared the marks of the child's earlier copies, so they can't be attributed to it any more.
   EXPECT_EQ(Runs(kRoot, "a", 300), "unattributed 100, " + With({child}) + "50, " + With({child, grandchild}) + "150");
 }
 
@@ -271,7 +271,7 @@ TEST_F(ExplainTest, ALookAgainTellsWhatWasBrokenMeanwhile) {
   EXPECT_EQ(Explained(explainer_, Pid(child), true).since_last_look->pages, 0U);
 }
 
-// The frames of all anonymous pages of all members, by the page tables themselves.
+// Returns the frames of all anonymous pages of all members from their page tables.
 TEST_F(ExplainTest, EveryPageAgreesWithThePageTables) {
   constexpr unsigned kSeed = 7;
   std::mt19937 random(kSeed);

@@ -1,4 +1,4 @@
-// What `explain` says of a process' pages, as text to compare: "copied 100, shared(12,13) 50".
+// The result of `explain` as text to compare: "copied 100, shared(12,13) 50".
 #pragma once
 
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 
 namespace cow::live {
 
-// A look at all pages; fails the test and gives an empty portrait where there is none.
+// Looks at all pages. Fails the test and returns an empty portrait if there is none.
 inline explain::Portrait Explained(explain::Explainer& explainer, pid_t pid, bool keep_history = false) {
   explain::LookOptions options;
   options.pages.wanted = true;
@@ -24,7 +24,7 @@ inline explain::Portrait Explained(explain::Explainer& explainer, pid_t pid, boo
   return {};
 }
 
-// The runs of `pages` pages from an address on.
+// Returns the runs within `pages` pages from an address on.
 inline std::string RunsAt(const explain::Portrait& portrait, uint64_t address, uint64_t pages) {
   const uint64_t end = address + pages * portrait.page_bytes;
   std::string text;

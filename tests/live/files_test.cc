@@ -1,4 +1,4 @@
-// Private and shared mappings of files, of shared memory and of memfds.
+// Private and shared mappings of files, shared memory and memfds.
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,7 +22,7 @@ constexpr const char* kShmemBreaks = "cow_break_bytes_total{mapping=shmem}";
 
 class FilesTest : public LiveTest {
  protected:
-  // A file of so many pages, gone when the test is over.
+  // A file of `pages` pages that is deleted at the end.
   std::string MakeFile(size_t pages) {
     path_ = ::testing::TempDir() + "/cow_live_snapshot" + std::to_string(getpid());
     std::ofstream(path_) << std::string(pages * PageBytes(), 'x');
@@ -36,11 +36,11 @@ class FilesTest : public LiveTest {
   std::string path_;
 };
 
-// Pages of the private file mappings of a process, by what its page tables say.
+// The pages of a process' private file mappings, from its page table.
 struct FilePages {
   uint64_t copied = 0;
   uint64_t original = 0;
-  uint64_t copied_read_only = 0;  // relocated at the start and then protected (RELRO)
+  uint64_t copied_read_only = 0;  // relocated at the start, then protected (RELRO)
 };
 
 FilePages CountFilePages(pid_t pid) {
@@ -71,7 +71,8 @@ FilePages CountFilePages(pid_t pid) {
   return pages;
 }
 
-// .data, .got and RELRO of the program and its libraries: copied by the loader before the fork, shared by it after.
+// .data, .got and RELRO of the program and its libraries: the loader copied them before the fork, so the fork shares
+// them.
 TEST_F(FilesTest, RelocatedDataIsSharedByFork) {
   const FilePages alone = CountFilePages(workload().Pid());
   ASSERT_GT(alone.copied_read_only, 0U) << "no RELRO: nothing is tested";
@@ -85,14 +86,14 @@ TEST_F(FilesTest, RelocatedDataIsSharedByFork) {
   EXPECT_EQ(two.Pages(kCopied), static_cast<double>(parents.copied + childs.copied));
   EXPECT_EQ(two.Pages(kOriginal), static_cast<double>(parents.original + childs.original));
   EXPECT_EQ(childs.copied_read_only, alone.copied_read_only);
-  // RELRO is never written again: all of it is exposure.
+  // RELRO is never written again, so all of it is exposure.
   EXPECT_GE(two.Pages(kExposure), static_cast<double>(alone.copied_read_only));
   const AnonymousMemory memory = CountAnonymousMemory({workload().Pid(), workload().Pid(child)});
   EXPECT_EQ(two.Pages(kExposure), static_cast<double>(memory.exposure_pages));
 }
 
-// A snapshot restored MAP_PRIVATE, then forked: what the parent had written is shared by fork, what nobody had is the
-// page cache's.
+// A snapshot that is mapped MAP_PRIVATE and then forked: the fork shares the parent's copies; untouched pages belong to
+// the page cache.
 TEST_F(FilesTest, SnapshotRestoredPrivately) {
   const std::string path = MakeFile(200);
   Do("mapfile 0 f " + path + " 200 private");
@@ -110,8 +111,8 @@ TEST_F(FilesTest, SnapshotRestoredPrivately) {
   const int child = ForkWarm();
   Do("read " + std::to_string(child) + " f 80 120");
   const Sample before = Pass();
-  Write(child, "f", 0, 30);    // copies that fork shared
-  Write(child, "f", 100, 40);  // the page cache's
+  Write(child, "f", 0, 30);    // copies that the fork shared
+  Write(child, "f", 100, 40);  // pages of the page cache
   Write(0, "f", 150, 20);
   const Sample after = Pass();
   const Change change(before, after);
@@ -124,7 +125,7 @@ TEST_F(FilesTest, SnapshotRestoredPrivately) {
   EXPECT_EQ(change.Pages(kOriginal), -40 - 20);
   EXPECT_EQ(change.UnsharedPages(), 0);
   EXPECT_EQ(change.Pages(kUnattributed), 0);
-  // Dropped, a private file page is the page cache's again.
+  // A dropped private file page belongs to the page cache again.
   Do("dontneed " + std::to_string(child) + " f 30 10");
   Do("read " + std::to_string(child) + " f 30 10");
   const Sample dropped = Pass();
@@ -175,7 +176,7 @@ TEST_F(FilesTest, PrivateMemfdIsCopied) {
   EXPECT_EQ(change.Pages(kUnattributed), 0);
 }
 
-// A filesystem without a device, in a directory of its own.
+// A filesystem without a device in its own directory.
 class Mounted {
  public:
   Mounted(std::string path, const char* type) : path_(std::move(path)) {
@@ -190,7 +191,7 @@ class Mounted {
   Mounted(const Mounted&) = delete;
   Mounted& operator=(const Mounted&) = delete;
 
-  // 0 where it could not be mounted.
+  // 0 if it could not be mounted.
   dev_t Device() const {
     struct stat status {};
     return path_.empty() || stat(path_.c_str(), &status) != 0 ? 0 : status.st_dev;
@@ -200,7 +201,7 @@ class Mounted {
   std::string path_;
 };
 
-// The kernel gives the number of a filesystem that is gone to the next one, of whatever type.
+// The kernel reuses the device number of an unmounted filesystem for the next one of any type.
 TEST_F(FilesTest, ADeviceNumberThatIsUsedAgainIsLearnedAnew) {
   const std::string directory = ::testing::TempDir() + "/cow_live_mount" + std::to_string(getpid());
   int files = 0;

@@ -1,6 +1,5 @@
-// First looks that come late: what parent and child did before any scan saw the child. The kernel's marks tell who
-// copied only where no other fork can have cleared them; elsewhere the page is unattributed, and never a break of
-// either.
+// Late first looks: parent and child write before any scan sees the child. The kernel's marks show the writer only if
+// no other fork can have cleared them. Otherwise the page is unattributed and no break.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,7 +16,7 @@
 namespace cow::live {
 namespace {
 
-// Has the host fork all the time.
+// Makes the host fork continuously.
 class Forker {
  public:
   Forker() : thread_([this] { Run(); }) {}
@@ -31,7 +30,7 @@ class Forker {
  private:
   void Run() const {
     while (!ended_) {
-      const pid_t pid = vfork();  // NOLINT(clang-analyzer-security.insecureAPI.vfork): it is only to be counted
+      const pid_t pid = vfork();  // NOLINT(clang-analyzer-security.insecureAPI.vfork): the kernel only has to count it
       if (pid == 0) _exit(0);
       while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
       }
@@ -42,7 +41,7 @@ class Forker {
   std::thread thread_;
 };
 
-// The parameter: with fork events, or without.
+// Parameter: with or without fork events.
 class FirstLookTest : public LiveTest, public ::testing::WithParamInterface<bool> {
  protected:
   void SetUp() override {
@@ -55,12 +54,12 @@ class FirstLookTest : public LiveTest, public ::testing::WithParamInterface<bool
     Write(0, "a", 0, kPages);
     Idle(0);
     before_ = Look();
-    // A process' start is known to a clock tick only: what the look saw must lie in an earlier one.
+    // A process' start time has the resolution of a clock tick, so the look must end in an earlier tick.
     usleep(30'000);
   }
 
   Sample Look() { return PassOf(*engine_, group()); }
-  // What was found since SetUp, in pages of the test's mappings; a few pages of stacks and libc's data come on top.
+  // Returns the verdicts since SetUp, in pages of the test's mappings plus a few pages of stacks and libc's data.
   double Parent() const { return Change(before_, after_).Of(kParentBreaks); }
   double Child() const { return Change(before_, after_).Of(kChildBreaks); }
   double Unattributed() const { return Change(before_, after_).Pages(kUnattributed); }
@@ -70,7 +69,7 @@ class FirstLookTest : public LiveTest, public ::testing::WithParamInterface<bool
   }
 
   static constexpr size_t kPages = 3000;
-  static constexpr double kOther = 60;  // pages that commands dirty in all members, at most
+  static constexpr double kOther = 60;  // most pages that commands dirty in all members
   std::unique_ptr<collectors::Engine> engine_;
   Sample before_;
   Sample after_;
@@ -78,7 +77,7 @@ class FirstLookTest : public LiveTest, public ::testing::WithParamInterface<bool
 
 INSTANTIATE_TEST_SUITE_P(WithoutAndWithEvents, FirstLookTest, ::testing::Bool());
 
-// As a Redis that saves: one child, which forks nobody.
+// Like a Redis that saves: one child that does not fork.
 TEST_P(FirstLookTest, SidesOfAParentAndItsOnlyChildAreKnown) {
   if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   const int child = Fork();
@@ -104,7 +103,7 @@ TEST_P(FirstLookTest, SidesAreKnownWhileOthersFork) {
   EXPECT_LE(Unattributed(), 29);
 }
 
-// A service that has saved before: its children's faults are in its own account.
+// A service that has saved before: its children's faults are in its own counters.
 TEST_P(FirstLookTest, SidesAreKnownAfterAnEarlierChild) {
   if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   const int earlier = Fork();
@@ -174,7 +173,7 @@ TEST_P(FirstLookTest, GrowthWhileWorkersAreForked) {
   EXPECT_LE(Parent() + Child(), kWorkers * kOther);
 }
 
-// The root adopts what is forked through a process that ends.
+// The root becomes the subreaper, so it adopts the child of a process that ends.
 TEST_P(FirstLookTest, WorkerForkedThroughAProcessThatEnds) {
   Do("subreaper");
   const int worker = Fork();
@@ -200,7 +199,7 @@ TEST_P(FirstLookTest, ChainOfWorkersForkedThroughProcessesThatEnd) {
   EXPECT_GE(Child() + Unattributed(), 1000 - 100);
 }
 
-// The same where the chain is all that is left of the worker.
+// Likewise, but the worker has ended before the look.
 TEST_P(FirstLookTest, AdoptedGrandchild) {
   Do("subreaper");
   const int worker = Fork();

@@ -1,5 +1,5 @@
-// How soon a fork between two passes is looked at: the scan loop of the program over an engine that watches this host,
-// with a tick that is far away.
+// Measures how soon a fork between two passes gets its first look. Runs the program's scan loop with an engine that
+// watches this host, and a distant tick.
 #include <gtest/gtest.h>
 #include <spdlog/sinks/null_sink.h>
 #include <sys/wait.h>
@@ -55,7 +55,7 @@ class ForksTest : public ::testing::Test {
     ASSERT_TRUE(loop_->Ready());
   }
 
-  // Of the workload's group; empty if there is no such line in the latest text.
+  // Returns the value of the workload's group; empty if the latest text has no such line.
   std::optional<double> Value(const std::string& name, const std::string& more_labels = "") const {
     return ValueOf(group_, name, more_labels);
   }
@@ -68,7 +68,7 @@ class ForksTest : public ::testing::Test {
     return std::stod(text.substr(at + line.size()));
   }
 
-  // How long it takes until the fork is counted; kPatience if it never is.
+  // Returns the time until the fork is counted; kPatience if it never is.
   Clock::duration TimeUntilForks(const std::string& group, double forks) const {
     const auto begin = Clock::now();
     while (ValueOf(group, "cow_forks_total") != forks && Clock::now() < begin + kPatience) {
@@ -77,7 +77,7 @@ class ForksTest : public ::testing::Test {
     return Clock::now() - begin;
   }
 
-  // Another process forks, and that was looked at.
+  // Another process forks and gets an early look.
   void ForkStranger() {
     stranger_->Fork();
     ASSERT_LT(TimeUntilForks(group_ + "s", ++strange_forks_), kPatience);
@@ -107,7 +107,7 @@ TEST_F(ForksTest, FirstLookComesLongBeforeTheTick) {
   EXPECT_GE(early_passes_, 1U);
   EXPECT_EQ(Value("cow_families"), 1);
 
-  // What is broken from then on is known exactly, at the next look: that at a stranger's fork.
+  // Later breaks are known exactly at the next look, which a stranger's fork triggers.
   for (const char* member : {"0", child.c_str()}) {
     workload_->Do("stack " + std::string(member) + " " + std::to_string(kIdleStackPages));
   }
@@ -126,7 +126,7 @@ TEST_F(ForksTest, FirstLookComesLongBeforeTheTick) {
             std::string::npos);
 }
 
-// Children of a known process that end at once, thousands in a second.
+// A known process forks thousands of children per second that end at once.
 TEST_F(ForksTest, StormOfShortLivesDoesNotMakePasses) {
   ASSERT_NO_FATAL_FAILURE(Start());
   const uint64_t before = early_passes_;
@@ -141,7 +141,7 @@ TEST_F(ForksTest, StormOfShortLivesDoesNotMakePasses) {
   }
   const uint64_t passes = early_passes_ - before;
   std::printf("%d forks, %llu passes\n", forks, static_cast<unsigned long long>(passes));
-  // Others on this host may have forked too.
+  // Other processes of this host may have forked too.
   EXPECT_LE(passes, static_cast<uint64_t>((Clock::now() - begin) / distance_) + 1);
   EXPECT_LT(static_cast<int>(passes), forks / 50);
 }

@@ -22,7 +22,7 @@ namespace {
 
 std::string ErrorText(const std::string& what) { return what + ": " + std::system_category().message(errno); }
 
-// The signature that swapon looks for (union swap_header in include/linux/swap.h).
+// The signature that swapon expects (union swap_header in include/linux/swap.h).
 bool WriteSwapHeader(int file, uint64_t bytes) {
   const auto page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   std::string page(page_bytes, '\0');
@@ -64,7 +64,7 @@ uint64_t HostCounter(const std::string& path, const std::string& name) {
 
 HostSetting::HostSetting(std::string path, const std::string& value)
     : path_(std::move(path)), before_(ReadHostFile(path_)) {
-  // Of several choices the file shows the one in force in brackets.
+  // A file with several choices shows the current one in brackets.
   const size_t begin = before_.find('[');
   if (begin != std::string::npos) before_ = before_.substr(begin + 1, before_.find(']') - begin - 1);
   Set(value);
@@ -133,7 +133,7 @@ void ReclaimGroup::Add(pid_t pid) const {
 }
 
 void ReclaimGroup::Reclaim() const {
-  // Both end with an error where something is left.
+  // Both fail if something is left.
   if (version_2_) {
     WriteHostFile(path_ + "/memory.reclaim", "1G");
   } else {

@@ -1,5 +1,5 @@
-// Settings of the whole host that a test changes, and what it adds to the host: all is as it was when these objects
-// end. Units: bytes where a name says so. Used by one thread.
+// Settings of the whole host that a test changes, and objects that it adds to the host. The destructors restore the
+// host. Sizes are bytes if the name says so. Use them from one thread.
 #pragma once
 
 #include <sys/types.h>
@@ -9,10 +9,10 @@
 
 namespace cow::live {
 
-// A file of one value, as in /proc/sys and /sys: the value is written at once, and the old one at the end.
+// A file with one value in /proc/sys or /sys. Writes the value at once and restores the old one at the end.
 class HostSetting {
  public:
-  // Throws std::runtime_error if there is no such file or it can't be written to.
+  // Throws std::runtime_error if the file does not exist or can't be written.
   HostSetting(std::string path, const std::string& value);
   ~HostSetting();
   HostSetting(const HostSetting&) = delete;
@@ -28,10 +28,10 @@ class HostSetting {
 
 std::string ReadHostFile(const std::string& path);
 bool WriteHostFile(const std::string& path, const std::string& value);
-// The number after `name` on a line of its own, as in /proc/vmstat; 0 if there is none.
+// Returns the number after `name` on a line of its own, as in /proc/vmstat; 0 if there is none.
 uint64_t HostCounter(const std::string& path, const std::string& name);
 
-// Has a kernel thread (ksmd, khugepaged), which is nice by itself, run as soon as others on a busy host.
+// Raises the priority of a kernel thread (ksmd, khugepaged), which is low by default, so that it runs on a busy host.
 class HurriedThread {
  public:
   explicit HurriedThread(const std::string& name);
@@ -40,11 +40,11 @@ class HurriedThread {
   HurriedThread& operator=(const HurriedThread&) = delete;
 
  private:
-  pid_t pid_ = 0;  // 0: there is none
+  pid_t pid_ = 0;  // 0: no such thread
   int before_ = 0;
 };
 
-// A swap area in a file of its own. What is in it comes back at the end.
+// A swap area in its own file. Its pages come back into RAM at the end.
 class SwapArea {
  public:
   SwapArea(std::string path, uint64_t bytes);
@@ -52,7 +52,7 @@ class SwapArea {
   SwapArea(const SwapArea&) = delete;
   SwapArea& operator=(const SwapArea&) = delete;
 
-  // Why there is none; empty if there is.
+  // Why there is no swap area; empty if there is one.
   const std::string& why_not() const { return why_not_; }
 
  private:
@@ -60,8 +60,8 @@ class SwapArea {
   std::string why_not_;
 };
 
-// A memory cgroup (version 1 or 2) for processes whose memory is to be reclaimed, also what several of them share:
-// madvise leaves such pages alone. Its processes go back to the test's own cgroup at the end.
+// A memory cgroup (version 1 or 2) for processes whose memory is to be reclaimed, including pages that several of them
+// share: madvise skips such pages. At the end its processes return to the test's own cgroup.
 class ReclaimGroup {
  public:
   explicit ReclaimGroup(const std::string& name);
@@ -70,9 +70,9 @@ class ReclaimGroup {
   ReclaimGroup& operator=(const ReclaimGroup&) = delete;
 
   const std::string& why_not() const { return why_not_; }
-  // Memory that it faults from now on is the group's; children begin there.
+  // Moves the process: memory that it faults in later is charged to the cgroup, and its children start there.
   void Add(pid_t pid) const;
-  // Has the kernel reclaim what it can.
+  // Makes the kernel reclaim as much as it can.
   void Reclaim() const;
 
  private:

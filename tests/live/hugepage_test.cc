@@ -1,4 +1,4 @@
-// Huge pages of all kinds: split by a write, mapped by single entries, made by khugepaged, and hugetlb's.
+// All kinds of huge pages: split by a write, mapped by single entries, made by khugepaged, and hugetlb pages.
 #include <chrono>
 #include <cstdio>
 #include <string>
@@ -12,7 +12,7 @@ namespace {
 
 constexpr const char* kSplits = "cow_huge_page_splits_total";
 
-// What is mapped as a huge page only PAGEMAP_SCAN tells: without it nothing is said of splits.
+// Only PAGEMAP_SCAN shows huge pages; without it splits are unknown.
 void ExpectSplits(const Change& change, double splits) {
   if (change.Has(kSplits)) {
     EXPECT_EQ(change.Of(kSplits), splits);
@@ -28,7 +28,7 @@ class HugePageTest : public LiveTest {
     if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
   }
   static size_t Window() { return HugePageBytes() / PageBytes(); }
-  // What the kernel says of both members, against what is published.
+  // Compares the kernel's sums of both members with the published values.
   void ExpectKernelsAccount(const Sample& sample, int child) {
     const AnonymousMemory memory = CountAnonymousMemory({workload().Pid(), workload().Pid(child)});
     EXPECT_EQ(sample.Pages(kExposure), static_cast<double>(memory.exposure_pages));
@@ -59,14 +59,14 @@ TEST_F(HugePageTest, WriteByEitherSideSplitsItsOwn) {
     ExpectKernelsAccount(after, child);
     before = after;
   }
-  // More pages of a huge page that is split already.
+  // More pages of a huge page that is already split.
   Write(0, "t", 11, 30);
   Sample after = Pass();
   EXPECT_EQ(Change(before, after).Of(kParentBreaks), 30);
   ExpectSplits(Change(before, after), 0);
   ExpectKernelsAccount(after, child);
-  // The other side's page of these is its own by now: whatever the kernel copies, nobody shared it. Bit 56 speaks for
-  // the whole folio and says "shared" of it.
+  // The other side's pages are private by now: the kernel may copy them, but no fork shares them. Bit 56 describes the
+  // whole folio and says "shared".
   before = after;
   Write(child, "t", 10, 31);
   after = Pass();
@@ -89,7 +89,7 @@ TEST_F(HugePageTest, BothSidesSplitTheSamePage) {
     ExpectSplits(Change(before, after), 2);
   }
   ExpectKernelsAccount(after, child);
-  // All of it: the last holder's writes copy nothing that is shared.
+  // The whole huge page: writes of the last holder copy no shared page.
   Write(0, "t", 0, 2 * Window());
   const Sample written = Pass();
   EXPECT_EQ(Change(after, written).Of(kParentBreaks), static_cast<double>(2 * Window() - 200));
@@ -108,11 +108,11 @@ TEST_F(HugePageTest, DroppedTailOfAHugePage) {
   EXPECT_EQ(Change(before, after).BreaksOfAllSides(), 0);
   EXPECT_EQ(Change(before, after).Pages(Unshared("unmap")), 50);
   EXPECT_EQ(Change(before, after).Pages(kExposure), -50);
-  ExpectSplits(Change(before, after), 0);  // nobody wrote
+  ExpectSplits(Change(before, after), 0);  // no process wrote
   ExpectKernelsAccount(after, child);
 }
 
-// Over the ledger's limit the frames are dropped: no record tells which of two huge pages is the new one.
+// The ledger exceeds its limit and drops frames: no record shows which of two huge pages is new.
 TEST_F(HugePageTest, CollapseOverTheLedgersLimit) {
   collectors::EngineOptions options = DefaultOptions();
   options.ledger_bytes = 0;
@@ -138,10 +138,10 @@ TEST_F(HugePageTest, CollapseOverTheLedgersLimit) {
   EXPECT_EQ(Change(after, alone).UnsharedPages(), -Change(after, alone).Pages(kExposure));
 }
 
-// Pages of the new huge page are dropped before anybody looks: it is one no more.
+// Pages of the new huge page are dropped before the next look, so it is no longer mapped as a huge page.
 TEST_F(HugePageTest, CollapseOfWhichPartsAreGoneIsCollapse) {
   const int child = ForkOver("t", 2 * Window(), "huge");
-  Write(child, "t", 0, 1);  // splits what it has, so that there is something to collapse
+  Write(child, "t", 0, 1);  // splits the huge page, so that there is something to collapse
   const Sample before = Pass();
   Do("madvise " + std::to_string(child) + " t 25 0 " + std::to_string(Window()));  // MADV_COLLAPSE
   Do("dontneed " + std::to_string(child) + " t 8 2");
@@ -166,13 +166,14 @@ TEST_F(HugePageTest, DroppedAndTouchedAgainAsAWholeIsCollapse) {
   ExpectKernelsAccount(after, child);
 }
 
-// khugepaged replaces what both share by a huge page of one: no fault of anybody, no copy-on-write.
+// khugepaged replaces shared pages by a huge page of one process, without a fault or a copy on write.
 TEST_F(HugePageTest, CollapseByKhugepagedIsCollapse) {
   constexpr int kSeconds = 20;
   const std::string directory = "/sys/kernel/mm/transparent_hugepage/khugepaged/";
   const size_t pages = 2 * Window();
   const int child = ForkOver("a", pages, "aligned");
-  Do("write " + std::to_string(child) + " a 0 2 " + std::to_string(Window()));  // not where all 512 are shared
+  // khugepaged ignores ranges with all 512 pages shared.
+  Do("write " + std::to_string(child) + " a 0 2 " + std::to_string(Window()));
   const Sample before = Pass();
   if (before.Has(kMappedHuge) && before.At(kMappedHuge) != 0) GTEST_SKIP() << "huge pages come unasked";
   const HurriedThread thread("khugepaged");
@@ -193,7 +194,7 @@ TEST_F(HugePageTest, CollapseByKhugepagedIsCollapse) {
     }
     return collapsed;
   };
-  // Passes go on meanwhile.
+  // Passes continue during this.
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(kSeconds);
   while (!is_collapsed() && std::chrono::steady_clock::now() < end) {
     Pass();
@@ -209,7 +210,7 @@ TEST_F(HugePageTest, CollapseByKhugepagedIsCollapse) {
   EXPECT_EQ(change.Pages(kExposure), -shared_pages);
   EXPECT_EQ(change.Pages(kUnattributed), 0);
   ExpectKernelsAccount(after, child);
-  // A write to it shares nothing with anybody.
+  // A write to it breaks nothing.
   Write(child, "a", 0, 100);
   Write(0, "a", 300, 100);
   const Sample written = Pass();
@@ -219,7 +220,7 @@ TEST_F(HugePageTest, CollapseByKhugepagedIsCollapse) {
 
 class HugetlbTest : public LiveTest {};
 
-// A private hugetlb page is shared by fork as any other, and copied whole.
+// Fork shares a private hugetlb page like any other page; a write copies it whole.
 TEST_F(HugetlbTest, WritesCopyWholePages) {
   const size_t window = HugePageBytes() / PageBytes();
   const HostSetting reserve("/proc/sys/vm/nr_hugepages", "16");
@@ -252,7 +253,7 @@ TEST_F(HugetlbTest, WritesCopyWholePages) {
   EXPECT_EQ(after.At(kUnmatched), 0);
 }
 
-// The kernel's own mounts of hugetlbfs are in no mountinfo.
+// The kernel's internal mounts of hugetlbfs are not in mountinfo.
 TEST_F(HugetlbTest, SharedMemfdAndSystemVArePageCache) {
   const size_t window = HugePageBytes() / PageBytes();
   const HostSetting reserve("/proc/sys/vm/nr_hugepages", "16");

@@ -1,6 +1,5 @@
-// Facts about the kernel's page tables on which the verdicts rest, asked of whichever kernel the tests run on. Where
-// kernels differ, what is expected follows what the probe found, which is what the verdicts follow too: a version tells
-// nothing, as distributions backport.
+// Facts about page tables of the running kernel on which verdicts rest. If kernels differ, the expectation follows the
+// result of the probe, as the verdicts do. Version numbers prove nothing, because distributions backport.
 #include <unistd.h>
 
 #include <fstream>
@@ -33,7 +32,7 @@ class KernelTest : public ::testing::Test {
   }
 
   void Do(const std::string& command) { workload_.Do(command); }
-  // A mapping of the root, written to.
+  // Maps memory of the root and writes to it.
   void MapWritten(const std::string& name, size_t pages, std::string_view kind = "nohuge") {
     workload_.Map(0, name, pages, kind);
     Do("write 0 " + name + " 0 " + std::to_string(pages));
@@ -124,8 +123,8 @@ TEST_F(KernelTest, CopyIsExclusiveAndTheOriginalIsNot) {
   EXPECT_FALSE(IsExclusive(original));
 }
 
-// A page on its way to the kernel's lists of reclaimable pages has a reference more and is copied by its last holder
-// too: older ones are not.
+// A page on its way to the kernel's reclaim lists has an extra reference, so even its last holder copies it; older
+// pages are not copied.
 TEST_F(KernelTest, LastHolderReusesItsPage) {
   MapWritten("a", 100);
   const std::vector<uint64_t> before = Entries(0, "a", 10);
@@ -185,8 +184,8 @@ TEST_F(KernelTest, WriteToASharedHugePageCopiesOneBasePage) {
   EXPECT_EQ(MapCountOf(parents[8]), 2U);
 }
 
-// Bit 56 of a huge page mapped by a PMD: on some kernels (6.11 to 6.14) each page's own, on others the head page's for
-// all of them. The verdicts bear both.
+// Bit 56 of a huge page mapped by a PMD: on some kernels (6.11 to 6.14) it describes each page, on others the head page
+// for all pages. The verdicts work with both.
 TEST_F(KernelTest, MappedOnceOfAHugePageIsItsHeadsOrItsOwn) {
   if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
   const size_t window = HugePageBytes() / PageBytes();
@@ -204,7 +203,7 @@ TEST_F(KernelTest, MappedOnceOfAHugePageIsItsHeadsOrItsOwn) {
   EXPECT_EQ((own_head[8] & kOnce) != 0, of_the_head) << "claims to be private";
 }
 
-// The same folio once both map it by single entries: bit 56 is each page's own.
+// The same folio when both processes map it by single entries: bit 56 describes each page.
 TEST_F(KernelTest, MappedOnceOfALargeFoliosPage) {
   if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
   const size_t window = HugePageBytes() / PageBytes();
@@ -223,8 +222,8 @@ TEST_F(KernelTest, MappedOnceOfALargeFoliosPage) {
   for (const uint64_t copy : {parents[9], childs[7]}) EXPECT_TRUE(IsExclusive(copy));
 }
 
-// A huge page mapped by a PMD is marked at its head. Each of its pages shows the head's mark, or its own, which it has
-// not.
+// A huge page mapped by a PMD has its mark at the head page. Each of its pages shows either the head's mark or its own,
+// which is clear.
 TEST_F(KernelTest, MarkOfAHugePageIsItsHeads) {
   if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
   const size_t window = HugePageBytes() / PageBytes();
@@ -234,7 +233,7 @@ TEST_F(KernelTest, MarkOfAHugePageIsItsHeads) {
   EXPECT_EQ(IsExclusive(entries[8]), facts_.words.marks == memory::ExclusiveMarks::kOfTheFolio);
 }
 
-// What the probe has found is what a page shows whose state is known.
+// The result of the probe matches a page with a known state.
 TEST_F(KernelTest, ProbeFindsWhatPagesShow) {
   MapWritten("a", 2);
   const uint64_t fresh = Entry(0, "a", 0);
@@ -284,7 +283,7 @@ TEST_F(KernelTest, EachCopyIsAMinorFault) {
 TEST_F(KernelTest, DroppedPagesMoveStatm) {
   MapWritten("a", 200);
   const pid_t pid = workload_.Pid();
-  // Older kernels keep up to 64 faults' pages in an account of the thread's own; dropping adds them.
+  // Older kernels keep up to 64 faulted pages in a counter of the thread; dropping adds them.
   Do("dontneed 0 a 0 1");
   uint64_t before = procfs::ReadStatm(root_, pid)->resident_pages;
   for (const size_t pages : {1U, 8U, 20U, 100U}) {
@@ -304,7 +303,7 @@ TEST_F(KernelTest, PagemapOfAnEndedProcess) {
   EXPECT_TRUE(kept->Alive());
   Do("kill " + std::to_string(child) + " zombie");
   EXPECT_FALSE(kept->Alive());
-  // A zombie's can be opened on some kernels, and gives nothing.
+  // A zombie's file can be opened on some kernels, and reads nothing.
   const auto zombies = procfs::Pagemap::Open(root_, pid);
   EXPECT_FALSE(zombies && zombies->Alive());
   EXPECT_TRUE(zombies.has_value() || zombies.error().kind == ErrorKind::kGone);

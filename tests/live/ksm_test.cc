@@ -14,7 +14,7 @@ namespace {
 constexpr int kMergeable = 12;
 constexpr int kUnmergeable = 13;
 
-// Runs ksmd for as long as it lives; what was merged is taken apart at the end.
+// Runs ksmd during its life; unmerges all pages at the end.
 class MergingHost {
  public:
   MergingHost()
@@ -25,7 +25,7 @@ class MergingHost {
   MergingHost(const MergingHost&) = delete;
   MergingHost& operator=(const MergingHost&) = delete;
 
-  // Again, if somebody else has ended it.
+  // Starts it again if another program has stopped it.
   void GoOn() const {
     if (run_.Number() != 1) run_.Set("1");
   }
@@ -46,12 +46,12 @@ class AnyMergingTest : public LiveTest {
     if (!std::filesystem::exists("/sys/kernel/mm/ksm/run")) GTEST_SKIP() << KernelLacks("KSM");
     flagged_ = Pass().At("cow_exporter_capability{feature=ksm_flag}") != 0;
   }
-  // The kernel tells which pages are merged.
+  // True if the kernel shows which pages are merged.
   bool flagged() const { return flagged_; }
   void Advise(int id, const std::string& name, int advice, size_t pages) {
     Do("madvise " + std::to_string(id) + " " + name + " " + std::to_string(advice) + " 0 " + std::to_string(pages));
   }
-  // A child that shares 100 pages with its parent. Each of the two has `pages` equal pages of its own.
+  // Forks a child that shares 100 pages with its parent. Each of the two gets `pages` equal private pages.
   int ForkBesideEqualPages(size_t pages) {
     const int child = ForkOver("a", 100);
     for (const int id : {0, child}) {
@@ -63,7 +63,7 @@ class AnyMergingTest : public LiveTest {
   uint64_t Merged(int id) {
     return std::stoull(ReadHostFile("/proc/" + std::to_string(workload().Pid(id)) + "/ksm_merging_pages"));
   }
-  // ksmd merges a page that two of its rounds found unchanged.
+  // ksmd merges a page after it has found it unchanged in two rounds.
   bool AwaitMerged(const MergingHost& host, int child, uint64_t pages) {
     const auto merged = [&] { return Merged(0) + Merged(child) >= pages; };
     for (int i = 0; i < 2000 && !merged(); ++i) {
@@ -77,8 +77,8 @@ class AnyMergingTest : public LiveTest {
   bool flagged_ = false;
 };
 
-// Where the kernel does not tell merged pages from others, a family that has some says what is unknown, and blames
-// nobody.
+// If the kernel does not show merged pages, a family that has some reports them as unknown and makes no verdict about
+// them.
 TEST_F(AnyMergingTest, WhatCannotBeToldIsUnresolved) {
   constexpr size_t kPages = 300;
   const int child = ForkBesideEqualPages(kPages);
@@ -119,7 +119,7 @@ TEST_F(MergingTest, EqualPrivatePagesMergeAndPart) {
     EXPECT_EQ(Change(before, merged).Pages(kExposure), 0) << "not fork's sharing";
     EXPECT_EQ(merged.At(kUnmatched), before.At(kUnmatched));
     EXPECT_EQ(merged.At(kUnresolved), 0);
-    // A write to a merged page copies it; no fork shared it.
+    // A write to a merged page copies it, but no fork shared it.
     Write(child, "m", 0, 50);
     const Sample written = Pass();
     ExpectNoVerdict(Change(merged, written));
@@ -128,7 +128,7 @@ TEST_F(MergingTest, EqualPrivatePagesMergeAndPart) {
     const Sample parted = Pass();
     ExpectNoVerdict(Change(written, parted));
     EXPECT_EQ(Change(written, parted).Pages(kExposure), 0);
-    // Pages that fork shares are so with KSM at work.
+    // Fork shares pages as usual while KSM runs.
     Write(child, "a", 0, 20);
     const Sample after = Pass();
     EXPECT_EQ(Change(parted, after).Of(kChildBreaks), 20);
@@ -155,7 +155,7 @@ TEST_F(MergingTest, ExplainedAsMerged) {
   for (const int id : {0, child}) Advise(id, "m", kUnmergeable, kPages);
 }
 
-// What fork shares and KSM merges is KSM's from then on: no break, no exposure; taken apart it is everybody's own.
+// KSM merges pages shared by fork: no break, no exposure. After unmerging, the pages are private.
 TEST_F(MergingTest, ForkSharedPagesThatMerge) {
   constexpr size_t kPages = 300;
   workload().Map(0, "m", kPages);

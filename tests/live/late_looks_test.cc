@@ -1,12 +1,12 @@
-// Random fork trees that are looked at late, beside a model that knows every physical page: who copied what, page by
-// page. Members write, drop, grow at the same addresses, fork, fork through a process that ends, run programs,
-// become other programs and end, in random order and several times between two looks.
+// Random fork trees with late looks, compared with a model that knows every physical page and which member copied it.
+// Members write, drop, map again at the same addresses, fork, fork through a process that ends, run programs, exec and
+// end, in random order and several times between two looks.
 //
-// What holds: a member is said to have broken a page only if it copied it (or dropped and touched it again, which page
-// tables can't tell from a copy); breaks and unattributed pages together are never fewer than the copies whose original
-// is still mapped by somebody.
+// Invariants: a member is reported as the breaker of a page only if it copied it (or dropped and touched it again,
+// which looks like a copy in page tables). Breaks and unattributed pages together are at least the copies whose
+// original is still mapped by some process.
 //
-// COW_PROPERTY_SEED repeats the episode of that seed, COW_PROPERTY_STEPS sets how many steps each variant makes.
+// COW_PROPERTY_SEED repeats the episode of that seed, COW_PROPERTY_STEPS sets the number of steps of each variant.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -57,18 +57,18 @@ struct Variant {
   const char* name;
   uint64_t ledger_bytes = ~uint64_t{0};
   bool events = true;
-  bool huge = false;   // a part of the memory is in huge pages, which are split and collapsed
+  bool huge = false;   // part of the memory is in huge pages, which are split and collapsed
   bool moves = false;  // mappings are moved
 };
 
-// The first seed of each variant in a run that asks for no number of steps: what such a run shows does not change with
-// chance. Longer runs draw theirs.
+// The first seed of each variant if no number of steps is set, so that such a run does not depend on chance. Longer
+// runs draw theirs.
 constexpr std::array<uint64_t, 9> kSeeds{3693139106, 2646842822, 3751773730, 1220267364, 303595898,
                                          4061189070, 1127111811, 729899847,  3205975768};
 
 std::string NameOf(const ::testing::TestParamInfo<Variant>& info) { return info.param.name; }
 
-// What the kernel moves by itself, which any other program on the host may make it do.
+// Pages that the kernel moves by itself; any other program on the host may cause that.
 std::pair<uint64_t, uint64_t> ReadHostMoves() {
   std::pair<uint64_t, uint64_t> moves;
   std::ifstream vmstat("/proc/vmstat");
@@ -81,7 +81,7 @@ std::pair<uint64_t, uint64_t> ReadHostMoves() {
   return moves;
 }
 
-// How many pages khugepaged collapsed, which the model does not see. MADV_COLLAPSE is not in it.
+// Returns how many pages khugepaged has collapsed, which the model does not see. Excludes MADV_COLLAPSE.
 uint64_t ReadCollapses() {
   std::ifstream file("/sys/kernel/mm/transparent_hugepage/khugepaged/pages_collapsed");
   uint64_t collapses = 0;
@@ -89,7 +89,7 @@ uint64_t ReadCollapses() {
   return collapses;
 }
 
-// ---- The model. Pages are numbered through all mappings of the test, whatever their addresses.
+// ---- The model. Pages are numbered through all mappings of the test, independent of their addresses.
 
 using Physical = uint64_t;
 constexpr Physical kAbsent = 0;
@@ -124,7 +124,7 @@ class Model {
     }
     physical = kAbsent;
   }
-  // It has a new page of its own that no fault copied.
+  // It has a new page that no fault copied.
   void Replace(int member, size_t page) {
     Physical& physical = members_.at(member)[page];
     if (physical > kAbsent) --holders_.at(physical);
@@ -134,7 +134,7 @@ class Model {
     members_[child] = members_.at(parent);
     for (size_t page = 0; page < members_[child].size(); ++page) {
       if (members_[child][page] > kAbsent) ++holders_.at(members_[child][page]);
-      // The child has not what its parent dropped, and may touch it as its parent may.
+      // The child lacks what its parent dropped, and may touch it like its parent.
       if (dropped_.contains({parent, page})) dropped_.insert({child, page});
     }
   }
@@ -144,10 +144,10 @@ class Model {
     }
     members_.erase(member);
   }
-  // The kernel may copy for the last holder, too.
+  // The kernel may copy even for the last holder.
   void NoteCopyOfLast(int member, size_t page) { ++copies_[{member, page}]; }
 
-  // By the member at the page since the last look, at most.
+  // Most breaks by this member at the page since the last look.
   uint64_t Copies(int member, size_t page) const {
     const auto found = copies_.find({member, page});
     return found == copies_.end() ? 0 : found->second;
@@ -157,7 +157,7 @@ class Model {
     for (const auto& [where, count] : copies_) sum += where.first == member ? count : 0;
     return sum;
   }
-  // Whose copy and original are both still there, by page.
+  // Members whose copy and original both still exist, by page.
   std::map<size_t, uint64_t> CertainCopies() const {
     std::map<Physical, size_t> place;
     for (const auto& [member, pages] : members_) {
@@ -190,7 +190,7 @@ class Model {
   Physical next_ = kAbsent + 1;
 };
 
-// ---- The exporter's view: verdicts one by one.
+// ---- The exporter's view: single verdicts.
 
 struct Verdicts {
   std::map<std::pair<pid_t, uint64_t>, uint64_t> breaks;  // by process and page number
@@ -237,7 +237,7 @@ class Watcher {
 
   bool has_events() { return scanner_.forks().has_events(); }
 
-  // A look at all relatives of these processes.
+  // Looks at all relatives of these processes.
   Verdicts Look(const std::set<pid_t>& pids) {
     scanner_.forks().BeforeUpdate();
     if (!table_.Update()) throw std::runtime_error("no list of processes");
@@ -353,7 +353,7 @@ class LateLooksTest : public ::testing::TestWithParam<Variant> {
     Send(command, member, run);
   }
 
-  // Two members, mostly a parent and its child, touch the same pages, which may be nobody's yet.
+  // Two members, mostly a parent and its child, touch the same pages, which may be unmapped until then.
   void GrowBoth() {
     const Run run = AnyRun(30);
     if (run.area.huge) return;
@@ -405,7 +405,7 @@ class LateLooksTest : public ::testing::TestWithParam<Variant> {
       line += " (refused)";
     }
     trace_.append(line).append("; ");
-    // One that was a huge page before stays as it was.
+    // A former huge page stays as it was.
     const std::vector<uint64_t> after = read();
     for (size_t i = 0; i < window; ++i) {
       if (AnonymousFrame(before[i]) != AnonymousFrame(after[i])) model_->Replace(member, area.first + first + i);
@@ -460,7 +460,7 @@ class LateLooksTest : public ::testing::TestWithParam<Variant> {
     }
     return frames;
   }
-  // Of all members, read anew while the kernel moves pages.
+  // Reads the pages of all members, again while the kernel moves pages.
   std::map<int, std::vector<uint64_t>> AllFrames() {
     constexpr int kMostReads = 100;
     std::map<int, std::vector<uint64_t>> all;
@@ -472,7 +472,8 @@ class LateLooksTest : public ::testing::TestWithParam<Variant> {
     } while (moves != ReadHostMoves() && ++reads < kMostReads);
     return all;
   }
-  // The kernel did what the model says: equal physical pages have equal frames, others have others.
+  // Checks that the kernel did what the model says: equal physical pages have equal frames, different ones have
+  // different frames.
   void VerifyModel() {
     std::unordered_map<Physical, uint64_t> frame_of;
     std::unordered_map<uint64_t, Physical> physical_of;
@@ -498,7 +499,7 @@ class LateLooksTest : public ::testing::TestWithParam<Variant> {
     frame_of_ = std::move(frame_of);
   }
 
-  // khugepaged was at work since the episode began, maybe on its memory.
+  // khugepaged has run since the begin of the episode, maybe on its memory.
   bool IsVoid() const { return GetParam().huge && ReadCollapses() != collapses_; }
 
   void LookAndCompare() {
@@ -587,11 +588,11 @@ class LateLooksTest : public ::testing::TestWithParam<Variant> {
   std::set<pid_t> ever_;
   std::unordered_map<Physical, uint64_t> frame_of_;  // at the last look
   std::unordered_map<uint64_t, size_t> places_;      // page numbers in the model by page numbers of addresses
-  std::string trace_;                                // what was done since the last look
+  std::string trace_;                                // steps since the last look
   uint64_t breaks_ = 0;
   uint64_t unattributed_ = 0;
   uint64_t certain_ = 0;
-  uint64_t collapses_ = 0;  // khugepaged's, when the episode began
+  uint64_t collapses_ = 0;  // khugepaged's count when the episode began
   uint64_t void_episodes_ = 0;
 };
 
@@ -606,7 +607,7 @@ TEST_P(LateLooksTest, NobodyIsBlamedAndNothingIsMissed) {
     all_pids_.clear();
     const uint64_t void_before = void_episodes_;
     Episode(first + episodes++, std::min(kStepsPerEpisode, steps - done));
-    // One that khugepaged made void is made up for by another one, as long as most are not.
+    // Replaces an episode that khugepaged has spoilt, as long as most are not.
     if (void_episodes_ == void_before || void_episodes_ > episodes / 2) done += kStepsPerEpisode;
   }
   std::printf(

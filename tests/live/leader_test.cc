@@ -1,4 +1,4 @@
-// Processes whose main thread has ended while others live on: a zombie to /proc/PID, with all its memory.
+// Processes whose main thread has ended while others run: /proc/PID shows a zombie, but the memory lives.
 #include <string>
 
 #include "tests/live/live.h"
@@ -20,7 +20,7 @@ TEST_F(LeaderTest, MemoryOutlivesTheLeader) {
   EXPECT_EQ(Change(before, ended).Pages(Unshared("exit")), 0);
   EXPECT_EQ(Change(before, ended).Pages(kUnattributed), 0);
   EXPECT_EQ(ended.At("cow_fork_break_bytes_count"), 0) << "its life goes on";
-  // The thread that goes on dirties a page or two of libc's.
+  // The remaining thread dirties a page or two of libc's data.
   EXPECT_LE(Change(before, ended).BreaksOfAllSides(), 3);
   EXPECT_EQ(Change(before, ended).Pages(kExposure), -Change(before, ended).BreaksOfAllSides());
   Write(child, "a", 0, 40);
@@ -38,7 +38,7 @@ TEST_F(LeaderTest, MemoryOutlivesTheLeader) {
   EXPECT_EQ(Change(after, gone).Pages(Unshared("exit")), after.Pages(kExposure));
 }
 
-// Seen only after its leader had ended.
+// First seen after its leader has ended.
 TEST_F(LeaderTest, FirstSeenWithoutLeader) {
   const int child = ForkOver("a", 500);
   Do("leaderexit " + std::to_string(child));

@@ -1,5 +1,5 @@
-// Descent in all its forms: exec, vfork, reused pids, orphans, generations, other users, threads that outlive their
-// leader, and relatives that can't be seen.
+// All forms of descent: exec, vfork, reused pids, orphans, generations, other users, threads that outlive their leader,
+// and relatives that are not visible.
 #include <sys/personality.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -74,7 +74,7 @@ TEST_F(LineageTest, ExecOfItselfBeginsAFamily) {
   EXPECT_EQ(Change(forked, after).Pages(kExposure), -50);
 }
 
-// Without ASLR nothing of the layout changes at the exec, and mappings come to lie where the parent has its own.
+// Without ASLR an exec does not change the layout, and mappings lie at the parent's addresses.
 TEST_F(LineageTest, ExecOfItselfWithEqualLayout) {
   const int before_personality = personality(0xffffffff);
   personality(static_cast<uint32_t>(before_personality) | ADDR_NO_RANDOMIZE);
@@ -103,7 +103,7 @@ TEST_F(LineageTest, ExecOfItselfWithEqualLayout) {
   EXPECT_EQ(Change(before, execed).Pages(Unshared("exit")), before.Pages(kExposure));
   EXPECT_EQ(execed.At("cow_forks_total"), 1);
   EXPECT_EQ(execed.At("cow_fork_break_bytes_count"), 1);
-  // What it forks now is its own family's.
+  // Its later forks belong to its own family.
   const int grandchild = fixed->Fork(child).id;
   Settle(*fixed, child);
   Settle(*fixed, grandchild);
@@ -138,7 +138,7 @@ TEST_F(LineageTest, VforkSharesItAll) {
   EXPECT_EQ(Change(during, after).UnsharedPages(), 0);
 }
 
-// Writes one byte to each page of the mapping, in the memory of this process.
+// Writes one byte to each page of a mapping, in this process' memory.
 void WriteOutside(pid_t pid, uintptr_t address, size_t pages) {
   char byte = 'o';
   for (size_t page = 0; page < pages; ++page) {
@@ -166,7 +166,7 @@ TEST_F(LineageTest, SiblingInTheSameMemoryCountsItOnce) {
   kill(sibling, SIGKILL);
 }
 
-// An exporter that comes later sees two processes in one memory, and nobody who made them.
+// An exporter that starts later sees two processes with one memory, but not the process that made them.
 TEST_F(LineageTest, ProcessesInTheSameMemoryWhoseCreatorIsGone) {
   const int child = ForkOver("a", 500);
   const Sample alone = Pass();
@@ -196,7 +196,7 @@ TEST_F(LineageTest, ProcessesInTheSameMemoryWhoseCreatorIsGone) {
   EXPECT_EQ(Change(first, second).Of(kChildBreaks), 30);
   EXPECT_EQ(Change(first, second).Pages(kExposure), -30);
   kill(heirs[0], SIGKILL);
-  while (!ReadAreas(heirs[0]).empty()) {  // a pass that meets its end leaves it out as gone
+  while (!ReadAreas(heirs[0]).empty()) {  // a pass that meets its end reports it as gone
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   EXPECT_EQ(Change(after, Pass()).UnsharedPages(), 0);
@@ -205,7 +205,7 @@ TEST_F(LineageTest, ProcessesInTheSameMemoryWhoseCreatorIsGone) {
 
 class RelayoutTest : public LineageTest, public ::testing::WithParamInterface<const char*> {
  protected:
-  // False where the kernel has no PR_SET_MM_MAP.
+  // False if the kernel has no PR_SET_MM_MAP.
   bool Relayout(int id) {
     const std::vector<std::string> before = Layout(workload().Pid(id));
     try {
@@ -240,7 +240,7 @@ TEST_P(RelayoutTest, IsNoExec) {
     EXPECT_EQ(Change(relaid, after).Of(kChildBreaks), 30);
     EXPECT_EQ(Change(relaid, after).Pages(kExposure), -50);
   }
-  // An exec ends it all the same.
+  // An exec still ends it.
   const Sample before = Pass();
   Do("exec " + std::to_string(child));
   const Sample execed = Pass();
@@ -249,7 +249,7 @@ TEST_P(RelayoutTest, IsNoExec) {
   EXPECT_GE(Change(before, execed).Pages(Unshared("exit")), 400);
 }
 
-// Nobody saw them with one layout.
+// No pass has seen them with one layout.
 TEST_P(RelayoutTest, BeforeTheFirstLook) {
   const int child = ForkOver("a", 500);
   if (!Relayout(child)) GTEST_SKIP() << KernelLacks("PR_SET_MM_MAP");
@@ -276,7 +276,7 @@ TEST_P(RelayoutTest, OfAProcessWithoutRelatives) {
   EXPECT_EQ(Change(first, Pass()).Of(kChildBreaks), 30);
 }
 
-// The process executes another program, and its memory lives on in the process that shared it.
+// The process executes another program; its memory lives on in the process that shares it.
 TEST_P(RelayoutTest, ExecWhileAnotherProcessHasTheMemory) {
   const int child = ForkOver("a", 500);
   const pid_t heir = std::stoi(workload().Do("share " + std::to_string(child)));
@@ -294,7 +294,7 @@ TEST_P(RelayoutTest, ExecWhileAnotherProcessHasTheMemory) {
   WriteOutside(heir, address, 25);
   const Sample written = Pass();
   if (DefaultFullEvery().count() ==
-      0) {  // else the heir waits for its turn: a write from outside moves no signal of it
+      0) {  // else the heir waits for its turn: a write from outside moves none of its signals
     EXPECT_EQ(Change(execed, written).Of(kChildBreaks), 25);
   }
   kill(heir, SIGKILL);
@@ -303,7 +303,7 @@ TEST_P(RelayoutTest, ExecWhileAnotherProcessHasTheMemory) {
 INSTANTIATE_TEST_SUITE_P(Fields, RelayoutTest, ::testing::Values("code", "stack"),
                          [](const auto& test) { return std::string(test.param); });
 
-// A start time has the resolution of a clock tick: within one, nothing tells two processes of one pid apart.
+// Start times have the resolution of a clock tick: within one tick, two processes with one pid look equal.
 void LetATickPass() { std::this_thread::sleep_for(std::chrono::milliseconds(20)); }
 
 TEST_F(LineageTest, ReusedPidOfASibling) {
@@ -370,7 +370,7 @@ TEST_F(LineageTest, ReusedPidOfAStranger) {
   EXPECT_EQ(Change(strangers, Pass(name)).Of(kChildBreaks), 35);
 }
 
-// The first process goes: the oldest survivor is the parent from now on.
+// The first process ends: the oldest survivor counts as the parent from now on.
 TEST_F(LineageTest, RootDiesAndItsChildrenGoOn) {
   const std::string name = group() + "d";
   const int root = Fork();
@@ -396,7 +396,7 @@ TEST_F(LineageTest, RootDiesAndItsChildrenGoOn) {
   EXPECT_EQ(Change(orphaned, after).UnsharedPages(), 0);
 }
 
-// Each generation forks the next and ends, as a server does that replaces itself.
+// Each generation forks the next one and ends, like a server that replaces itself.
 TEST_F(LineageTest, GenerationsFollowEachOther) {
   int parent = ForkOver("a", 500);
   Sample before = Pass();
@@ -418,7 +418,7 @@ TEST_F(LineageTest, GenerationsFollowEachOther) {
     parent = child;
     before = ended;
   }
-  // What the last one still shares with the root: all but what it and its ancestors had copied before they forked.
+  // The last one still shares everything with the root except what it and its ancestors had copied before their forks.
   Write(0, "a", 0, 500);
   const Sample after = Pass();
   EXPECT_EQ(Change(before, after).Of(kParentBreaks), 500 - 5 * 20);
@@ -445,7 +445,7 @@ TEST_F(LineageTest, ChildThatDroppedRoot) {
   EXPECT_EQ(after.At(kUnmatched), 0);
 }
 
-// A second exporter that sees only a child's PID namespace: its parent is outside of it.
+// A second exporter sees only the child's PID namespace; the parent is outside of it.
 TEST_F(LineageTest, ParentThatCantBeSeen) {
   const std::string directory = ::testing::TempDir() + "/cow_live_proc" + std::to_string(getpid());
   std::filesystem::create_directories(directory);
@@ -459,7 +459,7 @@ TEST_F(LineageTest, ParentThatCantBeSeen) {
   }
   Idle(0);
   Idle(child);
-  // To who sees both they are a family as any other.
+  // An exporter that sees both treats them like any family.
   const Sample all = Pass();
   EXPECT_EQ(all.At("cow_processes"), 2);
   EXPECT_EQ(all.At("cow_families"), 1);
@@ -476,7 +476,7 @@ TEST_F(LineageTest, ParentThatCantBeSeen) {
   EXPECT_EQ(before.Pages("cow_shared_bytes"), all.Pages(kExposure));
   const AnonymousMemory memory = CountAnonymousMemory({workload().Pid(), workload().Pid(child)});
   EXPECT_EQ(before.Pages(kUnmatched), static_cast<double>(memory.exposure_pages));
-  // Its writes can't be told from fresh pages; the sharing is.
+  // Its writes look like fresh pages; the sharing is known.
   Write(child, "a", 0, 60);
   Write(0, "a", 100, 50);
   const Sample after = PassOf(inside, group());
@@ -485,7 +485,7 @@ TEST_F(LineageTest, ParentThatCantBeSeen) {
   EXPECT_EQ(Change(before, after).Pages("cow_resident_bytes{backing=anon,sharing=private}"), 110);
   EXPECT_EQ(after.At(kUnattributed), 0);
   EXPECT_EQ(Change(all, Pass()).BreaksOfAllSides(), 110);
-  // A child of the child: what both share with the unseen is theirs too.
+  // A child of the child: the unseen process shares their common pages too.
   const int grandchild = ForkWarm(child);
   const Sample forked = PassOf(inside, group());
   EXPECT_EQ(forked.At("cow_processes"), 2);

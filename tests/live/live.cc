@@ -26,14 +26,14 @@ constexpr uint64_t kPresent = uint64_t{1} << 63;
 constexpr uint64_t kSwapped = uint64_t{1} << 62;
 constexpr uint64_t kGuard = uint64_t{1} << 58;
 constexpr uint64_t kFile = uint64_t{1} << 61;
-constexpr uint64_t kSoftDirty = uint64_t{1} << 55;  // set for holes too, where the kernel has it
+constexpr uint64_t kSoftDirty = uint64_t{1} << 55;  // set for holes too, if the kernel has it
 constexpr uint64_t kFrameMask = (uint64_t{1} << 55) - 1;
 
 std::string ProcPath(pid_t pid, std::string_view file) {
   return "/proc/" + std::to_string(pid) + "/" + std::string(file);
 }
 
-// False if the line, of maps or smaps, begins no mapping.
+// False if the line of maps or smaps does not begin a mapping.
 bool ParseArea(const std::string& line, Area& area) {
   const char* text = line.c_str();
   const char* end = text + line.size();
@@ -187,7 +187,7 @@ std::string WhyNoPagemapScan(const Sample& sample) {
 
 std::string WhyNoZeroPage() { return ZeroPageFrame() != procfs::kNoZeroPage.number() ? "" : KernelLacks("zero page"); }
 
-// Two ranges of huge pages that were only read have the same frames where the kernel has a huge zero page.
+// If the kernel has a huge zero page, two ranges of huge pages that were only read have the same frames.
 std::string WhyNoHugeZeroPage() {
   if (std::string reason = WhyNoHugePages(); !reason.empty()) return reason;
   const uint64_t bytes = 3 * HugePageBytes();
@@ -210,7 +210,7 @@ std::string WhyNoHugeZeroPage() {
   return is_zero_page ? "" : KernelLacks("huge zero page");
 }
 
-// Two pages that were only read have one frame where the kernel has a zero page.
+// If the kernel has a zero page, two pages that were only read have the same frame.
 uint64_t ZeroPageFrame() {
   void* const memory = mmap(nullptr, 2 * PageBytes(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::runtime_error("no memory for two pages");  // NOLINT: the C macro casts

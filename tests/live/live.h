@@ -1,5 +1,5 @@
-// An engine that watches this host, and a workload in a group of its own for it to look at. Values are exact: the
-// workload's test memory is in mappings whose kind nothing else of it writes to.
+// An engine that watches this host, and a workload in its own group. Values are exact: the workload writes to no other
+// memory in mappings of the same kind as its test memory.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -23,7 +23,7 @@ namespace cow::live {
 uint64_t PageBytes();
 uint64_t HugePageBytes();
 
-// The values of one group after a pass, with those that belong to no group.
+// The values of one group after a pass, and those without a group.
 class Sample {
  public:
   Sample() = default;
@@ -40,7 +40,7 @@ class Sample {
   std::map<std::string, double> values_;
 };
 
-// What changed between two passes.
+// The change between two passes.
 class Change {
  public:
   Change(const Sample& before, const Sample& after) : before_(before), after_(after) {}
@@ -48,7 +48,7 @@ class Change {
   bool Has(const std::string& series) const { return before_.Has(series) && after_.Has(series); }
   double Pages(const std::string& series) const { return Of(series) / static_cast<double>(PageBytes()); }
   double BreaksOfAllSides() const { return after_.BreaksOfAllSides() - before_.BreaksOfAllSides(); }
-  // Of all causes.
+  // Sums all causes.
   double UnsharedPages() const;
 
  private:
@@ -56,7 +56,7 @@ class Change {
   const Sample& after_;
 };
 
-// Series that most tests ask for.
+// Series that most tests use.
 inline constexpr const char* kParentBreaks = "cow_breaks_total{side=parent}";
 inline constexpr const char* kChildBreaks = "cow_breaks_total{side=child}";
 inline constexpr const char* kUnknownBreaks = "cow_breaks_total{side=unknown}";
@@ -71,27 +71,27 @@ std::string Unshared(std::string_view cause);
 
 constexpr int kIdleStackPages = 4;
 
-// Every pass reads everything, unless the environment's COW_LIVE_FULL_EVERY_MINUTES says otherwise.
+// Every pass reads everything by default; COW_LIVE_FULL_EVERY_MINUTES changes that.
 std::chrono::minutes DefaultFullEvery();
 
-// The program's own choice of collectors.
+// The collectors that the program enables by default.
 collectors::EngineOptions DefaultOptions(std::chrono::minutes full_every = DefaultFullEvery(),
                                          const std::vector<std::string>& more = {});
 
 class LiveTest : public ::testing::Test {
  protected:
-  // `more` are collectors besides those that are on by default.
+  // `more`: collectors besides the default ones.
   explicit LiveTest(std::chrono::minutes full_every = DefaultFullEvery(), const std::vector<std::string>& more = {},
                     procfs::Root root = procfs::Root());
   void SetUp() override;
 
-  // A pass over the host; the values of the workload's group, or of another. Expects that all of the group was read,
-  // unless told otherwise.
+  // Runs a pass over the host and returns the values of the workload's group or of another. Expects that all of the
+  // group was read, unless AllowUnread was called.
   Sample Pass() { return Pass(group_); }
   Sample Pass(std::string_view group) { return PassOf(engine_, group); }
   Sample PassOf(collectors::Engine& engine, std::string_view group) const;
   void AllowUnread() { all_is_read_ = false; }
-  // The same where the pass may fail, in two steps: false if it was not completed.
+  // Likewise in two steps, for a pass that may fail: false if it was not completed.
   bool TryPass();
   bool TryPass(collectors::PassControl& control) { return engine_.RunPass(control); }
   Sample Collect(std::string_view group) const { return Collect(engine_, group); }
@@ -104,10 +104,10 @@ class LiveTest : public ::testing::Test {
   testing::Workload& workload() { return *workload_; }
   void Do(std::string_view command) { workload_->Do(command); }
   int Fork(int id = testing::Workload::kRoot) { return workload_->Fork(id).id; }
-  // Has the member dirty what any command dirties, so that it is dirty before the test's sample: its stack a few pages
-  // deep (the depth at which a page ends is random), and libc's data.
+  // Makes the member dirty what every command dirties before the test's sample: its stack a few pages deep (the depth
+  // at which a page ends is random), and libc's data.
   void Idle(int id) { workload_->Do("stack " + std::to_string(id) + " " + std::to_string(kIdleStackPages)); }
-  // A mapping of the root, written to, and a child that shares it; both have executed a command since.
+  // Maps memory of the root, writes to it and forks a child; both have executed a command since.
   int ForkOver(const std::string& name, size_t pages, std::string_view kind = "nohuge");
   int ForkWarm(int parent = testing::Workload::kRoot);
   void Write(int id, std::string_view name, size_t first, size_t pages);
@@ -120,18 +120,18 @@ class LiveTest : public ::testing::Test {
   collectors::Engine engine_;
 };
 
-// Neither a break nor anything unshared or unattributed.
+// Expects no break and no unshared or unattributed pages.
 void ExpectNoVerdict(const Change& change);
 
-// What a probe found the kernel to lack. tests/run accepts a test that skips for such a reason wherever it runs.
+// The skip message for a feature that a probe found missing. tests/run accepts a test that skips for this reason.
 std::string KernelLacks(std::string_view feature);
-// Why transparent huge pages can't be had on request; empty if they can.
+// Why transparent huge pages are not available on request; empty if they are.
 std::string WhyNoHugePages();
 // Empty if a page that is read before it is written is the zero page.
 std::string WhyNoZeroPage();
 // Empty if a huge page that is read before it is written is the huge zero page.
 std::string WhyNoHugeZeroPage();
-// Why populated ranges can't be asked for; empty if they can.
+// Why PAGEMAP_SCAN is not available; empty if it is.
 std::string WhyNoPagemapScan(const Sample& sample);
 
 // ---- The kernel's own account, read page by page.
@@ -141,17 +141,17 @@ struct Area {
   uint64_t end = 0;
   std::string permissions;
 };
-// The mappings of a process, without [vsyscall].
+// Returns the mappings of a process without [vsyscall].
 std::vector<Area> ReadAreas(pid_t pid);
 
-// The frame of the base zero page; procfs::kNoZeroPage where each page that is read gets a frame of its own.
+// Returns the frame of the base zero page; procfs::kNoZeroPage if each page that is only read gets its own frame.
 uint64_t ZeroPageFrame();
-// The frame of a present anonymous page, the zero page's too; 0 for everything else.
+// Returns the frame of a present anonymous page or zero page; 0 for all other entries.
 uint64_t AnonymousFrame(uint64_t entry);
-// Swapped out or migrating.
+// True if the entry is swapped out or migrating.
 bool IsAway(uint64_t entry);
 
-// Pages of a range of a process' memory as pagemap shows them, less the soft-dirty bit.
+// Returns the pagemap entries of a range of a process' memory without the soft-dirty bit.
 std::vector<uint64_t> ReadPagemap(pid_t pid, uint64_t address, size_t pages);
 
 struct AnonymousMemory {
@@ -160,10 +160,10 @@ struct AnonymousMemory {
   uint64_t exposure_pages = 0;
   uint64_t footprint_pages = 0;
 };
-// Of processes that sleep, from all their page-table entries.
+// Adds up the page-table entries of sleeping processes.
 AnonymousMemory CountAnonymousMemory(const std::vector<pid_t>& pids);
 
-// The sum of a field of smaps over the private mappings of a process, in bytes.
+// Returns the sum of a field of smaps over the private mappings of a process, in bytes.
 uint64_t SumOfSmaps(pid_t pid, std::string_view field);
 
 }  // namespace cow::live

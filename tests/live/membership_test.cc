@@ -1,4 +1,4 @@
-// Which processes are a family, and what becomes of its group.
+// Which processes form a family, and what happens to its group.
 #include <sys/personality.h>
 
 #include <chrono>
@@ -35,7 +35,7 @@ TEST_F(MembershipTest, OrphanOfASubreaperStays) {
   EXPECT_EQ(Change(before, Pass()).Of(kChildBreaks), 25);
 }
 
-// Its parent is a stranger: only the frames tell.
+// Its parent is unrelated: only frames show the family.
 TEST_F(MembershipTest, OrphanOfAStrangerJoinsByFrames) {
   Fill(workload());
   const int orphan = workload().ForkDouble().id;
@@ -93,14 +93,14 @@ TEST_F(MembershipTest, CountersSurviveTheFamily) {
   EXPECT_GE(before.At(kChildBreaks), 100);
   brief.reset();
   Sample after = Pass(name);
-  // A process that has given up its memory is still listed for a moment.
+  // A process that has freed its memory is still listed for a moment.
   for (int i = 0; i < 100 && after.At("cow_processes") != 0; ++i) after = Pass(name);
   EXPECT_EQ(after.At("cow_processes"), 0);
   EXPECT_EQ(after.At(kExposure), 0);
   EXPECT_EQ(after.At(kChildBreaks), before.At(kChildBreaks));
   EXPECT_EQ(after.At("cow_forks_total"), 1);
   EXPECT_EQ(after.At("cow_fork_break_bytes_count"), 1);
-  // The next one of this name goes on counting.
+  // The next group of this name continues the counters.
   auto next = StartWorkload(name);
   Fill(*next);
   EXPECT_GE(Pass(name).At(kChildBreaks), before.At(kChildBreaks));

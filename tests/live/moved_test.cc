@@ -1,4 +1,4 @@
-// Pages that lie at different addresses in different members (mremap): the frame is one, wherever it is mapped.
+// Pages at different addresses in different members (mremap): one frame, wherever it is mapped.
 #include <malloc.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -20,7 +20,7 @@ namespace {
 
 constexpr size_t kMovedPages = 1024;
 
-// The parameter is scan.full_every in minutes: 0 reads every member in every pass.
+// Parameter: scan.full_every in minutes; 0 reads every member in every pass.
 class MovedTest : public LiveTest, public ::testing::WithParamInterface<int> {
  protected:
   MovedTest() : LiveTest(std::chrono::minutes(GetParam())) {}
@@ -31,13 +31,13 @@ class MovedTest : public LiveTest, public ::testing::WithParamInterface<int> {
   }
   void Move(int id) { Do("remap " + std::to_string(id) + " a"); }
 
-  // Maps fresh memory where the member's pages were before they moved to "place", whose name is the hole's now.
+  // Maps fresh memory at the old address of the member's moved pages. After the move "place" names that address.
   void FillHole(int id) {
     Do("remapfixed " + std::to_string(id) + " place 0 " + std::to_string(kMovedPages));
     Write(id, "place", 0, kMovedPages);
   }
 
-  // What is shared equals what the page tables of all members show.
+  // Checks that the shared memory equals what the page tables of all members show.
   void ExpectTrue(const Sample& sample, const std::vector<int>& members) {
     std::vector<pid_t> pids;
     pids.reserve(members.size());
@@ -145,7 +145,7 @@ TEST_P(MovedTest, MoveThereAndBack) {
   EXPECT_EQ(Change(before, written).Pages(kAnonBreaks), 200);
 }
 
-// The virtual size is as it was, and so is all else that tells of a change.
+// The virtual size and all other change signals are unchanged.
 TEST_P(MovedTest, MoveOntoAReservationOfEqualSize) {
   Fill();
   workload().Map(0, "place", kMovedPages, "none");
@@ -164,7 +164,7 @@ TEST_P(MovedTest, MoveOntoAReservationOfEqualSize) {
   ExpectNoVerdict(Change(moved, filled));
 }
 
-// Nothing of the mover tells of the move: a relative's page does, which has no partner any more.
+// No signal of the mover shows the move; a relative's page shows it, because it has no partner any more.
 TEST_P(MovedTest, MoveWithoutAnySignal) {
   Fill();
   const int mover = Fork();
@@ -183,7 +183,7 @@ TEST_P(MovedTest, MoveWithoutAnySignal) {
   EXPECT_EQ(Change(unnoticed, written).UnsharedPages(), 0);
 }
 
-// The hole is filled before anybody looked.
+// The hole is filled before the next look.
 TEST_P(MovedTest, FreshMemoryInTheHoleOfAnUnseenMove) {
   Fill();
   workload().Map(0, "place", kMovedPages, "none");
@@ -224,7 +224,7 @@ TEST_P(MovedTest, MoveOntoAReservationMadeForIt) {
   ExpectNoVerdict(Change(written, filled));
 }
 
-// Workers that write, and a parent that moves the block they share: the memory that the exporter takes beside them.
+// Workers write, and the parent moves the block that they share: measures the exporter's memory for them.
 class MovedMemoryTest : public LiveTest {
  protected:
   static constexpr int kWorkers = 40;
@@ -240,7 +240,7 @@ class MovedMemoryTest : public LiveTest {
     return static_cast<double>(statm->resident_pages * PageBytes()) / kMebibyte;
   }
 
-  // The most that this process had since its peak was reset.
+  // Returns the highest memory of this process since its peak was reset.
   static double PeakMebibytes() {
     std::ifstream status("/proc/self/status");
     double kibibytes = 0;
@@ -262,7 +262,7 @@ class MovedMemoryTest : public LiveTest {
     return sample;
   }
 
-  // Every worker writes to its own part, and to one that all write to.
+  // Every worker writes to its own part, and to one common part.
   double WriteEach(const std::vector<int>& workers, size_t round) {
     const size_t each = pages_ / 64;
     double breaks = 0;
@@ -284,10 +284,10 @@ TEST_F(MovedMemoryTest, WritingWorkersOfAMovedBlock) {
   for (int i = 0; i < kWorkers; ++i) workers.push_back(Fork());
   for (const int id : workers) Idle(id);
   Idle(0);
-  // What the test takes to find the truth is not the exporter's.
+  // Excludes the memory that the test itself needs.
   CountAnonymousMemory({workload().Pid(0)});
   malloc_trim(0);
-  std::ofstream("/proc/self/clear_refs") << "5" << std::flush;  // the peak is of now
+  std::ofstream("/proc/self/clear_refs") << "5" << std::flush;  // reset the peak
   const double begin = ResidentMebibytes();
   PassAndMeasure("forked");
   WriteEach(workers, 0);
@@ -322,15 +322,15 @@ TEST_F(MovedMemoryTest, WritingWorkersOfAMovedBlock) {
   EXPECT_EQ(after.Pages(kExposure), 0);
   PassAndMeasure("alone");
   std::printf("%.1f MiB before, %.1f MiB at most, %.1f MiB in the end\n", begin, PeakMebibytes(), ResidentMebibytes());
-  // As a share of the block, with what any family of so many members takes.
+  // As a share of the block, plus what any family of this size takes.
   EXPECT_LE(PeakMebibytes() - begin, 12 + 80.0 / 512 * static_cast<double>(pages_) / 256);
-  // Beside what the allocator keeps, a page for each of some hundred pieces.
+  // Includes the allocator's overhead: one page for each of a few hundred pieces.
   const double pages = 256.0 * static_cast<double>(PageBytes()) / (1 << 20);
   EXPECT_LE(ResidentMebibytes() - begin, 7 + pages) << "freed memory goes back to the system";
 }
 
-// The end of a pass over moved memory is made in steps, however much of it there is. Times are printed, counts
-// expected. A pass in place takes 20 steps; those of families of other tests come on top of any.
+// The end of a pass over moved memory works in steps, whatever its size. Prints times and checks counts. A pass without
+// moved pages takes 20 steps; families of other tests add to any pass.
 TEST_F(MovedMemoryTest, EndsAPassInSteps) {
   constexpr int kMembers = 11;
   const uint64_t fewest = pages_ / 80;

@@ -1,4 +1,4 @@
-// Large folios that are smaller than a huge page (mTHP): mapped page by page, counted as one folio.
+// Large folios smaller than a huge page (mTHP): mapped page by page, counted as one folio.
 #include <fstream>
 #include <memory>
 #include <string>
@@ -27,7 +27,7 @@ class MthpTest : public LiveTest {
     setting_ = std::make_unique<HostSetting>(setting, "madvise");
   }
 
-  // Maps whole folios that are no huge page, and writes them. False if the kernel had none.
+  // Maps whole folios that are no huge pages, and writes to them. False if the kernel made none.
   bool MapFolios(size_t pages) {
     workload().Map(0, "m", pages, "huge");
     Write(0, "m", 0, pages);
@@ -70,7 +70,7 @@ TEST_F(MthpTest, WritesOfBothSidesAreCountedByPage) {
   EXPECT_EQ(Change(before, after).UnsharedPages(), 0);
   EXPECT_EQ(Change(before, after).Pages(kUnattributed), 0);
   ExpectKernelsAccount(after, child);
-  // The other side's page of a folio is its own by now, whatever the kernel copies.
+  // The other side's pages of the folio are private by now, even if the kernel copies them.
   before = after;
   Write(0, "m", 0, 3);
   after = Pass();
@@ -88,7 +88,7 @@ TEST_F(MthpTest, FirstLookGuessesAtNothing) {
   Write(0, "m", 100, 20);
   const Sample after = Pass();
   const Change change(before, after);
-  // Page by page marks are lost in some kernels. What is not known for a break is unattributed.
+  // Some kernels lose marks page by page. Pages without proof of a break are unattributed.
   EXPECT_EQ(change.Of(kUnknownBreaks), 0);
   EXPECT_GE(change.BreaksOfAllSides() + change.Pages(kUnattributed), 30);
   EXPECT_LE(change.Of(kChildBreaks), 10 + 60) << "with pages of the stack and libc's data";

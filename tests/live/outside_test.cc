@@ -46,8 +46,8 @@ class AlwaysFullTest : public OutsideTest {
   AlwaysFullTest() : OutsideTest(std::chrono::minutes(0)) {}
 };
 
-// The page's owner broke it, whoever's thread did it: the faults are the writer's, and no signal of the owner moves, so
-// that only a full pass is sure to see it.
+// The owner of the page counts as the breaker, whichever process' thread wrote. The faults count for the writer, and no
+// signal of the owner moves, so only a full pass is sure to see the break.
 TEST_F(AlwaysFullTest, WritesFromOutsideAreTheOwners) {
   const int child = ForkOver("a", 500);
   const Sample before = Pass();
@@ -63,7 +63,7 @@ TEST_F(AlwaysFullTest, WritesFromOutsideAreTheOwners) {
   EXPECT_EQ(change.Pages(kAnonBreaks), 100);
   EXPECT_EQ(change.Pages(kExposure), -100);
   EXPECT_EQ(change.UnsharedPages(), 0);
-  // The last holder's page is its own.
+  // The page of the last holder is private.
   WriteByVmWritev(0, "a", 0, 60);
   ExpectNoVerdict(Change(after, Pass()));
 }
@@ -73,14 +73,14 @@ class RarelyFullTest : public OutsideTest {
   RarelyFullTest() : OutsideTest(std::chrono::minutes(60)) {}
 };
 
-// With passes that read only what changed they are found once something of the family does change.
+// Passes that read only changes find these breaks once some signal of the family moves.
 TEST_F(RarelyFullTest, WritesFromOutsideAreFoundLater) {
   const int child = ForkOver("a", 500);
   const Sample before = Pass();
   WriteByVmWritev(child, "a", 0, 40);
   WriteByProcMem(0, "a", 100, 30);
   const Sample unseen = Pass();
-  // Unless something else on the host made it read all the same.
+  // Something else on the host may have caused a read.
   const double seen = Change(before, unseen).BreaksOfAllSides();
   EXPECT_TRUE(seen == 0 || seen == 70) << seen;
   Write(child, "a", 200, 1);
@@ -90,12 +90,12 @@ TEST_F(RarelyFullTest, WritesFromOutsideAreFoundLater) {
   EXPECT_EQ(Change(before, after).Pages(kExposure), -71);
 }
 
-// The kernel copies pinned pages at the fork itself: nothing was ever shared, and both sides are marked exclusive.
+// The kernel copies pinned pages at the fork: they were never shared, and both sides are marked exclusive.
 TEST_F(OutsideTest, PagesPinnedAtTheForkAreUnattributed) {
   workload().Map(0, "a", 500);
   Write(0, "a", 0, 500);
   const Sample alone = Pass();
-  const int idle = ForkWarm();  // a fork by itself
+  const int idle = ForkWarm();  // breaks of a fork itself
   const Sample forked = Pass();
   Do("kill " + std::to_string(idle));
   Idle(0);
@@ -114,18 +114,18 @@ TEST_F(OutsideTest, PagesPinnedAtTheForkAreUnattributed) {
   EXPECT_EQ(change.Pages(kExposure), fork.Pages(kExposure) - 64);
   EXPECT_EQ(change.UnsharedPages(), 0);
   EXPECT_EQ(after.At(kUnmatched), 0);
-  // They are private on both sides: a write is nothing.
+  // They are private on both sides, so a write breaks nothing.
   Write(child, "a", 100, 64);
   Write(0, "a", 100, 64);
   const Sample written = Pass();
   ExpectNoVerdict(Change(after, written));
   EXPECT_EQ(Change(after, written).Pages(kExposure), 0);
-  // Beside them all is as ever.
+  // Other pages behave as usual.
   Write(child, "a", 90, 10);
   EXPECT_EQ(Change(written, Pass()).Of(kChildBreaks), 10);
 }
 
-// Pinned after the fork: the pin itself takes a private copy of what is shared, as a write does.
+// Pinned after the fork: like a write, the pin makes a private copy of a shared page.
 TEST_F(OutsideTest, PinningSharedPagesBreaksThem) {
   const int child = ForkOver("a", 500);
   const Sample before = Pass();
@@ -142,7 +142,7 @@ TEST_F(OutsideTest, PinningSharedPagesBreaksThem) {
   ExpectNoVerdict(Change(after, Pass()));
 }
 
-// Locks are not inherited; locked pages are shared by fork and copied by a write as any other.
+// Locks are not inherited. Fork shares locked pages, and a write copies them, like any other.
 TEST_F(OutsideTest, LockedMemoryIsCopiedAsAnyOther) {
   workload().Map(0, "a", 500);
   Write(0, "a", 0, 500);
@@ -162,7 +162,7 @@ TEST_F(OutsideTest, LockedMemoryIsCopiedAsAnyOther) {
   EXPECT_EQ(Change(before, after).UnsharedPages(), 0);
 }
 
-// mlock without onfault faults in for writing: the locker takes its own copy of all that is shared.
+// mlock without onfault faults in for writing: the locker copies all shared pages.
 TEST_F(OutsideTest, LockingSharedPagesBreaksThem) {
   const int child = ForkOver("a", 500);
   const Sample before = Pass();
@@ -178,7 +178,7 @@ TEST_F(OutsideTest, AllMemoryLocked) {
   Write(0, "a", 0, 500);
   Do("mlockall 0");
   const int child = ForkWarm();
-  workload().Map(0, "later", 100);  // there at once, by the lock on what is to come
+  workload().Map(0, "later", 100);  // present at once, because of the lock on future memory
   const Sample before = Pass();
   EXPECT_GE(before.Pages(kExposure), 500);
   Write(child, "a", 0, 40);

@@ -1,4 +1,4 @@
-// The collector process: what single processes share and have for themselves, against their page tables.
+// The collector process: shared and private memory of single processes, compared with their page tables.
 #include <string>
 #include <vector>
 
@@ -59,7 +59,7 @@ TEST_F(ProcessTest, EachMembersOwnNumbers) {
   EXPECT_EQ(change.Pages(Series("cow_process_private_bytes", first)), 700);
   EXPECT_EQ(change.Pages(Series("cow_process_exposure_bytes", second)), -100);
 
-  // Of who did nothing the numbers change with those of others.
+  // Values of an idle process change when others write.
   Do("kill " + std::to_string(first));
   Do("kill " + std::to_string(second));
   const Sample alone = PassOf(engine_, group());

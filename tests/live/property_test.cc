@@ -1,11 +1,12 @@
-// The engine on the kernel's own page tables, beside a model that knows every physical page of a random fork tree.
+// Compares the engine on the kernel's own page tables with a model that knows every physical page of a random fork
+// tree.
 //
-// Members write, read, drop, unmap, map anew, fork and end in random order; after each step the model must agree with
-// the kernel (page by page, by pagemap) and the engine with the model (breaks by side, what became private, and all
-// that is resident). Memory of the workload beside the test's mappings (stacks, libc's data) changes when members run
-// commands: it is compared by the frames it had before and after the step.
+// Members write, read, drop, unmap, map again, fork and end in random order. After each step the model must agree with
+// the kernel (page by page, by pagemap), and the engine with the model (breaks by side, pages that became private, and
+// all resident pages). Other memory of the workload (stacks, libc's data) changes when members run commands; its frames
+// before and after the step are compared.
 //
-// COW_PROPERTY_SEED repeats the episode of that seed, COW_PROPERTY_STEPS sets how many steps are made.
+// COW_PROPERTY_SEED repeats the episode of that seed, COW_PROPERTY_STEPS sets the number of steps.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -33,8 +34,8 @@ namespace {
 constexpr uint64_t kDefaultSteps = 1000;
 constexpr uint64_t kStepsPerEpisode = 100;
 constexpr uint64_t kStepsPerRound = 6;
-constexpr size_t kCrowd = 8;  // members that each episode reaches, at least
-// Smaller than a huge page, so that none is ever used; together they span several windows.
+constexpr size_t kCrowd = 8;  // least members that each episode reaches
+// Smaller than a huge page, so that none is used; together they span several windows.
 constexpr std::array<size_t, 4> kMappingPages{64, 500, 200, 333};
 constexpr size_t kTestPages = 64 + 500 + 200 + 333;
 
@@ -44,7 +45,7 @@ std::optional<uint64_t> FromEnvironment(const char* name) {
   return std::strtoull(value, nullptr, 10);
 }
 
-// What the kernel moves by itself, which any other program on the host may make it do.
+// Pages that the kernel moves by itself; any other program on the host may cause that.
 struct HostMoves {
   uint64_t migrated = 0;
   uint64_t swapped = 0;
@@ -65,7 +66,7 @@ HostMoves ReadHostMoves() {
 
 std::string MappingName(size_t mapping) { return std::string("m").append(std::to_string(mapping)); }
 
-// What the counters are to grow by.
+// The expected growth of the counters.
 struct Counts {
   uint64_t parent_breaks = 0;
   uint64_t child_breaks = 0;
@@ -85,7 +86,7 @@ struct Counts {
   }
 };
 
-// What the gauges are to be, in pages.
+// The expected gauges, in pages.
 struct Sizes {
   uint64_t exposure = 0;
   uint64_t shared = 0;
@@ -108,7 +109,7 @@ struct Sizes {
   }
 };
 
-// ---- The model: which physical page each member has at each page of the test's mappings.
+// ---- The model: the physical page of each member at each page of the test's mappings.
 
 class Model {
  public:
@@ -134,7 +135,7 @@ class Model {
       if (holders_.at(physical) == 1) return;
       Release(physical).copied_by.push_back(member);
     } else if (const auto dropped = dropped_.find({member, page}); dropped != dropped_.end()) {
-      // Page tables can't tell it from a copy.
+      // Page tables can't tell this from a copy.
       Change& change = changes_.at(dropped->second);
       change.copied_by.push_back(member);
       --change.dropped;
@@ -168,9 +169,9 @@ class Model {
     }
     members_.erase(member);
   }
-  // The kernel does not copy page tables that hold nothing but zero pages.
+  // The kernel does not copy page tables that hold only zero pages.
   void ForgetZero(int member, size_t page) { members_.at(member)[page] = kAbsent; }
-  // The last holder's page got another frame, as the kernel may do instead of reusing it.
+  // Call it if the last holder's page got another frame: the kernel may copy instead of reusing it.
   void NoteCopyOfLast(Physical physical) {
     const auto change = changes_.find(physical);
     if (change != changes_.end()) change->second.last_copied = true;
@@ -210,7 +211,7 @@ class Model {
   uint64_t HoldersOf(Physical physical) const { return holders_.at(physical); }
 
  private:
-  // What happened to a physical page in a step.
+  // The history of a physical page within a step.
   struct Change {
     uint64_t holders_before = 0;
     std::vector<int> copied_by;
@@ -227,7 +228,7 @@ class Model {
     return change->second;
   }
 
-  bool has_zero_page_ = WhyNoZeroPage().empty();  // else a page that is read gets a frame of its own
+  bool has_zero_page_ = WhyNoZeroPage().empty();  // else a page that is only read gets its own frame
   std::map<int, std::vector<Physical>> members_;
   std::unordered_map<Physical, uint64_t> holders_;
   std::map<Physical, Change> changes_;
@@ -235,7 +236,7 @@ class Model {
   Physical next_ = kZero + 1;
 };
 
-// ---- What pagemap shows.
+// ---- The contents of pagemap.
 
 // Frames of a member's anonymous pages by page number; the zero page is only counted.
 struct Frames {
@@ -252,7 +253,7 @@ struct Holding {
   auto operator<=>(const Holding&) const = default;  // NOLINT(modernize-use-nullptr): mistaken by clang-tidy 14
 };
 
-// Calls visit(page, frame, holders) for all that is mapped by two or more at one address.
+// Calls visit(page, frame, holders) for all pages that two or more members map at one address.
 void ForEachShared(const Tree& tree, const std::function<void(uint64_t, uint64_t, const std::vector<int>&)>& visit) {
   std::vector<Holding> all;
   for (const auto& [member, frames] : tree) {
@@ -278,7 +279,7 @@ uint64_t FrameIn(const Tree& tree, int member, uint64_t page) {
   return found == frames->second.of_page.end() ? 0 : found->second;
 }
 
-// How the holders of one frame are found later.
+// How the holders of one frame are found again.
 struct Later {
   std::vector<int> same;
   std::vector<int> changed;
@@ -296,7 +297,7 @@ Later FindLater(const Tree& after, uint64_t page, uint64_t frame, const std::vec
   return later;
 }
 
-// What a step did to pages that nobody drops, by their frames alone.
+// What a step did to pages that no member drops, judged by their frames alone.
 Counts CountByFrames(const Tree& before, const Tree& after) {
   Counts counts;
   ForEachShared(before, [&](uint64_t page, uint64_t frame, const std::vector<int>& holders) {
@@ -325,10 +326,10 @@ Sizes SizeOf(const Tree& tree) {
   return sizes;
 }
 
-// Between which numbers breaks must be that were found after many steps.
+// Bounds of the breaks found after many steps.
 struct Bounds {
   Counts certain;         // another holder still has the original
-  uint64_t possible = 0;  // all pages at which a member has another frame than before, or than a relative
+  uint64_t possible = 0;  // pages at which a member's frame differs from its earlier one or a relative's
 };
 
 Bounds BoundBreaks(const Tree& before, const Tree& after) {
@@ -367,7 +368,7 @@ class PropertyTest : public LiveTest {
  protected:
   static uint64_t Steps() { return FromEnvironment("COW_PROPERTY_STEPS").value_or(kDefaultSteps); }
 
-  // Runs episodes until `steps` steps were made; a failure ends the test.
+  // Runs episodes until `steps` steps are made. A failure ends the test.
   void RunEpisodes(uint64_t steps, const std::function<void(uint64_t)>& episode) {
     const std::optional<uint64_t> given = FromEnvironment("COW_PROPERTY_SEED");
     const uint64_t first = given.value_or(std::random_device()());
@@ -425,7 +426,7 @@ class PropertyTest : public LiveTest {
     return first;
   }
 
-  // A run of a mapping's pages; `mapped`: as long as they are mapped, at most `most`.
+  // Returns a run of a mapping's pages; `mapped`: only mapped ones. At most `most` pages.
   struct Run {
     size_t mapping = 0;
     size_t first = 0;
@@ -520,7 +521,7 @@ class PropertyTest : public LiveTest {
     pids_.erase(member);
   }
 
-  // One kind of thing, by one member or several.
+  // Makes one kind of change, in one member or several.
   Step MakeStep(bool with_refaults) {
     Step step;
     const bool crowded = pids_.size() >= kCrowd;
@@ -547,7 +548,7 @@ class PropertyTest : public LiveTest {
     return step;
   }
 
-  // All anonymous pages of all members, at a moment at which the kernel moves none of them.
+  // Reads all anonymous pages of all members while the kernel moves none of them.
   Tree Look() {
     constexpr int kAttempts = 500;
     for (int attempt = 0;; ++attempt) {
@@ -561,7 +562,7 @@ class PropertyTest : public LiveTest {
     }
   }
 
-  // A scan; again where the kernel moved pages meanwhile, because those are left for the next one.
+  // Scans again if the kernel moved pages meanwhile, because a scan leaves these for the next one.
   Sample Scan() {
     constexpr int kAttempts = 100;
     for (int attempt = 0; attempt < kAttempts; ++attempt) {
@@ -598,7 +599,7 @@ class PropertyTest : public LiveTest {
     return addresses_.at(mapping) / PageBytes() + page;
   }
 
-  // The rest of a tree: neither the test's pages nor the zero page.
+  // The other memory of a tree: without the test's pages and the zero page.
   Tree WithoutTestPages(Tree tree) const {
     for (auto& [member, frames] : tree) {
       for (size_t page = 0; page < kTestPages; ++page) {
@@ -618,7 +619,8 @@ class PropertyTest : public LiveTest {
     return tree;
   }
 
-  // The kernel did what the model says: equal physical pages have equal frames, others have others.
+  // Checks that the kernel did what the model says: equal physical pages have equal frames, different ones have
+  // different frames.
   void VerifyModel(const Tree& tree, int born = -1) {
     std::unordered_map<Model::Physical, uint64_t> frame_of;
     std::unordered_map<uint64_t, Model::Physical> physical_of;
@@ -658,12 +660,12 @@ class PropertyTest : public LiveTest {
     ASSERT_EQ(sample.At("cow_unmatched_shared_bytes"), 0);
     ASSERT_EQ(sample.At("cow_unresolved_bytes"), 0);
     ASSERT_EQ(sample.At("cow_processes"), static_cast<double>(pids_.size()));
-    if (full_passes_) {  // to drop zero pages moves nothing that change detection looks at
+    if (full_passes_) {  // dropping zero pages moves no change signal
       ASSERT_EQ(sample.Pages("cow_zero_page_bytes{size=base}"), static_cast<double>(sizes.zero));
     }
   }
 
-  // One step, then a scan.
+  // Makes one step, then scans.
   void RunStep(bool with_refaults) {
     model_.BeginStep();
     const Step step = MakeStep(with_refaults);
@@ -671,7 +673,7 @@ class PropertyTest : public LiveTest {
     const Tree all = Look();
     ASSERT_NO_FATAL_FAILURE(VerifyModel(all, step.born));
     const Tree others = WithoutTestPages(all);
-    uint64_t fresh = 0;  // pages of a newborn that its parent has not
+    uint64_t fresh = 0;  // pages of a new child that its parent lacks
     if (step.born >= 0) {
       before_[step.born] = before_.at(step.parent);
       for (const auto& [page, frame] : others.at(step.born).of_page)
@@ -693,8 +695,8 @@ class PropertyTest : public LiveTest {
       ASSERT_EQ(change.Of(kUnknownBreaks), static_cast<double>(expected.unknown_breaks));
       ASSERT_EQ(change.Of(kUnattributed), 0);
     } else {
-      // What parent and child both wrote between the fork and the first look has no mark that tells who copied it, and
-      // an orphan's parent may have left its frames already: not all is counted, but nothing that did not happen.
+      // A page that parent and child both wrote between the fork and the first look has no mark that shows the side,
+      // and an orphan's parent may have left its frames. Such breaks may be missing, but no false one is counted.
       const double found = change.BreaksOfAllSides() + change.Pages(kUnattributed);
       ASSERT_LE(change.BreaksOfAllSides(), static_cast<double>(expected.Breaks()));
       ASSERT_LE(found, static_cast<double>(expected.Breaks() + fresh));
@@ -717,7 +719,7 @@ class PropertyTest : public LiveTest {
     sample_ = after;
   }
 
-  // Several steps, then a scan and one that finds nothing new.
+  // Makes several steps, then a scan and another one that finds nothing new.
   void RunRound() {
     model_.BeginStep();
     const Tree before = WithoutZeroPages(Look());
@@ -778,7 +780,7 @@ class PropertyTest : public LiveTest {
   std::array<uintptr_t, kMappingPages.size()> addresses_{};
   Model model_;
   std::unordered_map<Model::Physical, uint64_t> frame_of_;  // at the last look
-  Tree before_;                                             // other memory, at the last scan
+  Tree before_;                                             // other memory at the last scan
   Sample sample_;                                           // of the last scan
   HostMoves moves_;                                         // before the last look or scan
   uint64_t zero_frame_ = ZeroPageFrame();

@@ -1,5 +1,5 @@
-// Processes that end, exec, unmap and fork in the middle of a pass, and reads that fail there: at every access of the
-// readers to a family, or at a sample of them, evenly spread.
+// Processes end, exec, unmap and fork in the middle of a pass, and reads fail there: at every access of the readers to
+// a family, or at an evenly spread sample.
 //
 // COW_RACES_EVERY=1 takes every single access (long).
 #include <algorithm>
@@ -28,10 +28,10 @@ namespace {
 using procfs::Access;
 using testing::Workload;
 
-constexpr size_t kPlaces = 16;  // of a pass that are tried, unless all are
+constexpr size_t kPlaces = 16;  // tried places of a pass, unless all are
 constexpr size_t kRacePages = 300;
 
-// Counts the accesses that concern some processes, and does something at one of them.
+// Counts the accesses to some processes, and runs an action at one of them.
 class Script : public procfs::Interposer {
  public:
   using Action = std::function<std::optional<Error>(const std::string& path)>;
@@ -43,7 +43,7 @@ class Script : public procfs::Interposer {
     return action_(path);
   }
 
-  // From now on, at access number `at`.
+  // Starts anew; the action runs at access number `at`.
   void Start(std::vector<std::string> paths, size_t at = ~size_t{0}, Action action = {}) {
     paths_ = std::move(paths);
     at_ = at;
@@ -52,16 +52,16 @@ class Script : public procfs::Interposer {
     counting_ = true;
     place_.clear();
   }
-  // The number of accesses since.
+  // Returns the number of accesses since then.
   size_t Stop() {
     counting_ = false;
     return count_;
   }
-  // Where the action was; empty if it was not.
+  // Returns the place of the action; empty if it has not run.
   const std::string& place() const { return place_; }
 
  private:
-  // `paths_` are files, or directories with all that is in them.
+  // `paths_`: files, or directories with everything below them.
   bool Concerns(const std::string& path) const {
     return std::any_of(paths_.begin(), paths_.end(), [&path](const std::string& concerned) {
       return concerned.ends_with('/') ? path.starts_with(concerned) : path == concerned;
@@ -76,11 +76,11 @@ class Script : public procfs::Interposer {
   std::string place_;
 };
 
-// A root with two children. Since the last pass the elder child, the root and the younger child copied some pages each.
+// A root with two children. Each of the three has copied some pages since the last pass.
 class Family {
  public:
   static constexpr int kElder = 1;
-  static constexpr int kYounger = 2;  // what happens, happens to it
+  static constexpr int kYounger = 2;  // the member that the action concerns
   static constexpr double kEldersBreaks = 20;
   static constexpr double kRootsBreaks = 10;
   static constexpr double kYoungersBreaks = 15;
@@ -120,15 +120,15 @@ class Family {
 };
 
 constexpr double kSurvivorsBreaks = Family::kEldersBreaks + Family::kRootsBreaks;
-constexpr double kForksNoise = 8;  // pages of libraries' data that fork writes to, in areas of the same kind
+constexpr double kForksNoise = 8;  // pages of libraries' data that a fork writes to, in areas of the same kind
 constexpr double kAllBreaks = kSurvivorsBreaks + Family::kYoungersBreaks;
 
-// What may be done to a family in mid-pass, and what is known afterwards.
+// An action on a family during a pass, and the expectations afterwards.
 struct Deed {
   const char* name = "";
   std::function<void(Family&)> act;
   std::vector<int> survivors;  // members of the family afterwards
-  double least_breaks = 0;     // in the family's mapping
+  double least_breaks = 0;     // breaks in the family's mapping
   double most_breaks = 0;
   double forks = 0;
 };
@@ -141,7 +141,7 @@ class RacesTest : public LiveTest {
   Family MakeFamily() { return Family(StartWorkload(Name())); }
 
   static bool TakesAll() { return std::getenv("COW_RACES_EVERY") != nullptr; }  // NOLINT(concurrency-mt-unsafe)
-  // Places of `count` accesses to try.
+  // Returns the places to try among `count` accesses.
   std::vector<size_t> Places(size_t count) {
     std::vector<size_t> places;
     const size_t step = TakesAll() ? 1 : std::max<size_t>(1, count / kPlaces);
@@ -168,9 +168,9 @@ class RacesTest : public LiveTest {
     return sum;
   }
 
-  // Of the pass that was disturbed.
+  // Checks the pass that was disturbed.
   static void ExpectHonest(const Sample& sample) {
-    if (!sample.Has("cow_scan_coverage_ratio")) return;  // nobody is left
+    if (!sample.Has("cow_scan_coverage_ratio")) return;  // no member is left
     EXPECT_GE(sample.At("cow_scan_coverage_ratio"), 0);
     EXPECT_LE(sample.At("cow_scan_coverage_ratio"), 1);
     if (Unread(sample) > 0) {
@@ -178,7 +178,7 @@ class RacesTest : public LiveTest {
     }
   }
 
-  // Of a quiet pass.
+  // Checks a quiet pass.
   static void ExpectTruth(const Sample& sample, const std::vector<pid_t>& living) {
     const AnonymousMemory memory = CountAnonymousMemory(living);
     EXPECT_EQ(sample.At("cow_processes"), static_cast<double>(living.size()));
@@ -198,7 +198,7 @@ class RacesTest : public LiveTest {
            change.Pages(Unshared("unknown"));
   }
 
-  // What is read of the family, and of the host for its sake.
+  // Paths that are read for the family, and host files that are read for it.
   static std::vector<std::string> PathsOf(const Family& family) {
     std::vector<std::string> paths = family.Paths();
     for (const char* file : {"/proc", "/proc/kpageflags", "/proc/kpagecount", "/proc/vmstat", "/proc/meminfo"}) {
@@ -207,7 +207,7 @@ class RacesTest : public LiveTest {
     return paths;
   }
 
-  // A pass over a family in which nothing happens: how many accesses there are.
+  // Runs an undisturbed pass over a family and returns the number of accesses.
   size_t CountAccesses() {
     Family family = MakeFamily();
     Pass(Name());
@@ -261,7 +261,7 @@ class RacesTest : public LiveTest {
     std::printf("%s at %zu of %zu accesses\n", deed.name, places, accesses);
   }
 
-  // One access fails; all is counted all the same, in this pass or the next.
+  // One access fails; everything is counted in this pass or the next.
   void Fail(ErrorKind kind, size_t place) {
     Family family = MakeFamily();
     Pass(Name());
@@ -285,7 +285,7 @@ class RacesTest : public LiveTest {
     ExpectCountersGoUp(disturbed, settled);
     ExpectTruth(after, family.pids());
     const Change change(before, after);
-    // Of a process that is gone there is nothing to be read in its directory; only then it has ended and is another.
+    // A process whose stat or status is gone counts as ended, and as a new one afterwards.
     const bool ended = kind == ErrorKind::kGone &&
                        (where.find("/stat ") != std::string::npos || where.find("/status ") != std::string::npos);
     EXPECT_LE(change.Pages(kAnonBreaks), kAllBreaks + (ended ? kForksNoise : 0));
@@ -339,7 +339,7 @@ TEST_F(RacesTest, ChildUnmaps) {
       {"unmap", [](Family& family) { family.Do("unmap 2 a 0 150"); }, {0, 1, 2}, kAllBreaks, kAllBreaks, 0});
 }
 
-// Pages dropped and written again between two looks count as breaks, those that were shared at most.
+// Pages dropped and written again between two looks count as breaks, at most the shared ones.
 TEST_F(RacesTest, ChildMapsAnew) {
   DisturbEverywhere({"remapfixed",
                      [](Family& family) {
@@ -361,7 +361,7 @@ TEST_F(RacesTest, ChildForks) {
                      1});
 }
 
-// The elder child is the root from then on.
+// The elder child becomes the root.
 TEST_F(RacesTest, RootEnds) {
   DisturbEverywhere({"kill root",
                      [](Family& family) {
@@ -383,15 +383,15 @@ TEST_F(RacesTest, ReadIsMalformed) { FailEverywhere(ErrorKind::kMalformed); }
 TEST_F(RacesTest, ReadFails) { FailEverywhere(ErrorKind::kIo); }
 TEST_F(RacesTest, ReadFindsNobody) { FailEverywhere(ErrorKind::kGone); }
 
-// Passes that are abandoned at one step after the other, until one is completed.
+// Abandons a pass at each step in turn until a pass is complete.
 class AbandonTest : public LiveTest {
  protected:
-  // Before the workload is there.
+  // Runs before the workload starts.
   AbandonTest() {
     test::NoControl control;
     disturbed_.RunPass(control);
   }
-  // What another engine finds that is not disturbed is what this one finds in the end.
+  // Both engines, one disturbed and one not, must agree in the end.
   void ExpectNothingLost(const char* what) {
     SCOPED_TRACE(what);
     uint64_t steps = 0;

@@ -1,4 +1,4 @@
-// The gauges, against arithmetic and against the kernel's own account.
+// Compares the gauges with arithmetic and with the kernel's own sums.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -19,8 +19,8 @@ constexpr const char* kZeroHuge = "cow_zero_page_bytes{size=huge}";
 
 class StateTest : public LiveTest {
  protected:
-  // Until they are written back, pages of a program that was just built are dirty, and smaps counts them as private
-  // where one process maps them.
+  // Until they are written back, pages of a newly built program are dirty, and smaps counts them as private if one
+  // process maps them.
   void SetUp() override {
     LiveTest::SetUp();
     const std::string path = "/proc/" + std::to_string(workload().Pid()) + "/exe";
@@ -56,7 +56,7 @@ TEST_F(StateTest, ZeroPagesOfOneProcess) {
   EXPECT_EQ(Change(before, after).Pages(kAnonPrivate), 0);
 }
 
-// The window is read for the files' sake, the area between them is not walked.
+// The window is read because of the files; the area between them is not walked.
 TEST_F(StateTest, ZeroPagesBetweenFilesOfOneProcess) {
   if (const std::string reason = WhyNoZeroPage(); !reason.empty()) GTEST_SKIP() << reason;
   const auto map_file = [this](const std::string& name) {
@@ -65,7 +65,7 @@ TEST_F(StateTest, ZeroPagesBetweenFilesOfOneProcess) {
   };
   std::string name = "f";
   uint64_t last_window = map_file(name);
-  for (uint64_t first_window = ~uint64_t{0}; first_window != last_window;) {  // until all is in one window
+  for (uint64_t first_window = ~uint64_t{0}; first_window != last_window;) {  // until everything is in one window
     ASSERT_LT(name.size(), 4U);
     first_window = last_window;
     workload().Map(0, "z" + name, 30);
@@ -83,7 +83,7 @@ TEST_F(StateTest, ZeroPagesOfAFamily) {
   workload().Map(0, "z", 1000);
   workload().Map(0, "a", 100);
   Do("write 0 a 0 50");
-  Do("read 0 a 50 50");  // in an area that has other pages fork copies the entries of the zero page too
+  Do("read 0 a 50 50");  // in an area with other pages, fork copies entries of the zero page too
   const std::string child = std::to_string(Fork());
   Idle(0);
   Idle(std::stoi(child));
@@ -96,7 +96,7 @@ TEST_F(StateTest, ZeroPagesOfAFamily) {
   EXPECT_EQ(change.Pages(kZeroBase), 270);
   EXPECT_EQ(change.Pages(kExposure), 0);
   EXPECT_EQ(change.Pages(kAnonShared), 0);
-  // A write to it copies nothing that a fork shared.
+  // A write to it copies no page that a fork shared.
   Do("write " + child + " z 0 200");
   const Sample written = Pass();
   EXPECT_EQ(Change(after, written).BreaksOfAllSides(), 0);
@@ -122,7 +122,7 @@ TEST_F(StateTest, HugeZeroPage) {
   if (WhyNoPagemapScan(after).empty()) {
     EXPECT_EQ(after.At("cow_huge_page_bytes{backing=anon,mapped=pmd}"), 0);
   }
-  // To pagemap it looks like a file's.
+  // In pagemap it looks like a file page.
   EXPECT_LT(Change(forked, after).Of("cow_resident_bytes{backing=file,sharing=shared}"),
             static_cast<double>(HugePageBytes()));
 }
@@ -135,7 +135,7 @@ TEST_F(StateTest, PrivateFilePages) {
   Do("write 0 f 0 1");
   Do("write 0 f 2 1");
   Do("read 0 f 3 1");
-  Do("dontneed 0 f 1 1");  // the kernel maps neighbours of a page that is read
+  Do("dontneed 0 f 1 1");  // the kernel also maps neighbours of a page that is read
   const Sample after = Pass();
   EXPECT_EQ(Change(before, after).Pages("cow_private_file_bytes{state=copied}"), 2);
   EXPECT_EQ(Change(before, after).Pages("cow_private_file_bytes{state=original}"), 1);
@@ -157,13 +157,13 @@ TEST_F(StateTest, SharingFollowsArithmetic) {
   const std::string grandchild = std::to_string(workload().Fork(std::stoi(child)).id);
   for (const int id : {0, std::stoi(child), std::stoi(grandchild)}) Idle(id);
   const Sample before = Pass();
-  Do("write " + child + " a 0 100");        // two keep the original: exposure −1 a page
+  Do("write " + child + " a 0 100");        // two keep the original: exposure −1 per page
   Do("write " + grandchild + " a 50 100");  // 50 of them have lost their last sharer
   const Sample after = Pass();
   const Change change(before, after);
   EXPECT_EQ(change.Pages(kExposure), -200);
   EXPECT_EQ(change.Pages("cow_footprint_bytes"), 200);
-  // Of pages 0 to 49 and 100 to 149 one process has its own, of 50 to 99 all three.
+  // One process has its own copies of pages 0 to 49 and 100 to 149; of 50 to 99 all three have their own.
   EXPECT_EQ(change.Pages("cow_shared_bytes"), -(50 * 1 + 50 * 3 + 50 * 1));
   EXPECT_EQ(change.Pages(kAnonPrivate), 250);
   ExpectKernelsAccount(after,

@@ -1,6 +1,6 @@
-// Branches of a family whose members fork, write, exec and end as fast as they can, under passes back to back.
+// Branches of a family fork, write, exec and end as fast as they can while passes run back to back.
 //
-// COW_STORM_SECONDS sets for how long.
+// COW_STORM_SECONDS sets the duration.
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -29,8 +29,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kBranches = 3;
 constexpr size_t kPages = 600;
-constexpr double kOtherLedgerBytes = 1 << 17;  // of families that have nothing to do with the test
-constexpr int kDepth = 3;                      // generations below a branch's first
+constexpr double kOtherLedgerBytes = 1 << 17;  // families of other processes
+constexpr int kDepth = 3;                      // generations below the first process of a branch
 constexpr int kChildren = 2;                   // of one process at a time
 
 std::chrono::seconds Duration() {
@@ -38,7 +38,7 @@ std::chrono::seconds Duration() {
   return std::chrono::seconds(seconds == nullptr ? 5 : std::stoi(seconds));
 }
 
-// Shared with all processes of the storm.
+// Shared by all processes of the storm.
 struct Weather {
   std::atomic<bool> stormy = true;
   std::atomic<uint64_t> forks = 0;
@@ -56,7 +56,7 @@ void WriteSome(volatile char* memory, size_t page_bytes, uint32_t& random) {
   for (size_t page = first; page < first + count && page < kPages; ++page) memory[page * page_bytes] = 1;
 }
 
-// Forks, writes and reaps until the calm; a child ends sooner, by exit, by exec or by a signal. Nothing here allocates.
+// Forks, writes and reaps until the calm. A child ends earlier, by exit, exec or a signal. Nothing here allocates.
 void Rage(Weather& weather, char* memory, size_t page_bytes, int depth, uint32_t random) {
   int children = 0;
   for (uint32_t round = 0; weather.stormy && (depth == 0 || round < 8); ++round) {
@@ -99,7 +99,7 @@ class StormTest : public LiveTest {
     munmap(weather_, sizeof(Weather));
   }
 
-  // A branch of this test's own family: the test is its root.
+  // Starts a branch of this test's own family; the test is its root.
   void StartBranch(size_t branch) {
     const size_t page_bytes = PageBytes();
     const pid_t root = fork();
@@ -125,7 +125,7 @@ class StormTest : public LiveTest {
   std::vector<pid_t> roots_;
 };
 
-// Page tables held open of processes that are no more.
+// Returns the number of open page tables of ended processes.
 size_t LeftOpen() {
   size_t count = 0;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
@@ -139,7 +139,7 @@ size_t LeftOpen() {
 }
 
 TEST_F(StormTest, NothingIsLostInAStormOfForksAndExits) {
-  // A name, and so a group, that no other run of these tests has.
+  // A name, and so a group, that no other run of these tests uses.
   const std::string group = std::string("storm").append(std::to_string(getpid()));
   prctl(PR_SET_NAME, group.c_str());
   Pass(group);
@@ -176,7 +176,7 @@ TEST_F(StormTest, NothingIsLostInAStormOfForksAndExits) {
   EXPECT_EQ(change.Of(Unshared("exit")), 0);
   EXPECT_LE(Change(before, quiet).Of("cow_forks_total"), static_cast<double>(weather_->forks + kBranches));
   EXPECT_GE(Change(before, quiet).Of("cow_forks_total"), static_cast<double>(kBranches));
-  // The roots sleep; this process, in the midst of it all, does not, but its own pages are none of theirs.
+  // The roots sleep. This process does not, but its own pages are not shared with them.
   std::vector<pid_t> family = roots_;
   family.push_back(getpid());
   EXPECT_EQ(quiet.At("cow_processes"), static_cast<double>(family.size()));

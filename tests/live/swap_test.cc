@@ -1,4 +1,4 @@
-// Pages in swap, really: what fork shares stays shared there, and comes back without a false break.
+// Real swap: pages shared by fork stay shared there and come back without a false break.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -31,7 +31,7 @@ class SwapTest : public LiveTest {
     }
     cgroup_.Add(workload().Pid());
   }
-  // Pages of the mapping that are in swap.
+  // Returns the pages of the mapping that are in swap.
   size_t InSwap(int id, const std::string& name, size_t pages) {
     size_t swapped = 0;
     for (const uint64_t entry : ReadPagemap(workload().Pid(id), workload().Address(id, name), pages)) {
@@ -39,7 +39,7 @@ class SwapTest : public LiveTest {
     }
     return swapped;
   }
-  // Of all their mappings. (VmSwap is a sum of each thread's own counts on older kernels, and late.)
+  // Returns the swapped pages of all their mappings. (On older kernels VmSwap sums per-thread counters and lags.)
   size_t PagesInSwap(const std::vector<int>& ids) {
     size_t swapped = 0;
     for (const int id : ids) {
@@ -52,14 +52,14 @@ class SwapTest : public LiveTest {
     }
     return swapped;
   }
-  // What the kernel says of both members, against what is published.
+  // Compares the kernel's sums of both members with the published values.
   void ExpectKernelsAccount(const Sample& sample, int child) {
     const AnonymousMemory memory = CountAnonymousMemory({workload().Pid(), workload().Pid(child)});
     EXPECT_EQ(sample.Pages(kExposure), static_cast<double>(memory.exposure_pages));
     EXPECT_EQ(sample.Pages(kFootprint), static_cast<double>(memory.footprint_pages));
     EXPECT_EQ(sample.At(kUnmatched), 0);
   }
-  // Until all of it is in swap, on the other's side too.
+  // Waits until all of it is in swap, on the other side too.
   bool SwapOut(const std::string& name, size_t pages, int child) {
     return ReclaimUntil([&] { return InSwap(0, name, pages) == pages && InSwap(child, name, pages) == pages; });
   }
@@ -84,7 +84,7 @@ TEST_F(SwapTest, OutAndIn) {
   const int child = ForkOver("a", kPages);
   const Sample before = Pass();
   ASSERT_TRUE(SwapOut("a", kPages, child)) << "the kernel did not reclaim";
-  // Equal entries in both: the page is still shared, but not in RAM.
+  // Both have equal entries: the page is still shared, but not in RAM.
   const Sample out = Pass();
   ExpectNoVerdict(Change(before, out));
   EXPECT_GE(out.Pages("cow_swapped_bytes"), 2 * kPages);
@@ -92,7 +92,7 @@ TEST_F(SwapTest, OutAndIn) {
   EXPECT_LE(Change(before, out).Pages(kExposure), -static_cast<double>(kPages));
   ExpectKernelsAccount(out, child);
   const double unresolved = out.Pages(kUnresolved);
-  // One has them in RAM again, by reading; whether the other will have the same is not known yet.
+  // One process has read the pages back into RAM; whether the other will get the same ones is unknown.
   Read(child, "a", 0, kPages);
   ASSERT_EQ(InSwap(0, "a", kPages), kPages);
   const Sample half = Pass();
@@ -124,8 +124,8 @@ TEST_F(SwapTest, ExplainedWithWhomItIsSharedThere) {
             "swapped(" + std::to_string(workload().Pid()) + ") 300");
 }
 
-// A write to a page in swap brings it in and copies it. When its partner's is back too, the frames differ and neither
-// is the old one: that they are not shared any more is all that can be known. cow_kernel_copies_total has the copy.
+// A write to a swapped page brings it in and copies it. When its partner's page is back too, the frames differ and
+// neither is the old one: only the end of the sharing is known. cow_kernel_copies_total counts the copy.
 TEST_F(SwapTest, WrittenInSwapIsNoBreak) {
   constexpr size_t kPages = 400;
   const int child = ForkOver("a", kPages);
@@ -147,7 +147,7 @@ TEST_F(SwapTest, WrittenInSwapIsNoBreak) {
   ExpectKernelsAccount(back, child);
 }
 
-// Out, back, and written between two looks: the mark of a forked page tells who has the original.
+// Out, back, and written between two looks: the mark of a forked page shows which process has the original.
 TEST_F(SwapTest, WrittenAfterItCameBackIsABreak) {
   if (const std::string why = test::WhyNoHostProcesses(); !why.empty()) GTEST_SKIP() << why;
   constexpr size_t kPages = 400;
@@ -164,13 +164,13 @@ TEST_F(SwapTest, WrittenAfterItCameBackIsABreak) {
   ExpectKernelsAccount(after, child);
 }
 
-// MADV_PAGEOUT takes what is private and leaves alone what a relative maps too.
+// MADV_PAGEOUT swaps private pages out and skips pages that a relative maps too.
 TEST_F(SwapTest, PageOutLeavesSharedPagesAlone) {
   const int child = ForkOver("a", 400);
   Write(child, "a", 0, 100);
   const Sample before = Pass();
   Do("madvise " + std::to_string(child) + " a 21 0 400");  // MADV_PAGEOUT
-  // All but those that some CPU still holds in a batch of its own.
+  // All pages except those in per-CPU batches.
   const auto pages_out = static_cast<double>(InSwap(child, "a", 400));
   ASSERT_GE(pages_out, 36);
   ASSERT_LE(pages_out, 100);
@@ -187,7 +187,7 @@ TEST_F(SwapTest, PageOutLeavesSharedPagesAlone) {
   EXPECT_EQ(back.At(kUnresolved), 0);
 }
 
-// What MADV_FREE gave up is taken under pressure, without swap: the child's own pages, that nobody shares.
+// Under memory pressure the kernel frees MADV_FREE pages without swap: the child's private pages.
 TEST_F(SwapTest, LazilyFreedPagesGoUnderPressure) {
   const int child = ForkOver("a", 400);
   Write(child, "a", 0, 100);
@@ -196,7 +196,7 @@ TEST_F(SwapTest, LazilyFreedPagesGoUnderPressure) {
   const Sample freed = Pass();
   ExpectNoVerdict(Change(before, freed));
   EXPECT_EQ(Change(before, freed).Pages(kFootprint), 0) << "still there";
-  // Pages that some CPU still holds in a batch of its own are not taken for freed: these go to swap.
+  // Pages in per-CPU batches are not marked as lazily freed: they go to swap.
   constexpr size_t kBatches = 64;
   ASSERT_TRUE(ReclaimUntil([&] {
     const auto entries = ReadPagemap(workload().Pid(child), workload().Address(child, "a"), 100);
@@ -220,7 +220,7 @@ TEST_F(SwapTest, ExitWhileInSwap) {
   const Sample out = Pass();
   Do("kill " + std::to_string(child));
   const Sample after = Pass();
-  // What was in swap was no exposure, and is not counted as given back.
+  // Swapped pages were not exposure and do not count as given back.
   EXPECT_EQ(Change(out, after).BreaksOfAllSides(), 0);
   EXPECT_EQ(Change(out, after).Pages(Unshared("exit")), out.Pages(kExposure));
   EXPECT_EQ(after.At(kExposure), 0);

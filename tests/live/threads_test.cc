@@ -1,4 +1,4 @@
-// Families that are scanned by several threads at a time.
+// Families that several threads scan at a time.
 #include <array>
 #include <chrono>
 #include <memory>
@@ -52,7 +52,7 @@ class ThreadsTest : public LiveTest {
     for (const int id : family.ids) pids.push_back(family.workload->Pid(id));
     return CountAnonymousMemory(pids);
   }
-  // One pass over the host, the values of each family.
+  // Runs one pass over the host and returns the values of each family.
   std::vector<Sample> PassOverAll() {
     PassOf(engine_, families_.front().group);
     std::vector<Sample> samples;
@@ -68,7 +68,7 @@ TEST_F(ThreadsTest, EachFamilyIsCountedExactly) {
   for (Relatives& family : families_) Share(family);
   std::vector<Sample> before = PassOverAll();
   for (size_t round = 0; round < 4; ++round) {
-    // The parent and one child, each a stretch of its own; another one in each round and family.
+    // The parent and one child write to different stretches; the child changes with each round and family.
     const auto pages_of_parent = [round](size_t family) { return 100 + 10 * round + family; };
     const auto pages_of_child = [round](size_t family) { return 200 + 20 * round + 2 * family; };
     for (size_t i = 0; i < kFamilies; ++i) {

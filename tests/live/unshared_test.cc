@@ -1,4 +1,4 @@
-// What becomes private, or changes its frame, without anybody's copy.
+// Pages that become private or change their frame without a copy.
 #include <algorithm>
 #include <fstream>
 #include <string>
@@ -60,7 +60,7 @@ TEST_F(UnsharedTest, DontNeedIsUnmap) {
   EXPECT_EQ(change.Pages(Unshared("unmap")), 64);
   EXPECT_EQ(change.UnsharedPages(), 64);
   EXPECT_EQ(change.Pages(kExposure), -64);
-  // Written again later it is fresh memory.
+  // A later write makes fresh memory.
   Do("write " + std::to_string(child) + " a 100 64");
   EXPECT_EQ(Change(after, Pass()).BreaksOfAllSides(), 0);
 }
@@ -114,8 +114,8 @@ TEST_F(UnsharedTest, MoveByReallocKeepsSharing) {
   ASSERT_NE(workload().Address(child, "m"), old_place) << "the block did not move";
   const Sample after = Pass();
   const Change change(before, after);
-  // malloc notes its sums in libc's data, and the size in the block's first page: moved and written between two looks,
-  // that page can't be told from one that was given back.
+  // malloc stores its sums in libc's data and the size in the first page of the block. That page is moved and written
+  // between two looks, so it looks like a page that was given back.
   EXPECT_LE(change.BreaksOfAllSides(), 2);
   EXPECT_LE(change.UnsharedPages(), 1);
   EXPECT_GE(change.Pages(kExposure), -3);
@@ -127,7 +127,7 @@ TEST_F(UnsharedTest, CollapseIsCollapse) {
   if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
   const size_t pages = 2 * HugePageBytes() / PageBytes();
   const int child = ForkOver("a", pages, "aligned");
-  // Older kernels collapse no range that has no writable page.
+  // Older kernels do not collapse a range without a writable page.
   Do("write " + std::to_string(child) + " a 0 2 " + std::to_string(pages / 2));
   const Sample before = Pass();
   if (WhyNoPagemapScan(before).empty() && before.At("cow_huge_page_bytes{backing=anon,mapped=pmd}") != 0) {
@@ -145,8 +145,8 @@ TEST_F(UnsharedTest, CollapseIsCollapse) {
   EXPECT_EQ(change.UnsharedPages(), static_cast<double>(pages - 2));
 }
 
-// The kernel moves pages from one end of a zone to the other: whether those of a mapping are among them depends on
-// where they happen to be. Each attempt keeps its memory, so that the next one's is elsewhere.
+// Compaction moves pages from one end of a zone to the other. Whether it moves pages of a mapping depends on their
+// place. Each attempt keeps its memory, so the next one gets other places.
 TEST_F(UnsharedTest, FramesMovedByCompactionAreNoBreaks) {
   constexpr size_t kAttempts = 6;
   constexpr size_t kFillerPages = 400000;

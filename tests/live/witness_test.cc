@@ -1,5 +1,5 @@
-// The exporter's numbers beside the kernel's own: copies on write (delayacct), sums over page tables (smaps) and merged
-// pages (ksm). Where both count the same they must agree to the page; where they do not, the difference is pinned.
+// Compares the exporter's values with the kernel's own: copies on write (delayacct), sums over page tables (smaps) and
+// merged pages (ksm). If both count the same pages, they must be equal; otherwise the difference is fixed.
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/uio.h>
@@ -32,7 +32,7 @@ constexpr const char* kUnseenForks = "cow_unseen_forks_total";
 constexpr const char* kUncreditedParent = "cow_delayacct_uncredited_copies_total{reason=parent}";
 constexpr const char* kLost = "cow_delayacct_lost_records_total";
 
-// A number in a file of the kernel's, put back at the end.
+// A number in a kernel file; the destructor restores it.
 class KernelSetting {
  public:
   KernelSetting(std::string path, const std::string& value) : path_(std::move(path)) {
@@ -52,7 +52,7 @@ class KernelSetting {
   std::string saved_;
 };
 
-// Before the workload starts: only tasks that start after it are accounted.
+// Call it before the workload starts: only tasks that start later are accounted.
 struct DelayAccounting {
   static constexpr const char* kPath = "/proc/sys/kernel/task_delayacct";
   KernelSetting setting{kPath, "1"};
@@ -64,8 +64,8 @@ bool IsEmulated() {
   return text.find("QEMU") != std::string::npos;
 }
 
-// The kernel counts no copy that took no time (delayacct_end). Where its clock is emulated it stands still for long,
-// and most copies may be lost: what is counted there is a bound from below.
+// The kernel does not count a copy that took no time (delayacct_end). An emulated clock may stand still for long and
+// lose most copies, so the count is only a lower bound there.
 double FewestCopies(double copies) { return IsEmulated() ? 0 : copies; }
 
 class CopiesTest : private DelayAccounting, public LiveTest {
@@ -74,7 +74,7 @@ class CopiesTest : private DelayAccounting, public LiveTest {
 
   void SetUp() override {
     LiveTest::SetUp();
-    // A page that another CPU still has in its batch of new pages is copied even by its last holder: stay on one CPU.
+    // Stay on one CPU: even the last holder copies a page that another CPU still has in its batch of new pages.
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET(0, &one);
@@ -85,7 +85,7 @@ class CopiesTest : private DelayAccounting, public LiveTest {
     }
   }
 
-  // A mapping of the root, written to, and a child that shares it; both have executed a command since.
+  // Maps memory of the root, writes to it and forks a child; both have executed a command since.
   std::string ForkOver(const std::string& name, size_t pages) {
     workload().Map(0, name, pages);
     Do("write 0 " + name + " 0 " + std::to_string(pages));
@@ -98,7 +98,7 @@ class CopiesTest : private DelayAccounting, public LiveTest {
     return std::to_string(child);
   }
 
-  // The kernel may be moving a page just then, on behalf of anybody: it is judged when it has arrived.
+  // The kernel may be moving a page now, for any process; it is judged once it has arrived.
   Sample SettledPass(const Sample& before) {
     double unstable = before.At("cow_scan_unstable_pages_total");
     Sample after = Pass();
@@ -111,7 +111,7 @@ class CopiesTest : private DelayAccounting, public LiveTest {
     return after;
   }
 
-  // Breaks and copies since `before`, and no record was lost meanwhile.
+  // Checks breaks and copies since `before`, and that no record was lost.
   void ExpectBoth(const Sample& before, double breaks, double copies) {
     const Sample after = SettledPass(before);
     const Change change(before, after);
@@ -145,7 +145,7 @@ TEST_F(CopiesTest, SeveralMembersBreaksAreCopies) {
   Do("write " + second + " a 50 100");
   Do("write 0 a 100 100");
   Do("write " + third + " a 150 100");
-  // Pages 150 to 199 were the second child's only: the others have copies of these by then, or the original.
+  // Only the second child shared pages 150 to 199: the others have copies by then, or the original.
   ExpectBoth(before, 400, 400);
 }
 
@@ -156,7 +156,7 @@ TEST_F(CopiesTest, ScatteredWritesAreCopies) {
   for (int i = 0; i < 4000; ++i) pages[static_cast<size_t>(i)] = i;
   std::mt19937 random(20);  // NOLINT(cert-msc32-c,cert-msc51-cpp): the same pages in every run
   std::shuffle(pages.begin(), pages.end(), random);
-  // No page is written by both: the second one to write would be its last holder.
+  // No page is written by both: the second writer would be its last holder.
   for (int i = 0; i < 300; ++i) {
     const std::string page = std::to_string(pages[static_cast<size_t>(i)]);
     Do("write " + (i % 3 == 0 ? std::string("0") : child) + " a " + page + " 1");
@@ -203,13 +203,13 @@ TEST_F(CopiesTest, CopiesOfAThreadThatEndedAreCounted) {
   Do("threadwrite " + child + " a 500 5");
   Do("kill " + child);
   const Sample after = Pass();
-  // The breaks went with the child; its record tells of the copies, of which starting threads made some.
+  // The breaks ended with the child. Its record has the copies; starting threads made some of them.
   EXPECT_GE(Change(between, after).Of(kCopies), FewestCopies(35));
   const Sample later = Pass();
   EXPECT_EQ(Change(after, later).Of(kCopies), 0) << "the records of its threads are not counted again";
 }
 
-// Copies that are no breaks, and breaks that are no copies.
+// Copies that are not breaks, and breaks that are not copies.
 
 TEST_F(CopiesTest, FirstWriteToTheZeroPageIsACopyButNoBreak) {
   if (const std::string reason = WhyNoZeroPage(); !reason.empty()) GTEST_SKIP() << reason;
@@ -265,7 +265,7 @@ TEST_F(CopiesTest, WriteToAnUnreadFilePageIsNeither) {
   std::filesystem::remove(path);
 }
 
-// The faults are the writer's: nothing of the family tells of them, and only a pass that reads everything does.
+// The writer gets the faults: no signal of the family moves, and only a full pass finds the breaks.
 class OutsideCopiesTest : public CopiesTest {
  protected:
   OutsideCopiesTest() : CopiesTest(std::chrono::minutes(0)) {}
@@ -310,7 +310,7 @@ TEST_F(CopiesTest, HugetlbPageIsOneCopyAndManyBreaks) {
   ExpectBoth(before, static_cast<double>(window), 1);
 }
 
-// Children that no pass saw.
+// Children that no pass has seen.
 
 TEST_F(CopiesTest, ChildThatNoPassSawIsCounted) {
   ForkOver("a", 1000);
@@ -330,7 +330,7 @@ TEST_F(CopiesTest, ChildThatNoPassSawIsCounted) {
   const Change more(between, after);
   EXPECT_EQ(base.Of(kUnseenForks), 1);
   EXPECT_EQ(more.Of(kUnseenForks), 1);
-  // What a member does besides may take a page more or less.
+  // Other activity of the member may add or remove a page.
   if (!IsEmulated()) {
     EXPECT_NEAR(more.Of(kCopies) - base.Of(kCopies), 50, 3);
   }
@@ -358,7 +358,7 @@ TEST_F(CopiesTest, ThreadsOfAChildThatNoPassSawAreCountedOnce) {
   live_and_die(60);
   const Sample after = Pass();
   EXPECT_EQ(Change(between, after).Of(kUnseenForks), 1);
-  // Threads make a few copies of their own, and not always as many; a record counted twice would be 50 more.
+  // Threads make a varying number of copies themselves; a record counted twice would add 50.
   if (!IsEmulated()) {
     EXPECT_NEAR(Change(between, after).Of(kCopies) - Change(before, between).Of(kCopies), 100, 5);
   }
@@ -389,7 +389,7 @@ TEST_F(CopiesTest, ChildOfALivingChildThatIsSeenLaterIsCountedThen) {
   EXPECT_GE(Change(before, after).Of(kCopies), FewestCopies(100));
 }
 
-// Its parent was gone when it ended: the record names another.
+// The parent had ended before it: the record names another parent.
 TEST_F(CopiesTest, OrphanThatNoPassSawIsNotGuessedAt) {
   ForkOver("a", 1000);
   const Sample before = Pass();
@@ -398,7 +398,7 @@ TEST_F(CopiesTest, OrphanThatNoPassSawIsNotGuessedAt) {
   Do("kill " + std::to_string(child));
   Do("write " + std::to_string(grandchild) + " a 0 100");
   Do("kill " + std::to_string(grandchild));
-  Pass();  // the reaper may have been unseen in this one
+  Pass();  // this pass may not have seen the reaper
   const Sample after = Pass();
   EXPECT_EQ(Change(before, after).Of(kUnseenForks), 1);
   EXPECT_GE(Change(before, after).Of(kUncreditedParent), FewestCopies(100));
@@ -408,7 +408,7 @@ class SmapsTest : public LiveTest {
  protected:
   SmapsTest() : LiveTest(std::chrono::minutes(0), {"smaps"}) {}
 
-  // The kernel takes a page for private while it moves it to another frame: a pass that met one is made again.
+  // The kernel counts a page as private while it moves it: repeat a pass that met one.
   Sample SettledPass() {
     Sample sample = Pass();
     for (int i = 0; i < 10 && std::abs(sample.At(Field("pss_anon")) - sample.At("cow_footprint_bytes")) > kRounding;
@@ -418,14 +418,14 @@ class SmapsTest : public LiveTest {
     return sample;
   }
 
-  // The kernel cuts each process' share to whole kilobytes.
+  // The kernel rounds each process' share down to whole kilobytes.
   static constexpr double kRounding = 2048;
 
   static std::string Field(const std::string& name) { return "cow_smaps_bytes{field=" + name + "}"; }
 };
 
 TEST_F(SmapsTest, KernelsSumsFollowTheBreaks) {
-  // Pages of a program file that was just built are dirty until they are written back.
+  // Pages of a newly built program file are dirty until they are written back.
   const int program = open(("/proc/" + std::to_string(workload().Pid(0)) + "/exe").c_str(), O_RDONLY | O_CLOEXEC);
   ASSERT_EQ(fsync(program), 0);
   close(program);
@@ -433,14 +433,14 @@ TEST_F(SmapsTest, KernelsSumsFollowTheBreaks) {
   Do("write 0 a 0 1000");
   const int child = Fork();
   const std::string id = std::to_string(child);
-  Do("write " + id + " a 999 1");  // maps the pages of the program that this takes
+  Do("write " + id + " a 999 1");  // maps the program pages that this command needs
   Idle(0);
   Idle(child);
   const Sample before = SettledPass();
   Do("write " + id + " a 0 100");
   const Sample after = SettledPass();
   const Change change(before, after);
-  // 100 pages had two holders. Now the parent has them alone, and the child its copies.
+  // 100 pages had two holders. Now the parent holds them alone, and the child has copies.
   EXPECT_EQ(change.Pages(Field("private_dirty")), 200);
   EXPECT_EQ(change.Pages(Field("shared_dirty")), -200);
   EXPECT_EQ(change.Pages(Field("rss")), 0);
@@ -454,7 +454,7 @@ TEST_F(SmapsTest, KernelsSumsFollowTheBreaks) {
   EXPECT_EQ(after.At("cow_smaps_skipped_processes{reason=unreadable}"), 0);
 }
 
-// At first nothing is merged, and at the end.
+// Nothing is merged at the begin and at the end.
 class Ksm {
  public:
   static bool Exists() { return std::filesystem::exists("/sys/kernel/mm/ksm/run"); }
@@ -464,9 +464,9 @@ class Ksm {
   Ksm& operator=(const Ksm&) = delete;
 
   void Merge() { run_.Set("1"); }    // at full speed
-  void Unmerge() { run_.Set("2"); }  // returns when it is done
+  void Unmerge() { run_.Set("2"); }  // returns when all pages are unmerged
 
-  // Waits until so many pages of the process are merged; returns how many are.
+  // Waits until `pages` pages of the process are merged; returns how many are.
   static uint64_t AwaitMerged(pid_t pid, uint64_t pages) {
     uint64_t merged = 0;
     for (int i = 0; i < 1000; ++i) {
@@ -520,7 +520,7 @@ TEST_F(CopiesTest, WriteToAMergedPageIsACopyButNoBreak) {
   Ksm ksm;
   ksm.Merge();
   ASSERT_EQ(Ksm::AwaitMerged(workload().Pid(0), 200), 200U);
-  Do("madvise 0 k 13 100 100");  // MADV_UNMERGEABLE: these are split before the sample
+  Do("madvise 0 k 13 100 100");  // MADV_UNMERGEABLE: split before the sample
   ASSERT_EQ(Ksm::AwaitMerged(workload().Pid(0), 100), 100U);
   Idle(0);
   const Sample before = Pass();

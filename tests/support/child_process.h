@@ -1,4 +1,4 @@
-// A forked child that runs a function in step with the test, and is killed and reaped with the object.
+// A forked child that runs a function in step with the test. The destructor kills and reaps it.
 #pragma once
 
 #include <fcntl.h>
@@ -18,7 +18,7 @@ namespace cow::test {
 
 class ChildProcess {
  public:
-  // The child's side. Both return false when the parent is gone.
+  // The child's side. Both return false once the parent is gone.
   class Steps {
    public:
     Steps(int read_fd, int write_fd) : read_fd_(read_fd), write_fd_(write_fd) {}
@@ -30,7 +30,7 @@ class ChildProcess {
     int write_fd_;
   };
 
-  // `body`'s value is the exit status. It may not use assertions: they would only be seen in the child.
+  // The exit status is the value of `body`. `body` must not use assertions: the test would not see them.
   explicit ChildProcess(const std::function<int(const Steps&)>& body) {
     std::array<int, 2> to_child{};
     std::array<int, 2> to_parent{};
@@ -62,7 +62,7 @@ class ChildProcess {
   pid_t pid() const { return pid_; }
 
   bool AwaitReport() const { return ReceiveByte(read_fd_, kTimeoutMilliseconds); }
-  // The child's end of its pipe closed: it executed a program or ended.
+  // Waits until the child has executed a program or ended: its end of the pipe closes.
   bool AwaitClose() const {
     pollfd poll_fd{read_fd_, POLLIN, 0};
     char byte = 0;
@@ -70,14 +70,14 @@ class ChildProcess {
   }
   bool Go() const { return SendByte(write_fd_); }
 
-  // Until the child has ended, and leaves it a zombie.
+  // Waits until the child has ended, and leaves it a zombie.
   bool AwaitZombie() const {
     siginfo_t info{};
     return waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT) == 0;
   }
   void Kill() const { kill(pid_, SIGKILL); }
 
-  // Until the child has ended; its exit status, or -1 where a signal ended it.
+  // Waits until the child has ended. Returns its exit status, or -1 if a signal ended it.
   int Reap() {
     int status = 0;
     while (waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
@@ -107,7 +107,7 @@ class ChildProcess {
   bool reaped_ = false;
 };
 
-// A body: says once that it runs, and waits until it is told to go on.
+// A body that reports once that it runs, then waits until it may continue.
 inline int Sleep(const ChildProcess::Steps& steps) {
   steps.Report();
   steps.AwaitGo();

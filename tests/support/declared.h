@@ -1,4 +1,4 @@
-// Holds what an engine publishes against what is declared.
+// Compares the published metrics of an engine with their declarations.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -15,7 +15,7 @@
 
 namespace cow::test {
 
-// What is wrong with a family; empty if nothing is.
+// Returns the error of a metric family; empty if there is none.
 inline std::string Undeclared(const prometheus::MetricFamily& family,
                               const std::vector<const collectors::Metric*>& declared) {
   const auto metric = std::find_if(declared.begin(), declared.end(),
@@ -38,7 +38,7 @@ inline std::string Undeclared(const prometheus::MetricFamily& family,
   return {};
 }
 
-// Engine::Collect, and an expectation for each family.
+// Calls Engine::Collect and checks each metric family.
 inline std::vector<prometheus::MetricFamily> CollectDeclared(const collectors::Engine& engine) {
   std::vector<prometheus::MetricFamily> families;
   for (collectors::CollectedFamilies& made : engine.CollectByCollector()) {

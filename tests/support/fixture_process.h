@@ -1,6 +1,6 @@
-// A whole fake host in a fixture tree: processes with their mappings and page tables, the words of their frames, and
-// what the exporter asks of the kernel. Change it through the members, then Sync: files are rewritten in place, so that
-// descriptors held on them see the change. Not thread-safe.
+// A fake host in a fixture tree: processes with mappings and page tables, the words of their frames, and the other
+// kernel files that the exporter reads. Change it through the members, then call Sync. Sync rewrites files in place, so
+// open descriptors see the change. Not thread-safe.
 //
 //   test::FixtureHost host;
 //   host.Add(100).MapPages(0x10000000, 4, 1000);        // four pages of anonymous memory at frames 1000 to 1003
@@ -47,21 +47,21 @@ struct FixtureProcess {
   uint64_t start_ticks = 100;
   std::string comm = "app";
   std::string exe = "/usr/bin/app";
-  std::string command_line = "/usr/bin/app";  // arguments end in NUL, but for the last one here
+  std::string command_line = "/usr/bin/app";  // arguments end in NUL, except the last one here
   uint32_t uid = 0;
   std::string cgroup = "0::/\n";
   std::string personality = "00000000\n";
   char state = 'S';
-  pid_t thread = 0;  // that lives on where the leader has ended; its files show the memory
+  pid_t thread = 0;  // a thread that lives on after the leader has ended; its files show the memory
   uint32_t flags = 0x400000;
   uint64_t minor_faults = 0;
-  uint64_t children_faults = 0;   // of those that it waited for
+  uint64_t children_faults = 0;   // of children that it has waited for
   bool ignores_children = false;  // ignores SIGCHLD
   uint64_t ksm_pages = 0;
   uint64_t layout = 0x400000;  // start of the code; 0: hidden by permission
-  uint64_t stack = 0;          // start of the stack; 0: drawn with the layout
+  uint64_t stack = 0;          // start of the stack; 0: derived from the layout
   std::map<uint64_t, FixtureArea> areas;
-  std::map<uint64_t, uint64_t> entries;  // by page; bit 56 of anonymous pages is added by the host
+  std::map<uint64_t, uint64_t> entries;  // by page; the host adds bit 56 of anonymous pages
 
   FixtureArea& MapArea(uint64_t start, uint64_t pages, std::string path = {}, std::string permissions = "rw-p") {
     FixtureArea area{start, start + pages * kFixturePageBytes, std::move(permissions), std::move(path)};
@@ -74,7 +74,7 @@ struct FixtureProcess {
   }
   void SwapOut(uint64_t address, uint64_t offset) { SetEntry(address, procfs::kPagemapSwapped | offset << 5 | 1); }
   void Drop(uint64_t address) { entries.erase(address / kFixturePageBytes); }
-  // An area whose pages are all there, at consecutive frames.
+  // Maps an area whose pages are all present, at consecutive frames.
   FixtureArea& MapPages(uint64_t start, uint64_t pages, uint64_t frame, std::string path = {}) {
     for (uint64_t i = 0; i < pages; ++i) SetPage(start + i * kFixturePageBytes, frame + i);
     return MapArea(start, pages, std::move(path));
@@ -101,7 +101,7 @@ class FixtureHost {
   procfs::Root Root() const { return procfs::Root(tree_.Path("proc"), tree_.Path("sys")); }
   const FixtureTree& tree() const { return tree_; }
 
-  // The files say that the reader has every right in the initial namespaces.
+  // Writes files that show every right in the initial namespaces.
   void GrantAllRights() const {
     tree_.WriteFile("proc/self/status",
                     "Name:\tself\nTgid:\t1\nPPid:\t0\nUid:\t0\t0\t0\t0\nCapEff:\t000001ffffffffff\n");
@@ -118,7 +118,7 @@ class FixtureHost {
     return process;
   }
   FixtureProcess& At(pid_t pid) { return processes_.at(pid); }
-  // A copy with the parent's memory; the marks of exclusive pages go.
+  // Adds a copy with the parent's memory. Clears the marks of exclusive pages.
   FixtureProcess& Fork(pid_t parent, pid_t pid, uint64_t start_ticks = 200) {
     FixtureProcess child = At(parent);
     child.pid = pid;
@@ -136,12 +136,12 @@ class FixtureHost {
       if (process.ppid == pid) process.ppid = 1;
     }
     EndAddressSpace(pid);
-    // Descriptors held on these tell nothing any more.
+    // Descriptors of these files become dead.
     for (const char* file : {"stat", "statm", "status"}) tree_.SetSize(Path(pid, file), 0);
     processes_.erase(pid);
     tree_.Remove(Path(pid, ""));
   }
-  // Another program: no memory of before, and another layout.
+  // Executes another program: drops the memory and changes the layout.
   FixtureProcess& Exec(pid_t pid, uint64_t layout) {
     EndAddressSpace(pid);
     FixtureProcess& process = At(pid);
@@ -151,7 +151,7 @@ class FixtureHost {
     process.stack = 0;
     return process;
   }
-  // The leader's thread ends and this other one lives on, in the same address space.
+  // Ends the leader's thread; this other thread lives on in the same address space.
   void EndLeader(pid_t pid, pid_t thread) {
     At(pid).thread = thread;
     tree_.MakeDirectory(Path(pid, "task/" + std::to_string(pid)));
@@ -159,19 +159,19 @@ class FixtureHost {
     std::filesystem::rename(tree_.Path(Path(pid, "pagemap")),
                             tree_.Path(Path(pid, "task/" + std::to_string(thread) + "/pagemap")));
   }
-  // Descriptors held on its page table read 0 bytes from now on.
+  // Descriptors of its page table read 0 bytes from now on.
   void EndAddressSpace(pid_t pid) const {
     tree_.SetSize(Path(pid, "pagemap"), 0);
     tree_.Remove(Path(pid, "pagemap"));
   }
 
   std::set<uint64_t> ksm_frames;
-  bool all_have_ksm_flag = false;                 // as on a kernel whose flag is wrong
-  std::set<uint64_t> large_folio_frames;          // are pages of large folios
+  bool all_have_ksm_flag = false;                 // like a kernel with a wrong flag
+  std::set<uint64_t> large_folio_frames;          // pages of large folios
   std::set<uint64_t> forked_frames;               // without the AnonExclusive mark
-  std::map<uint64_t, uint64_t> unseen_mappers;    // of a frame, by processes that are not there
-  std::map<pid_t, std::string> maps_of_its_own;   // text instead of what `areas` say
-  std::map<pid_t, std::string> stats_of_its_own;  // likewise
+  std::map<uint64_t, uint64_t> unseen_mappers;    // by frame: mappings by processes that are not visible
+  std::map<pid_t, std::string> maps_of_its_own;   // text instead of `areas`
+  std::map<pid_t, std::string> stats_of_its_own;  // text instead of the fields
 
   void Sync() const {
     std::map<uint64_t, uint64_t> counts = unseen_mappers;
@@ -238,7 +238,7 @@ class FixtureHost {
            " rw - proc proc rw\n3 1 0:30 / /dev/shm rw - tmpfs tmpfs rw\n4 1 0:31 / /huge rw - hugetlbfs none rw\n";
   }
 
-  // Words by their index, neighbours in one write.
+  // Writes words by index; neighbours in one write.
   void WriteRuns(std::string_view file, const std::map<uint64_t, uint64_t>& words) const {
     std::vector<uint64_t> run;
     for (auto item = words.begin(); item != words.end();) {

@@ -1,5 +1,5 @@
-// A tree of files that looks like /proc and /sys, in a temporary directory that goes with the object. A failure to
-// write throws: the test that asked for it can't go on.
+// A temporary tree of files that looks like /proc and /sys. The destructor removes it. A failed write throws and so
+// ends the test.
 #pragma once
 
 #include <fcntl.h>
@@ -33,7 +33,7 @@ class FixtureTree {
   const std::string& path() const { return path_; }
   std::string Path(std::string_view file) const { return path_ + "/" + std::string(file); }
 
-  // All of these make the directories above `file`.
+  // All of these create the directories above `file`.
   void MakeDirectory(std::string_view directory) const { std::filesystem::create_directories(Path(directory)); }
 
   // Replaces the whole file.
@@ -41,13 +41,13 @@ class FixtureTree {
     Write(file, O_TRUNC, text.data(), text.size(), 0);
   }
 
-  // Writes 64-bit words from word `word_offset` on and leaves the rest of the file as it is; what was never written is
-  // a hole and reads as zeros. For pagemap (an entry per page), kpageflags and kpagecount (a word per frame).
+  // Writes 64-bit words from word `word_offset` on and keeps the rest of the file. Unwritten words are holes and read
+  // as zero. For pagemap (one entry per page), kpageflags and kpagecount (one word per frame).
   void WriteWords(std::string_view file, uint64_t word_offset, std::span<const uint64_t> words) const {
     Write(file, 0, words.data(), words.size_bytes(), word_offset * sizeof(uint64_t));
   }
 
-  // Cuts or extends (with a hole) to `bytes`.
+  // Cuts the file, or extends it with a hole, to `bytes`.
   void SetSize(std::string_view file, uint64_t bytes) const {
     Write(file, 0, nullptr, 0, 0);
     std::filesystem::resize_file(Path(file), bytes);
@@ -59,7 +59,7 @@ class FixtureTree {
     std::filesystem::create_symlink(std::string(target), Path(link));
   }
 
-  // A file, a link or a whole directory.
+  // Removes a file, a link or a whole directory.
   void Remove(std::string_view file) const { std::filesystem::remove_all(Path(file)); }
 
  private:

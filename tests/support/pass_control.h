@@ -1,4 +1,4 @@
-// What a pass may do in tests: all it wants, or nothing.
+// PassControl for tests: without limits, or ending the pass.
 #pragma once
 
 #include <algorithm>
@@ -41,7 +41,7 @@ class Abandon : public collectors::PassControl {
   bool Continue() override { return false; }
 };
 
-// Ends a pass at its step of this number, counting also what is asked amid a window.
+// Ends a pass at this step; calls within a window count too.
 class AbandonAfter : public collectors::PassControl {
  public:
   explicit AbandonAfter(uint64_t steps) : steps_(steps) {}

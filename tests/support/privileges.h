@@ -1,6 +1,5 @@
-// Why a test can't run here, by what this process may do and see of the host: found out by doing it, without the code
-// that is tested. The lines are those of tests/e2e/privileges.py, which tests/run compares them with. Any thread may
-// call this.
+// Explains why a test can't run here. Probes the rights of this process and its view of the host without the code under
+// test. The texts match those of tests/e2e/privileges.py; tests/run compares them. Any thread.
 #pragma once
 
 #include <fcntl.h>
@@ -29,7 +28,7 @@ inline constexpr std::string_view kMemoryCgroup = "a memory cgroup";
 
 inline std::string MissingPrivilege(std::string_view name) { return "missing privilege: " + std::string(name); }
 
-// The 64-bit word of a file that has one for each page; 0 if it can't be read.
+// Returns the word of a page in a file with one 64-bit word per page; 0 if it can't be read.
 inline uint64_t WordOfPage(const std::string& path, uint64_t page) {
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   uint64_t word = 0;
@@ -38,7 +37,7 @@ inline uint64_t WordOfPage(const std::string& path, uint64_t page) {
   return word;
 }
 
-// Empty if the frame numbers of another process are seen, and the kernel's words of such a frame.
+// Empty if the frame numbers of another process and the kernel's words of such a frame are readable.
 inline std::string WhyNoPageFrames() {
   static const std::string why = [] {
     volatile char shared = 1;  // in a page that the child has too
@@ -53,15 +52,15 @@ inline std::string WhyNoPageFrames() {
   return why;
 }
 
-// Empty if this process sees all others: verdicts that rest on who forked need that. Kernel threads are seen from the
-// host's own PID namespace only.
+// Empty if this process sees all others; verdicts that use fork evidence need that. Kernel threads are visible only
+// from the host's own PID namespace.
 inline std::string WhyNoHostProcesses() {
   std::string name;
   std::getline(std::ifstream("/proc/2/comm"), name);
   return name == "kthreadd" ? std::string() : MissingPrivilege(kHostProcesses);
 }
 
-// Empty if the files of a process that has ended and was not reaped can be opened, or are gone: they belong to root.
+// Empty if the files of an ended, unreaped process can be opened or are gone; they belong to root.
 inline std::string WhyNoZombies() {
   const ChildProcess child([](const ChildProcess::Steps&) { return 0; });
   child.AwaitZombie();

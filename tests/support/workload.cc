@@ -64,7 +64,7 @@ Workload::Workload() {
   posix_spawn_file_actions_adddup2(&actions, sockets[1], STDOUT_FILENO);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
-  // A process group of its own reaches every descendant, whoever its parent is by now.
+  // Its own process group reaches every descendant, also reparented ones.
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
   std::array<char*, 5> arguments{const_cast<char*>("cow_workload"), const_cast<char*>("--root"),
                                  const_cast<char*>("0000"), const_cast<char*>("0000"), nullptr};
@@ -80,7 +80,7 @@ Workload::Workload() {
 
 Workload::~Workload() {
   kill(-root_, SIGKILL);
-  // All members hold the other end of the channel, and a process closes its files after it gave up its memory.
+  // All members hold the other end of the channel. A process closes its files after it has freed its memory.
   std::array<char, 256> rest;
   pollfd event{channel_, POLLIN, 0};
   while (poll(&event, 1, kEndMilliseconds) > 0 && recv(channel_, rest.data(), rest.size(), 0) > 0) {

@@ -1,5 +1,5 @@
-// Drives cow_workload, the program that creates known page-table situations (its commands are described at the head of
-// workload/cow_workload.cc). One object is one root process with all its descendants; used by one thread.
+// Drives cow_workload, a program that creates known page-table situations (workload/cow_workload.cc describes its
+// commands). One object is one root process with all its descendants. Use it from one thread.
 #pragma once
 
 #include <sys/types.h>
@@ -21,20 +21,20 @@ class Workload {
 
   // Starts the program. Throws std::runtime_error if that fails.
   Workload();
-  // Kills the root and all its descendants, also orphaned and exec'ed ones, and returns when their memory is gone.
+  // Kills the root and all its descendants, including orphaned and exec'ed ones. Returns when their memory is freed.
   ~Workload();
   Workload(const Workload&) = delete;
   Workload& operator=(const Workload&) = delete;
 
-  // Sends one command and returns what follows "ok". Throws std::runtime_error with the reason on "error …", at the
-  // program's end and after two minutes without an answer.
+  // Sends one command and returns the text after "ok". Throws std::runtime_error on "error …", if the program ends, and
+  // after two minutes without an answer.
   std::string Do(std::string_view command);
 
   Member Fork(int id = kRoot);
   Member ForkDouble(int id = kRoot);
   pid_t Pid(int id = kRoot);
 
-  // Where the mapping is in that member; Map is the command of this name.
+  // Returns the place of the mapping in that member. Map sends the command of this name.
   uintptr_t Map(int id, std::string_view name, size_t pages, std::string_view kind = "nohuge");
   uintptr_t Address(int id, std::string_view name);
 

@@ -1,5 +1,5 @@
-// A family: processes that descend from one another by fork without exec, with all that is kept of them. Plain data:
-// lineage.h decides about membership, scans fill in the rest. Not thread-safe.
+// A family: processes that descend from one another by fork without exec, and everything the exporter keeps about them.
+// Plain data: Lineage decides membership, scans fill in the rest. Not thread-safe.
 #pragma once
 
 #include <sys/types.h>
@@ -22,8 +22,8 @@
 
 namespace cow::memory {
 
-// What moves when something of a process changes that its page tables would show: all of it from stat and status, read
-// before the page tables are.
+// Counters and sizes that move when the page tables of a process change. From /proc/PID/stat and status, read before
+// the page tables.
 struct ChangeSignals {
   uint64_t minor_faults = 0;
   uint64_t major_faults = 0;
@@ -38,7 +38,7 @@ struct ChangeSignals {
   bool operator==(const ChangeSignals&) const = default;
 };
 
-// How much of the page tables could be seen of a process.
+// How much of a process' page tables the exporter can read.
 enum class Mode {
   kFull,
   kNoKpage,    // frames, but neither kpageflags nor kpagecount
@@ -126,20 +126,20 @@ struct Family {
   std::optional<procfs::Vmstat> host;  // the host's counters before its last completed scan
   uint64_t forks = 0;                  // members that joined by fork since the exporter's first look
   uint64_t reported_forks = 0;         // of those, so many are in a FamilyReport
-  // Processes that share a member's whole memory (vfork, CLONE_VM): they count as processes, their memory once.
+  // Processes in a member's address space (vfork, CLONE_VM). They count as processes; their memory counts once.
   std::vector<Alias> aliases;
   bool being_scanned = false;  // a scan is under way or rests: it refers to members, also to ended ones
 
-  // After Lineage::Settle: tells the budget what looks and members take. Over the limit, drops long lists of mappings:
-  // their members are read in each pass.
+  // Books the memory of looks and members with the budget. Call it after Lineage::Settle. Over the limit, drops long
+  // lists of mappings; their members are read in each pass.
   void BookMemory();
 
   const Member* root() const { return members.empty() ? nullptr : members.front().get(); }
-  // The member of this slot, living or ended; null if there is none.
+  // Returns the member with this slot, living or ended; null if there is none.
   Member* FindSlot(MemberIndex slot) const {
     return slot.number() < by_slot_.size() ? by_slot_[slot.number()] : nullptr;
   }
-  // Gives the member the lowest slot that nobody has and that the ledger remembers nobody by.
+  // Gives the member the lowest slot that no member and no record of the ledger uses.
   void TakeSlot(Member& member);
   void FreeSlot(MemberIndex slot);
 

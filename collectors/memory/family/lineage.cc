@@ -7,12 +7,13 @@
 namespace cow::memory {
 namespace {
 
-// Families that one process is compared with in one pass: without ASLR any number of strangers look alike.
+// Most families that one process is compared with in one pass: without ASLR many unrelated processes have equal
+// layouts.
 constexpr size_t kMaxProbes = 16;
 constexpr uint64_t kMaxProbeWait = 64;  // passes between two comparisons of processes that were found unrelated
 
-// Puts parents before their children among processes of one start tick: pids wrap around, so that a child may have the
-// smaller one. `process_of` gives the process of an item.
+// Puts parents before their children among processes with the same start tick. Pids wrap around, so a child may have
+// the smaller pid. `process_of` returns the process of an item.
 template <class Iterator, class ProcessOf>
 void PutParentsFirst(Iterator begin, Iterator end, const ProcessOf& process_of) {
   const auto at = [&](size_t i) -> const Process& { return process_of(*(begin + static_cast<std::ptrdiff_t>(i))); };
@@ -40,7 +41,7 @@ void PutParentsFirst(Iterator begin, Iterator end, const ProcessOf& process_of) 
   for (size_t i = 0; i < size; ++i) *(begin + static_cast<std::ptrdiff_t>(i)) = std::move(items[order[i]]);
 }
 
-// Oldest first, parents before their children.
+// Sorts by age: oldest first, parents before their children.
 template <class Iterator, class ProcessOf>
 void SortByAge(Iterator begin, Iterator end, const ProcessOf& process_of) {
   std::sort(begin, end, [&](const auto& a, const auto& b) {
@@ -57,7 +58,7 @@ void SortByAge(Iterator begin, Iterator end, const ProcessOf& process_of) {
 
 const Process& ProcessOfMember(const std::unique_ptr<Member>& member) { return *member->process; }
 
-// Keeps the descriptor of its page table, or why it can't be opened.
+// Opens the member's page table, or stores the error in `unread`.
 void OpenPagemap(Member& member, FrameProbe& probe) {
   if (member.access.pagemap) return;
   auto pagemap = probe.OpenPagemap(*member.process);
@@ -88,10 +89,10 @@ Lineage::Lineage(procfs::PageGeometry geometry, Pfn zero_frame, uint64_t ledger_
 
 bool Lineage::Update(const ProcessTable& table, FrameProbe& probe, const MayGoOn& may_go_on) {
   families_.remove_if([](const auto& family) { return family->members.empty() && family->ended.empty(); });
-  // Most updates of most hosts find the processes of the one before.
+  // In most updates the processes are those of the previous one.
   const Circumstances now{table, probe, may_go_on, table.version() == table_version_ && overtaken_.empty()};
   if (table.version() != listed_version_) ListLayouts(table);
-  // Those who are compared first change from pass to pass, because not all are compared in one.
+  // A pass compares only some of the processes, so it begins with others each time.
   Rotate(by_layout_);
   Rotate(by_address_);
   table_version_ = 0;
@@ -154,14 +155,15 @@ bool Lineage::IsCurrent(const Process& process, const Circumstances& now) const 
   return found != now.table.processes().end() && found->second.get() == &process;
 }
 
-// A process leaves its address space by its end or by an exec. The descriptor of the page table dies with the address
-// space, but not while another process is in it; where there is none, only the layout tells.
+// A process leaves its address space when it exits or calls exec. The pagemap descriptor dies with the address space,
+// so it stays alive while another process is in it. Without a descriptor, only the layout shows an exec.
 Lineage::Fate Lineage::FateOf(Member& member, const Circumstances& now) const {
   const Process& process = *member.process;
   if (!IsCurrent(process, now)) return Fate::kEnded;
   const bool other_layout = member.layout != process.layout;
   if (member.access.pagemap && !member.access.pagemap->Alive()) {
-    // Where layouts are random an exec shows in the table, unless it came later. Else it may be the same program's.
+    // If layouts are random, an exec before the table's reading has changed the layout. If not, the new program may
+    // have the same layout.
     const bool overtaken = !other_layout && (now.probe.LayoutIsRandom(process) || !now.probe.OpenPagemap(process));
     return overtaken ? Fate::kOvertaken : Fate::kEnded;
   }
@@ -206,7 +208,7 @@ bool Lineage::EndMembers(const Circumstances& now) {
   return true;
 }
 
-// It is in another address space from now on.
+// Removes the member's process from the order: it is in another address space now.
 void Lineage::ForgetOrder(const Member& member) {
   const auto order = memory_order_.find(member.layout.value_or(LayoutKey()));
   if (order != memory_order_.end()) std::erase(order->second, member.process);
@@ -295,7 +297,7 @@ const Lineage::Home* Lineage::FindSameMemory(const std::shared_ptr<Process>& pro
   };
   if (const Home* parent = FindParent(*process); parent != nullptr && is_same(parent->process)) return parent;
   for (const Process* other : alike) {
-    // What is one address space was of one size when the table read it, or nearly always.
+    // Processes in one address space almost always had the same size when the table read them.
     if (other->stat.virtual_bytes != process->stat.virtual_bytes) continue;
     if (++compared > kMaxProbes) break;
     if (is_same(other)) return home_of(other);
@@ -303,8 +305,8 @@ const Lineage::Home* Lineage::FindSameMemory(const std::shared_ptr<Process>& pro
   return nullptr;
 }
 
-// Binary search, which also puts a new one into the order. `certain` becomes false if the kernel did not tell of
-// somebody.
+// Searches the order and inserts `process` if no process has its address space. Sets `certain` to false if the kernel
+// could not compare some process.
 const Process* Lineage::FindInOrder(std::vector<std::shared_ptr<Process>>& order,
                                     const std::shared_ptr<Process>& process, FrameProbe& probe, bool& certain) {
   size_t first = 0;
@@ -314,7 +316,7 @@ const Process* Lineage::FindInOrder(std::vector<std::shared_ptr<Process>>& order
     const auto comparison = probe.CompareMemory(*process, *order[middle]);
     if (!comparison) {
       certain = false;
-      // One that tells nothing of itself either is in nobody's way from now on.
+      // A process that can't even be compared with itself is removed from the order.
       if (probe.CompareMemory(*order[middle], *order[middle])) return nullptr;
       order.erase(order.begin() + static_cast<std::ptrdiff_t>(middle));
       --last;
@@ -398,7 +400,7 @@ Member& Lineage::Insert(Family& family, std::unique_ptr<Member> member) {
   const auto end = std::upper_bound(begin, members.end(), process.start_ticks, [](uint64_t ticks, const auto& other) {
     return ticks < other->process->start_ticks;
   });
-  // Newcomers come by age: most are the last of all.
+  // Newcomers arrive by age, so most of them go last.
   const bool is_last = begin == end || (*std::prev(end))->process->pid < process.pid;
   bool has_children = false;
   for (auto other = begin; other != members.end(); ++other) {
@@ -435,7 +437,7 @@ Member& Lineage::Join(Family& family, const std::shared_ptr<Process>& process, F
   family.membership_changed = true;
   homes_[process->pid] = {&family, joined.slot, process.get()};
   if (root_before == nullptr) return joined;
-  // Of two, the younger is the fork, whichever was seen first.
+  // If the newcomer is older than the root, the former root is the fork.
   const MemberIndex fork = (family.root() == &joined ? root_before : &joined)->slot;
   Member& forked = *family.FindSlot(fork);
   if (!forked.process->baseline && !forked.life.forked) {
@@ -459,7 +461,7 @@ std::vector<std::unique_ptr<Member>> Lineage::Settle(Family& family) {
   for (const auto& member : family.members) {
     member->reads.first_look = member->reads.first_look && member->reads.waits;
     member->reads.looked_until = WindowIndex();
-    // The parent's slot may get a new holder.
+    // The slot of an ended parent may be reused.
     if (member->parent != Verdict::kNobody && family.FindSlot(member->parent) == nullptr)
       member->parent = Verdict::kNobody;
   }

@@ -1,14 +1,14 @@
-// Lineage decides which processes are related: a family are processes that descend from one another by fork without
-// exec, and so share an address-space layout.
+// Decides which processes are related. A family is a set of processes that descend from one another by fork without
+// exec, so they have the same address-space layout.
 //
-// Every process is a member of exactly one family, most of them the only one. A newcomer joins the family of a process
-// with the same layout key if both map the same anonymous frame, or if it is that process' child at first sight and
-// layouts are random (without ASLR two unrelated runs of a program have equal keys). Where the keys only resemble each
-// other, a common frame decides. A process that has the address space of a member (vfork, CLONE_VM) is no member of its
-// own but an alias of that one.
+// Every process belongs to exactly one family; most families have one member. A newcomer joins the family of a process
+// with the same layout key if both map the same anonymous frame. If layouts are random, a child with its parent's key
+// joins without that proof (without ASLR, unrelated runs of a program have equal keys). If two keys only resemble each
+// other, a common frame decides. A process in the address space of a member (vfork, CLONE_VM) becomes an alias of that
+// member.
 //
-// A membership is that of an address space: it ends when the last process in it exits or executes another program. A
-// changed layout alone ends nothing. Not thread-safe.
+// A member is an address space. It ends when its last process exits or calls exec. A changed layout alone does not end
+// it. Reads page tables through FrameProbe only. Not thread-safe.
 #pragma once
 
 #include <sys/types.h>
@@ -33,50 +33,50 @@
 
 namespace cow::memory {
 
-// What Lineage asks of page tables.
+// The page-table questions of Lineage.
 class FrameProbe {
  public:
   virtual ~FrameProbe() = default;
   // True if both processes map the same anonymous frame (neither the zero page nor KSM's) at one address.
   virtual bool ShareFrame(const Process& a, const Process& b) = 0;
-  // Orders processes by their address space: equal if both have the same one. Empty where the kernel does not tell.
+  // Orders processes by address space; equal if both have the same one. Empty if the kernel can't compare them.
   virtual std::optional<std::strong_ordering> CompareMemory(const Process& a, const Process& b) = 0;
-  // True if both are one address space, by their page tables. Dearer, for where CompareMemory is empty. Empty where
-  // this can't be told either.
+  // Compares page tables: true if both processes have the same address space. A slower fallback if CompareMemory is
+  // empty. Empty if page tables can't prove it either.
   virtual std::optional<bool> SameMemory(const Process& a, const Process& b) = 0;
-  // True if the page table, which was opened on this process or on another in its address space, is still its own.
+  // True if `pagemap` still shows the address space of `process`. It was opened for this process or for another one in
+  // its address space. Empty if that can't be found out.
   virtual std::optional<bool> HasPagemap(const Process& process, const procfs::Pagemap& pagemap) = 0;
   virtual Result<procfs::Pagemap> OpenPagemap(const Process& process) = 0;
-  // True if address-space layouts of this process are random.
+  // True if ASLR is on for this process.
   virtual bool LayoutIsRandom(const Process& process) = 0;
 };
 
 class Lineage {
  public:
-  // `ledger_limit_bytes`: what the records of all families may take before frames are dropped.
+  // `ledger_limit_bytes`: memory budget of all families; beyond it, new records keep no frames.
   Lineage(procfs::PageGeometry geometry, Pfn zero_frame, uint64_t ledger_limit_bytes = ~uint64_t{0});
 
-  // Brings membership up to date with the table. False if `may_go_on` ended it: every family is then consistent, some
-  // newcomers are in none yet, and the next update completes it.
+  // Updates membership from the table. False if `may_go_on` stopped it: every family is consistent then, but some
+  // newcomers have no family until the next update.
   bool Update(
       const ProcessTable& table, FrameProbe& probe, const MayGoOn& may_go_on = [] { return true; });
 
-  // Families with at least one living member, or with pages of ended ones still to be settled.
+  // Families with a living member, or with ended members whose pages are not judged yet.
   const std::list<std::unique_ptr<Family>>& families() const { return families_; }
 
-  // After a completed scan of a family: forgets the members that ended and whose pages are judged, and returns them.
+  // Removes ended members whose pages are judged, and returns them. Call it after a completed scan of the family.
   std::vector<std::unique_ptr<Member>> Settle(Family& family);
 
-  // Between passes, for a family that is not scanned and of which no scan rests: forgets what was recorded of its
-  // pages, and members that ended. It stays a family; if it is scanned one day, its pages are compared from then on,
-  // and what its members did before is not looked for.
+  // Forgets the family's records and its ended members; the family stays. A later scan compares its pages from then on
+  // and does not judge what happened before. Call it between passes, and only if the family has no unfinished scan.
   void Leave(Family& family);
 
-  // After an update or a scan that was broken off by an exception, whatever was half done: nothing is known of any
-  // family, and every process of the table is as one that was there at the first look. Never throws.
+  // Forgets all families and makes every process of the table part of the baseline. Call it after an exception has
+  // broken off an update or a scan. Never throws.
   void Forget(const ProcessTable& table) noexcept;
 
-  // What the records of all families may take from now on; what is over it goes as records are made anew.
+  // Sets the memory budget of all families. Records beyond it lose their frames when they are next committed.
   void SetLedgerLimit(uint64_t bytes) { budget_.limit_bytes = bytes; }
   const LedgerBudget& budget() const { return budget_; }
 
@@ -85,7 +85,7 @@ class Lineage {
     uint64_t next_probe = 0;  // pass at which an unrelated pair is compared again
     uint64_t wait = 1;
   };
-  // Where a process has its place: as a member or as an alias.
+  // The family of a process, which is a member or an alias.
   struct Home {
     Family* family = nullptr;
     MemberIndex slot;                  // of the member whose memory it has
@@ -96,7 +96,7 @@ class Lineage {
     kEnded,
     kOvertaken,  // ended after the table had read the process: what the table says of it is no longer true
   };
-  // What one update goes by.
+  // The inputs of one update.
   struct Circumstances {
     const ProcessTable& table;
     FrameProbe& probe;
@@ -108,7 +108,7 @@ class Lineage {
   bool EndMembers(const Circumstances& now);
   bool IsCurrent(const Process& process, const Circumstances& now) const;
   Fate FateOf(Member& member, const Circumstances& now) const;
-  // An alias takes the place of a member whose process has left their common memory. False if there is none.
+  // Replaces the process of a member, which has left their common memory, by an alias. False if there is no alias.
   bool TakeOver(Family& family, Member& member, const Circumstances& now);
   void EndAliases(Family& family, const Circumstances& now);
   bool PlaceNewcomers(const Circumstances& now);
@@ -116,7 +116,7 @@ class Lineage {
   const Home* FindParent(const Process& process) const;
   Family* FindRelatives(const Process& process, FrameProbe& probe);
   Family* FindByFrames(const Process& process, FrameProbe& probe);
-  // The place of another process in the same memory; null if there is none.
+  // Returns the home of another process in the same address space; null if there is none.
   const Home* FindSameMemory(const std::shared_ptr<Process>& process, FrameProbe& probe);
   static const Process* FindInOrder(std::vector<std::shared_ptr<Process>>& order,
                                     const std::shared_ptr<Process>& process, FrameProbe& probe, bool& certain);
@@ -124,7 +124,7 @@ class Lineage {
   void AddAlias(const Home& home, const std::shared_ptr<Process>& process);
   bool ProbeAgain(const Circumstances& now);
   Member& Join(Family& family, const std::shared_ptr<Process>& process, FrameProbe& probe);
-  // Puts the member where its age is, parents before their children. Returns it.
+  // Inserts the member by age, parents before their children. Returns it.
   static Member& Insert(Family& family, std::unique_ptr<Member> member);
 
   procfs::PageGeometry geometry_;
@@ -138,7 +138,7 @@ class Lineage {
   std::map<LayoutKey, std::vector<const Process*>> by_layout_;
   std::unordered_map<uint64_t, std::vector<const Process*>> by_address_;  // the stack's and the heap's, of layouts
   std::unordered_set<const Process*> alike_;                              // whose layout resembles that of others
-  // Processes with a place and equal layouts in the order of their address spaces, so that one is found in few steps.
+  // Processes with a home and equal layouts, ordered by address space for binary search.
   std::map<LayoutKey, std::vector<std::shared_ptr<Process>>> memory_order_;
   std::set<pid_t> overtaken_;              // in the update before: they have no family yet
   std::map<pid_t, Candidate> candidates_;  // families of one that resemble others

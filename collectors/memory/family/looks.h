@@ -1,7 +1,6 @@
-// What each member of a family showed in each window at the latest look: a fingerprint, to know without a comparison
-// page by page that nothing changed since, and the tallies of its mappings there, which stand for it while it is not
-// read again. Whoever has a look in a window was shown there when the window was shown last, nobody else.
-// Not thread-safe.
+// The latest look at each member of a family in each window: a fingerprint and tallies. An equal fingerprint proves
+// that nothing has changed since, without a comparison page by page. The tallies stand for a member that is not read. A
+// window has looks at exactly the members in its latest report. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -18,14 +17,15 @@
 
 namespace cow::memory {
 
-// Of a window's entries: equal entries have equal fingerprints, never 0; others differ but for one chance in 2⁶⁴.
+// Returns the fingerprint of a window's entries, never 0. Different entries have equal fingerprints with a probability
+// of 2⁻⁶⁴.
 uint64_t FingerprintOf(std::span<const PageEntry> entries);
-// The fingerprint with one more number in it.
+// Adds a number to the fingerprint.
 uint64_t MixFingerprint(uint64_t fingerprint, uint64_t number);
 
 class Looks {
  public:
-  // Few lists of tallies stand for most looks: they are kept once.
+  // Most looks have one of a few lists of tallies; each list is stored once.
   using Shared = std::map<std::vector<SegmentTally>, uint64_t>;  // how many looks have it
   struct Look {
     uint64_t fingerprint = 0;  // 0: to be looked at again whatever it shows
@@ -33,35 +33,35 @@ class Looks {
     bool known = false;
   };
 
-  // `budget` outlives it; null: no limit.
+  // `budget` must outlive this object; null: no limit.
   explicit Looks(LedgerBudget* budget = nullptr) : charge_(budget, MemoryPurpose::kLooks) {}
   Looks(const Looks&) = delete;
   Looks& operator=(const Looks&) = delete;
 
-  // 0: never looked at, or to be looked at again whatever it shows.
+  // Returns 0 if there is no look, or if the window must be compared even if it has not changed.
   uint64_t Fingerprint(WindowIndex window, MemberIndex slot) const;
   bool Has(WindowIndex window, MemberIndex slot) const;
-  // One per mapping of the member in the window, in ascending order; without anon_shared, which the ledger tells.
-  // Empty where nothing is known. Valid until the next call of Store or Retain.
+  // Returns one tally per mapping of the member in the window, in ascending order. anon_shared is 0: the ledger knows
+  // it. Empty if there is no look. Valid until the next call of Store or Retain.
   std::span<const SegmentTally> Tallies(WindowIndex window, MemberIndex slot) const;
   void Store(WindowIndex window, MemberIndex slot, uint64_t fingerprint, std::span<const SegmentTally> tallies);
 
-  // Forgets those of the window who are not among `slots`: they were not shown there this time.
+  // Forgets the looks of the window at members that are not in `slots`.
   void Retain(WindowIndex window, std::span<const MemberIndex> slots);
   void Clear();
 
-  // All looks of a window, by slot. Valid until the next call of Store or Retain.
+  // Returns all looks of a window, by slot. Valid until the next call of Store or Retain.
   std::span<const Look> At(WindowIndex window) const;
-  // How many members' looks stand for the window.
+  // Returns the number of members with a look in the window.
   size_t Count(WindowIndex window) const;
 
-  // Adds, at each slot's place, the anonymous pages of all its looks; `pages` grows as needed.
+  // Adds the anonymous pages of each member's looks to `pages`, by slot. Grows `pages` if needed.
   void AddAnonPages(std::vector<uint64_t>& pages) const;
-  // Windows that a member maps, unordered.
+  // Returns the windows with looks, unordered.
   std::vector<WindowIndex> Windows() const;
-  // Bytes of heap that all this takes.
+  // Returns the heap memory of this object.
   size_t MemoryBytes() const;
-  // At the end of a pass: tells the budget what it takes.
+  // Books the memory with the budget. Call it at the end of a pass.
   void Book() { charge_.Set(windows_.empty() ? 0 : MemoryBytes()); }
 
  private:

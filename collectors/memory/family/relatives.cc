@@ -15,9 +15,9 @@
 namespace cow::memory {
 namespace {
 
-// Windows compared at most to find out whether two processes are related.
+// Most windows compared to find out whether two processes are related.
 constexpr size_t kProbeWindows = 256;
-// And of its list of mappings.
+// Most of its list of mappings that is read.
 constexpr procfs::MapsLimits kProbeLimits{uint64_t{2} << 20, 16384};
 
 bool LayoutsAreRandom(const procfs::Root& root) {
@@ -37,7 +37,7 @@ Relatives::Relatives(procfs::Root root, procfs::PageGeometry geometry, Pfn zero_
       counters_(counters),
       random_layouts_(LayoutsAreRandom(root_)) {}
 
-// The descriptor is of the address space that the table saw: an exec since then would have drawn another layout.
+// Fails if the process has called exec since the table read it: the layout is another one then.
 Result<procfs::Pagemap> Relatives::OpenPagemap(const Process& process) {
   auto pagemap = procfs::Pagemap::Open(root_, process.memory);
   if (!pagemap) return pagemap;
@@ -94,8 +94,8 @@ bool Relatives::ForEachWindow(const procfs::Pagemap& a, const procfs::Pagemap& b
   return false;
 }
 
-// Pages that KSM merged prove no kinship. Where no flag tells them, processes that may have some are not compared by
-// pages that may be merged.
+// Pages merged by KSM do not prove kinship. If kpageflags has no flag for them, pages that may be merged are ignored in
+// processes that may have some.
 void Relatives::ExpectMerged(const Process& a, const Process& b) {
   const auto may_have_merged = [this](const Process& process) {
     const auto pages = procfs::ReadKsmMergingPages(root_, process.memory);
@@ -111,8 +111,8 @@ bool Relatives::AnyInBoth(std::vector<Pfn>& frames) {
   return std::any_of(frames.begin(), frames.end(), [&facts](Pfn frame) { return !facts.IsKsm(frame); });
 }
 
-// Relocated data of the program and its libraries comes first in the address space, and is never written again: a
-// relative is recognised within a few windows.
+// Relocated data of the program and its libraries comes first in the address space and is never written again, so a few
+// windows are enough to recognise a relative.
 bool Relatives::ShareFrame(const Process& a, const Process& b) {
   if (zero_frame_ == Pfn::None()) return false;
   const auto left = procfs::Pagemap::Open(root_, a.memory);
@@ -131,8 +131,9 @@ bool Relatives::ShareFrame(const Process& a, const Process& b) {
   });
 }
 
-// A page that is mapped exactly once, and yet is in both, is in one address space. Two that differ are in two: a single
-// one may have been replaced between the two reads. Bit 56 of a huge page proves nothing.
+// A page that is mapped exactly once and appears in both proves one address space. Two different pages prove two; a
+// single difference does not, because the page may have been replaced between the two reads. Bit 56 of a huge page
+// proves nothing.
 std::optional<bool> Relatives::SameMemory(const Process& a, const Process& b) {
   if (zero_frame_ == Pfn::None()) return std::nullopt;
   const auto left = procfs::Pagemap::Open(root_, a.memory);
@@ -158,7 +159,7 @@ std::optional<bool> Relatives::SameMemory(const Process& a, const Process& b) {
   return equal + different == 0 ? std::nullopt : std::optional(false);
 }
 
-// An exec leaves no anonymous page where it was.
+// After an exec no anonymous page has the same frame at the same address.
 std::optional<bool> Relatives::HasPagemap(const Process& process, const procfs::Pagemap& pagemap) {
   if (zero_frame_ == Pfn::None()) return std::nullopt;
   const auto now = procfs::Pagemap::Open(root_, process.memory);

@@ -1,5 +1,6 @@
-// Whether two processes are related: by a frame that both map, or because they are one address space. Compares a few
-// windows of both, with a rest between them. What was read is added to the scanner's counters. Not thread-safe.
+// Finds out whether two processes are related: they map a common frame, or have the same address space. Reads a few
+// windows of both pagemaps with rests between them, kpageflags, and small files of /proc/PID. Adds its reads to the
+// scanner's counters. Not thread-safe.
 #pragma once
 
 #include <compare>
@@ -33,8 +34,8 @@ class Relatives : public FrameProbe {
   bool LayoutIsRandom(const Process& process) override;
 
  private:
-  // Calls visit(entries of a, entries of b) for the windows of the areas that may hold anonymous pages, in ascending
-  // order and only so many, until it returns true. False if it never did.
+  // Calls visit(entries of a, entries of b) for windows that may hold anonymous pages, in ascending order, until it
+  // returns true. Stops after a fixed number of windows. False if no call returned true.
   template <class Visit>
   bool ForEachWindow(const procfs::Pagemap& a, const procfs::Pagemap& b, procfs::MapsReader& areas, Visit&& visit);
   void ExpectMerged(const Process& a, const Process& b);

@@ -1,4 +1,4 @@
-// What the entries of one mapping within one window add up to.
+// Sums over the pagemap entries of one mapping within one window. Plain values.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 namespace cow::memory {
 
-// Base pages.
+// All in base pages.
 struct SegmentTally {
   uint32_t anon = 0;           // present, anonymous; the zero page is not in it
   uint32_t anon_shared = 0;    // of those: shared with another member at this address

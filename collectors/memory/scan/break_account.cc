@@ -5,7 +5,7 @@ namespace cow::memory {
 void BreakAccount::Add(const Family& family, const Judgement& judgement, bool count_breaks) {
   const std::span<const Verdict> verdicts(judgement.verdicts);
   for (size_t begin = 0; begin < verdicts.size();) {
-    // Members that broke one page have the heirs in common.
+    // Breaks of one page have the same heirs.
     const uint32_t first = verdicts[begin].heirs_begin;
     const uint32_t last = verdicts[begin].heirs_end;
     size_t end = begin;

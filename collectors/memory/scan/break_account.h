@@ -1,4 +1,4 @@
-// Adds breaks to the members that they concern. Has a buffer of its own: one thread at a time.
+// Adds breaks to the members that made them and to their children. Keeps a buffer: one thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@ namespace cow::memory {
 
 class BreakAccount {
  public:
-  // `count_breaks`: Member::break_pages too.
+  // `count_breaks`: add to Member::break_pages too.
   void Add(const Family& family, const Judgement& judgement, bool count_breaks);
 
  private:

@@ -6,7 +6,7 @@
 namespace cow::memory {
 namespace {
 
-// The mappings of a member in a window, in the order of its tallies there.
+// Lists the mappings of a member in a window, in the order of its tallies there.
 void ListSegments(const procfs::PageGeometry& geometry, const Member& member, WindowIndex window,
                   std::vector<Segment>& segments) {
   segments.clear();
@@ -54,7 +54,7 @@ std::optional<WindowReport> Departure::Next() {
   return std::nullopt;
 }
 
-// False if none of them was in the window.
+// False if the window has no look at any of them.
 bool Departure::Describe(WindowIndex window) {
   remaining_.clear();
   const std::span<const Looks::Look> looks = family_.looks.At(window);
@@ -71,7 +71,7 @@ bool Departure::Describe(WindowIndex window) {
   return any_leaves;
 }
 
-// False where the mappings are not those that the tallies are of: then the window's sums stand until it is read.
+// False if the mappings do not match the tallies. The window's sums then stay until it is read.
 bool Departure::BuildMembers(WindowIndex window) {
   members_.clear();
   segments_.assign(gone_.size(), {});

@@ -1,7 +1,7 @@
-// What leaves the sums when members of a family end, by what was known of them: before any page table is read again.
-// What their end means for shared pages is judged when the windows are scanned.
+// Reports the memory that leaves the sums when members of a family end. Uses the ledger and the latest looks, so it
+// reads no file. The next scan judges what the end means for shared pages.
 //
-// Costs a few microseconds per window that they mapped; reads no file. Not thread-safe.
+// Costs a few microseconds per window that the members mapped. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -18,13 +18,13 @@ namespace cow::memory {
 
 class Departure {
  public:
-  // `gone` are members in Family::ended, and the departure of none was reported before. No scan makes steps meanwhile.
+  // `gone`: members in Family::ended whose departure was not reported before. No scan of the family may make steps
+  // while this object is in use.
   Departure(const Host& host, Family& family, std::span<Member* const> gone);
 
-  // The next window that one of them was reported in, with what leaves it: their pages, the exposure that goes with
-  // them, and survivors' pages that no process shares any more (which leave what is shared, and are private from now
-  // on). Forgets their looks. Empty when there is no further one. Given up before, another departure goes on with the
-  // rest.
+  // Returns the next window with a look at one of them, and what leaves it: their pages, their exposure, and survivors'
+  // pages that become private. Forgets their looks in this window. Empty after the last window. If this object is
+  // dropped before that, another Departure continues with the rest.
   std::optional<WindowReport> Next();
 
  private:

@@ -11,7 +11,7 @@ namespace cow::memory {
 
 namespace {
 
-// Whether what the kernel counts for the whole host tells of changes that no process' signals show.
+// True if the host's counters show changes that no process' signals show.
 bool HostChanged(const std::optional<procfs::Vmstat>& before, const std::optional<procfs::Vmstat>& now) {
   return !before || !now || before->swapped_in_pages != now->swapped_in_pages ||
          before->swapped_out_pages != now->swapped_out_pages || before->huge_collapses != now->huge_collapses;
@@ -42,7 +42,7 @@ bool UsesKsm(const Host& host, const Family& family) {
 bool IsDue(const Host& host, const Family& family, std::chrono::milliseconds full_every) {
   if (full_every.count() == 0 || family.membership_changed || HostChanged(family.host, host.vmstat)) return true;
   if (family.must_read_all) return true;
-  // The kernel charges a fault to the process that caused it: a member's signals miss what others in its memory do.
+  // The kernel counts a fault for the process that caused it, so a member's signals miss writes of its aliases.
   if (!family.aliases.empty()) return true;
   const SteadyTime now = std::chrono::steady_clock::now();
   return std::any_of(family.members.begin(), family.members.end(),
@@ -51,19 +51,19 @@ bool IsDue(const Host& host, const Family& family, std::chrono::milliseconds ful
 }
 
 bool AllAreDue(const Host& host, const Family& family, std::chrono::milliseconds full_every) {
-  // A single process is not compared with anybody: what is read of it is little, or all there is to know.
+  // A single process is not compared, and reading it is cheap or the only way to know its memory.
   if (full_every.count() == 0 || !host.capabilities.frames || family.members.size() < 2) return true;
   if (HostChanged(family.host, host.vmstat) || family.ledger.has_unmatched() || family.must_read_all ||
       !family.aliases.empty()) {
     return true;
   }
-  // A page in swap counts as unresolved by what its relatives have at its address.
+  // Whether a page in swap is unresolved depends on the relatives' pages at its address.
   const bool swapped = std::any_of(family.members.begin(), family.members.end(), [](const auto& member) {
     return member->process->status.swap_bytes.value_or(0) != 0;
   });
   if (swapped) return true;
-  // A frame that was moved may have become another page's. That shows where its holders are compared; a newcomer that
-  // shares it could hide it.
+  // The kernel may reuse a migrated frame for another page. Comparing its holders shows that, but a newcomer that
+  // shares the frame could hide it.
   const bool has_newcomer = std::any_of(family.members.begin(), family.members.end(),
                                         [](const auto& member) { return member->reads.first_look; });
   if (has_newcomer && family.host->migrated_pages != host.vmstat->migrated_pages) return true;

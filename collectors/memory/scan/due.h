@@ -1,5 +1,5 @@
-// What has to be read again: decided by what moves when something changed (DESIGN: work only where something can have
-// changed). Pure but for one small file per process where the host merges pages.
+// Decides by change signals what must be read again. Pure, except that it reads one small file per process
+// (/proc/PID/ksm_merging_pages) if the host merges pages.
 #pragma once
 
 #include <chrono>
@@ -12,32 +12,34 @@ namespace cow::memory {
 
 using SteadyTime = std::chrono::steady_clock::time_point;
 
-// Anonymous memory of the family is read page by page: somebody may share it.
+// True if the family's anonymous memory must be read page by page, because pages may be shared.
 bool MustWalk(const Host& host, const Family& family);
 
-// The process has pages that KSM merged; where no flag tells them, also if the kernel does not tell their number.
+// True if the process has pages merged by KSM. If kpageflags has no flag for such pages, also true if the kernel does
+// not show their number.
 bool MayHaveMerged(const Host& host, const Process& process);
 
-// Some member that is walked has pages that KSM merged: it merges and unmerges without any signal of the process. Where
-// no flag tells these pages, a family that had some counts as having some for as long as the host has: the kernel's
-// number is of the process that was merged, and its children may have inherited the pages without it.
+// True if a walked member has pages merged by KSM: KSM merges and unmerges pages without a change signal. If kpageflags
+// has no flag for such pages, stays true while the host has merged pages: the kernel counts them for the merged process
+// only, and its children inherit the pages without the count.
 bool UsesKsm(const Host& host, const Family& family);
 
-// The family has to be looked at: its members, their signals or the host's have moved since its last completed pass, or
-// a member's turn has come, or it could not tell where pages have moved. `full_every` 0: always.
+// True if the family must be scanned: its members, their change signals or the host's have changed since its last
+// completed pass, full_every of a member has elapsed, or the last pass could not match moved pages. `full_every` 0:
+// always.
 bool IsDue(const Host& host, const Family& family, std::chrono::milliseconds full_every);
 
-// Every member of the family has to be read: what is shared can't be known from what changed.
+// True if every member must be read, because the records cannot stand for any of them.
 bool AllAreDue(const Host& host, const Family& family, std::chrono::milliseconds full_every);
 
-// The member has to be read: its signals have moved since it was, it forked, or its turn has come.
+// True if the member must be read: its change signals have moved, it forked, or its full_every has elapsed.
 bool IsDue(const Member& member, SteadyTime now);
 
-// While the member is not due, the ledger and the latest looks can tell all of it.
+// True if the ledger and the latest looks can stand for the member while it is not due.
 bool RecordsCanStandFor(const Member& member);
 
-// When a member is read again whatever its signals say: after half to all of `full_every`, so that those who were read
-// at one time do not stay together.
+// Returns when the member is read again without a change signal: after half to all of `full_every`, so that members
+// read at one time spread out.
 SteadyTime NextFullRead(const Family& family, const Member& member, std::chrono::milliseconds full_every,
                         SteadyTime now);
 

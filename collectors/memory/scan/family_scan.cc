@@ -14,13 +14,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Passes between two attempts at a process that is too large.
+// Most passes between two attempts at a process that is too large.
 constexpr uint32_t kMaxPause = 64;
 
-// Whether pages of the family may have come back from swap since its last pass: the host's counter moved, and a member
-// waited for a page or has another amount of memory in swap.
+// True if pages of the family may have come back from swap since its last pass: the host's counter moved, and a member
+// had major faults or its swapped memory changed.
 bool SwappedIn(const Host& host, const Family& family) {
-  // Before its first pass the host's counter is compared with that at boot.
+  // At the first pass, compare the host's counter with 0, its value at boot.
   const uint64_t before = family.host ? family.host->swapped_in_pages : 0;
   if (host.vmstat && host.vmstat->swapped_in_pages == before) return false;
   return std::any_of(family.members.begin(), family.members.end(), [](const auto& member) {
@@ -111,7 +111,7 @@ ScanStep FamilyScan::Step(ScanWorker& worker, const MayGoOn& may_go_on) {
   return TakeMoved(worker);
 }
 
-// Opens the member's page table and plans what is to be read of it, which takes long where memory is sparse.
+// Opens the member's page table and plans what to read, which takes long if memory is sparse.
 void FamilyScan::OpenMember(Member& member, ScanWorker& worker) {
   if (member.life.ended) return;
   if (!walk_.everybody && !IsDue(member, Clock::now()) && RecordsCanStandFor(member)) {
@@ -129,8 +129,8 @@ void FamilyScan::OpenMember(Member& member, ScanWorker& worker) {
   }
 }
 
-// Opens the page table and reads the mappings; on failure `unread` says why. A member with too many mappings is tried
-// again after a pause, which grows from one pass to kMaxPause.
+// Opens the page table and reads the mappings. Stores an error in `unread`. A member with too many mappings is tried
+// again after a pause that grows from one pass to kMaxPause.
 bool FamilyScan::OpenPageTable(Member& member) {
   if (member.access.passes_to_skip != 0) {
     --member.access.passes_to_skip;
@@ -157,7 +157,7 @@ bool FamilyScan::OpenPageTable(Member& member) {
   }
   member.access.next_pause = 1;
   auto mappings = ClassifyMappings(std::move(*vmas), member.process->memory, devices_);
-  // Until a pass is completed, pages are compared with those of the look before.
+  // An incomplete pass leaves `remapped` set: pages are still compared with those of the last completed pass.
   if (member.access.mappings && !AreAlike(*member.access.mappings, mappings)) member.reads.remapped = true;
   member.access.mappings = std::make_shared<const std::vector<Mapping>>(std::move(mappings));
   return true;
@@ -206,7 +206,7 @@ ScanStep FamilyScan::ScanWindow(WindowIndex window, ScanWorker& worker, const Ma
   return step;
 }
 
-// False if all members were asked.
+// False if all members were read.
 bool FamilyScan::ReadNextSmaps() {
   while (smaps_.size() < members_.size()) {
     Member& member = *members_[smaps_.size()];
@@ -262,7 +262,7 @@ FamilyReport FamilyScan::Complete() {
   report.scan_known = host_.capabilities.pagemap_scan;
   for (const ScanPart& part : parts_) report.skipped += part.due ? 0 : 1;
   report.new_forks = family_.forks - std::exchange(family_.reported_forks, family_.forks);
-  // In the order of the members; some may have joined since the scan began.
+  // Use the current order of members; some may have joined since the scan began.
   reported_smaps_.assign(family_.members.size(), SmapsReading());
   for (size_t i = 0; i < family_.members.size(); ++i) {
     const Member* member = family_.members[i].get();
@@ -279,7 +279,7 @@ FamilyReport FamilyScan::Complete() {
   return report;
 }
 
-// Notes what was read, so that the next scan can tell what has changed since.
+// Notes the change signals of members that were read; the next scan compares them.
 void FamilyScan::NoteReads() {
   const SteadyTime now = Clock::now();
   family_.host = walk_.host;
@@ -288,7 +288,7 @@ void FamilyScan::NoteReads() {
     Member& member = *part.member;
     member.reads.signals.reset();
     if (host_.forks != nullptr) member.reads.scanned_at = part.began;
-    // KSM merges, and a migration ends, without any signal of the process.
+    // KSM merges pages and migrations end without a change signal.
     if (!walk_.ksm_in_use && !walk_.unsettled && part.reader.alive() && !member.reads.again)
       member.reads.signals = part.signals;
     member.reads.full_due = NextFullRead(family_, member, walk_.options.full_every, now);

@@ -1,5 +1,5 @@
-// A scan of one family, pulled step by step: opens the members' page tables, scans window by window, and judges at its
-// end what the windows left open.
+// A scan of one family, pulled step by step. Opens the members' page tables, scans window by window, and judges at the
+// end what the windows left open. Reads /proc/PID/maps, pagemap, kpageflags, kpagecount and smaps_rollup.
 //
 //   FamilyScan scan(host, devices, family, options);
 //   while (!scan.done()) {
@@ -7,9 +7,11 @@
 //     …  // adds the report up; may rest here for any time, or give the scan up
 //   }
 //
-// The scan makes no callback but `may_go_on`, and holds no lock between two steps. A step takes 10 ms at most. Members
-// that end meanwhile stay in Family::ended until the scan is over; members that join are left to the next scan. Each
-// step may be made by another thread with a worker of its own. Errors of single processes end up in Member::unread.
+// The scan calls nothing back except `may_go_on` and holds no lock between two steps. A step takes at most 10 ms.
+// Members that end during the scan stay in Family::ended until it is over; members that join wait for the next scan.
+// Errors of single processes are stored in Member::unread.
+//
+// Thread rule: one thread at a time; each step may run on another thread with its own worker.
 #pragma once
 
 #include <cstddef>
@@ -32,23 +34,23 @@ namespace cow::memory {
 
 class FamilyScan {
  public:
-  // All outlive it. The family has no other scan meanwhile.
+  // All arguments must outlive the scan. A family has only one scan at a time.
   FamilyScan(const Host& host, DeviceTypes& devices, Family& family, const PassOptions& options);
 
-  // Makes a step, until done. `may_go_on` is asked amid it and must not sleep; where it says no, the step is
-  // Interrupted.
+  // Makes a step. Call it until done(). Calls `may_go_on` within the step, which must not sleep; if it returns false,
+  // the step is Interrupted.
   ScanStep Next(ScanWorker& worker, const MayGoOn& may_go_on);
-  // FamilyReport was returned, and the scan can go.
+  // True once FamilyReport was returned.
   bool done() const { return stage_ == Stage::kDone; }
 
-  // Begun for a process without relatives that has some now, or for members that have all ended.
+  // True if a scan of a process without relatives now has some, or if all its members have ended.
   bool IsOutdated() const {
     return (walk_.alone && family_.members.size() > 1) || (!members_.empty() && family_.members.empty());
   }
-  // Giving it up now takes long.
+  // True if GiveUp would take long now.
   bool IsHalfDone() const { return end_.IsHalfDone(); }
-  // Ends the scan before it is done: the next one begins anew. The end of a scan that has begun is made whole, which
-  // may take long; the next scan reports its verdicts.
+  // Ends the scan before it is done; the next one starts from the beginning. If the last stage of the pass has begun,
+  // finishes it, which may take long; the next scan reports its verdicts.
   void GiveUp();
 
  private:
@@ -83,7 +85,7 @@ class FamilyScan {
   size_t unwalked_parts_ = 0;        // of the first so many parts, `unwalked_` has it
   Unwalked unwalked_;
   PassEnd end_;
-  // What reports point to.
+  // Reports point to these.
   Judgement moved_;
   std::vector<SmapsReading> reported_smaps_;
   std::vector<MemberSums> member_sums_;

@@ -9,7 +9,7 @@
 namespace cow::memory {
 namespace {
 
-// Where no collector sets another limit.
+// Limit if no collector sets one.
 constexpr uint64_t kMaxSmapsBytes = uint64_t{512} << 20;
 
 bool AnyShared(const Host& host, std::span<const PageEntry> entries, FrameReader& frames) {
@@ -85,7 +85,7 @@ void AddUpMembers(const Host& host, const Family& family, const ScanWalk& walk, 
     const procfs::Status& status = member.process->status;
     MemberSums& sums = member_sums[i];
     sums.shared_pages = of_slot(shared, member.slot);
-    // The kernel's sums tell what is not walked.
+    // Without looks, use the kernel's sums.
     sums.anon_pages = host.geometry.PagesOf(status.rss_anon_bytes.value_or(0) + status.hugetlb_bytes.value_or(0));
     if (walk.keep_looks) sums.anon_pages = of_slot(anon, member.slot);
     const ScanPart* part = member.slot.number() < by_slot.size() ? by_slot[member.slot.number()] : nullptr;

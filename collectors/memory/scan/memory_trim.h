@@ -1,7 +1,7 @@
-// Gives memory that was freed back to the system. malloc keeps it, also when a large family is gone: what stays
-// resident would be the most that was ever needed.
+// Returns freed memory to the system. malloc keeps it even after a large family has ended, so the resident memory would
+// stay at its highest value.
 //
-// Of the scanning thread.
+// Reads /proc/self/statm. Call it from the scanning thread.
 #pragma once
 
 #include <chrono>
@@ -11,8 +11,9 @@ namespace cow::memory {
 
 class MemoryTrim {
  public:
-  // After a pass. `used_bytes`: booked with the budget. Trims if that has fallen, or resident memory grown, by some MiB
-  // since it did so last, and takes a hundredth of the time at most. Costs some microseconds otherwise.
+  // Call it after a pass. `used_bytes`: bytes booked with the budget. Trims if these have fallen or resident memory has
+  // grown by some MiB since the last trim. Trimming takes at most 1 % of the time; a call without it takes
+  // microseconds.
   void AfterPass(uint64_t used_bytes);
 
  private:

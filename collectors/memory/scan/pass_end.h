@@ -1,5 +1,5 @@
-// The end of a scan over all members: judges what the windows left open, above all pages at moved addresses. Works in
-// steps, because there may be any number of such pages. Not thread-safe.
+// The last stage of a pass: judges what the windows left open, mainly moved pages. Works in steps, because the number
+// of such pages is unbounded. Reads pagemap, kpageflags and kpagecount. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -23,16 +23,16 @@ class PassEnd {
   // Makes a step. True if it was the last one.
   bool Step(Family& family, const ScanWalk& walk, std::span<ScanPart> parts, FrameReader& frames);
 
-  // Verdicts found so far and not taken yet. Takes them once there are many, or a stage is over.
+  // True if TakeVerdicts is due: there are many verdicts, or a stage has ended with some.
   bool HasVerdictsToTake() const { return take_; }
   void TakeVerdicts(Judgement& verdicts);
 
-  // After the last step.
+  // Valid after the last step.
   const MovedSharing& moved() const { return moved_; }
 
-  // The ledger has begun to match pages: given up now, its state would be wrong.
+  // True while the ledger matches pages. It is inconsistent then, so the scan must not be dropped without GiveUp.
   bool IsHalfDone() const { return stage_ == Stage::kMatch && steps_.has_value(); }
-  // Brings the ledger into a consistent state, which may take long, and returns the verdicts that were not taken.
+  // Makes the ledger consistent, which may take long. Returns the verdicts that were not taken.
   Judgement GiveUp();
 
  private:
@@ -54,7 +54,7 @@ class PassEnd {
   bool take_ = false;
 };
 
-// By slot; null where the member has no part.
+// Returns the parts by slot; null if the member has no part.
 std::vector<ScanPart*> PartsBySlot(std::span<ScanPart> parts);
 
 }  // namespace cow::memory

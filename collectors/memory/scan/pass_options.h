@@ -1,4 +1,4 @@
-// What a scan is asked for. Plain values.
+// The options of a scan. Plain values.
 #pragma once
 
 #include <chrono>
@@ -7,9 +7,9 @@
 
 namespace cow::memory {
 
-// What is read besides the windows, if a collector needs it: the union of what all of them need is read once.
+// What a scan reads besides the windows: the union of the needs of all collectors.
 struct Needs {
-  // smaps_rollup of members that are no larger than this, resident and swapped; empty: of none.
+  // Largest member whose smaps_rollup is read (resident plus swapped); empty: none.
   std::optional<uint64_t> smaps_rollup_max_bytes;
   bool ksm_stat = false;     // of every member, in every pass
   bool member_sums = false;  // of every member of a family that is read
@@ -24,11 +24,11 @@ struct Needs {
 };
 
 struct PassOptions {
-  // A member is read at least this often, also if nothing of it seems to have changed. 0: in every pass.
+  // Each member is read at least this often, even without a change signal. 0: in every pass.
   std::chrono::milliseconds full_every{0};
-  // The observer lacks what it was shown before: everything is read and shown again.
+  // Reads all members and reports all windows, changed or not.
   bool show_all = false;
-  // What a member breaks is counted with it (Member::break_pages).
+  // Counts each member's breaks in Member::break_pages.
   bool count_breaks = false;
   Needs needs = {};
 };

@@ -1,4 +1,5 @@
-// What a scan reports. Each report is a value; what it points to is valid until the scan's next step.
+// The reports of a scan. Each report is a value; its pointers are valid until the scan's next step. Sums are in base
+// pages.
 #pragma once
 
 #include <array>
@@ -34,7 +35,7 @@ struct MemberWindow {
   bool split = false;            // its huge page was split, and it broke a page here
 };
 
-// A window that was read and has changed, or is reported for the first time.
+// A window that has changed or is reported for the first time.
 struct WindowReport {
   const Family* family = nullptr;
   WindowIndex window;
@@ -49,7 +50,7 @@ struct WindowReport {
   bool alone = false;           // the family had one member when the scan began
 };
 
-// Verdicts about pages at moved addresses: after the windows, any number of times.
+// Verdicts about moved pages. Any number of these reports follows the windows.
 struct MovedReport {
   const Family* family = nullptr;
   const Judgement* judgement = nullptr;
@@ -62,7 +63,7 @@ struct MemberSums {
   uint64_t ksm_pages = 0;     // of those: merged by KSM, or that can't be ruled out
 };
 
-// What smaps_rollup says of one member. It is also read where the page table is denied.
+// The contents of one member's smaps_rollup, which is also read if the page table is denied.
 struct SmapsReading {
   enum class State { kNotNeeded, kRead, kTooLarge, kGone, kUnreadable };
   State state = State::kNotNeeded;
@@ -87,7 +88,7 @@ struct FamilyReport {
   bool alone = false;                       // the family had one member when the scan began
 };
 
-// A member ended (exit or exec), and its pages are judged.
+// The end of a member (exit or exec), after its pages were judged.
 struct EndReport {
   const Family* family = nullptr;
   const Member* member = nullptr;
@@ -96,19 +97,19 @@ struct EndReport {
 // What collectors add up.
 using Report = std::variant<WindowReport, MovedReport, FamilyReport, EndReport>;
 
-// A step without a report: more is to come.
+// A step without a report; call Next again.
 struct NothingYet {};
-// The step was stopped: the next one repeats it.
+// The step was interrupted; the next one repeats it.
 struct Interrupted {};
-// A window that was reported before and reads as it did then.
+// A window that has not changed since its last report.
 struct UnchangedWindow {
   WindowIndex window;
   std::chrono::system_clock::time_point read_at;  // not later than any of its pages was read
 };
-// What one step of a scan came to. FamilyReport is the last.
+// The result of one step. FamilyReport is the last one.
 using ScanStep = std::variant<NothingYet, Interrupted, UnchangedWindow, WindowReport, MovedReport, FamilyReport>;
 
-// The mapping kind of the page that a verdict is about.
+// Returns the kind of the mapping that holds the verdict's page.
 MappingKind KindOfVerdict(const Family& family, const Verdict& verdict, const procfs::PageGeometry& geometry);
 
 }  // namespace cow::memory

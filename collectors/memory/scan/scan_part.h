@@ -1,4 +1,4 @@
-// A member in a scan, and how the scan walks its family. Plain data of the scan.
+// A member within a scan, and how the scan walks its family. Plain data; the thread rule of the scan applies.
 #pragma once
 
 #include <algorithm>
@@ -44,7 +44,7 @@ struct ScanPart {
   uint64_t entries_fingerprint = 0;  // where the entries are not the first part's
   uint64_t fingerprint = 0;
 
-  // The first mapping that ends in the window or behind it; null if there is none. Windows ascend from call to call.
+  // Returns the first mapping that ends in the window or behind it; null if there is none. Pass ascending windows.
   const Mapping* FirstMapping(const procfs::PageGeometry& geometry, WindowIndex window) {
     const uint64_t begin = window.Address(geometry.huge_page_bytes);
     const std::vector<Mapping>& mappings = *member->access.mappings;
@@ -67,7 +67,8 @@ struct ScanPart {
     }
   }
 
-  // Takes the fingerprint of all that the window's tallies depend on; that of the entries is given.
+  // Computes the fingerprint of everything that the window's tallies depend on. `of_entries`: fingerprint of the
+  // entries.
   void TakeFingerprint(const procfs::PageGeometry& geometry, WindowIndex window, uint64_t of_entries) {
     fingerprint = MixFingerprint(of_entries, huge_pages);
     ForEachMapping(geometry, window, [this](const Mapping& mapping, uint32_t first, uint32_t pages) {

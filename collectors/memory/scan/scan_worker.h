@@ -1,4 +1,5 @@
-// What one thread needs to make steps of scans: buffers, the kernel's files about page frames, and counters.
+// The buffers, open kernel files (kpageflags, kpagecount) and counters that one thread needs to make steps of scans.
+// Each thread has its own worker.
 #pragma once
 
 #include "collectors/memory/read/frame_reader.h"
@@ -12,7 +13,7 @@ namespace cow::memory {
 
 class ScanWorker {
  public:
-  // `host` outlives it.
+  // `host` must outlive this object.
   explicit ScanWorker(const Host& host)
       : frames(host.root, host.kernel.words, host.geometry.PagesPerWindow()),
         window(host, frames, counters),
@@ -20,7 +21,7 @@ class ScanWorker {
   ScanWorker(const ScanWorker&) = delete;
   ScanWorker& operator=(const ScanWorker&) = delete;
 
-  // All that was read so far.
+  // Returns everything read so far.
   ScanCounters Counters() const {
     ScanCounters sum = counters;
     sum.frame_words = frames.frames_read();

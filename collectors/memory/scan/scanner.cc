@@ -26,7 +26,7 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t thread
   GrowTo(std::max<size_t>(threads, 1));
   FrameReader& frames = workers_.front()->frames;
   host_.zero_frame = procfs::FindZeroPageFrame(own_root, geometry).value_or(Pfn::None());
-  // Where the root is another system's tree, this process' own page tells nothing of it.
+  // If the root is another system's tree, this process' own zero page is not that system's.
   const bool is_own_system = procfs::ReadLink(own_root, own_root.ProcPath("self/exe")).has_value();
   if (host_.zero_frame == Pfn::None() && !is_own_system)
     host_.zero_frame = frames.SearchZeroFrame(host_.root, geometry.page_bytes);

@@ -1,4 +1,6 @@
-// What scanning needs on this host: what the kernel tells, a worker for each thread that scans, and who is related.
+// Everything that scans share on one host: the probed features of the kernel, one worker per scanning thread, the probe
+// for relatives, and the forks. Reads /proc/vmstat and /sys/kernel/mm/ksm/pages_shared at the begin of a pass. Thread
+// rule: one thread, unless a function's comment allows more.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +23,7 @@ namespace cow::memory {
 
 class Scanner {
  public:
-  // Probes the kernel. `kernel`: taken for the result of that.
+  // Probes the kernel. `kernel`, if given, replaces the result of ProbeKernel.
   Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t threads = 1,
           const std::optional<KernelFacts>& kernel = std::nullopt);
 
@@ -31,7 +33,7 @@ class Scanner {
   Pfn zero_frame() const { return host_.zero_frame; }
   // Call between steps of all threads.
   ScanCounters Counters() const;
-  // Tell it of each update of the process table, or nothing is known of forks.
+  // Call its BeforeUpdate and AfterUpdate around each update of the process table; otherwise it knows no forks.
   ForkHistory& forks() { return *forks_; }
   FrameProbe& probe() { return *relatives_; }
 
@@ -43,8 +45,7 @@ class Scanner {
   // Reads the host's own counters. Call once before the scans of a pass.
   void BeginPass();
 
-  // Whether the family has to be scanned: its members, their signals or the host's have changed since its last
-  // completed scan, or a member's turn has come. Any thread during a pass.
+  // True if the family must be scanned (see due.h). Any thread during a pass.
   bool IsDue(const Family& family, const PassOptions& options) const;
   std::unique_ptr<FamilyScan> Begin(Family& family, const PassOptions& options) {
     return std::make_unique<FamilyScan>(host_, devices_, family, options);

@@ -53,7 +53,7 @@ void WindowReporter::FindBreakers(const Judgement& judgement) {
   }
 }
 
-// Adds what the member maps in the window: counted from its entries, or as at its last look.
+// Adds the member's segments in the window: counted from its entries, or copied from its last look.
 void WindowReporter::AddMember(Family& family, const ScanWalk& walk, WindowIndex window, const WindowScan& scan,
                                size_t reading) {
   ScanPart& part = scan.PartOf(reading);
@@ -67,7 +67,7 @@ void WindowReporter::AddMember(Family& family, const ScanWalk& walk, WindowIndex
   tallies_.clear();
   size_t number = 0;
   part.ForEachMapping(host_.geometry, window, [&](const Mapping& mapping, uint32_t first, uint32_t pages) {
-    // Anonymous memory that is not walked was read in passing; the kernel's sums count it as a whole.
+    // The kernel's sums count anonymous memory that is not walked.
     if (!walk.all && mapping.IsAnonymous()) return;
     Segment segment{&mapping, first, pages, {}};
     const bool whole = pages == pages_;
@@ -110,7 +110,7 @@ void WindowReporter::AddMember(Family& family, const ScanWalk& walk, WindowIndex
 }
 
 SegmentTally WindowReporter::TallySegment(const Mapping& mapping, std::span<const PageEntry> entries) const {
-  // No frame has the mask's number.
+  // No frame has this number.
   const uint64_t zero_frame = host_.zero_frame == Pfn::None() ? procfs::kPagemapFrameMask : host_.zero_frame.number();
   uint64_t anon = 0;
   uint64_t anon_multiple = 0;
@@ -136,7 +136,7 @@ SegmentTally WindowReporter::TallySegment(const Mapping& mapping, std::span<cons
   tally.zero_base = static_cast<uint32_t>(zero_base);
   tally.cache_once = static_cast<uint32_t>(cache_once);
   if (mapping.IsAnonymous()) {
-    // Only the huge zero page is marked as a file's in anonymous memory.
+    // In anonymous memory, only the huge zero page has the file bit.
     tally.zero_huge = static_cast<uint32_t>(file_more + cache_once);
     tally.cache_once = 0;
   } else {

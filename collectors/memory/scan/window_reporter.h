@@ -1,5 +1,4 @@
-// Makes the report of a window that was committed, and keeps its looks for the next pass. Has buffers of its own: one
-// thread at a time.
+// Makes the report of a committed window and stores its looks for the next pass. Keeps buffers: one thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +18,7 @@ class WindowReporter {
  public:
   explicit WindowReporter(const Host& host) : host_(host), pages_(host.geometry.PagesPerWindow()) {}
 
-  // `scan` has just committed the window. The report is valid until the next call.
+  // Call it right after `scan` has committed the window. The report is valid until the next call.
   WindowReport Make(Family& family, const ScanWalk& walk, WindowIndex window, const WindowScan& scan);
 
  private:
@@ -31,7 +30,7 @@ class WindowReporter {
   const Host& host_;
   const size_t pages_;
 
-  // Buffers kept from window to window.
+  // Buffers.
   std::vector<Segment> segments_;
   std::vector<size_t> first_segment_;
   std::vector<MemberWindow> members_;

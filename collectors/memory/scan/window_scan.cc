@@ -6,14 +6,14 @@
 namespace cow::memory {
 namespace {
 
-// How often a window whose pages change under the reads is read as a whole before they are left for the next pass.
+// How often an unstable window is read as a whole before its changing pages are left for the next pass.
 constexpr int kAttempts = 3;
 
 bool AnyFirstLook(std::span<const Reading> readings) {
   return std::any_of(readings.begin(), readings.end(), [](const Reading& reading) { return reading.IsNewChild(); });
 }
 
-// Mapcounts decide where a frame may be mapped more often than the readings account for.
+// True if mapcounts are needed: a frame may have more mappings than the readings show.
 bool NeedsCounts(std::span<const Reading> readings) {
   return AnyFirstLook(readings) ||
          std::any_of(readings.begin(), readings.end(), [](const Reading& reading) { return reading.remapped; });
@@ -66,7 +66,7 @@ bool WindowScan::ReadDue() {
     part.maps_window = part.due && part.reader.Maps(window_);
     if (!part.maps_window) continue;
     PageEntry* own = entries_.data() + i * pages_;
-    // Most members read as the first: their entries go through one buffer, which stays in the nearest cache.
+    // Most members have the first one's entries. They are read into one buffer, which stays in the L1 cache.
     part.entries = first == nullptr ? own : again_.data();
     part.huge_pages = part.reader.ReadWindow(window_, {part.entries, pages_});
     part.maps_window = part.reader.alive();
@@ -123,7 +123,7 @@ void WindowScan::BuildReadings() {
   }
 }
 
-// Until the ledger takes the window in, nothing has changed.
+// Changes nothing before the window is committed to the ledger.
 bool WindowScan::CompareAndCommit() {
   facts_.Clear();
   if (!walk_->all) {
@@ -162,7 +162,7 @@ bool WindowScan::CompareAndCommit() {
   return true;
 }
 
-// Compares the window with its record, until no verdict rests on an entry that was only recalled.
+// Compares the window with its record until no verdict rests on a recalled entry. False if interrupted.
 bool WindowScan::Compare() {
   const Circumstances circumstances{walk_->ksm_in_use, walk_->swapped_in, host_.kernel.mapped_once};
   BuildReadings();
@@ -179,7 +179,7 @@ bool WindowScan::Compare() {
   return true;
 }
 
-// Fills in what the ledger remembers of members that are not read.
+// Fills in the recalled entries of members that are not read.
 void WindowScan::RecallUnread() {
   const ScanPart* alike = nullptr;
   for (size_t i = 0; i < parts_.size(); ++i) {
@@ -198,7 +198,7 @@ void WindowScan::RecallUnread() {
   }
 }
 
-// Reads the recalled entries that a verdict would rest on. True if all read as remembered: the comparison holds.
+// Reads the recalled entries that a verdict would rest on. True if all of them match, so the comparison holds.
 bool WindowScan::ReadDoubts() {
   bool same_entries = true;
   bool same_frames = true;
@@ -228,7 +228,7 @@ bool WindowScan::ReadDoubts() {
   return same_entries;
 }
 
-// Reads the whole window of every member that was not read yet.
+// Reads the whole window of every member that is not read yet.
 void WindowScan::ReadUnread() {
   for (size_t i = 0; i < parts_.size(); ++i) {
     ScanPart& part = parts_[i];
@@ -239,7 +239,7 @@ void WindowScan::ReadUnread() {
   }
 }
 
-// Reads again the members whose entries prove a verdict. Marks the pages that differ as unstable.
+// Reads the witnesses again. Marks pages that differ as unstable.
 bool WindowScan::WitnessesAgree(BitmapSpan unstable) {
   bool agree = true;
   for (const uint32_t witness : comparison_.witnesses) {
@@ -266,8 +266,8 @@ bool WindowScan::AnyMigrating() const {
   return any;
 }
 
-// Call it after the marks were read, so that no fork until then is missed. A fork clears the marks while it holds the
-// lock that reading the page table takes, and is counted and reported within microseconds: the pause covers these.
+// Call it after the marks were read, so that no earlier fork is missed. A fork clears marks under the lock that a read
+// of the page table takes; the kernel counts and reports it microseconds later. The pause covers this delay.
 void WindowScan::TakeForkEvidence() {
   if (host_.forks == nullptr || !family_->aliases.empty()) return;
   SleepBriefly(counters_);
@@ -280,7 +280,7 @@ void WindowScan::TakeForkEvidence() {
   }
 }
 
-// Finds the members that forked no process since the previous scan. Call it after the marks were read.
+// Finds the members that have not forked since the previous scan. Call it after the marks were read.
 void WindowScan::FindIdleMembers() {
   if (host_.forks == nullptr || !family_->aliases.empty()) return;
   SleepBriefly(counters_);

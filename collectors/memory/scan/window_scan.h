@@ -1,8 +1,9 @@
-// Scans one window of a family (what one PMD maps): read → compare → confirm → commit.
+// Scans one window of a family (the range that one PMD maps): read → compare → confirm → commit.
 //
-// Reads the page tables of the members that are due microseconds apart and compares them with the ledger, which stands
-// for the others. Reads again what a verdict rests on, until both reads agree. Only then the ledger takes the window
-// in. Has buffers of its own: one thread at a time. Errors of single processes end up in Member::unread.
+// Reads the page tables of due members microseconds apart, and compares them with the ledger, which stands for the
+// other members. Reads the evidence of a verdict again until both reads agree, then commits the window to the ledger.
+// Reads pagemap, kpageflags and kpagecount. Keeps buffers: one thread at a time. Errors of single processes are stored
+// in Member::unread.
 #pragma once
 
 #include <chrono>
@@ -31,20 +32,20 @@ class WindowScan {
     kCommitted,
   };
 
-  // All outlive it.
+  // All arguments must outlive this object.
   WindowScan(const Host& host, FrameReader& frames, ScanCounters& counters);
 
-  // `may_go_on` is asked between two reads. `parts` stay where they are until the next call.
+  // Calls `may_go_on` between two reads. `parts` must stay valid until the next call.
   Outcome Scan(Family& family, ScanWalk& walk, std::span<ScanPart> parts, WindowIndex window, const MayGoOn& may_go_on);
 
-  // Of the window that was scanned last. Before its first page was read:
+  // Returns a time before the first read of the last scanned window.
   std::chrono::system_clock::time_point read_at() const { return read_at_; }
-  // The next five after it was committed.
+  // The next five functions describe the last scanned window. Call them only after it was committed.
   std::span<const Reading> readings() const { return readings_; }
   ScanPart& PartOf(size_t reading) const { return parts_[part_of_reading_[reading]]; }
   const WindowSharing& sharing() const { return sharing_; }
   const Judgement& judgement() const { return judgement_; }
-  // Pages were migrating, or kept changing under the reads.
+  // True if pages were migrating or kept changing between the reads.
   bool unsettled() const { return unsettled_; }
 
  private:
@@ -76,7 +77,7 @@ class WindowScan {
   std::chrono::system_clock::time_point read_at_;
   bool unsettled_ = false;
 
-  // Buffers kept from window to window.
+  // Buffers.
   std::vector<PageEntry> zero_window_;
   std::vector<PageEntry> entries_;     // of each part's own
   std::vector<PageEntry> remembered_;  // of parts that are not read; parts with equal records use one

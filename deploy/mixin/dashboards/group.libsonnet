@@ -1,4 +1,5 @@
-// One group: who writes where, what kinds of pages it has, what its forks cost, how far the numbers can be trusted.
+// The dashboard of one group: which side breaks pages and where, its kinds of pages, the cost of its forks, and how
+// complete the values are.
 local lib = import 'lib.libsonnet';
 
 {
@@ -24,8 +25,8 @@ local lib = import 'lib.libsonnet';
         config,
         lib.uids.group,
         'Copy-on-write / Group',
-        'One group of processes: what it shares, who breaks it and in which mappings, what its forks cost, and how well all ' +
-        'that is known.',
+        'One group of processes: what it shares, which side breaks pages and in which mappings, the cost of its ' +
+        'forks, and how complete the values are.',
         'one',
         links=[lib.link('Overview', lib.uids.overview), lib.link('Exporter', lib.uids.exporter)],
         annotations=[
@@ -49,13 +50,13 @@ local lib = import 'lib.libsonnet';
             )),
             lib.wide(3, lib.stat(
               'Families',
-              'Families with two members or more: processes that descend from one another by fork without exec.',
+              'Families of two or more processes that descend from one another by fork without exec.',
               'none',
               [lib.now(lib.total(of('cow_families')), 'families')]
             )),
             lib.wide(3, lib.stat(
               'Exposure',
-              'What sharing saves now: the group would grow by so much if every page it shares were written.',
+              'Memory that sharing saves now: the group would grow by this much if it wrote to every shared page.',
               'bytes',
               [lib.now(lib.total(exposure), 'exposure')]
             )),
@@ -67,35 +68,36 @@ local lib = import 'lib.libsonnet';
             )),
             lib.wide(3, lib.stat(
               'Broken per second',
-              'Memory that was shared and was copied because a member wrote to it.',
+              'Shared memory that was copied because a member wrote to it.',
               'binBps',
               [lib.now(lib.total(broken), 'broken')]
             )),
             lib.wide(3, lib.stat(
               'Used up in',
-              'Exposure by the pace of breaks over the last minutes. New forks put it off. Empty while nothing is broken.',
+              'Exposure divided by the rate of breaks over the last minutes. New forks increase it. Empty without ' +
+              'breaks.',
               's',
               [lib.now(usedUp, 'used up')]
             ) + lib.thresholds('red', [[300, 'orange'], [3600, 'green']]) + lib.noValue('no breaks')),
             lib.wide(3, lib.stat(
               'Oldest forked child',
-              'Age of the oldest living child that was made by fork. A child that stays keeps every page that its parent writes.',
+              'Age of the oldest living forked child. While it lives, every page that its parent writes to is copied.',
               's',
               [lib.now(oldestChild, 'age')]
             ) + lib.noValue('no child')),
             lib.wide(3, lib.stat(
               'Mode',
-              'How the group is read. "full" knows frames; the others know less, see the table of modes in HOW_EXACT.md.',
+              'How the exporter reads the group. "full" knows frames; other modes know less, see the modes in ' +
+              'HOW_EXACT.md.',
               'none',
               [lib.now('max by (mode) (%s) == 1' % of('cow_group_mode'), '{{mode}}')]
             ) + lib.names),
           ]),
           lib.row('Sharing', 9, [
             lib.wide(12, lib.timeseries(
-              'Process view against physical view',
-              'The process view adds up what each process maps, so a page that three share counts three times. The physical ' +
-              'view counts it ' +
-              'once. The distance between them is the exposure.',
+              'Process view and physical view',
+              'The process view adds up what each process maps, so a page shared by three processes counts three ' +
+              'times. The physical view counts it once. The difference is the exposure.',
               'bytes',
               [
                 lib.range(lib.total(anonymous), 'process view'),
@@ -105,7 +107,8 @@ local lib = import 'lib.libsonnet';
             ) + lib.dashed('exposure', 'orange')),
             lib.wide(12, lib.timeseries(
               'Anonymous memory, shared and private',
-              'Process view. Private is what would be freed if these processes ended; unknown is what could not be told apart.',
+              'Process view. Ending these processes would free the private memory. Unknown is either shared or ' +
+              'private.',
               'bytes',
               [lib.range(lib.sum('sharing', anonymous), '{{sharing}}')]
             ) + lib.stacked),
@@ -117,7 +120,7 @@ local lib = import 'lib.libsonnet';
             ) + lib.stacked),
             lib.wide(12, lib.timeseries(
               'Exposure is used up in',
-              'Exposure by the pace of breaks. There is no line while nothing is broken.',
+              'Exposure divided by the rate of breaks. There is no line without breaks.',
               's',
               [lib.range(usedUp, 'used up')]
             ) + lib.logarithmic),
@@ -125,22 +128,21 @@ local lib = import 'lib.libsonnet';
           lib.row('Breaks', 9, [
             lib.wide(8, lib.timeseries(
               'Pages broken, by side',
-              "Parent is the family's root, its oldest living member; child is any other. With Redis the parent's writes during " +
-              'a save, with ' +
-              "prefork servers the workers' requests.",
+              "Parent is the family's root, its oldest living member; child is any other member. Redis breaks " +
+              'pages in the parent during a save, prefork servers in workers that handle requests.',
               'cps',
               [lib.range(lib.sum('side', lib.rate(of('cow_breaks_total'))), '{{side}}')]
             ) + lib.stacked),
             lib.wide(8, lib.timeseries(
               'Bytes broken, by mapping',
-              'The same in bytes, by the kind of mapping that the writer has there.',
+              'Breaks in bytes, by the kind of mapping that was written to.',
               'binBps',
               [lib.range(lib.sum('mapping', broken), '{{mapping}}')]
             ) + lib.stacked),
             lib.wide(8, lib.timeseries(
               'Private without a copy',
-              'Memory that ceased to be shared though nobody copied it: partners that ended or unmapped it, huge pages that ' +
-              'were collapsed.',
+              'Memory that became private without a copy: the other holders ended or unmapped it, or it was ' +
+              'collapsed into a huge page.',
               'binBps',
               [lib.range(lib.sum('cause', lib.rate(of('cow_unshared_bytes_total'))), '{{cause}}')]
             ) + lib.stacked),
@@ -152,13 +154,14 @@ local lib = import 'lib.libsonnet';
             )),
             lib.wide(8, lib.timeseries(
               'Cost of a fork',
-              'Median and ninth decile of what ended children cost, from the histogram: as coarse as its buckets are.',
+              'Median and 90th percentile of the bytes broken in the life of a child, as exact as the buckets of ' +
+              'the histogram.',
               'bytes',
               [lib.range(forkCost(0.5), 'median'), lib.range(forkCost(0.9), '90 %')]
             ) + { fieldConfig+: { defaults+: { custom+: { showPoints: 'always', spanNulls: true } } } }),
             lib.wide(8, lib.timeseries(
               'Forks',
-              'Members that appeared by fork, each second. The blue marks on all panels are these.',
+              'New members by fork, per second. The blue marks on all panels show them.',
               'cps',
               [lib.range(lib.total(lib.rate(of('cow_forks_total'))), 'forks')]
             )),
@@ -166,32 +169,33 @@ local lib = import 'lib.libsonnet';
           lib.row('Kinds of pages', 8, [
             lib.wide(8, lib.timeseries(
               'Zero pages',
-              'Memory that was read but never written: all of it is the same page of zeros and costs nothing.',
+              "Memory that was read but never written: the kernel's zero page is mapped there, so it costs nothing.",
               'bytes',
               [lib.range(lib.sum('size', of('cow_zero_page_bytes')), '{{size}}')]
             ) + lib.stacked),
             lib.wide(8, lib.timeseries(
               'Huge pages',
-              'Memory in huge pages, process view, by what is behind it and how it is mapped.',
+              'Memory in huge pages, process view, by backing and by how it is mapped.',
               'bytes',
               [lib.range(lib.sum('backing, mapped', of('cow_huge_page_bytes')), '{{backing}}, {{mapped}}')]
             ) + lib.stacked),
             lib.wide(8, lib.timeseries(
               'Huge pages split by writes',
-              'Huge pages that were found split where a member wrote. The first write to a shared huge page splits it.',
+              'Huge pages that were split and in which a member broke a page. The first write to a shared huge ' +
+              'page splits it.',
               'cps',
               [lib.range(lib.total(lib.rate(of('cow_huge_page_splits_total'))), 'splits')]
             )),
             lib.wide(8, lib.timeseries(
               'Pages of private file mappings',
-              'Copied because the process wrote to them, or still those of the page cache: .data, RELRO, snapshots mapped ' +
-              'privately.',
+              'Pages that the process wrote to and so copied, and pages that are still in the page cache: .data, ' +
+              'RELRO, snapshots mapped privately.',
               'bytes',
               [lib.range(lib.sum('state', of('cow_private_file_bytes')), '{{state}}')]
             ) + lib.stacked),
             lib.wide(8, lib.timeseries(
               'Swapped',
-              'Memory in swap. It is in none of the other sums.',
+              'Memory in swap. No other sum includes it.',
               'bytes',
               [lib.range(lib.total(of('cow_swapped_bytes')), 'swapped')]
             )),
@@ -205,8 +209,8 @@ local lib = import 'lib.libsonnet';
           lib.row('Limits', 8, [
             lib.wide(12, lib.timeseries(
               'Memory cgroup',
-              'Usage, and what it would be if all exposure were broken, against the limit of the memory cgroup of the root. ' +
-              'Empty where there is no limit.',
+              "Memory usage and limit of the root's cgroup, and the usage if all exposure were broken. Empty " +
+              'without a limit.',
               'bytes',
               [
                 lib.range('max(%s)' % usage, 'usage'),
@@ -215,10 +219,10 @@ local lib = import 'lib.libsonnet';
               ]
             ) + lib.dashed('limit', 'red') + lib.dashed('usage, all broken', 'orange')),
             lib.wide(12, lib.timeseries(
-              'Exposure beside what is left',
-              "What is left of the cgroup's limit, and of the host's memory, beside the exposure: where the exposure is larger, " +
-              'the group can be killed ' +
-              "without allocating anything new. The host's line needs node_exporter under the same label %s." % node,
+              'Exposure and available memory',
+              "The exposure, the rest of the cgroup's limit, and the host's available memory. If the exposure is larger, " +
+              "writes to shared pages alone can get the group killed. The host's line needs node_exporter with the same " +
+              'label %s.' % node,
               'bytes',
               [
                 lib.range(lib.total(exposure), 'exposure'),
@@ -230,7 +234,7 @@ local lib = import 'lib.libsonnet';
               ]
             ) + lib.dashed('left in the cgroup', 'red') + lib.dashed('available on the host', 'purple')),
           ]),
-          lib.row('Who exactly', 8, [
+          lib.row('Top processes', 8, [
             lib.wide(12, lib.timeseries(
               'Exposure of single processes',
               'The top processes only. Needs the collector process.',
@@ -246,17 +250,17 @@ local lib = import 'lib.libsonnet';
               'table'
             )),
           ]),
-          lib.row('How well it is known', 8, [
+          lib.row('Completeness', 8, [
             lib.wide(6, lib.timeseries(
               'Coverage',
-              'Share of the resident pages that the values rest on: read, or found unchanged, within the last interval. The ' +
-              'worst host counts.',
+              'Share of resident pages that were read or verified unchanged within the last interval, on the worst ' +
+              'host.',
               'percentunit',
               [lib.range('min(%s)' % of('cow_scan_coverage_ratio'), 'coverage')]
             ) + lib.shares),
             lib.wide(6, lib.timeseries(
-              'Age of the oldest part',
-              'How long ago the oldest reading was made that the values rest on.',
+              'Age of the oldest reading',
+              'Age of the oldest reading in the values.',
               's',
               [lib.range(age, 'age')]
             )),
@@ -268,20 +272,21 @@ local lib = import 'lib.libsonnet';
             ) + lib.stacked + lib.steplike),
             lib.wide(6, lib.timeseries(
               'Modes',
-              'How the members are read; each mode in use counts one for each host.',
+              'How the exporter reads the members. Each mode in use counts 1 per host.',
               'none',
               [lib.range(lib.sum('mode', of('cow_group_mode')), '{{mode}}')]
             ) + lib.stacked + lib.steplike),
             lib.wide(6, lib.timeseries(
               'Not attributed',
-              'Memory that differs between members but was never seen shared: copied or allocated before the first look, nobody ' +
-              'can tell.',
+              'Memory that differs between members but was never seen shared: it was copied or allocated before ' +
+              'the first look.',
               'binBps',
               [lib.range(lib.total(lib.rate(of('cow_unattributed_bytes_total'))), 'unattributed')]
             )),
             lib.wide(6, lib.timeseries(
               'Not resolved, not matched',
-              'Unresolved is swapped on one side or migrating; unmatched is shared with processes that can not be seen.',
+              'Unresolved is swapped on one side or migrating. Unmatched is shared with processes that the ' +
+              "exporter can't read.",
               'bytes',
               [
                 lib.range(lib.total(of('cow_unresolved_bytes')), 'unresolved'),
@@ -289,10 +294,10 @@ local lib = import 'lib.libsonnet';
               ]
             )),
             lib.wide(6, lib.timeseries(
-              "Breaks beside the kernel's own count",
-              'Pages that we saw broken, and pages that the kernel says it copied (collector delayacct). The kernel also counts ' +
-              'first writes to zero ' +
-              'pages and private file pages, and what children did that lived between two scans.',
+              "Breaks and the kernel's own count",
+              "Breaks that the scan found, and the kernel's count of copied pages (collector delayacct). The " +
+              'kernel also counts first writes to zero pages and private file pages, and copies of children that ' +
+              'lived between two scans.',
               'cps',
               [
                 lib.range(lib.total(lib.rate(of('cow_breaks_total'))), 'breaks'),
@@ -301,8 +306,8 @@ local lib = import 'lib.libsonnet';
               ]
             )),
             lib.wide(6, lib.timeseries(
-              "Private memory beside smaps' own",
-              'Anonymous private memory as we count it, and Private_Dirty and PSS as the kernel does (collector smaps).',
+              'Private memory and smaps',
+              "Anonymous private memory by the scan, and the kernel's Private_Dirty and PSS (collector smaps).",
               'bytes',
               [
                 lib.range(lib.total(of('cow_resident_bytes', 'backing="anon",sharing="private"')), 'private'),

@@ -1,19 +1,19 @@
-// What the dashboards are made of: variables, queries, panels with the options that all of them share, and rows that
-// place them. A panel is an object as Grafana stores it; a dashboard numbers and places its panels.
+// The library of the dashboards: variables, queries, panels with common options, and rows that place panels. A panel is
+// an object as Grafana stores it; a dashboard numbers and places its panels.
 {
   local lib = self,
 
-  // Links and bookmarks hold these: they never change.
+  // Links and bookmarks contain these, so never change them.
   uids:: { overview: 'cow-overview', group: 'cow-group', exporter: 'cow-exporter' },
 
   datasource:: { type: 'prometheus', uid: '${datasource}' },
 
-  // Selectors. Every query names job and instance, and group where the metric has one.
+  // Selectors. Every query names job and instance, and group if the metric has one.
   targetLabels:: 'job=~"$job",instance=~"$instance"',
   of(metric, labels=''):: '%s{%s%s}' % [metric, lib.targetLabels, if labels == '' then '' else ',' + labels],
   ofGroups(metric, labels=''):: lib.of(metric, 'group=~"$group"' + if labels == '' then '' else ',' + labels),
   ofGroup(metric, labels=''):: lib.of(metric, 'group="$group"' + if labels == '' then '' else ',' + labels),
-  // node_exporter's, one value for each host, by the label that it shares with ours.
+  // node_exporter's available memory: one value per host, by the label that matches our hosts.
   memoryAvailable(config)::
     'max by (%s) (node_memory_MemAvailable_bytes%s)' %
     [config.nodeLabel, if config.nodeLabel == 'instance' then '{instance=~"$instance"}' else ''],
@@ -53,7 +53,7 @@
                 if groups == 'several' then several else one),
   ],
 
-  // Queries. `legend` is a template such as {{group}}; a table has none.
+  // Queries. `legend` is a template such as {{group}}; tables have none.
   range(expression, legend):: {
     datasource: lib.datasource,
     editorMode: 'code',
@@ -123,7 +123,7 @@
   steplike:: { fieldConfig+: { defaults+: { custom+: { lineInterpolation: 'stepAfter' } } } },
   logarithmic:: { fieldConfig+: { defaults+: { min:: super.min, custom+: { scaleDistribution: { type: 'log', log: 10 } } } } },
   shares:: { fieldConfig+: { defaults+: { max: 1 } } },
-  // Draws the series of one legend as a dashed line over the rest, in no stack.
+  // Draws the series of one legend as a dashed line above the others, unstacked.
   dashed(name, color):: { fieldConfig+: { overrides+: [{
     matcher: { id: 'byName', options: name },
     properties: [
@@ -150,7 +150,7 @@
   },
   thresholds(base, later):: { fieldConfig+: { defaults+: { thresholds: lib.steps(base, later) } } },
   mapped(mappings):: { fieldConfig+: { defaults+: { mappings: mappings } }, options+: { graphMode: 'none' } },
-  // Shows the names of the series and not their value, which is always 1.
+  // Shows the names of the series instead of their value, which is always 1.
   names:: { options+: { textMode: 'name', graphMode: 'none' } },
   named:: { options+: { textMode: 'value_and_name', graphMode: 'none' } },
   noValue(text):: { fieldConfig+: { defaults+: { noValue: text } } },
@@ -238,7 +238,7 @@
   row(title, height, panels):: { title: title, height: height, panels: panels },
 
   local width = 24,
-  // Panels left to right, breaking the line where the next one does not fit.
+  // Places panels from left to right; begins a new line if the next panel does not fit.
   local placed(panels, height, top, id) =
     std.foldl(
       function(state, p)
@@ -296,7 +296,7 @@
     tagKeys: tags,
   },
 
-  // Alerts of ours while they fire; `select` is of() or one of its kind.
+  // Our firing alerts. `select`: of(), ofGroups() or ofGroup().
   alerts(select):: lib.annotation(
     'Alerts',
     'red',
@@ -306,7 +306,8 @@
     'severity,group'
   ),
 
-  // A link to one of our dashboards, with the time range and all variables but the group: "all" is no value for a dashboard of one.
+  // A link to one of our dashboards, with the time range and all variables except the group: the group dashboard has no
+  // "all".
   link(title, uid):: {
     title: title,
     type: 'link',

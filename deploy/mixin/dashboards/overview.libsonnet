@@ -1,4 +1,4 @@
-// All groups of all hosts: who has how much to lose, how fast it goes, how long that can last.
+// The dashboard of all groups of all hosts: their exposure, the rate of breaks, and the time until memory is used up.
 local lib = import 'lib.libsonnet';
 
 {
@@ -17,7 +17,7 @@ local lib = import 'lib.libsonnet';
       local unread = lib.ofGroups('cow_unread_processes');
 
       local ratio(by) = '%s / %s' % [lib.sum(by, anonymousShared), lib.sum(by, anonymous)];
-      // Only of groups that break pages now: without breaks there is no end.
+      // Only groups that break pages now have a time.
       local usedUp(by) = '%s / (%s > 0)' % [lib.sum(by, exposure), lib.sum(by, broken)];
       local memoryGone = '%s / on (%s) (%s > 0)' % [lib.memoryAvailable(config), node, lib.sum(node, broken)];
       local byRow(expression) = lib.sum('job, instance, group', expression);
@@ -33,7 +33,7 @@ local lib = import 'lib.libsonnet';
         config,
         lib.uids.overview,
         'Copy-on-write / Overview',
-        'What copy-on-write saves for each group of processes, how fast that is lost, and how long it can last.',
+        'Memory that copy-on-write saves for each group of processes, how fast it is lost, and how long it lasts.',
         'several',
         links=[lib.link('Group', lib.uids.group), lib.link('Exporter', lib.uids.exporter)],
         annotations=[lib.alerts(lib.of)],
@@ -41,7 +41,7 @@ local lib = import 'lib.libsonnet';
           lib.row('Now', 4, [
             lib.wide(4, lib.stat(
               'Exposure',
-              'What sharing saves now: memory that the groups would grow by if every page they share were written.',
+              'Memory that sharing saves now: the groups would grow by this much if they wrote to every shared page.',
               'bytes',
               [lib.now(lib.total(exposure), 'exposure')]
             )),
@@ -53,28 +53,27 @@ local lib = import 'lib.libsonnet';
             )),
             lib.wide(4, lib.stat(
               'Broken per second',
-              'Memory that was shared and was copied because somebody wrote to it.',
+              'Shared memory that was copied because a process wrote to it.',
               'binBps',
               [lib.now(lib.total(broken), 'broken')]
             )),
             lib.wide(4, lib.stat(
               'Shared part',
-              'Of the anonymous memory that the processes map, the part that another process maps too.',
+              'Share of the anonymous memory mapped by the processes that another process maps too.',
               'percentunit',
               [lib.now('%s / %s' % [lib.total(anonymousShared), lib.total(anonymous)], 'shared')]
             )),
             lib.wide(4, lib.stat(
               'First exposure used up in',
-              'The shortest time until a group has broken all it shares, at its pace over the last minutes. New forks put it ' +
-              'off. ' +
-              'Empty while nothing is broken.',
+              'Shortest time until a group has broken all its shared memory, at its rate over the last minutes. ' +
+              'New forks increase it. Empty without breaks.',
               's',
               [lib.now('min(%s)' % usedUp('job, instance, group'), 'used up')]
             ) + lib.thresholds('red', [[300, 'orange'], [3600, 'green']]) + lib.noValue('no breaks')),
             lib.wide(4, lib.stat(
               'First memory exhausted in',
-              'The shortest time until a host has no memory available left, if breaks alone took it at their present pace. ' +
-              "Needs node_exporter's MemAvailable under the same label %s." % node,
+              'Shortest time until the breaks of a host, at their present rate, have used up its available memory. ' +
+              "Needs node_exporter's MemAvailable with the same label %s." % node,
               's',
               [lib.now('min(%s)' % memoryGone, 'exhausted')]
             ) + lib.thresholds('red', [[600, 'orange'], [7200, 'green']]) + lib.noValue('no breaks')),
@@ -82,9 +81,8 @@ local lib = import 'lib.libsonnet';
           lib.row('Groups', 10, [
             lib.wide(24, lib.table(
               'Groups by exposure',
-              'One line for each group and host. The name leads to the dashboard of the group. "Used up in" is exposure by the ' +
-              'pace of ' +
-              'breaks; it is empty where nothing is broken.',
+              'One line for each group and host. The name leads to the dashboard of the group. "Used up in" is ' +
+              'exposure divided by the rate of breaks; it is empty without breaks.',
               [['group', 'Group'], ['instance', 'Instance'], ['job', 'Job']],
               [
                 { title: 'Processes', unit: 'none', expr: byRow(lib.ofGroups('cow_processes')) },
@@ -116,7 +114,8 @@ local lib = import 'lib.libsonnet';
           lib.row('Sharing', 9, [
             lib.wide(12, lib.timeseries(
               'Exposure',
-              'What sharing saves, group by group. It falls when pages are broken or processes end, and rises when they fork.',
+              'Memory that sharing saves, by group. It falls when pages are broken or processes end, and rises ' +
+              'with forks.',
               'bytes',
               [lib.range(lib.sum('group', exposure), '{{group}}')],
               'table'
@@ -130,15 +129,15 @@ local lib = import 'lib.libsonnet';
             ) + lib.stacked),
             lib.wide(12, lib.timeseries(
               'Broken per second',
-              'Memory that was shared and was copied because somebody wrote to it.',
+              'Shared memory that was copied because a process wrote to it.',
               'binBps',
               [lib.range(lib.sum('group', broken), '{{group}}')],
               'table'
             )),
             lib.wide(12, lib.timeseries(
               'Shared part of the anonymous memory',
-              'Of what the processes of a group map, the part that another process maps too. A fall without a deploy is a ' +
-              'collapse of sharing.',
+              'Share of the memory mapped by the processes of a group that another process maps too. A fall ' +
+              'without a deployment means that sharing has collapsed.',
               'percentunit',
               [lib.range(ratio('group'), '{{group}}')],
               'table'
@@ -147,42 +146,43 @@ local lib = import 'lib.libsonnet';
           lib.row('Forecast', 9, [
             lib.wide(8, lib.timeseries(
               'Exposure is used up in',
-              'Exposure by the pace of breaks. A group that breaks nothing has no line. What falls steadily will arrive.',
+              'Exposure divided by the rate of breaks. A group without breaks has no line. A steady fall will ' +
+              'reach zero.',
               's',
               [lib.range(usedUp('group'), '{{group}}')]
             ) + lib.logarithmic),
             lib.wide(8, lib.timeseries(
               'Memory is exhausted in',
-              "Memory available on the host by the pace of all its breaks. Needs node_exporter's MemAvailable under the same " +
-              'label %s.' % node,
+              "The host's available memory divided by the rate of all its breaks. Needs node_exporter's MemAvailable with " +
+              'the same label %s.' % node,
               's',
               [lib.range(memoryGone, '{{%s}}' % node)]
             ) + lib.logarithmic),
             lib.wide(8, lib.bargauge(
               'Largest exposures',
-              'The ten groups with most to lose, over all hosts.',
+              'The ten groups with the largest exposure on all hosts.',
               'bytes',
               [lib.now('topk(10, %s)' % lib.sum('group', exposure), '{{group}}')]
             )),
           ]),
-          lib.row('How well it is known', 8, [
+          lib.row('Completeness', 8, [
             lib.wide(8, lib.timeseries(
               'Coverage',
-              'Share of the resident pages that the values rest on: read, or found unchanged, within the last interval. The ' +
-              'worst host counts.',
+              'Share of resident pages that were read or verified unchanged within the last interval, on the worst ' +
+              'host.',
               'percentunit',
               [lib.range('min by (group) (%s)' % coverage, '{{group}}')]
             ) + lib.shares),
             lib.wide(8, lib.timeseries(
-              'Age of the oldest part',
-              'How long ago the oldest reading was made that the values of a group rest on.',
+              'Age of the oldest reading',
+              'Age of the oldest reading in the values of a group.',
               's',
               [lib.range('max by (group) (%s)' % age, '{{group}}')]
             )),
             lib.wide(8, lib.timeseries(
               'Processes not read',
-              'Processes that are not in the sums, by reason: no permission, gone while they were read, over budget, or not ' +
-              'understood.',
+              'Processes that are not in the sums, by reason: denied, gone during the read, beyond the limit, ' +
+              'malformed or too large.',
               'none',
               [lib.range(lib.sum('reason', unread), '{{reason}}')]
             ) + lib.stacked + lib.steplike),

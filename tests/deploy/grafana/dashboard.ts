@@ -1,7 +1,7 @@
-// A dashboard as Grafana's published types describe it, tightened where they leave a part open: options and field
-// configuration are those of the panel's own plugin, queries are Prometheus', an override's value has its property's type.
-// The test writes each dashboard as a literal of type Dashboard beside this file and compiles it: in a literal a name
-// that the type does not have is an error, and so is a value that is not one of an enumeration's.
+// A dashboard by Grafana's published types, with stricter types where they are open: options and field configuration are
+// those of the panel's plugin, queries are Prometheus', the value of an override has the type of its property. The test
+// writes each dashboard as a literal of type Dashboard beside this file and compiles it. In a literal, a name that the type
+// lacks is an error, and so is a value outside an enumeration.
 import type * as grafana from '@grafana/schema';
 import type * as schema from '@grafana/schema/dist/esm/raw/dashboard/x/Dashboard_types.gen';
 import type * as barGauge from '@grafana/schema/dist/esm/raw/composable/bargauge/panelcfg/x/BarGaugePanelCfg_types.gen';
@@ -11,7 +11,7 @@ import type * as table from '@grafana/schema/dist/esm/raw/composable/table/panel
 import type * as timeSeries from '@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen';
 import type * as prometheus from '@grafana/grafana-foundation-sdk/prometheus';
 
-// T as JSON has it: members of enumerations become their values.
+// T as JSON: members of enumerations become their values.
 type Json<T> =
   unknown extends T ? T
   : T extends string ? `${T}`

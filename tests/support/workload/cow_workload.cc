@@ -1,9 +1,9 @@
-// Creates known page-table situations step by step. Commands come from standard input, one a line; each is answered by
-// one line on standard output, "ok …" or "error REASON", when all that it does is done.
+// Creates known page-table situations step by step. Reads one command per line from standard input. Answers each with
+// one line on standard output, "ok …" or "error REASON", when the command is done.
 //
-// Members are the processes: 0 is the program itself (the root), the others are made by `fork`. ID is a member, NAME a
-// mapping of that member (a fork gives the child the same names), FIRST a page of it, numbers are decimal, pages are
-// base pages.
+// Members are the processes: 0 is the program itself (the root); `fork` makes the others. ID is a member, NAME a
+// mapping of that member (a forked child has the same names), FIRST a page of it. Numbers are decimal, pages are base
+// pages.
 //
 // clang-format off
 //   map ID NAME PAGES [KIND]          new mapping with PROT_NONE guards around; answers ADDRESS. KIND: default (private
@@ -18,56 +18,56 @@
 //   dontneed ID NAME FIRST COUNT
 //   madvise ID NAME ADVICE FIRST COUNT  ADVICE is the kernel's number
 //   unmap ID NAME FIRST COUNT
-//   remap ID NAME [ONTO]              mremap to a new place, or onto a mapping as large; answers ADDRESS. ONTO names the
-//                                     hole from then on. With - as ONTO the virtual size does not change
+//   remap ID NAME [ONTO]              mremap to a new place, or onto a mapping of equal size; answers ADDRESS. ONTO
+//                                     names the hole afterwards. With - as ONTO the virtual size does not change
 //   remapfixed ID NAME FIRST COUNT    munmap, then a fresh private anonymous mapping at the same place
 //   collapse ID NAME                  MADV_COLLAPSE on all of it (the kernel refuses it for `nohuge`)
 //   mlock ID NAME FIRST COUNT [onfault]
-//   mlockall ID                       what is there and what is to come
-//   uffdwp ID NAME FIRST COUNT        userfaultfd write-protects these pages of its own; the kernel lifts that at a write
+//   mlockall ID                       locks current and future memory
+//   uffdwp ID NAME FIRST COUNT        write-protects its pages with userfaultfd; the kernel lifts that at a write
 //   pin ID NAME FIRST COUNT           registers them as a buffer of an io_uring, which pins them
 //   brk ID PAGES [NAME]               grows the heap by sbrk and writes to it; answers ADDRESS
 //   brkshrink ID PAGES                gives back the last pages of the heap
 //   heap ID BYTES                     malloc in small pieces, written to, never freed
 //   malloc ID NAME PAGES              malloc in one piece, written to; NAME are its whole pages; answers ADDRESS
 //   realloc ID NAME PAGES             realloc of it; answers ADDRESS
-//   stack ID PAGES                    writes to so many pages below the stack's present end
+//   stack ID PAGES                    writes to PAGES pages below the current end of the stack
 //   threads ID COUNT                  starts threads that sleep
-//   writers ID NAME COUNT MICROSECONDS  starts threads that between them write to each page once, in an order that jumps,
-//                                     and sleep for so long after each; `writing` tells when they are done
-//   writing ID                        answers how many of them still write
-//   threadwrite ID NAME FIRST COUNT   as write, by a thread that ends with it
-//   leaderexit ID                     the main thread ends, another thread goes on as the member
+//   writers ID NAME COUNT MICROSECONDS  starts threads that together write to each page once, in an order that jumps,
+//                                     and sleep after each write; `writing` shows when they are done
+//   writing ID                        answers the number of threads that still write
+//   threadwrite ID NAME FIRST COUNT   like write, by a thread that ends after it
+//   leaderexit ID                     ends the main thread; another thread continues as the member
 //   name ID TEXT                      sets the name of the process
 //   fork ID                           answers NEW-ID PID
-//   forkdouble ID                     the same through a process in between, which ends: the child is an orphan
+//   forkdouble ID                     likewise through a process in between, which ends: the child is an orphan
 //   forkat ID PID                     the child gets this PID
-//   forkns ID DIRECTORY               the child is in a PID namespace of its own, and has a procfs of it at DIRECTORY
-//   crowd ID COUNT                    forks so many processes that only sleep and are no members
-//   vfork ID                          makes a process by vfork, that only sleeps; answers PID. The member takes commands
-//                                     again when that process was killed
-//   survive ID                        does not end when the root does, but a minute from now
-//   share ID                          starts a process in the same memory (CLONE_VM) that only sleeps; answers PID
-//   sharesibling ID                   the same with the member's parent as its parent (CLONE_PARENT)
-//   relayout ID code|stack BYTES      tells the kernel that its code or its stack begins so much lower (PR_SET_MM_MAP)
+//   forkns ID DIRECTORY               the child is in its own PID namespace, with a procfs at DIRECTORY
+//   crowd ID COUNT                    forks COUNT sleeping processes that are not members
+//   vfork ID                          makes a sleeping process by vfork; answers PID. The member takes commands again
+//                                     once that process was killed
+//   survive ID                        ends a minute from now instead of with the root
+//   share ID                          starts a sleeping process in the same memory (CLONE_VM); answers PID
+//   sharesibling ID                   likewise, with the member's parent as its parent (CLONE_PARENT)
+//   relayout ID code|stack BYTES      lowers the start of code or stack in the kernel's record (PR_SET_MM_MAP)
 //   run ID [ignoring]                 runs a program by fork and exec and waits for its end; `ignoring` makes the member
-//                                     ignore SIGCHLD first, and from then on
-//   exec ID                           becomes a fresh process image that only sleeps; takes no commands any more
-//   reexec ID                         becomes a fresh process image that takes commands; it has no mappings of a name
+//                                     ignore SIGCHLD first, permanently
+//   exec ID                           becomes a fresh process image that only sleeps and takes no commands
+//   reexec ID                         becomes a fresh process image that takes commands; it has no named mappings
 //   setuid ID UID                     drops root, with all groups
-//   exit ID [zombie], kill ID [zombie]  ends a member and has it reaped by its parent, or with `zombie` not
-//   reap ID                           has a zombie reaped
+//   exit ID [zombie], kill ID [zombie]  ends a member; its parent reaps it, except with `zombie`
+//   reap ID                           makes the parent reap a zombie
 //   pid ID                            answers PID
 //   addr ID NAME                      answers ADDRESS PAGES
 //   subreaper                         the root becomes the reaper of orphans
-//   quit                              ends all; so does the end of standard input
+//   quit                              ends all members; so does the end of standard input
 // clang-format on
 //
-// Commands reach a member through its socket pair; all pairs are made before the first fork, so that a member of any
-// depth has its own. All state, also line buffers and the tables of mappings, is in one shared mapping (Control), and
-// nothing on the way of a command uses stdio or allocates: what a command itself dirties in a member is a page or two
-// of its stack and libc's errno, the same ones each time. Members end when the root does, by a pipe that only the root
-// can write to, unless told to survive it.
+// Each member gets its commands through a socket pair. All pairs are made before the first fork, so members of any
+// depth have one. All state, including line buffers and tables of mappings, is in one shared mapping (Control).
+// Commands use no stdio and do not allocate: a command itself dirties only a page or two of the member's stack and
+// libc's errno, the same ones each time. Members end with the root, unless `survive` was called: they watch a pipe that
+// only the root can write to.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
@@ -109,7 +109,7 @@ size_t SplitWords(std::string_view line, std::array<std::string_view, kMaxWords>
   return count;
 }
 
-// Executes what is in the member's line, in the member; the answer is in its reply.
+// Executes the line of the member, in the member, and stores the answer in its reply.
 void Execute(int self, size_t length) {
   Member& me = MemberAt(self);
   std::array<std::string_view, kMaxWords> words;
@@ -148,7 +148,7 @@ void MarkEnded(int id) {
   }
 }
 
-// Has the member execute the line and puts its answer into the root's reply.
+// Makes the member execute the line, and copies its answer into the root's reply.
 void Request(int id, std::string_view line) {
   const Call root{kRoot, {}};
   Member& member = MemberAt(id);
@@ -160,7 +160,7 @@ void Request(int id, std::string_view line) {
   pollfd event{member.sockets[0], POLLIN, 0};
   bool ended = false;
   while (poll(&event, 1, ended ? 0 : 100) <= 0) {
-    if (ended) {  // and nothing was left to read
+    if (ended) {  // and nothing is left to read
       MarkEnded(id);
       return root.Error("the member died");
     }
@@ -172,7 +172,7 @@ void Request(int id, std::string_view line) {
   MemberAt(kRoot).reply.Add({answer.data(), length > 0 ? static_cast<size_t>(length) : 0});
 }
 
-// Has a member that has ended reaped by its parent, or by the root as subreaper. An orphan of others is theirs to reap.
+// Makes the parent of an ended member reap it, or the root as subreaper. Other processes reap their own orphans.
 void ReapMember(int id) {
   const Call root{kRoot, {}};
   Member& member = MemberAt(id);
@@ -229,7 +229,7 @@ void FindAddress(const Call& call, int id) {
   call.Ok().Add(" ").AddAddress(found->address).Add(" ").AddNumber(found->pages);
 }
 
-// One line of input; the answer is in the root's reply.
+// Executes one line of input and stores the answer in the root's reply.
 void HandleLine(std::string_view line) {
   std::array<std::string_view, kMaxWords> words;
   const size_t count = SplitWords(line, words);
@@ -348,10 +348,10 @@ bool Initialise() {
   return HandleFaults();
 }
 
-// What an exec'ed member does: says so, then sleeps until the root ends.
+// The life of an exec'ed member: reports, then sleeps until the root ends.
 int Idle(int socket, int lifeline) {
   prctl(PR_SET_NAME, "cow_idle");
-  std::signal(SIGCHLD, SIG_IGN);  // children it had are reaped by the kernel
+  std::signal(SIGCHLD, SIG_IGN);  // the kernel reaps its former children
   send(socket, "ok", 2, MSG_NOSIGNAL);
   close(socket);
   pollfd event{lifeline, POLLIN, 0};
@@ -360,7 +360,7 @@ int Idle(int socket, int lifeline) {
   return 0;
 }
 
-// What a re-exec'ed member does: finds the state that it has in common with the others, and goes on.
+// The life of a re-exec'ed member: finds the shared state and continues.
 int ComeBack(int file, int self) {
   void* memory = MapControl(file);
   if (memory == MAP_FAILED) {
@@ -402,7 +402,7 @@ int RunImage(std::string_view what, int first, int second) {
 [[noreturn]] void RunMember(int self, std::string_view greeting) {
   Member& me = MemberAt(self);
   me.state = State::kRunning;
-  close(control->lifeline[1]);  // fails in a member's child, which has it closed already
+  close(control->lifeline[1]);  // fails in a member's child, which has closed it already
   send(me.sockets[1], greeting.data(), greeting.size(), MSG_NOSIGNAL);
   for (;;) {
     std::array<pollfd, 2> events{pollfd{me.sockets[1], POLLIN, 0},
@@ -426,8 +426,9 @@ int RunImage(std::string_view what, int first, int second) {
   }
 }
 
-// The C library has the kernel note the processor in a page of each thread (rseq). The kernel writes there when it
-// moves the thread to another processor: a break at a moment that no test knows. Begins this program anew without it.
+// The C library registers a page of each thread with the kernel for the processor number (rseq). The kernel writes
+// there when it moves the thread to another processor, which breaks the page at an unknown moment. Restarts this
+// program without it.
 void LeaveRseqOut(char** arguments) {
   constexpr const char* kTunables = "GLIBC_TUNABLES";
   // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
@@ -442,8 +443,8 @@ void LeaveRseqOut(char** arguments) {
 
 }  // namespace cow::workload
 
-// Arguments are the program's own: `--root 0000 0000` is the same as none, but takes as much of the stack as an exec'ed
-// member's, so that without ASLR an exec gives an equal layout.
+// The arguments are for the program itself: `--root 0000 0000` means the same as none, but takes as much stack as the
+// arguments of an exec'ed member, so that without ASLR an exec gives an equal layout.
 int main(int count, char** arguments) {
   cow::workload::LeaveRseqOut(arguments);
   if (count != 1 && count != 4) {

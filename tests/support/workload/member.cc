@@ -35,7 +35,7 @@ extern "C" void HandleFault(int signal) {
   }
 }
 
-// The letter of /proc/PID/stat, 0 when there is no such process.
+// Returns the state letter of /proc/PID/stat; 0 if there is no such process.
 char ProcessState(pid_t pid) {
   Text<32> path;
   path.Add("/proc/").AddNumber(static_cast<uint64_t>(pid)).Add("/stat").Add(std::string_view("\0", 1));

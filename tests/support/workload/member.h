@@ -1,8 +1,8 @@
-// A member of the workload (one process), the state that all members share, and the commands' way to both.
+// A member of the workload (one process), the state that all members share, and the commands' access to both.
 //
-// All state, also line buffers and the tables of mappings, is in one shared mapping (Control), and nothing on the way
-// of a command uses stdio or allocates, so that commands dirty next to nothing of a member's private memory. Units:
-// base pages. Each member touches its own state only; the root reads that of the others while they wait for a command.
+// All state, including line buffers and tables of mappings, is in one shared mapping (Control). Commands use no stdio
+// and do not allocate, so they dirty almost none of a member's private memory. Units: base pages. Each member changes
+// its own state only; the root reads the state of members that wait for a command.
 #pragma once
 
 #include <sys/types.h>
@@ -32,7 +32,7 @@ constexpr size_t kMaxPages = size_t{1} << 32;
 
 enum class Kind : uint8_t { kDefault, kAligned, kNoHuge, kHuge, kNoReserve, kNone, kShared, kHugetlb, kFile };
 
-// A string of limited length that lives where its owner lives.
+// A string of limited length that is stored within its owner.
 template <size_t kSize>
 class Text {
  public:
@@ -76,14 +76,14 @@ struct Member {
   std::array<Mapping, kMaxMappings> mappings;
   void* heap_pieces = nullptr;  // each points to the one before
   void* block = nullptr;        // the last one of `malloc`
-  bool survives = false;        // the end of the root
-  unsigned char next_byte = 0;  // to write
+  bool survives = false;        // does not end with the root
+  unsigned char next_byte = 0;  // next value to write
   volatile size_t touched_page = 0;
   volatile bool guarded = false;  // a memory fault returns to `fault`
   sigjmp_buf fault{};
-  bool answered = false;         // by another process in the same memory
-  bool leaderless = false;       // its main thread has ended, another one takes its commands
-  std::atomic<int> writers = 0;  // threads of `writers` that are not done
+  bool answered = false;         // another process in the same memory has answered
+  bool leaderless = false;       // its main thread has ended; another one takes its commands
+  std::atomic<int> writers = 0;  // threads of `writers` that still write
   std::array<char, kMaxLine> line{};
   Text<kMaxLine> reply;
 };
@@ -91,7 +91,7 @@ struct Member {
 struct Control {
   size_t page_bytes = 0;
   size_t huge_page_bytes = 0;
-  int file = -1;  // the memory that this is in
+  int file = -1;  // the file of this mapping
   std::array<int, 2> lifeline{-1, -1};
   bool subreaper = false;
   size_t member_count = 1;
@@ -100,8 +100,7 @@ struct Control {
   size_t input_length = 0;
 };
 
-// Set before the first fork and at an exec's return, and never again. The handler of memory faults has no other way to
-// find it.
+// Set before the first fork and at an exec's return, never again. The handler of memory faults can't find it otherwise.
 extern Control* control;
 
 inline Member& MemberAt(int id) { return control->members.at(static_cast<size_t>(id)); }
@@ -141,12 +140,12 @@ std::optional<Number> ParseNumber(std::string_view text, Number most) {
 
 struct Command {
   std::string_view name;
-  size_t least_words;  // with the name and the ID
+  size_t least_words;  // including the name and the ID
   size_t most_words;
   void (*execute)(const Call&);
 };
 
-// The commands that a member executes itself, by theme; one source file each.
+// The commands that a member executes itself, by subject; one source file each.
 std::span<const Command> MemoryCommands();
 std::span<const Command> ProcessCommands();
 
@@ -157,10 +156,10 @@ bool HasEnded(pid_t pid);
 
 // ---- Touching memory
 
-// Has a memory fault in TouchPages return to it. False with errno on failure.
+// Makes a memory fault in TouchPages return to it. False with errno on failure.
 bool HandleFaults();
 
-// Pages `first`, first + stride, … of the memory at `address`.
+// Describes pages `first`, first + stride, … of the memory at `address`.
 struct Range {
   uintptr_t address;
   size_t first;
@@ -171,10 +170,11 @@ struct Range {
 // Touches one byte of each page. False at a memory fault; me.touched_page is then the page.
 bool TouchPages(Member& me, const Range& range, bool write);
 
-// The member's mapping of this name; null, with the error in its reply, if there is none.
+// Returns the member's mapping of this name; null, with the error in its reply, if there is none.
 Mapping* FindMapping(const Call& call, std::string_view name);
 
-// Words from `index` on: FIRST COUNT [STRIDE] within the mapping; empty, with the error in the reply, if they are not.
+// Parses words from `index` on: FIRST COUNT [STRIDE] within the mapping. Empty, with the error in the reply, if they
+// are wrong.
 std::optional<Range> ParseRange(const Call& call, const Mapping& mapping, size_t index);
 
 // ---- The member's loop

@@ -34,8 +34,8 @@ constexpr std::array kKindNames{
     KindName{"shared", Kind::kShared},   KindName{"hugetlb", Kind::kHugetlb},
 };
 
-// A hole in the address space, aligned and with at least a page of PROT_NONE on each side, so that what is mapped into
-// it is not merged with a neighbour. 0 on failure.
+// Returns a hole in the address space, aligned and with at least one page of PROT_NONE on each side, so that a mapping
+// in it is not merged with a neighbour. 0 on failure.
 uintptr_t ReserveHole(size_t bytes, size_t alignment) {
   void* area = mmap(nullptr, bytes + 2 * alignment, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (area == MAP_FAILED) {
@@ -56,7 +56,7 @@ size_t AlignmentOf(Kind kind) {
   return huge ? control->huge_page_bytes : control->page_bytes;
 }
 
-// Enters it in the member's table.
+// Enters the mapping in the member's table.
 void Enter(const Call& call, std::string_view name, uintptr_t address, size_t pages, Kind kind) {
   Member& me = call.Me();
   Mapping& mapping = me.mappings.at(me.mapping_count++);
@@ -82,7 +82,7 @@ bool MayEnter(const Call& call, std::string_view name, size_t pages) {
   return true;
 }
 
-// Maps and enters it.
+// Maps memory and enters it.
 void AddMapping(const Call& call, std::string_view name, size_t pages, Kind kind, int flags, int file) {
   if (!MayEnter(call, name, pages)) {
     return;
@@ -128,7 +128,7 @@ void MapFile(const Call& call) {
   if (!pages || (!shared && call.words[5] != "private")) {
     return call.Error("bad number of pages, or neither private nor shared");
   }
-  // The words are cut out of a line in which each is followed by a space: end this one there.
+  // Words are followed by a space in the line: end this one there.
   const size_t end = static_cast<size_t>(call.words[3].data() - call.Me().line.data()) + call.words[3].size();
   call.Me().line.at(end) = '\0';
   const int file = open(call.words[3].data(), (shared ? O_RDWR : O_RDONLY) | O_CLOEXEC);
@@ -155,7 +155,7 @@ void MapMemfd(const Call& call) {
   close(file);
 }
 
-// Shared memory of System V.
+// Maps System V shared memory.
 void MapShm(const Call& call) {
   const auto pages = ParseNumber<size_t>(call.words[3], kMaxPages);
   const bool huge = call.words.size() > 4 && call.words[4] == "hugetlb";
@@ -171,9 +171,9 @@ void MapShm(const Call& call) {
   }
   const void* place = shmat(id, nullptr, 0);
   const int error = errno;
-  shmctl(id, IPC_RMID, nullptr);  // gone with its last mapping
+  shmctl(id, IPC_RMID, nullptr);  // removed with its last mapping
   errno = error;
-  if (place == MAP_FAILED) {  // (void*)-1, as shmat says
+  if (place == MAP_FAILED) {  // (void*)-1, shmat's error value
     return call.SystemError("shmat");
   }
   Enter(call, call.words[2], reinterpret_cast<uintptr_t>(place), *pages, huge ? Kind::kHugetlb : Kind::kFile);
@@ -230,7 +230,7 @@ void Collapse(const Call& call) {
   }
 }
 
-// Also `remapfixed`, which maps fresh memory into the hole.
+// Also executes `remapfixed`, which maps fresh memory into the hole.
 void Unmap(const Call& call) {
   const Mapping* mapping = FindMapping(call, call.words[2]);
   if (mapping == nullptr) {
@@ -257,8 +257,8 @@ void Unmap(const Call& call) {
   call.Done();
 }
 
-// With a third word: onto that mapping, which is as large. Its name is the hole's from then on. With "-" the new place
-// is as large as the mapping, so that the virtual size stays as it is.
+// A third word names a mapping of equal size to replace; it names the hole afterwards. With "-" the new place is as
+// large as the mapping, so the virtual size does not change.
 void Remap(const Call& call) {
   Mapping* mapping = FindMapping(call, call.words[2]);
   if (mapping == nullptr) {
@@ -405,7 +405,7 @@ void Stack(const Call& call) {
   call.Done();
 }
 
-// Words 2 to 4: NAME FIRST COUNT. Empty, with the error in the reply, if they name no pages.
+// Parses words 2 to 4: NAME FIRST COUNT. Empty, with the error in the reply, if they name no pages.
 std::optional<iovec> ParseBytes(const Call& call) {
   const Mapping* mapping = FindMapping(call, call.words[2]);
   if (mapping == nullptr) {
@@ -440,7 +440,7 @@ void LockAll(const Call& call) {
   call.Done();
 }
 
-// The descriptor stays open: the registration lives as long as it does.
+// The descriptor stays open: the registration lives as long.
 void WriteProtect(const Call& call) {
   const auto bytes = ParseBytes(call);
   if (!bytes) {
@@ -466,7 +466,7 @@ void WriteProtect(const Call& call) {
   call.Done();
 }
 
-// The descriptor stays open: the pages are pinned as long as it is.
+// The descriptor stays open: the pages are pinned as long.
 void Pin(const Call& call) {
   const auto bytes = ParseBytes(call);
   if (!bytes) {

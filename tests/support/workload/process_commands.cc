@@ -30,7 +30,7 @@ void* SleepForever(void* /*unused*/) {
   }
 }
 
-// 0 or the error.
+// Returns 0 or the error.
 int StartThread(void* (*run)(void*), void* argument) {
   pthread_t thread{};
   const int error = pthread_create(&thread, nullptr, run, argument);
@@ -81,7 +81,7 @@ void ThreadWrite(const Call& call) {
   call.Done();
 }
 
-// What one thread of `writers` does: it lives in memory that is shared with all members.
+// The body of one thread of `writers`; its state is in memory shared with all members.
 struct Writing {
   Member* member = nullptr;
   uintptr_t address = 0;
@@ -105,7 +105,7 @@ void* WriteSlowly(void* argument) {
 }
 
 void Writers(const Call& call) {
-  // Neighbours in time are in other windows: a prime that divides no size a test uses.
+  // A prime that divides no size in the tests, so consecutive writes go to different windows.
   constexpr size_t kStride = 7919;
   constexpr int64_t kMicrosecond = 1000;
   const Mapping* mapping = FindMapping(call, call.words[2]);
@@ -141,7 +141,7 @@ void Writers(const Call& call) {
   call.Done();
 }
 
-// What goes on as the member when its main thread has ended.
+// Continues as the member after its main thread has ended.
 void* RunWithoutLeader(void* argument) {
   auto& me = *static_cast<Member*>(argument);
   while (!HasEnded(me.pid)) {
@@ -161,7 +161,7 @@ void EndLeader(const Call& call) {
     me.leaderless = false;
     return call.SystemError("pthread_create");
   }
-  syscall(SYS_exit, 0);  // of this thread alone; pthread_exit would load a library to unwind with
+  syscall(SYS_exit, 0);  // ends this thread only; pthread_exit would load a library to unwind with
 }
 
 // ---- Processes
@@ -203,7 +203,7 @@ void Share(const Call& call) {
   call.Ok().Add(" ").AddNumber(static_cast<uint64_t>(pid));
 }
 
-// Fields of /proc/self/stat by their numbers (proc(5)). False with errno on failure.
+// Reads fields of /proc/self/stat by their numbers (proc(5)). False with errno on failure.
 bool ReadOwnStat(std::array<uint64_t, 53>& fields) {
   std::array<char, 1024> text{};
   const int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
@@ -248,7 +248,7 @@ void Relayout(const Call& call) {
   call.Done();
 }
 
-// Ends with the root, as the members do.
+// Makes the process end with the root, like the members.
 [[noreturn]] void SleepToTheEnd() {
   pollfd event{control->lifeline[0], POLLIN, 0};
   while (poll(&event, 1, -1) <= 0) {
@@ -293,7 +293,7 @@ void Vfork(const Call& call) {
   waitpid(pid, nullptr, 0);
 }
 
-// The rest of a line is of no more use: ends the word where it is.
+// The rest of the line is not needed: end the word here.
 const char* EndWord(const Call& call, size_t index) {
   const std::string_view word = call.words[index];
   call.Me().line.at(static_cast<size_t>(word.data() - call.Me().line.data()) + word.size()) = '\0';
@@ -313,14 +313,13 @@ pid_t ForkIntoNamespaces() {
   return static_cast<pid_t>(syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, 0, 0, 0, 0));
 }
 
-// A procfs of this PID namespace, that this mount namespace alone has.
+// Mounts a procfs of this PID namespace, visible in this mount namespace only.
 bool MountProc(const char* directory) {
   return mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
          mount("proc", directory, "proc", 0, nullptr) == 0;
 }
 
-// Waits for the end of a child, which the kernel reaps itself where SIGCHLD is ignored. Its status is then unknown and
-// taken for 0.
+// Waits for the end of a child. If SIGCHLD is ignored, the kernel reaps the child and the status counts as 0.
 bool AwaitChild(pid_t pid, int& status) {
   status = 0;
   return waitpid(pid, &status, 0) == pid || errno == ECHILD;
@@ -341,7 +340,7 @@ bool AwaitChild(pid_t pid, int& status) {
       _exit(1);
     }
   } else {
-    MemberAt(id).pid = getpid();  // in a namespace of its own it has another one for the rest of us
+    MemberAt(id).pid = getpid();  // in its own namespace it has another pid
   }
   RunMember(id, "r");
 }
@@ -379,7 +378,7 @@ void Fork(const Call& call) {
   if (pid < 0 || (orphan && (!AwaitChild(pid, status) || status != 0))) {
     return call.SystemError("fork");
   }
-  // The child says that it is there, so that it is done with its own start when we answer.
+  // The child reports when it has started, so its start is complete when the command answers.
   char ready = 0;
   if (recv(member.sockets[0], &ready, 1, 0) != 1 || ready != 'r') {
     return call.Error("the child could not start");
@@ -391,7 +390,7 @@ void Fork(const Call& call) {
   call.Ok().Add(" ").AddNumber(static_cast<uint64_t>(id)).Add(" ").AddNumber(static_cast<uint64_t>(member.pid));
 }
 
-// Runs a program that ends at once and waits for it; `ignoring`: SIGCHLD is ignored from here on.
+// Runs a program that ends at once, and waits for it. `ignoring`: ignore SIGCHLD from here on.
 void Run(const Call& call) {
   const bool ignoring = call.words.size() > 2;
   if (ignoring && call.words[2] != "ignoring") {
@@ -414,7 +413,7 @@ void Run(const Call& call) {
 
 void KeepOverExec(int descriptor, bool keep) { fcntl(descriptor, F_SETFD, keep ? 0 : FD_CLOEXEC); }
 
-// A number as an argument of a length that does not depend on it.
+// Formats a number as an argument of fixed length.
 void SetArgument(Text<16>& argument, int number) {
   for (int digit = 1000; digit > number && digit > 1; digit /= 10) {
     argument.Add("0");
@@ -422,13 +421,13 @@ void SetArgument(Text<16>& argument, int number) {
   argument.AddNumber(static_cast<uint64_t>(number)).Add(std::string_view("\0", 1));
 }
 
-// By the path and with arguments of the length that the root has, so that without ASLR the layout is the root's.
+// Uses a path and arguments of the root's length, so that without ASLR the layout equals the root's.
 void ExecAs(const Call& call, const char* what, int first, int second) {
   std::array<Text<16>, 2> numbers;
   SetArgument(numbers[0], first);
   SetArgument(numbers[1], second);
   const auto* path = static_cast<const char*>(Pointer(getauxval(AT_EXECFN)));
-  // The new image answers, after the exec.
+  // The new image answers after the exec.
   execl(path, "cow_workload", what, numbers[0].View().data(), numbers[1].View().data(), nullptr);
   call.SystemError("exec");
 }
@@ -470,7 +469,7 @@ void Exit(const Call& call) {
   _exit(0);
 }
 
-// Sent by the root only: _reap ID PID.
+// _reap ID PID; only the root sends it.
 void Reap(const Call& call) {
   const auto pid = ParseNumber<pid_t>(call.words[2], INT32_MAX);
   int status = 0;

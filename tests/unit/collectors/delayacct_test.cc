@@ -23,7 +23,7 @@ using netlink::TaskStats;
 constexpr Executable kProgram{1, 10};
 constexpr Executable kOtherProgram{1, 11};
 
-// What a kernel would say.
+// A fake kernel.
 struct FakeKernel {
   bool accounting = true;
   std::map<pid_t, uint64_t> copied;
@@ -32,11 +32,11 @@ struct FakeKernel {
   uint64_t lost = 0;
   uint64_t now = 1'000'000;  // seconds
 
-  // A thread that is not the last; `pid` equal to `process` is the first one.
+  // Ends a thread that is not the last one. If `pid` equals `process`, it is the first one.
   void EndThread(pid_t pid, pid_t process, uint64_t pages, bool forked_only = true) {
     ends.push_back({{pid, process, 0, forked_only, false, kProgram, now, pages}, std::nullopt});
   }
-  // The last thread; `all` is the kernel's own sum, where the process had others.
+  // Ends the last thread. `all`: the kernel's own sum, if the process had other threads.
   TaskEnd& EndProcess(pid_t process, pid_t parent, uint64_t pages, std::optional<uint64_t> all = std::nullopt) {
     copied.erase(process);
     const auto thread = first_threads.extract(process);
@@ -70,7 +70,7 @@ class FakeTaskstats : public netlink::Taskstats {
   FakeKernel& kernel_;
 };
 
-// Families of one group each, which is named by the family's number.
+// Families in groups of their own, named by the family's number.
 class DelayacctTest : public testing::Test {
  protected:
   DelayacctTest() : DelayacctTest(true) {}
@@ -82,7 +82,7 @@ class DelayacctTest : public testing::Test {
     collector_ = MakeDelayacct(context, has_source ? std::make_unique<FakeTaskstats>(kernel_) : nullptr);
   }
 
-  // A living process, in a family of its own or in another's.
+  // Adds a living process, in a new family or in another process' family.
   void Add(pid_t pid, uint64_t copied, uint64_t family = 0) {
     auto process = std::make_shared<memory::Process>();
     process->pid = pid;
@@ -94,7 +94,7 @@ class DelayacctTest : public testing::Test {
     kernel_.copied[pid] = copied;
     kernel_.first_threads[pid] = {pid, pid, 0, true, false, kProgram, kernel_.now, copied};
   }
-  // It is gone from the list, and its family is still shown in the pass that finds out.
+  // Removes a process from the list. Its family is still shown in the pass that notices the end.
   void Remove(pid_t pid) {
     for (auto& [id, family] : families_) {
       std::erase_if(family->members, [pid](const auto& member) { return member->process->pid == pid; });
@@ -137,10 +137,10 @@ class DelayacctTest : public testing::Test {
   std::optional<double> Uncredited(const std::string& reason) const {
     return Value("cow_delayacct_uncredited_copies_total", reason);
   }
-  // Its group is another from now on.
+  // Moves a process to another group.
   void Move(uint64_t family, std::string group) { group_of_[family] = std::move(group); }
   void EndFamily(uint64_t family) { families_.erase(family); }
-  // Returns them as they are at their old place.
+  // Moves the counters to another place and returns the old one.
   const std::vector<uint64_t>& MoveCounters(const std::string& name) {
     moved_ = groups_.at(name).counters;
     std::swap(moved_, groups_.at(name).counters);
@@ -211,7 +211,7 @@ TEST_F(DelayacctTest, RecordBringsWhatCameAfterTheLastLook) {
   EXPECT_EQ(UnseenForks("100"), 0);
 }
 
-// It was listed and had ended when it was asked.
+// The process was listed but had ended when its copies were read.
 TEST_F(DelayacctTest, ProcessThatEndsDuringThePassIsCountedByItsRecord) {
   Pass();
   Add(100, 0);
@@ -236,7 +236,7 @@ TEST_F(DelayacctTest, RecordsOfThreadsAreInTheProcessSum) {
   EXPECT_EQ(Copies("100"), 24);
 }
 
-// The last two threads ended at once: the kernel's sum lacks one, whose record comes late.
+// The last two threads ended at once: the kernel's sum lacks one of them, and its record comes late.
 TEST_F(DelayacctTest, ThreadThatTheKernelsSumLacksIsCounted) {
   Add(1, 0);
   Pass();
@@ -249,7 +249,7 @@ TEST_F(DelayacctTest, ThreadThatTheKernelsSumLacksIsCounted) {
   EXPECT_EQ(Copies("100"), 19);
 }
 
-// One that ends counts twice for a moment.
+// An ending thread briefly counts twice.
 TEST_F(DelayacctTest, SumThatShrinksIsNotCountedTwice) {
   Add(100, 0);
   Pass();
@@ -310,8 +310,8 @@ TEST_F(DelayacctTest, UnknownParentsAreNotGuessedAt) {
   Add(1, 0);
   Pass();
   kernel_.first_threads[1].executable = kOtherProgram;
-  kernel_.EndProcess(300, 1, 50);   // an orphan: who forked it is not known
-  kernel_.EndProcess(301, 999, 7);  // nobody of that number shows up
+  kernel_.EndProcess(300, 1, 50);   // an orphan: its first parent is unknown
+  kernel_.EndProcess(301, 999, 7);  // no process with that pid appears
   Pass();
   EXPECT_EQ(Uncredited("parent"), 50);
   Pass();
@@ -333,7 +333,7 @@ TEST_F(DelayacctTest, UnseenProgramsAndTheirForksAreNoForks) {
   EXPECT_EQ(UnseenForks("100"), 0);
 }
 
-// Its first thread tells how it came; a later one of an exec'ed process was cloned too.
+// The first thread's record shows the origin; later threads of an exec'ed process were cloned too.
 TEST_F(DelayacctTest, FirstThreadTellsOfAnExec) {
   Add(100, 1);
   Pass();
@@ -341,7 +341,7 @@ TEST_F(DelayacctTest, FirstThreadTellsOfAnExec) {
   kernel_.EndProcess(300, 100, 2, 3).task.pid = 301;
   kernel_.EndThread(400, 400, 10, true);
   kernel_.EndProcess(400, 100, 20, 30).task.pid = 401;
-  kernel_.EndProcess(500, 100, 40).task.pid = 501;  // its first thread's record was lost
+  kernel_.EndProcess(500, 100, 40).task.pid = 501;  // the record of its first thread was lost
   Pass();
   EXPECT_EQ(Uncredited("exec"), 3);
   EXPECT_EQ(Uncredited("parent"), 40);
@@ -349,7 +349,7 @@ TEST_F(DelayacctTest, FirstThreadTellsOfAnExec) {
   EXPECT_EQ(UnseenForks("100"), 1);
 }
 
-// A number is used again for a child that is not seen, while the process that had it before was.
+// A pid is reused for an unseen child while its former owner was seen.
 TEST_F(DelayacctTest, NumberUsedAgainIsAnotherProcess) {
   Add(100, 0);
   Pass();
@@ -362,7 +362,7 @@ TEST_F(DelayacctTest, NumberUsedAgainIsAnotherProcess) {
   EXPECT_EQ(Copies("100"), 38);
   EXPECT_EQ(UnseenForks("100"), 1);
 
-  // Here the later one is seen, and lives on.
+  // Here the later process is seen and continues to live.
   kernel_.EndProcess(200, 100, 4);
   kernel_.now += 5;
   Add(200, 1, 100);
@@ -396,14 +396,14 @@ TEST_F(DelayacctTest, WithoutAccountingCopiesAreUnknownAndForksAreNot) {
   EXPECT_EQ(UnseenForks("100"), 1);
 }
 
-// What started before accounting was on shows no copy, ever: no zero is published of it.
+// A process that started before accounting was on never shows a copy, so no zero is published for it.
 TEST_F(DelayacctTest, ProcessesThatStartedWithoutAccountingAreUncounted) {
   const char* uncounted = "cow_delayacct_uncounted_processes";
   kernel_.accounting = false;
   Add(100, 0);
   Pass();
   kernel_.accounting = true;
-  Add(200, 0);  // before or after, nobody knows
+  Add(200, 0);  // whether before or after is unknown
   Pass();
   Add(300, 0);
   Pass();
@@ -439,7 +439,7 @@ TEST_F(DelayacctTest, TotalsGoOnWhereItIsSwitchedOnAgain) {
   Pass();
   kernel_.lost = 13;
   Pass();
-  // Another connection, which has lost nothing yet.
+  // A new connection that has not lost a record yet.
   kernel_.lost = 0;
   Switch();
   Pass();
@@ -472,7 +472,7 @@ TEST_F(DelayacctTest, WhatWasCopiedWhileItWasOffIsNotCounted) {
   EXPECT_EQ(Copies("100"), 13);
 }
 
-// That a process is accounted is known once; its copies are counted in whichever group it is.
+// Once a process is known to be accounted, its copies count in any group.
 TEST_F(DelayacctTest, CopiesAreKnownInTheGroupThatAFamilyMovesTo) {
   Add(100, 1000);
   Pass();
@@ -483,7 +483,7 @@ TEST_F(DelayacctTest, CopiesAreKnownInTheGroupThatAFamilyMovesTo) {
   EXPECT_EQ(Copies("100"), 0);
 }
 
-// Other collectors have made the engine lay out its counters anew, and the family is gone.
+// Other collectors have changed the engine's layout of counters, and the family has ended.
 TEST_F(DelayacctTest, CountersOfAnAbandonedPassAreNotCountedInto) {
   Add(100, 0);
   Pass();

@@ -1,4 +1,4 @@
-// The example of collectors/README.md works: the build takes its source from there.
+// Checks that the example in collectors/README.md works. The build extracts its source from there.
 #include <gtest/gtest.h>
 
 #include <memory>

@@ -1,4 +1,4 @@
-// The collector process, on a fake host.
+// Tests of the collector process on a fake host.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -21,7 +21,7 @@ constexpr double kPage = 4096;
 
 class ProcessTest : public testing::Test {
  protected:
-  // A family for each number, of two, with so many pages in the heap.
+  // Adds a family of two processes that share `pages` heap pages.
   void AddFamily(pid_t pid, uint64_t pages) {
     host_.Add(pid).MapPages(kHeap, pages, static_cast<uint64_t>(pid) * 100, "[heap]");
     host_.Exec(pid, 0x900000 + static_cast<uint64_t>(pid) * 0x100);
@@ -92,7 +92,7 @@ TEST_F(ProcessTest, SharedPrivateAndBrokenOfEach) {
   EXPECT_EQ(Pages("cow_process_private_bytes", 101), 3);
   EXPECT_EQ(values_["cow_process_breaks_total"][100], 1);
   EXPECT_EQ(values_["cow_process_breaks_total"][101], 2);
-  // What nothing has changed of stays.
+  // Unchanged values stay.
   Pass();
   EXPECT_EQ(values_["cow_process_breaks_total"][101], 2);
   host_.Exit(101);
@@ -132,7 +132,7 @@ TEST_F(ProcessTest, HeldForAWhileAndBounded) {
   Pass();
   uint64_t frame = 90000;
   uint64_t breaks = 0;
-  // Each family's child overtakes those before.
+  // The child of each family overtakes the earlier ones.
   for (pid_t i = 1; i <= 6; ++i) {
     ++breaks;
     for (uint64_t page = 0; page < breaks; ++page) host_.At(i * 100 + 1).SetPage(kHeap + page * 4096, frame++);
@@ -211,7 +211,7 @@ TEST_F(ProcessTest, CountGoesOnWhereTheCollectorIsSwitchedOnAgain) {
   Break(101, 5);
   Pass();
   EXPECT_TRUE(values_.empty());
-  // One ends meanwhile, and another takes its place.
+  // A process ends, and another one takes its place.
   host_.Exit(102);
   Pass();
   host_.Fork(100, 103, 300);
@@ -262,7 +262,7 @@ TEST_F(ProcessTest, CountGoesOnWhereTheFamilyIsTakenInAgain) {
   Break(101, 1);
   Pass();
   Break(101, 2);
-  // Forked, and written to, between the last pass that left it out and the one that takes it in.
+  // Forked and written to between the last pass that left it out and the first one that includes it.
   host_.Fork(100, 102, 300).SetPage(kHeap + uint64_t{3} * 4096, next_frame_++);
   options_.groups = GroupOptions();
   engine_->Reconfigure(options_);

@@ -1,5 +1,5 @@
-// That a steady pass allocates nothing per process and nothing per page. A program of its own: it counts every call of
-// operator new.
+// Checks that a steady pass allocates nothing per process and nothing per page. A separate program, because it replaces
+// operator new to count calls.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -20,7 +20,7 @@ uint64_t allocations = 0;
 
 }  // namespace
 
-// Not inlined: GCC 12 would take the free below for a mistake.
+// Not inlined: GCC 12 would report the free below as an error.
 [[gnu::noinline]] void* operator new(std::size_t bytes) {
   ++allocations;
   if (void* memory = std::malloc(bytes); memory != nullptr) return memory;
@@ -54,7 +54,7 @@ uint64_t AllocationsOfASteadyPass(const test::FixtureHost& host, std::chrono::mi
   host.tree().WriteFile("proc/vmstat", "pswpin 0\nthp_collapse_alloc 0\n");
   host.Sync();
   Engine engine(host.Root(), Options(full_every));
-  for (int i = 0; i < 10; ++i) AllocationsOfAPass(engine);  // each process was asked for its sizes then
+  for (int i = 0; i < 10; ++i) AllocationsOfAPass(engine);  // reads the sizes of each process
   return AllocationsOfAPass(engine);
 }
 
@@ -70,7 +70,7 @@ uint64_t AllocationsWithIdleProcesses(int count) {
   return AllocationsOfASteadyPass(host, std::chrono::hours(1));
 }
 
-// In one window.
+// Pages in one window.
 uint64_t AllocationsWithPages(uint64_t pages) {
   test::FixtureHost host;
   host.Add(100).MapPages(kHeap, pages, 1000, "[heap]");

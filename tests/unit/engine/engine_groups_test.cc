@@ -1,4 +1,4 @@
-// Groups by rules, and new options between passes, on a made-up host.
+// Tests of groups by rules and of new options between passes, on a fake host.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -80,7 +80,7 @@ class EngineGroupsTest : public testing::Test {
   std::optional<double> Faults(const std::string& group) const {
     return Value("cow_minor_faults_total", {{"group", group}});
   }
-  // Children whose end was observed.
+  // Ended children.
   uint64_t Lives(const std::string& group) const {
     for (const prometheus::MetricFamily& family : families_) {
       if (family.name != "cow_fork_break_bytes") continue;
@@ -101,7 +101,7 @@ class EngineGroupsTest : public testing::Test {
     options_.groups.rules.emplace_back().name = std::move(name);
     return options_.groups.rules.back();
   }
-  // A parent with eight pages of heap, shared with a child that is there from the start.
+  // Adds a parent with eight heap pages, shared with a child that exists from the start.
   void AddPair() {
     host_.Add(100).MapPages(kHeap, 8, 1000, "[heap]");
     host_.Fork(100, 101);
@@ -151,12 +151,12 @@ TEST_F(EngineGroupsTest, JudgedAgainAfterExecAndRename) {
   EXPECT_EQ(Processes("second"), 1);
   EXPECT_EQ(Processes("app"), 0);
   host_.At(100).comm = "other";
-  host_.At(100).exe = "/bin/third";  // not read again: it is the same program
+  host_.At(100).exe = "/bin/third";  // not read again: the program is the same
   Pass();
   EXPECT_EQ(Processes("second"), 1);
 }
 
-// Servers name what they do in their command line once they have started, and some do so again and again.
+// Servers write their state into their command line after the start, some of them repeatedly.
 class CommandLineTest : public EngineGroupsTest {
  protected:
   CommandLineTest() {
@@ -167,7 +167,7 @@ class CommandLineTest : public EngineGroupsTest {
     rule.comm = {"app"};
     rule.cmdline = {R"(:(?P<port>\d+)( |$))"};
   }
-  // Longer than from the first look to the second.
+  // Longer than the pause between the first and the second reading.
   static void WaitForTheSecondLook() { std::this_thread::sleep_for(std::chrono::milliseconds(1050)); }
 };
 
@@ -185,7 +185,7 @@ TEST_F(CommandLineTest, RewrittenSoonAfterTheFirstLook) {
   Pass();
   EXPECT_EQ(Processes("port-7001"), 2);
   EXPECT_EQ(Processes("app"), 0);
-  // What was counted stays; what follows is the new group's.
+  // Earlier counts stay in the old group; later ones belong to the new group.
   EXPECT_EQ(Faults("app"), faults + 10);
   EXPECT_EQ(Faults("port-7001"), 100);
 }
@@ -231,7 +231,7 @@ TEST_F(CommandLineTest, NotReadAgainWhereNoRuleAskedForIt) {
   EXPECT_EQ(Processes("app"), 2);
 }
 
-// Nor is a rule's.
+// Neither a process name nor a rule can put a family into the overflow group.
 TEST_F(EngineGroupsTest, NoProcessIsInTheGroupOfThoseBeyondTheLimit) {
   options_.max_groups = 2;
   host_.Add(100).comm = "_other";
@@ -287,7 +287,7 @@ TEST_F(EngineGroupsTest, DroppedFamiliesAreNotReadNorExported) {
   Pass();
   host_.Exit(102);
   Pass();
-  // Taken in again: what it did meanwhile is nobody's, what it does from now on is counted.
+  // Included again: breaks in between are not counted, later ones are.
   options_.groups.default_name = Fixed("rest");
   Reconfigure();
   Pass();
@@ -299,7 +299,7 @@ TEST_F(EngineGroupsTest, DroppedFamiliesAreNotReadNorExported) {
   Pass();
   EXPECT_EQ(ChildBreaks("rest"), 1);
   EXPECT_EQ(Faults("rest"), 1);
-  // And left out again: its records go, its group is exported as it was.
+  // Left out again: its records are dropped, and its group stays exported.
   EXPECT_GT(Value("cow_ledger_bytes", {}), 0);
   options_.groups.default_name.reset();
   Reconfigure();
@@ -311,7 +311,7 @@ TEST_F(EngineGroupsTest, DroppedFamiliesAreNotReadNorExported) {
   EXPECT_EQ(ChildBreaks("rest"), 1);
 }
 
-// What a family did while it was left out is nobody's, also what no pass has seen.
+// Breaks while a family is left out are not counted, even if no pass has seen them.
 TEST_F(EngineGroupsTest, FamilyThatIsTakenInAgainIsBaseline) {
   AddPair();
   Start();
@@ -344,7 +344,7 @@ TEST_F(EngineGroupsTest, FamilyThatIsTakenInAgainIsBaseline) {
     EXPECT_EQ(Value("cow_unshared_bytes_total", {{"group", "app"}, {"cause", cause}}), 0) << cause;
   }
   EXPECT_EQ(Value("cow_unattributed_bytes_total", {{"group", "app"}}), 0);
-  // From now on all is counted; of a child whose life was not seen whole it is not known what it cost.
+  // From now on everything is counted. The cost of a child is unknown if part of its life was not scanned.
   host_.Fork(100, 106, 700);
   BreakOne(3, 3004);
   host_.Exit(103);
@@ -421,12 +421,12 @@ TEST_F(EngineGroupsTest, CollectorsSwitchedOffAndOnGoOn) {
   Reconfigure();
   families_ = test::CollectDeclared(*engine_);
   EXPECT_EQ(ExposurePages("app"), *exposure - 1);
-  EXPECT_EQ(ChildBreaks("app"), std::nullopt);  // its sums are not whole before a pass
+  EXPECT_EQ(ChildBreaks("app"), std::nullopt);  // its sums are incomplete before a pass
   AbandonPass();
   families_ = test::CollectDeclared(*engine_);
   EXPECT_EQ(ChildBreaks("app"), std::nullopt);
   Pass();
-  EXPECT_EQ(ChildBreaks("app"), 1);  // what happened while it was off is not counted
+  EXPECT_EQ(ChildBreaks("app"), 1);  // breaks while it was off are not counted
   EXPECT_EQ(Faults("app"), 1);
   EXPECT_EQ(Value("cow_forks_total", {{"group", "app"}}), 1);
   EXPECT_EQ(Value("cow_unresolved_bytes", {{"group", "app"}}), 0);
@@ -463,7 +463,7 @@ TEST_F(EngineGroupsTest, WhatIsFirstSeenByACollectorSwitchedOnIsBaseline) {
 constexpr Metric kPasses{
     .name = "passes", .type = prometheus::MetricType::Counter, .help = "Passes.", .of_groups = false};
 
-// Counts its passes, in no group.
+// Counts its passes in no group.
 class PassCounter : public CollectorWithHooks {
  public:
   explicit PassCounter(const CollectorContext& context)
@@ -561,7 +561,7 @@ TEST_F(EngineGroupsTest, LimitsChange) {
   Reconfigure();
   BreakOne(1, 3001);
   Pass();
-  // Without frames the side rests on marks, and who may have forked is not known on this host.
+  // Without frames the side depends on marks, and forks are unknown on this host.
   EXPECT_EQ(ChildBreaks("app"), 1);
   EXPECT_EQ(Value("cow_breaks_total", {{"group", "app"}, {"side", "unknown"}}), 1);
   EXPECT_EQ(Processes("app"), 3);
@@ -609,7 +609,7 @@ TEST_F(EngineGroupsTest, GroupsBeyondALowerLimitAreOtherAtOnce) {
   EXPECT_EQ(Processes("_other"), 0);
 }
 
-// Its first root is gone: by the one that followed the family would be in another group.
+// The first root has ended. By its second root the family would belong to another group.
 TEST_F(EngineGroupsTest, LabelsThatAreCutAnewMoveNoFamily) {
   AddPair();
   host_.At(100).exe = "/usr/bin/parent";
@@ -660,7 +660,7 @@ class UserTest : public EngineGroupsTest {
     host_.Add(100).MapPages(kHeap, 1, 1000);
     AddRule(Fixed("service")).user = {"4242"};
   }
-  // Nothing else of the process moves.
+  // No other signal of the process moves.
   void SetUser(uint32_t uid) { host_.At(100).uid = uid; }
 };
 
@@ -704,7 +704,7 @@ TEST_F(UserTest, NewRulesAskForTheUserOfNow) {
   EXPECT_EQ(Processes("service"), 1);
 }
 
-// The root is another process: the family keeps its group, whoever runs it.
+// The family keeps its group when another process becomes its root, even one of another user.
 TEST_F(UserTest, SurvivorOfTheRootKeepsTheGroup) {
   SetUser(4242);
   host_.Fork(100, 101).uid = 33;
@@ -735,7 +735,7 @@ TEST_F(UserTest, IdleProcessesAreNotAskedInEachPass) {
   const int before = counter->opened;
   for (int pass = 0; pass < 5; ++pass) Pass();
   EXPECT_EQ(counter->opened, before);
-  // New rules ask each root once; rules that have no use for the user do not.
+  // New rules read the user of each root once; rules that do not use the user do not read it.
   options_.groups.rules.back().user = {"33"};
   Reconfigure();
   for (int pass = 0; pass < 3; ++pass) Pass();

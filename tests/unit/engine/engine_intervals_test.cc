@@ -1,4 +1,4 @@
-// What is published while a pass spans intervals: forks, ends and small families beside large ones.
+// Tests of the published values while a pass spans intervals: forks, ends, and small families beside large ones.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -28,10 +28,10 @@ constexpr uint64_t kHeap = 0x10000000;
 constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kWindowPages = 512;
 
-// An interval has room for so many windows. `listed` is called when its process list is there.
+// Each interval has room for a fixed number of windows. `listed` is called when its process list is in use.
 class SteppedControl : public PassControl {
  public:
-  // `cost`: CPU time that each step takes at least, on any machine.
+  // `cost`: least CPU time of each step, on any machine.
   SteppedControl(int steps, std::function<void()> listed, std::chrono::nanoseconds cost)
       : steps_(steps), left_(steps), listed_(std::move(listed)), cost_(cost) {}
 
@@ -61,7 +61,7 @@ class EngineIntervalsTest : public testing::Test {
   EngineIntervalsTest() {
     options_.collectors = {"cow", "faults", "sharing"};
     options_.full_every = std::chrono::hours(1);
-    options_.interval = std::chrono::hours(1);  // all that is read in the test is of the last interval
+    options_.interval = std::chrono::hours(1);  // all readings of the test fall within the last interval
     host_.tree().WriteFile("proc/vmstat", "pswpin 0\npswpout 0\nthp_collapse_alloc 0\n");
   }
 
@@ -76,8 +76,8 @@ class EngineIntervalsTest : public testing::Test {
     Collect();
   }
   void Collect() { families_ = test::CollectDeclared(*engine_); }
-  // A pass with room for so many steps in an interval. `listed` is told how many lists of processes there were before.
-  // Returns how many there were in all.
+  // Runs a pass with `steps` steps per interval. Passes the number of earlier process lists to `listed`. Returns the
+  // total number of lists.
   uint64_t SteppedPass(int steps, const std::function<void(uint64_t lists)>& listed,
                        std::chrono::nanoseconds cost = {}) {
     host_.Sync();
@@ -114,7 +114,7 @@ class EngineIntervalsTest : public testing::Test {
     return Pages("cow_resident_bytes", {{"backing", "anon"}, {"sharing", sharing}});
   }
   double Coverage() const { return Value("cow_scan_coverage_ratio", {}).value_or(-1); }
-  // What is wrong with exposure is no more than what is not covered.
+  // The error of exposure is at most the memory that is not covered.
   void ExpectBound(double exposure, const std::string& when) const {
     const double resident = Resident("private") + Resident("shared");
     EXPECT_LE(std::abs(Pages("cow_exposure_bytes") - exposure), (1 - Coverage()) * resident + 1e-6)
@@ -136,7 +136,7 @@ class EngineIntervalsTest : public testing::Test {
 TEST_F(EngineIntervalsTest, AChildCountsBeforeItIsRead) {
   constexpr uint64_t kPages = 16 * kWindowPages;
   constexpr double kAll = kPages;
-  host_.GrantAllRights();  // forks are known of where every process is visible
+  host_.GrantAllRights();  // forks are known only if every process is visible
   host_.Add(100).MapPages(kHeap, kPages, 100000, "[heap]");
   Start();
   Pass();
@@ -150,7 +150,7 @@ TEST_F(EngineIntervalsTest, AChildCountsBeforeItIsRead) {
     EXPECT_EQ(Value("cow_families", {}), 1);
     EXPECT_NEAR(Resident("private") + Resident("shared"), 2 * kAll, 1);
     ExpectBound(kAll - 1500, "interval " + std::to_string(interval));
-    if (interval < 5) {  // later ones may find all windows read
+    if (interval < 5) {  // later intervals may find all windows read
       EXPECT_LT(Coverage(), 1);
     }
     if (interval != 0) return;
@@ -165,7 +165,7 @@ TEST_F(EngineIntervalsTest, AChildCountsBeforeItIsRead) {
   EXPECT_EQ(Value("cow_breaks_total", {{"side", "child"}}), 1000);
   EXPECT_EQ(Value("cow_breaks_total", {{"side", "parent"}}), 500);
 
-  // A second child, of a parent whose windows are known.
+  // A second child of a parent whose windows are known.
   host_.Fork(100, 102, 300);
   const double exposure = kAll - 1500 + kAll;
   SteppedPass(2, [&](uint64_t interval) {
@@ -212,7 +212,7 @@ TEST_F(EngineIntervalsTest, WhatAParentWroteBeforeItForkedAgainIsNoBreak) {
   ++host_.At(100).minor_faults;
   SteppedPass(2, [&](uint64_t interval) {
     if (interval != 2) return;
-    // New memory of the parent, in a window that the scan has passed; the second child shares it.
+    // New memory of the parent in a window that the scan has passed; the second child shares it.
     host_.At(100).MapPages(kHeap + kPages * kPageBytes, 4, 400000);
     host_.At(100).minor_faults += 4;
     host_.Fork(100, 102, 300);
@@ -244,7 +244,7 @@ TEST_F(EngineIntervalsTest, MembersThatEndLeaveAtOnce) {
     EXPECT_EQ(Resident("private"), 0) << interval;
   });
   EXPECT_EQ(Pages("cow_exposure_bytes"), 2 * kAll);
-  // The last partners end: what is left is the parent's own.
+  // The last relatives end: the rest belongs to the parent alone.
   host_.Exit(103);
   host_.Exit(104);
   SteppedPass(1, [&](uint64_t interval) {
@@ -305,7 +305,7 @@ TEST_F(EngineIntervalsTest, AFamilyThatEndsLeavesNothing) {
   });
 }
 
-// A large family takes many intervals; breaks of a small one are counted in each.
+// A large family takes many intervals; breaks of a small one are counted in each of them.
 TEST_F(EngineIntervalsTest, ASmallFamilyIsReadInEachInterval) {
   test::FixtureProcess& large = host_.Add(100);
   large.comm = "large";
@@ -322,7 +322,7 @@ TEST_F(EngineIntervalsTest, ASmallFamilyIsReadInEachInterval) {
   double counted = 0;
   const auto read_and_break = [&](uint64_t interval) {
     counted = Value("cow_breaks_total", {{"side", "child"}}).value_or(-1);
-    // What was broken before the interval before this one.
+    // Breaks before the previous interval.
     if (interval >= 2) {
       EXPECT_GE(counted, static_cast<double>(broken) - 1) << interval;
     }

@@ -1,5 +1,5 @@
-// What is left of an engine after a pass in which an allocation failed, each in turn. A program of its own, for the
-// operators that it replaces.
+// Checks the engine after passes in which an allocation fails, for each allocation in turn. A separate program, because
+// it replaces operator new.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -20,15 +20,15 @@
 
 namespace {
 
-// So many allocations are made before the one that fails. Negative: none fails.
+// Number of allocations before the one that fails. Negative: none fails.
 int left = -1;
 
 }  // namespace
 
-// Not inlined: GCC 12 would take the free below for a mistake.
+// Not inlined: GCC 12 would report the free below as an error.
 [[gnu::noinline]] void* operator new(std::size_t size) {
   if (left >= 0 && left-- == 0) throw std::bad_alloc();
-  if (void* memory = std::malloc(size)) return memory;  // NOLINT: this is what it stands for
+  if (void* memory = std::malloc(size)) return memory;  // NOLINT: operator new needs it
   throw std::bad_alloc();
 }
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }                        // NOLINT
@@ -60,8 +60,8 @@ double Breaks(const std::vector<prometheus::MetricFamily>& families) {
   return sum;
 }
 
-// One member of a family wrote, one ended, one was forked, and a stranger came, when the pass fails. Gauges are exact
-// after the next one, and nothing is counted that did not happen.
+// When the pass fails, one member of a family has written, one has ended, one was forked, and an unrelated process has
+// appeared. After the next pass gauges are exact, and no event is counted that did not happen.
 TEST(EngineNoMemoryTest, TheNextPassIsAsGoodAsAny) {
   int failed = 0;
   bool fails = true;

@@ -71,7 +71,7 @@ class EngineTest : public testing::Test {
     if (series == nullptr) return std::nullopt;
     return Find(name)->type == prometheus::MetricType::Counter ? series->counter.value : series->gauge.value;
   }
-  // Of group "app", the fixture processes' name.
+  // Values of group "app", the name of the fixture processes.
   std::optional<double> App(const std::string& name, Labels labels = {}) const {
     labels["group"] = "app";
     return Value(name, labels);
@@ -85,7 +85,7 @@ class EngineTest : public testing::Test {
     return family == nullptr ? 0 : family->metric.size();
   }
 
-  // A parent with eight pages of heap, shared with a child that is there from the start.
+  // Adds a parent with eight heap pages, shared with a child that exists from the start.
   void AddPair() {
     host_.Add(100).MapPages(kHeap, 8, 1000, "[heap]");
     host_.Fork(100, 101);
@@ -125,7 +125,7 @@ TEST_F(EngineTest, PairSharesEverything) {
   EXPECT_EQ(App("cow_scan_coverage_ratio"), 1);
   EXPECT_EQ(App("cow_group_mode", {{"mode", "full"}}), 1);
   EXPECT_EQ(App("cow_oldest_child_start_timestamp_seconds"), 1700000002);
-  // Not known without PAGEMAP_SCAN.
+  // Unknown without PAGEMAP_SCAN.
   EXPECT_EQ(SeriesCount("cow_huge_page_bytes"), 0U);
   EXPECT_EQ(SeriesCount("cow_huge_page_splits_total"), 0U);
 }
@@ -197,13 +197,13 @@ TEST_F(EngineTest, ForksAndWhatTheyCost) {
 }
 
 TEST_F(EngineTest, FirstLookInfersAndLeavesUnattributed) {
-  host_.GrantAllRights();  // forks are known of where every process is visible, and nothing came back from swap
+  host_.GrantAllRights();  // forks are known only if every process is visible; nothing came back from swap
   host_.tree().WriteFile("proc/vmstat", "pswpin 0\npswpout 0\nthp_collapse_alloc 0\npgmigrate_success 0\n");
   AddPair();
   Start();
   Pass();
   auto& child = host_.Fork(100, 102, 300);
-  child.SetPage(kHeap, 2000);      // copied; the parent's page still has the mark of a forked one
+  child.SetPage(kHeap, 2000);      // copied; the parent's page has lost its mark by the fork
   child.MapPages(kAnon, 2, 2100);  // both mapped it after the fork
   host_.At(100).MapPages(kAnon, 2, 2200);
   Pass();
@@ -538,7 +538,7 @@ TEST_F(EngineTest, HostSavedNeedsToSeeEverything) {
   EXPECT_EQ(Value("cow_exporter_capability", {{"feature", "all_processes"}}), 1);
 }
 
-// Writes the host's AnonPages anew when a process is read.
+// Rewrites the host's AnonPages when a process is read.
 class AnonPages : public procfs::Interposer {
  public:
   explicit AnonPages(const test::FixtureHost& host) : host_(host) {}
@@ -561,18 +561,18 @@ TEST_F(EngineTest, HostSavedNeedsAHostThatStandsStill) {
   host_.GrantAllRights();
   host_.Sync();
   const auto anon_pages = std::make_shared<AnonPages>(host_);
-  const uint64_t mapped = uint64_t{2 * 8 + 40 * 10} * 4;  // kB, as each process counts them
+  const uint64_t mapped = uint64_t{2 * 8 + 40 * 10} * 4;  // kB, counted once per process
   struct Case {
     uint64_t before;
     uint64_t after;
     std::optional<double> saved;
   };
   for (const Case& each : {Case{mapped - 32, mapped - 32, 32.0}, Case{mapped - 32, mapped - 20, 26.0},
-                           Case{mapped - 32, mapped - 10, std::nullopt},  // more than a hundredth
-                           Case{mapped - 10, mapped - 32, std::nullopt},  // likewise
+                           Case{mapped - 32, mapped - 10, std::nullopt},  // more than 1 %
+                           Case{mapped - 10, mapped - 32, std::nullopt},  // more than 1 %
                            Case{mapped + 4, mapped + 4, std::nullopt},    // negative
                            Case{mapped, mapped, 0.0}}) {
-    // An engine of its own each time: it opens each file.
+    // A new engine for each case, so that it opens each file.
     Engine engine(procfs::Root(host_.tree().Path("proc"), host_.tree().Path("sys"), anon_pages), {});
     anon_pages->Write(each.before);
     anon_pages->after_kilobytes = each.after;
@@ -584,7 +584,7 @@ TEST_F(EngineTest, HostSavedNeedsAHostThatStandsStill) {
   }
 }
 
-// It costs itself only, and is counted under its reason.
+// The failure affects only this process, which is counted under its reason.
 TEST_F(EngineTest, AProcessThatIsTooLargeIsUnread) {
   AddPair();
   host_.Fork(100, 102);
@@ -697,7 +697,7 @@ TEST_F(EngineTest, OnlyEnabledCollectorsPublish) {
 
 constexpr Metric kFaltering{.name = "faltering", .unit = "windows", .help = "Windows."};
 
-// Counts what it is shown, and fails in the second pass.
+// Counts its reports and fails in the second pass.
 class Faltering : public CollectorWithHooks {
  public:
   using CollectorWithHooks::CollectorWithHooks;
@@ -744,13 +744,13 @@ TEST_F(EngineTest, CollectorThatFailsCostsOnlyItsOwnMetrics) {
   EXPECT_EQ(Value("cow_scrape_collector_success", {{"collector", "sharing"}}), 1);
   std::vector<ModeNotice> notices = engine_->TakeNotices();
   std::erase_if(notices, [](const ModeNotice& notice) { return notice.collector.empty(); });
-  ASSERT_EQ(notices.size(), 1U);  // not one for each window
+  ASSERT_EQ(notices.size(), 1U);  // one notice, not one per window
   EXPECT_EQ(notices[0].collector, "faltering");
   EXPECT_EQ(notices[0].reason, "faltering");
 
   test::Abandon control;
   EXPECT_FALSE(engine_->RunPass(control));
-  Pass();  // nothing changed, but it is shown everything again
+  Pass();  // nothing changed, but everything is reported again
   EXPECT_EQ(App("faltering"), windows);
   EXPECT_EQ(Value("cow_scrape_collector_success", {{"collector", "faltering"}}), 1);
 }
@@ -771,7 +771,7 @@ TEST_F(EngineTest, AbandonedPassKeepsTheLastValues) {
   EXPECT_EQ(App("cow_breaks_total", {{"side", "child"}}), 1);
 }
 
-// Breaks, moved pages, an end, an exec and a fork since a pass that was completed.
+// Makes breaks, moved pages, an end, an exec and a fork after a completed pass.
 class ChangedHost {
  public:
   ChangedHost() {
@@ -802,7 +802,7 @@ class ChangedHost {
   }
 
   bool Pass(PassControl& control) { return engine_->RunPass(control); }
-  // All series of the processes' group, without the time of the pass.
+  // Returns all series of the processes' group without the time of the pass.
   std::map<std::string, double> Values() const {
     std::map<std::string, double> values;
     for (const prometheus::MetricFamily& family : test::CollectDeclared(*engine_)) {
@@ -847,7 +847,7 @@ TEST(EngineAbandonTest, PassThatIsAbandonedAnywhereLosesNothing) {
   EXPECT_GT(steps, 40U);
 }
 
-// Goes on with the pass, and does something each time that it is asked.
+// Continues the pass and runs a function in each call.
 class DoingControl : public PassControl {
  public:
   explicit DoingControl(std::function<void()> act) : act_(std::move(act)) {}
@@ -910,7 +910,7 @@ TEST_F(EngineTest, WhatAwaitsItsFirstLookIsAbsentNotZero) {
   EXPECT_EQ(AppPages("cow_exposure_bytes"), 8);
 }
 
-// A pass that has to wait for its budget: what was not read yet is what has changed least.
+// A pass waits for its budget: the unread families are those that have changed least.
 TEST_F(EngineTest, WhatIsLeftForLaterMattersLeastAndIsNotCovered) {
   constexpr auto kInterval = std::chrono::milliseconds(20);
   struct Look {
@@ -928,7 +928,7 @@ TEST_F(EngineTest, WhatIsLeftForLaterMattersLeastAndIsNotCovered) {
   add(200, "hot");
   EngineOptions options;
   options.interval = kInterval;
-  options.collectors = {"sharing"};  // which asks for nothing but windows
+  options.collectors = {"sharing"};  // needs only windows
   Start(options);
   Pass();
   add(300, "new");
@@ -950,7 +950,7 @@ TEST_F(EngineTest, WhatIsLeftForLaterMattersLeastAndIsNotCovered) {
   });
   ASSERT_TRUE(engine_->RunPass(control));
   using Coverage = std::map<std::string, std::optional<double>>;
-  ASSERT_GE(looks.size(), 3U);  // one for each family that was read meanwhile
+  ASSERT_GE(looks.size(), 3U);  // one per family that was read meanwhile
   EXPECT_EQ(looks[0].coverage, (Coverage{{"cold", 0}, {"hot", 0}, {"new", 0}}));
   EXPECT_EQ(looks[1].coverage, (Coverage{{"cold", 0}, {"hot", 0}, {"new", 1}}));
   EXPECT_EQ(looks[2].coverage, (Coverage{{"cold", 0}, {"hot", 1}, {"new", 1}}));
@@ -964,7 +964,7 @@ TEST_F(EngineTest, WhatIsLeftForLaterMattersLeastAndIsNotCovered) {
   }
 }
 
-// What no pass has seen is not left out of what there is to be seen.
+// Memory that no pass has read counts as known memory.
 TEST_F(EngineTest, FamilyThatWasNeverReadIsNotCovered) {
   AddPair();
   Start();
@@ -1000,7 +1000,7 @@ TEST_F(EngineTest, SaysWhoMadeAFamily) {
   options.collectors = {"cow", "sharing"};
   Start(std::move(options));
   Pass();
-  std::map<std::string, std::string> makers;  // collector by family
+  std::map<std::string, std::string> makers;  // collector by metric family
   std::set<std::string_view> collectors;
   for (const CollectedFamilies& made : engine_->CollectByCollector()) {
     collectors.insert(made.collector);

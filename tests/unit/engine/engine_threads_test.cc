@@ -1,4 +1,4 @@
-// Families are scanned by several threads, and what is told is what one tells.
+// Checks that several threads scan families and publish the same values as one thread.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -19,12 +19,12 @@ namespace {
 
 constexpr uint64_t kPage = test::kFixturePageBytes;
 constexpr uint64_t kFirstArea = 0x10000000;
-constexpr uint64_t kAreaDistance = 0x1000000;  // in windows of their own
+constexpr uint64_t kAreaDistance = 0x1000000;  // each area has its own windows
 constexpr uint64_t kAreas = 4;
 constexpr uint64_t kAreaPages = 24;
 constexpr size_t kFamilies = 6;
 
-// Two calls at a time would be seen here, and every fifth call looks at the state.
+// Detects two concurrent calls. Every fifth call reads the state.
 class Watching : public PassControl {
  public:
   explicit Watching(const Engine& engine) : engine_(engine) {}
@@ -43,7 +43,7 @@ class Watching : public PassControl {
   int calls_ = 0;
 };
 
-// All values that do not depend on when something is read.
+// Returns all values that do not depend on the time of a reading.
 std::map<std::string, double> ValuesOf(const Engine& engine) {
   static const std::set<std::string> of_time = {"cow_scan_timestamp_seconds", "cow_scrape_collector_duration_seconds",
                                                 "cow_scan_rests_total"};
@@ -142,7 +142,7 @@ TEST_P(EngineThreadsTest, FourTellWhatOneTells) {
   EXPECT_GT(four->HelperCpuTime().count(), 0);
 }
 
-// Nobody asks again after the answer was no, and a later pass finds all that there is.
+// After the answer was no, it is not asked again. A later pass finds everything.
 TEST_P(EngineThreadsTest, AnAbandonedPassIsMadeGood) {
   class Abandoning : public PassControl {
    public:

@@ -16,7 +16,7 @@ namespace {
 using netlink::ProcEvent;
 using Kind = ProcEvent::Kind;
 
-// What the kernel will say.
+// The future answers of the kernel.
 struct Told {
   std::vector<ProcEvent> events;
   bool complete = true;
@@ -90,7 +90,7 @@ class ForkWatchTest : public testing::Test {
   std::unique_ptr<ForkWatch> watch_;
 };
 
-// Both ways.
+// Tested with and without events.
 class EitherForkWatchTest : public ForkWatchTest, public testing::WithParamInterface<bool> {
  protected:
   EitherForkWatchTest() { Start(GetParam()); }

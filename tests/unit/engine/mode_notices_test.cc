@@ -60,7 +60,7 @@ TEST(ModeNoticesTest, EachFailureIsToldOnce) {
     EXPECT_EQ(told[2].reason, "broken");
     EXPECT_TRUE(told[2].mode.empty());
   }
-  // Reasons without end are not told without end.
+  // The number of reported reasons is bounded.
   size_t lines = 0;
   for (int i = 0; i < 1000; ++i) {
     notices.NoteFailure("thp", "at " + std::to_string(i));

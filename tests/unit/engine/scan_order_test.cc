@@ -49,7 +49,7 @@ TEST(ScanOrderTest, PriorityGrowsWithAgeAndWithChanges) {
   EXPECT_LT(ReadingPriority(seconds{10}, 10), ReadingPriority(seconds{10}, 11));
 }
 
-// A million faults a second against none.
+// A million faults per second against none.
 TEST(ScanOrderTest, AgeWinsInTheEnd) {
   const Staleness fast{seconds{10}, 10'000'000, 1000, 1};
   EXPECT_EQ(Order({fast, {seconds{200}, 0, 1000, 2}}), (std::vector<uint64_t>{1, 2}));

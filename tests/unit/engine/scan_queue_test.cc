@@ -31,7 +31,7 @@ TEST_F(ScanQueueTest, EachGetsAnEqualShareOfWhatIsLeft) {
   EXPECT_EQ(first, families_[0].get());
   EXPECT_EQ(turn, milliseconds(10));
   queue_.Return(first, true);
-  // It needed little: the others share the rest.
+  // It needed little, so the others share the rest.
   EXPECT_EQ(queue_.Take(milliseconds(39)).second, milliseconds(13));
 }
 

@@ -1,4 +1,4 @@
-// The collectors smaps and ksm, on a fake host.
+// Tests of the collectors smaps and ksm on a fake host.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -65,7 +65,7 @@ class WitnessTest : public testing::Test {
   void WriteFile(pid_t pid, const std::string& file, const std::string& text) const {
     host_.tree().WriteFile("proc/" + std::to_string(pid) + "/" + file, text);
   }
-  // Pss and private_dirty in kB, the rest zeros.
+  // Writes pss and private_dirty in kB, the rest zero.
   void WriteRollup(pid_t pid, int pss, int private_dirty, const std::string& more = "") const {
     std::string text = "1000-2000 ---p 0 00:00 0 [rollup]\n";
     for (const char* field :
@@ -158,7 +158,7 @@ TEST_F(WitnessTest, KsmIsReadInEveryPass) {
   EXPECT_EQ(App("cow_ksm_tracked_bytes"), 10 * kPage);
   EXPECT_EQ(App("cow_ksm_profit_bytes"), -60);
   Pass();
-  // KSM moves no signal of the process: the family is not read, and the number is new all the same.
+  // KSM moves no change signal: the family is not read, but the value is new.
   WriteFile(101, "ksm_stat", "ksm_rmap_items 1\nksm_zero_pages 2\nksm_merging_pages 4\nksm_process_profit 40\n");
   Pass();
   EXPECT_EQ(App("cow_ksm_bytes"), 7 * kPage);
@@ -180,7 +180,7 @@ TEST_F(WitnessTest, KsmThatIsNotReadableIsAbsent) {
   Start("ksm");
   Pass();
   EXPECT_EQ(App("cow_ksm_bytes"), std::nullopt);
-  WriteFile(101, "ksm_stat", "");  // ends just now
+  WriteFile(101, "ksm_stat", "");  // the process ends now
   Pass();
   EXPECT_EQ(App("cow_ksm_bytes"), 3 * kPage);
 }
