@@ -34,6 +34,7 @@ class Pfn {
     ++number_;
     return *this;
   }
+  // NOLINTNEXTLINE(modernize-use-nullptr): mistaken by clang-tidy 14
   friend constexpr auto operator<=>(Pfn, Pfn) = default;
   // Written out: GCC 12 compiles !(a == b) to longer loops over frames.
   friend constexpr bool operator!=(Pfn a, Pfn b) { return a.number_ != b.number_; }
@@ -60,6 +61,7 @@ class PageNumber {
     ++number_;
     return *this;
   }
+  // NOLINTNEXTLINE(modernize-use-nullptr): mistaken by clang-tidy 14
   friend constexpr auto operator<=>(PageNumber, PageNumber) = default;
 
  private:
@@ -79,6 +81,7 @@ class WindowIndex {
   constexpr uint64_t Address(size_t window_bytes) const { return number_ * window_bytes; }
   constexpr WindowIndex Next() const { return WindowIndex(number_ + 1); }
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): mistaken by clang-tidy 14
   friend constexpr auto operator<=>(WindowIndex, WindowIndex) = default;
 
  private:

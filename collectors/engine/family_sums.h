@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "collectors/base/page_numbers.h"
 #include "collectors/engine/cell_layout.h"
 
 namespace cow::collectors {

@@ -202,7 +202,7 @@ PortraitBuilder::Scanned Explainer::ScanHidden(const memory::Family& family) con
   for (const auto& member : family.members) {
     const uint64_t resident = member->process->ResidentBytes();
     auto pages = ScannedPages::Read(root_, member->process->memory, scan, resident);
-    if (pages) scanned.emplace(member->slot, std::move(*pages));  // else the walk meets the same error and tells of it
+    if (pages) scanned.emplace(member->slot, std::move(*pages));  // else the scan meets and reports the same error
   }
   return scanned;
 }

@@ -60,7 +60,7 @@ class Explainer {
   memory::Scanner scanner_;
   memory::ProcessTable table_;
   std::optional<memory::Lineage> history_;
-  pid_t history_of_ = 0;  // whose family the last look was at; 0: none was
+  pid_t history_of_ = 0;  // process of the last look at a history; 0: none
 };
 
 }  // namespace cow::explain

@@ -17,9 +17,9 @@ enum class PageState : uint8_t {
   kShared,        // anonymous, and another process maps the same frame, from fork
   kCopied,        // was shared since a fork; this process wrote, and has a copy of its own
   kOriginal,      // was shared since a fork; this process has kept the page while a relative copied it
-  kUnshared,      // came from a fork, and nobody else maps it any more: the others ended, dropped theirs, or moved it
+  kUnshared,      // came from a fork and is mapped only here: the others ended, dropped it, or moved it
                   // to another address before they wrote
-  kUnattributed,  // its own, and a relative has another page there; nothing tells whether they ever shared one
+  kUnattributed,  // differs from a relative's page; no evidence says whether they shared one
   kPrivate,       // its own, and nothing shows that it ever was another's too
   kUnknown,       // shared or the zero page: neither frames nor PAGEMAP_SCAN are there to tell; or shared or merged
   kZero,          // the zero page

@@ -38,7 +38,7 @@ struct PageRun {
   uint64_t pages = 0;
   PageState state = PageState::kAbsent;
   bool huge = false;               // mapped by huge pages
-  std::vector<pid_t> shared_with;  // ascending; empty also where it can't be told with whom
+  std::vector<pid_t> shared_with;  // ascending; empty also if unknown
 
   bool ContinuesWith(const PageRun& next, size_t page_bytes) const;
 };
@@ -46,7 +46,7 @@ struct PageRun {
 // Breaks between two looks, in pages.
 struct Breaks {
   uint64_t pages = 0;
-  uint64_t of_unknown_side = 0;  // of those: by one of several members
+  uint64_t of_unknown_side = 0;  // the part with one of several members as the breaker
 };
 
 struct MemberPortrait {
@@ -76,14 +76,14 @@ struct Portrait {
   bool has_pages = false;                 // the mappings have runs
 
   uint64_t exposure_pages = 0;      // Σ over the family's frames (holders − 1)
-  uint64_t unattributed_pages = 0;  // differ between members, and nothing tells who copied, if anybody did
+  uint64_t unattributed_pages = 0;  // differ between members; no evidence says whether one copied
   uint64_t unseen_pages = 0;        // shared with processes that can't be seen
   std::array<uint64_t, memory::kMappingKinds> broken_by_kind{};
   std::optional<Breaks> since_last_look;  // empty at a first look
 
-  bool frames_known = true;     // else: who shares, and who broke, is unknown
+  bool frames_known = true;     // false: partners and sides are unknown
   bool marks_known = true;      // else: what was broken before this look is unknown
-  bool zero_known = true;       // the zero page is told from shared memory
+  bool zero_known = true;       // the zero page is distinguished from shared memory
   uint64_t unstable_pages = 0;  // kept changing while they were read: theirs may be another state
 
   const MemberPortrait* Find(pid_t of) const;

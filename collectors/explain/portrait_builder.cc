@@ -214,9 +214,9 @@ void PortraitBuilder::AddAsked(const memory::WindowReport& report, size_t readin
   std::vector<pid_t> partners;
   if (has_partners) partners = Partners(report, reading, page);
   if (state == PageState::kShared) portrait.exposure_pages += partners.size();
-  if (wanted)
-    AddRun(portrait,
-           {(report.window.FirstPage(pages_) + page).Address(page_bytes_), 1, state, huge, std::move(partners)});
+  if (!wanted) return;
+  const uint64_t address = (report.window.FirstPage(pages_) + page).Address(page_bytes_);
+  AddRun(portrait, {address, 1, state, huge, std::move(partners)});
 }
 
 // Fills the gap before the run with absent pages: windows without pages are not read.

@@ -58,7 +58,7 @@ class PortraitBuilder {
     Pfn frame;
     PageNumber page;
     memory::MemberIndex slot;
-    PageState otherwise = PageState::kPrivate;  // if it is shared with nobody
+    PageState otherwise = PageState::kPrivate;  // if no process shares it
     uint64_t mapping = 0;                       // of the process asked for: its index
   };
   // A page of the requested process whose state the end of the pass has changed.

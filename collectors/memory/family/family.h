@@ -42,7 +42,7 @@ struct ChangeSignals {
 enum class Mode {
   kFull,
   kNoKpage,    // frames, but neither kpageflags nor kpagecount
-  kNoFrames,   // pagemap without frame numbers: sharing by bit 56, nothing by whom
+  kNoFrames,   // pagemap without frame numbers: sharing by bit 56, no sides
   kNoPagemap,  // the kernel's sums of smaps_rollup only
   kNone,       // sizes and faults only
 };
@@ -125,7 +125,7 @@ struct Family {
   bool used_ksm = false;               // at its last scan, or that could not be ruled out
   std::optional<procfs::Vmstat> host;  // the host's counters before its last completed scan
   uint64_t forks = 0;                  // members that joined by fork since the exporter's first look
-  uint64_t reported_forks = 0;         // of those, so many are in a FamilyReport
+  uint64_t reported_forks = 0;         // the part of them that is in a FamilyReport
   // Processes in a member's address space (vfork, CLONE_VM). They count as processes; their memory counts once.
   std::vector<Alias> aliases;
   bool being_scanned = false;  // a scan is under way or rests: it refers to members, also to ended ones

@@ -9,8 +9,8 @@ namespace cow::memory {
 // All in base pages.
 struct SegmentTally {
   uint32_t anon = 0;           // present, anonymous; the zero page is not in it
-  uint32_t anon_shared = 0;    // of those: shared with another member at this address
-  uint32_t anon_multiple = 0;  // of those: bit 56 is clear (the only sign of sharing where frames are hidden)
+  uint32_t anon_shared = 0;    // the part shared with another member at this address
+  uint32_t anon_multiple = 0;  // the part with bit 56 clear, the only sign of sharing if frames are hidden
   uint32_t zero_base = 0;
   uint32_t zero_huge = 0;   // base pages mapped by the huge zero page
   uint32_t cache_once = 0;  // page cache or shared memory, mapped exactly once

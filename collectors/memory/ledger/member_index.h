@@ -28,6 +28,7 @@ class MemberIndex {
     return *this;
   }
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): mistaken by clang-tidy 14
   friend constexpr auto operator<=>(MemberIndex, MemberIndex) = default;
 
  private:

@@ -105,7 +105,7 @@ BitmapView PackedWindow::HeldInPart(MemberIndex slot) const {
 
 MemberIndex PackedWindow::SlotsEnd() const {
   const MemberIndex partial_end = partial_.empty() ? MemberIndex() : partial_.back().Next();
-  return std::max(partial_end, MemberIndex(whole_words_ * 64U));
+  return std::max(partial_end, MemberIndex(size_t{whole_words_} * 64));
 }
 
 std::span<const WindowRecord::Extra> PackedWindow::extras() const {

@@ -2,7 +2,7 @@
 // exe.
 //
 // The identity of a process is (pid, start time), because pids are reused. An exec keeps this identity and draws a new
-// address-space layout. A process can also change its layout itself (prctl PR_SET_MM); Families distinguishes the two.
+// address-space layout. A process can also change its layout itself (prctl PR_SET_MM); Lineage distinguishes the two.
 // The table omits kernel threads and zombies, which have no memory. It keeps a process whose leader ended before its
 // other threads.
 //

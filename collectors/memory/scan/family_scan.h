@@ -76,13 +76,13 @@ class FamilyScan {
   Stage stage_ = Stage::kOpen;
   ScanWalk walk_;
   std::vector<Member*> members_;  // the members when the scan began
-  size_t opened_ = 0;             // of those, so far
+  size_t opened_ = 0;             // number of them opened so far
   std::vector<ScanPart> parts_;
   std::vector<procfs::Pagemap> borrowed_;  // of members that keep no descriptor
   std::vector<WindowIndex> known_;         // windows that may hold something though no member that is read maps them
   size_t next_known_ = 0;
   std::vector<SmapsReading> smaps_;  // of the first of `members_`
-  size_t unwalked_parts_ = 0;        // of the first so many parts, `unwalked_` has it
+  size_t unwalked_parts_ = 0;        // number of parts that are in `unwalked_`
   Unwalked unwalked_;
   PassEnd end_;
   // Reports point to these.

@@ -59,8 +59,8 @@ struct MovedReport {
 // One member's anonymous memory over all its windows, in base pages.
 struct MemberSums {
   uint64_t anon_pages = 0;    // present; the zero page is not in it
-  uint64_t shared_pages = 0;  // of those: shared with another member
-  uint64_t ksm_pages = 0;     // of those: merged by KSM, or that can't be ruled out
+  uint64_t shared_pages = 0;  // the part that is shared with another member
+  uint64_t ksm_pages = 0;     // the part that KSM merged or may have merged
 };
 
 // The contents of one member's smaps_rollup, which is also read if the page table is denied.
@@ -78,7 +78,7 @@ struct FamilyReport {
   MovedSharing moved;
   Unwalked unwalked;
   std::array<bool, kModes> modes{};         // in use by its members
-  bool frames_known = true;                 // false: only `unwalked` tells zero pages from others
+  bool frames_known = true;                 // false: only `unwalked` distinguishes zero pages
   bool mapcounts_known = true;              // bit 56 is each page's own, and kpagecount
   bool scan_known = true;                   // PAGEMAP_SCAN is there: huge_pmd is a count; else it is unknown
   std::span<const SmapsReading> smaps;      // of the members in their order
