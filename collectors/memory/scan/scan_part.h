@@ -72,10 +72,10 @@ struct ScanPart {
   void TakeFingerprint(const procfs::PageGeometry& geometry, WindowIndex window, uint64_t of_entries) {
     fingerprint = MixFingerprint(of_entries, huge_pages);
     ForEachMapping(geometry, window, [this](const Mapping& mapping, uint32_t first, uint32_t pages) {
-      fingerprint = MixFingerprint(fingerprint, uint64_t{first} << 32U | pages);
-      fingerprint =
-          MixFingerprint(fingerprint, static_cast<uint64_t>(mapping.kind) << 3U | (mapping.hugetlb ? 4U : 0U) |
-                                          (mapping.vma.shared ? 2U : 0U) | (mapping.IsPrivateFile() ? 1U : 0U));
+      const uint64_t kind = static_cast<uint64_t>(mapping.kind) << 3U | (mapping.hugetlb ? 4U : 0U) |
+                            (mapping.vma.shared ? 2U : 0U) | (mapping.IsPrivateFile() ? 1U : 0U);
+      // A window has at most 8192 pages, those of 64 KiB.
+      fingerprint = MixFingerprint(fingerprint, uint64_t{first} << 40U | uint64_t{pages} << 16U | kind);
     });
   }
 };
