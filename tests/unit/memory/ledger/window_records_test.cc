@@ -87,7 +87,8 @@ TEST_F(WindowRecordsTest, MemberThatBrokeSomeHasABitmapOfItsOwn) {
 
 TEST_F(WindowRecordsTest, MemberThatHoldsNothingTakesNothing) {
   WindowRecord record = Shared(1000, 3);
-  for (uint64_t& word : record.Held(MemberIndex(32)).words()) word = 0;
+  const auto held = record.Held(MemberIndex(32));
+  for (uint64_t& word : held.words()) word = 0;
   EXPECT_EQ(BytesOf(record), 4 * kPages + kSlotBitmapBytes);
 }
 
