@@ -87,7 +87,7 @@ bool Engine::Impl::RunPass(PassControl& control) {
     return TryPass(control);
   } catch (...) {
     // The ledgers are incomplete. All current memory becomes the baseline, so nothing is counted twice.
-    turns_.reset();
+    queue_.Fill({});
     for (auto& [id, state] : states_) state.scan.reset();
     lineage_.Forget(table_);
     families_forgotten_ = true;

@@ -23,6 +23,7 @@
 #include "collectors/engine/fork_watch.h"
 #include "collectors/engine/mode_notices.h"
 #include "collectors/engine/publisher.h"
+#include "collectors/engine/scan_queue.h"
 #include "collectors/engine/scan_turns.h"
 #include "collectors/engine/worker_threads.h"
 #include "collectors/groups/groups.h"
@@ -111,6 +112,7 @@ class Engine::Impl {
   std::vector<CollectorSet::Scratch> scratches_;  // by thread
   PassControl* control_ = nullptr;
   MayGoOn may_go_on_ = [this] { return !control_->MustStop(); };
+  ScanQueue queue_;  // if the processes can't be listed, it keeps the families of the previous interval
   std::unique_ptr<ScanTurns> turns_;  // of the current interval
   memory::PassOptions pass_options_;
   bool show_all_ = false;  // report unchanged windows and families too

@@ -22,7 +22,7 @@ uint64_t PresentPages(const memory::WindowReport& report) {
 }
 
 bool Engine::Impl::ScanAll() {
-  turns_->Run(workers_, [this](ScanTurns::Turn& turn) { return Scan(turn); });
+  turns_->Run(workers_, options_.threads, [this](ScanTurns::Turn& turn) { return Scan(turn); });
   return !turns_->abandoned();
 }
 

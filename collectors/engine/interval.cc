@@ -33,7 +33,7 @@ uint64_t FaultsSinceRead(const Family& family) {
 bool Engine::Impl::BeginInterval(bool first) {
   const auto begin = SteadyClock::now();
   interval_began_at_ = std::chrono::system_clock::now();
-  turns_ = std::make_unique<ScanTurns>(*control_, std::vector<Family*>(), 1);
+  turns_ = std::make_unique<ScanTurns>(*control_, queue_);
   if (!UpdateProcesses()) return false;
   if (first) ++round_;
   if (first) skipped_members_ = 0;
@@ -61,7 +61,7 @@ bool Engine::Impl::BeginInterval(bool first) {
                                     [](const auto& item) { return item.first != ErrorKind::kGone; });
   if (table_.over_limit() > 0 || nameless) groups_.Find(Groups::kOverflow);
   for (const auto& family : lineage_.families()) JoinGroup(states_.at(family->id));
-  turns_ = std::make_unique<ScanTurns>(*control_, TakeDue(first), options_.threads);
+  queue_.Fill(TakeDue(first));
   control_->Listed(changed);  // before pass_begin_ moves, so the previous interval's readings are still covered
   NoteLongLooks();
   pass_begin_ = interval_began_at_;

@@ -23,7 +23,11 @@ class ScanQueue {
   static constexpr Nanoseconds kLeast = std::chrono::microseconds(200);
   static constexpr Nanoseconds kNoLimit = Nanoseconds::max();
 
-  void Fill(const std::vector<memory::Family*>& families) { waiting_.assign(families.begin(), families.end()); }
+  // Call it while no family has its turn.
+  void Fill(const std::vector<memory::Family*>& families) {
+    waiting_.assign(families.begin(), families.end());
+    at_work_ = 0;
+  }
   size_t size() const { return waiting_.size(); }
 
   // Returns the next family and the CPU time of its turn. `left`: CPU time left in the interval. Null if none waits.

@@ -6,14 +6,8 @@
 
 namespace cow::collectors {
 
-ScanTurns::ScanTurns(PassControl& control, const std::vector<memory::Family*>& families, size_t threads)
-    : control_(control),
-      interval_(control.Interval()),
-      threads_(std::max<size_t>(std::min(families.size(), threads), 1)) {
-  queue_.Fill(families);
-}
-
-void ScanTurns::Run(WorkerThreads& workers, const Scan& scan) {
+void ScanTurns::Run(WorkerThreads& workers, size_t threads, const Scan& scan) {
+  threads_ = std::max<size_t>(std::min(queue_.size(), threads), 1);
   helpers_ = threads_ - 1;
   workers.Run(threads_, [&](size_t thread) {
     try {

@@ -13,7 +13,6 @@
 #include <functional>
 #include <mutex>
 #include <optional>
-#include <vector>
 
 #include "collectors/engine/pass_control.h"
 #include "collectors/engine/scan_queue.h"
@@ -33,11 +32,11 @@ class ScanTurns {
   // Makes steps while MayStep allows them. True if the family's scan is over.
   using Scan = std::function<bool(Turn& turn)>;
 
-  // `families` get their turns in this order. `control` must outlive this object.
-  ScanTurns(PassControl& control, const std::vector<memory::Family*>& families, size_t threads);
+  // Both must outlive this object.
+  ScanTurns(PassControl& control, ScanQueue& queue) : control_(control), queue_(queue), interval_(control.Interval()) {}
 
-  // Scans until the interval is over or no family waits. Throws what `scan` throws.
-  void Run(WorkerThreads& workers, const Scan& scan);
+  // Scans with at most `threads` threads until the interval is over or no family waits. Throws what `scan` throws.
+  void Run(WorkerThreads& workers, size_t threads, const Scan& scan);
 
   // Call it before each step of a turn. False: the turn is over.
   bool MayStep(Turn& turn);
@@ -57,8 +56,9 @@ class ScanTurns {
   void Leave();
 
   PassControl& control_;
+  ScanQueue& queue_;
   const uint64_t interval_;  // the current one
-  const size_t threads_;
+  size_t threads_ = 1;
   bool progressed_ = false;  // a step was made: even the shortest interval has one
   std::atomic<bool> abandoned_ = false;
   std::atomic<bool> over_ = false;   // abandoned, or the interval is over
@@ -66,9 +66,8 @@ class ScanTurns {
 
   std::mutex mutex_;
   std::condition_variable changed_;  // of the members below
-  ScanQueue queue_;
-  size_t helpers_ = 0;  // threads at work besides thread 0
-  size_t parked_ = 0;   // helpers that wait for the end of a pause
+  size_t helpers_ = 0;               // threads at work besides thread 0
+  size_t parked_ = 0;                // helpers that wait for the end of a pause
   uint64_t pauses_ = 0;
 };
 

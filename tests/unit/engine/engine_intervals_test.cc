@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -283,6 +284,27 @@ TEST_F(EngineIntervalsTest, MembersThatEndDuringAScanLeaveInTheNextInterval) {
   Pass();
   EXPECT_EQ(Pages("cow_exposure_bytes"), kAll - 100);
   EXPECT_EQ(Value("cow_breaks_total", {{"side", "child"}}), 200);
+}
+
+// The page tables are open, so only the list of processes is missing.
+TEST_F(EngineIntervalsTest, ScansGoOnWithoutAProcessList) {
+  constexpr uint64_t kPages = 12 * kWindowPages;
+  constexpr double kAll = kPages;
+  host_.Add(100).MapPages(kHeap, kPages, 100000, "[heap]");
+  host_.Fork(100, 101);
+  Start();
+  Pass();
+  BreakPages(101, 0, 100, 200000);
+  BreakPages(101, 6000, 100, 300000);
+  const std::filesystem::path proc = host_.tree().Path("proc");
+  const std::filesystem::path away = host_.tree().Path("away");
+  const uint64_t lists = SteppedPass(2, [&](uint64_t interval) {
+    if (interval == 1) std::filesystem::rename(proc, away);
+  });
+  std::filesystem::rename(away, proc);
+  EXPECT_EQ(lists, 2U) << "later intervals had none";
+  EXPECT_EQ(Value("cow_breaks_total", {{"side", "child"}}), 200);
+  EXPECT_EQ(Pages("cow_exposure_bytes"), kAll - 200);
 }
 
 TEST_F(EngineIntervalsTest, AFamilyThatEndsLeavesNothing) {
