@@ -42,7 +42,7 @@ constexpr Metric kBreaksTotal{
     .source =
         "A member's page-table entry has a new frame while a relative kept the shared one, or the kernel's marks show "
         "a copy. A page that was dropped and touched again between two looks counts too, because it looks the same. "
-        "The side is unknown if neither witness tells who has the original.",
+        "The side is unknown if neither witness shows which member has the original.",
     .query = "sum by (group, side) (rate(cow_breaks_total[1m]))",
 };
 constexpr Metric kBreakBytes{

@@ -120,7 +120,7 @@ class WindowBitmaps {
   void Reserve(size_t bitmaps) { words_.reserve(bitmaps * words_per_bitmap_); }
   // New bitmaps have no bit set.
   void Resize(size_t bitmaps) { words_.resize(bitmaps * words_per_bitmap_); }
-  // Makes them bitmaps over so many pages. Their bits are unspecified then.
+  // Changes their number and size. Their bits are unspecified afterwards.
   void Reshape(size_t bitmaps, size_t pages) {
     words_per_bitmap_ = BitmapWords(pages);
     Resize(bitmaps);

@@ -1,8 +1,8 @@
 // Keeps the pages of a family that are shared between different addresses (mremap), matched by frame at the end of a
 // pass.
 //
-// A frame has one group of holders, whatever their addresses. If all holders map it at one address, the window's record
-// has the group; otherwise MovedPages has it, in blocks (moved_block.h). The end of a pass moves groups here for
+// A frame has one group of holders, at all of their addresses. If all holders map it at one address, the window's
+// record has the group; otherwise MovedPages has it, in blocks (moved_block.h). The end of a pass moves groups here for
 //   an unmatched page  a page that is mapped more than once and has no partner at its address
 //   a double           a frame that two records have, or a record and a group here
 //
