@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -15,9 +16,11 @@
 #include <utility>
 #include <vector>
 
+#include "collectors/base/page_numbers.h"
 #include "collectors/procfs/maps.h"
 #include "collectors/procfs/mountinfo.h"
 #include "collectors/procfs/root.h"
+#include "collectors/procfs/system.h"
 
 namespace cow::memory {
 
@@ -88,5 +91,20 @@ uint64_t BytesOf(const std::vector<Mapping>& mappings);
 
 // The mapping that contains an address, or null. `mappings` is in ascending order.
 const Mapping* FindMapping(std::span<const Mapping> mappings, uint64_t address);
+
+// Calls visit(mapping, first page within the window, pages) for the mappings in the window, in ascending order.
+// `mappings` ascend and begin with one that ends in the window or behind it.
+template <class Visit>
+void VisitMappings(const procfs::PageGeometry& geometry, std::span<const Mapping> mappings, WindowIndex window,
+                   Visit&& visit) {
+  const PageNumber begin = window.FirstPage(geometry.PagesPerWindow());
+  const PageNumber end = begin + geometry.PagesPerWindow();
+  for (const Mapping& mapping : mappings) {
+    const PageNumber first = std::max(begin, geometry.PageOf(mapping.vma.start));
+    const PageNumber last = std::min(end, geometry.PageOf(mapping.vma.end));
+    if (first >= end) break;
+    visit(mapping, static_cast<uint32_t>(first - begin), static_cast<uint32_t>(last - first));
+  }
+}
 
 }  // namespace cow::memory

@@ -12,19 +12,12 @@ void ListSegments(const procfs::PageGeometry& geometry, const Member& member, Wi
   segments.clear();
   if (!member.access.mappings) return;
   const PageNumber begin = window.FirstPage(geometry.PagesPerWindow());
-  const PageNumber end = begin + geometry.PagesPerWindow();
   const std::vector<Mapping>& mappings = *member.access.mappings;
-  auto mapping = std::partition_point(mappings.begin(), mappings.end(),
-                                      [&](const Mapping& each) { return geometry.PageOf(each.vma.end) <= begin; });
-  for (; mapping != mappings.end() && geometry.PageOf(mapping->vma.start) < end; ++mapping) {
-    const PageNumber first = std::max(begin, geometry.PageOf(mapping->vma.start));
-    const PageNumber last = std::min(end, geometry.PageOf(mapping->vma.end));
-    segments.push_back({&*mapping, static_cast<uint32_t>(first - begin), static_cast<uint32_t>(last - first), {}});
-  }
-}
-
-bool IsIn(std::span<Member* const> members, MemberIndex slot) {
-  return std::any_of(members.begin(), members.end(), [slot](const Member* member) { return member->slot == slot; });
+  const auto first = std::partition_point(mappings.begin(), mappings.end(),
+                                          [&](const Mapping& each) { return geometry.PageOf(each.vma.end) <= begin; });
+  VisitMappings(geometry, {first, mappings.end()}, window, [&](const Mapping& mapping, uint32_t page, uint32_t pages) {
+    segments.push_back({&mapping, page, pages, {}});
+  });
 }
 
 }  // namespace
@@ -32,6 +25,7 @@ bool IsIn(std::span<Member* const> members, MemberIndex slot) {
 Departure::Departure(const Host& host, Family& family, std::span<Member* const> gone)
     : host_(host), family_(family), gone_(gone), windows_(family.looks.Windows()) {
   for (const Member* member : gone) gone_slots_.push_back(member->slot);
+  gone_set_ = MemberSet(gone_slots_);
 }
 
 std::optional<WindowReport> Departure::Next() {
@@ -61,7 +55,7 @@ bool Departure::Describe(WindowIndex window) {
   bool any_leaves = false;
   for (MemberIndex slot; slot.number() < looks.size(); ++slot) {
     if (!looks[slot.number()].known) continue;
-    if (IsIn(gone_, slot)) {
+    if (gone_set_.Has(slot)) {
       any_leaves = true;
     } else {
       remaining_.push_back(slot);

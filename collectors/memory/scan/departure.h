@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "collectors/memory/family/family.h"
+#include "collectors/memory/ledger/member_index.h"
 #include "collectors/memory/read/host.h"
 #include "collectors/memory/scan/report.h"
 
@@ -37,6 +38,7 @@ class Departure {
   std::vector<WindowIndex> windows_;
   size_t next_window_ = 0;
   std::vector<MemberIndex> gone_slots_;
+  MemberSet gone_set_;  // the same
   std::vector<MemberIndex> remaining_;
   DepartedSharing sharing_;
   WindowSharing left_;

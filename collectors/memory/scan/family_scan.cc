@@ -42,7 +42,7 @@ FamilyScan::FamilyScan(const Host& host, DeviceTypes& devices, Family& family, c
     : host_(host), devices_(devices), family_(family) {
   walk_.options = options;
   walk_.all = MustWalk(host, family) && !family.members.empty();
-  walk_.everybody = !walk_.all || options.show_all || AllAreDue(host, family, options.full_every);
+  walk_.every_member = !walk_.all || options.show_all || AllAreDue(host, family, options.full_every);
   walk_.swapped_in = SwappedIn(host, family);
   walk_.ksm_in_use = UsesKsm(host, family);
   walk_.alone = family.members.size() == 1;
@@ -69,9 +69,12 @@ FamilyScan::FamilyScan(const Host& host, DeviceTypes& devices, Family& family, c
 
 ScanStep FamilyScan::Next(ScanWorker& worker, const MayGoOn& may_go_on) {
   worker.frames.SetMayBeMerged(walk_.ksm_in_use);
-  for (ScanPart& part : parts_) {
-    part.reader.CountIn(worker.counters);
-    if (part.member->life.ended) part.reader.End();
+  // While members are being opened, the parts so far are not read.
+  if (opened_ == members_.size()) {
+    for (ScanPart& part : parts_) {
+      part.reader.CountIn(worker.counters);
+      if (part.member->life.ended) part.reader.End();
+    }
   }
   return Step(worker, may_go_on);
 }
@@ -114,7 +117,7 @@ ScanStep FamilyScan::Step(ScanWorker& worker, const MayGoOn& may_go_on) {
 // Opens the member's page table and plans what to read, which takes long if memory is sparse.
 void FamilyScan::OpenMember(Member& member, ScanWorker& worker) {
   if (member.life.ended) return;
-  if (!walk_.everybody && !IsDue(member, Clock::now()) && RecordsCanStandFor(member)) {
+  if (!walk_.every_member && !IsDue(member, Clock::now()) && RecordsCanStandFor(member)) {
     parts_.emplace_back(member, ReaderOf(member, worker, *member.access.pagemap), false);
     return;
   }

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "collectors/memory/scan/due.h"
-#include "collectors/memory/scan/pass_end.h"
 #include "collectors/procfs/smaps.h"
 
 namespace cow::memory {

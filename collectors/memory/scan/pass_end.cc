@@ -6,16 +6,6 @@
 
 namespace cow::memory {
 
-std::vector<ScanPart*> PartsBySlot(std::span<ScanPart> parts) {
-  std::vector<ScanPart*> by_slot;
-  for (ScanPart& part : parts) {
-    const MemberIndex slot = part.member->slot;
-    if (slot.number() >= by_slot.size()) by_slot.resize(slot.number() + 1, nullptr);
-    by_slot[slot.number()] = &part;
-  }
-  return by_slot;
-}
-
 bool PassEnd::Step(Family& family, const ScanWalk& walk, std::span<ScanPart> parts, FrameReader& frames) {
   constexpr size_t kManyVerdicts = 4096;
   const bool stage_ended = StepOfStage(family, walk, parts, frames);

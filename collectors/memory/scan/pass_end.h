@@ -54,7 +54,4 @@ class PassEnd {
   bool take_ = false;
 };
 
-// Returns the parts by slot; null if the member has no part.
-std::vector<ScanPart*> PartsBySlot(std::span<ScanPart> parts);
-
 }  // namespace cow::memory

@@ -6,11 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "collectors/base/bitmap.h"
 #include "collectors/memory/family/family.h"
+#include "collectors/memory/read/mapping.h"
 #include "collectors/memory/read/page_table_reader.h"
 #include "collectors/memory/scan/pass_options.h"
 #include "collectors/procfs/system.h"
@@ -55,16 +57,8 @@ struct ScanPart {
   // Calls visit(mapping, first page within the window, pages) for the mappings in the window, in ascending order.
   template <class Visit>
   void ForEachMapping(const procfs::PageGeometry& geometry, WindowIndex window, Visit&& visit) {
-    const PageNumber begin = window.FirstPage(geometry.PagesPerWindow());
-    const PageNumber end = begin + geometry.PagesPerWindow();
-    const std::vector<Mapping>& mappings = *member->access.mappings;
     FirstMapping(geometry, window);
-    for (size_t m = next_mapping; m < mappings.size(); ++m) {
-      const PageNumber first = std::max(begin, geometry.PageOf(mappings[m].vma.start));
-      const PageNumber last = std::min(end, geometry.PageOf(mappings[m].vma.end));
-      if (first >= end) break;
-      visit(mappings[m], static_cast<uint32_t>(first - begin), static_cast<uint32_t>(last - first));
-    }
+    VisitMappings(geometry, std::span(*member->access.mappings).subspan(next_mapping), window, visit);
   }
 
   // Computes the fingerprint of everything that the window's tallies depend on. `of_entries`: fingerprint of the
@@ -82,15 +76,18 @@ struct ScanPart {
 
 struct ScanWalk {
   PassOptions options;
-  bool all = false;         // anonymous memory too
-  bool everybody = false;   // every member is read
-  bool ksm_in_use = false;  // by a member
-  bool swapped_in = false;  // pages of members, since the family's last pass
-  bool unsettled = false;   // pages were migrating, or kept changing under the reads: the next pass reads them again
-  bool keep_looks = false;  // looks are kept for the next pass
-  bool alone = false;       // the family had one member when the scan began
+  bool all = false;           // anonymous memory too
+  bool every_member = false;  // every member is read
+  bool ksm_in_use = false;    // by a member
+  bool swapped_in = false;    // pages of members, since the family's last pass
+  bool unsettled = false;     // pages were migrating, or kept changing under the reads: the next pass reads them again
+  bool keep_looks = false;    // looks are kept for the next pass
+  bool alone = false;         // the family had one member when the scan began
   std::optional<procfs::Vmstat> host;                            // the host's counters when the scan began
   std::optional<std::chrono::system_clock::time_point> read_at;  // before its first page
 };
+
+// By slot; null where the member has no part.
+std::vector<ScanPart*> PartsBySlot(std::span<ScanPart> parts);
 
 }  // namespace cow::memory

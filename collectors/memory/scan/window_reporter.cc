@@ -10,7 +10,10 @@ WindowReport WindowReporter::Make(Family& family, const ScanWalk& walk, WindowIn
   first_segment_.clear();
   slots_.clear();
   first_entries_ = nullptr;
-  FindBreakers(scan.judgement());
+  breakers_.Clear();
+  for (const Verdict& verdict : scan.judgement().verdicts) {
+    if (verdict.kind == Verdict::Kind::kBreak) breakers_.Add(verdict.slot);
+  }
   const std::span<const Reading> readings = scan.readings();
   for (size_t r = 0; r < readings.size(); ++r) {
     ScanPart& part = scan.PartOf(r);
@@ -42,15 +45,6 @@ WindowReport WindowReporter::Make(Family& family, const ScanWalk& walk, WindowIn
           .frames_known = host_.capabilities.frames,
           .mapcounts_known = host_.capabilities.page_mapcounts,
           .alone = walk.alone};
-}
-
-void WindowReporter::FindBreakers(const Judgement& judgement) {
-  broke_.clear();
-  for (const Verdict& verdict : judgement.verdicts) {
-    if (verdict.kind != Verdict::Kind::kBreak) continue;
-    if (verdict.slot.number() >= broke_.size()) broke_.resize(verdict.slot.number() + 1);
-    broke_[verdict.slot.number()] = true;
-  }
 }
 
 // Adds the member's segments in the window: counted from its entries, or copied from its last look.
@@ -102,7 +96,7 @@ void WindowReporter::AddMember(Family& family, const ScanWalk& walk, WindowIndex
     if (part.huge_pages == pages_) {
       member.access.huge_windows.insert(window);
     } else if (was_huge) {
-      in_window.split = Broke(member.slot);
+      in_window.split = breakers_.Has(member.slot);
     }
   }
   if (members_.empty() && fresh) first_entries_ = part.entries;

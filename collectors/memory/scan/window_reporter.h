@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "collectors/memory/family/family.h"
+#include "collectors/memory/ledger/member_index.h"
 #include "collectors/memory/read/host.h"
 #include "collectors/memory/scan/report.h"
 #include "collectors/memory/scan/scan_part.h"
@@ -23,8 +24,6 @@ class WindowReporter {
 
  private:
   void AddMember(Family& family, const ScanWalk& walk, WindowIndex window, const WindowScan& scan, size_t reading);
-  void FindBreakers(const Judgement& judgement);
-  bool Broke(MemberIndex slot) const { return slot.number() < broke_.size() && broke_[slot.number()]; }
   SegmentTally TallySegment(const Mapping& mapping, std::span<const PageEntry> entries) const;
 
   const Host& host_;
@@ -37,7 +36,7 @@ class WindowReporter {
   std::vector<SegmentTally> tallies_;
   std::vector<MemberIndex> slots_;
   const PageEntry* first_entries_ = nullptr;  // of the first member in the report, if they were read
-  std::vector<bool> broke_;                   // by slot: broke a page of the window
+  MemberSet breakers_;                        // broke a page of the window
 };
 
 }  // namespace cow::memory
