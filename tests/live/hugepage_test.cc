@@ -28,14 +28,6 @@ class HugePageTest : public LiveTest {
     if (const std::string reason = WhyNoHugePages(); !reason.empty()) GTEST_SKIP() << reason;
   }
   static size_t Window() { return HugePageBytes() / PageBytes(); }
-  // Compares the kernel's sums of both members with the published values.
-  void ExpectKernelsAccount(const Sample& sample, int child) {
-    const AnonymousMemory memory = CountAnonymousMemory({workload().Pid(), workload().Pid(child)});
-    EXPECT_EQ(sample.Pages(kExposure), static_cast<double>(memory.exposure_pages));
-    EXPECT_EQ(sample.Pages("cow_shared_bytes"), static_cast<double>(memory.shared_pages));
-    EXPECT_EQ(sample.Pages(kFootprint), static_cast<double>(memory.footprint_pages));
-    EXPECT_EQ(sample.At(kUnmatched), 0);
-  }
 };
 
 TEST_F(HugePageTest, WriteByEitherSideSplitsItsOwn) {

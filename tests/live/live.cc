@@ -172,6 +172,14 @@ void LiveTest::Write(int id, std::string_view name, size_t first, size_t pages) 
      std::to_string(pages));
 }
 
+void LiveTest::ExpectKernelsAccount(const Sample& sample, int child) {
+  const AnonymousMemory memory = CountAnonymousMemory({workload().Pid(), workload().Pid(child)});
+  EXPECT_EQ(sample.Pages(kExposure), static_cast<double>(memory.exposure_pages));
+  EXPECT_EQ(sample.Pages("cow_shared_bytes"), static_cast<double>(memory.shared_pages));
+  EXPECT_EQ(sample.Pages(kFootprint), static_cast<double>(memory.footprint_pages));
+  EXPECT_EQ(sample.At(kUnmatched), 0);
+}
+
 std::string KernelLacks(std::string_view feature) { return "missing kernel feature: " + std::string(feature); }
 
 std::string WhyNoHugePages() {

@@ -111,6 +111,8 @@ class LiveTest : public ::testing::Test {
   int ForkOver(const std::string& name, size_t pages, std::string_view kind = "nohuge");
   int ForkWarm(int parent = testing::Workload::kRoot);
   void Write(int id, std::string_view name, size_t first, size_t pages);
+  // Compares the kernel's sums of both members with the published values.
+  void ExpectKernelsAccount(const Sample& sample, int child);
   const std::string& group() const { return group_; }
 
  private:

@@ -24,7 +24,14 @@ class MthpTest : public LiveTest {
     const std::string setting = "/sys/kernel/mm/transparent_hugepage/hugepages-" +
                                 std::to_string(kFolioPages * PageBytes() / 1024) + "kB/enabled";
     if (!std::ifstream(setting)) GTEST_SKIP() << KernelLacks("large folios below a huge page (Linux 6.8)");
-    setting_ = std::make_unique<HostSetting>(setting, "madvise");
+    path_ = setting;
+    before_ = ReadHostFile(path_);
+    setting_ = std::make_unique<HostSetting>(path_, "madvise");
+  }
+  void TearDown() override {
+    if (setting_ == nullptr) return;
+    setting_.reset();
+    EXPECT_EQ(ReadHostFile(path_), before_) << "the host's setting is as it was";
   }
 
   // Maps whole folios that are no huge pages, and writes to them. False if the kernel made none.
@@ -41,17 +48,12 @@ class MthpTest : public LiveTest {
     }
     return folios;
   }
-  void ExpectKernelsAccount(const Sample& sample, int child) {
-    const AnonymousMemory memory = CountAnonymousMemory({workload().Pid(), workload().Pid(child)});
-    EXPECT_EQ(sample.Pages(kExposure), static_cast<double>(memory.exposure_pages));
-    EXPECT_EQ(sample.Pages("cow_shared_bytes"), static_cast<double>(memory.shared_pages));
-    EXPECT_EQ(sample.Pages(kFootprint), static_cast<double>(memory.footprint_pages));
-    EXPECT_EQ(sample.At(kUnmatched), 0);
-  }
 
   static constexpr size_t kPages = 20 * kFolioPages;
 
  private:
+  std::string path_;
+  std::string before_;
   std::unique_ptr<HostSetting> setting_;
 };
 

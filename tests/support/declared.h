@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -48,6 +50,23 @@ inline std::vector<prometheus::MetricFamily> CollectDeclared(const collectors::E
     }
   }
   return families;
+}
+
+using Labels = std::map<std::string, std::string>;
+
+// Returns the value of a counter or gauge with exactly these labels; empty if there is none.
+inline std::optional<double> ValueOf(const std::vector<prometheus::MetricFamily>& families, const std::string& name,
+                                     const Labels& labels) {
+  for (const prometheus::MetricFamily& family : families) {
+    if (family.name != name) continue;
+    for (const prometheus::ClientMetric& metric : family.metric) {
+      Labels found;
+      for (const auto& label : metric.label) found[label.name] = label.value;
+      if (found != labels) continue;
+      return family.type == prometheus::MetricType::Counter ? metric.counter.value : metric.gauge.value;
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace cow::test

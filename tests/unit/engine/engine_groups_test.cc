@@ -23,7 +23,7 @@ namespace cow::collectors {
 namespace {
 
 using Kind = GroupNamePart::Kind;
-using Labels = std::map<std::string, std::string>;
+using test::Labels;
 
 constexpr uint64_t kHeap = 0x10000000;
 constexpr double kPage = 4096;
@@ -65,16 +65,7 @@ class EngineGroupsTest : public testing::Test {
   void Reconfigure() { engine_->Reconfigure(options_); }
 
   std::optional<double> Value(const std::string& name, const Labels& labels) const {
-    for (const prometheus::MetricFamily& family : families_) {
-      if (family.name != name) continue;
-      for (const prometheus::ClientMetric& metric : family.metric) {
-        Labels found;
-        for (const auto& label : metric.label) found[label.name] = label.value;
-        if (found != labels) continue;
-        return family.type == prometheus::MetricType::Counter ? metric.counter.value : metric.gauge.value;
-      }
-    }
-    return std::nullopt;
+    return test::ValueOf(families_, name, labels);
   }
   std::optional<double> Processes(const std::string& group) const { return Value("cow_processes", {{"group", group}}); }
   std::optional<double> Faults(const std::string& group) const {

@@ -23,7 +23,7 @@
 namespace cow::collectors {
 namespace {
 
-using Labels = std::map<std::string, std::string>;
+using test::Labels;
 
 constexpr uint64_t kHeap = 0x10000000;
 constexpr uint64_t kPageBytes = 4096;
@@ -97,16 +97,7 @@ class EngineIntervalsTest : public testing::Test {
 
   std::optional<double> Value(const std::string& name, Labels labels, const std::string& group = "app") const {
     labels["group"] = group;
-    for (const prometheus::MetricFamily& family : families_) {
-      if (family.name != name) continue;
-      for (const prometheus::ClientMetric& metric : family.metric) {
-        Labels found;
-        for (const auto& label : metric.label) found[label.name] = label.value;
-        if (found != labels) continue;
-        return family.type == prometheus::MetricType::Counter ? metric.counter.value : metric.gauge.value;
-      }
-    }
-    return std::nullopt;
+    return test::ValueOf(families_, name, labels);
   }
   double Pages(const std::string& name, Labels labels = {}) const {
     return Value(name, std::move(labels)).value_or(-1) / static_cast<double>(kPageBytes);

@@ -25,7 +25,7 @@
 namespace cow::collectors {
 namespace {
 
-using Labels = std::map<std::string, std::string>;
+using test::Labels;
 
 constexpr uint64_t kHeap = 0x10000000;
 constexpr uint64_t kAnon = 0x20000000;

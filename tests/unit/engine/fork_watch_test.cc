@@ -8,32 +8,16 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/fake_proc_events.h"
 #include "tests/support/fixture_process.h"
 
 namespace cow::collectors {
 namespace {
 
 using netlink::ProcEvent;
+using test::FakeEvents;
+using test::Told;
 using Kind = ProcEvent::Kind;
-
-// The future answers of the kernel.
-struct Told {
-  std::vector<ProcEvent> events;
-  bool complete = true;
-};
-
-class FakeEvents : public netlink::ProcEvents {
- public:
-  explicit FakeEvents(Told& told) : told_(told) {}
-  bool Take(std::vector<ProcEvent>& events) override {
-    events.insert(events.end(), told_.events.begin(), told_.events.end());
-    told_.events.clear();
-    return std::exchange(told_.complete, true);
-  }
-
- private:
-  Told& told_;
-};
 
 class CountingInterposer : public procfs::Interposer {
  public:

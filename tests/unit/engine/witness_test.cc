@@ -17,7 +17,7 @@
 namespace cow::collectors {
 namespace {
 
-using Labels = std::map<std::string, std::string>;
+using test::Labels;
 
 constexpr uint64_t kHeap = 0x10000000;
 constexpr double kPage = 4096;
@@ -47,15 +47,7 @@ class WitnessTest : public testing::Test {
 
   std::optional<double> App(const std::string& name, Labels labels = {}) const {
     labels["group"] = "app";
-    for (const prometheus::MetricFamily& family : families_) {
-      if (family.name != name) continue;
-      for (const prometheus::ClientMetric& metric : family.metric) {
-        Labels found;
-        for (const auto& label : metric.label) found[label.name] = label.value;
-        if (found == labels) return metric.gauge.value;
-      }
-    }
-    return std::nullopt;
+    return test::ValueOf(families_, name, labels);
   }
   std::optional<double> Smaps(const std::string& field) const { return App("cow_smaps_bytes", {{"field", field}}); }
   std::optional<double> Skipped(const std::string& reason) const {
