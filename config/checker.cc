@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "config/hint.h"
+#include "config/read_file.h"
 #include "config/yaml_document.h"
 
 namespace cow::config {
@@ -175,7 +176,7 @@ void CheckDocument(std::string_view text, const std::string& file, std::vector<C
 }
 
 std::optional<std::string> ReadConfigText(const std::string& path, std::vector<ConfigError>& errors) {
-  auto text = ReadSmallFile(path);
+  auto text = ReadTextFile(path);
   if (text) return std::move(*text);
   errors.push_back({path, 0, 0, text.error()});
   return std::nullopt;

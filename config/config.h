@@ -78,7 +78,7 @@ struct LoadResult {
 
 // `file` appears only in errors.
 LoadResult ParseConfig(std::string_view text, const std::string& file, const std::vector<KnownCollector>& collectors);
-// Rejects files larger than 1 MiB.
+// Rejects files larger than 1 MiB and files that are not regular.
 LoadResult LoadConfig(const std::string& path, const std::vector<KnownCollector>& collectors);
 
 // Parsers of values that are also flags.

@@ -67,7 +67,7 @@ struct WebLoadResult {
 
 // `file` appears in errors; relative paths in the text are relative to its directory.
 WebLoadResult ParseWebConfig(std::string_view text, const std::string& file);
-// Rejects files larger than 1 MiB.
+// Rejects files larger than 1 MiB and files that are not regular.
 WebLoadResult LoadWebConfig(const std::string& path);
 
 // A cipher suite that cipher_suites may list, in the terms of GnuTLS.

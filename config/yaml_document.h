@@ -1,17 +1,11 @@
-// Reads files and finds errors that yaml-cpp's nodes hide. Throws only bad_alloc. Any thread.
+// Finds errors that yaml-cpp's nodes hide. Throws only bad_alloc. Any thread.
 #pragma once
 
 #include <optional>
-#include <string>
 #include <string_view>
 #include <utility>
 
-#include "config/units.h"
-
 namespace cow::config {
-
-// Reads a file of at most 1 MiB. The error is one phrase without the path.
-Parsed<std::string> ReadSmallFile(const std::string& path);
 
 // Line and column (from 0) of a second document, if any. yaml-cpp silently ignores all documents but the first. `text`
 // must be valid for YAML::Load.

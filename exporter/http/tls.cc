@@ -13,8 +13,6 @@
 #include <string_view>
 #include <utility>
 
-#include "config/yaml_document.h"
-
 namespace cow::exporter {
 namespace {
 
@@ -29,17 +27,6 @@ void Check(int status, const std::string& what) {
   if (status < 0) Fail(what, gnutls_strerror(status));
 }
 
-// GnuTLS only reads the text, although its type is not const.
-gnutls_datum_t Datum(std::string& text) {
-  return {reinterpret_cast<unsigned char*>(text.data()), static_cast<unsigned>(text.size())};
-}
-
-std::string ReadFile(const std::string& path) {
-  auto text = config::ReadSmallFile(path);
-  if (!text) Fail(path, text.error());
-  return *text;
-}
-
 std::string_view GroupName(std::string_view curve) {
   if (curve == "X25519") return "GROUP-X25519";
   if (curve == "CurveP256") return "GROUP-SECP256R1";
@@ -48,11 +35,22 @@ std::string_view GroupName(std::string_view curve) {
 
 // A PEM text from a file or inline, with its name for errors.
 struct Part {
-  Part(const char* key, const std::string& file, const std::string& inline_text)
-      : name(file.empty() ? key : file), text(file.empty() ? inline_text : ReadFile(file)) {}
+  Part(const char* key, const std::string& file, const std::string& inline_text, const config::TlsFiles& files)
+      : name(file.empty() ? key : file), text(file.empty() ? inline_text : Find(files, file)) {}
 
-  std::string name;
-  std::string text;
+  static const std::string& Find(const config::TlsFiles& files, const std::string& file) {
+    const auto found = files.texts.find(file);
+    if (found == files.texts.end()) Fail(file, "was not read");
+    return found->second;
+  }
+  // GnuTLS only reads the text, although its type is not const.
+  [[nodiscard]] gnutls_datum_t Datum() const {
+    auto* bytes = reinterpret_cast<unsigned char*>(const_cast<char*>(text.data()));  // NOLINT
+    return {bytes, static_cast<unsigned>(text.size())};
+  }
+
+  const std::string name;
+  const std::string& text;
 };
 
 using Certificate = std::unique_ptr<gnutls_x509_crt_int, decltype(&gnutls_x509_crt_deinit)>;
@@ -154,22 +152,21 @@ std::string PriorityString(const config::TlsConfig& config) {
   return text;
 }
 
-Tls::Tls(const config::TlsConfig& config, OnRefused on_refused) : on_refused_(std::move(on_refused)) {
+Tls::Tls(const config::TlsConfig& config, const config::TlsFiles& files, OnRefused on_refused)
+    : on_refused_(std::move(on_refused)) {
   gnutls_certificate_credentials_t credentials = nullptr;
   Check(gnutls_certificate_allocate_credentials(&credentials), "certificate");
   credentials_.reset(credentials);
-  Part certificate("cert", config.cert_file, config.cert);
-  Part key("key", config.key_file, config.key);
-  const gnutls_datum_t certificate_datum = Datum(certificate.text);
-  const gnutls_datum_t key_datum = Datum(key.text);
-  const int status =
-      gnutls_certificate_set_x509_key_mem(credentials, &certificate_datum, &key_datum, GNUTLS_X509_FMT_PEM);
-  explicit_bzero(key.text.data(), key.text.size());
-  Check(status, certificate.name + " with " + key.name);
+  const Part certificate("cert", config.cert_file, config.cert, files);
+  const Part key("key", config.key_file, config.key, files);
+  const gnutls_datum_t certificate_datum = certificate.Datum();
+  const gnutls_datum_t key_datum = key.Datum();
+  Check(gnutls_certificate_set_x509_key_mem(credentials, &certificate_datum, &key_datum, GNUTLS_X509_FMT_PEM),
+        certificate.name + " with " + key.name);
 
   if (!config.client_ca_file.empty() || !config.client_ca.empty()) {
-    Part authorities("client_ca", config.client_ca_file, config.client_ca);
-    const gnutls_datum_t datum = Datum(authorities.text);
+    const Part authorities("client_ca", config.client_ca_file, config.client_ca, files);
+    const gnutls_datum_t datum = authorities.Datum();
     const int count = gnutls_certificate_set_x509_trust_mem(credentials, &datum, GNUTLS_X509_FMT_PEM);
     Check(count, authorities.name);
     if (count == 0) Fail(authorities.name, "no certificate in it");

@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "config/tls_files.h"
 #include "config/web_config.h"
 
 namespace cow::exporter {
@@ -29,8 +30,9 @@ class Tls {
   // Receives the reason why a client certificate was refused. Runs in the connection's thread.
   using OnRefused = std::function<void(const std::string& reason)>;
 
-  // Reads the files. Throws std::runtime_error with a message that names the file, or the key of an inline text.
-  explicit Tls(const config::TlsConfig& config, OnRefused on_refused = {});
+  // `files`: the files that `config` names. Opens no file. Throws std::runtime_error with a message that names the
+  // file, or the key of an inline text.
+  Tls(const config::TlsConfig& config, const config::TlsFiles& files, OnRefused on_refused = {});
   Tls(const Tls&) = delete;
   Tls& operator=(const Tls&) = delete;
 

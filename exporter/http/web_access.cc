@@ -10,6 +10,8 @@
 #include <optional>
 #include <utility>
 
+#include "config/tls_files.h"
+
 namespace cow::exporter {
 namespace {
 
@@ -116,8 +118,10 @@ std::shared_ptr<const AccessRules> WebAccess::Load() {
   auto rules = std::make_shared<AccessRules>();
   rules->config = std::move(loaded.config);
   if (rules->config.tls) {
+    const auto files = config::ReadTlsFiles(*rules->config.tls);
+    if (!files) throw WebAccessError(path_ + ": " + files.error());
     try {
-      rules->tls = std::make_shared<const Tls>(*rules->config.tls, [this](const std::string& reason) {
+      rules->tls = std::make_shared<const Tls>(*rules->config.tls, *files, [this](const std::string& reason) {
         if (const auto admitted = refused_.Admit(reason)) {
           log_.Warn("a client's certificate was refused", {{"reason", *admitted}});
         }

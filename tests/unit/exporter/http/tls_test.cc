@@ -44,9 +44,9 @@ TEST(PriorityStringTest, GnutlsAcceptsAll) {
 }
 
 // The error of an unusable configuration.
-std::string ErrorOf(const TlsConfig& config) {
+std::string ErrorOf(const TlsConfig& config, const config::TlsFiles& files = {}) {
   try {
-    const Tls tls(config);
+    const Tls tls(config, files);
   } catch (const std::runtime_error& error) {
     return error.what();
   }
@@ -66,7 +66,11 @@ TEST(TlsTest, NamesTheFile) {
   TlsConfig config;
   config.cert_file = "/nonexistent/cert.pem";
   config.key_file = "/nonexistent/key.pem";
-  EXPECT_EQ(ErrorOf(config), "tls_server_config: /nonexistent/cert.pem: No such file or directory");
+  config::TlsFiles files;
+  EXPECT_EQ(ErrorOf(config, files), "tls_server_config: /nonexistent/cert.pem: was not read");
+  files.texts = {{config.cert_file, "-----BEGIN CERTIFICATE-----\n"}, {config.key_file, "-----BEGIN SECRET-----\n"}};
+  const std::string error = ErrorOf(config, files);
+  EXPECT_EQ(error.rfind("tls_server_config: /nonexistent/cert.pem with /nonexistent/key.pem: ", 0), 0U) << error;
 }
 
 }  // namespace
