@@ -1,18 +1,12 @@
 // The program. Only wires the parts together.
-#include <unistd.h>
-
 #include <chrono>
-#include <condition_variable>
 #include <csignal>
 #include <cstdio>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
-#include <stop_token>
 #include <string>
-#include <thread>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -33,6 +27,7 @@
 #include "exporter/scan/self_metrics.h"
 #include "exporter/service_manager.h"
 #include "exporter/settings.h"
+#include "exporter/signals.h"
 
 namespace cow::exporter {
 namespace {
@@ -41,39 +36,6 @@ constexpr const char* kVersion = COW_EXPORTER_VERSION;
 
 // Prints text for a person. Ignores write errors.
 void Print(std::FILE* out, const std::string& text) { std::fwrite(text.data(), 1, text.size(), out); }
-
-// Blocks SIGTERM, SIGINT and SIGHUP in this thread and in threads that it starts.
-sigset_t BlockSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGHUP);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  return signals;
-}
-
-// Ends the program if this object lives longer than kPatience. A read of /proc can wait in the kernel for a lock of its
-// target, and nothing else ends that wait. The program has no state to save.
-class ShutdownTimer {
- public:
-  explicit ShutdownTimer(Log& log) : thread_([this, &log](const std::stop_token& stop) { Watch(stop, log); }) {}
-
- private:
-  static constexpr auto kPatience = std::chrono::milliseconds(700);
-
-  void Watch(const std::stop_token& stop, Log& log) {
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, stop, kPatience, [] { return false; });
-    if (stop.stop_requested()) return;
-    log.Info("ending without waiting for a blocked read");
-    _exit(0);
-  }
-
-  std::mutex mutex_;
-  std::condition_variable_any changed_;
-  std::jthread thread_;
-};
 
 std::vector<ListenSocket> OpenSockets(const CommandLine& command_line) {
   if (command_line.systemd_socket) return AdoptSystemdSockets();
@@ -85,7 +47,10 @@ std::vector<ListenSocket> OpenSockets(const CommandLine& command_line) {
 void Serve(const CommandLine& command_line, const Settings& settings,
            const std::vector<collectors::CollectorInfo>& available, SelfMetrics& self_metrics, WebAccess* access,
            Log& log) {
-  const sigset_t signals = BlockSignals();
+  Signals signals([&log] {
+    log.Info("ending without waiting for a blocked call");
+    log.Flush();
+  });
   std::vector<ListenSocket> sockets = OpenSockets(command_line);
 
   ScanLoop loop(
@@ -125,10 +90,9 @@ void Serve(const CommandLine& command_line, const Settings& settings,
   service_manager.Ready("listening on " + addresses);
 
   int signal = 0;
-  while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) reload();
+  while ((signal = signals.Wait()) == SIGHUP) reload();
   service_manager.Stopping();
   log.Info("ending", {{"signal", signal == SIGINT ? "SIGINT" : "SIGTERM"}});
-  const ShutdownTimer shutdown_timer(log);
   loop.Stop();
   api.Stop();
   server.Stop();
@@ -175,7 +139,8 @@ int Run(std::span<const char* const> arguments) {
   if (command_line.check_config) return 0;
 
   const Settings settings = MakeSettings(command_line, loaded.config, available);
-  SelfMetrics self_metrics(kVersion, command_line.process_metrics, std::chrono::system_clock::now());
+  SelfMetrics self_metrics(kVersion, command_line.process_metrics, std::chrono::system_clock::now(),
+                           [&log] { return log.DroppedLines(); });
   std::signal(SIGPIPE, SIG_IGN);
   try {
     if (command_line.once) {

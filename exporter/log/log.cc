@@ -1,7 +1,7 @@
 #include "exporter/log/log.h"
 
 #include <fmt/chrono.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -56,28 +56,40 @@ void AppendJson(std::string_view key, std::string_view value, std::string& line)
   AppendQuoted(value, line);
 }
 
-}  // namespace
-
-Log::Log(LogLevel level, LogFormat format, spdlog::sink_ptr sink) : format_(format), logger_("", std::move(sink)) {
-  logger_.set_level(ToSpdlog(level));
-  logger_.set_pattern("%v");
-  logger_.flush_on(spdlog::level::trace);
-  logger_.set_error_handler([](const std::string& /*message*/) {});  // drop the line
-}
-
-Log Log::ToStderr(LogLevel level, LogFormat format) {
-  return {level, format, std::make_shared<spdlog::sinks::stderr_sink_mt>()};
-}
-
-void Log::Write(LogLevel level, std::string_view message, LogFields fields) {
-  if (!logger_.should_log(ToSpdlog(level))) return;
-  const auto append = format_ == LogFormat::kJson ? &AppendJson : &AppendLogfmt;
+std::string FormatLine(LogFormat format, LogLevel level, std::string_view message, LogFields fields) {
+  const auto append = format == LogFormat::kJson ? &AppendJson : &AppendLogfmt;
   std::string line;
   append("ts", Timestamp(), line);
   append("level", LevelName(level), line);
   append("msg", message, line);
   for (const LogField& field : fields) append(field.key, field.value, line);
-  if (format_ == LogFormat::kJson) line += '}';
+  if (format == LogFormat::kJson) line += '}';
+  return line;
+}
+
+}  // namespace
+
+Log::Log(LogLevel level, LogFormat format, spdlog::sink_ptr sink) : format_(format), logger_("", std::move(sink)) {
+  logger_.set_level(ToSpdlog(level));
+  logger_.set_pattern("%v");
+  logger_.set_error_handler([](const std::string& /*message*/) {});  // drop the line
+}
+
+Log Log::ToStderr(LogLevel level, LogFormat format) {
+  const auto report = [format](uint64_t dropped) {
+    return FormatLine(format, LogLevel::kWarn, "dropped " + std::to_string(dropped) + " log lines", {}) + "\n";
+  };
+  auto writer = std::make_shared<LineWriter>(STDERR_FILENO, report);
+  Log log(level, format, writer);
+  log.writer_ = std::move(writer);
+  return log;
+}
+
+uint64_t Log::DroppedLines() const { return writer_ ? writer_->DroppedLines() : 0; }
+
+void Log::Write(LogLevel level, std::string_view message, LogFields fields) {
+  if (!logger_.should_log(ToSpdlog(level))) return;
+  const std::string line = FormatLine(format_, level, message, fields);
   logger_.log(ToSpdlog(level), spdlog::string_view_t(line.data(), line.size()));
 }
 

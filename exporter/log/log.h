@@ -7,10 +7,14 @@
 #include <spdlog/logger.h>
 
 #include <array>
+#include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
+
+#include "exporter/log/line_writer.h"
 
 namespace cow::exporter {
 
@@ -33,6 +37,7 @@ using LogFields = std::initializer_list<LogField>;
 class Log {
  public:
   Log(LogLevel level, LogFormat format, spdlog::sink_ptr sink);
+  // Never blocks: drops lines while standard error takes none.
   static Log ToStderr(LogLevel level, LogFormat format);
 
   void Debug(std::string_view message, LogFields fields = {}) { Write(LogLevel::kDebug, message, fields); }
@@ -40,11 +45,17 @@ class Log {
   void Warn(std::string_view message, LogFields fields = {}) { Write(LogLevel::kWarn, message, fields); }
   void Error(std::string_view message, LogFields fields = {}) { Write(LogLevel::kError, message, fields); }
 
+  // Waits briefly until all lines are written.
+  void Flush() { logger_.flush(); }
+  // Lines that standard error did not take.
+  [[nodiscard]] uint64_t DroppedLines() const;
+
  private:
   void Write(LogLevel level, std::string_view message, LogFields fields);
 
   LogFormat format_;
   spdlog::logger logger_;
+  std::shared_ptr<const LineWriter> writer_;  // only of ToStderr
 };
 
 }  // namespace cow::exporter

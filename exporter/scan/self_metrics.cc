@@ -74,6 +74,15 @@ constexpr Metric kReloadTimestamp{
     .of_groups = false,
 };
 
+constexpr Metric kLogDroppedLines{
+    .name = "cow_exporter_log_dropped_lines_total",
+    .type = MetricType::Counter,
+    .unit = "lines",
+    .help = "Log lines that standard error did not take in time.",
+    .of_groups = false,
+    .query = "increase(cow_exporter_log_dropped_lines_total[10m]) > 0",
+};
+
 constexpr Metric ProcessMetric(std::string_view name, std::string_view unit, std::string_view help,
                                MetricType type = MetricType::Gauge) {
   return {.name = name,
@@ -152,8 +161,11 @@ void AddProcess(MetricWriter& writer) {
 }  // namespace
 
 SelfMetrics::SelfMetrics(std::string version, bool with_process_metrics,
-                         std::chrono::system_clock::time_point configured_at)
-    : version_(std::move(version)), with_process_metrics_(with_process_metrics), configured_at_(configured_at) {}
+                         std::chrono::system_clock::time_point configured_at, DroppedLines dropped_lines)
+    : version_(std::move(version)),
+      with_process_metrics_(with_process_metrics),
+      dropped_lines_(std::move(dropped_lines)),
+      configured_at_(configured_at) {}
 
 void SelfMetrics::RecordReload(bool successful, std::chrono::system_clock::time_point now) {
   reload_successful_ = successful;
@@ -173,6 +185,7 @@ void SelfMetrics::Append(const ScanStatistics& scan, MetricWriter& writer) const
   writer.Add({version_}, 1);
   Add(writer, kReloadSuccessful, reload_successful_ ? 1 : 0);
   Add(writer, kReloadTimestamp, std::chrono::duration<double>(configured_at_.load().time_since_epoch()).count());
+  Add(writer, kLogDroppedLines, static_cast<double>(dropped_lines_()));
   if (with_process_metrics_) AddProcess(writer);
 }
 

@@ -6,6 +6,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
+#include <functional>
 #include <string>
 
 #include "exporter/scan/statistics.h"
@@ -14,8 +16,12 @@ namespace cow::exporter {
 
 class SelfMetrics {
  public:
+  // Returns how many log lines were dropped. Any thread.
+  using DroppedLines = std::function<uint64_t()>;
+
   // `configured_at`: when the configuration in force was read.
-  SelfMetrics(std::string version, bool with_process_metrics, std::chrono::system_clock::time_point configured_at);
+  SelfMetrics(std::string version, bool with_process_metrics, std::chrono::system_clock::time_point configured_at,
+              DroppedLines dropped_lines);
 
   // Records the outcome of a reload.
   void RecordReload(bool successful, std::chrono::system_clock::time_point now);
@@ -25,6 +31,7 @@ class SelfMetrics {
  private:
   std::string version_;
   bool with_process_metrics_;
+  DroppedLines dropped_lines_;
   std::atomic<bool> reload_successful_ = true;
   std::atomic<std::chrono::system_clock::time_point> configured_at_;
 };

@@ -4,6 +4,7 @@
 #include <spdlog/sinks/null_sink.h>
 
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -15,6 +16,8 @@ namespace {
 
 using File = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
 
+uint64_t NoLines() { return 0; }
+
 class OnceTest : public testing::Test {
  protected:
   Log log_{LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::null_sink_mt>()};
@@ -22,7 +25,7 @@ class OnceTest : public testing::Test {
 };
 
 TEST_F(OnceTest, WritesTheMetrics) {
-  const SelfMetrics self("9.9", true, std::chrono::system_clock::now());
+  const SelfMetrics self("9.9", true, std::chrono::system_clock::now(), &NoLines);
   const File out(std::tmpfile(), &std::fclose);
   ASSERT_TRUE(RunOnce(runner_, self, out.get(), log_));
   std::rewind(out.get());
@@ -39,7 +42,7 @@ TEST_F(OnceTest, WritesTheMetrics) {
 }
 
 TEST_F(OnceTest, FailedWriteIsFalse) {
-  const SelfMetrics self("1", false, {});
+  const SelfMetrics self("1", false, {}, &NoLines);
   const File full(std::fopen("/dev/full", "we"), &std::fclose);
   ASSERT_NE(full, nullptr);
   EXPECT_FALSE(RunOnce(runner_, self, full.get(), log_));
@@ -47,7 +50,7 @@ TEST_F(OnceTest, FailedWriteIsFalse) {
 
 TEST_F(OnceTest, FailedPassIsFalse) {
   FakeRunner failing([](collectors::PassControl& /*control*/) { return false; });
-  const SelfMetrics self("1", false, {});
+  const SelfMetrics self("1", false, {}, &NoLines);
   const File out(std::tmpfile(), &std::fclose);
   EXPECT_FALSE(RunOnce(failing, self, out.get(), log_));
 }
