@@ -40,6 +40,7 @@ void Checker::Add(const YAML::Node& value, std::string message) {
 }
 
 void Checker::Add(const YAML::Mark& mark, std::string message) {
+  if (++count_ > kMaxErrors) return;
   const bool known = !mark.is_null();
   errors_.push_back({file_, known ? mark.line + 1 : 1, known ? mark.column + 1 : 1, std::move(message)});
 }
@@ -158,13 +159,17 @@ Checker::Key Checker::Option(const KnownOption& known, std::map<std::string, std
 void CheckDocument(std::string_view text, const std::string& file, std::vector<ConfigError>& errors,
                    const std::function<void(const YAML::Node& document, Checker& checker)>& read) {
   Checker checker(file, errors);
+  const auto add = [&checker](const YamlProblem& problem) {
+    YAML::Mark place;
+    place.line = problem.line;
+    place.column = problem.column;
+    checker.Add(place, problem.message);
+  };
   try {
+    const YamlFindings findings = InspectYaml(text);
+    if (findings.excess) return add(*findings.excess);
     read(YAML::Load(std::string(text)), checker);
-    if (const auto second = FindSecondDocument(text)) {
-      YAML::Mark place;
-      std::tie(place.line, place.column) = *second;
-      checker.Add(place, "a second document: one file holds one configuration");
-    }
+    if (findings.second_document) add(*findings.second_document);
   } catch (const YAML::Exception& error) {
     // yaml-cpp 0.8 appends the name of an undefined anchor after a colon. Hide it: it may be a password that begins
     // with *.
@@ -173,6 +178,9 @@ void CheckDocument(std::string_view text, const std::string& file, std::vector<C
   std::stable_sort(errors.begin(), errors.end(), [](const ConfigError& a, const ConfigError& b) {
     return std::tie(a.line, a.column) < std::tie(b.line, b.column);
   });
+  if (const size_t more = checker.Errors() - errors.size(); more != 0) {
+    errors.push_back({file, 0, 0, std::to_string(more) + " more errors are not listed"});
+  }
 }
 
 std::optional<std::string> ReadConfigText(const std::string& path, std::vector<ConfigError>& errors) {

@@ -25,6 +25,8 @@ bool IsQuotedScalar(const YAML::Node& node);
 
 class Checker {
  public:
+  static constexpr size_t kMaxErrors = 100;  // counts further ones, but does not list them
+
   Checker(const std::string& file, std::vector<ConfigError>& errors) : file_(file), errors_(errors) {}
 
   struct Key {
@@ -37,8 +39,8 @@ class Checker {
   void Add(const YAML::Node& value, std::string message);
   void Add(const YAML::Mark& mark, std::string message);
 
-  // Number of errors so far.
-  [[nodiscard]] size_t Errors() const { return errors_.size(); }
+  // Number of errors so far, including those that are not listed.
+  [[nodiscard]] size_t Errors() const { return count_; }
 
   // Place of the key that was read last.
   [[nodiscard]] const YAML::Mark& LastKey() const { return last_key_; }
@@ -103,10 +105,11 @@ class Checker {
 
   const std::string& file_;
   std::vector<ConfigError>& errors_;
+  size_t count_ = 0;
   YAML::Mark last_key_;
 };
 
-// Parses a text with one document and passes it to `read`. Sorts the errors by place.
+// Parses a text with one document and passes it to `read`. `errors` is empty before and sorted by place afterwards.
 void CheckDocument(std::string_view text, const std::string& file, std::vector<ConfigError>& errors,
                    const std::function<void(const YAML::Node& document, Checker& checker)>& read);
 

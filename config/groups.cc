@@ -42,10 +42,47 @@ Problem ProblemOfContainerId(const std::string& id) {
 
 Problem NoProblem(const std::string& /*text*/) { return std::nullopt; }
 
+// Compiles the regular expressions of a file as the groups do, within limits of time and memory for all of them.
+class ExpressionChecker {
+ public:
+  // Returns what is wrong with an expression. Adds the names that it captures to `captured` unless that is null.
+  Problem Check(const std::string& text, Names* captured) {
+    if (text.size() > kMaxBytes) {
+      return "a regular expression of " + std::to_string(text.size()) + " bytes, at most " + std::to_string(kMaxBytes) +
+             " are possible";
+    }
+    if (++count_ > kMaxCount) {
+      return "too many regular expressions: at most " + std::to_string(kMaxCount) + " are possible in all groups";
+    }
+    if (instructions_ > kMaxInstructions) return "the regular expressions before this one are too large together";
+    re2::RE2::Options options(re2::RE2::Quiet);
+    options.set_max_mem(kExpressionMemoryBytes);
+    const re2::RE2 expression(text, options);
+    if (!expression.ok()) {
+      if (expression.error_code() == re2::RE2::ErrorPatternTooLarge) instructions_ += kCostOfTooLarge;
+      return "bad regular expression " + Quoted(text) + ": " + expression.error();
+    }
+    instructions_ += static_cast<size_t>(expression.ProgramSize());
+    if (captured == nullptr) return std::nullopt;
+    for (const auto& [group, number] : expression.NamedCapturingGroups()) captured->push_back(group);
+    return std::nullopt;
+  }
+
+ private:
+  static constexpr size_t kMaxBytes = 4096;
+  static constexpr size_t kMaxCount = 1000;
+  static constexpr size_t kMaxInstructions = 200'000;  // of RE2's programs
+  static constexpr size_t kCostOfTooLarge = 10'000;    // RE2 compiles a part of it
+
+  size_t count_ = 0;
+  size_t instructions_ = 0;
+};
+
 // Reads one entry of `groups`.
 class EntryReader {
  public:
-  EntryReader(Checker& checker, GroupRule& group) : checker_(checker), group_(group) {}
+  EntryReader(Checker& checker, ExpressionChecker& expressions, GroupRule& group)
+      : checker_(checker), expressions_(expressions), group_(group) {}
 
   void Read(const YAML::Node& entry, const std::string& path) {
     checker_.ReadMap(
@@ -89,14 +126,9 @@ class EntryReader {
 
   Checker::Key Expressions(std::string name, Names& target, Names* captured) {
     const auto problem = [this, captured](const std::string& text) -> Problem {
-      const re2::RE2 expression(text, re2::RE2::Quiet);
-      if (!expression.ok()) {
-        if (captured != nullptr) captures_known_ = false;
-        return "bad regular expression " + Quoted(text) + ": " + expression.error();
-      }
-      if (captured == nullptr) return std::nullopt;
-      for (const auto& [group, number] : expression.NamedCapturingGroups()) captured->push_back(group);
-      return std::nullopt;
+      Problem found = expressions_.Check(text, captured);
+      if (found && captured != nullptr) captures_known_ = false;
+      return found;
     };
     return List(std::move(name), "regular expressions", problem, target);
   }
@@ -107,11 +139,13 @@ class EntryReader {
       if (std::find(captured_.begin(), captured_.end(), part.text) != captured_.end()) continue;
       const std::string hint =
           captured_.empty() ? "none has a capture group, which is written (?P<NAME>...)" : Hint(part.text, captured_);
-      checker_.Add(*name_mark_, path + ".name: no cmdline of this entry captures " + Quoted(part.text) + "; " + hint);
+      return checker_.Add(*name_mark_,
+                          path + ".name: no cmdline of this entry captures " + Quoted(part.text) + "; " + hint);
     }
   }
 
   Checker& checker_;
+  ExpressionChecker& expressions_;
   GroupRule& group_;
   std::optional<YAML::Mark> name_mark_;
   Names captured_;  // by the regular expressions of cmdline
@@ -134,10 +168,11 @@ Parsed<std::optional<GroupName>> ParseDefaultGroup(std::string_view text) {
 
 Checker::Key GroupsKey(Checker& checker, std::vector<GroupRule>& target) {
   return {"groups", [&checker, &target](const YAML::Node& value, const std::string& path) {
+            ExpressionChecker expressions;
             checker.ReadList(value, path, "maps", [&](const YAML::Node& entry, const std::string& entry_path) {
               GroupRule group;
               group.name = {{GroupNamePart::Kind::kExeBase, ""}};
-              EntryReader(checker, group).Read(entry, entry_path);
+              EntryReader(checker, expressions, group).Read(entry, entry_path);
               target.push_back(std::move(group));
             });
           }};

@@ -1,5 +1,5 @@
-// Reads the sections `groups` and `default_group`. Checks that regular expressions compile and that `cmdline` captures
-// the matches of a name.
+// Reads the sections `groups` and `default_group`. Checks that regular expressions compile within limits of time and
+// memory, and that `cmdline` captures the matches of a name.
 #pragma once
 
 #include <optional>

@@ -25,11 +25,13 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 
 std::string Hint(std::string_view name, const std::vector<std::string>& valid) {
   constexpr size_t kMaxNameBytes = 64;
+  constexpr size_t kMaxListed = 40;
   if (valid.empty()) return "none is valid here";
   if (name.size() <= kMaxNameBytes) {
     const std::string* nearest = nullptr;
     size_t best = std::max<size_t>(2, name.size() / 2);  // ignore names that differ more
     for (const std::string& candidate : valid) {
+      if (candidate.size() > kMaxNameBytes) continue;
       const size_t distance = EditDistance(name, candidate);
       if (distance < best || (distance == best && nearest == nullptr)) {
         best = distance;
@@ -39,10 +41,11 @@ std::string Hint(std::string_view name, const std::vector<std::string>& valid) {
     if (nearest != nullptr) return "did you mean \"" + *nearest + "\"?";
   }
   std::string all = "valid here: ";
-  for (const std::string& candidate : valid) {
-    if (&candidate != &valid.front()) all += ", ";
-    all += candidate;
+  for (size_t i = 0; i < std::min(valid.size(), kMaxListed); ++i) {
+    if (i != 0) all += ", ";
+    all += valid[i];
   }
+  if (valid.size() > kMaxListed) all += " and " + std::to_string(valid.size() - kMaxListed) + " more";
   return all;
 }
 

@@ -7,7 +7,7 @@
 
 namespace cow::config {
 
-// Text to append to "unknown key": the nearest valid name, or all valid names if none is near.
+// Text to append to "unknown key": the nearest valid name, or the valid names if none is near.
 std::string Hint(std::string_view name, const std::vector<std::string>& valid);
 
 }  // namespace cow::config

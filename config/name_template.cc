@@ -1,6 +1,7 @@
 #include "config/name_template.h"
 
 #include <array>
+#include <cstddef>
 #include <utility>
 
 #include "collectors/base/text.h"
@@ -9,6 +10,7 @@
 namespace cow::config {
 namespace {
 
+constexpr size_t kMaxBytes = 4096;  // as much as the longest label
 constexpr std::string_view kOpen = "{{";
 constexpr std::string_view kClose = "}}";
 constexpr std::string_view kMatches = ".Matches.";
@@ -42,6 +44,10 @@ Parsed<GroupName> ParseNameTemplate(std::string_view text) {
   GroupName name;
   const std::string_view whole = text;
   if (text.empty()) return tl::unexpected(std::string("a name can't be empty"));
+  if (text.size() > kMaxBytes) {
+    return tl::unexpected("a name of " + std::to_string(text.size()) + " bytes, at most " + std::to_string(kMaxBytes) +
+                          " are possible");
+  }
   while (!text.empty()) {
     const size_t open = text.find(kOpen);
     if (open != 0) name.push_back({Kind::kText, std::string(text.substr(0, open))});

@@ -9,7 +9,7 @@
 
 namespace cow::config {
 
-// Rejects an empty text and unknown variables.
+// Rejects an empty text, one above 4096 bytes, and unknown variables.
 Parsed<GroupName> ParseNameTemplate(std::string_view text);
 // The template that parses to `name`.
 std::string TextOf(const GroupName& name);

@@ -1,11 +1,15 @@
 // How processes are put into groups. Plain values: the configuration fills them in, the groups apply them.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace cow {
+
+// Memory that one regular expression may take, as RE2 counts it (max_mem).
+inline constexpr int64_t kExpressionMemoryBytes = int64_t{512} << 10U;
 
 struct GroupNamePart {
   enum class Kind { kText, kComm, kExeBase, kUsername, kUnit, kContainerId, kPodUid, kMatch };

@@ -16,9 +16,11 @@ using Expressions = std::vector<std::unique_ptr<re2::RE2>>;
 using Captures = std::map<std::string, std::string>;
 
 Expressions Compile(const std::vector<std::string>& texts) {
+  re2::RE2::Options options(re2::RE2::Quiet);
+  options.set_max_mem(kExpressionMemoryBytes);
   Expressions expressions;
   for (const std::string& text : texts) {
-    expressions.push_back(std::make_unique<re2::RE2>(text, re2::RE2::Quiet));
+    expressions.push_back(std::make_unique<re2::RE2>(text, options));
     if (!expressions.back()->ok()) {
       throw std::invalid_argument("bad regular expression " + text + ": " + expressions.back()->error());
     }
