@@ -166,6 +166,7 @@ void CheckDocument(std::string_view text, const std::string& file, std::vector<C
     checker.Add(place, problem.message);
   };
   try {
+    if (const auto invalid = FindInvalidUtf8(text)) return add(*invalid);
     const YamlFindings findings = InspectYaml(text);
     if (findings.excess) return add(*findings.excess);
     read(YAML::Load(std::string(text)), checker);

@@ -8,6 +8,8 @@
 #include <optional>
 #include <system_error>
 
+#include "collectors/base/utf8.h"
+
 namespace cow::config {
 namespace {
 
@@ -93,6 +95,13 @@ Parsed<size_t> FindUnit(const std::array<Unit, N>& units, std::string_view name,
   while (i < N && units[i].name != name) ++i;
   if (i == N) return Bad(kind, text, "unknown unit " + Quoted(name) + " (known: " + known + ")");
   return i;
+}
+
+// False for control characters (U+0000 to U+001F, U+007F to U+009F) and for bytes that are not UTF-8.
+bool IsPrintable(std::string_view character) {
+  const auto first = static_cast<unsigned char>(character.front());
+  if (character.size() == 1) return first >= 0x20 && first < 0x7f;
+  return first != 0xc2 || static_cast<unsigned char>(character[1]) >= 0xa0;
 }
 
 }  // namespace
@@ -201,17 +210,21 @@ std::string Quoted(std::string_view text) {
   constexpr std::string_view kHex = "0123456789abcdef";
   const bool cut = text.size() > kMaxBytes;
   std::string quoted = "\"";
-  for (const char c : text.substr(0, kMaxBytes)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      quoted += '\\';
-      quoted += c;
-    } else if (byte < 0x20 || byte == 0x7f) {
-      quoted += "\\x";
-      quoted += kHex[byte >> 4U];
-      quoted += kHex[byte & 0xfU];
+  for (std::string_view rest = text.substr(0, kMaxBytes); !rest.empty();) {
+    const size_t length = std::max<size_t>(Utf8CharacterLength(rest), 1);
+    const std::string_view character = rest.substr(0, length);
+    const auto byte = static_cast<unsigned char>(rest.front());
+    rest.remove_prefix(length);
+    if (byte == '"' || byte == '\\') {
+      quoted.append("\\").append(character);
+    } else if (IsPrintable(character)) {
+      quoted += character;
     } else {
-      quoted += c;
+      for (const char c : character) {
+        quoted += "\\x";
+        quoted += kHex[static_cast<unsigned char>(c) >> 4U];
+        quoted += kHex[static_cast<unsigned char>(c) & 0xfU];
+      }
     }
   }
   quoted += cut ? "...\"" : "\"";

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "collectors/base/utf8.h"
+
 namespace cow::config {
 namespace {
 
@@ -123,6 +125,21 @@ std::optional<YamlProblem> ParseNext(YAML::Parser& parser, YAML::EventHandler& h
 }
 
 }  // namespace
+
+std::optional<YamlProblem> FindInvalidUtf8(std::string_view text) {
+  YamlProblem problem{0, 0, "not valid UTF-8"};
+  while (!text.empty()) {
+    const size_t length = Utf8CharacterLength(text);
+    if (length == 0) return problem;
+    ++problem.column;
+    if (text.front() == '\n') {
+      ++problem.line;
+      problem.column = 0;
+    }
+    text.remove_prefix(length);
+  }
+  return std::nullopt;
+}
 
 // YAML::LoadAll of yaml-cpp 0.7 delivers empty documents without end on some malformed texts.
 YamlFindings InspectYaml(std::string_view text) {

@@ -26,6 +26,9 @@ struct YamlFindings {
   std::optional<YamlProblem> second_document;
 };
 
+// The first byte that is not UTF-8, if any. yaml-cpp accepts such bytes but does not write them again.
+std::optional<YamlProblem> FindInvalidUtf8(std::string_view text);
+
 // Takes time and memory in proportion to the text.
 YamlFindings InspectYaml(std::string_view text);
 

@@ -83,6 +83,13 @@ TEST(HostileTest, Nesting) {
   }
 }
 
+// yaml-cpp reads the byte but writes U+FFFD, so /config would show another configuration.
+TEST(HostileTest, InvalidUtf8) {
+  EXPECT_EQ(FirstError("scan: {}\ndefault_group: '{\x88.Comm}}'\n"), "f:2:18: not valid UTF-8");
+  EXPECT_EQ(FirstWebError("basic_auth_users: {\xc3\xa9\xff: x}\n"), "f:1:21: not valid UTF-8");
+  EXPECT_EQ(FirstError("default_group: \xc3\xa9\n"), "");
+}
+
 TEST(HostileTest, ManyErrors) {
   std::string text;
   for (int i = 0; i < 40'000; ++i) text += "key" + std::to_string(i) + ": 1\n";

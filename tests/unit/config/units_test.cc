@@ -130,6 +130,8 @@ TEST(ParseIntegerTest, WholeNumberWithoutSign) {
 TEST(QuotedTest, IsSafeToPrint) {
   EXPECT_EQ(Quoted("a\"b\\c\n\x1b[0m"), R"("a\"b\\c\x0a\x1b[0m")");
   EXPECT_EQ(Quoted(std::string(1000, 'x')).size(), 64U + 5U);
+  EXPECT_EQ(Quoted("\xc3\xa9\xc2\x9c\x9c\x7f"), "\"\xc3\xa9\\xc2\\x9c\\x9c\\x7f\"");
+  EXPECT_EQ(Quoted(std::string(63, 'x') + "\xc3\xa9").substr(60), "xxxx\\xc3...\"");
 }
 
 }  // namespace
