@@ -1,0 +1,23 @@
+// The query of a request, and the filter of collectors in it.
+#include <algorithm>
+#include <array>
+
+#include "exporter/http/query.h"
+#include "tests/fuzz/bytes.h"
+#include "tests/fuzz/check.h"
+
+namespace exporter = cow::exporter;
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static constexpr std::array<std::string_view, 3> kKnown{"cow", "ksm", "thp"};
+  const std::string_view query = cow::fuzz::Text(data, size);
+  const auto parameters = exporter::ParseQuery(query);
+  if (parameters) {
+    size_t bytes = 0;
+    for (const auto& [key, value] : *parameters) bytes += key.size() + value.size();
+    cow::fuzz::Check(bytes <= size, "decoding makes no text longer");
+  }
+  const auto filter = exporter::ParseFilter(query, kKnown, std::span(kKnown).first(2));
+  cow::fuzz::Check(parameters || !filter, "a bad query has no filter");
+  return 0;
+}
