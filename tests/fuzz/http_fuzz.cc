@@ -51,8 +51,12 @@ class TestServer {
     std::string answer;
     std::array<char, 16384> part{};
     ssize_t count = 0;
-    while ((count = recv(client, part.data(), part.size(), 0)) > 0)
+    for (;;) {
+      count = recv(client, part.data(), part.size(), 0);
+      if (count < 0 && errno == EINTR) continue;  // libFuzzer's timer
+      if (count <= 0) break;
       answer.append(part.data(), static_cast<size_t>(count));
+    }
     Check(count == 0 || errno == ECONNRESET, "the server ends the connection");
     close(client);
     return answer;
