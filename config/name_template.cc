@@ -28,7 +28,8 @@ Parsed<GroupNamePart> ParseVariable(std::string_view name) {
   for (const auto& [known, variable] : kVariables) {
     if (name == known) return GroupNamePart{variable, ""};
   }
-  if (name.starts_with(kMatches) && name.size() > kMatches.size()) {
+  // A brace would end another variable when the name is written again.
+  if (name.starts_with(kMatches) && name.size() > kMatches.size() && name.find_first_of("{}") == name.npos) {
     return GroupNamePart{Kind::kMatch, std::string(name.substr(kMatches.size()))};
   }
   std::vector<std::string> valid;

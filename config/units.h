@@ -36,8 +36,8 @@ Parsed<double> ParseNumber(std::string_view text);
 Parsed<uint64_t> ParseInteger(std::string_view text);
 Parsed<uint64_t> ParseIntegerIn(std::string_view text, uint64_t low, uint64_t high);
 
-// Quotes a text for a terminal or a log: escapes control characters and bytes that are not UTF-8, and truncates after 64
-// bytes.
+// Quotes a text for a terminal or a log: escapes control characters and bytes that are not UTF-8, and truncates after
+// 64 bytes.
 std::string Quoted(std::string_view text);
 
 }  // namespace cow::config

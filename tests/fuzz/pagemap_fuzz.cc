@@ -103,7 +103,7 @@ class Tables {
     for (const Slot slot : slots_) {
       std::set<uint64_t> frames;
       for (const auto& [page, entry] : driver_.At(slot).tables) {
-        present += entry.IsPresent() ? 1 : 0;
+        if (entry.IsPresent()) ++present;
         const Pfn frame = AnonFrame(entry, Pfn(kTestZeroFrame));
         if (frame != Pfn::None() && !frames.insert(frame.number()).second) possible_ = false;
       }

@@ -136,6 +136,7 @@ TEST(ConfigGroupsTest, WrongShapes) {
             (Strings{R"(f.yml:1:16: default_group: unknown variable ".PID"; valid here: .Comm, .ExeBase, .Username, )"
                      R"(.Unit, .ContainerID, .PodUID, .Matches.NAME)"}));
   EXPECT_EQ(GroupErrors("default_group: '{{.Matches.}}'").size(), 1U);
+  EXPECT_FALSE(ParseNameTemplate("{{.Matches.a} }}"));  // written again it would be another template
   EXPECT_FALSE(GroupErrors("groups: &g [*g]").empty());
   EXPECT_FALSE(GroupErrors("groups: [{comm: &c [*c]}]").empty());
 }
