@@ -18,8 +18,6 @@
 #include <utility>
 #include <vector>
 
-#include "collectors/registry.h"
-
 namespace cow::collectors {
 namespace {
 

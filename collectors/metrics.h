@@ -6,7 +6,6 @@
 #include <prometheus/metric_family.h>
 
 #include <array>
-#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <span>

@@ -1,6 +1,5 @@
 // Collector `sharing`: resident, shared and private memory of each group, what copy-on-write saves, and which pages of
 // private file mappings are copies. Sums are in base pages.
-#include <prometheus/metric_family.h>
 
 #include <algorithm>
 #include <array>

@@ -1,7 +1,5 @@
 #include "collectors/base/bitmap.h"
 
-#include <algorithm>
-
 namespace cow {
 
 size_t CountBits(std::span<const uint64_t> words, size_t first, size_t count) {

@@ -12,7 +12,6 @@
 #include <string_view>
 #include <vector>
 
-#include "collectors/groups/group_rules.h"
 #include "collectors/metrics.h"
 #include "collectors/options.h"
 

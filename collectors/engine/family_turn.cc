@@ -1,7 +1,6 @@
 // Scans families turn by turn, adds their reports up, and ends an interval.
 #include <algorithm>
 #include <mutex>
-#include <utility>
 #include <variant>
 #include <vector>
 

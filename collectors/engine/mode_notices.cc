@@ -1,7 +1,5 @@
 #include "collectors/engine/mode_notices.h"
 
-#include <utility>
-
 namespace cow::collectors {
 namespace {
 

@@ -4,7 +4,6 @@
 // is after a fork. Not thread-safe.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <vector>
 

@@ -4,10 +4,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdint>
 #include <limits>
 #include <map>
-#include <string>
 #include <utility>
 #include <variant>
 

@@ -11,10 +11,7 @@
 
 #include <sys/types.h>
 
-#include <cstddef>
-#include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <tl/expected.hpp>

@@ -2,8 +2,6 @@
 
 #include <array>
 
-#include "collectors/memory/ledger/page.h"
-
 namespace cow::explain {
 namespace {
 

@@ -1,7 +1,6 @@
 #include "collectors/explain/portrait_builder.h"
 
 #include <algorithm>
-#include <memory>
 
 #include "collectors/memory/ledger/page.h"
 

@@ -3,7 +3,6 @@
 #include <pwd.h>
 
 #include <cerrno>
-#include <utility>
 #include <vector>
 
 namespace cow::collectors {

@@ -10,7 +10,6 @@
 #include <array>
 #include <cstring>
 #include <new>
-#include <string>
 #include <utility>
 
 #include "collectors/netlink/socket.h"

@@ -2,8 +2,6 @@
 // and later). Any thread.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <optional>
 

@@ -1,7 +1,5 @@
 #include "collectors/procfs/maps.h"
 
-#include <utility>
-
 #include "collectors/base/text.h"
 
 namespace cow::procfs {

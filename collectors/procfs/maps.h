@@ -5,8 +5,6 @@
 // reader therefore streams the text, keeps kMaxPathBytes of each path and fails with kTooLarge beyond the limits.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <string>

@@ -1,7 +1,6 @@
 #include "collectors/procfs/mountinfo.h"
 
 #include <cstddef>
-#include <utility>
 
 #include "collectors/base/text.h"
 

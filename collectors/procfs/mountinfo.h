@@ -2,8 +2,6 @@
 // text, because the owner of a mount namespace can make tens of thousands of mounts. Not thread-safe.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <string>
 #include <utility>

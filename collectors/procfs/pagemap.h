@@ -7,8 +7,6 @@
 // for one window at a time. Use a Pagemap from one thread at a time.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <memory>
 #include <span>

@@ -6,7 +6,6 @@
 // because the headers of Debian 12 are older than the ioctl. Any thread.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <vector>
 

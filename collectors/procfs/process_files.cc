@@ -5,7 +5,6 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <utility>
 
 namespace cow::procfs {
 namespace {

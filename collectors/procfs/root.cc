@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstddef>
 #include <utility>
 
 #include "collectors/procfs/file_descriptor.h"

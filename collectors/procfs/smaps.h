@@ -5,8 +5,6 @@
 // files only on kernels without PAGEMAP_SCAN, as witnesses and in tests.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <optional>
 #include <string>

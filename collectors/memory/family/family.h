@@ -2,8 +2,6 @@
 // Plain data: Lineage decides membership, scans fill in the rest. Not thread-safe.
 #pragma once
 
-#include <sys/types.h>
-
 #include <chrono>
 #include <cstddef>
 #include <cstdint>

@@ -14,7 +14,6 @@
 #include <sys/types.h>
 
 #include <compare>
-#include <cstddef>
 #include <cstdint>
 #include <list>
 #include <map>

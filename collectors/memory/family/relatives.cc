@@ -3,12 +3,9 @@
 #include <algorithm>
 #include <charconv>
 #include <utility>
-#include <vector>
 
-#include "collectors/base/text.h"
 #include "collectors/memory/ledger/page.h"
 #include "collectors/procfs/ksm.h"
-#include "collectors/procfs/maps.h"
 #include "collectors/procfs/same_memory.h"
 #include "collectors/procfs/stat.h"
 

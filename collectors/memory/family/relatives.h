@@ -5,9 +5,7 @@
 
 #include <compare>
 #include <cstddef>
-#include <cstdint>
 #include <optional>
-#include <span>
 #include <vector>
 
 #include "collectors/memory/family/lineage.h"

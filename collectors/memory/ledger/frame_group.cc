@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
-#include <span>
 
 #include "collectors/memory/ledger/window_record.h"
 

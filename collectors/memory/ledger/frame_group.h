@@ -4,7 +4,6 @@
 // Pure. The rules for a single page are here (ledger.h lists them).
 #pragma once
 
-#include <cstdint>
 #include <utility>
 #include <vector>
 

@@ -1,7 +1,6 @@
 #include "collectors/memory/ledger/moved_blocks.h"
 
 #include <algorithm>
-#include <cstddef>
 #include <utility>
 
 namespace cow::memory {

@@ -2,10 +2,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstddef>
 #include <iterator>
-#include <optional>
-#include <utility>
 
 namespace cow::memory {
 namespace {

@@ -1,7 +1,5 @@
 #include "collectors/memory/ledger/window_record.h"
 
-#include <algorithm>
-
 namespace cow::memory {
 
 BitmapSpan WindowRecord::Held(MemberIndex slot) {

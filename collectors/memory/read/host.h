@@ -2,8 +2,6 @@
 // counters at the current pass. Written between passes only, so any thread may read it during a pass.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
 #include <optional>
 
 #include "collectors/memory/ledger/page.h"

@@ -7,8 +7,6 @@
 // child makes system calls only and ends before the call returns.
 #pragma once
 
-#include <cstdint>
-
 #include "collectors/memory/ledger/frame_facts.h"
 #include "collectors/procfs/pagemap_scan.h"
 #include "collectors/procfs/root.h"

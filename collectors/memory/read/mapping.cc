@@ -1,9 +1,6 @@
 #include "collectors/memory/read/mapping.h"
 
-#include <algorithm>
 #include <string_view>
-
-#include "collectors/procfs/system.h"
 
 namespace cow::memory {
 namespace {

@@ -4,8 +4,6 @@
 // pages from files. Units: bytes and addresses.
 #pragma once
 
-#include <sys/types.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <map>

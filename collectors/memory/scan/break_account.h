@@ -1,7 +1,6 @@
 // Adds breaks to the members that made them and to their children. Keeps a buffer: one thread at a time.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>

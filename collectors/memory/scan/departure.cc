@@ -1,7 +1,6 @@
 #include "collectors/memory/scan/departure.h"
 
 #include <algorithm>
-#include <vector>
 
 namespace cow::memory {
 namespace {

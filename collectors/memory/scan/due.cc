@@ -1,7 +1,6 @@
 #include "collectors/memory/scan/due.h"
 
 #include <algorithm>
-#include <cstdint>
 #include <optional>
 
 #include "collectors/base/half_to_all.h"

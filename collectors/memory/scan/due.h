@@ -3,7 +3,6 @@
 #pragma once
 
 #include <chrono>
-#include <cstdint>
 
 #include "collectors/memory/family/family.h"
 #include "collectors/memory/read/host.h"

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <optional>
 #include <span>
 #include <vector>
@@ -12,7 +11,6 @@
 #include "collectors/memory/family/family.h"
 #include "collectors/memory/ledger/frame_facts.h"
 #include "collectors/memory/ledger/judgement.h"
-#include "collectors/memory/ledger/moved_pages.h"
 #include "collectors/memory/read/frame_reader.h"
 #include "collectors/memory/scan/scan_part.h"
 

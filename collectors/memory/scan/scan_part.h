@@ -1,7 +1,6 @@
 // A member within a scan, and how the scan walks its family. Plain data; the thread rule of the scan applies.
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
