@@ -100,6 +100,10 @@ inline std::coroutine_handle<> Steps::End::await_suspend(Handle ended) const noe
 
 using Rest = std::suspend_always;
 
+// Lets a caller stop long work. The work calls it between two steps. If it returns false, the work stops as soon as its
+// state is consistent.
+using MayGoOn = std::function<bool()>;
+
 // Tells when a step has run long enough. A step takes about half a millisecond if a unit takes tens of nanoseconds.
 class Pace {
  public:

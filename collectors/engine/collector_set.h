@@ -19,9 +19,9 @@
 #include <vector>
 
 #include "collectors/collector.h"
-#include "collectors/engine/cell_layout.h"
 #include "collectors/engine/engine_types.h"
 #include "collectors/engine/family_state.h"
+#include "collectors/engine/family_sums.h"
 #include "collectors/registry.h"
 
 namespace cow::collectors {

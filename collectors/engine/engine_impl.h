@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-#include "collectors/base/may_go_on.h"
+#include "collectors/base/steps.h"
 #include "collectors/engine/collector_set.h"
 #include "collectors/engine/engine.h"
 #include "collectors/engine/engine_sums.h"

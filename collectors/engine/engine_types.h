@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "collectors/base/group_rule.h"
 #include "collectors/metrics.h"
 #include "collectors/options.h"
 

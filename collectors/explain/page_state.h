@@ -40,7 +40,6 @@ std::string_view PageStateName(PageState state, bool huge);
 // The facts about a page.
 struct PageEvidence {
   procfs::PageEntry entry;
-  Pfn zero_frame;
   bool frames_known = true;  // else the entry's frame number is hidden
   bool zero_known = true;    // without frames: PAGEMAP_SCAN has told the zero pages
   bool is_zero_page = false;

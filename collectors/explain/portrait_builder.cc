@@ -74,9 +74,8 @@ void PortraitBuilder::TakeVerdicts(const memory::Judgement& judgement, PageNumbe
     }
     if (verdict.kind != Verdict::Kind::kBreak) continue;
     findings_[verdict.slot].copied.Set(page);
-    for (uint32_t i = verdict.heirs_begin; i < verdict.heirs_end; ++i) {
-      const memory::MemberIndex heir = judgement.heirs[i];
-      if (heir != verdict.slot) findings_[heir].original.Set(page);
+    for (const MemberIndex holder : judgement.HoldersOf(verdict)) {
+      if (holder != verdict.slot) findings_[holder].original.Set(page);
     }
   }
 }

@@ -1,13 +1,16 @@
 #include "collectors/groups/group_rules.h"
 
+#include <pwd.h>
 #include <re2/re2.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <limits>
 #include <map>
 #include <memory>
 #include <stdexcept>
 #include <utility>
+#include <vector>
 
 #include "collectors/groups/label.h"
 
@@ -66,6 +69,26 @@ bool FindAll(const Expressions& expressions, const std::string& text, Captures& 
 }
 
 }  // namespace
+
+const std::string& UserNames::NameOf(uint32_t uid) {
+  if (const auto known = names_.find(uid); known != names_.end()) return known->second;
+  if (names_.size() >= kMaxKept) names_.clear();
+  return names_.emplace(uid, find_(uid).value_or(std::to_string(uid))).first->second;
+}
+
+std::optional<std::string> FindUserName(uint32_t uid) {
+  constexpr size_t kMaxBytes = size_t{1} << 20U;
+  for (size_t bytes = 1024; bytes <= kMaxBytes; bytes *= 4) {
+    std::vector<char> buffer(bytes);
+    passwd entry{};
+    passwd* found = nullptr;
+    const int error = getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found);
+    if (error == ERANGE) continue;
+    if (error != 0 || found == nullptr || entry.pw_name == nullptr) return std::nullopt;
+    return std::string(entry.pw_name);
+  }
+  return std::nullopt;
+}
 
 struct GroupRules::Rule {
   explicit Rule(const GroupRule& rule) : asked(rule), cmdline(Compile(rule.cmdline)), cgroup(Compile(rule.cgroup)) {}

@@ -22,7 +22,7 @@
 #include <utility>
 
 #include "collectors/netlink/socket.h"
-#include "collectors/procfs/own_pids.h"
+#include "collectors/procfs/root.h"
 
 namespace cow::netlink {
 namespace {

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "collectors/base/text.h"
-#include "collectors/procfs/own_pids.h"
+#include "collectors/procfs/root.h"
 
 namespace cow::procfs {
 namespace {

@@ -17,7 +17,6 @@ namespace cow::procfs {
 
 // Bits of kpageflags (include/uapi/linux/kernel-page-flags.h, include/linux/kernel-page-flags.h).
 inline constexpr uint64_t kFrameAnon = uint64_t{1} << 12;
-inline constexpr uint64_t kFrameSwapBacked = uint64_t{1} << 14;
 inline constexpr uint64_t kFrameCompoundHead = uint64_t{1} << 15;
 inline constexpr uint64_t kFrameCompoundTail = uint64_t{1} << 16;
 inline constexpr uint64_t kFrameHugetlb = uint64_t{1} << 17;

@@ -45,7 +45,6 @@ class PagemapScan {
 
   bool available() const { return supported_ != 0; }
   bool Supports(uint64_t categories) const { return (supported_ & categories) == categories; }
-  uint64_t supported() const { return supported_; }
 
   // Appends the matching regions to `regions` in ascending order and merges neighbours of equal categories, also across
   // slices. Walks the range in slices of at most `slice_bytes` and calls `between_slices` between two slices, so that

@@ -87,4 +87,8 @@ Result<std::string> ReadTextFile(const Root& root, const std::string& path, size
 // Reads the target of a symbolic link such as /proc/PID/exe or /proc/PID/ns/pid.
 Result<std::string> ReadLink(const Root& root, const std::string& path);
 
+// Succeeds if the pids below the root belong to the PID namespace of this process: root/self, which a procfs resolves
+// to the reader's pid, is this process' pid. kIo: it is something else. Passes on errors of reading the link.
+Result<void> RequireOwnPids(const Root& root);
+
 }  // namespace cow::procfs

@@ -4,14 +4,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <string>
-
 namespace cow::procfs {
 
 std::optional<std::strong_ordering> CompareMemory(const Root& root, TaskId a, TaskId b) {
-  const auto self = ReadLink(root, root.ProcPath("self"));
-  if (!self || *self != std::to_string(getpid())) return std::nullopt;
-  if (Intercept(root.interposer(), Access::kCompare, root.ProcPath(a, ""))) return std::nullopt;
+  if (!RequireOwnPids(root) || Intercept(root.interposer(), Access::kCompare, root.ProcPath(a, "")))
+    return std::nullopt;
   const auto order = syscall(SYS_kcmp, a.KernelId(), b.KernelId(), KCMP_VM, 0, 0);
   switch (order) {
     case 0:

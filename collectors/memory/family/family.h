@@ -12,7 +12,7 @@
 
 #include "collectors/memory/family/looks.h"
 #include "collectors/memory/ledger/ledger.h"
-#include "collectors/memory/process/fork_moment.h"
+#include "collectors/memory/ledger/reading.h"
 #include "collectors/memory/process/process_table.h"
 #include "collectors/memory/read/mapping.h"
 #include "collectors/procfs/pagemap.h"

@@ -24,7 +24,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "collectors/base/may_go_on.h"
+#include "collectors/base/steps.h"
 #include "collectors/memory/family/family.h"
 #include "collectors/memory/process/process_table.h"
 #include "collectors/procfs/pagemap.h"

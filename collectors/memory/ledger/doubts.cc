@@ -1,4 +1,4 @@
-#include "collectors/memory/ledger/doubts.h"
+#include "collectors/memory/ledger/comparison.h"
 
 #include <algorithm>
 #include <bit>

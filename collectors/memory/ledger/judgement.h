@@ -28,37 +28,54 @@ struct Verdict {
   Kind kind = Kind::kBreak;
   UnshareCause cause = UnshareCause::kUnknown;  // of kUnshared
   bool side_known = true;                       // of kBreak: false if the copier is unknown
-  bool seen = true;                             // of kBreak: false if inferred at a first look from the kernel's marks
   MemberIndex slot = Verdict::kNobody;          // the member that the verdict is about
   PageNumber page;                              // the first one
   uint64_t pages = 1;
-  // Of kBreak: the holders of the original, a range in Judgement::heirs. Members that broke the same page share one
+  // Of kBreak: the holders of the original, a range in Judgement::holders. Members that broke the same page share one
   // range, so the range may include the breaker.
-  uint32_t heirs_begin = 0;
-  uint32_t heirs_end = 0;
+  uint32_t holders_begin = 0;
+  uint32_t holders_end = 0;
 };
 
 // Verdicts on one window or on moved pages. The ledger appends; the caller clears.
 struct Judgement {
   std::vector<Verdict> verdicts;
-  std::vector<MemberIndex> heirs;
+  std::vector<MemberIndex> holders;
 
   void Clear() {
     verdicts.clear();
-    heirs.clear();
+    holders.clear();
   }
 
-  void AddBreak(MemberIndex slot, PageNumber page, bool seen, std::span<const MemberIndex> others);
-  // Each of `breaks` is an observed break of one page that all `holders` shared, possibly at different addresses.
-  void AddBreaks(std::span<const PageBreak> breaks, std::span<const MemberIndex> holders);
+  // Each of `breaks` is a break of one page that all `others` shared, possibly at different addresses.
+  void AddBreaks(std::span<const PageBreak> breaks, std::span<const MemberIndex> others) {
+    if (breaks.empty()) return;
+    const auto begin = static_cast<uint32_t>(holders.size());
+    holders.insert(holders.end(), others.begin(), others.end());
+    const auto end = static_cast<uint32_t>(holders.size());
+    for (const auto& [slot, page] : breaks) {
+      verdicts.push_back({.slot = slot, .page = page, .holders_begin = begin, .holders_end = end});
+    }
+  }
+  void AddBreak(MemberIndex slot, PageNumber page, std::span<const MemberIndex> others) {
+    const PageBreak only{slot, page};
+    AddBreaks({&only, 1}, others);
+  }
   // One of several members made the copy; `slot` stands for them.
-  void AddBreakOfUnknownSide(MemberIndex slot, PageNumber page);
+  void AddBreakOfUnknownSide(MemberIndex slot, PageNumber page) {
+    verdicts.push_back({.side_known = false, .slot = slot, .page = page});
+  }
   // `page` is the first of `pages` pages, which need not be consecutive.
-  void AddUnshared(MemberIndex slot, PageNumber page, UnshareCause cause, uint64_t pages = 1);
-  void AddUnattributed(MemberIndex slot, PageNumber page);
+  void AddUnshared(MemberIndex slot, PageNumber page, UnshareCause cause, uint64_t pages = 1) {
+    verdicts.push_back({.kind = Verdict::Kind::kUnshared, .cause = cause, .slot = slot, .page = page, .pages = pages});
+  }
+  void AddUnattributed(MemberIndex slot, PageNumber page) {
+    verdicts.push_back({.kind = Verdict::Kind::kUnattributed, .slot = slot, .page = page});
+  }
 
- private:
-  Verdict BreakWithHeirs(std::span<const MemberIndex> others);
+  std::span<const MemberIndex> HoldersOf(const Verdict& verdict) const {
+    return std::span(holders).subspan(verdict.holders_begin, verdict.holders_end - verdict.holders_begin);
+  }
 };
 
 }  // namespace cow::memory

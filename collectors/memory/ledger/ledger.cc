@@ -4,7 +4,6 @@
 #include <bit>
 
 #include "collectors/base/sort_unique.h"
-#include "collectors/memory/ledger/doubts.h"
 #include "collectors/memory/ledger/page_judge.h"
 
 namespace cow::memory {

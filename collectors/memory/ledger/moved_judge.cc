@@ -116,7 +116,7 @@ Steps MovedJudge::SeparateBreaksFromMoves() {
       judgement_.AddUnattributed(each.slot, each.page);
       continue;
     }
-    judgement_.AddBreak(each.slot, each.page, true, notes_.HeirsOf(each));
+    judgement_.AddBreak(each.slot, each.page, notes_.HoldersOf(each));
   }
 }
 

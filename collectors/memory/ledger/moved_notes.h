@@ -35,15 +35,15 @@ struct MovedNotes {
     Pfn frame;
     PageNumber page;
     MemberIndex slot;
-    uint32_t heirs_begin = 0;
-    uint32_t heirs_end = 0;
+    uint32_t holders_begin = 0;
+    uint32_t holders_end = 0;
   };
 
   std::vector<UnmatchedPage> unmatched;
   uint64_t dropped_unmatched = 0;  // dropped for lack of memory
   std::vector<BreakOrMove> breaks_or_moves;
-  std::vector<MemberIndex> heirs;  // of `breaks_or_moves`
-  MemberSet remapped;              // members whose mappings changed since their last look
+  std::vector<MemberIndex> holders;  // of `breaks_or_moves`
+  MemberSet remapped;                // members whose mappings changed since their last look
 
   // True if the slot has an unmatched page of this frame. `unmatched` is sorted.
   bool HasUnmatched(Pfn frame, MemberIndex slot) const {
@@ -53,12 +53,12 @@ struct MovedNotes {
                                         });
     return first != unmatched.end() && first->frame == frame && first->slot == slot;
   }
-  std::span<const MemberIndex> HeirsOf(const BreakOrMove& each) const {
-    return std::span(heirs).subspan(each.heirs_begin, each.heirs_end - each.heirs_begin);
+  std::span<const MemberIndex> HoldersOf(const BreakOrMove& each) const {
+    return std::span(holders).subspan(each.holders_begin, each.holders_end - each.holders_begin);
   }
   uint64_t MemoryBytes() const {
     return unmatched.capacity() * sizeof(UnmatchedPage) + breaks_or_moves.capacity() * sizeof(BreakOrMove) +
-           heirs.capacity() * sizeof(MemberIndex);
+           holders.capacity() * sizeof(MemberIndex);
   }
 };
 

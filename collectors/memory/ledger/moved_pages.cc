@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "collectors/base/sort_unique.h"
-#include "collectors/memory/ledger/frame_filter.h"
 #include "collectors/memory/ledger/moved_judge.h"
 #include "collectors/memory/ledger/page_matcher.h"
 #include "collectors/memory/ledger/recorded_frames.h"
@@ -41,7 +40,7 @@ void MovedPages::BeginPass(std::span<const MemberIndex> standing_for) {
   notes_.unmatched.clear();
   notes_.dropped_unmatched = 0;
   notes_.breaks_or_moves.clear();
-  notes_.heirs.clear();
+  notes_.holders.clear();
   notes_.remapped.Clear();
   doubles_.reset();
   stands_ = MemberSet(standing_for);
@@ -100,10 +99,10 @@ void MovedPages::AddUnmatched(const UnmatchedPage& page) {
   notes_.unmatched.push_back(page);
 }
 
-void MovedPages::AddBreakOrMove(Pfn frame, PageNumber page, MemberIndex slot, std::span<const MemberIndex> heirs) {
-  const auto begin = static_cast<uint32_t>(notes_.heirs.size());
-  notes_.heirs.insert(notes_.heirs.end(), heirs.begin(), heirs.end());
-  notes_.breaks_or_moves.push_back({frame, page, slot, begin, static_cast<uint32_t>(notes_.heirs.size())});
+void MovedPages::AddBreakOrMove(Pfn frame, PageNumber page, MemberIndex slot, std::span<const MemberIndex> holders) {
+  const auto begin = static_cast<uint32_t>(notes_.holders.size());
+  notes_.holders.insert(notes_.holders.end(), holders.begin(), holders.end());
+  notes_.breaks_or_moves.push_back({frame, page, slot, begin, static_cast<uint32_t>(notes_.holders.size())});
   BookPending();
 }
 

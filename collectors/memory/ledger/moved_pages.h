@@ -50,7 +50,7 @@ class MovedPages {
   std::span<const UnmatchedPage> unmatched() const { return notes_.unmatched; }
   // The holder at `page` lost the recorded frame, which has more mappings than the other holders there account for. So
   // it broke the page, or moved it and mapped another one in its place.
-  void AddBreakOrMove(Pfn frame, PageNumber page, MemberIndex slot, std::span<const MemberIndex> heirs);
+  void AddBreakOrMove(Pfn frame, PageNumber page, MemberIndex slot, std::span<const MemberIndex> holders);
   // A record has a new frame: another record may have the same one.
   void NoteNewGroups() { new_groups_ = true; }
 

@@ -28,6 +28,14 @@ inline Pfn MiddleFrame(Pfn frame, size_t pages_per_window) {
 
 // True if the entries map one aligned huge page's worth of consecutive frames: a PMD-mapped huge page, or a huge page
 // mapped by single entries. Only PAGEMAP_SCAN distinguishes the two.
-bool IsHugeRun(std::span<const PageEntry> entries);
+inline bool IsHugeRun(std::span<const PageEntry> entries) {
+  const Pfn first = entries.front().Frame();
+  if (!entries.front().IsPresent() || first == Pfn::None() || first.InRun(entries.size()) != 0) return false;
+  if (entries.back().Frame() != first + (entries.size() - 1)) return false;
+  for (size_t i = 1; i < entries.size(); ++i) {
+    if (!entries[i].IsPresent() || entries[i].Frame() != first + i) return false;
+  }
+  return true;
+}
 
 }  // namespace cow::memory

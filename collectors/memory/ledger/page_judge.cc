@@ -356,11 +356,11 @@ void PageJudge::CompareWithParent(uint32_t reading, uint32_t parent, const Relat
   if (IsCopy(reading) && ForksAround(reading).parent_idle && IsOriginal(parent)) {
     // Its own child with the same frame shows the same copy.
     if (!Counted(slot, FrameNow(parent))) {
-      judgement_.AddBreak(slot, ThisPage(), false, std::span(&parent_slot, 1));
+      judgement_.AddBreak(slot, ThisPage(), std::span(&parent_slot, 1));
     }
   } else if (IsCopy(parent) && IsInherited(relations, parent_slot)) {
     if (!Counted(parent_slot, FrameNow(reading))) {
-      judgement_.AddBreak(parent_slot, ThisPage(), false, relations.holders);
+      judgement_.AddBreak(parent_slot, ThisPage(), relations.holders);
     }
   } else {
     AddUnattributed(reading);

@@ -29,6 +29,12 @@ struct ForkEvidence {
   }
 };
 
+// A moment in the history of forks (process/fork_history.h).
+struct ForkMoment {
+  uint64_t event = 0;  // number of the latest event
+  uint64_t ticks = 0;  // since boot, as in `stat`
+};
+
 // One member's entries of one window.
 struct Reading {
   MemberIndex slot;

@@ -38,13 +38,27 @@ struct WindowRecord {
   explicit WindowRecord(size_t pages_per_window) : held(pages_per_window) {}
 
   // The bitmap of a slot; creates it if there is none.
-  BitmapSpan Held(MemberIndex slot);
+  BitmapSpan Held(MemberIndex slot) {
+    if (slot >= SlotsEnd()) held.Resize(slot.number() + 1);
+    return held.At(slot.number());
+  }
   BitmapView Held(MemberIndex slot) const { return held.At(slot.number()); }  // it must exist
   // An upper bound: no higher slot has a bitmap.
   MemberIndex SlotsEnd() const { return MemberIndex(held.size()); }
-  bool HoldsAnything() const;
+  bool HoldsAnything() const { return !extras.empty() || !away.empty() || held.Any(); }
   // Removes a page's main frame. Returns its holders.
-  std::vector<MemberIndex> TakePage(size_t page);
+  std::vector<MemberIndex> TakePage(size_t page) {
+    std::vector<MemberIndex> holders;
+    holders.reserve(SlotsEnd().number());
+    for (MemberIndex slot; slot < SlotsEnd(); ++slot) {
+      const BitmapSpan bits = Held(slot);
+      if (!bits.Test(page)) continue;
+      holders.push_back(slot);
+      bits.Clear(page);
+    }
+    frames[page] = Pfn::None();
+    return holders;
+  }
 
   std::vector<Pfn> frames;  // main frame per page, or Pfn::None(); empty: dropped for the budget
   WindowBitmaps held;       // one per slot

@@ -22,7 +22,6 @@
 #include <vector>
 
 #include "collectors/memory/ledger/reading.h"
-#include "collectors/memory/process/fork_moment.h"
 #include "collectors/memory/process/process_table.h"
 #include "collectors/netlink/proc_events.h"
 #include "collectors/procfs/fork_counter.h"

@@ -25,8 +25,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "collectors/base/may_go_on.h"
 #include "collectors/base/result.h"
+#include "collectors/base/steps.h"
 #include "collectors/procfs/cgroup.h"
 #include "collectors/procfs/cgroup_namespace.h"
 #include "collectors/procfs/file_descriptor.h"

@@ -62,15 +62,6 @@ bool PageTableReader::Maps(WindowIndex window) const {
   return alive_ && next_range_ < ranges_.size() && ranges_[next_range_].first < window.EndPage(pages_);
 }
 
-void PageTableReader::AddWindows(std::vector<WindowIndex>& windows) const {
-  for (size_t i = next_range_; i < ranges_.size() && alive_; ++i) {
-    const WindowIndex end = (ranges_[i].last + (pages_ - 1)).Window(pages_);
-    for (WindowIndex window = ranges_[i].first.Window(pages_); window < end; window = window.Next()) {
-      windows.push_back(window);
-    }
-  }
-}
-
 void PageTableReader::Rest(size_t pages) {
   if (pages_since_rest_ + pages <= pages_) {
     pages_since_rest_ += pages;

@@ -58,8 +58,6 @@ class PageTableReader {
   void Plan(bool walk_all);
   // The next window to read.
   std::optional<WindowIndex> NextWindow() const;
-  // Adds all windows still to read, ascending, some of them twice.
-  void AddWindows(std::vector<WindowIndex>& windows) const;
   // Marks ranges up to the end of the window as done.
   void Pass(WindowIndex window);
   // True if the plan has pages in the window.

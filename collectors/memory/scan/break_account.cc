@@ -5,19 +5,20 @@ namespace cow::memory {
 void BreakAccount::Add(const Family& family, const Judgement& judgement, bool count_breaks) {
   const std::span<const Verdict> verdicts(judgement.verdicts);
   for (size_t begin = 0; begin < verdicts.size();) {
-    // Breaks of one page have the same heirs.
-    const uint32_t first = verdicts[begin].heirs_begin;
-    const uint32_t last = verdicts[begin].heirs_end;
+    // Breaks of one page have the same holders of the original.
+    const std::span<const MemberIndex> holders = judgement.HoldersOf(verdicts[begin]);
     size_t end = begin;
-    while (end < verdicts.size() && verdicts[end].heirs_begin == first && verdicts[end].heirs_end == last) ++end;
-    AddOfOnePage(family, verdicts.subspan(begin, end - begin), std::span(judgement.heirs).subspan(first, last - first),
-                 count_breaks);
+    while (end < verdicts.size() && verdicts[end].holders_begin == verdicts[begin].holders_begin &&
+           verdicts[end].holders_end == verdicts[begin].holders_end) {
+      ++end;
+    }
+    AddOfOnePage(family, verdicts.subspan(begin, end - begin), holders, count_breaks);
     begin = end;
   }
 }
 
 void BreakAccount::AddOfOnePage(const Family& family, std::span<const Verdict> verdicts,
-                                std::span<const MemberIndex> heirs, bool count_breaks) {
+                                std::span<const MemberIndex> holders, bool count_breaks) {
   for (const Verdict& verdict : verdicts) {
     if (verdict.kind != Verdict::Kind::kBreak || !verdict.side_known) continue;
     Member* breaker = family.FindSlot(verdict.slot);
@@ -27,10 +28,10 @@ void BreakAccount::AddOfOnePage(const Family& family, std::span<const Verdict> v
     if (breaker->slot.number() >= broken_by_.size()) broken_by_.resize(breaker->slot.number() + 1, 0);
     broken_by_[breaker->slot.number()] += verdict.pages;
   }
-  for (const MemberIndex slot : heirs) {
-    Member* heir = family.FindSlot(slot);
-    if (heir != nullptr && heir->parent.number() < broken_by_.size())
-      heir->life.family_break_pages += broken_by_[heir->parent.number()];
+  for (const MemberIndex slot : holders) {
+    Member* holder = family.FindSlot(slot);
+    if (holder != nullptr && holder->parent.number() < broken_by_.size())
+      holder->life.family_break_pages += broken_by_[holder->parent.number()];
   }
   for (const Verdict& verdict : verdicts) {
     if (verdict.slot.number() < broken_by_.size()) broken_by_[verdict.slot.number()] = 0;

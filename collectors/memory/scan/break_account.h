@@ -16,7 +16,7 @@ class BreakAccount {
   void Add(const Family& family, const Judgement& judgement, bool count_breaks);
 
  private:
-  void AddOfOnePage(const Family& family, std::span<const Verdict> verdicts, std::span<const MemberIndex> heirs,
+  void AddOfOnePage(const Family& family, std::span<const Verdict> verdicts, std::span<const MemberIndex> holders,
                     bool count_breaks);
 
   std::vector<uint64_t> broken_by_;  // by slot: 0 between two pages

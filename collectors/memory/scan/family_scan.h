@@ -18,7 +18,7 @@
 #include <optional>
 #include <vector>
 
-#include "collectors/base/may_go_on.h"
+#include "collectors/base/steps.h"
 #include "collectors/memory/family/family.h"
 #include "collectors/memory/read/host.h"
 #include "collectors/memory/read/mapping.h"

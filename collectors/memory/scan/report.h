@@ -10,7 +10,7 @@
 #include <variant>
 
 #include "collectors/memory/family/family.h"
-#include "collectors/memory/family/segment_tally.h"
+#include "collectors/memory/family/looks.h"
 #include "collectors/memory/ledger/ledger.h"
 #include "collectors/memory/read/mapping.h"
 #include "collectors/memory/read/page_table_reader.h"

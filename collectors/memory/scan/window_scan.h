@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "collectors/base/bitmap.h"
-#include "collectors/base/may_go_on.h"
+#include "collectors/base/steps.h"
 #include "collectors/memory/family/family.h"
 #include "collectors/memory/ledger/frame_facts.h"
 #include "collectors/memory/ledger/ledger.h"

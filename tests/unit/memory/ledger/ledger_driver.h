@@ -243,13 +243,11 @@ class LedgerDriver {
       }
       text += std::to_string(verdict.page.number());
       if (verdict.pages != 1) text.append(" x").append(std::to_string(verdict.pages));
-      if (!verdict.seen) text += ", inferred";
-      std::string heirs;
-      for (uint32_t i = verdict.heirs_begin; i < verdict.heirs_end; ++i) {
-        const Slot heir = NumberOf(judgement_.heirs.at(i));
-        if (heir != slot) heirs.append(" ").append(std::to_string(heir));
+      std::string holders;
+      for (const MemberIndex holder : judgement_.HoldersOf(verdict)) {
+        if (NumberOf(holder) != slot) holders.append(" ").append(std::to_string(NumberOf(holder)));
       }
-      if (!heirs.empty()) text.append(", kept by").append(heirs);
+      if (!holders.empty()) text.append(", kept by").append(holders);
       result.verdicts.push_back(text);
     }
   }

@@ -44,7 +44,7 @@ TEST_F(LedgerTest, FirstLookInfersTheChildsBreak) {
   driver_->MarkExclusive(100, false);
   driver_->MarkExclusive(101, true);
   const PassResult pass = driver_->Pass();
-  EXPECT_EQ(pass.verdicts, Words{"1 broke 5, inferred, kept by 0"});
+  EXPECT_EQ(pass.verdicts, Words{"1 broke 5, kept by 0"});
   EXPECT_EQ(pass.questions, (std::set<uint64_t>{100, 101}));
   EXPECT_FALSE(pass.witnesses.empty());
   ExpectStable(0);
@@ -57,7 +57,7 @@ TEST_F(LedgerTest, FirstLookInfersTheParentsBreak) {
   driver_->Map(1, kPage, 101);
   driver_->MarkExclusive(100, true);
   driver_->MarkExclusive(101, false);
-  EXPECT_EQ(driver_->Pass().verdicts, Words{"0 broke 5, inferred, kept by 1"});
+  EXPECT_EQ(driver_->Pass().verdicts, Words{"0 broke 5, kept by 1"});
   ExpectStable(0);
 }
 
@@ -71,7 +71,7 @@ TEST_F(LedgerTest, FirstLookTakesNoMarkOfAMembersOwnForkForItsParents) {
   driver_->MarkExclusive(100, false);
   driver_->MarkExclusive(101, false);
   driver_->MarkExclusive(102, true);
-  EXPECT_EQ(driver_->Pass().verdicts, (Words{"1 unattributed 5", "2 broke 5, inferred, kept by 1"}));
+  EXPECT_EQ(driver_->Pass().verdicts, (Words{"1 unattributed 5", "2 broke 5, kept by 1"}));
   ExpectStable(0);
 }
 
@@ -184,11 +184,11 @@ TEST_F(LedgerFirstLookTest, AdoptedChildProvesNothing) {
 TEST_F(LedgerFirstLookTest, ForkOfThePartnerDoesNotMatter) {
   Differ(true, false);
   driver_->At(1).forks = {true, false, true};
-  EXPECT_EQ(driver_->Pass().verdicts, Words{"0 broke 5, inferred, kept by 1"});
+  EXPECT_EQ(driver_->Pass().verdicts, Words{"0 broke 5, kept by 1"});
   StartAgain();
   Differ(false, true);
   driver_->At(1).forks = {true, true, false};
-  EXPECT_EQ(driver_->Pass().verdicts, Words{"1 broke 5, inferred, kept by 0"});
+  EXPECT_EQ(driver_->Pass().verdicts, Words{"1 broke 5, kept by 0"});
 }
 
 TEST_F(LedgerFirstLookTest, ParentsOwnMarkIsNeeded) {

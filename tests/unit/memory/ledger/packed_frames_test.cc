@@ -1,4 +1,4 @@
-#include "collectors/memory/ledger/packed_frames.h"
+#include "collectors/memory/ledger/packed_window.h"
 
 #include <gtest/gtest.h>
 
