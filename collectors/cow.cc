@@ -132,20 +132,17 @@ class Cow : public Collector {
     Labelled(groups, writer, kSides, kBreaks, false);
     writer.Begin(kBreakBytes);
     Labelled(groups, writer, kMappings, kBreakMappings, true);
-    writer.Begin(kHugePageSplits);
-    for (const GroupSums& sums : groups) writer.AddFor(sums, {}, static_cast<double>(sums.counters[kSplits]));
+    writer.AddForEach(kHugePageSplits, groups, [](const GroupSums& sums) { return sums.counters[kSplits]; });
     writer.Begin(kUnsharedBytes);
     Labelled(groups, writer, kCauses, kUnshared, true);
-    writer.Begin(kUnattributedBytes);
-    for (const GroupSums& sums : groups) writer.AddFor(sums, {}, Bytes(sums.counters[kUnattributed]));
-    writer.Begin(kForksTotal);
-    for (const GroupSums& sums : groups) writer.AddFor(sums, {}, static_cast<double>(sums.counters[kForks]));
+    writer.AddForEach(kUnattributedBytes, groups,
+                      [this](const GroupSums& sums) { return Bytes(sums.counters[kUnattributed]); });
+    writer.AddForEach(kForksTotal, groups, [](const GroupSums& sums) { return sums.counters[kForks]; });
     writer.Begin(kForkBreakBytes);
     for (const GroupSums& sums : groups) {
       writer.AddHistogram(sums, kBounds, sums.counters.subspan(kLives, kBuckets + 1), Bytes(sums.counters[kLifePages]));
     }
-    writer.Begin(kUnresolvedBytes);
-    for (const GroupSums& sums : groups) writer.AddFor(sums, {}, Bytes(sums.gauges[0]));
+    writer.AddForEach(kUnresolvedBytes, groups, [this](const GroupSums& sums) { return Bytes(sums.gauges[0]); });
   }
 
  private:

@@ -37,8 +37,7 @@ class Faults : public CollectorWithHooks {
   }
 
   void Publish(std::span<const GroupSums> groups, MetricWriter& writer) const override {
-    writer.Begin(kMinorFaults);
-    for (const GroupSums& sums : groups) writer.AddFor(sums, {}, static_cast<double>(sums.counters[0]));
+    writer.AddForEach(kMinorFaults, groups, [](const GroupSums& sums) { return sums.counters[0]; });
   }
 
  private:

@@ -80,6 +80,13 @@ class MetricWriter {
   void AddFor(std::string_view group, Values values, double value);
   // Likewise, but only if the value is known for the group.
   void AddFor(const GroupSums& sums, Values values, double value);
+  // Publishes a metric without labels of its own: for each group, if it is known there, the value of its sums.
+  template <class ValueOf>
+  void AddForEach(const Metric& metric, std::span<const GroupSums> groups, ValueOf&& value_of) {
+    Begin(metric);
+    for (const GroupSums& sums : groups) AddFor(sums, {}, static_cast<double>(value_of(sums)));
+  }
+
   // Adds a histogram series if it is known for the group. `counts` are per bucket, not cumulative; the last one counts
   // values above the last bound.
   void AddHistogram(const GroupSums& sums, std::span<const double> bounds, std::span<const uint64_t> counts,

@@ -232,8 +232,7 @@ class Sharing : public CollectorWithHooks {
   }
 
   void Gauge(std::span<const GroupSums> groups, MetricWriter& writer, const Metric& metric, size_t cell) const {
-    writer.Begin(metric);
-    for (const GroupSums& sums : groups) writer.AddFor(sums, {}, Bytes(sums.gauges[cell]));
+    writer.AddForEach(metric, groups, [this, cell](const GroupSums& sums) { return Bytes(sums.gauges[cell]); });
   }
 };
 

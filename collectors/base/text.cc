@@ -19,6 +19,8 @@ bool NextLine(std::string_view& rest, std::string_view& line) {
   return true;
 }
 
+std::string_view FirstLine(std::string_view text) { return Trim(CutAt(text, '\n')); }
+
 // Compares byte by byte, which is fast because most fields are short; stat has fifty of them.
 std::string_view NextField(std::string_view& rest) {
   const auto is_blank = [](char c) { return c == ' ' || c == '\t'; };

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "collectors/base/result.h"
 
@@ -16,6 +17,9 @@ namespace cow::text {
 // Removes the first line from `rest` and stores it in `line` without its newline. Returns false if `rest` is empty. The
 // last line may lack a newline.
 bool NextLine(std::string_view& rest, std::string_view& line);
+
+// Returns the first line without blanks on both sides.
+std::string_view FirstLine(std::string_view text);
 
 // Removes the first field from `rest` and returns it. Blanks (spaces and tabs) separate fields. Returns an empty field
 // if there are no more.
@@ -52,6 +56,29 @@ Result<T> NumberField(const std::string& path, std::string_view field, std::stri
   if (!number) return tl::unexpected(BadField(path, field, value));
   return *number;
 }
+
+// Parses several required numeric fields. Keeps the first error.
+class NumberFields {
+ public:
+  explicit NumberFields(const std::string& path) : path_(path) {}
+
+  // Stores the number in `number`, unless there is an error.
+  template <std::integral T>
+  void Get(std::string_view field, std::string_view value, T& number, int base = 10) {
+    if (error_) return;
+    auto parsed = NumberField<T>(path_, field, value, base);
+    if (parsed) {
+      number = *parsed;
+    } else {
+      error_ = std::move(parsed.error());
+    }
+  }
+  const std::optional<Error>& error() const { return error_; }
+
+ private:
+  const std::string& path_;
+  std::optional<Error> error_;
+};
 
 // Parses "  123 kB" and returns bytes.
 Result<uint64_t> KilobytesField(const std::string& path, std::string_view field, std::string_view value);

@@ -5,7 +5,6 @@
 #include <stdexcept>
 #include <utility>
 
-#include "collectors/engine/engine_impl.h"
 #include "collectors/procfs/process_list.h"
 #include "collectors/procfs/system.h"
 
@@ -19,7 +18,7 @@ size_t KeptFiles() {
 
 }  // namespace
 
-Engine::Impl::Impl(procfs::Root root, EngineOptions options, std::span<const Registration> registry)
+Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registration> registry)
     : root_(std::move(root)),
       options_(std::move(options)),
       geometry_(procfs::RequirePageGeometry(root_)),
@@ -41,14 +40,14 @@ Engine::Impl::Impl(procfs::Root root, EngineOptions options, std::span<const Reg
   if (const auto listed = procfs::ListProcesses(root_); !listed) throw std::runtime_error(listed.error().ToString());
 }
 
-void Engine::Impl::Install(CollectorSet::List list) {
+void Engine::Install(CollectorSet::List list) {
   const std::vector<CellMove> moves = collectors_.Install(std::move(list), pass_ != 0);
   groups_.GrowTo(collectors_.counters());
   for (auto& [id, state] : states_) state.sums.LayOut(collectors_.gauges(), moves);
   for (CollectorSet::Scratch& scratch : scratches_) collectors_.Clear(scratch);
 }
 
-void Engine::Impl::Reconfigure(EngineOptions options) {
+void Engine::Reconfigure(EngineOptions options) {
   CollectorSet::List list = collectors_.Make(options);
   std::optional<GroupRules> rules;
   if (options.groups != options_.groups) rules.emplace(options.groups);
@@ -82,7 +81,7 @@ void Engine::Impl::Reconfigure(EngineOptions options) {
   options_ = std::move(options);
 }
 
-bool Engine::Impl::RunPass(PassControl& control) {
+bool Engine::RunPass(PassControl& control) {
   try {
     return TryPass(control);
   } catch (...) {
@@ -95,7 +94,7 @@ bool Engine::Impl::RunPass(PassControl& control) {
   }
 }
 
-bool Engine::Impl::TryPass(PassControl& control) {
+bool Engine::TryPass(PassControl& control) {
   control_ = &control;
   // The sums of a failed collector stay incomplete until a pass has reported everything.
   show_all_ = show_all_ || collectors_.AnyFailed();
@@ -115,7 +114,7 @@ bool Engine::Impl::TryPass(PassControl& control) {
   return true;
 }
 
-EngineSums Engine::Impl::Sums() const {
+EngineSums Engine::Sums() const {
   EngineSums sums;
   for (const auto& [name, group] : groups_.all()) {
     if (!group.exported) continue;
@@ -163,7 +162,7 @@ EngineSums Engine::Impl::Sums() const {
   return sums;
 }
 
-std::vector<FamilySummary> Engine::Impl::Families() const {
+std::vector<FamilySummary> Engine::Families() const {
   std::vector<FamilySummary> summaries;
   for (const auto& [id, state] : states_) {
     if (state.processes.processes < 2 || state.naming.left_out) continue;
@@ -174,29 +173,9 @@ std::vector<FamilySummary> Engine::Impl::Families() const {
   return summaries;
 }
 
-std::vector<ModeNotice> Engine::Impl::TakeNotices() {
+std::vector<ModeNotice> Engine::TakeNotices() {
   for (const auto& [collector, reason] : collectors_.TakeFailures()) notices_.NoteFailure(collector, reason);
   return notices_.Take();
 }
-
-Engine::Engine(procfs::Root root, EngineOptions options) : Engine(std::move(root), std::move(options), Registry()) {}
-Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registration> registry)
-    : impl_(std::make_unique<Impl>(std::move(root), std::move(options), registry)) {}
-Engine::~Engine() = default;
-bool Engine::RunPass(PassControl& control) { return impl_->RunPass(control); }
-void Engine::Reconfigure(EngineOptions options) { impl_->Reconfigure(std::move(options)); }
-std::chrono::nanoseconds Engine::HelperCpuTime() const { return impl_->HelperCpuTime(); }
-bool Engine::NewForks() { return impl_->NewForks(); }
-std::vector<FamilySummary> Engine::Families() const { return impl_->Families(); }
-std::vector<CollectedFamilies> Engine::CollectByCollector() const { return impl_->Collect(); }
-std::vector<prometheus::MetricFamily> Engine::Collect() const {
-  std::vector<prometheus::MetricFamily> families;
-  for (CollectedFamilies& made : impl_->Collect()) {
-    families.insert(families.end(), std::make_move_iterator(made.families.begin()),
-                    std::make_move_iterator(made.families.end()));
-  }
-  return families;
-}
-std::vector<ModeNotice> Engine::TakeNotices() { return impl_->TakeNotices(); }
 
 }  // namespace cow::collectors

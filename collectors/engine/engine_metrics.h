@@ -123,20 +123,20 @@ inline constexpr Metric kHostSaved{
         "processes were read, or if the difference is negative.",
     .query = "sum(cow_exposure_bytes) / cow_host_saved_bytes",
 };
-inline constexpr Metric kScanPages{
-    .name = "cow_scan_pages_total",
-    .type = prometheus::MetricType::Counter,
-    .unit = "pages",
-    .help = "Page-table entries read from pagemap.",
-    .of_groups = false,
-};
-inline constexpr Metric kScanFrameWords{
-    .name = "cow_scan_frame_words_total",
-    .type = prometheus::MetricType::Counter,
-    .unit = "words",
-    .help = "Words read from kpageflags and kpagecount.",
-    .of_groups = false,
-};
+// Metrics of the exporter itself without labels, whose help says all.
+constexpr Metric OwnGauge(std::string_view name, std::string_view unit, std::string_view help) {
+  return {.name = name, .unit = unit, .help = help, .of_groups = false};
+}
+constexpr Metric OwnCounter(std::string_view name, std::string_view unit, std::string_view help) {
+  Metric metric = OwnGauge(name, unit, help);
+  metric.type = prometheus::MetricType::Counter;
+  return metric;
+}
+
+inline constexpr Metric kScanPages =
+    OwnCounter("cow_scan_pages_total", "pages", "Page-table entries read from pagemap.");
+inline constexpr Metric kScanFrameWords =
+    OwnCounter("cow_scan_frame_words_total", "words", "Words read from kpageflags and kpagecount.");
 inline constexpr Metric kScanCalls{
     .name = "cow_scan_calls_total",
     .type = prometheus::MetricType::Counter,
@@ -145,34 +145,17 @@ inline constexpr Metric kScanCalls{
     .labels = {{{"file", kScannedFiles}}},
     .of_groups = false,
 };
-inline constexpr Metric kScanRests{
-    .name = "cow_scan_rests_total",
-    .type = prometheus::MetricType::Counter,
-    .unit = "rests",
-    .help = "Pauses of the scan between two windows of a process, which keep the process' lock waits short.",
-    .of_groups = false,
-};
-inline constexpr Metric kScanWindowsReadAgain{
-    .name = "cow_scan_windows_read_again_total",
-    .type = prometheus::MetricType::Counter,
-    .unit = "windows",
-    .help = "Windows read a second time to confirm a new verdict.",
-    .of_groups = false,
-};
-inline constexpr Metric kScanUnchangedWindows{
-    .name = "cow_scan_unchanged_windows_total",
-    .type = prometheus::MetricType::Counter,
-    .unit = "windows",
-    .help = "Windows that were read and not compared because they had not changed since the previous look.",
-    .of_groups = false,
-};
-inline constexpr Metric kScanUnstablePages{
-    .name = "cow_scan_unstable_pages_total",
-    .type = prometheus::MetricType::Counter,
-    .unit = "pages",
-    .help = "Pages that kept changing while they were read and were left for the next pass.",
-    .of_groups = false,
-};
+inline constexpr Metric kScanRests =
+    OwnCounter("cow_scan_rests_total", "rests",
+               "Pauses of the scan between two windows of a process, which keep the process' lock waits short.");
+inline constexpr Metric kScanWindowsReadAgain =
+    OwnCounter("cow_scan_windows_read_again_total", "windows", "Windows read a second time to confirm a new verdict.");
+inline constexpr Metric kScanUnchangedWindows =
+    OwnCounter("cow_scan_unchanged_windows_total", "windows",
+               "Windows that were read and not compared because they had not changed since the previous look.");
+inline constexpr Metric kScanUnstablePages =
+    OwnCounter("cow_scan_unstable_pages_total", "pages",
+               "Pages that kept changing while they were read and were left for the next pass.");
 inline constexpr Metric kScanPasses{
     .name = "cow_scan_passes_total",
     .type = prometheus::MetricType::Counter,
@@ -182,12 +165,9 @@ inline constexpr Metric kScanPasses{
     .of_groups = false,
     .query = "sum without (kind) (rate(cow_scan_passes_total[5m]))",
 };
-inline constexpr Metric kScanSkippedProcesses{
-    .name = "cow_scan_skipped_processes",
-    .unit = "processes",
-    .help = "Processes that the last pass did not read because nothing indicated a change.",
-    .of_groups = false,
-};
+inline constexpr Metric kScanSkippedProcesses =
+    OwnGauge("cow_scan_skipped_processes", "processes",
+             "Processes that the last pass did not read because nothing indicated a change.");
 inline constexpr Metric kForkEventsOverruns{
     .name = "cow_fork_events_overruns_total",
     .type = prometheus::MetricType::Counter,
@@ -198,18 +178,10 @@ inline constexpr Metric kForkEventsOverruns{
         "Without fork events (they need CAP_NET_ADMIN and the initial network, user and PID namespaces), and at "
         "interval 0.",
 };
-inline constexpr Metric kLedgerBytes{
-    .name = "cow_ledger_bytes",
-    .unit = "bytes",
-    .help = "Memory that the ledger, the records of shared pages, takes in the exporter.",
-    .of_groups = false,
-};
-inline constexpr Metric kScanLooksBytes{
-    .name = "cow_scan_looks_bytes",
-    .unit = "bytes",
-    .help = "Memory in the exporter for the latest look at each process.",
-    .of_groups = false,
-};
+inline constexpr Metric kLedgerBytes = OwnGauge(
+    "cow_ledger_bytes", "bytes", "Memory that the ledger, the records of shared pages, takes in the exporter.");
+inline constexpr Metric kScanLooksBytes =
+    OwnGauge("cow_scan_looks_bytes", "bytes", "Memory in the exporter for the latest look at each process.");
 inline constexpr Metric kLedgerReducedWindows{
     .name = "cow_ledger_reduced_windows",
     .unit = "windows",

@@ -5,27 +5,19 @@
 #include <vector>
 
 #include "collectors/base/cpu_clock.h"
-#include "collectors/engine/engine_impl.h"
+#include "collectors/engine/engine.h"
 #include "collectors/procfs/ksm.h"
 
 namespace cow::collectors {
 
 using memory::Family;
 
-uint64_t PresentPages(const memory::WindowReport& report) {
-  uint64_t present = 0;
-  for (const memory::MemberWindow& member : report.members) {
-    for (const memory::Segment& segment : member.segments) present += segment.tally.Present();
-  }
-  return present;
-}
-
-bool Engine::Impl::ScanAll() {
+bool Engine::ScanAll() {
   turns_->Run(workers_, options_.threads, [this](ScanTurns::Turn& turn) { return Scan(turn); });
   return !turns_->abandoned();
 }
 
-bool Engine::Impl::Scan(ScanTurns::Turn& turn) {
+bool Engine::Scan(ScanTurns::Turn& turn) {
   Family& family = *turn.family;
   FamilyState& state = states_.at(family.id);
   state.served = pass_;
@@ -54,8 +46,7 @@ bool Engine::Impl::Scan(ScanTurns::Turn& turn) {
   return true;
 }
 
-bool Engine::Impl::Take(const memory::ScanStep& step, Family& family, FamilyState& state,
-                        CollectorSet::Scratch& scratch) {
+bool Engine::Take(const memory::ScanStep& step, Family& family, FamilyState& state, CollectorSet::Scratch& scratch) {
   if (const auto* window = std::get_if<memory::WindowReport>(&step)) {
     AddWindow(*window, state, scratch);
   } else if (const auto* unchanged = std::get_if<memory::UnchangedWindow>(&step)) {
@@ -69,7 +60,7 @@ bool Engine::Impl::Take(const memory::ScanStep& step, Family& family, FamilyStat
   return false;
 }
 
-void Engine::Impl::AddWindow(const memory::WindowReport& report, FamilyState& state, CollectorSet::Scratch& scratch) {
+void Engine::AddWindow(const memory::WindowReport& report, FamilyState& state, CollectorSet::Scratch& scratch) {
   collectors_.Accumulate(report, state, scratch);
   // A first scan may take long; its readings are published meanwhile.
   if (!state.knowledge.completed) {
@@ -79,11 +70,11 @@ void Engine::Impl::AddWindow(const memory::WindowReport& report, FamilyState& st
     state.knowledge.looked_at = true;
   }
   state.unread_members.OnWindow(report);
-  state.sums.AddWindow(report.window, scratch.gauges, PresentPages(report), report.read_at, report.alone);
+  state.sums.AddWindow(report.window, scratch.gauges, report.PresentPages(), report.read_at, report.alone);
 }
 
-void Engine::Impl::EndScan(const memory::FamilyReport& report, Family& family, FamilyState& state,
-                           CollectorSet::Scratch& scratch) {
+void Engine::EndScan(const memory::FamilyReport& report, Family& family, FamilyState& state,
+                     CollectorSet::Scratch& scratch) {
   skipped_members_ += report.skipped;
   collectors_.Accumulate(report, state, scratch);
   const std::lock_guard lock(turns_->mutex());
@@ -118,7 +109,7 @@ void Engine::Impl::EndScan(const memory::FamilyReport& report, Family& family, F
   state.looks_bytes = family.looks.MemoryBytes();
 }
 
-bool Engine::Impl::EndInterval() {
+bool Engine::EndInterval() {
   for (const auto& family : lineage_.families()) {
     if (!control_->Continue()) return false;
     ShowPass(*family);
@@ -131,7 +122,7 @@ bool Engine::Impl::EndInterval() {
   return true;
 }
 
-void Engine::Impl::ShowPass(const Family& family) {
+void Engine::ShowPass(const Family& family) {
   FamilyState& state = states_[family.id];
   std::vector<Result<procfs::KsmStat>> ksm;
   if (collectors_.needs().ksm_stat && !state.naming.left_out) {
@@ -147,12 +138,12 @@ void Engine::Impl::ShowPass(const Family& family) {
   if (state.knowledge.completed) state.baseline = false;
 }
 
-bool Engine::Impl::RoundGoesOn() const {
+bool Engine::RoundGoesOn() const {
   return std::any_of(states_.begin(), states_.end(), [this](const auto& item) { return item.second.round == round_; });
 }
 
 // Ends families that the current interval did not list.
-void Engine::Impl::EndFamiliesThatAreGone() {
+void Engine::EndFamiliesThatAreGone() {
   std::erase_if(states_, [this](auto& item) {
     auto& [id, state] = item;
     if (state.pass == pass_) return false;
@@ -162,18 +153,18 @@ void Engine::Impl::EndFamiliesThatAreGone() {
 }
 
 // Forgets everything that the family has shown.
-void Engine::Impl::Leave(Family& family, FamilyState& state) {
+void Engine::Leave(Family& family, FamilyState& state) {
   GiveUpScan(state);
   lineage_.Leave(family);
   state.Forget();
 }
 
-void Engine::Impl::GiveUpScan(FamilyState& state) {
+void Engine::GiveUpScan(FamilyState& state) {
   if (state.scan != nullptr) state.scan->GiveUp();
   state.scan.reset();
 }
 
-void Engine::Impl::GiveUpScans() {
+void Engine::GiveUpScans() {
   for (auto& [id, state] : states_) GiveUpScan(state);
 }
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <utility>
 
-#include "collectors/engine/engine_impl.h"
+#include "collectors/engine/engine.h"
 #include "collectors/engine/scan_order.h"
 #include "collectors/memory/scan/departure.h"
 #include "collectors/procfs/system.h"
@@ -30,7 +30,7 @@ uint64_t FaultsSinceRead(const Family& family) {
 
 }  // namespace
 
-bool Engine::Impl::BeginInterval(bool first) {
+bool Engine::BeginInterval(bool first) {
   const auto begin = SteadyClock::now();
   interval_began_at_ = std::chrono::system_clock::now();
   turns_ = std::make_unique<ScanTurns>(*control_, queue_);
@@ -69,7 +69,7 @@ bool Engine::Impl::BeginInterval(bool first) {
 }
 
 // Lists the processes and finds their families.
-bool Engine::Impl::UpdateProcesses() {
+bool Engine::UpdateProcesses() {
   const auto anon_before = ReadAnonPages();
   scanner_.forks().BeforeUpdate();
   if (!table_.Update(may_go_on_).value_or(false)) return false;
@@ -84,7 +84,7 @@ bool Engine::Impl::UpdateProcesses() {
 }
 
 // A scan refers to its family, so it must go with it. Both lists ascend by the family's id.
-void Engine::Impl::DropScansOfGoneFamilies() {
+void Engine::DropScansOfGoneFamilies() {
   auto family = lineage_.families().begin();
   const auto end = lineage_.families().end();
   for (auto& [id, state] : states_) {
@@ -93,12 +93,12 @@ void Engine::Impl::DropScansOfGoneFamilies() {
   }
 }
 
-void Engine::Impl::NoteNamelessProcesses() {
+void Engine::NoteNamelessProcesses() {
   const auto denied = table_.unreadable().find(ErrorKind::kDenied);
   if (denied != table_.unreadable().end()) notices_.NoteNameless(Groups::kOverflow, denied->second);
 }
 
-std::optional<double> Engine::Impl::ReadAnonPages() const {
+std::optional<double> Engine::ReadAnonPages() const {
   if (!scanner_.capabilities().sees_every_process) return std::nullopt;
   const auto bytes = procfs::ReadAnonPagesBytes(root_);
   if (!bytes) return std::nullopt;
@@ -106,7 +106,7 @@ std::optional<double> Engine::Impl::ReadAnonPages() const {
 }
 
 // Processes are read one after another, so the difference is meaningless if AnonPages changed much meanwhile.
-void Engine::Impl::SetHostSaved(std::optional<double> anon_before, std::optional<double> anon_after) {
+void Engine::SetHostSaved(std::optional<double> anon_before, std::optional<double> anon_after) {
   constexpr double kMaxChange = 0.01;
   self_.host_saved_bytes.reset();
   if (!anon_before || !anon_after) return;
@@ -120,7 +120,7 @@ void Engine::Impl::SetHostSaved(std::optional<double> anon_before, std::optional
 }
 
 // Updates the family's name and claims its group. Runs before windows are reported.
-void Engine::Impl::UpdateFamily(Family& family, SteadyClock::time_point now) {
+void Engine::UpdateFamily(Family& family, SteadyClock::time_point now) {
   const auto [item, is_new] = states_.try_emplace(family.id);
   FamilyState& state = item->second;
   state.pass = pass_;
@@ -144,7 +144,7 @@ void Engine::Impl::UpdateFamily(Family& family, SteadyClock::time_point now) {
 }
 
 // Subtracts ended members from the sums. Sets `changed` if a process joined or left. False if the pass was abandoned.
-bool Engine::Impl::UpdateMembers(Family& family, FamilyState& state, bool& changed) {
+bool Engine::UpdateMembers(Family& family, FamilyState& state, bool& changed) {
   FamilyProcesses& processes = state.processes;
   const size_t members_before = processes.members;
   processes.members = family.members.size();
@@ -174,7 +174,7 @@ bool Engine::Impl::UpdateMembers(Family& family, FamilyState& state, bool& chang
 }
 
 // False if the pass was abandoned.
-bool Engine::Impl::TakeOut(Family& family, std::span<Member* const> gone, FamilyState& state) {
+bool Engine::TakeOut(Family& family, std::span<Member* const> gone, FamilyState& state) {
   if (gone.empty()) return true;
   if (family.members.empty()) {
     state.sums.Clear();
@@ -183,21 +183,20 @@ bool Engine::Impl::TakeOut(Family& family, std::span<Member* const> gone, Family
   }
   CollectorSet::Scratch& scratch = scratches_.front();
   memory::Departure departure(scanner_.host(), family, gone);
-  while (const auto report = departure.Next()) {
+  while (const auto report = departure.Next(may_go_on_)) {
     collectors_.Accumulate(*report, state, scratch);
-    state.sums.TakeOut(report->window, scratch.gauges, PresentPages(*report));
-    if (control_->MustStop()) return false;
+    state.sums.TakeOut(report->window, scratch.gauges, report->PresentPages());
   }
-  return true;
+  return departure.done();
 }
 
-SystemTime Engine::Impl::StartOf(const memory::Process& process) const {
+SystemTime Engine::StartOf(const memory::Process& process) const {
   const double seconds = static_cast<double>(*boot_time_) + static_cast<double>(process.start_ticks) / ticks_;
   return SystemTime(std::chrono::duration_cast<SystemTime::duration>(std::chrono::duration<double>(seconds)));
 }
 
 // Runs after all families have claimed their groups.
-void Engine::Impl::JoinGroup(FamilyState& state) {
+void Engine::JoinGroup(FamilyState& state) {
   if (state.naming.left_out) {
     state.group = nullptr;
     state.exported_as = {};
@@ -209,7 +208,7 @@ void Engine::Impl::JoinGroup(FamilyState& state) {
 }
 
 // Returns the families to scan in this interval, in order.
-std::vector<Family*> Engine::Impl::TakeDue(bool first) {
+std::vector<Family*> Engine::TakeDue(bool first) {
   std::vector<std::pair<Staleness, Family*>> stale;
   std::vector<Family*> served;  // had a turn in the previous interval and need another
   for (const auto& family : lineage_.families()) {
@@ -248,7 +247,7 @@ std::vector<Family*> Engine::Impl::TakeDue(bool first) {
 
 // Notes for the log if a first look takes several intervals: until it ends, the values rest on assumptions about unread
 // children.
-void Engine::Impl::NoteLongLooks() {
+void Engine::NoteLongLooks() {
   const auto left = control_->Left();
   if (left == ScanQueue::kNoLimit || left.count() <= 0) return;
   constexpr double kUsualNanosecondsPerPage = 60;

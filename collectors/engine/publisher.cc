@@ -73,43 +73,37 @@ void PublishKnowledge(const TotalsByGroup& groups, MetricWriter& writer) {
 void PublishSelf(const SelfTotals& self, const CollectorSet& collectors, MetricWriter& writer) {
   const memory::ScanCounters& counters = self.reads;
   const memory::Capabilities& can = self.capabilities;
+  const auto single = [&writer](const Metric& metric, uint64_t value) {
+    writer.Begin(metric);
+    writer.Add({}, static_cast<double>(value));
+  };
+
   writer.Begin(kHostSaved);
   if (self.host_saved_bytes) writer.Add({}, *self.host_saved_bytes);
-  writer.Begin(kScanPages);
-  writer.Add({}, static_cast<double>(counters.pagemap_pages));
-  writer.Begin(kScanFrameWords);
-  writer.Add({}, static_cast<double>(counters.frame_words));
+  single(kScanPages, counters.pagemap_pages);
+  single(kScanFrameWords, counters.frame_words);
   writer.Begin(kScanCalls);
   writer.Add({"pagemap"}, static_cast<double>(counters.pagemap_reads));
   writer.Add({"pagemap_scan"}, static_cast<double>(counters.scan_calls));
   writer.Add({"kpage"}, static_cast<double>(counters.frame_reads));
-  writer.Begin(kScanRests);
-  writer.Add({}, static_cast<double>(counters.rests));
-  writer.Begin(kScanWindowsReadAgain);
-  writer.Add({}, static_cast<double>(counters.windows_read_again));
-  writer.Begin(kScanUnchangedWindows);
-  writer.Add({}, static_cast<double>(counters.windows_unchanged));
-  writer.Begin(kScanUnstablePages);
-  writer.Add({}, static_cast<double>(counters.unstable_pages));
+  single(kScanRests, counters.rests);
+  single(kScanWindowsReadAgain, counters.windows_read_again);
+  single(kScanUnchangedWindows, counters.windows_unchanged);
+  single(kScanUnstablePages, counters.unstable_pages);
   writer.Begin(kScanPasses);
   writer.Add({"full"}, static_cast<double>(self.full_passes));
   writer.Add({"incremental"}, static_cast<double>(self.incremental_passes));
-  writer.Begin(kScanSkippedProcesses);
-  writer.Add({}, static_cast<double>(self.skipped_processes));
+  single(kScanSkippedProcesses, self.skipped_processes);
   writer.Begin(kForkEventsOverruns);
   if (self.fork_event_overruns) writer.Add({}, static_cast<double>(*self.fork_event_overruns));
-  writer.Begin(kLedgerBytes);
-  writer.Add({}, static_cast<double>(self.ledger_bytes));
-  writer.Begin(kScanLooksBytes);
-  writer.Add({}, static_cast<double>(self.looks_bytes));
-  writer.Begin(kLedgerReducedWindows);
-  writer.Add({}, static_cast<double>(self.reduced_windows));
+  single(kLedgerBytes, self.ledger_bytes);
+  single(kScanLooksBytes, self.looks_bytes);
+  single(kLedgerReducedWindows, self.reduced_windows);
   writer.Begin(kMemoryBytes);
   for (size_t purpose = 0; purpose < memory::kMemoryPurposes.size(); ++purpose) {
     writer.Add({memory::kMemoryPurposes.at(purpose)}, static_cast<double>(self.memory_bytes.at(purpose)));
   }
-  writer.Begin(kGroupsOverflowed);
-  writer.Add({}, static_cast<double>(self.groups_overflowed));
+  single(kGroupsOverflowed, self.groups_overflowed);
   writer.Begin(kGroupKeysUnread);
   for (const auto& [key, count] : self.unread_keys) writer.Add({key}, static_cast<double>(count));
   writer.Begin(kCollectorDuration);

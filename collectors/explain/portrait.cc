@@ -15,11 +15,6 @@ uint64_t Sum(const PageSums& sums, std::initializer_list<PageState> states) {
 
 }  // namespace
 
-void PageSums::Add(const PageSums& other) {
-  for (size_t i = 0; i < pages.size(); ++i) pages[i] += other.pages[i];
-  huge += other.huge;
-}
-
 uint64_t PageSums::Resident() const {
   return Private() + Sum(*this, {PageState::kShared, PageState::kUnknown, PageState::kZero, PageState::kMerged,
                                  PageState::kFileOriginal, PageState::kFile});

@@ -23,7 +23,6 @@ struct PageSums {
 
   uint64_t Of(PageState state) const { return pages[static_cast<size_t>(state)]; }
   void Add(PageState state, uint64_t count = 1) { pages[static_cast<size_t>(state)] += count; }
-  void Add(const PageSums& other);
   // All present pages, including the zero page and the page cache.
   uint64_t Resident() const;
   // Anonymous pages that no relative maps: copied, original, unshared, unattributed, private, and copied file pages.

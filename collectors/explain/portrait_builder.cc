@@ -8,17 +8,11 @@ namespace cow::explain {
 namespace {
 
 using memory::AnonFrame;
+using memory::FirstMapping;
 using memory::MemberIndex;
 using memory::PageEntry;
 using memory::Reading;
 using memory::Verdict;
-
-// Returns the index of the first mapping that ends beyond the address.
-size_t FirstMapping(const std::vector<memory::Mapping>& mappings, uint64_t address) {
-  const auto found = std::partition_point(mappings.begin(), mappings.end(),
-                                          [address](const auto& mapping) { return mapping.vma.end <= address; });
-  return static_cast<size_t>(found - mappings.begin());
-}
 
 }  // namespace
 
@@ -169,13 +163,12 @@ void PortraitBuilder::AddMember(const memory::WindowReport& report, size_t readi
   const bool is_huge = member->access.huge_windows.contains(report.window);
   const std::vector<memory::Mapping>& mappings = *member->access.mappings;
   const PageNumber begin = report.window.FirstPage(pages_);
-  for (size_t m = FirstMapping(mappings, begin.Address(page_bytes_)); m < mappings.size(); ++m) {
-    const PageNumber first = std::max(begin, scanner_.geometry().PageOf(mappings[m].vma.start));
-    const PageNumber last = std::min(begin + pages_, scanner_.geometry().PageOf(mappings[m].vma.end));
-    if (first >= begin + pages_) break;
-    for (PageNumber number = first; number < last; ++number) {
-      const size_t page = number - begin;
-      const PageEvidence evidence = Evidence(report, reading, mappings[m], page);
+  const auto rest = std::span(mappings).subspan(FirstMapping(mappings, begin.Address(page_bytes_)));
+  const auto add = [&](const memory::Mapping& mapping, uint32_t first, uint32_t count) {
+    const auto m = static_cast<size_t>(&mapping - mappings.data());
+    for (size_t page = first; page < first + count; ++page) {
+      const PageNumber number = begin + page;
+      const PageEvidence evidence = Evidence(report, reading, mapping, page);
       const PageState state = JudgePage(evidence);
       const Pfn frame = AnonFrame(evidence.entry, scanner_.zero_frame());
       const bool is_own = frame != Pfn::None() && state != PageState::kShared && state != PageState::kMerged &&
@@ -199,7 +192,8 @@ void PortraitBuilder::AddMember(const memory::WindowReport& report, size_t readi
         if (is_asked) portrait_.mappings[m].sums.Add(state);
       }
     }
-  }
+  };
+  VisitMappings(scanner_.geometry(), rest, report.window, add);
 }
 
 void PortraitBuilder::AddAsked(const memory::WindowReport& report, size_t reading, size_t mapping, size_t page,

@@ -93,27 +93,12 @@ class KernelProcEvents final : public ProcEvents {
   bool Take(std::vector<ProcEvent>& events) override {
     events_ = &events;
     complete_ = true;
-    size_t without_memory = 0;
-    for (size_t reads = 0; reads < kMaxReads; ++reads) {
-      const int code = nl_recvmsgs_default(socket_.get());
-      if (code == -NLE_NOMEM) {
-        complete_ = false;
-        // The kernel reports dropped events once and keeps the later ones. libnl reports each failed allocation.
-        if (++without_memory == kMaxWithoutMemory) break;
-      } else if (code < 0 && code != -NLE_INTR) {
-        events_ = nullptr;
-        return complete_;
-      }
-    }
+    const bool received = ReceiveWaiting(socket_);
     events_ = nullptr;
-    return false;  // more events are waiting
+    return received && complete_;
   }
 
  private:
-  // Bounds the reads of one Take, so that it ends even if events come faster than it reads.
-  static constexpr size_t kMaxReads = 65536;
-  static constexpr size_t kMaxWithoutMemory = 3;
-
   // C code calls this function, so it must not throw.
   static int OnMessage(nl_msg* message, void* self) noexcept {
     auto* events = static_cast<KernelProcEvents*>(self);
@@ -178,11 +163,7 @@ Result<std::unique_ptr<ProcEvents>> OpenProcEvents(const procfs::Root& root, int
   if (const int code = nl_socket_add_memberships(socket.get(), CN_IDX_PROC, 0); code != 0) {
     return tl::unexpected(ConnectorError(code));
   }
-  // The general limit of the buffer may be too small. Without the capability, use what it allows.
-  const int descriptor = nl_socket_get_fd(socket.get());
-  if (setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &room_bytes, sizeof(room_bytes)) != 0) {
-    setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &room_bytes, sizeof(room_bytes));
-  }
+  SetRoom(socket, room_bytes);
   auto events = std::make_unique<KernelProcEvents>(std::move(socket));
   if (const auto listening = events->Listen(); !listening) return tl::unexpected(listening.error());
   return events;

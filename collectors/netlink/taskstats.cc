@@ -154,11 +154,7 @@ class KernelTaskstats final : public Taskstats {
   Result<void> Register(int room_bytes) {
     const auto cpus = procfs::ReadTextFile(root_, root_.SysPath("devices/system/cpu/possible"));
     if (!cpus) return tl::unexpected(cpus.error());
-    const int descriptor = nl_socket_get_fd(reports_.get());
-    // The general limit of the buffer is too small. Without the capability, use what it allows.
-    if (setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &room_bytes, sizeof(room_bytes)) != 0) {
-      setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &room_bytes, sizeof(room_bytes));
-    }
+    SetRoom(reports_, room_bytes);
     const auto question = NewQuestion(family_);
     if (!question) return tl::unexpected(question.error());
     const std::string mask = cpus->substr(0, cpus->find('\n'));
@@ -214,16 +210,7 @@ class KernelTaskstats final : public Taskstats {
 
   void TakeEnds(std::vector<TaskEnd>& ends) override {
     ends_ = &ends;
-    size_t without_memory = 0;
-    for (size_t reads = 0; reads < kMaxReads; ++reads) {
-      const int code = nl_recvmsgs_default(reports_.get());
-      if (code == -NLE_NOMEM) {
-        // The kernel reports a drop once, and lost() counts the dropped reports. libnl reports each failed allocation.
-        if (++without_memory == kMaxWithoutMemory) break;
-      } else if (code != 0 && code != -NLE_INTR) {
-        break;
-      }
-    }
+    ReceiveWaiting(reports_);  // CountLost counts what was lost
     ends_ = nullptr;
     CountLost();
   }
@@ -231,10 +218,6 @@ class KernelTaskstats final : public Taskstats {
   uint64_t lost() const override { return lost_; }
 
  private:
-  // Bounds the reads of one TakeEnds, so that it ends even if reports come faster than it reads.
-  static constexpr size_t kMaxReads = 65536;
-  static constexpr size_t kMaxWithoutMemory = 3;
-
   // C code calls these two functions, so they must not throw.
   static int OnReport(nl_msg* message, void* self) noexcept {
     auto* stats = static_cast<KernelTaskstats*>(self);

@@ -33,10 +33,7 @@ Result<uint64_t> ReadNumberFile(const Root& root, const std::string& path, std::
                                 std::string_view unlimited_word) {
   const auto text = ReadTextFile(root, path);
   if (!text) return tl::unexpected(text.error());
-  std::string_view rest = *text;
-  std::string_view line;
-  text::NextLine(rest, line);
-  line = text::Trim(line);
+  const std::string_view line = text::FirstLine(*text);
   if (!unlimited_word.empty() && line == unlimited_word) return kVersion1Unlimited;
   return text::NumberField<uint64_t>(path, field, line);
 }
@@ -140,9 +137,7 @@ std::string Cgroups::NamingPath() const {
 
 Result<Cgroups> ReadCgroups(const Root& root, pid_t pid) {
   const std::string path = root.ProcPath(pid, "cgroup");
-  const auto text = ReadTextFile(root, path);
-  if (!text) return tl::unexpected(text.error());
-  return ParseCgroups(*text, path);
+  return ReadTextFile(root, path).and_then([&](const std::string& text) { return ParseCgroups(text, path); });
 }
 
 // The text is empty on a host without a mounted hierarchy.

@@ -1,8 +1,5 @@
 #include "collectors/procfs/fork_counter.h"
 
-#include <unistd.h>
-
-#include <cerrno>
 #include <utility>
 
 #include "collectors/base/text.h"
@@ -26,24 +23,13 @@ Result<uint64_t> ForkCounter::Read() {
     if (!opened) return tl::unexpected(opened.error());
     file_ = std::move(*opened);
   }
-  for (;;) {
-    if (auto error = Intercept(root_.interposer(), Access::kRead, path_)) return tl::unexpected(std::move(*error));
-    const ssize_t bytes = pread(file_.get(), text_.data(), text_.size(), 0);
-    if (bytes < 0 && errno == EINTR) continue;
-    if (bytes < 0) return tl::unexpected(Error::FromErrno(path_, errno));
-    const auto used = static_cast<size_t>(bytes);
-    if (used < text_.size()) {
-      const auto text = std::string_view(text_).substr(0, used);
-      return is_loadavg_ ? ParseLastPid(text, path_) : ParseForks(text, path_);
-    }
-    text_.resize(text_.size() * 2);
-  }
+  const auto text = ReadAtOnce(file_, root_.interposer(), path_, text_);
+  if (!text) return tl::unexpected(text.error());
+  return is_loadavg_ ? ParseLastPid(*text, path_) : ParseForks(*text, path_);
 }
 
 Result<uint64_t> ParseLastPid(std::string_view text, const std::string& path) {
-  std::string_view line;
-  text::NextLine(text, line);
-  const std::string_view fields = text::Trim(line);
+  const std::string_view fields = text::FirstLine(text);
   const size_t blank = fields.rfind(' ');
   return text::NumberField<uint64_t>(path, "last pid",
                                      blank == std::string_view::npos ? std::string_view() : fields.substr(blank + 1));

@@ -1,12 +1,10 @@
 #include "collectors/procfs/kpage.h"
 
-#include <unistd.h>
+#include <sys/types.h>
 
 #include <array>
-#include <cerrno>
 #include <cstddef>
 #include <limits>
-#include <utility>
 
 namespace cow::procfs {
 namespace {
@@ -19,17 +17,11 @@ constexpr uint64_t kLastFrame = std::numeric_limits<off_t>::max() / kWordBytes -
 
 }  // namespace
 
-KpageFile::KpageFile(FileDescriptor descriptor, std::string path, std::shared_ptr<Interposer> interposer)
-    : descriptor_(std::move(descriptor)), path_(std::move(path)), interposer_(std::move(interposer)) {}
-
 Result<KpageFile> KpageFile::OpenFlags(const Root& root) { return Open(root, root.ProcPath("kpageflags")); }
-
 Result<KpageFile> KpageFile::OpenCounts(const Root& root) { return Open(root, root.ProcPath("kpagecount")); }
 
 Result<KpageFile> KpageFile::Open(const Root& root, std::string path) {
-  auto descriptor = OpenReadOnly(root, path);
-  if (!descriptor) return tl::unexpected(descriptor.error());
-  return KpageFile(std::move(*descriptor), std::move(path), root.interposer());
+  return KernelFile::Open(root, std::move(path)).map([](KernelFile&& file) { return KpageFile(std::move(file)); });
 }
 
 Result<void> KpageFile::Read(std::span<const Pfn> frames, std::span<uint64_t> words, uint64_t& reads) const {
@@ -46,18 +38,14 @@ Result<void> KpageFile::Read(std::span<const Pfn> frames, std::span<uint64_t> wo
       ++run_end;
     }
     const size_t wanted_bytes = static_cast<size_t>(frames[run_end - 1] - first + 1) * kWordBytes;
+    const auto wanted = std::as_writable_bytes(std::span(buffer)).first(wanted_bytes);
     size_t bytes = 0;
     while (bytes < wanted_bytes) {
-      if (auto error = Intercept(interposer_, Access::kRead, path_)) return tl::unexpected(std::move(*error));
+      const auto read = file_.Read(wanted.subspan(bytes), first.number() * kWordBytes + bytes);
+      if (!read) return tl::unexpected(read.error());
       ++reads;
-      const ssize_t count = pread(descriptor_.get(), reinterpret_cast<char*>(buffer.data()) + bytes,
-                                  wanted_bytes - bytes, static_cast<off_t>(first.number() * kWordBytes + bytes));
-      if (count < 0) {
-        if (errno == EINTR) continue;
-        return tl::unexpected(Error::FromErrno(path_, errno));
-      }
-      if (count == 0) break;  // beyond the last frame of the machine
-      bytes += static_cast<size_t>(count);
+      if (*read == 0) break;  // beyond the last frame of the machine
+      bytes += *read;
     }
     for (; i < run_end; ++i) {
       const auto index = static_cast<size_t>(frames[i] - first);

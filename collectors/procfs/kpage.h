@@ -4,9 +4,9 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "collectors/base/page_numbers.h"
 #include "collectors/base/result.h"
@@ -38,11 +38,10 @@ class KpageFile {
   Result<void> Read(std::span<const Pfn> frames, std::span<uint64_t> words, uint64_t& reads) const;
 
  private:
-  KpageFile(FileDescriptor descriptor, std::string path, std::shared_ptr<Interposer> interposer);
+  explicit KpageFile(KernelFile file) : file_(std::move(file)) {}
   static Result<KpageFile> Open(const Root& root, std::string path);
-  FileDescriptor descriptor_;
-  std::string path_;
-  std::shared_ptr<Interposer> interposer_;
+
+  KernelFile file_;
 };
 
 }  // namespace cow::procfs

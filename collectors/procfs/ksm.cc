@@ -29,21 +29,7 @@ Result<std::optional<uint64_t>> ReadMergingPages(const Root& root, TaskId task) 
   const auto text = ReadIfThere(root, task, "ksm_merging_pages");
   if (!text) return tl::unexpected(text.error());
   if (!*text) return std::nullopt;
-  std::string_view rest = **text;
-  std::string_view line;
-  text::NextLine(rest, line);
-  const auto pages = text::NumberField<uint64_t>(root.ProcPath(task, "ksm_merging_pages"), "pages", text::Trim(line));
-  if (!pages) return tl::unexpected(pages.error());
-  return *pages;
-}
-
-template <class T>
-Result<void> SetNumber(const std::string& path, std::string_view key, std::string_view value,
-                       std::optional<T>& target) {
-  const auto number = text::NumberField<T>(path, key, value);
-  if (!number) return tl::unexpected(number.error());
-  target = *number;
-  return {};
+  return text::NumberField<uint64_t>(root.ProcPath(task, "ksm_merging_pages"), "pages", text::FirstLine(**text));
 }
 
 }  // namespace
@@ -59,16 +45,16 @@ Result<KsmStat> ReadKsmStat(const Root& root, TaskId task) {
   const std::string path = root.ProcPath(task, "ksm_stat");
   std::string_view rest = *text ? std::string_view(**text) : std::string_view();
   std::string_view line;
+  text::NumberFields fields(path);
   while (text::NextLine(rest, line)) {
     const std::string_view key = text::NextField(line);
     const std::string_view value = text::Trim(line);
-    Result<void> read;
-    if (key == "ksm_merging_pages") read = SetNumber(path, key, value, stat.merging_pages);
-    if (key == "ksm_zero_pages") read = SetNumber(path, key, value, stat.zero_pages);
-    if (key == "ksm_rmap_items") read = SetNumber(path, key, value, stat.rmap_items);
-    if (key == "ksm_process_profit") read = SetNumber(path, key, value, stat.profit_bytes);
-    if (!read) return tl::unexpected(read.error());
+    if (key == "ksm_merging_pages") fields.Get(key, value, stat.merging_pages.emplace());
+    if (key == "ksm_zero_pages") fields.Get(key, value, stat.zero_pages.emplace());
+    if (key == "ksm_rmap_items") fields.Get(key, value, stat.rmap_items.emplace());
+    if (key == "ksm_process_profit") fields.Get(key, value, stat.profit_bytes.emplace());
   }
+  if (fields.error()) return tl::unexpected(*fields.error());
   if (!stat.merging_pages) {
     const auto pages = ReadMergingPages(root, task);
     if (!pages) return tl::unexpected(pages.error());
@@ -79,11 +65,7 @@ Result<KsmStat> ReadKsmStat(const Root& root, TaskId task) {
 
 bool KsmHasMerged(const Root& root) {
   const auto text = ReadTextFile(root, root.SysPath("kernel/mm/ksm/pages_shared"));
-  if (!text) return false;
-  std::string_view rest = *text;
-  std::string_view line;
-  text::NextLine(rest, line);
-  return text::Trim(line) != "0";
+  return text && text::FirstLine(*text) != "0";
 }
 
 }  // namespace cow::procfs

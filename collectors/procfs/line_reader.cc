@@ -1,41 +1,26 @@
 #include "collectors/procfs/line_reader.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <utility>
+#include <span>
 
 namespace cow::procfs {
 
-LineReader::LineReader(FileDescriptor descriptor, std::string path, Limits limits,
-                       std::shared_ptr<Interposer> interposer)
-    : descriptor_(std::move(descriptor)),
-      path_(std::move(path)),
-      limits_(limits),
-      interposer_(std::move(interposer)),
-      buffer_(std::make_unique<std::array<char, kBufferBytes>>()) {}
-
 Result<LineReader> LineReader::Open(const Root& root, std::string path, Limits limits) {
-  auto descriptor = OpenReadOnly(root, path);
-  if (!descriptor) return tl::unexpected(descriptor.error());
-  return LineReader(std::move(*descriptor), std::move(path), limits, root.interposer());
+  return KernelFile::Open(root, std::move(path)).map([limits](KernelFile&& file) {
+    return LineReader(std::move(file), limits);
+  });
 }
 
 Result<bool> LineReader::Fill() {
-  for (;;) {
-    if (auto error = Intercept(interposer_, Access::kRead, path_)) return tl::unexpected(std::move(*error));
-    const ssize_t bytes = read(descriptor_.get(), buffer_->data(), buffer_->size());
-    if (bytes < 0 && errno == EINTR) continue;
-    if (bytes < 0) return tl::unexpected(Error::FromErrno(path_, errno));
-    next_ = 0;
-    used_ = static_cast<size_t>(bytes);
-    bytes_ += used_;
-    if (bytes_ > limits_.max_bytes) {
-      return tl::unexpected(Error::TooLarge(path_, "more than " + std::to_string(limits_.max_bytes) + " bytes"));
-    }
-    return used_ != 0;
+  const auto bytes = file_.Read(std::as_writable_bytes(std::span(*buffer_)));
+  if (!bytes) return tl::unexpected(bytes.error());
+  next_ = 0;
+  used_ = *bytes;
+  bytes_ += used_;
+  if (bytes_ > limits_.max_bytes) {
+    return tl::unexpected(Error::TooLarge(path(), "more than " + std::to_string(limits_.max_bytes) + " bytes"));
   }
+  return used_ != 0;
 }
 
 void LineReader::Keep(std::string_view part) {

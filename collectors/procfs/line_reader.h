@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "collectors/base/result.h"
 #include "collectors/procfs/file_descriptor.h"
@@ -32,21 +33,19 @@ class LineReader {
   // valid until the next call. The last line may lack a newline.
   Result<std::optional<std::string_view>> Next();
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_.path; }
 
  private:
   static constexpr size_t kBufferBytes = 16384;
 
-  LineReader(FileDescriptor descriptor, std::string path, Limits limits, std::shared_ptr<Interposer> interposer);
+  LineReader(KernelFile file, Limits limits) : file_(std::move(file)), limits_(limits) {}
   // Reads more of the file. Returns false at its end.
   Result<bool> Fill();
   void Keep(std::string_view part);
 
-  FileDescriptor descriptor_;
-  std::string path_;
+  KernelFile file_;
   Limits limits_;
-  std::shared_ptr<Interposer> interposer_;
-  std::unique_ptr<std::array<char, kBufferBytes>> buffer_;
+  std::unique_ptr<std::array<char, kBufferBytes>> buffer_ = std::make_unique<std::array<char, kBufferBytes>>();
   size_t next_ = 0;  // index in buffer_ of the first byte not yet returned
   size_t used_ = 0;
   uint64_t bytes_ = 0;  // read so far

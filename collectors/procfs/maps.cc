@@ -11,9 +11,10 @@ constexpr size_t kMaxMapsLineBytes = 128 + kMaxPathBytes;
 }  // namespace
 
 Result<MapsReader> MapsReader::Open(const Root& root, TaskId task, MapsLimits limits) {
-  auto lines = LineReader::Open(root, root.ProcPath(task, "maps"), {limits.max_bytes, kMaxMapsLineBytes});
-  if (!lines) return tl::unexpected(lines.error());
-  return MapsReader(std::move(*lines), limits.max_vmas);
+  const LineReader::Limits of_text{limits.max_bytes, kMaxMapsLineBytes};
+  return LineReader::Open(root, root.ProcPath(task, "maps"), of_text).map([&limits](LineReader&& lines) {
+    return MapsReader(std::move(lines), limits.max_vmas);
+  });
 }
 
 Result<bool> MapsReader::Next(Vma& vma) {
@@ -56,13 +57,11 @@ Result<Vma> ParseMapsLine(std::string_view line, const std::string& path) {
 
   std::string_view end_text = text::NextField(rest);
   const std::string_view start_text = text::CutAt(end_text, '-');
-  const auto start = text::NumberField<uint64_t>(path, "start address", start_text, 16);
-  if (!start) return tl::unexpected(start.error());
-  const auto end = text::NumberField<uint64_t>(path, "end address", end_text, 16);
-  if (!end) return tl::unexpected(end.error());
-  if (*start > *end) return tl::unexpected(text::BadField(path, "address range", line));
-  vma.start = *start;
-  vma.end = *end;
+  text::NumberFields fields(path);
+  fields.Get("start address", start_text, vma.start, 16);
+  fields.Get("end address", end_text, vma.end, 16);
+  if (fields.error()) return tl::unexpected(*fields.error());
+  if (vma.start > vma.end) return tl::unexpected(text::BadField(path, "address range", line));
 
   const std::string_view permissions = text::NextField(rest);
   if (permissions.empty()) return tl::unexpected(text::MissingField(path, "permissions"));
@@ -78,20 +77,13 @@ Result<Vma> ParseMapsLine(std::string_view line, const std::string& path) {
   vma.executable = permissions[2] == 'x';
   vma.shared = permissions[3] == 's';
 
-  const auto offset = text::NumberField<uint64_t>(path, "offset", text::NextField(rest), 16);
-  if (!offset) return tl::unexpected(offset.error());
+  fields.Get("offset", text::NextField(rest), vma.offset_bytes, 16);
   std::string_view minor_text = text::NextField(rest);
   const std::string_view major_text = text::CutAt(minor_text, ':');
-  const auto major = text::NumberField<uint32_t>(path, "device major", major_text, 16);
-  if (!major) return tl::unexpected(major.error());
-  const auto minor = text::NumberField<uint32_t>(path, "device minor", minor_text, 16);
-  if (!minor) return tl::unexpected(minor.error());
-  const auto inode = text::NumberField<uint64_t>(path, "inode", text::NextField(rest));
-  if (!inode) return tl::unexpected(inode.error());
-  vma.offset_bytes = *offset;
-  vma.device_major = *major;
-  vma.device_minor = *minor;
-  vma.inode = *inode;
+  fields.Get("device major", major_text, vma.device_major, 16);
+  fields.Get("device minor", minor_text, vma.device_minor, 16);
+  fields.Get("inode", text::NextField(rest), vma.inode);
+  if (fields.error()) return tl::unexpected(*fields.error());
 
   // The kernel pads with blanks before the path, and no path begins with one. Blanks at the end belong to the path.
   const size_t path_start = rest.find_first_not_of(' ');

@@ -43,12 +43,10 @@ Result<Mount> ParseLine(std::string_view line, const std::string& path) {
   text::NextField(head);  // parent mount id
   std::string_view minor_text = text::NextField(head);
   const std::string_view major_text = text::CutAt(minor_text, ':');
-  const auto major = text::NumberField<uint32_t>(path, "device major", major_text);
-  if (!major) return tl::unexpected(major.error());
-  const auto minor = text::NumberField<uint32_t>(path, "device minor", minor_text);
-  if (!minor) return tl::unexpected(minor.error());
-  mount.device_major = *major;
-  mount.device_minor = *minor;
+  text::NumberFields fields(path);
+  fields.Get("device major", major_text, mount.device_major);
+  fields.Get("device minor", minor_text, mount.device_minor);
+  if (fields.error()) return tl::unexpected(*fields.error());
   text::NextField(head);  // root of the mount within the filesystem
   mount.mount_point = UnescapePath(text::NextField(head));
   mount.mount_options = text::NextField(head);
@@ -65,9 +63,9 @@ Result<Mount> ParseLine(std::string_view line, const std::string& path) {
 }  // namespace
 
 Result<MountinfoReader> MountinfoReader::OpenPath(const Root& root, std::string path) {
-  auto lines = LineReader::Open(root, std::move(path), {kMaxMountinfoBytes, kMaxLineBytes});
-  if (!lines) return tl::unexpected(lines.error());
-  return MountinfoReader(std::move(*lines));
+  return LineReader::Open(root, std::move(path), {kMaxMountinfoBytes, kMaxLineBytes}).map([](LineReader&& lines) {
+    return MountinfoReader(std::move(lines));
+  });
 }
 
 Result<MountinfoReader> MountinfoReader::Open(const Root& root, TaskId task) {

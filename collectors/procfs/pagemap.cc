@@ -1,12 +1,9 @@
 #include "collectors/procfs/pagemap.h"
 
-#include <unistd.h>
+#include <sys/types.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstddef>
 #include <limits>
-#include <utility>
 
 namespace cow::procfs {
 namespace {
@@ -18,17 +15,6 @@ constexpr uint64_t kSwapTypeBits = 5;
 constexpr uint64_t kMarkerType = 31;
 constexpr uint64_t kMarkerFlags = 16;  // marker offsets are below it; no anonymous page has so low a frame
 
-// Like pread, but retries after EINTR, and reads nothing if the page's offset is beyond every possible file.
-ssize_t ReadAt(int descriptor, void* buffer, size_t bytes, uint64_t first_page, size_t skip_bytes) {
-  constexpr auto kMaxOffset = static_cast<uint64_t>(std::numeric_limits<off_t>::max());
-  if (first_page > kMaxOffset / kEntryBytes || first_page * kEntryBytes > kMaxOffset - skip_bytes - bytes) return 0;
-  ssize_t count = 0;
-  do {
-    count = pread(descriptor, buffer, bytes, static_cast<off_t>(first_page * kEntryBytes + skip_bytes));
-  } while (count < 0 && errno == EINTR);
-  return count;
-}
-
 }  // namespace
 
 bool PageEntry::IsRealSwap() const { return IsSwap() && !IsGuard() && (bits_ & kSwapTypeMask) < kSwapTypes; }
@@ -39,30 +25,31 @@ bool PageEntry::IsMarker() const {
   return IsGuard() || ((bits_ & kSwapTypeMask) == kMarkerType && offset < kMarkerFlags);
 }
 
-Pagemap::Pagemap(FileDescriptor descriptor, std::string path, std::shared_ptr<Interposer> interposer)
-    : descriptor_(std::move(descriptor)), path_(std::move(path)), interposer_(std::move(interposer)) {}
-
 Result<Pagemap> Pagemap::Open(const Root& root, TaskId task) {
-  std::string path = root.ProcPath(task, "pagemap");
-  auto descriptor = OpenReadOnly(root, path);
-  if (!descriptor) return tl::unexpected(descriptor.error());
-  return Pagemap(std::move(*descriptor), std::move(path), root.interposer());
+  return KernelFile::Open(root, root.ProcPath(task, "pagemap")).map([](KernelFile&& file) {
+    return Pagemap(std::move(file));
+  });
+}
+
+Result<size_t> Pagemap::ReadAt(PageNumber first_page, size_t skip_bytes, std::span<std::byte> buffer) const {
+  constexpr auto kMaxOffset = static_cast<uint64_t>(std::numeric_limits<off_t>::max());
+  const uint64_t page = first_page.number();
+  if (page > kMaxOffset / kEntryBytes || page * kEntryBytes > kMaxOffset - skip_bytes - buffer.size()) return 0;
+  return file_.Read(buffer, page * kEntryBytes + skip_bytes);
 }
 
 Result<void> Pagemap::Read(PageNumber first_page, std::span<PageEntry> entries) const {
-  size_t bytes = 0;
-  while (bytes < entries.size_bytes()) {
-    if (auto error = Intercept(interposer_, Access::kRead, path_)) return tl::unexpected(std::move(*error));
-    const ssize_t count = ReadAt(descriptor(), reinterpret_cast<char*>(entries.data()) + bytes,
-                                 entries.size_bytes() - bytes, first_page.number(), bytes);
-    if (count < 0) return tl::unexpected(Error::FromErrno(path_, errno));
-    if (count == 0) {
+  const std::span<std::byte> wanted = std::as_writable_bytes(entries);
+  for (size_t bytes = 0; bytes < wanted.size();) {
+    const auto count = ReadAt(first_page, bytes, wanted.subspan(bytes));
+    if (!count) return tl::unexpected(count.error());
+    if (*count == 0) {
       // Either the address space ended or the range is above the last user address.
-      if (!Alive()) return tl::unexpected(Error{ErrorKind::kGone, path_, 0, "the address space ended"});
+      if (!Alive()) return tl::unexpected(Error{ErrorKind::kGone, file_.path, 0, "the address space ended"});
       std::fill(entries.begin() + static_cast<std::ptrdiff_t>(bytes / kEntryBytes), entries.end(), PageEntry());
       break;
     }
-    bytes += static_cast<size_t>(count);
+    bytes += *count;
   }
   return {};
 }
@@ -70,9 +57,8 @@ Result<void> Pagemap::Read(PageNumber first_page, std::span<PageEntry> entries) 
 // Page 0 is below the last user address of every process, so its entry can be read while the address space lives,
 // mapped or not. An address that the process itself sets, such as its start_stack, would be less reliable.
 bool Pagemap::Alive() const {
-  if (Intercept(interposer_, Access::kRead, path_)) return true;
   PageEntry entry;
-  return ReadAt(descriptor(), &entry, sizeof(entry), 0, 0) != 0;
+  return ReadAt(PageNumber(), 0, std::as_writable_bytes(std::span(&entry, 1))).value_or(1) != 0;
 }
 
 }  // namespace cow::procfs

@@ -7,11 +7,12 @@
 // for one window at a time. Use a Pagemap from one thread at a time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "collectors/base/page_numbers.h"
 #include "collectors/base/result.h"
@@ -86,15 +87,15 @@ class Pagemap {
   // Returns true if the read fails, because an error proves nothing.
   bool Alive() const;
 
-  int descriptor() const { return descriptor_.get(); }
-  const std::string& path() const { return path_; }
-  const std::shared_ptr<Interposer>& interposer() const { return interposer_; }
+  const std::string& path() const { return file_.path; }
+  const KernelFile& file() const { return file_; }
 
  private:
-  Pagemap(FileDescriptor descriptor, std::string path, std::shared_ptr<Interposer> interposer);
-  FileDescriptor descriptor_;
-  std::string path_;
-  std::shared_ptr<Interposer> interposer_;
+  explicit Pagemap(KernelFile file) : file_(std::move(file)) {}
+  // Reads nothing if the offset is beyond every possible file.
+  Result<size_t> ReadAt(PageNumber first_page, size_t skip_bytes, std::span<std::byte> buffer) const;
+
+  KernelFile file_;
 };
 
 }  // namespace cow::procfs

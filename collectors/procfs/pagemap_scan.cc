@@ -84,11 +84,11 @@ Result<uint64_t> PagemapScan::ScanSlice(const Pagemap& pagemap, const ScanReques
   if (slice.start >= kFirstKernelAddress) return slice.end;
   std::array<PageRegion, kVectorRegions> vector;
   uint64_t walk_end = 0;
-  if (auto error = Intercept(pagemap.interposer(), Access::kIoctl, pagemap.path())) {
+  if (auto error = Intercept(pagemap.file().interposer, Access::kIoctl, pagemap.path())) {
     return tl::unexpected(std::move(*error));
   }
   ++calls;
-  const int count = CallScan(pagemap.descriptor(), slice, vector, walk_end);
+  const int count = CallScan(pagemap.file().descriptor.get(), slice, vector, walk_end);
   if (count < 0) return tl::unexpected(Error::FromErrno(pagemap.path(), errno));
   if (walk_end <= slice.start || walk_end > slice.end) {
     return tl::unexpected(text::BadField(pagemap.path(), "walk_end of PAGEMAP_SCAN", std::to_string(walk_end)));

@@ -39,13 +39,12 @@ class ProcessFiles {
 
  private:
   void SetPath(TaskId task, std::string_view file);
-  Result<std::string_view> ReadText(const FileDescriptor& descriptor);
 
   Root root_;
   size_t max_kept_;
   size_t kept_ = 0;
   std::string path_;
-  std::string text_;
+  std::string text_ = std::string(4096, '\0');
 };
 
 }  // namespace cow::procfs

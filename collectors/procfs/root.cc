@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <span>
 #include <utility>
 
 #include "collectors/procfs/file_descriptor.h"
@@ -46,26 +47,22 @@ std::string Root::ProcPath(TaskId task, std::string_view file) const {
 std::string Root::SysPath(std::string_view file) const { return Join(sysfs_, file); }
 
 Result<std::string> ReadTextFile(const Root& root, const std::string& path, size_t max_bytes) {
-  const auto descriptor = OpenReadOnly(root, path);
-  if (!descriptor) return tl::unexpected(descriptor.error());
+  const auto file = OpenReadOnly(root, path);
+  if (!file) return tl::unexpected(file.error());
   std::string text(kFirstReadBytes, '\0');
-  size_t used = 0;
-  for (;;) {
-    if (auto error = Intercept(root.interposer(), Access::kRead, path)) return tl::unexpected(std::move(*error));
-    const ssize_t bytes = read(descriptor->get(), text.data() + used, text.size() - used);
-    if (bytes < 0) {
-      if (errno == EINTR) continue;
-      return tl::unexpected(Error::FromErrno(path, errno));
-    }
-    if (bytes == 0) break;
-    if (static_cast<size_t>(bytes) > max_bytes - used) {
+  for (size_t used = 0;;) {
+    const auto bytes = ReadSome(*file, root.interposer(), path, std::as_writable_bytes(std::span(text)).subspan(used));
+    if (!bytes) return tl::unexpected(bytes.error());
+    if (*bytes > max_bytes - used) {
       return tl::unexpected(Error::TooLarge(path, "more than " + std::to_string(max_bytes) + " bytes"));
     }
-    used += static_cast<size_t>(bytes);
+    used += *bytes;
+    if (*bytes == 0) {
+      text.resize(used);
+      return text;
+    }
     if (text.size() - used < kFirstReadBytes / 2) text.resize(text.size() * 2);
   }
-  text.resize(used);
-  return text;
 }
 
 Result<std::string> ReadLink(const Root& root, const std::string& path) {

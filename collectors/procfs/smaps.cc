@@ -11,45 +11,25 @@
 namespace cow::procfs {
 namespace {
 
-struct SizeField {
-  std::string_view key;
-  uint64_t SmapsVma::*member;
-};
-
-constexpr std::array<SizeField, 10> kSizeFields{{{"KernelPageSize", &SmapsVma::kernel_page_bytes},
-                                                 {"Rss", &SmapsVma::rss_bytes},
-                                                 {"Pss", &SmapsVma::pss_bytes},
-                                                 {"Shared_Clean", &SmapsVma::shared_clean_bytes},
-                                                 {"Shared_Dirty", &SmapsVma::shared_dirty_bytes},
-                                                 {"Private_Clean", &SmapsVma::private_clean_bytes},
-                                                 {"Private_Dirty", &SmapsVma::private_dirty_bytes},
-                                                 {"Anonymous", &SmapsVma::anonymous_bytes},
-                                                 {"AnonHugePages", &SmapsVma::anon_huge_bytes},
-                                                 {"Swap", &SmapsVma::swap_bytes}}};
-
 // The fields of 4.14, and the fields that later kernels added.
-constexpr std::array<std::pair<std::string_view, uint64_t SmapsRollup::*>, 16> kRollupFields{
+constexpr std::array<std::pair<std::string_view, uint64_t SmapsRollup::*>, 13> kRollupFields{
     {{"Rss", &SmapsRollup::rss_bytes},
      {"Pss", &SmapsRollup::pss_bytes},
      {"Shared_Clean", &SmapsRollup::shared_clean_bytes},
      {"Shared_Dirty", &SmapsRollup::shared_dirty_bytes},
      {"Private_Clean", &SmapsRollup::private_clean_bytes},
      {"Private_Dirty", &SmapsRollup::private_dirty_bytes},
-     {"Referenced", &SmapsRollup::referenced_bytes},
      {"Anonymous", &SmapsRollup::anonymous_bytes},
      {"LazyFree", &SmapsRollup::lazy_free_bytes},
      {"AnonHugePages", &SmapsRollup::anon_huge_bytes},
-     {"ShmemPmdMapped", &SmapsRollup::shmem_huge_bytes},
      {"Shared_Hugetlb", &SmapsRollup::shared_hugetlb_bytes},
      {"Private_Hugetlb", &SmapsRollup::private_hugetlb_bytes},
      {"Swap", &SmapsRollup::swap_bytes},
-     {"SwapPss", &SmapsRollup::swap_pss_bytes},
-     {"Locked", &SmapsRollup::locked_bytes}}};
-constexpr std::array<std::pair<std::string_view, std::optional<uint64_t> SmapsRollup::*>, 6> kLaterRollupFields{
+     {"SwapPss", &SmapsRollup::swap_pss_bytes}}};
+constexpr std::array<std::pair<std::string_view, std::optional<uint64_t> SmapsRollup::*>, 5> kLaterRollupFields{
     {{"Pss_Anon", &SmapsRollup::pss_anon_bytes},
      {"Pss_File", &SmapsRollup::pss_file_bytes},
      {"Pss_Shmem", &SmapsRollup::pss_shmem_bytes},
-     {"FilePmdMapped", &SmapsRollup::file_huge_bytes},
      {"Pss_Dirty", &SmapsRollup::pss_dirty_bytes},
      {"KSM", &SmapsRollup::ksm_bytes}}};
 
@@ -66,13 +46,11 @@ class Parser {
     if (!key.ends_with(':')) return Begin(line);  // an address range never ends with a colon
     if (vmas_.empty()) return tl::unexpected(text::BadField(path_, "line", line));
     key.remove_suffix(1);
-    for (const SizeField& field : kSizeFields) {
-      if (key != field.key) continue;
-      const auto bytes = text::KilobytesField(path_, key, value);
-      if (!bytes) return tl::unexpected(bytes.error());
-      vmas_.back().*field.member = *bytes;
-      has_rss_ = has_rss_ || field.member == &SmapsVma::rss_bytes;
-    }
+    if (key != "Rss" && key != "Swap") return {};
+    const auto bytes = text::KilobytesField(path_, key, value);
+    if (!bytes) return tl::unexpected(bytes.error());
+    (key == "Rss" ? vmas_.back().rss_bytes : vmas_.back().swap_bytes) = *bytes;
+    has_rss_ = has_rss_ || key == "Rss";
     return {};
   }
 
@@ -132,9 +110,7 @@ Result<std::vector<SmapsVma>> ParseSmaps(std::string_view text, const std::strin
 
 Result<SmapsRollup> ReadSmapsRollup(const Root& root, TaskId task) {
   const std::string path = root.ProcPath(task, "smaps_rollup");
-  const auto text = ReadTextFile(root, path);
-  if (!text) return tl::unexpected(text.error());
-  return ParseSmapsRollup(*text, path);
+  return ReadTextFile(root, path).and_then([&](const std::string& text) { return ParseSmapsRollup(text, path); });
 }
 
 Result<SmapsRollup> ParseSmapsRollup(std::string_view text, const std::string& path) {

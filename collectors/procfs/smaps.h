@@ -19,15 +19,7 @@ namespace cow::procfs {
 
 struct SmapsVma {
   Vma vma;
-  uint64_t kernel_page_bytes = 0;
   uint64_t rss_bytes = 0;
-  uint64_t pss_bytes = 0;
-  uint64_t shared_clean_bytes = 0;
-  uint64_t shared_dirty_bytes = 0;
-  uint64_t private_clean_bytes = 0;
-  uint64_t private_dirty_bytes = 0;
-  uint64_t anonymous_bytes = 0;
-  uint64_t anon_huge_bytes = 0;
   uint64_t swap_bytes = 0;
 };
 
@@ -42,20 +34,16 @@ struct SmapsRollup {
   uint64_t shared_dirty_bytes = 0;
   uint64_t private_clean_bytes = 0;
   uint64_t private_dirty_bytes = 0;
-  uint64_t referenced_bytes = 0;
   uint64_t anonymous_bytes = 0;
   uint64_t lazy_free_bytes = 0;
   uint64_t anon_huge_bytes = 0;
-  uint64_t shmem_huge_bytes = 0;       // ShmemPmdMapped
   uint64_t shared_hugetlb_bytes = 0;   // not included in rss_bytes
   uint64_t private_hugetlb_bytes = 0;  // not included in rss_bytes
   uint64_t swap_bytes = 0;
   uint64_t swap_pss_bytes = 0;
-  uint64_t locked_bytes = 0;                // proportional like pss_bytes
   std::optional<uint64_t> pss_anon_bytes;   // 5.3 and later
   std::optional<uint64_t> pss_file_bytes;   // 5.3 and later
   std::optional<uint64_t> pss_shmem_bytes;  // 5.3 and later
-  std::optional<uint64_t> file_huge_bytes;  // FilePmdMapped, 5.4 and later
   std::optional<uint64_t> pss_dirty_bytes;  // 6.0 and later
   std::optional<uint64_t> ksm_bytes;        // the newest field
 };

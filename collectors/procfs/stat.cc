@@ -3,7 +3,6 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
-#include <optional>
 
 #include "collectors/base/text.h"
 
@@ -17,9 +16,10 @@ constexpr size_t kFirstField = 3;
 constexpr size_t kLastField = 47;
 constexpr size_t kLastFieldBeforeLinux33 = 44;
 
-class Fields {
+// The fields after the name, by their numbers.
+class Fields : public text::NumberFields {
  public:
-  Fields(std::string_view text, const std::string& path) : path_(path) {
+  Fields(std::string_view text, const std::string& path) : NumberFields(path) {
     for (; count_ < fields_.size(); ++count_) {
       fields_[count_] = text::NextField(text);
       if (fields_[count_].empty()) break;
@@ -27,26 +27,15 @@ class Fields {
   }
 
   size_t Last() const { return kFirstField + count_ - 1; }
-
+  std::string_view Text(size_t number) const { return fields_[number - kFirstField]; }
   template <std::integral T>
   void Get(size_t number, std::string_view name, T& value) {
-    if (error_) return;
-    auto parsed = text::NumberField<T>(path_, name, fields_[number - kFirstField]);
-    if (parsed) {
-      value = *parsed;
-    } else {
-      error_ = parsed.error();
-    }
+    NumberFields::Get(name, Text(number), value);
   }
 
-  std::string_view Text(size_t number) const { return fields_[number - kFirstField]; }
-  const std::optional<Error>& error() const { return error_; }
-
  private:
-  const std::string& path_;
   std::array<std::string_view, kLastField - kFirstField + 1> fields_;
   size_t count_ = 0;
-  std::optional<Error> error_;
 };
 
 }  // namespace
@@ -72,9 +61,7 @@ bool Stat::LayoutKnown() const { return start_code > 1 && start_stack != 0; }
 
 Result<Stat> ReadStat(const Root& root, TaskId task) {
   const std::string path = root.ProcPath(task, "stat");
-  const auto text = ReadTextFile(root, path);
-  if (!text) return tl::unexpected(text.error());
-  return ParseStat(*text, path);
+  return ReadTextFile(root, path).and_then([&](const std::string& text) { return ParseStat(text, path); });
 }
 
 Result<Stat> ParseStat(std::string_view text, const std::string& path) {
@@ -92,10 +79,7 @@ Result<Stat> ParseStat(std::string_view text, const std::string& path) {
   stat.pid = *pid;
   stat.comm = text.substr(open + 1, close - open - 1);
 
-  std::string_view rest = text.substr(close + 1);
-  std::string_view line;
-  text::NextLine(rest, line);
-  Fields fields(line, path);
+  Fields fields(text::FirstLine(text.substr(close + 1)), path);
   if (fields.Text(3).empty()) return tl::unexpected(text::MissingField(path, "state"));
   if (fields.Text(3).size() != 1) return tl::unexpected(text::BadField(path, "state", fields.Text(3)));
   stat.state = fields.Text(3).front();

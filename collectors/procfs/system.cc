@@ -10,10 +10,10 @@
 #include <unistd.h>
 
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -135,10 +135,7 @@ Result<PageGeometry> ReadPageGeometry(const Root& root) {
   geometry.huge_page_bytes = geometry.page_bytes / sizeof(uint64_t) * geometry.page_bytes;
   const std::string path = root.SysPath("kernel/mm/transparent_hugepage/hpage_pmd_size");
   if (const auto text = ReadTextFile(root, path)) {
-    std::string_view rest = *text;
-    std::string_view line;
-    text::NextLine(rest, line);
-    const auto huge_page_bytes = text::NumberField<size_t>(path, "huge page size", text::Trim(line));
+    const auto huge_page_bytes = text::NumberField<size_t>(path, "huge page size", text::FirstLine(*text));
     if (!huge_page_bytes) return tl::unexpected(huge_page_bytes.error());
     geometry.huge_page_bytes = *huge_page_bytes;
   }
@@ -169,16 +166,16 @@ uint64_t TicksSinceBoot(uint64_t ticks_per_second) {
 
 Result<uint64_t> ReadBootTimeSeconds(const Root& root) {
   const std::string path = root.ProcPath("stat");
-  const auto value = ReadLineAfter(root, path, "btime ");
-  if (!value) return tl::unexpected(value.error());
-  return text::NumberField<uint64_t>(path, "btime", *value);
+  return ReadLineAfter(root, path, "btime ").and_then([&](const std::string& value) {
+    return text::NumberField<uint64_t>(path, "btime", value);
+  });
 }
 
 Result<uint64_t> ReadAnonPagesBytes(const Root& root) {
   const std::string path = root.ProcPath("meminfo");
-  const auto value = ReadLineAfter(root, path, "AnonPages:");
-  if (!value) return tl::unexpected(value.error());
-  return text::KilobytesField(path, "AnonPages", *value);
+  return ReadLineAfter(root, path, "AnonPages:").and_then([&](const std::string& value) {
+    return text::KilobytesField(path, "AnonPages", value);
+  });
 }
 
 bool SeesEveryProcess(const Root& root) {
@@ -204,12 +201,9 @@ std::optional<Pfn> FindZeroPageFrame(const Root& root, const PageGeometry& geome
   const ReadFaultedPage page(geometry.page_bytes);
   if (!page.IsMapped()) return std::nullopt;
   PageEntry entry;
-  const auto offset = static_cast<off_t>(geometry.PageOf(page.Address()).number() * sizeof(entry));
-  ssize_t bytes = 0;
-  do {
-    bytes = pread(descriptor->get(), &entry, sizeof(entry), offset);
-  } while (bytes < 0 && errno == EINTR);
-  if (bytes != sizeof(entry) || !entry.IsPresent() || entry.Frame() == Pfn::None()) return std::nullopt;
+  const uint64_t offset = geometry.PageOf(page.Address()).number() * sizeof(entry);
+  const auto bytes = ReadSome(*descriptor, nullptr, "", std::as_writable_bytes(std::span(&entry, 1)), offset);
+  if (bytes.value_or(0) != sizeof(entry) || !entry.IsPresent() || entry.Frame() == Pfn::None()) return std::nullopt;
   return entry.IsMappedOnce() ? kNoZeroPage : entry.Frame();
 }
 

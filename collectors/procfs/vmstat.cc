@@ -6,9 +6,7 @@ namespace cow::procfs {
 
 Result<Vmstat> ReadVmstat(const Root& root) {
   const std::string path = root.ProcPath("vmstat");
-  const auto contents = ReadTextFile(root, path);
-  if (!contents) return tl::unexpected(contents.error());
-  return ParseVmstat(*contents, path);
+  return ReadTextFile(root, path).and_then([&](const std::string& text) { return ParseVmstat(text, path); });
 }
 
 Result<Vmstat> ParseVmstat(std::string_view text, const std::string& path) {

@@ -56,7 +56,7 @@ class ThreadsTest : public LiveTest {
   std::vector<Sample> PassOverAll() {
     PassOf(engine_, families_.front().group);
     std::vector<Sample> samples;
-    for (const Relatives& family : families_) samples.emplace_back(engine_.Collect(), family.group);
+    for (const Relatives& family : families_) samples.emplace_back(test::CollectDeclared(engine_), family.group);
     return samples;
   }
 

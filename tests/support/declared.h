@@ -40,7 +40,7 @@ inline std::string Undeclared(const prometheus::MetricFamily& family,
   return {};
 }
 
-// Calls Engine::Collect and checks each metric family.
+// Collects the metric families of all collectors and checks each metric family.
 inline std::vector<prometheus::MetricFamily> CollectDeclared(const collectors::Engine& engine) {
   std::vector<prometheus::MetricFamily> families;
   for (collectors::CollectedFamilies& made : engine.CollectByCollector()) {

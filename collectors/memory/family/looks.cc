@@ -25,20 +25,9 @@ std::span<const Looks::Look> Looks::At(WindowIndex window) const {
   return found == windows_.end() ? std::span<const Look>() : std::span<const Look>(found->second);
 }
 
-uint64_t Looks::Fingerprint(WindowIndex window, MemberIndex slot) const {
+const Looks::Look* Looks::Find(WindowIndex window, MemberIndex slot) const {
   const std::span<const Look> looks = At(window);
-  return slot.number() < looks.size() ? looks[slot.number()].fingerprint : 0;
-}
-
-bool Looks::Has(WindowIndex window, MemberIndex slot) const {
-  const std::span<const Look> looks = At(window);
-  return slot.number() < looks.size() && looks[slot.number()].known;
-}
-
-std::span<const SegmentTally> Looks::Tallies(WindowIndex window, MemberIndex slot) const {
-  const std::span<const Look> looks = At(window);
-  if (slot.number() >= looks.size() || !looks[slot.number()].known) return {};
-  return looks[slot.number()].tallies->first;
+  return slot.number() < looks.size() && looks[slot.number()].known ? &looks[slot.number()] : nullptr;
 }
 
 void Looks::Store(WindowIndex window, MemberIndex slot, uint64_t fingerprint, std::span<const SegmentTally> tallies) {

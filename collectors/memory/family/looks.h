@@ -62,11 +62,17 @@ class Looks {
   Looks& operator=(const Looks&) = delete;
 
   // Returns 0 if there is no look, or if the window must be compared even if it has not changed.
-  uint64_t Fingerprint(WindowIndex window, MemberIndex slot) const;
-  bool Has(WindowIndex window, MemberIndex slot) const;
+  uint64_t Fingerprint(WindowIndex window, MemberIndex slot) const {
+    const Look* look = Find(window, slot);
+    return look == nullptr ? 0 : look->fingerprint;
+  }
+  bool Has(WindowIndex window, MemberIndex slot) const { return Find(window, slot) != nullptr; }
   // Returns one tally per mapping of the member in the window, in ascending order. anon_shared is 0: the ledger knows
   // it. Empty if there is no look. Valid until the next call of Store or Retain.
-  std::span<const SegmentTally> Tallies(WindowIndex window, MemberIndex slot) const;
+  std::span<const SegmentTally> Tallies(WindowIndex window, MemberIndex slot) const {
+    const Look* look = Find(window, slot);
+    return look == nullptr ? std::span<const SegmentTally>() : look->tallies->first;
+  }
   void Store(WindowIndex window, MemberIndex slot, uint64_t fingerprint, std::span<const SegmentTally> tallies);
 
   // Forgets the looks of the window at members that are not in `slots`.
@@ -88,6 +94,7 @@ class Looks {
   void Book() { charge_.Set(windows_.empty() ? 0 : MemoryBytes()); }
 
  private:
+  const Look* Find(WindowIndex window, MemberIndex slot) const;  // null if there is no look
   void Drop(Look& look);
 
   std::unordered_map<WindowIndex, std::vector<Look>> windows_;  // by slot

@@ -47,14 +47,16 @@ struct Comparison {
   // Internal to the ledger.
   bool swapped_in = false;
   bool any_away = false;  // a member's `away` has a bit set
-  struct Member {
+  struct Entries {
+    const Pfn* frames = nullptr;  // AnonFrame per page
+    BitmapView anon;              // has an anonymous frame
+    BitmapView maybe_shared;      // and bit 56 is clear
+    BitmapView away;              // swapped out or migrating
+    BitmapView current;           // has the candidate frame
+  };
+  struct Member : Entries {
     uint32_t same_as = kNoReading;  // earlier member with equal entries, which owns the bitmaps
     bool repeated = false;          // a later member has equal entries
-    const Pfn* frames = nullptr;    // AnonFrame per page
-    BitmapView anon;                // has an anonymous frame
-    BitmapView maybe_shared;        // and bit 56 is clear
-    BitmapView away;                // swapped out or migrating
-    BitmapView current;             // has the candidate frame
     // Storage of the above, if same_as is kNoReading.
     std::vector<Pfn> own_frames;
     WindowBitmaps own_bitmaps;
@@ -71,56 +73,19 @@ struct Comparison {
   std::vector<uint32_t> unseen;  // readings of children at their first look
 };
 
-// Makes one comparison.
-class WindowComparer {
- public:
-  // `record`: null if nothing is recorded. `moved` has the pages of the window that are shared with other addresses.
-  // `departing`: members that ended.
-  WindowComparer(size_t pages, std::span<const Reading> readings, const PackedWindow* record, const MovedPages& moved,
-                 WindowIndex window, std::span<const MemberIndex> departing, Comparison& comparison);
-
-  void Compare(const Circumstances& circumstances, Pfn zero_frame);
-
- private:
-  void Clear();
-  uint32_t FindSame(uint32_t reading) const;
-  void DecodeMember(uint32_t reading, Pfn zero_frame);
-  void RecallFrames();
-  void RecallDroppedFrames();
-  void FindCandidates();
-  void FindHolders();
-  void FindChanges(uint32_t reading);
-  void FindDifferingFirstLooks();
-  void FindSharedHugePages();
-  bool IsOwnHugePage(uint32_t reading) const;
-  void FindUnseenHolders();
-  void AskAboutUnchanged();
-  void AskAbout(size_t page, const ReadingIndex& index);
-  void AskAboutExtra(const WindowRecord::Extra& extra, const ReadingIndex& index);
-  bool AskAboutHolders(size_t page, Pfn recorded);
-  void AskAboutFirstLooks(size_t page, const ReadingIndex& index);
-  void AskAboutAll(size_t page);
-  void AddWitness(uint32_t reading);
-
-  // Empty if the slot holds nothing.
-  BitmapView Held(MemberIndex slot) const;
-  // Pages of a member that neither the record nor a second member has at this frame.
-  uint64_t Unassigned(uint32_t reading, size_t word) const;
-  // True if an earlier member has equal entries.
-  bool RepeatsAnother(uint32_t reading) const { return c_.members[reading].same_as != kNoReading; }
-
-  size_t pages_;
-  size_t words_;
-  std::span<const Reading> readings_;
-  const PackedWindow* record_;
-  const MovedPages& moved_;
-  WindowIndex window_;
-  std::span<const MemberIndex> departing_;
-  Comparison& c_;
-  bool ksm_in_use_ = false;
-  bool mapped_once_known_ = true;
-  std::vector<uint32_t> holders_;  // scratch: readings of one group's holders, ascending
+// A window and what is known about it.
+struct WindowToCompare {
+  size_t pages = 0;
+  WindowIndex window;
+  std::span<const Reading> readings;
+  const PackedWindow* record = nullptr;    // null if nothing is recorded
+  const MovedPages& moved;                 // has the pages of the window that are shared with other addresses
+  std::span<const MemberIndex> departing;  // members that ended
+  Pfn zero_frame;
 };
+
+// Makes one comparison.
+void CompareWindow(const WindowToCompare& window, const Circumstances& circumstances, Comparison& comparison);
 
 // Finds the recalled pages that must be read before a window can be judged: sets `comparison.doubts` from its other
 // fields. `record`: null if nothing is recorded.

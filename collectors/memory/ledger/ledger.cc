@@ -90,8 +90,14 @@ bool Ledger::MustCompare(WindowIndex window) const {
 
 void Ledger::Compare(WindowIndex window, std::span<const Reading> readings, const Circumstances& circumstances,
                      Comparison& comparison) const {
-  WindowComparer(pages_, readings, records_.Find(window), moved_, window, departing_, comparison)
-      .Compare(circumstances, zero_frame_);
+  CompareWindow({.pages = pages_,
+                 .window = window,
+                 .readings = readings,
+                 .record = records_.Find(window),
+                 .moved = moved_,
+                 .departing = departing_,
+                 .zero_frame = zero_frame_},
+                circumstances, comparison);
   UpdateDoubts(window, readings, comparison);
 }
 

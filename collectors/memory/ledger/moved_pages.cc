@@ -37,11 +37,8 @@ void MovedPages::Clear() {
 }
 
 void MovedPages::BeginPass(std::span<const MemberIndex> standing_for) {
-  notes_.unmatched.clear();
-  notes_.dropped_unmatched = 0;
-  notes_.breaks_or_moves.clear();
-  notes_.holders.clear();
-  notes_.remapped.Clear();
+  notes_ = {};
+  BookPending();
   doubles_.reset();
   stands_ = MemberSet(standing_for);
   for (MovedBlock* block : blocks_.All()) {

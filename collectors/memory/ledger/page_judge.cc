@@ -209,9 +209,9 @@ void PageJudge::AddBreaks(const FrameGroup& group, const GroupOutcome& outcome) 
   for (const FrameHolder& holder : group.holders) {
     if (holder.state != State::kDropped) holders.push_back(holder.slot);
   }
+  const Pfn broken = group.frame == kForgottenFrame ? outcome.frame : group.frame;
   for (const FrameHolder* breaker : outcome.broke) {
-    counted_.emplace_back(breaker->slot, group.frame);
-    const Pfn broken = group.frame == kForgottenFrame ? outcome.frame : group.frame;
+    counted_.emplace_back(breaker->slot, broken);
     if (MayHaveMoved(*breaker, broken)) {
       moved_.AddBreakOrMove(broken, ThisPage(), breaker->slot, holders);
     } else {

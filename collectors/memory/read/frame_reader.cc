@@ -14,8 +14,9 @@ constexpr uint64_t kCompound = procfs::kFrameCompoundHead | procfs::kFrameCompou
 
 }  // namespace
 
-FrameReader::FrameReader(const procfs::Root& root, const FrameWords& words, size_t pages_per_window)
-    : words_(words), pages_per_window_(pages_per_window) {
+FrameReader::FrameReader(const procfs::Root& root, const FrameWords& words, size_t pages_per_window,
+                         ScanCounters& counters)
+    : words_(words), pages_per_window_(pages_per_window), counters_(counters) {
   if (auto flags = procfs::KpageFile::OpenFlags(root)) flags_ = std::move(*flags);
   if (auto counts = procfs::KpageFile::OpenCounts(root)) counts_ = std::move(*counts);
 }
@@ -61,8 +62,8 @@ void FrameReader::ReadMore(std::span<const Pfn> frames, FrameFacts& facts) {
 std::vector<uint64_t> FrameReader::ReadFlags(std::span<const Pfn> frames) {
   if (!flags_) return {};
   std::vector<uint64_t> flags(frames.size());
-  if (!flags_->Read(frames, flags, reads_)) return {};
-  frames_read_ += flags.size();
+  if (!flags_->Read(frames, flags, counters_.frame_reads)) return {};
+  counters_.frame_words += flags.size();
   if (words_.marks == ExclusiveMarks::kOfThePage) AddMarksOfFirstPages(frames, flags);
   return flags;
 }
@@ -70,8 +71,8 @@ std::vector<uint64_t> FrameReader::ReadFlags(std::span<const Pfn> frames) {
 std::vector<uint64_t> FrameReader::ReadCounts(std::span<const Pfn> frames) {
   if (!counts_) return {};
   std::vector<uint64_t> counts(frames.size());
-  if (!counts_->Read(frames, counts, reads_)) return {};
-  frames_read_ += counts.size();
+  if (!counts_->Read(frames, counts, counters_.frame_reads)) return {};
+  counters_.frame_words += counts.size();
   return counts;
 }
 
@@ -85,8 +86,8 @@ void FrameReader::AddMarksOfFirstPages(std::span<const Pfn> frames, std::span<ui
     if (block.empty() || block.front() != first) {
       block.resize(pages_per_window_);
       std::iota(block.begin(), block.end(), first);
-      if (!flags_->Read(block, words, reads_)) return;
-      frames_read_ += words.size();
+      if (!flags_->Read(block, words, counters_.frame_reads)) return;
+      counters_.frame_words += words.size();
     }
     // The nearest preceding head page is its own.
     auto head = static_cast<size_t>(frames[i] - first);

@@ -9,16 +9,17 @@
 #include <vector>
 
 #include "collectors/memory/ledger/frame_facts.h"
+#include "collectors/memory/read/scan_counters.h"
 #include "collectors/procfs/kpage.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::memory {
 
-//
 class FrameReader {
  public:
-  // `pages_per_window`: the pages of the largest transparent huge page.
-  FrameReader(const procfs::Root& root, const FrameWords& words, size_t pages_per_window);
+  // `pages_per_window`: the pages of the largest transparent huge page. Counts its reads in `counters`, which outlives
+  // it.
+  FrameReader(const procfs::Root& root, const FrameWords& words, size_t pages_per_window, ScanCounters& counters);
 
   // Finds the PFN of the base zero page by its flag, first in the kernel's image, then in low memory; Pfn::None() if
   // not found. Takes a few milliseconds.
@@ -36,9 +37,6 @@ class FrameReader {
   // Adds facts and mapcounts for more frames, which are sorted and above all frames of `facts`.
   void ReadMore(std::span<const Pfn> frames, FrameFacts& facts);
 
-  uint64_t frames_read() const { return frames_read_; }
-  uint64_t reads() const { return reads_; }
-
  private:
   Pfn SearchZeroFrameIn(Pfn first, Pfn end) const;
   std::vector<uint64_t> ReadFlags(std::span<const Pfn> frames);
@@ -50,8 +48,7 @@ class FrameReader {
   FrameWords words_;
   size_t pages_per_window_;
   bool may_be_merged_ = false;
-  uint64_t frames_read_ = 0;
-  uint64_t reads_ = 0;
+  ScanCounters& counters_;
 };
 
 }  // namespace cow::memory

@@ -112,12 +112,15 @@ uint64_t BytesOf(const std::vector<Mapping>& mappings) {
   return bytes;
 }
 
+size_t FirstMapping(std::span<const Mapping> mappings, uint64_t address) {
+  const auto found = std::partition_point(mappings.begin(), mappings.end(),
+                                          [address](const Mapping& mapping) { return mapping.vma.end <= address; });
+  return static_cast<size_t>(found - mappings.begin());
+}
+
 const Mapping* FindMapping(std::span<const Mapping> mappings, uint64_t address) {
-  const auto after = std::upper_bound(mappings.begin(), mappings.end(), address,
-                                      [](uint64_t a, const Mapping& mapping) { return a < mapping.vma.start; });
-  if (after == mappings.begin()) return nullptr;
-  const Mapping& mapping = *std::prev(after);
-  return address < mapping.vma.end ? &mapping : nullptr;
+  const size_t index = FirstMapping(mappings, address);
+  return index < mappings.size() && mappings[index].vma.start <= address ? &mappings[index] : nullptr;
 }
 
 }  // namespace cow::memory

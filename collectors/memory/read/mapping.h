@@ -87,7 +87,11 @@ bool AreAlike(std::span<const Mapping> a, std::span<const Mapping> b);
 // Heap bytes of a list of mappings.
 uint64_t BytesOf(const std::vector<Mapping>& mappings);
 
-// The mapping that contains an address, or null. `mappings` is in ascending order.
+// The index of the first mapping that ends beyond the address; mappings.size() if there is none. `mappings` ascend,
+// here and below.
+size_t FirstMapping(std::span<const Mapping> mappings, uint64_t address);
+
+// The mapping that contains an address, or null.
 const Mapping* FindMapping(std::span<const Mapping> mappings, uint64_t address);
 
 // Calls visit(mapping, first page within the window, pages) for the mappings in the window, in ascending order.

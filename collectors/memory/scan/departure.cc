@@ -10,11 +10,9 @@ void ListSegments(const procfs::PageGeometry& geometry, const Member& member, Wi
                   std::vector<Segment>& segments) {
   segments.clear();
   if (!member.access.mappings) return;
-  const PageNumber begin = window.FirstPage(geometry.PagesPerWindow());
-  const std::vector<Mapping>& mappings = *member.access.mappings;
-  const auto first = std::partition_point(mappings.begin(), mappings.end(),
-                                          [&](const Mapping& each) { return geometry.PageOf(each.vma.end) <= begin; });
-  VisitMappings(geometry, {first, mappings.end()}, window, [&](const Mapping& mapping, uint32_t page, uint32_t pages) {
+  const std::span<const Mapping> mappings = *member.access.mappings;
+  const size_t first = FirstMapping(mappings, window.Address(geometry.huge_page_bytes));
+  VisitMappings(geometry, mappings.subspan(first), window, [&](const Mapping& mapping, uint32_t page, uint32_t pages) {
     segments.push_back({&mapping, page, pages, {}});
   });
 }
@@ -27,8 +25,8 @@ Departure::Departure(const Host& host, Family& family, std::span<Member* const> 
   gone_set_ = MemberSet(gone_slots_);
 }
 
-std::optional<WindowReport> Departure::Next() {
-  while (next_window_ < windows_.size()) {
+std::optional<WindowReport> Departure::Next(const MayGoOn& may_go_on) {
+  while (!done() && may_go_on()) {
     const WindowIndex window = windows_[next_window_++];
     if (!Describe(window)) continue;
     const bool reported = BuildMembers(window);

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "collectors/base/steps.h"
 #include "collectors/memory/family/family.h"
 #include "collectors/memory/ledger/member_index.h"
 #include "collectors/memory/read/host.h"
@@ -23,9 +24,10 @@ class Departure {
   Departure(const Host& host, Family& family, std::span<Member* const> gone);
 
   // Returns the next window with a look at one of them, and what leaves it: their pages, their exposure, and survivors'
-  // pages that become private. Forgets their looks in this window. Empty after the last window. If this object is
-  // dropped before that, another Departure continues with the rest.
-  std::optional<WindowReport> Next();
+  // pages that become private. Forgets their looks in this window. Empty once done(), or if `may_go_on`, asked before
+  // each window, returns false. If this object is dropped before it is done, another Departure continues with the rest.
+  std::optional<WindowReport> Next(const MayGoOn& may_go_on);
+  bool done() const { return next_window_ == windows_.size(); }
 
  private:
   bool Describe(WindowIndex window);

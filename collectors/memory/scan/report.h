@@ -48,6 +48,14 @@ struct WindowReport {
   bool frames_known = true;
   bool mapcounts_known = true;  // bit 56 is each page's own, and kpagecount
   bool alone = false;           // the family had one member when the scan began
+
+  uint64_t PresentPages() const {
+    uint64_t present = 0;
+    for (const MemberWindow& member : members) {
+      for (const Segment& segment : member.segments) present += segment.tally.Present();
+    }
+    return present;
+  }
 };
 
 // Verdicts about moved pages. Any number of these reports follows the windows.

@@ -15,22 +15,14 @@ class ScanWorker {
  public:
   // `host` must outlive this object.
   explicit ScanWorker(const Host& host)
-      : frames(host.root, host.kernel.words, host.geometry.PagesPerWindow()),
+      : frames(host.root, host.kernel.words, host.geometry.PagesPerWindow(), counters),
         window(host, frames, counters),
         reporter(host) {}
   ScanWorker(const ScanWorker&) = delete;
   ScanWorker& operator=(const ScanWorker&) = delete;
 
-  // Returns everything read so far.
-  ScanCounters Counters() const {
-    ScanCounters sum = counters;
-    sum.frame_words = frames.frames_read();
-    sum.frame_reads = frames.reads();
-    return sum;
-  }
-
+  ScanCounters counters;
   FrameReader frames;
-  ScanCounters counters;  // without those of `frames`
   WindowScan window;
   WindowReporter reporter;
   BreakAccount breaks;

@@ -52,7 +52,7 @@ void Scanner::GrowTo(size_t threads) {
 
 ScanCounters Scanner::Counters() const {
   ScanCounters sum = counters_;
-  for (const auto& worker : workers_) sum.Add(worker->Counters());
+  for (const auto& worker : workers_) sum.Add(worker->counters);
   return sum;
 }
 

@@ -589,7 +589,7 @@ TEST_F(EngineGroupsTest, GroupsBeyondALowerLimitAreOtherAtOnce) {
   Pass();
   options_.max_groups = 1;
   Reconfigure();
-  families_ = engine_->Collect();
+  families_ = test::CollectDeclared(*engine_);
   EXPECT_EQ(Processes("app"), 2);
   EXPECT_EQ(Processes("second"), std::nullopt);
   EXPECT_EQ(Processes("_other"), 1);
@@ -612,7 +612,7 @@ TEST_F(EngineGroupsTest, LabelsThatAreCutAnewMoveNoFamily) {
   EXPECT_EQ(Processes("app"), 1);
   options_.label_value_length = 2;
   Reconfigure();
-  families_ = engine_->Collect();
+  families_ = test::CollectDeclared(*engine_);
   EXPECT_EQ(Processes("app"), 1) << "as of the last pass";
   Pass();
   Pass();  // a group of a single process is exported from its second pass on

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "collectors/engine/engine.h"
+#include "tests/support/declared.h"
 #include "tests/support/fixture_process.h"
 
 namespace cow::collectors {
@@ -31,7 +32,7 @@ class Watching : public PassControl {
   bool Continue() override {
     EXPECT_EQ(inside_.fetch_add(1), 0);
     if (++calls_ % 5 == 0) {
-      EXPECT_FALSE(engine_.Collect().empty());
+      EXPECT_FALSE(test::CollectDeclared(engine_).empty());
     }
     inside_.fetch_sub(1);
     return true;
@@ -48,7 +49,7 @@ std::map<std::string, double> ValuesOf(const Engine& engine) {
   static const std::set<std::string> of_time = {"cow_scan_timestamp_seconds", "cow_scrape_collector_duration_seconds",
                                                 "cow_scan_rests_total"};
   std::map<std::string, double> values;
-  for (const prometheus::MetricFamily& family : engine.Collect()) {
+  for (const prometheus::MetricFamily& family : test::CollectDeclared(engine)) {
     if (of_time.contains(family.name)) continue;
     for (const prometheus::ClientMetric& metric : family.metric) {
       std::string series = family.name;
@@ -161,7 +162,7 @@ TEST_P(EngineThreadsTest, AnAbandonedPassIsMadeGood) {
     host_.Sync();
     Abandoning control(pass);
     ASSERT_FALSE(four->RunPass(control));
-    EXPECT_FALSE(four->Collect().empty());
+    EXPECT_FALSE(test::CollectDeclared(*four).empty());
     Watching control_of_one(*one);
     ASSERT_TRUE(one->RunPass(control_of_one));
     Watching control_of_four(*four);

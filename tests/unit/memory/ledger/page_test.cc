@@ -106,7 +106,8 @@ TEST(FrameReaderTest, ReadsBothFiles) {
   host.Add(10).MapPages(0x10000000, 2, 1000);
   host.Fork(10, 11).Drop(0x10000000);
   host.Sync();
-  FrameReader reader(host.Root(), {}, 512);
+  ScanCounters reader_counters;
+  FrameReader reader(host.Root(), {}, 512, reader_counters);
   EXPECT_TRUE(reader.has_flags());
   EXPECT_TRUE(reader.has_counts());
   EXPECT_EQ(reader.SearchZeroFrame(host.Root(), 4096), Pfn(test::kFixtureZeroFrame));
@@ -119,7 +120,7 @@ TEST(FrameReaderTest, ReadsBothFiles) {
   EXPECT_EQ(facts.IsExclusive(Pfn(1001)), false);
   reader.Read(frames, false, facts);
   EXPECT_FALSE(facts.MapCount(Pfn(1000)));
-  EXPECT_EQ(reader.frames_read(), 6U);
+  EXPECT_EQ(reader_counters.frame_words, 6U);
 }
 
 // Frames 16 to 23 are a huge page with the mark on its first page. Frames 24 to 27 are one without it, but one of its
@@ -137,7 +138,8 @@ TEST(FrameReaderTest, PageOfAHugePageIsMarkedAsTheFirst) {
   tree.WriteWords("kpageflags", 0, words);
   const procfs::Root root(tree.path(), tree.path());
   for (const auto marks : {ExclusiveMarks::kOfThePage, ExclusiveMarks::kOfTheFolio}) {
-    FrameReader reader(root, {.marks = marks}, 16);
+    ScanCounters reader_counters;
+    FrameReader reader(root, {.marks = marks}, 16, reader_counters);
     std::vector<Pfn> frames = Pfns({16, 17, 23, 24, 25, 26, 28});
     FrameFacts facts;
     reader.Read(frames, false, facts);
@@ -150,7 +152,8 @@ TEST(FrameReaderTest, PageOfAHugePageIsMarkedAsTheFirst) {
     EXPECT_EQ(facts.IsExclusive(Pfn(26)), true);
     EXPECT_EQ(facts.IsExclusive(Pfn(28)), false);
   }
-  FrameReader blind(root, {.marks = ExclusiveMarks::kNone}, 16);
+  ScanCounters blind_counters;
+  FrameReader blind(root, {.marks = ExclusiveMarks::kNone}, 16, blind_counters);
   std::vector<Pfn> frames = Pfns({16});
   FrameFacts facts;
   blind.Read(frames, false, facts);
@@ -163,7 +166,8 @@ TEST(FrameReaderTest, ZeroFrameIsFoundInTheKernelsImage) {
   const test::FixtureTree tree;
   const procfs::Root root(tree.path(), tree.path());
   tree.WriteWords("kpageflags", kFar, std::vector<uint64_t>{0, procfs::kFrameZeroPage});
-  FrameReader reader(root, {}, 512);
+  ScanCounters reader_counters;
+  FrameReader reader(root, {}, 512, reader_counters);
   EXPECT_EQ(reader.SearchZeroFrame(root, 65536), Pfn::None());
   tree.WriteFile("iomem", "2000000000-2000ffffff : System RAM\n  2000000000-200001ffff : Kernel bss\n");
   EXPECT_EQ(reader.SearchZeroFrame(root, 65536), Pfn(kFar + 1));
@@ -172,14 +176,15 @@ TEST(FrameReaderTest, ZeroFrameIsFoundInTheKernelsImage) {
 TEST(FrameReaderTest, FilesThatAreMissingAnswerNothing) {
   const test::FixtureTree tree;
   const procfs::Root root(tree.path(), tree.path());
-  FrameReader reader(root, {}, 512);
+  ScanCounters reader_counters;
+  FrameReader reader(root, {}, 512, reader_counters);
   EXPECT_FALSE(reader.has_flags());
   EXPECT_EQ(reader.SearchZeroFrame(root, 4096), Pfn::None());
   std::vector<Pfn> frames = Pfns({1});
   FrameFacts facts;
   reader.Read(frames, true, facts);
   EXPECT_FALSE(facts.Flags(Pfn(1)));
-  EXPECT_EQ(reader.frames_read(), 0U);
+  EXPECT_EQ(reader_counters.frame_words, 0U);
 }
 
 }  // namespace
