@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <map>
 #include <optional>
@@ -164,15 +165,8 @@ class TopProcesses : public CollectorWithHooks {
   }
 
   uint64_t Rank(const Watched& watched) const {
-    switch (options_.by) {
-      case ProcessOptions::By::kPrivate:
-        return watched.private_pages;
-      case ProcessOptions::By::kBreaks:
-        return watched.breaks;
-      case ProcessOptions::By::kExposure:
-        break;
-    }
-    return watched.exposure_pages;
+    constexpr std::array kRanks{&Watched::exposure_pages, &Watched::private_pages, &Watched::breaks};
+    return watched.*kRanks.at(static_cast<size_t>(options_.by));
   }
 
   static void Add(MetricWriter& writer, const Watched& watched, double value) {

@@ -17,24 +17,23 @@ using procfs::SmapsRollup;
 
 struct Field {
   std::string_view name;
-  uint64_t SmapsRollup::*value = nullptr;
-  std::optional<uint64_t> SmapsRollup::*later_value = nullptr;  // for fields that only newer kernels have
+  std::optional<uint64_t> SmapsRollup::*value;
 };
 
 // Leaves out "referenced" and "locked": they are properties of memory that other fields count.
 constexpr std::array<Field, 18> kFields{{
     {"rss", &SmapsRollup::rss_bytes},
     {"pss", &SmapsRollup::pss_bytes},
-    {"pss_anon", nullptr, &SmapsRollup::pss_anon_bytes},
-    {"pss_file", nullptr, &SmapsRollup::pss_file_bytes},
-    {"pss_shmem", nullptr, &SmapsRollup::pss_shmem_bytes},
-    {"pss_dirty", nullptr, &SmapsRollup::pss_dirty_bytes},
+    {"pss_anon", &SmapsRollup::pss_anon_bytes},
+    {"pss_file", &SmapsRollup::pss_file_bytes},
+    {"pss_shmem", &SmapsRollup::pss_shmem_bytes},
+    {"pss_dirty", &SmapsRollup::pss_dirty_bytes},
     {"shared_clean", &SmapsRollup::shared_clean_bytes},
     {"shared_dirty", &SmapsRollup::shared_dirty_bytes},
     {"private_clean", &SmapsRollup::private_clean_bytes},
     {"private_dirty", &SmapsRollup::private_dirty_bytes},
     {"anonymous", &SmapsRollup::anonymous_bytes},
-    {"ksm", nullptr, &SmapsRollup::ksm_bytes},
+    {"ksm", &SmapsRollup::ksm_bytes},
     {"lazy_free", &SmapsRollup::lazy_free_bytes},
     {"anon_huge_pages", &SmapsRollup::anon_huge_bytes},
     {"shared_hugetlb", &SmapsRollup::shared_hugetlb_bytes},
@@ -133,9 +132,7 @@ class Smaps : public CollectorWithHooks {
 
   static void Add(const SmapsRollup& sums, const Tally& tally) {
     for (size_t i = 0; i < kFields.size(); ++i) {
-      const Field& field = kFields.at(i);
-      const std::optional<uint64_t> value =
-          field.value != nullptr ? std::optional(sums.*field.value) : sums.*field.later_value;
+      const std::optional<uint64_t>& value = sums.*kFields.at(i).value;
       tally.gauges[Tells(i)] += value ? 1 : 0;
       tally.gauges[i] += static_cast<int64_t>(value.value_or(0));
     }

@@ -1,25 +1,16 @@
 #include "collectors/base/result.h"
 
+#include <array>
 #include <cerrno>
+#include <cstddef>
 #include <system_error>
 #include <utility>
 
 namespace cow {
 
 std::string_view ErrorKindName(ErrorKind kind) {
-  switch (kind) {
-    case ErrorKind::kGone:
-      return "gone";
-    case ErrorKind::kDenied:
-      return "denied";
-    case ErrorKind::kMalformed:
-      return "malformed";
-    case ErrorKind::kTooLarge:
-      return "too_large";
-    case ErrorKind::kIo:
-      break;
-  }
-  return "io";
+  constexpr std::array<std::string_view, 5> kNames{"gone", "denied", "malformed", "too_large", "io"};
+  return kNames.at(static_cast<size_t>(kind));
 }
 
 std::string Error::ToString() const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -17,6 +18,16 @@ void SortUnique(std::vector<Item>& items) {
 template <class Item>
 bool Contains(std::type_identity_t<std::span<const Item>> sorted, Item item) {
   return std::binary_search(sorted.begin(), sorted.end(), item);
+}
+
+// Removes the first items with equal keys from `rest` and returns them.
+template <class Item, class KeyOf>
+std::span<Item> TakeRun(std::span<Item>& rest, const KeyOf& key_of) {
+  size_t count = 1;
+  while (count < rest.size() && key_of(rest[count]) == key_of(rest.front())) ++count;
+  const std::span<Item> run = rest.first(count);
+  rest = rest.subspan(count);
+  return run;
 }
 
 }  // namespace cow

@@ -31,18 +31,8 @@ inline constexpr std::array<std::string_view, 5> kUnreadReasons{"denied", "gone"
 enum UnreadReason : size_t { kDenied, kGone, kBudget, kMalformed, kTooLarge };
 
 inline UnreadReason ReasonOf(ErrorKind kind) {
-  switch (kind) {
-    case ErrorKind::kDenied:
-      return kDenied;
-    case ErrorKind::kGone:
-      return kGone;
-    case ErrorKind::kTooLarge:
-      return kTooLarge;
-    case ErrorKind::kMalformed:
-    case ErrorKind::kIo:
-      break;
-  }
-  return kMalformed;
+  constexpr std::array kByKind{kGone, kDenied, kMalformed, kTooLarge, kMalformed};
+  return kByKind.at(static_cast<size_t>(kind));
 }
 
 // The root that named the family's group, and the name.

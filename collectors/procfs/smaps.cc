@@ -1,8 +1,8 @@
 #include "collectors/procfs/smaps.h"
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <span>
 #include <utility>
 
 #include "collectors/base/text.h"
@@ -11,8 +11,7 @@
 namespace cow::procfs {
 namespace {
 
-// The fields of 4.14, and the fields that later kernels added.
-constexpr std::array<std::pair<std::string_view, uint64_t SmapsRollup::*>, 13> kRollupFields{
+constexpr std::array<std::pair<std::string_view, std::optional<uint64_t> SmapsRollup::*>, 18> kRollupFields{
     {{"Rss", &SmapsRollup::rss_bytes},
      {"Pss", &SmapsRollup::pss_bytes},
      {"Shared_Clean", &SmapsRollup::shared_clean_bytes},
@@ -25,13 +24,13 @@ constexpr std::array<std::pair<std::string_view, uint64_t SmapsRollup::*>, 13> k
      {"Shared_Hugetlb", &SmapsRollup::shared_hugetlb_bytes},
      {"Private_Hugetlb", &SmapsRollup::private_hugetlb_bytes},
      {"Swap", &SmapsRollup::swap_bytes},
-     {"SwapPss", &SmapsRollup::swap_pss_bytes}}};
-constexpr std::array<std::pair<std::string_view, std::optional<uint64_t> SmapsRollup::*>, 5> kLaterRollupFields{
-    {{"Pss_Anon", &SmapsRollup::pss_anon_bytes},
+     {"SwapPss", &SmapsRollup::swap_pss_bytes},
+     {"Pss_Anon", &SmapsRollup::pss_anon_bytes},
      {"Pss_File", &SmapsRollup::pss_file_bytes},
      {"Pss_Shmem", &SmapsRollup::pss_shmem_bytes},
      {"Pss_Dirty", &SmapsRollup::pss_dirty_bytes},
      {"KSM", &SmapsRollup::ksm_bytes}}};
+constexpr size_t kFirstRollupFields = 13;  // in the order of the table: those of 4.14
 
 Error NoAddressSpace(const std::string& path) { return {ErrorKind::kGone, path, 0, "empty: no address space"}; }
 
@@ -121,27 +120,20 @@ Result<SmapsRollup> ParseSmapsRollup(std::string_view text, const std::string& p
   const auto span = ParseMapsLine(line, path);
   if (!span) return tl::unexpected(span.error());
   SmapsRollup sums;
-  std::array<bool, kRollupFields.size()> found{};
   while (text::NextLine(text, line)) {
     std::string_view value = line;
     std::string_view key = text::NextField(value);
     if (!key.ends_with(':')) return tl::unexpected(text::BadField(path, "line", line));
     key.remove_suffix(1);
-    const auto of_key = [key](const auto& field) { return field.first == key; };
-    const auto* const field = std::find_if(kRollupFields.begin(), kRollupFields.end(), of_key);
-    const auto* const later = std::find_if(kLaterRollupFields.begin(), kLaterRollupFields.end(), of_key);
-    if (field == kRollupFields.end() && later == kLaterRollupFields.end()) continue;
-    const auto bytes = text::KilobytesField(path, key, value);
-    if (!bytes) return tl::unexpected(bytes.error());
-    if (later != kLaterRollupFields.end()) {
-      sums.*later->second = *bytes;
-    } else {
-      sums.*field->second = *bytes;
-      found.at(static_cast<size_t>(field - kRollupFields.begin())) = true;
+    for (const auto& [name, field] : kRollupFields) {
+      if (key != name) continue;
+      const auto bytes = text::KilobytesField(path, key, value);
+      if (!bytes) return tl::unexpected(bytes.error());
+      sums.*field = *bytes;
     }
   }
-  for (size_t i = 0; i < found.size(); ++i) {
-    if (!found.at(i)) return tl::unexpected(text::MissingField(path, kRollupFields.at(i).first));
+  for (const auto& [name, field] : std::span(kRollupFields).first(kFirstRollupFields)) {
+    if (!(sums.*field)) return tl::unexpected(text::MissingField(path, name));
   }
   return sums;
 }

@@ -26,21 +26,22 @@ struct SmapsVma {
 Result<std::vector<SmapsVma>> ReadSmaps(const Root& root, TaskId task);
 Result<std::vector<SmapsVma>> ParseSmaps(std::string_view text, const std::string& path);
 
-// The sums over all VMAs, from /proc/PID/smaps_rollup (4.14 and later). Fields of later kernels are empty if missing.
+// The sums over all VMAs, from /proc/PID/smaps_rollup (4.14 and later). A field is empty if the kernel lacks it; those
+// of 4.14 are never empty.
 struct SmapsRollup {
-  uint64_t rss_bytes = 0;
-  uint64_t pss_bytes = 0;
-  uint64_t shared_clean_bytes = 0;
-  uint64_t shared_dirty_bytes = 0;
-  uint64_t private_clean_bytes = 0;
-  uint64_t private_dirty_bytes = 0;
-  uint64_t anonymous_bytes = 0;
-  uint64_t lazy_free_bytes = 0;
-  uint64_t anon_huge_bytes = 0;
-  uint64_t shared_hugetlb_bytes = 0;   // not included in rss_bytes
-  uint64_t private_hugetlb_bytes = 0;  // not included in rss_bytes
-  uint64_t swap_bytes = 0;
-  uint64_t swap_pss_bytes = 0;
+  std::optional<uint64_t> rss_bytes;
+  std::optional<uint64_t> pss_bytes;
+  std::optional<uint64_t> shared_clean_bytes;
+  std::optional<uint64_t> shared_dirty_bytes;
+  std::optional<uint64_t> private_clean_bytes;
+  std::optional<uint64_t> private_dirty_bytes;
+  std::optional<uint64_t> anonymous_bytes;
+  std::optional<uint64_t> lazy_free_bytes;
+  std::optional<uint64_t> anon_huge_bytes;
+  std::optional<uint64_t> shared_hugetlb_bytes;   // not included in rss_bytes
+  std::optional<uint64_t> private_hugetlb_bytes;  // not included in rss_bytes
+  std::optional<uint64_t> swap_bytes;
+  std::optional<uint64_t> swap_pss_bytes;
   std::optional<uint64_t> pss_anon_bytes;   // 5.3 and later
   std::optional<uint64_t> pss_file_bytes;   // 5.3 and later
   std::optional<uint64_t> pss_shmem_bytes;  // 5.3 and later

@@ -22,81 +22,50 @@ constexpr std::array<StatusSize, 5> kStatusSizes{{{"RssAnon", &Status::rss_anon_
                                                   {"VmSwap", &Status::swap_bytes},
                                                   {"HugetlbPages", &Status::hugetlb_bytes}}};
 
-// The kernel escapes only newline and backslash.
-std::string UnescapeName(std::string_view escaped) {
-  std::string name;
-  for (size_t i = 0; i < escaped.size(); ++i) {
-    const std::string_view pair = escaped.substr(i, 2);
-    if (pair == "\\n" || pair == "\\\\") {
-      name += pair == "\\n" ? '\n' : '\\';
-      ++i;
-    } else {
-      name += escaped[i];
-    }
-  }
-  return name;
-}
-
 class StatusParser {
  public:
-  explicit StatusParser(const std::string& path) : path_(path) {}
+  explicit StatusParser(const std::string& path) : path_(path), fields_(path) {}
 
   Result<void> Take(std::string_view line) {
     std::string_view value = line;
     const std::string_view key = text::CutAt(value, ':');
-    if (key == "Name") {
-      if (value.starts_with('\t')) value.remove_prefix(1);  // further blanks belong to the name
-      status_.name = UnescapeName(value);
-      has_name_ = true;
-    } else if (key == "Tgid") {
-      tgid_ = text::Trim(value);
-    } else if (key == "PPid") {
-      ppid_ = text::Trim(value);
+    if (key == "Tgid") {
+      fields_.Get(key, text::Trim(value), tgid_.emplace());
     } else if (key == "Uid") {
       text::NextField(value);  // the real uid
-      uid_ = text::NextField(value);
+      fields_.Get("effective Uid", text::NextField(value), uid_.emplace());
     } else if (key == "CapEff") {
-      const auto capabilities = text::NumberField<uint64_t>(path_, key, text::Trim(value), 16);
-      if (!capabilities) return tl::unexpected(capabilities.error());
-      status_.effective_capabilities = *capabilities;
+      fields_.Get(key, text::Trim(value), status_.effective_capabilities.emplace(), 16);
     } else if (key == "SigIgn") {
-      const auto ignored = text::NumberField<uint64_t>(path_, key, text::Trim(value), 16);
-      if (!ignored) return tl::unexpected(ignored.error());
-      status_.ignores_children = ((*ignored >> (SIGCHLD - 1)) & 1) != 0;
-    } else {
-      for (const StatusSize& field : kStatusSizes) {
-        if (key != field.key) continue;
-        const auto bytes = text::KilobytesField(path_, key, value);
-        if (!bytes) return tl::unexpected(bytes.error());
-        status_.*field.member = *bytes;
-      }
+      uint64_t ignored = 0;
+      fields_.Get(key, text::Trim(value), ignored, 16);
+      status_.ignores_children = ((ignored >> (SIGCHLD - 1)) & 1) != 0;
+    }
+    for (const auto& [name, size] : kStatusSizes) {
+      if (key != name) continue;
+      const auto bytes = text::KilobytesField(path_, key, value);
+      if (!bytes) return tl::unexpected(bytes.error());
+      status_.*size = *bytes;
     }
     return {};
   }
 
   Result<Status> Finish() {
-    if (!has_name_) return tl::unexpected(text::MissingField(path_, "Name"));
-    const auto tgid = text::NumberField<pid_t>(path_, "Tgid", tgid_);
-    if (!tgid) return tl::unexpected(tgid.error());
-    if (*tgid < 0) return tl::unexpected(text::BadField(path_, "Tgid", tgid_));
-    const auto ppid = text::NumberField<pid_t>(path_, "PPid", ppid_);
-    if (!ppid) return tl::unexpected(ppid.error());
-    if (*ppid < 0) return tl::unexpected(text::BadField(path_, "PPid", ppid_));
-    const auto uid = text::NumberField<uint32_t>(path_, "effective Uid", uid_);
-    if (!uid) return tl::unexpected(uid.error());
-    status_.tgid = *tgid;
-    status_.ppid = *ppid;
-    status_.effective_uid = *uid;
+    if (fields_.error()) return tl::unexpected(*fields_.error());
+    if (!tgid_) return tl::unexpected(text::MissingField(path_, "Tgid"));
+    if (*tgid_ < 0) return tl::unexpected(text::BadField(path_, "Tgid", std::to_string(*tgid_)));
+    if (!uid_) return tl::unexpected(text::MissingField(path_, "Uid"));
+    status_.tgid = *tgid_;
+    status_.effective_uid = *uid_;
     return std::move(status_);
   }
 
  private:
   const std::string& path_;
+  text::NumberFields fields_;
   Status status_;
-  bool has_name_ = false;
-  std::string tgid_;
-  std::string ppid_;
-  std::string uid_;
+  std::optional<pid_t> tgid_;
+  std::optional<uint32_t> uid_;
 };
 
 // The line `Groups` has up to 65,536 numbers.

@@ -16,9 +16,7 @@
 namespace cow::procfs {
 
 struct Status {
-  std::string name;  // unescaped; the kernel escapes newline and backslash
   pid_t tgid = 0;
-  pid_t ppid = 0;
   uint32_t effective_uid = 0;
   std::optional<uint64_t> rss_anon_bytes;
   std::optional<uint64_t> rss_file_bytes;

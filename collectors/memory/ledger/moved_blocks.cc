@@ -177,13 +177,10 @@ void MovedBlocks::Add(WindowIndex window, std::vector<MovedPage> pages) {
 Steps MovedBlocks::AddAll(std::vector<MovedPage>& pages) {
   co_await SortInSteps(std::span(pages), InOrderOfPages());
   Pace pace;
-  for (size_t begin = 0; begin < pages.size();) {
-    const WindowIndex window = pages[begin].page.Window(pages_);
-    size_t end = begin;
-    while (end < pages.size() && pages[end].page.Window(pages_) == window) ++end;
-    Add(window, {pages.begin() + static_cast<std::ptrdiff_t>(begin), pages.begin() + static_cast<std::ptrdiff_t>(end)});
-    if (pace.IsDue(32 * (end - begin))) co_await Rest();
-    begin = end;
+  for (std::span<const MovedPage> rest = pages; !rest.empty();) {
+    const auto run = TakeRun(rest, [this](const MovedPage& each) { return each.page.Window(pages_); });
+    Add(run.front().page.Window(pages_), {run.begin(), run.end()});
+    if (pace.IsDue(32 * run.size())) co_await Rest();
   }
   std::vector<MovedPage>().swap(pages);
 }

@@ -4,8 +4,6 @@
 #include <utility>
 
 #include "collectors/base/sort_unique.h"
-#include "collectors/memory/ledger/moved_judge.h"
-#include "collectors/memory/ledger/page_matcher.h"
 #include "collectors/memory/ledger/recorded_frames.h"
 
 namespace cow::memory {
@@ -191,13 +189,24 @@ Steps MovedPages::Finish(const FrameFacts& facts, std::vector<MemberIndex> depar
                          WindowRecords& records, Judgement& judgement, MovedSharing& sharing) {
   sharing = MovedSharing();
   co_await SortInSteps(std::span(notes_.unmatched));
-  MovedJudge judge(pages_, zero_frame_, notes_, facts, records, blocks_, judgement);
-  co_await judge.JudgeAll(departing);
-  for (const UnmatchedPage& page : judge.left_alone()) AddUnmatched(page);
+  const EndOfPass end{.pages_per_window = pages_,
+                      .zero_frame = zero_frame_,
+                      .notes = notes_,
+                      .facts = facts,
+                      .departing = departing,
+                      .doubles = doubles_,
+                      .all_read = all_read,
+                      .records = records,
+                      .blocks = blocks_,
+                      .judgement = judgement,
+                      .sharing = sharing};
+  MovedOutcome outcome;
+  co_await JudgeMoved(end, outcome);
+  for (const UnmatchedPage& page : outcome.left_alone) AddUnmatched(page);
   co_await SortInSteps(std::span(notes_.unmatched));
-  PageMatcher matcher(pages_, facts, judge.frames(), records, blocks_, judgement, sharing);
-  co_await matcher.Match(notes_.unmatched, doubles_, all_read);
-  if (doubles_) new_groups_ = matcher.doubles_left();
+  bool doubles_left = false;
+  co_await MatchPages(end, outcome.frames, doubles_left);
+  if (doubles_) new_groups_ = doubles_left;
   doubles_.reset();
   sharing.unmatched_pages += notes_.dropped_unmatched;
   has_unmatched_ = sharing.unmatched_pages != 0;
@@ -214,27 +223,23 @@ Steps MovedPages::Count(MovedSharing& sharing) {
   std::vector<MovedPlace> places;
   co_await MovedBlocks::FindPlaces(blocks, places);
   Pace pace;
-  for (size_t begin = 0; begin < places.size();) {
-    size_t end = begin;
+  for (std::span<const MovedPlace> rest = places; !rest.empty();) {
+    const auto of_frame = TakeRun(rest, [](const MovedPlace& place) { return place.frame; });
     int64_t here = 0;
-    for (; end < places.size() && places[end].frame == places[begin].frame; ++end) {
-      here += static_cast<int64_t>(blocks[places[end].block]->CountHere(places[end].page));
-    }
-    if (here > 1) {
-      sharing.shared_pages += here;
-      sharing.exposure_pages += here - 1;
-    }
-    for (size_t i = begin; i < end && here > 1; ++i) {
-      const MovedBlock& block = *blocks[places[i].block];
+    for (const MovedPlace& place : of_frame) here += static_cast<int64_t>(blocks[place.block]->CountHere(place.page));
+    if (here < 2) continue;
+    sharing.shared_pages += here;
+    sharing.exposure_pages += here - 1;
+    for (const MovedPlace& place : of_frame) {
+      const MovedBlock& block = *blocks[place.block];
       for (size_t holder = 0; holder < block.holders(); ++holder) {
-        if (!block.IsHere(holder, places[i].page)) continue;
+        if (!block.IsHere(holder, place.page)) continue;
         const MemberIndex slot = block.SlotOf(holder);
         if (slot.number() >= shared_by_slot_.size()) shared_by_slot_.resize(slot.number() + 1);
         ++shared_by_slot_[slot.number()];
       }
       if (pace.IsDue(4 * (1 + block.holders()))) co_await Rest();
     }
-    begin = end;
   }
 }
 

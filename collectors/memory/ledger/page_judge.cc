@@ -4,6 +4,8 @@
 #include <bit>
 #include <iterator>
 
+#include "collectors/base/sort_unique.h"
+
 namespace cow::memory {
 namespace {
 
@@ -286,15 +288,13 @@ std::vector<uint32_t> PageJudge::FormGroups(std::vector<FrameGroup>& kept) {
   std::sort(by_frame.begin(), by_frame.end());
   single.clear();
   std::vector<std::span<const std::pair<Pfn, uint32_t>>> alike;
-  for (size_t i = 0; i < by_frame.size();) {
-    size_t end = i;
-    while (end < by_frame.size() && by_frame[end].first == by_frame[i].first) ++end;
-    if (end - i > 1) {
-      alike.emplace_back(by_frame.data() + i, end - i);
+  for (std::span<const std::pair<Pfn, uint32_t>> rest = by_frame; !rest.empty();) {
+    const auto run = TakeRun(rest, [](const auto& item) { return item.first; });
+    if (run.size() > 1) {
+      alike.push_back(run);
     } else {
-      single.push_back(by_frame[i].second);
+      single.push_back(run.front().second);
     }
-    i = end;
   }
   std::sort(single.begin(), single.end());
   std::sort(alike.begin(), alike.end(),

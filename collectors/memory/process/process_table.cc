@@ -231,14 +231,13 @@ bool ProcessTable::StatusMayHaveChanged(const Process& process, const procfs::St
 Result<procfs::Stat> ProcessTable::ReadStat(pid_t pid, bool is_known, Kept& kept) {
   // Unknown pids, such as kernel threads and zombies, may use only a quarter of the descriptors.
   const auto text = files_.Read(pid, "stat", kept.stat, is_known ? 0 : files_.max_kept() / 4 * 3);
-  if (!text) return tl::unexpected(text.error());
-  return procfs::ParseStat(*text, files_.path());
+  return text.and_then([this](std::string_view stat) { return procfs::ParseStat(stat, files_.path()); });
 }
 
 Result<procfs::Statm> ProcessTable::ReadStatm(procfs::TaskId task, Kept& kept) {
-  const auto text = files_.Read(task, "statm", kept.statm);
-  if (!text) return tl::unexpected(text.error());
-  return procfs::ParseStatm(*text, files_.path());
+  return files_.Read(task, "statm", kept.statm).and_then([this](std::string_view text) {
+    return procfs::ParseStatm(text, files_.path());
+  });
 }
 
 }  // namespace cow::memory

@@ -1,19 +1,17 @@
 #include "collectors/memory/scan/break_account.h"
 
+#include <utility>
+
+#include "collectors/base/sort_unique.h"
+
 namespace cow::memory {
 
 void BreakAccount::Add(const Family& family, const Judgement& judgement, bool count_breaks) {
-  const std::span<const Verdict> verdicts(judgement.verdicts);
-  for (size_t begin = 0; begin < verdicts.size();) {
+  for (std::span<const Verdict> rest = judgement.verdicts; !rest.empty();) {
     // Breaks of one page have the same holders of the original.
-    const std::span<const MemberIndex> holders = judgement.HoldersOf(verdicts[begin]);
-    size_t end = begin;
-    while (end < verdicts.size() && verdicts[end].holders_begin == verdicts[begin].holders_begin &&
-           verdicts[end].holders_end == verdicts[begin].holders_end) {
-      ++end;
-    }
-    AddOfOnePage(family, verdicts.subspan(begin, end - begin), holders, count_breaks);
-    begin = end;
+    const auto verdicts =
+        TakeRun(rest, [](const Verdict& each) { return std::pair(each.holders_begin, each.holders_end); });
+    AddOfOnePage(family, verdicts, judgement.HoldersOf(verdicts.front()), count_breaks);
   }
 }
 

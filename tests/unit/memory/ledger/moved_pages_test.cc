@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <map>
 #include <string>
@@ -59,6 +60,19 @@ TEST(MovedBlockTest, FrameBeyondSixteenTebibytesTakesMoreBytes) {
   EXPECT_EQ(block.FrameAt(3), Pfn(uint64_t{1} << 33U));
   EXPECT_EQ(block.FrameAt(4), Pfn(1004));
   EXPECT_EQ(block.MemoryBytes(), bytes + kWindow * sizeof(uint32_t));
+}
+
+TEST(MovedNotesTest, NotesOfAPassThatWasGivenUpTakeNoMemory) {
+  LedgerBudget budget;
+  MovedPages moved(kWindow, Pfn::None(), &budget);
+  for (uint64_t page = 0; page < kWindow; ++page) {
+    moved.AddUnmatched({Pfn(1000 + page), PageNumber(page), MemberIndex(0)});
+    moved.AddBreakOrMove(Pfn(5000 + page), PageNumber(page), MemberIndex(1), std::array{MemberIndex(0)});
+  }
+  EXPECT_NE(budget.UsedFor(MemoryPurpose::kPending), 0U);
+  moved.BeginPass({});
+  EXPECT_EQ(budget.used_bytes, 0U);
+  EXPECT_EQ(moved.MemoryBytes(), 0U);
 }
 
 class MovedPagesTest : public testing::Test {

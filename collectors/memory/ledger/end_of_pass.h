@@ -1,18 +1,24 @@
-// Notes of a pass for its end: pages whose partner may be at another address.
+// The end of a pass: judges pages whose partner may be at another address. Only frames over all windows decide them.
 //
-// Pure values.
+// Pure: reads no file. Not thread-safe.
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "collectors/base/steps.h"
+#include "collectors/memory/ledger/frame_facts.h"
 #include "collectors/memory/ledger/judgement.h"
 #include "collectors/memory/ledger/member_index.h"
+#include "collectors/memory/ledger/moved_blocks.h"
 #include "collectors/memory/ledger/page.h"
+#include "collectors/memory/ledger/window_records.h"
 
 namespace cow::memory {
 
@@ -29,6 +35,7 @@ struct UnmatchedPage {
   }
 };
 
+// What the windows of a pass left open.
 struct MovedNotes {
   // A holder at `page` has another frame now: it broke the page, or moved it and mapped another one in its place.
   struct BreakOrMove {
@@ -70,5 +77,35 @@ struct MovedSharing {
   // A partner may be at an address that this pass did not read: read all members in the next pass.
   bool must_read_all = false;
 };
+
+// What the end of a pass works on. It outlives the work.
+struct EndOfPass {
+  size_t pages_per_window = 0;
+  Pfn zero_frame;                                  // the base zero page
+  const MovedNotes& notes;                         // the unmatched pages are sorted
+  const FrameFacts& facts;                         // answers for frames that changed, unmatched pages and doubles
+  std::span<const MemberIndex> departing;          // members that ended
+  const std::optional<std::vector<Pfn>>& doubles;  // frames that may be recorded twice; empty: do not look for them
+  // All records are of this pass. Only then are two records with one frame one group; otherwise one may be out of date.
+  bool all_read = true;
+  WindowRecords& records;
+  MovedBlocks& blocks;
+  Judgement& judgement;
+  MovedSharing& sharing;
+};
+
+struct MovedOutcome {
+  std::vector<Pfn> frames;  // of the remaining groups, sorted
+  // Pages that may need a partner now: last holders of a group, and pages that replaced a group's page.
+  std::vector<UnmatchedPage> left_alone;
+};
+
+// Judges recorded moved pages that changed, and pages that a member broke or moved.
+Steps JudgeMoved(const EndOfPass& end, MovedOutcome& outcome);
+
+// Matches pages without a partner at their address. It looks for their frames in the groups of moved pages (`frames`,
+// sorted) and in the records, and joins groups that it finds in two places. Sets `doubles_left` if a frame is still
+// recorded twice because not every member was read.
+Steps MatchPages(const EndOfPass& end, std::span<const Pfn> frames, bool& doubles_left);
 
 }  // namespace cow::memory
