@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "collectors/groups/label.h"
+#include "collectors/base/utf8.h"
 #include "collectors/registry.h"
 
 namespace cow::collectors {

@@ -27,8 +27,6 @@
 #include "collectors/engine/fork_watch.h"
 #include "collectors/engine/mode_notices.h"
 #include "collectors/engine/pass_control.h"
-#include "collectors/engine/publisher.h"
-#include "collectors/engine/scan_queue.h"
 #include "collectors/engine/scan_turns.h"
 #include "collectors/engine/worker_threads.h"
 #include "collectors/groups/groups.h"

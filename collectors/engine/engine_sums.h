@@ -105,4 +105,8 @@ void AddFamily(const FamilyState& state, const SumRules& rules, GroupTotals& tot
 // Sums up one family by its latest readings.
 FamilySummary Summarize(const FamilyState& state, const SumRules& rules, size_t page_bytes);
 
+// Makes metric families from the sums: one entry per enabled collector and one for the engine itself, without empty
+// metric families. Reads nothing else (publisher.cc).
+std::vector<CollectedFamilies> Publish(const EngineSums& sums, const CollectorSet& collectors);
+
 }  // namespace cow::collectors

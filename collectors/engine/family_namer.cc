@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "collectors/base/half_to_all.h"
+#include "collectors/base/utf8.h"
 #include "collectors/groups/groups.h"
-#include "collectors/groups/label.h"
 #include "collectors/procfs/cmdline.h"
 #include "collectors/procfs/status.h"
 

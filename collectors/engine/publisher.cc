@@ -1,4 +1,4 @@
-#include "collectors/engine/publisher.h"
+// Makes metric families from a snapshot of sums. Pure.
 
 #include <algorithm>
 #include <array>
@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "collectors/engine/engine_metrics.h"
+#include "collectors/engine/engine_sums.h"
 #include "collectors/engine/mode_notices.h"
 
 namespace cow::collectors {

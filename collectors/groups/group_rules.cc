@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "collectors/groups/label.h"
+#include "collectors/base/utf8.h"
 
 namespace cow::collectors {
 namespace {

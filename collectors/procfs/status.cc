@@ -57,7 +57,7 @@ class StatusParser {
     if (!uid_) return tl::unexpected(text::MissingField(path_, "Uid"));
     status_.tgid = *tgid_;
     status_.effective_uid = *uid_;
-    return std::move(status_);
+    return status_;
   }
 
  private:

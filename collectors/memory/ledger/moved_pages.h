@@ -17,11 +17,11 @@
 #include <vector>
 
 #include "collectors/base/steps.h"
+#include "collectors/memory/ledger/end_of_pass.h"
 #include "collectors/memory/ledger/frame_facts.h"
 #include "collectors/memory/ledger/judgement.h"
 #include "collectors/memory/ledger/ledger_budget.h"
 #include "collectors/memory/ledger/moved_blocks.h"
-#include "collectors/memory/ledger/end_of_pass.h"
 #include "collectors/memory/ledger/page.h"
 #include "collectors/memory/ledger/reading.h"
 #include "collectors/memory/ledger/window_records.h"

@@ -183,7 +183,7 @@ bool ProcessTable::UpdateOne(pid_t pid, std::shared_ptr<Process>& process) {
   process->unread.reset();
   NoteReaping(is_known ? process->stat.children_faults : 0, *stat, *process);
   TakeStat(is_known, std::move(*stat), *process);
-  process->status = std::move(*status);
+  process->status = *status;
   return true;
 }
 

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "collectors/engine/engine.h"
-#include "collectors/engine/scan_queue.h"
+#include "collectors/engine/scan_turns.h"
 #include "tests/support/declared.h"
 #include "tests/support/fixture_process.h"
 #include "tests/support/pass_control.h"

@@ -1,4 +1,4 @@
-#include "collectors/engine/scan_queue.h"
+#include "collectors/engine/scan_turns.h"
 
 #include <gtest/gtest.h>
 

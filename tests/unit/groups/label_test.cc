@@ -1,4 +1,4 @@
-#include "collectors/groups/label.h"
+#include "collectors/base/utf8.h"
 
 #include <gtest/gtest.h>
 
