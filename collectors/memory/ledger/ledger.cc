@@ -141,8 +141,7 @@ void Ledger::UpdateRecord(WindowIndex window, std::span<const Reading> readings,
   CommitByBitmaps(record, readings, comparison, judged, window.FirstPage(pages_), judgement);
   if (singly.Any()) {
     const ComparedWindow compared{window.FirstPage(pages_), readings, departing_, comparison, facts};
-    PageJudge judge(compared, record, moved_, judgement);
-    judge.JudgePages(singly);
+    JudgePages(compared, singly, record, moved_, judgement);
   }
   const auto extras_before = known == nullptr ? std::span<const WindowRecord::Extra>() : known->extras();
   if (HasNewFrames(frames_before, extras_before, record)) moved_.NoteNewGroups();
