@@ -16,7 +16,8 @@ class Filter {
   Filter();
 
   void Allow(std::span<const int> calls);
-  // Allows a call if all conditions hold. Several of these for one call allow it if any of them matches.
+  // Allows a call if all conditions hold; each argument may have one. Several of these for one call allow it if any of
+  // them matches.
   void Allow(int call, std::initializer_list<scmp_arg_cmp> conditions);
 
   // Puts the filter in force for this process for good. no_new_privs must be set.
@@ -39,7 +40,5 @@ inline scmp_arg_cmp BitsAre(unsigned number, scmp_datum_t mask, scmp_datum_t val
   return {number, SCMP_CMP_MASKED_EQ, mask, value};
 }
 inline scmp_arg_cmp NoneOf(unsigned number, scmp_datum_t mask) { return BitsAre(number, mask, 0); }
-inline scmp_arg_cmp AtMost(unsigned number, scmp_datum_t value) { return {number, SCMP_CMP_LE, value, 0}; }
-inline scmp_arg_cmp AtLeast(unsigned number, scmp_datum_t value) { return {number, SCMP_CMP_GE, value, 0}; }
 
 }  // namespace cow::exporter

@@ -14,11 +14,6 @@
 #include <csignal>
 #include <cstdint>
 
-// glibc defines O_LARGEFILE and O_TMPFILE's own bit only for itself.
-#ifndef __O_TMPFILE
-#define __O_TMPFILE (O_TMPFILE & ~O_DIRECTORY)
-#endif
-
 namespace cow::exporter {
 namespace {
 
@@ -61,7 +56,7 @@ constexpr scmp_datum_t kNewNamespaces =
     CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 // PAGEMAP_SCAN of <linux/fs.h> since Linux 6.7; its argument has 96 bytes.
 constexpr scmp_datum_t kPagemapScan = _IOC(_IOC_READ | _IOC_WRITE, 'f', 16, 96);  // NOLINT: the C macro casts
-constexpr scmp_datum_t kWriteFlags = O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND | __O_TMPFILE;
+constexpr scmp_datum_t kWriteFlags = O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND | (O_TMPFILE & ~O_DIRECTORY);
 
 void AllowAnyOf(Filter& filter, int call, unsigned argument, std::initializer_list<scmp_datum_t> values) {
   for (const scmp_datum_t value : values) filter.Allow(call, {Equals(argument, value)});
@@ -119,6 +114,19 @@ void AllowServing(Filter& filter) {
   filter.Allow(SCMP_SYS(newfstatat), {BitsAre(3, AT_EMPTY_PATH, AT_EMPTY_PATH)});
 }
 
+// SIGTERM and SIGKILL to one process. A filter can't tell children from others, but Landlock confines signals to the
+// domain. Zero and negative numbers mean groups. libseccomp compares an argument once in a rule, so each rule asks for
+// one bit of a number that the kernel can give.
+void AllowEnding(Filter& filter) {
+  constexpr unsigned kBitsOfPid = 23;  // the largest is 1 << 22
+  constexpr scmp_datum_t kNoBitOfPid = ~((scmp_datum_t{1} << kBitsOfPid) - 1);
+  for (unsigned number = 0; number < kBitsOfPid; ++number) {
+    const scmp_datum_t bit = scmp_datum_t{1} << number;
+    filter.Allow(SCMP_SYS(kill), {BitsAre(0, kNoBitOfPid | bit, bit), Equals(1, SIGTERM)});
+    filter.Allow(SCMP_SYS(kill), {BitsAre(0, kNoBitOfPid | bit, bit), Equals(1, SIGKILL)});
+  }
+}
+
 }  // namespace
 
 Filter ReaderFilter() {
@@ -139,7 +147,6 @@ Filter ReaderFilter() {
 }
 
 Filter LauncherFilter(int program, bool removes_sockets) {
-  constexpr scmp_datum_t kMostPid = 1U << 22U;  // the kernel's limit
   Filter filter;
   AllowRuntime(filter);
   AllowServing(filter);
@@ -156,9 +163,7 @@ Filter LauncherFilter(int program, bool removes_sockets) {
   filter.Allow(kCalls);
   filter.Allow(SCMP_SYS(execveat), {Equals(0, static_cast<scmp_datum_t>(program)), Equals(4, AT_EMPTY_PATH)});
   filter.Allow(SCMP_SYS(clone), {NoneOf(0, kNewNamespaces)});
-  // To its children, which a filter can't tell from others. Landlock confines signals to the domain.
-  filter.Allow(SCMP_SYS(kill), {AtLeast(0, 2), AtMost(0, kMostPid), Equals(1, SIGTERM)});
-  filter.Allow(SCMP_SYS(kill), {AtLeast(0, 2), AtMost(0, kMostPid), Equals(1, SIGKILL)});
+  AllowEnding(filter);
   filter.Allow(SCMP_SYS(tgkill), {Equals(2, SIGABRT)});
   filter.Allow(SCMP_SYS(prlimit64), {Equals(0, 0)});
   AllowAnyOf(filter, SCMP_SYS(prctl), 0,

@@ -77,7 +77,7 @@ SandboxState Confine(SandboxMode mode, const LandlockRules* rules, const std::fu
     if (mode == SandboxMode::kRequire) throw std::runtime_error("the sandbox is incomplete: built with a sanitizer");
     return state;
   }
-  Harden();
+  TryPart(mode, "privileges", &Harden, state);
   // The filter refuses the system calls of Landlock, so it comes last.
   if (rules != nullptr)
     state.landlock = TryPart(
