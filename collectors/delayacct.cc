@@ -386,7 +386,8 @@ std::unique_ptr<CollectorWithHooks> MakeDelayacct(const CollectorContext& contex
 }
 
 std::unique_ptr<Collector> MakeDelayacct(const CollectorContext& context) {
-  return std::make_unique<Delayacct>(context.geometry, netlink::OpenTaskstats(context.root), context.totals);
+  return std::make_unique<Delayacct>(context.geometry, netlink::OpenTaskstats(context.root, context.taskstats),
+                                     context.totals);
 }
 
 }  // namespace cow::collectors

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "collectors/collector.h"
+#include "collectors/netlink/taskstats.h"
 #include "collectors/options.h"
 #include "collectors/procfs/root.h"
 #include "collectors/procfs/system.h"
@@ -30,6 +31,7 @@ struct CollectorContext {
   // Counters outside all groups; empty at first. The engine keeps them while the collector is off, so they continue
   // when it is switched on again.
   std::shared_ptr<std::vector<uint64_t>> totals;
+  std::shared_ptr<netlink::TaskstatsSockets> taskstats = nullptr;  // the engine sets it
 };
 
 // One line of the registry.

@@ -15,7 +15,7 @@ std::shared_ptr<Collector> CollectorSet::FindOrMake(const Registration& entry, b
   for (const InstalledCollector& each : list_) {
     if (each.name == entry.name && each.stand_in == stand_in) return each.collector;
   }
-  CollectorContext context{root_, geometry_, options.collector_options, nullptr};
+  CollectorContext context{root_, geometry_, options.collector_options, nullptr, taskstats_};
   if (stand_in) return entry.make_stand_in(context);
   context.totals = totals_.try_emplace(entry.name, std::make_shared<std::vector<uint64_t>>()).first->second;
   return entry.make(context);

@@ -22,6 +22,7 @@
 #include "collectors/engine/engine_types.h"
 #include "collectors/engine/family_state.h"
 #include "collectors/engine/family_sums.h"
+#include "collectors/netlink/taskstats.h"
 #include "collectors/registry.h"
 
 namespace cow::collectors {
@@ -128,6 +129,8 @@ class CollectorSet {
   std::span<const Registration> registry_;
   // Of all collectors that were ever enabled.
   std::map<std::string_view, std::shared_ptr<std::vector<uint64_t>>> totals_;
+  // Opened at once, because a process that serves can't create sockets.
+  std::shared_ptr<netlink::TaskstatsSockets> taskstats_ = netlink::OpenTaskstatsSockets();
   std::map<std::pair<std::string_view, bool>, size_t> first_counters_;
   List list_;
   memory::Needs needs_;

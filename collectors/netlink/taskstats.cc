@@ -25,6 +25,18 @@
 #include "collectors/procfs/root.h"
 
 namespace cow::netlink {
+
+class TaskstatsSockets {
+ public:
+  TaskstatsSockets() : questions(Connect()), reports(Connect()) {}
+
+  Result<Socket> questions;
+  Result<Socket> reports;
+
+ private:
+  static Result<Socket> Connect();
+};
+
 namespace {
 
 constexpr const char* kTaskstats = "taskstats";
@@ -115,15 +127,6 @@ struct MessageFreer {
 };
 using Message = std::unique_ptr<nl_msg, MessageFreer>;
 
-Result<Socket> Connect() {
-  Socket socket(nl_socket_alloc());
-  if (!socket) return tl::unexpected(TaskstatsError(-NLE_NOMEM));
-  if (const int code = genl_connect(socket.get()); code != 0) return tl::unexpected(TaskstatsError(code));
-  nl_socket_disable_auto_ack(socket.get());
-  nl_socket_disable_msg_peek(socket.get());
-  return socket;
-}
-
 Result<Message> NewQuestion(int family) {
   Message message(nlmsg_alloc());
   if (!message || genlmsg_put(message.get(), NL_AUTO_PORT, NL_AUTO_SEQ, family, 0, 0, TASKSTATS_CMD_GET,
@@ -141,32 +144,46 @@ std::span<const std::byte> AttributesOf(nl_msg* message) {
 
 class KernelTaskstats final : public Taskstats {
  public:
-  KernelTaskstats(procfs::Root root, int family, Socket questions, Socket reports)
-      : root_(std::move(root)), family_(family), questions_(std::move(questions)), reports_(std::move(reports)) {
-    nl_socket_modify_cb(questions_.get(), NL_CB_VALID, NL_CB_CUSTOM, &KernelTaskstats::OnAnswer, this);
-    nl_socket_modify_cb(reports_.get(), NL_CB_VALID, NL_CB_CUSTOM, &KernelTaskstats::OnReport, this);
+  // Both sockets must be open.
+  KernelTaskstats(procfs::Root root, int family, std::shared_ptr<TaskstatsSockets> sockets)
+      : root_(std::move(root)),
+        family_(family),
+        sockets_(std::move(sockets)),
+        questions_(sockets_->questions->get()),
+        reports_(sockets_->reports->get()) {
+    nl_socket_modify_cb(questions_, NL_CB_VALID, NL_CB_CUSTOM, &KernelTaskstats::OnAnswer, this);
+    nl_socket_modify_cb(reports_, NL_CB_VALID, NL_CB_CUSTOM, &KernelTaskstats::OnReport, this);
     // The kernel numbers reports per CPU, so libnl's check would fail.
-    nl_socket_disable_seq_check(reports_.get());
-    nl_socket_set_nonblocking(reports_.get());
+    nl_socket_disable_seq_check(reports_);
+    nl_socket_set_nonblocking(reports_);
   }
+  // The sockets may stay open, so this ends the reports and empties the buffer.
+  ~KernelTaskstats() override {
+    try {
+      if (const auto question = NewMaskQuestion(TASKSTATS_CMD_ATTR_DEREGISTER_CPUMASK)) {
+        static_cast<void>(nl_send_auto(reports_, question->get()));
+      }
+      std::vector<TaskEnd> late;
+      TakeEnds(late);
+    } catch (const std::bad_alloc&) {  // the next user of the sockets discards what is left
+    }
+  }
+  KernelTaskstats(const KernelTaskstats&) = delete;
+  KernelTaskstats& operator=(const KernelTaskstats&) = delete;
 
   // Asks the kernel for reports from all CPUs. Fails if the kernel refuses.
   Result<void> Register(int room_bytes) {
-    const auto cpus = procfs::ReadTextFile(root_, root_.SysPath("devices/system/cpu/possible"));
-    if (!cpus) return tl::unexpected(cpus.error());
     SetRoom(reports_, room_bytes);
-    const auto question = NewQuestion(family_);
+    const auto question = NewMaskQuestion(TASKSTATS_CMD_ATTR_REGISTER_CPUMASK);
     if (!question) return tl::unexpected(question.error());
-    const std::string mask = cpus->substr(0, cpus->find('\n'));
-    nla_put_string(question->get(), TASKSTATS_CMD_ATTR_REGISTER_CPUMASK, mask.c_str());
     nlmsg_hdr(question->get())->nlmsg_flags |= NLM_F_ACK;
-    if (const int code = nl_send_auto(reports_.get(), question->get()); code < 0) {
+    if (const int code = nl_send_auto(reports_, question->get()); code < 0) {
       return tl::unexpected(TaskstatsError(code));
     }
     // The kernel answers before the send call returns. A report may precede the answer.
     bool acknowledged = false;
     nl_socket_modify_cb(
-        reports_.get(), NL_CB_ACK, NL_CB_CUSTOM,
+        reports_, NL_CB_ACK, NL_CB_CUSTOM,
         [](nl_msg* /*message*/, void* argument) -> int {
           *static_cast<bool*>(argument) = true;
           return NL_OK;
@@ -175,10 +192,11 @@ class KernelTaskstats final : public Taskstats {
     std::vector<TaskEnd> early;
     ends_ = &early;
     int code = 0;
-    while (!acknowledged && code == 0) code = nl_recvmsgs_default(reports_.get());
+    while (!acknowledged && code == 0) code = nl_recvmsgs_default(reports_);
     ends_ = nullptr;
-    nl_socket_modify_cb(reports_.get(), NL_CB_ACK, NL_CB_DEFAULT, nullptr, nullptr);
+    nl_socket_modify_cb(reports_, NL_CB_ACK, NL_CB_DEFAULT, nullptr, nullptr);
     if (code != 0) return tl::unexpected(TaskstatsError(code));
+    drops_ = Drops().value_or(0);
     return {};
   }
 
@@ -187,7 +205,7 @@ class KernelTaskstats final : public Taskstats {
   Result<void> RequireReports() {
     constexpr int kMilliseconds = 1000;  // ample: the kernel sends the report before the thread's end is visible
     std::thread([] {}).join();
-    pollfd reports{nl_socket_get_fd(reports_.get()), POLLIN, 0};
+    pollfd reports{nl_socket_get_fd(reports_), POLLIN, 0};
     if (poll(&reports, 1, kMilliseconds) > 0) return {};
     return tl::unexpected(
         Error{ErrorKind::kGone, kTaskstats, 0, "the kernel sends no reports to this network namespace"});
@@ -251,8 +269,8 @@ class KernelTaskstats final : public Taskstats {
     nla_put_u32(question->get(), attribute, static_cast<uint32_t>(pid));
     expected_ = expected;
     answer_ = tl::unexpected(Malformed("the kernel did not answer"));
-    int code = nl_send_auto(questions_.get(), question->get());
-    if (code >= 0) code = nl_recvmsgs_default(questions_.get());
+    int code = nl_send_auto(questions_, question->get());
+    if (code >= 0) code = nl_recvmsgs_default(questions_);
     if (code < 0) {
       // The kernel answers EINVAL or ESRCH if there is no such process.
       const bool gone = code == -NLE_OBJ_NOTFOUND || code == -NLE_INVAL;
@@ -261,20 +279,38 @@ class KernelTaskstats final : public Taskstats {
     return answer_;
   }
 
-  // Adds the reports dropped since the last call. The kernel counts drops of a full buffer in 32 bits.
-  void CountLost() {
+  // A message to start or to end the reports from all CPUs.
+  Result<Message> NewMaskQuestion(int attribute) const {
+    const auto cpus = procfs::ReadTextFile(root_, root_.SysPath("devices/system/cpu/possible"));
+    if (!cpus) return tl::unexpected(cpus.error());
+    auto question = NewQuestion(family_);
+    if (!question) return question;
+    const std::string mask = cpus->substr(0, cpus->find('\n'));
+    nla_put_string(question->get(), attribute, mask.c_str());
+    return question;
+  }
+
+  // The reports that the kernel has dropped since the socket was opened, in 32 bits.
+  std::optional<uint32_t> Drops() const {
     std::array<uint32_t, SK_MEMINFO_VARS> info{};
     socklen_t bytes = sizeof(info);
-    if (getsockopt(nl_socket_get_fd(reports_.get()), SOL_SOCKET, SO_MEMINFO, info.data(), &bytes) != 0) return;
-    const uint32_t drops = info[SK_MEMINFO_DROPS];
-    lost_ += drops - drops_;
-    drops_ = drops;
+    if (getsockopt(nl_socket_get_fd(reports_), SOL_SOCKET, SO_MEMINFO, info.data(), &bytes) != 0) return std::nullopt;
+    return info[SK_MEMINFO_DROPS];
+  }
+
+  // Adds the reports dropped since the last call.
+  void CountLost() {
+    const auto drops = Drops();
+    if (!drops) return;
+    lost_ += *drops - drops_;
+    drops_ = *drops;
   }
 
   procfs::Root root_;
   int family_;
-  Socket questions_;
-  Socket reports_;
+  std::shared_ptr<TaskstatsSockets> sockets_;
+  nl_sock* questions_;
+  nl_sock* reports_;
   size_t expected_ = 0;
   Result<taskstats> answer_;
   std::vector<TaskEnd>* ends_ = nullptr;
@@ -283,6 +319,17 @@ class KernelTaskstats final : public Taskstats {
 };
 
 }  // namespace
+
+Result<Socket> TaskstatsSockets::Connect() {
+  Socket socket(nl_socket_alloc());
+  if (!socket) return tl::unexpected(TaskstatsError(-NLE_NOMEM));
+  if (const int code = genl_connect(socket.get()); code != 0) return tl::unexpected(TaskstatsError(code));
+  nl_socket_disable_auto_ack(socket.get());
+  nl_socket_disable_msg_peek(socket.get());
+  return socket;
+}
+
+std::shared_ptr<TaskstatsSockets> OpenTaskstatsSockets() { return std::make_shared<TaskstatsSockets>(); }
 
 Result<TaskStats> DecodeTaskStats(std::span<const std::byte> bytes) { return CopyStruct(bytes).map(&ToTaskStats); }
 
@@ -304,15 +351,14 @@ Result<TaskEnd> DecodeTaskEnd(std::span<const std::byte> bytes) {
   return end;
 }
 
-Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root, int room_bytes) {
+Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root, std::shared_ptr<TaskstatsSockets> sockets,
+                                                 int room_bytes) {
   if (const auto own = procfs::RequireOwnPids(root); !own) return tl::unexpected(own.error());
-  auto questions = Connect();
-  if (!questions) return tl::unexpected(questions.error());
-  auto reports = Connect();
-  if (!reports) return tl::unexpected(reports.error());
-  const int family = genl_ctrl_resolve(questions->get(), TASKSTATS_GENL_NAME);
+  if (!sockets->questions) return tl::unexpected(sockets->questions.error());
+  if (!sockets->reports) return tl::unexpected(sockets->reports.error());
+  const int family = genl_ctrl_resolve(sockets->questions->get(), TASKSTATS_GENL_NAME);
   if (family < 0) return tl::unexpected(TaskstatsError(family));
-  auto opened = std::make_unique<KernelTaskstats>(root, family, std::move(*questions), std::move(*reports));
+  auto opened = std::make_unique<KernelTaskstats>(root, family, std::move(sockets));
   // Checks the permission to ask, and the layout of the answer.
   if (const auto copied = opened->CopiedPages(getpid()); !copied) return tl::unexpected(copied.error());
   if (const auto registered = opened->Register(room_bytes); !registered) return tl::unexpected(registered.error());

@@ -68,7 +68,13 @@ class Taskstats {
   virtual uint64_t lost() const = 0;
 };
 
-// Opens one socket for questions and one for the kernel's reports, and tries both on this process. kDenied: the
+// One socket for questions and one for the kernel's reports. A process opens them before it gives up the right to
+// create sockets, and then starts and ends its use of them as often as it likes.
+class TaskstatsSockets;
+// Never null. OpenTaskstats returns the error if a socket could not be opened.
+std::shared_ptr<TaskstatsSockets> OpenTaskstatsSockets();
+
+// Tries both sockets on this process. One Taskstats at a time may use them; its end stops the reports. kDenied: the
 // capability is missing, or a namespace is not the initial one. kGone: this kernel or this network namespace has no
 // taskstats. kMalformed: the struct lacks wpcopy_count or has a rejected layout. kIo: among others, `root` is not this
 // system's procfs, so its pids are of other processes.
@@ -76,7 +82,9 @@ class Taskstats {
 // `room_bytes` is the size of the kernel's buffer for ends not yet taken, including its overhead. The kernel doubles
 // the value. An end takes about a kilobyte.
 inline constexpr int kRoomBytes = 16 << 20;
-Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root, int room_bytes = kRoomBytes);
+Result<std::unique_ptr<Taskstats>> OpenTaskstats(const procfs::Root& root,
+                                                 std::shared_ptr<TaskstatsSockets> sockets = OpenTaskstatsSockets(),
+                                                 int room_bytes = kRoomBytes);
 
 // Decodes the kernel's struct. kMalformed: as for OpenTaskstats.
 Result<TaskStats> DecodeTaskStats(std::span<const std::byte> bytes);

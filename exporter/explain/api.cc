@@ -49,7 +49,7 @@ Json Optional(const std::optional<uint64_t>& bytes) { return bytes ? Json(*bytes
 }  // namespace
 
 Api::Api(procfs::Root root, std::function<std::shared_ptr<const Snapshot>()> latest)
-    : root_(std::move(root)), latest_(std::move(latest)), budget_(std::chrono::steady_clock::now()) {}
+    : latest_(std::move(latest)), budget_(std::chrono::steady_clock::now()), explainer_(std::move(root)) {}
 
 ApiReply Api::Answer(const ApiRequest& request) { return request.path == kApiFamilies ? Families() : Explain(request); }
 
@@ -89,8 +89,7 @@ ApiReply Api::Explain(const ApiRequest& request) {
                    "the CPU budget for explaining is used up: retry in " + std::to_string(wait.count()) + " s");
   }
   const std::chrono::nanoseconds before = ThreadCpuTime();
-  if (explainer_ == nullptr) explainer_ = std::make_unique<explain::Explainer>(root_);
-  const auto portrait = explainer_->Look(*pid, look);
+  const auto portrait = explainer_.Look(*pid, look);
   budget_.Spend(ThreadCpuTime() - before);
   if (!portrait) return Problem(StatusOf(portrait.error().kind), portrait.error().message);
   return {200, PortraitJson(*portrait, false)};

@@ -37,7 +37,8 @@ struct ApiReply {
 
 class Api {
  public:
-  // `latest` returns the snapshot to answer from. Must be thread-safe.
+  // Probes the kernel with a child process, so construct it before the process confines itself. `latest` returns the
+  // snapshot to answer from. Must be thread-safe.
   Api(procfs::Root root, std::function<std::shared_ptr<const Snapshot>()> latest);
 
   ApiReply Answer(const ApiRequest& request);
@@ -48,13 +49,12 @@ class Api {
   ApiReply Families() const;
   ApiReply Explain(const ApiRequest& request);
 
-  const procfs::Root root_;
   const std::function<std::shared_ptr<const Snapshot>()> latest_;
   std::atomic<bool> stopped_ = false;
   std::mutex one_at_a_time_;
   // Guarded by one_at_a_time_.
   LookBudget budget_;
-  std::unique_ptr<explain::Explainer> explainer_;  // created on first use
+  explain::Explainer explainer_;
 };
 
 }  // namespace cow::exporter

@@ -12,8 +12,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <span>
+#include <sstream>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -171,6 +174,14 @@ std::string WhyNot(const Error& error) {
   return error.kind == ErrorKind::kDenied ? test::MissingPrivilege(test::kTaskReports) : error.ToString();
 }
 
+// Starts a child that ends at once. Returns its PID after reaping it.
+pid_t EndChild() {
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  EXPECT_EQ(waitpid(child, nullptr, 0), child);
+  return child;
+}
+
 TEST(TaskstatsTest, ThisKernelAnswersAndReports) {
   const auto stats = OpenTaskstats(procfs::Root());
   if (!stats) GTEST_SKIP() << WhyNot(stats.error());
@@ -184,9 +195,7 @@ TEST(TaskstatsTest, ThisKernelAnswersAndReports) {
   EXPECT_EQ((*stats)->CopiedPages(kNobody).error().kind, ErrorKind::kGone);
   EXPECT_EQ((*stats)->FirstThread(kNobody).error().kind, ErrorKind::kGone);
 
-  const pid_t child = fork();
-  if (child == 0) _exit(0);
-  EXPECT_EQ(waitpid(child, nullptr, 0), child);
+  const pid_t child = EndChild();
   std::vector<TaskEnd> ends;
   (*stats)->TakeEnds(ends);
   const auto end =
@@ -198,6 +207,55 @@ TEST(TaskstatsTest, ThisKernelAnswersAndReports) {
   EXPECT_EQ(end->task.executable, self->executable);
   EXPECT_GE(end->task.begin_seconds + 1, self->begin_seconds);
   EXPECT_EQ((*stats)->lost(), 0U);
+}
+
+// A collector that is switched off and on again uses the same sockets.
+TEST(TaskstatsTest, SocketsCanBeUsedAgain) {
+  const auto sockets = OpenTaskstatsSockets();
+  const auto ends_of = [](Taskstats& stats, pid_t child) {
+    std::vector<TaskEnd> ends;
+    stats.TakeEnds(ends);
+    return std::count_if(ends.begin(), ends.end(), [child](const TaskEnd& end) { return end.task.process == child; });
+  };
+  for (int i = 0; i < 3; ++i) {
+    // A small buffer overflows before the sockets are used again.
+    auto stats = OpenTaskstats(procfs::Root(), sockets, 64 << 10);
+    if (!stats) GTEST_SKIP() << WhyNot(stats.error());
+    EXPECT_EQ(ends_of(**stats, EndChild()), 1);
+    EXPECT_TRUE((*stats)->CopiedPages(getpid()));
+    EXPECT_EQ((*stats)->lost(), 0U);
+    for (int j = 0; j < 300; ++j) EndChild();
+  }
+}
+
+// The bytes in the buffers of this process's generic netlink sockets. libnl puts the PID into the sockets' numbers.
+uint64_t QueuedBytes() {
+  constexpr uint64_t kPidMask = (1U << 22U) - 1;
+  uint64_t queued = 0;
+  std::ifstream file("/proc/net/netlink");
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream fields(line);
+    std::string address;
+    std::string groups;
+    uint64_t protocol = 0;
+    uint64_t number = 0;
+    uint64_t bytes = 0;
+    if (!(fields >> address >> protocol >> number >> groups >> bytes)) continue;
+    if (protocol == NETLINK_GENERIC && (number & kPidMask) == static_cast<uint64_t>(getpid())) queued += bytes;
+  }
+  return queued;
+}
+
+TEST(TaskstatsTest, ReportsEndWithTheirReader) {
+  const auto sockets = OpenTaskstatsSockets();
+  auto stats = OpenTaskstats(procfs::Root(), sockets);
+  if (!stats) GTEST_SKIP() << WhyNot(stats.error());
+  EndChild();
+  EXPECT_GT(QueuedBytes(), 0U);
+  stats = tl::unexpected(Error());
+  EXPECT_EQ(QueuedBytes(), 0U);
+  EndChild();
+  EXPECT_EQ(QueuedBytes(), 0U);
 }
 
 // The kernel accepts a listener in another network namespace but never sends it a report.
@@ -217,13 +275,9 @@ TEST(TaskstatsTest, OtherNetworkNamespaceIsRefused) {
 // The kernel drops reports beyond its buffer and counts them.
 TEST(TaskstatsTest, LostReportsAreCounted) {
   constexpr uint64_t kChildren = 1000;
-  const auto stats = OpenTaskstats(procfs::Root(), 64 << 10);
+  const auto stats = OpenTaskstats(procfs::Root(), OpenTaskstatsSockets(), 64 << 10);
   if (!stats) GTEST_SKIP() << WhyNot(stats.error());
-  for (uint64_t i = 0; i < kChildren; ++i) {
-    const pid_t child = fork();
-    if (child == 0) _exit(0);
-    ASSERT_EQ(waitpid(child, nullptr, 0), child);
-  }
+  for (uint64_t i = 0; i < kChildren; ++i) EndChild();
   std::vector<TaskEnd> ends;
   (*stats)->TakeEnds(ends);
   const auto is_ours = [](const TaskEnd& end) { return end.task.parent == getpid() && end.task.last_thread; };
@@ -233,9 +287,7 @@ TEST(TaskstatsTest, LostReportsAreCounted) {
   EXPECT_GE(ours + (*stats)->lost(), kChildren);  // the lost reports include those of other processes
 
   // Later reports arrive again.
-  const pid_t child = fork();
-  if (child == 0) _exit(0);
-  EXPECT_EQ(waitpid(child, nullptr, 0), child);
+  EndChild();
   ends.clear();
   (*stats)->TakeEnds(ends);
   EXPECT_EQ(std::count_if(ends.begin(), ends.end(), is_ours), 1);
