@@ -52,6 +52,13 @@ Parsed<LogFormat> ParseLogFormat(std::string_view text) {
   return tl::unexpected("unknown format " + Quoted(text) + " (known: logfmt, json)");
 }
 
+Parsed<SandboxMode> ParseSandboxMode(std::string_view text) {
+  if (text == "auto") return SandboxMode::kAuto;
+  if (text == "off") return SandboxMode::kOff;
+  if (text == "require") return SandboxMode::kRequire;
+  return tl::unexpected("unknown mode " + Quoted(text) + " (known: auto, off, require)");
+}
+
 void AddFlag(CLI::App& app, const std::string& name, const std::string& help, bool& target) {
   app.add_flag(name, target, help)->disable_flag_override();
 }
@@ -130,6 +137,11 @@ void AddFlags(CLI::App& app, CommandLine& result) {
            &config::ParseFullEvery, result.scan_full_every);
   AddValue(app, "--scan.threads", "N", "Number of families to scan in parallel, 1 to 64 (default: 1)",
            &config::ParseScanThreads, result.scan_threads);
+
+  AddValue(app, "--sandbox", "MODE",
+           "Confine the serving processes: auto (as far as the kernel can), off (for debugging), or require (do not "
+           "start without it) (default: auto)",
+           &ParseSandboxMode, result.sandbox);
 
   AddValue(app, "--log.level", "LEVEL", "debug, info, warn or error (default: info)", &ParseLogLevel, result.log_level);
   AddValue(app, "--log.format", "FORMAT", "logfmt or json (default: logfmt)", &ParseLogFormat, result.log_format);

@@ -15,6 +15,7 @@
 #include "exporter/explain/command.h"
 #include "exporter/http/listen_address.h"
 #include "exporter/log/log.h"
+#include "exporter/sandbox/sandbox.h"
 
 namespace cow::exporter {
 
@@ -44,6 +45,7 @@ struct CommandLine {
   std::map<std::string, bool> collectors;  // by name; only those that a flag switches on or off
   bool disable_default_collectors = false;
   std::optional<ExplainOptions> explain;  // set by the command `explain`
+  SandboxMode sandbox = SandboxMode::kAuto;
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kLogfmt;
 };

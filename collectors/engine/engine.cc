@@ -11,9 +11,9 @@
 namespace cow::collectors {
 namespace {
 
-// Half of the descriptors keep files of processes open; the rest is for page tables and connections.
+// A quarter of the descriptors keeps files of processes open. Page tables take another quarter, connections the rest.
 size_t KeptFiles() {
-  return std::min<uint64_t>(memory::ProcessTable::kMaxKeptFiles, procfs::RaiseDescriptorLimit() / 2);
+  return std::min<uint64_t>(memory::ProcessTable::kMaxKeptFiles, procfs::RaiseDescriptorLimit() / 4);
 }
 
 }  // namespace
@@ -22,8 +22,8 @@ Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registr
     : root_(std::move(root)),
       options_(std::move(options)),
       geometry_(procfs::RequirePageGeometry(root_)),
-      table_(root_, options_.max_processes, KeptFiles()),
       scanner_(root_, geometry_, options_.threads),
+      table_(root_, options_.max_processes, KeptFiles(), scanner_.layouts()),
       lineage_(geometry_, scanner_.zero_frame(), options_.ledger_bytes),
       namer_(root_, options_.groups),
       groups_(options_.max_groups, 0),
@@ -32,6 +32,12 @@ Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registr
       scratches_(scanner_.threads()) {
   Install(collectors_.Make(options_));
   namer_.SetLimits(options_.label_value_length, options_.full_every);
+  if (scanner_.layouts() == memory::LayoutSource::kAuxiliaryVector) {
+    notices_.NoteLacking(
+        "ptrace",
+        "exe, stat and kcmp hide other users' processes without CAP_SYS_PTRACE: programs are known from their "
+        "mappings, shared address spaces from their pages");
+  }
   if (options_.fork_events) {
     if (auto events = netlink::OpenProcEvents(root_)) scanner_.forks().Listen(std::move(*events));
   }

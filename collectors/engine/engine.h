@@ -66,6 +66,9 @@ class Engine {
     return fork_watch_->Look(table_);
   }
 
+  // Publishes whether every part of the sandbox is in force, as one of the capabilities.
+  void SetSandbox(bool complete) { self_.sandbox = complete; }
+
   // Returns the metric families of the latest values: one entry per enabled collector, which may be empty, and one for
   // the engine's own (scan pages, passes, ledger, collectors' duration and success, capabilities). Label values are
   // valid UTF-8. Metric families have unique names and are never empty.
@@ -127,8 +130,8 @@ class Engine {
   std::optional<uint64_t> boot_time_;  // seconds since the epoch; empty if procfs is mounted with subset=pid
   double ticks_ = 100;
 
-  memory::ProcessTable table_;
   memory::Scanner scanner_;
+  memory::ProcessTable table_;
   memory::Lineage lineage_;
   memory::MemoryTrim trim_;
   std::optional<ForkWatch> fork_watch_;  // empty until the first NewForks; reads the scanner's fork events

@@ -85,6 +85,7 @@ struct SelfTotals {
   size_t groups_overflowed = 0;
   std::map<std::string, uint64_t> unread_keys;
   std::optional<double> host_saved_bytes;
+  std::optional<bool> sandbox;                  // empty: SetSandbox was not called
   std::optional<bool> fork_events;              // empty: NewForks was not called
   std::optional<uint64_t> fork_event_overruns;  // empty: no fork events
 };

@@ -128,6 +128,7 @@ void PublishSelf(const SelfTotals& self, const CollectorSet& collectors, MetricW
                                                                    {"page_mapcounts", can.page_mapcounts}}};
   for (const auto& [feature, has] : features) writer.Add({feature}, has ? 1 : 0);
   if (self.fork_events) writer.Add({"fork_events"}, *self.fork_events ? 1 : 0);
+  if (self.sandbox) writer.Add({"sandbox"}, *self.sandbox ? 1 : 0);
   for (const InstalledCollector& each : collectors.all()) {
     const auto has = each.hooks == nullptr ? std::nullopt : each.hooks->capability();
     if (has) writer.Add({each.name}, *has ? 1 : 0);

@@ -34,6 +34,10 @@ _cow_exporter() {
       compopt -o filenames 2>/dev/null
       return
       ;;
+    --sandbox)
+      mapfile -t COMPREPLY < <(compgen -W 'auto off require' -- "$word")
+      return
+      ;;
     --log.level)
       mapfile -t COMPREPLY < <(compgen -W 'debug info warn error' -- "$word")
       return

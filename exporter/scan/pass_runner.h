@@ -44,6 +44,8 @@ class EngineRunner final : public PassRunner {
     return engine_.CollectByCollector();
   }
   [[nodiscard]] std::vector<collectors::FamilySummary> Families() const override { return engine_.Families(); }
+  // See Engine::SetSandbox. Call it before the first pass.
+  void SetSandbox(bool complete) { engine_.SetSandbox(complete); }
   bool NewForks() override { return engine_.NewForks(); }
   void Reconfigure(const collectors::EngineOptions& options) override { engine_.Reconfigure(options); }
   [[nodiscard]] std::chrono::nanoseconds HelperCpuTime() const override { return engine_.HelperCpuTime(); }

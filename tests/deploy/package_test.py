@@ -176,6 +176,7 @@ def check_completion(context, root):
     check(str(os.getpid()) in complete(root, "explain", ""), "processes to explain")
     for words in (("--log.level", "=", "w"), ("--log.level=w",), ("--log.level", "w")):
         check(complete(root, *words) == ["warn"], f"{words}")
+    check(complete(root, "--sandbox=r") == ["require"], "--sandbox")
     with open(context.path("some.yml"), "w", encoding="utf-8"):
         pass
     check(complete(root, "--config.file", "=", context.path("so")) == [context.path("some.yml")], "a file")

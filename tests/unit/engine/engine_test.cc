@@ -538,6 +538,19 @@ TEST_F(EngineTest, HostSavedNeedsToSeeEverything) {
   EXPECT_EQ(Value("cow_exporter_capability", {{"feature", "all_processes"}}), 1);
 }
 
+TEST_F(EngineTest, SandboxIsACapability) {
+  AddPair();
+  Start();
+  Pass();
+  EXPECT_EQ(Value("cow_exporter_capability", {{"feature", "sandbox"}}), std::nullopt);
+  engine_->SetSandbox(true);
+  Pass();
+  EXPECT_EQ(Value("cow_exporter_capability", {{"feature", "sandbox"}}), 1);
+  engine_->SetSandbox(false);
+  Pass();
+  EXPECT_EQ(Value("cow_exporter_capability", {{"feature", "sandbox"}}), 0);
+}
+
 // Rewrites the host's AnonPages when a process is read.
 class AnonPages : public procfs::Interposer {
  public:

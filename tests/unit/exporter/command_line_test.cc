@@ -46,6 +46,7 @@ TEST(CommandLineTest, Defaults) {
   EXPECT_FALSE(line.scan_full_every);
   EXPECT_FALSE(line.scan_threads);
   EXPECT_TRUE(line.collectors.empty());
+  EXPECT_EQ(line.sandbox, SandboxMode::kAuto);
   EXPECT_EQ(line.log_level, LogLevel::kInfo);
   EXPECT_EQ(line.log_format, LogFormat::kLogfmt);
 }
@@ -67,6 +68,7 @@ TEST(CommandLineTest, BothFormsOfValues) {
                                  "--path.procfs=/host/proc",
                                  "--path.sysfs",
                                  "/s",
+                                 "--sandbox=require",
                                  "--log.level=debug",
                                  "--log.format",
                                  "json",
@@ -88,10 +90,16 @@ TEST(CommandLineTest, BothFormsOfValues) {
   EXPECT_FALSE(line.process_metrics);
   EXPECT_EQ(line.procfs, "/host/proc");
   EXPECT_EQ(line.sysfs, "/s");
+  EXPECT_EQ(line.sandbox, SandboxMode::kRequire);
   EXPECT_EQ(line.log_level, LogLevel::kDebug);
   EXPECT_EQ(line.log_format, LogFormat::kJson);
   EXPECT_EQ(line.config_file, "c.yml");
   EXPECT_TRUE(line.once);
+}
+
+TEST(CommandLineTest, SandboxModes) {
+  EXPECT_EQ(Good({"--sandbox=auto"}).sandbox, SandboxMode::kAuto);
+  EXPECT_EQ(Good({"--sandbox", "off"}).sandbox, SandboxMode::kOff);
 }
 
 TEST(CommandLineTest, HealthCheck) {
@@ -130,6 +138,8 @@ TEST(CommandLineTest, WrongUsageIsTwo) {
       {"--web.telemetry-path=/<script>"},
       {"--web.telemetry-path=/-/ready"},
       {"--web.listen-address=nonsense"},
+      {"--sandbox=on"},
+      {"--sandbox"},
       {"--log.level=loud"},
       {"--log.format=xml"},
       {"--once=maybe"},
