@@ -8,6 +8,7 @@
 #include <memory>
 #include <type_traits>
 
+#include "exporter/sandbox/own_threads.h"
 #include "exporter/sandbox/throw_errno.h"
 
 namespace cow::exporter {
@@ -30,6 +31,7 @@ bool Contains(std::span<const int> capabilities, int capability) {
 }  // namespace
 
 void KeepOnly(std::span<const int> capabilities) {
+  RequireOneThread();
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) ThrowErrno("no_new_privs");
   const Sets held(cap_get_proc());
   if (held == nullptr) ThrowErrno("cap_get_proc");

@@ -1,8 +1,8 @@
 // Gives up capabilities for good. Sets no_new_privs too: else uid 0 would get the capabilities of its bounding set back
 // when it executes a program.
 //
-// Capabilities belong to a thread, so call these functions before a second thread starts. They throw std::system_error
-// if the kernel refuses.
+// Capabilities belong to a thread, so these functions throw std::logic_error if the process has a second one. They
+// throw std::system_error if the kernel refuses.
 #pragma once
 
 #include <linux/capability.h>

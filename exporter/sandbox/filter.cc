@@ -8,6 +8,8 @@
 #include <string>
 #include <system_error>
 
+#include "exporter/sandbox/own_threads.h"
+
 namespace cow::exporter {
 namespace {
 
@@ -22,8 +24,9 @@ Filter::Filter() : context_(seccomp_init(SCMP_ACT_ERRNO(EPERM))) {
   if (context_ == nullptr) throw std::runtime_error("seccomp_init failed");
   Check(seccomp_attr_set(context_.get(), SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(EPERM)), "seccomp_attr_set");
   Check(seccomp_attr_set(context_.get(), SCMP_FLTATR_CTL_NNP, 0), "seccomp_attr_set");
-  // Where the kernel can, the filter covers threads that are already there.
-  static_cast<void>(seccomp_attr_set(context_.get(), SCMP_FLTATR_CTL_TSYNC, 1));
+  // The filter covers threads that are already there. An outer filter may hide that the kernel can.
+  const int all_threads = seccomp_attr_set(context_.get(), SCMP_FLTATR_CTL_TSYNC, 1);
+  if (all_threads < 0 && HasOtherThreads()) Check(all_threads, "a filter for all threads");
   Check(seccomp_rule_add(context_.get(), SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0), "seccomp_rule_add");
 }
 

@@ -14,6 +14,7 @@
 #include <system_error>
 
 #include "collectors/procfs/file_descriptor.h"
+#include "exporter/sandbox/own_threads.h"
 #include "exporter/sandbox/throw_errno.h"
 
 namespace cow::exporter {
@@ -76,6 +77,7 @@ int LandlockVersion() {
 }
 
 void EnterLandlockDomain(const LandlockRules& rules) {
+  RequireOneThread();
   const int version = LandlockVersion();
   if (version == 0) throw std::system_error(ENOSYS, std::generic_category(), "Landlock");
   const RulesetAttributes attributes = EverythingOf(version);

@@ -2,8 +2,7 @@
 // Documentation/userspace-api/landlock.rst defines them.
 //
 // A domain restricts what this version of the program knows and the kernel supports: files since ABI 1 (Linux 5.13),
-// TCP since ABI 4, devices since 5, signals and abstract unix sockets since 6. Call this from a process with one
-// thread.
+// TCP since ABI 4, devices since 5, signals and abstract unix sockets since 6.
 #pragma once
 
 #include <span>
@@ -23,7 +22,7 @@ struct LandlockRules {
 
 // Forbids everything else: to open files, to change directories, to bind and to connect TCP sockets, to signal
 // processes outside, and to connect to abstract unix sockets outside. Ignores paths that do not exist. Throws
-// std::system_error. no_new_privs must be set.
+// std::system_error, and std::logic_error if the process has other threads. no_new_privs must be set.
 void EnterLandlockDomain(const LandlockRules& rules);
 
 }  // namespace cow::exporter

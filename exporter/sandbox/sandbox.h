@@ -14,7 +14,9 @@
 // - The front accepts connections on the sockets that it inherited. It opens no file, creates no socket, connects to
 //   nothing, maps no executable memory, and signals only itself.
 //
-// Call one of these functions once in each process, while it has one thread, and after it has dropped its capabilities.
+// Call one of these functions once in each process, after it has dropped its capabilities. The launcher and the front
+// must have one thread; the reader's filter covers the threads that it has.
+//
 // A process that is not dumpable and lacks CAP_DAC_READ_SEARCH can't open its own /proc/self/pagemap, and other
 // processes of its user can't read its memory.
 #pragma once

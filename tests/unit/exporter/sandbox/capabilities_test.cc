@@ -4,7 +4,10 @@
 
 #include <cstdint>
 #include <fstream>
+#include <stdexcept>
+#include <stop_token>
 #include <string>
+#include <thread>
 
 #include "tests/unit/exporter/sandbox/confined.h"
 
@@ -80,6 +83,26 @@ TEST(CapabilitiesTest, DropsAllTwice) {
             }),
             0);
 }
+
+#ifndef COW_SANITIZED
+
+// Another thread would keep its capabilities.
+TEST(CapabilitiesTest, NeedsOneThread) {
+  const int error = test::InChild([] {
+    const std::jthread thread([](const std::stop_token& stop) {
+      while (!stop.stop_requested()) std::this_thread::yield();
+    });
+    try {
+      DropAllCapabilities();
+    } catch (const std::logic_error&) {
+      return 0;
+    }
+    return 1;
+  });
+  EXPECT_EQ(error, 0);
+}
+
+#endif
 
 // As systemd starts a service of another user with AmbientCapabilities=.
 TEST(CapabilitiesTest, DropsAmbientOnes) {

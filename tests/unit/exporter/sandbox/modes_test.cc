@@ -2,7 +2,9 @@
 #include <sys/resource.h>
 
 #include <fstream>
+#include <stop_token>
 #include <string>
+#include <thread>
 
 #include "tests/unit/exporter/sandbox/confined.h"
 
@@ -79,6 +81,18 @@ TEST_F(SandboxStateTest, MissingPartsAreNamed) {
         state = ConfineFront(SandboxMode::kAuto);
       },
       {{"state", [&] { return TryState(state, false, false, 3); }, 0}, {"required", require_again, 0}});
+}
+
+// Threads would stay outside of the domain.
+TEST_F(SandboxStateTest, DomainsNeedOneThread) {
+  const int error = test::InChild([] {
+    const std::jthread thread([](const std::stop_token& stop) {
+      while (!stop.stop_requested()) std::this_thread::yield();
+    });
+    const SandboxState state = ConfineFront(SandboxMode::kAuto);
+    return state.missing == std::vector<std::string>{"Landlock: the process has other threads"} ? 0 : 1;
+  });
+  EXPECT_EQ(error, 0);
 }
 
 TEST_F(SandboxStateTest, CoversThreadsThatRunAlready) {
