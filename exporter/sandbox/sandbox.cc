@@ -79,9 +79,8 @@ SandboxState Confine(SandboxMode mode, const LandlockRules* rules, const std::fu
   }
   TryPart(mode, "privileges", &Harden, state);
   // The filter refuses the system calls of Landlock, so it comes last.
-  if (rules != nullptr)
-    state.landlock = TryPart(
-        mode, "Landlock", [rules] { EnterLandlockDomain(*rules); }, state);
+  const auto enter_domain = [rules] { EnterLandlockDomain(*rules); };
+  if (rules != nullptr) state.landlock = TryPart(mode, "Landlock", enter_domain, state);
   state.seccomp = TryPart(
       mode, "seccomp", [&make_filter] { make_filter().Load(); }, state);
   return state;

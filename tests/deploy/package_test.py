@@ -79,7 +79,8 @@ def check_deb(context, package):
     with open(context.path("control/conffiles"), encoding="utf-8") as file:
         check(file.read().split() == CONFIGURATION, "conffiles")
     depends = output("dpkg-deb", "--field", package, "Depends")
-    for library in ("procps", "libc6", "libmicrohttpd12", "libprometheus-cpp-core1.0", "libsystemd0", "libgnutls30"):
+    for library in ("procps", "libc6", "libmicrohttpd12", "libprometheus-cpp-core1.0", "libsystemd0", "libgnutls30",
+                    "libseccomp2", "libcap2"):
         check(re.search(rf"(^|, ){re.escape(library)}( |,|$)", depends), f"no {library} in {depends}")
     version = output("dpkg-deb", "--field", package, "Version").strip()
     said = output(f"{root}/usr/bin/cow_exporter", "--version").split()[-1]

@@ -287,6 +287,17 @@ def check_threads(context):
     wait_for(lambda: threads(4) - threads(1) == 3, 10, "--scan.threads=4: three threads more")
 
 
+@checks("--sandbox")
+def check_sandbox(context):
+    for mode, filtered in (("off", "0"), ("auto", "2"), ("require", "2")):
+        exporter = serve(context, f"--sandbox={mode}")
+        with open(f"/proc/{exporter.pid}/status", encoding="ascii") as file:
+            found = re.search(r"^Seccomp:\t(\d)$", file.read(), re.MULTILINE).group(1)
+        check(found == filtered, f"--sandbox={mode}: the process is in seccomp's mode {found}")
+        feature = exporter.scrape().value("cow_exporter_capability", feature="sandbox")
+        check(feature == (filtered == "2"), f"--sandbox={mode}: the feature is {feature}")
+
+
 @checks("--log.level", "--log.format")
 def check_log(context):
     def lines(*flags):

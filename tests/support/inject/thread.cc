@@ -37,7 +37,7 @@ constexpr std::chrono::milliseconds kStopPatience{5000};
 
 [[noreturn]] void Fail(const char* what) { throw std::system_error(errno, std::generic_category(), what); }
 
-long Trace(int request, pid_t thread, uintptr_t address, uintptr_t data) {
+int64_t Trace(int request, pid_t thread, uintptr_t address, uintptr_t data) {
   return ptrace(static_cast<__ptrace_request>(request), thread, address, data);
 }
 
@@ -99,7 +99,7 @@ void StoppedThread::WriteScratch(const std::string& bytes) {
   }
 }
 
-int64_t StoppedThread::Call(long number, std::span<const uint64_t> arguments, std::chrono::milliseconds patience) {
+int64_t StoppedThread::Call(int64_t number, std::span<const uint64_t> arguments, std::chrono::milliseconds patience) {
   std::array<uint64_t, 6> all{};
   std::copy_n(arguments.begin(), std::min(arguments.size(), all.size()), all.begin());
   Registers registers = saved_;

@@ -39,7 +39,7 @@ class StoppedThread {
 
   // Returns what the kernel returns: a negative error number if it refuses. Throws std::runtime_error if a signal
   // comes in between or the thread ends. A call that takes longer than `patience` is interrupted.
-  int64_t Call(long number, std::span<const uint64_t> arguments, std::chrono::milliseconds patience);
+  int64_t Call(int64_t number, std::span<const uint64_t> arguments, std::chrono::milliseconds patience);
 
  private:
   // Returns the status of the next stop.

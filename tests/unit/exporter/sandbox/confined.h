@@ -45,10 +45,10 @@ using Attempts = std::vector<Attempt>;
 inline constexpr int kWorks = 0;
 
 // The outcome of a system call.
-inline int ErrorOf(long result) { return result < 0 ? errno : 0; }
+inline int ErrorOf(int64_t result) { return result < 0 ? errno : 0; }
 
 template <class... Arguments>
-int Call(long number, Arguments... arguments) {
+int Call(int64_t number, Arguments... arguments) {
   return ErrorOf(syscall(number, arguments...));
 }
 

@@ -1,7 +1,8 @@
+#include <linux/sched.h>
 #include <netinet/in.h>
-#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <csignal>
 #include <cstdlib>

@@ -126,8 +126,11 @@ int TryUnixConnection() {
 }
 
 int TryUserName() {
-  errno = 0;
-  return getpwuid(0) != nullptr ? 0 : (errno != 0 ? errno : ENOENT);
+  passwd entry{};
+  passwd* found = nullptr;
+  std::array<char, 4096> text{};
+  const int error = getpwuid_r(0, &entry, text.data(), text.size(), &found);
+  return error == 0 && found == nullptr ? ENOENT : error;
 }
 
 int TryThreadClock() {

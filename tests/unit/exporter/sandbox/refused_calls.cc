@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdint>
 
 #include "tests/unit/exporter/sandbox/confined.h"
 
@@ -10,7 +11,7 @@ namespace {
 
 struct NamedCall {
   const char* name;
-  long number;
+  int64_t number;
 };
 
 #define COW_CALL(name) \
