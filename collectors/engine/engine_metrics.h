@@ -103,9 +103,9 @@ inline constexpr Metric kUnreadProcesses{
 inline constexpr std::array<std::string_view, 3> kScannedFiles{"pagemap", "pagemap_scan", "kpage"};
 inline constexpr std::array<std::string_view, 2> kPassKinds{"full", "incremental"};
 inline constexpr std::array<std::string_view, 2> kUnreadKeys{"cmdline", "exe"};
-inline constexpr std::array<std::string_view, 12> kFeatures{
-    "all_processes", "exclusive_marks", "folio_marks",    "frames",      "kpagecount", "kpageflags",
-    "ksm_flag",      "pagemap_scan",    "page_mapcounts", "fork_events", "delayacct",  "sandbox"};
+inline constexpr std::array<std::string_view, 13> kFeatures{
+    "all_processes", "exclusive_marks", "folio_marks", "frames",      "kpagecount", "kpageflags", "ksm_flag",
+    "pagemap_scan",  "page_mapcounts",  "ptrace",      "fork_events", "delayacct",  "sandbox"};
 inline constexpr MetricLabel kCollectorLabel{"collector", {}, "the enabled ones"};
 
 inline constexpr Metric kHostSaved{

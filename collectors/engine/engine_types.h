@@ -48,7 +48,8 @@ struct FamilySummary {
   std::optional<uint64_t> exposure_bytes;  // also empty if frames are hidden
 };
 
-// A notice for the log: some processes are not fully visible, a collector failed, or a first look takes long.
+// A notice for the log: some processes are not fully visible, a collector failed, a first look takes long, or a feature
+// is lacking.
 struct ModeNotice {
   std::string mode;   // as in cow_group_mode; empty: a group rule needs a file that can't be read
   size_t groups = 0;  // groups with this mode that no earlier notice named
@@ -57,6 +58,7 @@ struct ModeNotice {
   std::string reason;
   std::string collector = {};  // the collector that failed, without mode and group; empty: not a failure
   double intervals = 0;        // duration of the first look at a family of `group`; 0: not about a first look
+  std::string feature = {};    // of cow_exporter_capability, which is lacking; empty: not about a feature
 };
 
 // The metric families of one collector.

@@ -65,7 +65,7 @@ void ForkWatch::ReadList(const memory::ProcessTable& table) {
 bool ForkWatch::Judge(pid_t pid, Newcomer& newcomer, const memory::ProcessTable& table) {
   const auto stat = procfs::ReadStat(root_, pid);
   if (!stat && stat.error().kind == ErrorKind::kGone) return false;
-  const auto layout = stat ? memory::LayoutKey::Of(*stat) : std::nullopt;
+  const auto layout = stat ? table.LayoutOf(*stat, pid) : std::nullopt;
   if (!layout || !IsKnown(*layout, table)) {
     // A stranger found by an event is forgotten: another event reports the next fork with this pid.
     newcomer.state = State::kStranger;

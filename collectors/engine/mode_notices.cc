@@ -67,6 +67,12 @@ void ModeNotices::NoteLongLook(const std::string& group, pid_t pid, double inter
   notice.intervals = intervals;
 }
 
+void ModeNotices::NoteLacking(std::string_view feature, std::string reason) {
+  ModeNotice& notice = fresh_keys_.emplace_back();
+  notice.feature = feature;
+  notice.reason = std::move(reason);
+}
+
 std::vector<ModeNotice> ModeNotices::Take() {
   std::vector<ModeNotice> notices = std::exchange(fresh_keys_, {});
   for (auto& [mode, notice] : fresh_) notices.push_back(std::move(notice));

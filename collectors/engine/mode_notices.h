@@ -33,6 +33,8 @@ class ModeNotices {
   void NoteFailure(std::string_view collector, const std::string& reason);
   // Adds a family whose first look takes `intervals` intervals.
   void NoteLongLook(const std::string& group, pid_t pid, double intervals);
+  // Adds a feature of cow_exporter_capability that is lacking.
+  void NoteLacking(std::string_view feature, std::string reason);
   // Returns the notices since the last call.
   std::vector<ModeNotice> Take();
 

@@ -117,15 +117,16 @@ void PublishSelf(const SelfTotals& self, const CollectorSet& collectors, MetricW
     if (!each.stand_in) writer.Add({each.name}, each.last_failed ? 0 : 1);
   }
   writer.Begin(kCapability);
-  const std::array<std::pair<std::string_view, bool>, 9> features{{{"all_processes", can.sees_every_process},
-                                                                   {"exclusive_marks", can.exclusive_marks},
-                                                                   {"folio_marks", can.folio_marks},
-                                                                   {"frames", can.frames},
-                                                                   {"kpagecount", can.kpagecount},
-                                                                   {"kpageflags", can.kpageflags},
-                                                                   {"ksm_flag", can.merged_flag},
-                                                                   {"pagemap_scan", can.pagemap_scan},
-                                                                   {"page_mapcounts", can.page_mapcounts}}};
+  const std::array<std::pair<std::string_view, bool>, 10> features{{{"all_processes", can.sees_every_process},
+                                                                    {"exclusive_marks", can.exclusive_marks},
+                                                                    {"folio_marks", can.folio_marks},
+                                                                    {"frames", can.frames},
+                                                                    {"kpagecount", can.kpagecount},
+                                                                    {"kpageflags", can.kpageflags},
+                                                                    {"ksm_flag", can.merged_flag},
+                                                                    {"pagemap_scan", can.pagemap_scan},
+                                                                    {"page_mapcounts", can.page_mapcounts},
+                                                                    {"ptrace", can.ptrace}}};
   for (const auto& [feature, has] : features) writer.Add({feature}, has ? 1 : 0);
   if (self.fork_events) writer.Add({"fork_events"}, *self.fork_events ? 1 : 0);
   if (self.sandbox) writer.Add({"sandbox"}, *self.sandbox ? 1 : 0);

@@ -123,7 +123,7 @@ bool ScanWhole(memory::Scanner& scanner, memory::Family& family, const memory::P
 Explainer::Explainer(procfs::Root root)
     : root_(std::move(root)),
       scanner_(root_, procfs::RequirePageGeometry(root_)),
-      table_(root_, std::numeric_limits<size_t>::max(), /*max_kept_files=*/0) {
+      table_(root_, std::numeric_limits<size_t>::max(), /*max_kept_files=*/0, scanner_.layouts()) {
   procfs::RaiseDescriptorLimit();
 }
 

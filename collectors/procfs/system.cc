@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <bit>
+#include <cerrno>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
@@ -20,6 +21,7 @@
 #include <system_error>
 
 #include "collectors/base/text.h"
+#include "collectors/procfs/auxiliary_vector.h"
 #include "collectors/procfs/file_descriptor.h"
 #include "collectors/procfs/mountinfo.h"
 #include "collectors/procfs/pagemap.h"
@@ -30,24 +32,11 @@ namespace {
 
 constexpr size_t kMaxPageBytes = size_t{1} << 24;  // far above every architecture's size; its square fits in 64 bits
 constexpr uint64_t kDacReadSearch = uint64_t{1} << 2;
-constexpr uint64_t kSysPtrace = uint64_t{1} << 19;
 constexpr uint64_t kSysAdmin = uint64_t{1} << 21;
 
-// Returns a value of the auxiliary vector, which consists of pairs of machine words: type and value.
-std::optional<uint64_t> ReadAuxiliaryValue(const Root& root, uintptr_t type) {
-  const auto text = ReadTextFile(root, root.ProcPath("self/auxv"));
-  if (!text) return std::nullopt;
-  struct Pair {
-    uintptr_t type;
-    uintptr_t value;
-  };
-  for (size_t offset = 0; text->size() - offset >= sizeof(Pair); offset += sizeof(Pair)) {
-    Pair pair{};
-    std::memcpy(&pair, text->data() + offset, sizeof(pair));
-    if (pair.type == AT_NULL) break;
-    if (pair.type == type) return pair.value;
-  }
-  return std::nullopt;
+std::optional<uint64_t> ReadAuxiliaryValue(const Root& root, uint64_t type) {
+  const auto vector = ReadAuxiliaryVector(root, root.ProcPath("self/auxv"));
+  return vector ? vector->Find(type) : std::nullopt;
 }
 
 uint64_t SystemValue(int name) {
@@ -179,7 +168,7 @@ Result<uint64_t> ReadAnonPagesBytes(const Root& root) {
 }
 
 bool SeesEveryProcess(const Root& root) {
-  constexpr uint64_t kNeeded = kSysAdmin | kSysPtrace | kDacReadSearch;
+  constexpr uint64_t kNeeded = kSysAdmin | kDacReadSearch;
   const auto capabilities = ReadEffectiveCapabilities(root);
   return capabilities && (*capabilities & kNeeded) == kNeeded &&
          LinkIs(root, root.ProcPath("self/ns/pid"), "pid:[4026531836]") &&

@@ -44,10 +44,11 @@ Result<uint64_t> ReadBootTimeSeconds(const Root& root);
 // Returns AnonPages of root/meminfo in bytes: the distinct anonymous memory of the whole host.
 Result<uint64_t> ReadAnonPagesBytes(const Root& root);
 
-// Returns true if this process sees every process of the host with all details. That takes three things: CapEff of
-// root/self/status has CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH; root/self/ns/pid and root/self/ns/user
-// are the initial namespaces (inodes 4026531836 and 4026531837 in include/linux/proc_ns.h); and the procfs mount of
-// `root` has no hidepid or subset option (root/self/mountinfo). Returns false if one of these files can't be read.
+// Returns true if this process sees every process of the host and the frames of those whose page tables it may read.
+// That takes three things: CapEff of root/self/status has CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH; root/self/ns/pid and
+// root/self/ns/user are the initial namespaces (inodes 4026531836 and 4026531837 in include/linux/proc_ns.h); and the
+// procfs mount of `root` has no hidepid or subset option (root/self/mountinfo). Returns false if one of these files
+// can't be read.
 bool SeesEveryProcess(const Root& root);
 
 // Returns this process' capabilities from CapEff of root/self/status; empty if it can't be read.

@@ -11,6 +11,10 @@ void LogNotices(PassRunner& runner, Log& log) {
                 {{"collector", notice.collector}, {"reason", notice.reason}});
       continue;
     }
+    if (!notice.feature.empty()) {
+      log.Info("a feature is not available", {{"feature", notice.feature}, {"reason", notice.reason}});
+      continue;
+    }
     if (notice.intervals > 0) {
       log.Info(
           "the first look at a family takes several intervals, unread children count as sharing everything until then",

@@ -59,6 +59,7 @@ struct FixtureProcess {
   bool ignores_children = false;  // ignores SIGCHLD
   uint64_t ksm_pages = 0;
   uint64_t layout = 0x400000;  // start of the code; 0: hidden by permission
+  std::vector<uint64_t> auxv;  // pairs of type and value
   uint64_t stack = 0;          // start of the stack; 0: derived from the layout
   std::map<uint64_t, FixtureArea> areas;
   std::map<uint64_t, uint64_t> entries;  // by page; the host adds bit 56 of anonymous pages
@@ -310,6 +311,8 @@ class FixtureHost {
     tree_.WriteFile(Path(process.pid, "cgroup"), process.cgroup);
     tree_.WriteFile(file_of_memory("cmdline"), process.command_line + '\0');
     tree_.WriteFile(file_of_memory("personality"), process.personality);
+    tree_.WriteFile(file_of_memory("auxv"), "");
+    if (!process.auxv.empty()) tree_.WriteWords(file_of_memory("auxv"), 0, process.auxv);
     tree_.WriteFile(file_of_memory("ksm_merging_pages"), std::to_string(process.ksm_pages) + "\n");
     tree_.WriteFile(file_of_memory("mountinfo"), Mountinfo());
     tree_.Symlink(file_of_memory("exe"), process.exe);

@@ -24,12 +24,13 @@ bool LayoutsAreRandom(const procfs::Root& root) {
 
 }  // namespace
 
-Relatives::Relatives(procfs::Root root, procfs::PageGeometry geometry, Pfn zero_frame, FrameReader& frames,
-                     ScanCounters& counters)
+Relatives::Relatives(procfs::Root root, procfs::PageGeometry geometry, Pfn zero_frame, LayoutSource layouts,
+                     FrameReader& frames, ScanCounters& counters)
     : root_(std::move(root)),
       geometry_(geometry),
       pages_(geometry.PagesPerWindow()),
       zero_frame_(zero_frame),
+      layouts_(layouts),
       frames_(frames),
       counters_(counters),
       random_layouts_(LayoutsAreRandom(root_)) {}
@@ -39,8 +40,8 @@ Result<procfs::Pagemap> Relatives::OpenPagemap(const Process& process) {
   auto pagemap = procfs::Pagemap::Open(root_, process.memory);
   if (!pagemap) return pagemap;
   const auto stat = procfs::ReadStat(root_, process.memory);
-  const std::optional<LayoutKey> layout = stat ? LayoutKey::Of(*stat) : std::nullopt;
-  if (layout && LayoutKey::Of(process.stat) && layout != process.layout) {
+  const std::optional<LayoutKey> layout = stat ? ReadLayout(root_, *stat, process.memory, layouts_) : std::nullopt;
+  if (layout && process.layout && layout != process.layout) {
     return tl::unexpected(Error{ErrorKind::kGone, pagemap->path(), 0, "the address space is another one by now"});
   }
   return pagemap;

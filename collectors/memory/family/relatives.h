@@ -21,7 +21,7 @@ namespace cow::memory {
 class Relatives : public FrameProbe {
  public:
   // `zero_frame`: Pfn::None() where frames are hidden. `frames` and `counters` outlive this.
-  Relatives(procfs::Root root, procfs::PageGeometry geometry, Pfn zero_frame, FrameReader& frames,
+  Relatives(procfs::Root root, procfs::PageGeometry geometry, Pfn zero_frame, LayoutSource layouts, FrameReader& frames,
             ScanCounters& counters);
 
   bool ShareFrame(const Process& a, const Process& b) override;
@@ -43,6 +43,7 @@ class Relatives : public FrameProbe {
   procfs::PageGeometry geometry_;
   size_t pages_;
   Pfn zero_frame_;
+  LayoutSource layouts_;
   FrameReader& frames_;
   ScanCounters& counters_;
   bool random_layouts_;

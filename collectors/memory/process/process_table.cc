@@ -3,43 +3,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "collectors/procfs/maps.h"
 #include "collectors/procfs/process_list.h"
 #include "collectors/procfs/system.h"
 
 namespace cow::memory {
-namespace {
-
-// Builds a layout key from addresses in maps that exec draws and that never move. maps may be readable although stat
-// hides the layout: since Linux 6.15 CAP_PERFMON, which CAP_SYS_ADMIN implies, suffices (fs/proc/base.c, kernel/fork.c:
-// may_access_mm).
-std::optional<LayoutKey> LayoutOfMaps(const procfs::Root& root, procfs::TaskId task) {
-  auto vmas = procfs::MapsReader::Open(root, task);
-  if (!vmas) return std::nullopt;
-  LayoutKey key;
-  for (procfs::Vma vma;;) {
-    const auto read = vmas->Next(vma);
-    if (!read) return std::nullopt;
-    if (!*read) break;
-    if (key.start_code == 0 && vma.executable && vma.inode != 0) key.start_code = vma.start;
-    if (vma.path == "[vdso]") key.start_data = vma.start;
-    if (vma.path == "[stack]") key.start_stack = vma.end;
-  }
-  if (key.start_code == 0 || key.start_stack == 0) return std::nullopt;
-  return key;
-}
-
-}  // namespace
-
-std::optional<LayoutKey> LayoutKey::Of(const procfs::Stat& stat) {
-  if (!stat.LayoutKnown()) return std::nullopt;
-  return LayoutKey{stat.start_code, stat.end_code, stat.start_data, stat.end_data, stat.start_brk, stat.start_stack};
-}
-
-bool LayoutKey::Resembles(const LayoutKey& other) const {
-  return (start_stack != 0 && start_stack == other.start_stack) || (start_brk != 0 && start_brk == other.start_brk);
-}
-
 bool Process::IsChildOf(const Process& other) const {
   return stat.ppid == other.pid && other.pid != pid && other.start_ticks <= start_ticks;
 }
@@ -50,11 +17,12 @@ uint64_t Process::ResidentBytes() const {
 
 uint64_t Process::SizeBytes() const { return ResidentBytes() + status.swap_bytes.value_or(0); }
 
-ProcessTable::ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files)
+ProcessTable::ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files, LayoutSource layouts)
     : root_(std::move(root)),
       cgroup_namespace_(root_),
       max_processes_(max_processes),
       files_(root_, max_kept_files),
+      layouts_(layouts),
       ticks_per_second_(procfs::ReadClockTicksPerSecond(root_)) {}
 
 Result<bool> ProcessTable::Update(const MayGoOn& may_go_on) {
@@ -194,8 +162,7 @@ void ProcessTable::NoteReaping(uint64_t children_faults_before, const procfs::St
 }
 
 void ProcessTable::TakeStat(bool is_known, procfs::Stat&& stat, Process& process) {
-  std::optional<LayoutKey> layout = LayoutKey::Of(stat);
-  if (!layout) layout = LayoutOfMaps(root_, process.memory);
+  const std::optional<LayoutKey> layout = LayoutOf(stat, process.memory);
   const bool other_layout = is_known && layout != process.layout;
   process.stat = std::move(stat);
   if (is_known && !other_layout) return;
@@ -207,7 +174,7 @@ void ProcessTable::TakeStat(bool is_known, procfs::Stat&& stat, Process& process
   process.baseline = same_program ? process.baseline : !completed_;
   process.layout = layout;
   process.since_pass = pass_;
-  process.exe = procfs::ReadLink(root_, root_.ProcPath(process.memory, "exe")).value_or("");
+  process.exe = ReadProgram(root_, process.memory);
   process.cgroups = procfs::ReadCgroups(root_, process.pid).value_or(procfs::Cgroups());
   cgroup_namespace_.Resolve(process.cgroups);
 }

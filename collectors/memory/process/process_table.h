@@ -1,5 +1,5 @@
 // Keeps the processes of the host and their identity from pass to pass. Reads /proc/PID/stat, statm, status, cgroup and
-// exe.
+// exe; where these hide something of other users' processes, auxv and maps.
 //
 // The identity of a process is (pid, start time), because pids are reused. An exec keeps this identity and draws a new
 // address-space layout. A process can also change its layout itself (prctl PR_SET_MM); Lineage distinguishes the two.
@@ -15,7 +15,6 @@
 
 #include <sys/types.h>
 
-#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -27,6 +26,7 @@
 
 #include "collectors/base/result.h"
 #include "collectors/base/steps.h"
+#include "collectors/memory/process/layout_key.h"
 #include "collectors/procfs/cgroup.h"
 #include "collectors/procfs/cgroup_namespace.h"
 #include "collectors/procfs/file_descriptor.h"
@@ -38,37 +38,20 @@
 
 namespace cow::memory {
 
-// The addresses that fork copies and exec draws anew. Equal keys make two processes candidates for one family only.
-struct LayoutKey {
-  uint64_t start_code = 0;
-  uint64_t end_code = 0;
-  uint64_t start_data = 0;
-  uint64_t end_data = 0;
-  uint64_t start_brk = 0;
-  uint64_t start_stack = 0;
-
-  // Empty if permission hides the layout.
-  static std::optional<LayoutKey> Of(const procfs::Stat& stat);
-  // True if both share an address that exec draws at random: one may be the other after prctl PR_SET_MM changed some
-  // fields.
-  bool Resembles(const LayoutKey& other) const;
-  auto operator<=>(const LayoutKey&) const = default;  // NOLINT(modernize-use-nullptr): mistaken by clang-tidy 14
-};
-
 struct Process {
   pid_t pid = 0;
   uint64_t start_ticks = 0;
   procfs::TaskId memory = 0;        // has the memory's files: the process, or a thread that outlived the leader
   procfs::Stat stat;                // of the last update
   procfs::Status status;            // of the last update that found a change
-  std::optional<LayoutKey> layout;  // from stat, or from maps if stat hides it; empty: hidden by permission
+  std::optional<LayoutKey> layout;  // empty: hidden by permission
   bool baseline = false;            // existed at the exporter's first look, or was omitted before
   uint64_t since_pass = 0;          // the first update that saw it with this layout
   // The latest tick at which it may have reaped a child; 0: never. Events before the first update count as of that
   // update.
   uint64_t reaped_until_ticks = 0;
   std::optional<Error> unread;  // why the last update failed; stat and status are older
-  std::string exe;              // read at first sight and when the layout changes; empty if denied
+  std::string exe;              // read at first sight and when the layout changes; empty if hidden
   procfs::Cgroups cgroups;      // likewise
 
   // True if `other` is the parent by pid and start time.
@@ -94,7 +77,8 @@ class ProcessTable {
   // served: all files are read in turn, so replacing one with another would only move the cost.
   static constexpr size_t kMaxKeptFiles = 8192;
 
-  ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files = kMaxKeptFiles);
+  ProcessTable(procfs::Root root, size_t max_processes, size_t max_kept_files = kMaxKeptFiles,
+               LayoutSource layouts = LayoutSource::kStat);
 
   // Lists and reads all processes. Returns an error if the list is unreadable; the table is then unchanged. An error of
   // one process affects that process only. Returns false if `may_go_on` ended the update: some processes are then as
@@ -112,6 +96,10 @@ class ProcessTable {
   size_t over_limit() const { return over_limit_.size(); }
   // Processes without known data whose files the last update could not read or parse, by reason.
   const std::map<ErrorKind, size_t>& unreadable() const { return unreadable_; }
+  // The layout of a task as the table reads it. `stat`: of this task, read just now.
+  std::optional<LayoutKey> LayoutOf(const procfs::Stat& stat, procfs::TaskId task) const {
+    return ReadLayout(root_, stat, task, layouts_);
+  }
   // As of the last update.
   const std::vector<Zombie>& zombies() const { return zombies_; }
   // True if the last update listed this pid: a process, a zombie or a kernel thread.
@@ -147,6 +135,7 @@ class ProcessTable {
   procfs::CgroupNamespace cgroup_namespace_;
   size_t max_processes_;
   procfs::ProcessFiles files_;
+  LayoutSource layouts_;
   uint64_t ticks_per_second_;
   uint64_t pass_ = 0;
   bool completed_ = false;  // at least one update was completed

@@ -24,6 +24,7 @@ struct Capabilities {
   bool folio_marks = false;      // also for pages of large folios
   bool merged_flag = false;      // kpageflags bit 21 marks exactly the pages merged by KSM
   bool page_mapcounts = false;   // mapcounts are per page, also in large folios
+  bool ptrace = false;           // exe, the layout in stat and kcmp, also of other users' processes
   bool sees_every_process = false;
 };
 

@@ -355,12 +355,6 @@ class Probe {
   bool scanned_as_huge_ = false;
 };
 
-// True if the root is a real procfs.
-bool IsOfThisSystem(const procfs::Root& root) {
-  struct statfs filesystem {};
-  return statfs(root.ProcPath("").c_str(), &filesystem) == 0 && filesystem.f_type == PROC_SUPER_MAGIC;
-}
-
 bool IsComplete(const KernelFacts& facts) {
   return facts.entry_kinds && facts.mapped_once && facts.page_mapcounts && facts.scan_kinds &&
          facts.words.merged_flag && facts.words.page_counts && facts.words.marks != ExclusiveMarks::kNone &&
@@ -388,6 +382,11 @@ KernelFacts KernelFacts::AsDocumented() {
   facts.words = {ExclusiveMarks::kOfThePage, true, true};
   facts.entry_kinds = facts.mapped_once = facts.page_mapcounts = facts.scan_kinds = true;
   return facts;
+}
+
+bool IsOfThisSystem(const procfs::Root& root) {
+  struct statfs filesystem {};
+  return statfs(root.ProcPath("").c_str(), &filesystem) == 0 && filesystem.f_type == PROC_SUPER_MAGIC;
 }
 
 procfs::Root RootOfSelf(const procfs::Root& root) {

@@ -25,6 +25,9 @@ struct KernelFacts {
   static KernelFacts AsDocumented();
 };
 
+// True if the root is a real procfs, not a tree that looks like one.
+bool IsOfThisSystem(const procfs::Root& root);
+
 // The root under which this process finds its own page tables: `root`, or /proc if `root` is the procfs of another PID
 // namespace and so has no `self`. All procfs mounts show one kernel.
 procfs::Root RootOfSelf(const procfs::Root& root);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "collectors/memory/read/foreign_access.h"
 #include "collectors/memory/scan/due.h"
 #include "collectors/procfs/ksm.h"
 #include "collectors/procfs/pagemap_scan.h"
@@ -40,10 +41,13 @@ Scanner::Scanner(procfs::Root root, procfs::PageGeometry geometry, size_t thread
   can.page_mapcounts = host_.kernel.mapped_once && host_.kernel.page_mapcounts;
   can.pagemap_scan = host_.kernel.scan_kinds && host_.scan.Supports(procfs::kScanPresent | procfs::kScanSwapped |
                                                                     procfs::kScanZeroPage | procfs::kScanHuge);
-  can.sees_every_process = procfs::SeesEveryProcess(host_.root);
+  const ForeignAccess foreign = ProbeForeignAccess(own_root);
+  can.ptrace = foreign.details;
+  can.sees_every_process = foreign.page_tables && procfs::SeesEveryProcess(host_.root);
+  layouts_ = foreign.page_tables && !foreign.details ? LayoutSource::kAuxiliaryVector : LayoutSource::kStat;
   forks_ = std::make_unique<ForkHistory>(host_.root, can.sees_every_process);
   host_.forks = forks_.get();
-  relatives_ = std::make_unique<Relatives>(host_.root, geometry, host_.zero_frame, frames, counters_);
+  relatives_ = std::make_unique<Relatives>(host_.root, geometry, host_.zero_frame, layouts_, frames, counters_);
 }
 
 void Scanner::GrowTo(size_t threads) {

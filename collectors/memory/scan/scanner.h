@@ -30,6 +30,8 @@ class Scanner {
   const Capabilities& capabilities() const { return host_.capabilities; }
   const procfs::PageGeometry& geometry() const { return host_.geometry; }
   Pfn zero_frame() const { return host_.zero_frame; }
+  // Where the process table must read layouts.
+  LayoutSource layouts() const { return layouts_; }
   // Call between steps of all threads.
   ScanCounters Counters() const;
   // Call its BeforeUpdate and AfterUpdate around each update of the process table; otherwise it knows no forks.
@@ -52,6 +54,7 @@ class Scanner {
 
  private:
   Host host_;
+  LayoutSource layouts_ = LayoutSource::kStat;
   DeviceTypes devices_;
   ScanCounters counters_;  // of looking for relatives
   std::vector<std::unique_ptr<ScanWorker>> workers_;

@@ -1,5 +1,6 @@
 #include "collectors/engine/fork_watch.h"
 
+#include <elf.h>
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -94,6 +95,19 @@ TEST_P(EitherForkWatchTest, ForkOfAKnownProcessIsToldAtTheSecondLook) {
   EXPECT_FALSE(Look());
   EXPECT_TRUE(Look());
   EXPECT_FALSE(Look());
+}
+
+// Without CAP_SYS_PTRACE stat hides the layout of another user's process.
+TEST_P(EitherForkWatchTest, ForkOfAnotherUsersProcessIsTold) {
+  table_ = memory::ProcessTable(host_.Root(), 100, 8, memory::LayoutSource::kAuxiliaryVector);
+  host_.At(100).auxv = {AT_ENTRY, 0x500100, AT_RANDOM, 0x7e003000, AT_NULL, 0};
+  host_.At(100).layout = 0;
+  host_.Add(60);
+  Pass();
+  EXPECT_FALSE(Look());
+  Fork(100, 101);
+  EXPECT_FALSE(Look());
+  EXPECT_TRUE(Look());
 }
 
 TEST_P(EitherForkWatchTest, ThoseThatExecOrEndAreNothing) {

@@ -1,7 +1,9 @@
 #include "collectors/memory/process/process_table.h"
 
+#include <elf.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <functional>
 #include <map>
 #include <memory>
@@ -54,32 +56,78 @@ TEST_F(ProcessTableTest, ReadsProcesses) {
   EXPECT_EQ(table_.pass(), 1U);
 }
 
-TEST_F(ProcessTableTest, LayoutThatStatHidesIsTakenFromMaps) {
+// The auxiliary vector of a program whose entry and stack are at these addresses.
+std::vector<uint64_t> Vector(uint64_t entry, uint64_t random) {
+  return {AT_HWCAP, 2, AT_ENTRY, entry, AT_RANDOM, random, AT_NULL, 0};
+}
+
+TEST_F(ProcessTableTest, LayoutThatStatHidesIsTakenFromAuxv) {
   auto& process = host_.Add(10);
   process.layout = 0;
   process.MapPages(0x10000000, 3, 1000);
+  process.auxv = {AT_HWCAP, 2, AT_NULL, 0};
   Update();
-  EXPECT_FALSE(At(10).layout) << "nothing in maps is drawn by exec";
-  process.MapArea(0x400000, 4, "/usr/bin/app", "r-xp");
-  process.areas.at(0x400000).inode = 7;
-  process.MapArea(0x7e000000, 4, "[stack]");
+  EXPECT_FALSE(At(10).layout) << "nothing in auxv is drawn by exec";
+  process.auxv = Vector(0x400100, 0x7e003000);
+  process.minor_faults += 7;
   Update();
   const auto layout = At(10).layout;
   ASSERT_TRUE(layout);
-  EXPECT_EQ(layout->start_code, 0x400000U);
-  EXPECT_EQ(layout->start_stack, 0x7e004000U);
+  EXPECT_EQ(layout->start_code, 0x400100U);
+  EXPECT_EQ(layout->start_stack, 0x7e003000U);
   // A new mapping does not change the layout; another program does.
   process.MapPages(0x20000000, 3, 2000);
   Update();
   EXPECT_EQ(At(10).layout, layout);
   EXPECT_EQ(At(10).since_pass, 2U);
   process.minor_faults += 7;  // every exec faults
-  process.areas.erase(0x400000);
-  process.MapArea(0x500000, 4, "/usr/bin/app", "r-xp");
-  process.areas.at(0x500000).inode = 7;
+  process.auxv = Vector(0x400100, 0x7e005000);
   Update();
   EXPECT_NE(At(10).layout, layout);
   EXPECT_EQ(At(10).since_pass, 4U);
+}
+
+// stat shows the parent's layout and hides that of its child, which has become another user.
+TEST_F(ProcessTableTest, LayoutsOfParentAndChildAreReadInOneWay) {
+  ProcessTable table(host_.Root(), 100, ProcessTable::kMaxKeptFiles, LayoutSource::kAuxiliaryVector);
+  host_.Add(10).auxv = Vector(0x400100, 0x7e003000);
+  host_.Fork(10, 11, 200);
+  host_.At(11).layout = 0;
+  host_.Sync();
+  ASSERT_TRUE(table.Update());
+  ASSERT_TRUE(table.processes().at(10)->layout);
+  EXPECT_EQ(table.processes().at(10)->layout, table.processes().at(11)->layout);
+  host_.At(10).layout = 0;
+  host_.At(10).minor_faults += 7;
+  host_.Sync();
+  ASSERT_TRUE(table.Update());
+  EXPECT_EQ(table.processes().at(10)->since_pass, 1U) << "hiding a layout in stat is no exec";
+}
+
+class DenyExe : public procfs::Interposer {
+ public:
+  std::optional<Error> Before(procfs::Access access, const std::string& path) override {
+    if (access != procfs::Access::kLink) return std::nullopt;
+    return Error{ErrorKind::kDenied, path, EACCES, "denied"};
+  }
+};
+
+TEST_F(ProcessTableTest, ProgramThatExeHidesIsTheFileAtItsEntry) {
+  const procfs::Root root(host_.Root().procfs(), host_.Root().sysfs(), std::make_shared<DenyExe>());
+  auto& process = host_.Add(10);
+  process.MapArea(0x300000, 4, "/usr/lib/loaded-below.so", "r-xp").inode = 6;
+  process.MapArea(0x400000, 4, "/usr/bin/app", "r-xp").inode = 7;
+  process.auxv = Vector(0x400100, 0x7e003000);
+  host_.Sync();
+  EXPECT_EQ(ReadProgram(root, 10), "/usr/bin/app");
+  for (const uint64_t entry : {uint64_t{0x2fffff}, uint64_t{0x404000}}) {
+    process.auxv = Vector(entry, 0x7e003000);
+    host_.Sync();
+    EXPECT_EQ(ReadProgram(root, 10), "") << entry;
+  }
+  process.auxv.clear();
+  host_.Sync();
+  EXPECT_EQ(ReadProgram(root, 10), "");
 }
 
 TEST_F(ProcessTableTest, MemoryOfAnEndedLeaderIsReadFromALivingThread) {
