@@ -1,9 +1,10 @@
 """Runs a program under the limits of deploy/systemd/cow_exporter.service, without systemd:
 
-    sandbox.py [--without NAME]... [--proc OPTIONS] [--private-users] DIRECTORY PROGRAM [ARGUMENT]...
+    sandbox.py [--drop-in FILE]... [--without NAME]... [--proc OPTIONS] [--private-users] DIRECTORY PROGRAM [ARGUMENT]...
 
 DIRECTORY is the only writable place, like the service's RuntimeDirectory. The limits are read from the unit:
-capabilities, system calls, address families, the read-only view of files. --without omits one of its settings.
+capabilities, system calls, address families, the read-only view of files; --drop-in adds the settings of a drop-in, and
+--without omits a setting.
 --proc mounts /proc with these options, and --private-users makes a user namespace; the unit does neither, and tests
 show why. Needs root.
 """
@@ -23,21 +24,30 @@ NOBODY = 65534
 CAPABILITIES = {"CAP_DAC_READ_SEARCH": 2, "CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_KEEPCAPS, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 8, 24, 38, 47, 2
-CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER = 0x20000, 0x4000000, 0x8000000, 0x10000000
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x40000000
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
 PROT_WRITE_EXEC = 2 | 4
 NEW_NAMESPACES = 0x7E020000  # CLONE_NEW* of clone
 
 
-def settings():
-    """Returns the unit's [Service] section: values by name, one per line."""
+def settings(drop_ins=()):
+    """Returns the [Service] section of the unit and its drop-ins: values by name, one per line."""
     found = {}
-    with open(UNIT, encoding="utf-8") as file:
-        section = file.read().partition("[Service]")[2].partition("\n[")[0]
-    for line in section.splitlines():
-        if "=" in line and not line.startswith("#"):
-            name, _, value = line.partition("=")
-            found.setdefault(name, []).append(value)
+    for path in (UNIT, *drop_ins):
+        with open(path, encoding="utf-8") as file:
+            section = file.read().partition("[Service]")[2].partition("\n[")[0]
+        for line in section.splitlines():
+            if "=" in line and not line.startswith("#"):
+                name, _, value = line.partition("=")
+                found.setdefault(name, []).append(value)
+    return found
+
+
+def words(unit, name):
+    """Returns the words of a list. A line that begins with ~ removes words from it."""
+    found = set()
+    for value in unit.get(name, []):
+        found = found - set(value[1:].split()) if value.startswith("~") else found | set(value.split())
     return found
 
 
@@ -101,7 +111,7 @@ class Filter:
 def make_filters(unit):
     filters = []
     families = Filter(ALLOW)
-    wanted = {int(getattr(socket, name)) for name in " ".join(unit.get("RestrictAddressFamilies", [])).split()}
+    wanted = {int(getattr(socket, name)) for name in words(unit, "RestrictAddressFamilies")}
     for family in set(range(64)) - wanted if wanted else ():
         families.add(REFUSE, "socket", Compare(0, EQUAL, family, 0))
     filters.append(families)
@@ -167,7 +177,7 @@ def become_service(unit):
     """Becomes a user without rights except the unit's capabilities."""
     def bits(name):
         mask = 0
-        for word in unit[name][0].split():
+        for word in words(unit, name):
             mask |= 1 << CAPABILITIES[word]
         return mask
 
@@ -196,18 +206,20 @@ def become_root_of_nothing():
 
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("--drop-in", action="append", default=[])
     parser.add_argument("--without", action="append", default=[])
     parser.add_argument("--proc")
     parser.add_argument("--private-users", action="store_true")
     parser.add_argument("directory", type=os.path.realpath)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
-    unit = settings()
+    unit = settings(arguments.drop_in)
     for name in arguments.without:
         del unit[name]
     filters = make_filters(unit)
     os.chown(arguments.directory, NOBODY, NOBODY)
-    succeed(LIBC.unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS), "namespaces")
+    network = CLONE_NEWNET if "PrivateNetwork" in unit else 0
+    succeed(LIBC.unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | network), "namespaces")
     mount("--make-rprivate", "/")
     hide_files(unit, arguments.directory, arguments.proc)
     if arguments.private_users:
