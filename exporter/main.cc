@@ -21,6 +21,7 @@
 #include "exporter/http/server.h"
 #include "exporter/http/web_access.h"
 #include "exporter/log/log.h"
+#include "exporter/permitted_capabilities.h"
 #include "exporter/reload.h"
 #include "exporter/scan/once.h"
 #include "exporter/scan/scan_loop.h"
@@ -114,6 +115,7 @@ int RunHealthCheck(const CommandLine& command_line) {
 }
 
 int Run(std::span<const char* const> arguments) {
+  UsePermittedCapabilities();
   const std::vector<collectors::CollectorInfo> available = collectors::AvailableCollectors();
   const auto parsed = ParseCommandLine(arguments, available, kVersion);
   if (const auto* early = std::get_if<EarlyExit>(&parsed)) {
