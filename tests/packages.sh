@@ -9,7 +9,7 @@ test_packages=(
   chromium clang clang-format clang-tidy libclang-rt-dev curl fonts-dejavu-core jq jsonnet libcap2-bin node-typescript openssl procps python3
   python3-prometheus-client python3-yaml strace systemd
   qemu-system-x86 cpio busybox-static
-  e2fsprogs libcap2-bin lintian man-db mmdebstrap rpm runc shellcheck umoci
+  e2fsprogs lintian man-db mmdebstrap rpm runc shellcheck umoci
 )
 # Any Node.js there is will do; Debian's npm brings hundreds of packages.
 if ! command -v npm >/dev/null; then test_packages+=(nodejs npm); fi

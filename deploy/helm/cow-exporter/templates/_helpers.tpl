@@ -81,16 +81,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if or .Values.hostNetwork .Values.netlink }}true{{ end -}}
 {{- end -}}
 
-{{- /* Uid 0, for kpageflags and kpagecount are root's. The API takes allowPrivilegeEscalation: false beside SYS_ADMIN as long as
-it is not written CAP_SYS_ADMIN, and the runtime sets no_new_privs: nothing that the exporter could exec gains from its mode bits. */ -}}
+{{- /* The image's own user. Its program's file permits these capabilities; containerd and CRI-O let it have them in spite of
+no_new_privs, which allowPrivilegeEscalation: false sets. The API takes that beside SYS_ADMIN as long as it is not written
+CAP_SYS_ADMIN. */ -}}
 {{- define "cow-exporter.securityContext" -}}
-{{- $capabilities := list "SYS_PTRACE" "DAC_READ_SEARCH" -}}
-{{- if eq .Values.access "full" }}{{ $capabilities = prepend $capabilities "SYS_ADMIN" }}{{ end -}}
+{{- $capabilities := list "DAC_READ_SEARCH" -}}
+{{- if ne .Values.access "without-ptrace" }}{{ $capabilities = prepend $capabilities "SYS_PTRACE" }}{{ end -}}
+{{- if ne .Values.access "no-frames" }}{{ $capabilities = prepend $capabilities "SYS_ADMIN" }}{{ end -}}
 {{- if .Values.netlink }}{{ $capabilities = append $capabilities "NET_ADMIN" }}{{ end -}}
 {{- $context := dict
-  "runAsUser" 0
-  "runAsGroup" 0
-  "runAsNonRoot" false
+  "runAsUser" 65532
+  "runAsGroup" 65532
+  "runAsNonRoot" true
   "privileged" false
   "allowPrivilegeEscalation" false
   "readOnlyRootFilesystem" true
