@@ -13,8 +13,9 @@ from support import check
 
 SOURCE = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = support.binary("COW_BUILD")
-MAX_EXPOSURE = 3.0  # systemd-analyze security's scale ends at 10, a service without any limits
-LINKS = ["deploy/prometheus/prometheus.yml", "deploy/prometheus/rules", "deploy/prometheus/fleet", "deploy/mixin/config.libsonnet"]
+MAX_EXPOSURE = 2.5  # systemd-analyze security's scale ends at 10, a service without any limits
+LINKS = ["deploy/prometheus/prometheus.yml", "deploy/prometheus/rules", "deploy/prometheus/fleet", "deploy/mixin/config.libsonnet",
+         "deploy/systemd/drop-ins"]
 EXECUTABLE = {"/usr/bin/cow_exporter", "/usr/share/cow_exporter/mixin/render"}
 CONFIGURATION = ["/etc/cow_exporter/config.yml", "/etc/default/cow_exporter"]
 
@@ -39,6 +40,7 @@ def shared_files():
                     "prometheus/fleet/rules/*.yml", "prometheus/console*/*.*", "grafana/**/*.json",
                     "grafana/**/*.yml", "mixin/render", "mixin/**/*.*sonnet"):
         files |= {f"cow_exporter/{path}" for path in glob.glob(pattern, root_dir=f"{SOURCE}/deploy", recursive=True)}
+    files |= {f"cow_exporter/systemd/{name}" for name in os.listdir(f"{SOURCE}/deploy/systemd/drop-ins")}
     return {f"/usr/share/{path}" for path in files}
 
 
