@@ -232,6 +232,18 @@ def check_own_calls():
     check(not missing, f"the unit forbids {sorted(missing)}")
 
 
+def check_foreign_memory(context, directory):
+    """Nothing in the service can write the memory of another process, and without CAP_SYS_PTRACE nothing can read it."""
+    other = context.start(support.Process(["sleep", "600"]))
+    shutil.copy("/bin/busybox", f"{directory}/busybox")
+    tries = f"b={directory}/busybox; m=/proc/{other.pid}/mem; ( : <$m ) 2>&- && echo read; ( : >>$m ) 2>&- && echo written; $b true"
+    for drop, can in (((), ["read"]), (("without-ptrace",), [])):
+        run = subprocess.run([*sandboxed(*drop_ins(*drop)), directory, f"{directory}/busybox", "sh", "-c", tries],
+                             capture_output=True, text=True, check=False)
+        check(run.returncode == 0 and run.stdout.split() == can, f"{drop}: {run.stdout} {run.stderr}")
+        print(f"memory of another process{' without CAP_SYS_PTRACE' if drop else ''}: {can or 'nothing'}")
+
+
 def check_drop_ins(directory):
     """Each removes what it says, and no other feature."""
     whole = features(directory)
@@ -260,9 +272,9 @@ def check_socket_activation(context, directory):
     def passed():
         with urllib.request.urlopen(url, timeout=20) as response:
             samples = support.Samples(response.read().decode())
-        return samples if samples.get("cow_scan_passes_total", kind="full") else None
+        return samples if samples.get("cow_exporter_capability", feature="fork_events") is not None else None
 
-    samples = support.wait_for(passed, 60, "a pass")
+    samples = support.wait_for(passed, 60, "a pass and a look for forks")
     for feature, has in (("frames", 1), ("fork_events", 0)):
         check(samples.value("cow_exporter_capability", feature=feature) == has, f"{feature} is not {has}")
     with open(f"/proc/{process.pid}/net/dev", encoding="ascii") as file:
@@ -309,6 +321,7 @@ def test(context):
     check_levels(context)
     check_own_calls()
     check_that_limits_hold(directory)
+    check_foreign_memory(context, directory)
     check_drop_ins(directory)
     check_socket_activation(context, directory)
     check_what_is_left_alone(directory)
