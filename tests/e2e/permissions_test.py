@@ -53,6 +53,18 @@ def nobody(*capabilities):
     return [*command, f"--inh-caps={names}", f"--ambient-caps={names}"]
 
 
+def bounded_nobody():
+    """Runs as an unprivileged user who gets only what a program's file permits, as in a container."""
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all"]
+
+
+def permitted_by_its_file(context):
+    path = context.path("permitted")
+    shutil.copy(support.binary("COW_EXPORTER"), path)
+    subprocess.run(["/sbin/setcap", "cap_sys_admin,cap_sys_ptrace,cap_dac_read_search+p", path], check=True)
+    return path
+
+
 class Pair(support.Workload):
     """Makes two members that share PAGES pages except the WRITTEN pages of the child."""
 
@@ -182,6 +194,9 @@ def test(context):
     rung("everything", [], {"lad_user": "full", "lad_master": "full"})
     rung("a user with all that is needed", nobody("sys_admin", "sys_ptrace", "dac_read_search"),
          {"lad_user": "full", "lad_master": "full"})
+    ladder.exporter = permitted_by_its_file(context)
+    rung("a user whose program's file permits what is needed", bounded_nobody(), {"lad_user": "full", "lad_master": "full"})
+    ladder.exporter = context.path("cow_exporter")
     rung("without SYS_ADMIN", drop("sys_admin"), {"lad_user": "no_frames", "lad_master": "no_frames"})
     rung("without DAC_READ_SEARCH", drop("dac_read_search", "dac_override"),
          {"lad_user": "no_pagemap", "lad_master": "full"})
