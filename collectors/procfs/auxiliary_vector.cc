@@ -3,6 +3,7 @@
 #include <elf.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstring>
 #include <limits>
@@ -15,11 +16,12 @@ constexpr size_t kMaxBytes = size_t{64} << 10;  // far above what a kernel store
 template <class Word>
 std::vector<std::pair<uint64_t, uint64_t>> Parse(std::string_view bytes) {
   std::vector<std::pair<uint64_t, uint64_t>> values;
-  Word pair[2];
+  std::array<Word, 2> pair{};
   for (; bytes.size() >= sizeof(pair); bytes.remove_prefix(sizeof(pair))) {
-    std::memcpy(pair, bytes.data(), sizeof(pair));
-    if (pair[0] == AT_NULL) break;
-    values.emplace_back(pair[0], pair[1]);
+    std::memcpy(pair.data(), bytes.data(), sizeof(pair));
+    const auto [type, value] = pair;
+    if (type == AT_NULL) break;
+    values.emplace_back(type, value);
   }
   return values;
 }

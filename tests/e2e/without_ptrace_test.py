@@ -1,7 +1,7 @@
 """Without CAP_SYS_PTRACE the values equal those with it: the exporter as root and as another user, with
 CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH, beside forks of other users that are stopped so that their memory stays as it is.
 
- - `strangers`: parent and child of another user.
+ - `strangers`: parent and child of another user, and a process in the parent's address space.
  - `worker`: root's, with a child that has become another user.
  - `mixed`: as `worker`, and the exporter may inspect the parent by its user alone, but not the child.
  - redis-server of another user during a BGSAVE, and cow_demo of another user.
@@ -51,7 +51,7 @@ def user(number, *capabilities):
     return ["setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups", *options, *ambient]
 
 
-def start_pair(context, name, wrapper, change_user):
+def start_pair(context, name, wrapper, change_user=False):
     pair = context.start(support.Workload(wrapper))
     pair.do(f"name 0 {name}")
     pair.do(f"map 0 a {PAGES} nohuge")
@@ -60,6 +60,7 @@ def start_pair(context, name, wrapper, change_user):
     pair.do(f"write {child} a 0 {WRITTEN}")
     if change_user:
         pair.do(f"setuid {child} {USER}")
+    return pair
 
 
 class RedisOfUser(servers.Redis):
@@ -146,7 +147,7 @@ def test(context):
     if runs.run(root(*TIER)).value("cow_exporter_capability", feature="all_processes") == 0:
         print("missing kernel feature: page tables of other users without CAP_SYS_PTRACE (Linux 6.15)")
         raise SystemExit(support.SKIP)
-    start_pair(context, "strangers", user(USER), False)
+    start_pair(context, "strangers", user(USER)).do("share 0")
     start_pair(context, "worker", [], True)
     start_pair(context, "mixed", root("setuid", "setgid"), True)
     start_redis(context)
@@ -157,6 +158,7 @@ def test(context):
     whole = runs.run(root(*WHOLE))
     check(whole.value("cow_exporter_capability", feature="ptrace") == 1 and LACKING not in runs.log, "with CAP_SYS_PTRACE")
     expected = of_groups(whole)
+    check(whole.value("cow_processes", group="strangers") == 3, "the process in the parent's address space is missing")
     for group in GROUPS:
         check(whole.value("cow_families", group=group) == 1, f"{group} is not one family")
         check(whole.value("cow_exposure_bytes", group=group) > 0, f"{group} shares nothing")
