@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "exporter/http/client_key.h"
+
 namespace cow::exporter {
 
 inline constexpr const char* kTextPlain = "text/plain; charset=utf-8";
@@ -23,7 +25,9 @@ struct HttpRequest {
   std::string path;                                         // as received, not decoded
   std::string query;                                        // after the "?", as received
   std::map<std::string, std::string, std::less<>> headers;  // by lower-case name; repeated ones joined by ", "
-  bool from_unix_socket = false;
+  ClientKey client;
+
+  [[nodiscard]] bool IsFromUnixSocket() const { return client.kind == ClientKey::Kind::kUser; }
 
   [[nodiscard]] std::optional<std::string_view> Header(std::string_view lower_case_name) const {
     const auto found = headers.find(lower_case_name);

@@ -3,6 +3,7 @@
 #include <gnutls/abstract.h>  // before microhttpd.h, to enable its certificate callbacks
 #include <microhttpd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -26,13 +27,14 @@ constexpr std::string_view kHead = MHD_HTTP_METHOD_HEAD;
 
 bool IsRead(std::string_view method) { return method == kGet || method == kHead; }
 
-HttpRequest ReadRequest(MHD_Connection* connection, const std::string& uri, const char* method, bool from_unix_socket) {
+HttpRequest ReadRequest(MHD_Connection* connection, const std::string& uri, const char* method,
+                        const ClientKey& client) {
   HttpRequest request;
   const size_t question = std::min(uri.find('?'), uri.size());
   request.method = method;
   request.path = uri.substr(0, question);
   request.query = uri.substr(std::min(question + 1, uri.size()));
-  request.from_unix_socket = from_unix_socket;
+  request.client = client;
   struct Headers {
     decltype(request.headers)& all;
     std::exception_ptr failure = nullptr;
@@ -81,6 +83,15 @@ bool Send(MHD_Connection* connection, const HttpResponse& answer, const HttpHead
   return good;
 }
 
+// Health probes are answered however busy the server is.
+bool IsHealthProbe(const HttpRequest& request) {
+  return request.path == kHealthPath && !request.Header("authorization");
+}
+
+HttpResponse TooBusy() {
+  return TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "too many concurrent requests\n", {{"Retry-After", "1"}});
+}
+
 // libmicrohttpd counts the timeout from the last byte. Disable it while the server makes a response.
 void SetTimeout(MHD_Connection* connection, std::chrono::seconds timeout) {
   MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, static_cast<unsigned>(timeout.count()));
@@ -89,9 +100,7 @@ void SetTimeout(MHD_Connection* connection, std::chrono::seconds timeout) {
 }  // namespace
 
 struct Server::Connection {
-  Connection(ConnectionWatch& watch, int fd) : entry(watch, fd) {}
-
-  ConnectionWatch::Entry entry;
+  std::unique_ptr<ConnectionTable::Entry> entry;
   std::shared_ptr<const Tls> tls;  // must outlive the session
 };
 
@@ -119,8 +128,7 @@ struct Server::Callbacks {
   static MHD_Result Access(void* cls, MHD_Connection* connection, const char* /*url*/, const char* method,
                            const char* /*version*/, const char* /*upload_data*/, size_t* upload_data_size,
                            void** con_cls) {
-    const auto& listener = *static_cast<Listener*>(cls);
-    Server& server = listener.server;
+    Server& server = *static_cast<Server*>(cls);
     if (*con_cls == nullptr || ConnectionOf(connection) == nullptr) return MHD_NO;
     try {
       auto& request = *static_cast<Request*>(*con_cls);
@@ -133,19 +141,19 @@ struct Server::Callbacks {
         request.body_bytes += std::exchange(*upload_data_size, 0);
         return request.body_bytes <= kMaxBodyBytes ? MHD_YES : MHD_NO;
       }
-      return Answer(listener, connection, method, request) ? MHD_YES : MHD_NO;
+      return Answer(server, connection, method, request) ? MHD_YES : MHD_NO;
     } catch (const std::exception& error) {
       server.LogFailure(error);
       return MHD_NO;  // closes the connection
     }
   }
 
-  static bool Answer(const Listener& listener, MHD_Connection* connection, const char* method, const Request& request) {
-    Server& server = listener.server;
-    ConnectionWatch::Entry& entry = ConnectionOf(connection)->entry;
-    entry.SuspendDeadline();
+  static bool Answer(Server& server, MHD_Connection* connection, const char* method, const Request& request) {
+    ConnectionTable::Entry& entry = *ConnectionOf(connection)->entry;
+    const bool has_room = entry.Work();
     SetTimeout(connection, std::chrono::seconds{0});
-    HttpResponse response = server.Respond(ReadRequest(connection, request.uri, method, listener.socket.IsUnix()));
+    const HttpRequest read = ReadRequest(connection, request.uri, method, entry.Client());
+    HttpResponse response = has_room || IsHealthProbe(read) ? server.Respond(read) : TooBusy();
     SetTimeout(connection, server.options_.silence_timeout);
     entry.SendResponse();
     if (!request.reads_body) response.headers.emplace_back(MHD_HTTP_HEADER_CONNECTION, "close");
@@ -164,28 +172,29 @@ struct Server::Callbacks {
   static void Completed(void* /*cls*/, MHD_Connection* connection, void** con_cls,
                         MHD_RequestTerminationCode /*code*/) {
     const std::unique_ptr<Request> end(static_cast<Request*>(std::exchange(*con_cls, nullptr)));
-    if (Connection* entry = ConnectionOf(connection)) entry->entry.AwaitRequest();
+    if (Connection* open = ConnectionOf(connection)) open->entry->AwaitRequest();
   }
 
   static void Notify(void* cls, MHD_Connection* connection, void** context, MHD_ConnectionNotificationCode code) {
-    Server& server = static_cast<Listener*>(cls)->server;
-    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+    Server& server = *static_cast<Server*>(cls);
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {  // libmicrohttpd closes the descriptor after this call
       const std::unique_ptr<Connection> end(static_cast<Connection*>(std::exchange(*context, nullptr)));
       return;
     }
     const int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    std::unique_ptr<Connection> open = server.TakeAccepted(fd);
     try {
-      auto entry = std::make_unique<Connection>(server.watch_, fd);
-      if (server.access_ != nullptr && server.access_->IsTls()) {
+      if (open != nullptr && server.access_ != nullptr && server.access_->IsTls()) {
         const auto* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
-        entry->tls = server.access_->Rules()->tls;
-        entry->tls->Apply(static_cast<gnutls_session_t>(info->tls_session));
+        open->tls = server.access_->Rules()->tls;
+        open->tls->Apply(static_cast<gnutls_session_t>(info->tls_session));
       }
-      *context = entry.release();
     } catch (const std::exception& error) {
       shutdown(fd, SHUT_RDWR);
       server.LogFailure(error);
     }
+    if (open != nullptr) open->entry->Start();
+    *context = open.release();
   }
 
   // libmicrohttpd requires a certificate or this callback at its start. Notify gives each session its own credentials.
@@ -218,13 +227,23 @@ Server::Server(ServerOptions options, ServerCallbacks callbacks, Log& log, WebAc
       landing_page_(options_.version,
                     {{options_.telemetry_path, "Metrics"}, {kHealthPath, "Health"}, {"/-/ready", "Readiness"}}),
       routes_(MakeRoutes()),
-      watch_(options_.limits) {}
+      connections_(options_.limits) {}
 
 Server::~Server() { Stop(); }
 
 void Server::Listen(ListenSocket socket) {
-  auto listener = std::make_unique<Listener>(Listener{*this, std::move(socket), nullptr});
-  unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ERROR_LOG;
+  StartDaemon();
+  const std::string address = socket.Address();
+  acceptors_.push_back(std::make_unique<Acceptor>(
+      std::move(socket),
+      [this](int fd, const sockaddr_storage& peer, socklen_t peer_bytes) { Accept(fd, peer, peer_bytes); }));
+  log_.Info("listening", {{"address", address}});
+}
+
+void Server::StartDaemon() {
+  if (daemon_ != nullptr) return;
+  unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC |
+                   MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG;
   std::array<MHD_OptionItem, 2> tls_options{};
   if (access_ != nullptr && access_->IsTls()) {
     flags |= MHD_USE_TLS;
@@ -232,24 +251,49 @@ void Server::Listen(ListenSocket socket) {
     tls_options[0].ptr_value = reinterpret_cast<void*>(&Callbacks::NoCertificate);
   }
   tls_options[access_ != nullptr && access_->IsTls() ? 1 : 0].option = MHD_OPTION_END;
-  listener->daemon = MHD_start_daemon(
-      flags, 0, nullptr, nullptr, &Callbacks::Access, listener.get(), MHD_OPTION_EXTERNAL_LOGGER, &Callbacks::Log, this,
-      MHD_OPTION_LISTEN_SOCKET, listener->socket.Descriptor(), MHD_OPTION_UNESCAPE_CALLBACK, &Callbacks::Unescape, this,
-      MHD_OPTION_URI_LOG_CALLBACK, &Callbacks::Begin, this, MHD_OPTION_NOTIFY_COMPLETED, &Callbacks::Completed, this,
-      MHD_OPTION_NOTIFY_CONNECTION, &Callbacks::Notify, listener.get(), MHD_OPTION_CONNECTION_LIMIT,
-      options_.max_connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, options_.max_connections_per_address,
-      MHD_OPTION_CONNECTION_TIMEOUT, static_cast<unsigned>(options_.silence_timeout.count()), MHD_OPTION_ARRAY,
-      tls_options.data(), MHD_OPTION_END);
-  if (listener->daemon == nullptr) throw std::runtime_error("cannot serve on " + listener->socket.Address());
-  listener->socket.Release();  // MHD_stop_daemon closes the descriptor
-  log_.Info("listening", {{"address", listener->socket.Address()}});
-  listeners_.push_back(std::move(listener));
+  // The table limits connections. libmicrohttpd counts a connection a little longer.
+  const auto limit = static_cast<unsigned>(2 * options_.limits.connections + 16);
+  daemon_ = MHD_start_daemon(
+      flags, 0, nullptr, nullptr, &Callbacks::Access, this, MHD_OPTION_EXTERNAL_LOGGER, &Callbacks::Log, this,
+      MHD_OPTION_UNESCAPE_CALLBACK, &Callbacks::Unescape, this, MHD_OPTION_URI_LOG_CALLBACK, &Callbacks::Begin, this,
+      MHD_OPTION_NOTIFY_COMPLETED, &Callbacks::Completed, this, MHD_OPTION_NOTIFY_CONNECTION, &Callbacks::Notify, this,
+      MHD_OPTION_CONNECTION_LIMIT, limit, MHD_OPTION_CONNECTION_TIMEOUT,
+      static_cast<unsigned>(options_.silence_timeout.count()), MHD_OPTION_ARRAY, tls_options.data(), MHD_OPTION_END);
+  if (daemon_ == nullptr) throw std::runtime_error("cannot start the HTTP server");
+}
+
+void Server::Accept(int fd, const sockaddr_storage& peer, socklen_t peer_bytes) {
+  try {
+    auto entry = connections_.Admit(ClientOf(peer, fd), fd);
+    if (entry == nullptr) {
+      close(fd);
+      return;
+    }
+    const std::lock_guard lock(accepted_mutex_);
+    // An entry that is still here belongs to a connection that libmicrohttpd closed without a word.
+    accepted_.insert_or_assign(fd, std::make_unique<Connection>(Connection{std::move(entry), nullptr}));
+  } catch (const std::exception& error) {
+    close(fd);
+    LogFailure(error);
+    return;
+  }
+  // Owns the descriptor, whatever it returns.
+  if (MHD_add_connection(daemon_, fd, reinterpret_cast<const sockaddr*>(&peer), peer_bytes) != MHD_YES) {
+    TakeAccepted(fd);
+  }
+}
+
+std::unique_ptr<Server::Connection> Server::TakeAccepted(int fd) {
+  const std::lock_guard lock(accepted_mutex_);
+  auto node = accepted_.extract(fd);
+  return node.empty() ? nullptr : std::move(node.mapped());
 }
 
 void Server::Stop() {
   if (access_ != nullptr) access_->Stop();
-  for (const auto& listener : listeners_) MHD_stop_daemon(listener->daemon);
-  listeners_.clear();
+  acceptors_.clear();
+  if (daemon_ != nullptr) MHD_stop_daemon(std::exchange(daemon_, nullptr));
+  accepted_.clear();
 }
 
 std::vector<Server::Route> Server::MakeRoutes() {
@@ -340,7 +384,7 @@ HttpResponse Server::HandleReload() const {
 }
 
 HttpResponse Server::HandleApi(const HttpRequest& request) const {
-  if (!options_.enable_api && !request.from_unix_socket) {
+  if (!options_.enable_api && !request.IsFromUnixSocket()) {
     return TextResponse(MHD_HTTP_FORBIDDEN, "served only on unix sockets, or with --web.enable-api\n");
   }
   const auto query = ParseQuery(request.query);

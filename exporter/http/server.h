@@ -1,5 +1,5 @@
 // The HTTP server: a table of paths with their methods and handlers, on libmicrohttpd with one thread per connection.
-// Limits on connections and timeouts keep silent and slow clients from delaying others.
+// connection_table.h says how connections share the places, so that no client keeps others out.
 //
 // Paths match exactly, as received. Every path that allows GET allows HEAD. Answers 405 to other methods of a known
 // path, 404 to unknown paths and 503 beyond `max_requests` concurrent telemetry requests.
@@ -7,18 +7,23 @@
 // Call Listen and Stop from one thread. Many threads call the callbacks concurrently.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <atomic>
 #include <chrono>
 #include <exception>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "exporter/explain/api.h"
-#include "exporter/http/connection_watch.h"
+#include "exporter/http/acceptor.h"
+#include "exporter/http/connection_table.h"
 #include "exporter/http/http_message.h"
 #include "exporter/http/landing_page.h"
 #include "exporter/http/listen_socket.h"
@@ -39,10 +44,8 @@ struct ServerOptions {
   std::string version;
   std::vector<std::string_view> collectors;  // names of all collectors
   bool enable_api = false;                   // serve /api/v1 on TCP too, not only on unix sockets
-  unsigned max_connections = 512;            // per listening socket
-  unsigned max_connections_per_address = 128;
   std::chrono::seconds silence_timeout{30};
-  ConnectionWatch::Limits limits;
+  ConnectionTable::Limits limits;
 };
 
 struct ServerCallbacks {
@@ -67,7 +70,7 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // Starts to serve on `socket`. Throws std::runtime_error if no thread can start.
+  // Starts to serve on `socket`. Throws std::runtime_error if no thread can start or no descriptor is left.
   void Listen(ListenSocket socket);
   // Closes all connections and waits for their threads. Call it when `scrape` no longer blocks.
   void Stop();
@@ -76,17 +79,17 @@ class Server {
   struct Request;
   struct Connection;
   struct Callbacks;  // of libmicrohttpd
-  struct Listener {
-    Server& server;
-    ListenSocket socket;
-    MHD_Daemon* daemon;
-  };
   struct Route {
     std::string path;
     std::vector<std::string_view> methods;  // for the header Allow
     std::function<HttpResponse(const HttpRequest&)> handle;
   };
 
+  void StartDaemon();
+  // Hands a new connection to the daemon, or closes it.
+  void Accept(int fd, const sockaddr_storage& peer, socklen_t peer_bytes);
+  // Takes the connection that Accept handed over; null if unknown.
+  std::unique_ptr<Connection> TakeAccepted(int fd);
   [[nodiscard]] std::vector<Route> MakeRoutes();
   [[nodiscard]] const Route* FindRoute(std::string_view path) const;
   // Checks access, then handles the request.
@@ -106,8 +109,11 @@ class Server {
   const std::vector<Route> routes_;
   std::atomic<size_t> telemetry_requests_ = 0;
   LogOnce failures_;
-  ConnectionWatch watch_;
-  std::vector<std::unique_ptr<Listener>> listeners_;
+  ConnectionTable connections_;
+  std::mutex accepted_mutex_;
+  std::map<int, std::unique_ptr<Connection>> accepted_;  // by descriptor, until the daemon's thread takes them
+  MHD_Daemon* daemon_ = nullptr;
+  std::vector<std::unique_ptr<Acceptor>> acceptors_;
 };
 
 }  // namespace cow::exporter

@@ -1,0 +1,160 @@
+#include "exporter/http/connection_table.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <tuple>
+
+namespace cow::exporter {
+
+ConnectionTable::Entry::~Entry() {
+  const std::lock_guard lock(table_.mutex_);
+  if (state_ == State::kWorking) --table_.working_;
+  table_.entries_.erase(place_);
+  if (!closing_) table_.Forget(client_);
+  table_.freed_.notify_all();
+}
+
+void ConnectionTable::Entry::Start() {
+  const std::lock_guard lock(table_.mutex_);
+  Set(State::kReading);
+}
+
+void ConnectionTable::Entry::AwaitRequest() {
+  const std::lock_guard lock(table_.mutex_);
+  Set(State::kIdle);
+}
+
+bool ConnectionTable::Entry::Work() {
+  const std::lock_guard lock(table_.mutex_);
+  Set(State::kWorking);
+  return table_.working_ <= std::max<size_t>(table_.limits_.connections * 3 / 4, 1);
+}
+
+void ConnectionTable::Entry::SendResponse() {
+  const std::lock_guard lock(table_.mutex_);
+  Set(State::kSending);
+}
+
+void ConnectionTable::Entry::Set(State state) {
+  if (state_ == State::kWorking) --table_.working_;
+  if (state == State::kWorking) ++table_.working_;
+  state_ = state;
+  since_ = Clock::now();
+}
+
+ConnectionTable::ConnectionTable(Limits limits)
+    : limits_(limits), thread_([this](const std::stop_token& stop) { Run(stop); }) {}
+
+ConnectionTable::~ConnectionTable() = default;
+
+std::unique_ptr<ConnectionTable::Entry> ConnectionTable::Admit(const ClientKey& client, int fd) {
+  std::unique_lock lock(mutex_);
+  if (OpenOf(client) >= limits_.per_client) {
+    Entry* victim = OwnVictim(client);
+    if (victim == nullptr) return nullptr;
+    Close(*victim);
+  }
+  if (open_count_ + promised_ >= limits_.connections) {
+    Entry* victim = Victim(client);
+    if (victim == nullptr) return nullptr;
+    Close(*victim);
+  }
+  ++promised_;
+  const bool is_free = freed_.wait_for(lock, kPatience, [this] { return entries_.size() < limits_.connections; });
+  --promised_;
+  if (!is_free) return nullptr;
+  std::unique_ptr<Entry> entry(new Entry(*this, client, fd));
+  ++open_[client];
+  ++open_count_;
+  entry->since_ = Clock::now();
+  entry->place_ = entries_.insert(entries_.end(), entry.get());
+  added_.notify_all();
+  return entry;
+}
+
+size_t ConnectionTable::OpenOf(const ClientKey& client) const {
+  const auto found = open_.find(client);
+  return found == open_.end() ? 0 : found->second;
+}
+
+ConnectionTable::Entry* ConnectionTable::OwnVictim(const ClientKey& client) const {
+  const auto key = [](const Entry& entry) { return std::tuple(entry.state_, entry.since_); };
+  Entry* victim = nullptr;
+  for (Entry* entry : entries_) {
+    if (entry->closing_ || entry->client_ != client) continue;
+    if (!entry->IsWaiting() && entry->state_ != Entry::State::kSending) continue;
+    if (victim == nullptr || key(*entry) < key(*victim)) victim = entry;
+  }
+  return victim;
+}
+
+ConnectionTable::Entry* ConnectionTable::Victim(const ClientKey& newcomer) const {
+  const size_t clients = open_.size() + (open_.contains(newcomer) ? 0 : 1);
+  const size_t share = std::max<size_t>(limits_.connections / clients, 1);
+  const Clock::time_point now = Clock::now();
+  using Key = std::tuple<int, size_t, Entry::State, Clock::time_point>;
+  Entry* victim = nullptr;
+  Key best{};
+  for (Entry* entry : entries_) {
+    const auto rule = RuleFor(*entry, share, now);
+    if (!rule) continue;
+    constexpr int kAnyClient = 3;
+    const size_t others = *rule == kAnyClient ? 0 : open_count_ - OpenOf(entry->client_);
+    const Key key{*rule, others, entry->state_, entry->since_};
+    if (victim == nullptr || key < best) {
+      victim = entry;
+      best = key;
+    }
+  }
+  return victim;
+}
+
+std::optional<int> ConnectionTable::RuleFor(const Entry& entry, size_t share, Clock::time_point now) const {
+  if (entry.closing_) return std::nullopt;
+  const bool is_above = OpenOf(entry.client_) > share;
+  if (entry.IsWaiting()) return is_above ? 1 : 3;
+  if (entry.state_ != Entry::State::kSending || !is_above) return std::nullopt;
+  return now - entry.since_ >= limits_.slow ? 2 : 4;
+}
+
+void ConnectionTable::Close(Entry& entry) {
+  shutdown(entry.fd_, SHUT_RDWR);
+  entry.closing_ = true;
+  Forget(entry.client_);
+}
+
+void ConnectionTable::Forget(const ClientKey& client) {
+  const auto found = open_.find(client);
+  if (--found->second == 0) open_.erase(found);
+  --open_count_;
+}
+
+bool ConnectionTable::IsPressed(const Entry& entry) const {
+  return open_count_ * 4 >= limits_.connections * 3 || OpenOf(entry.client_) * 4 >= limits_.per_client * 3;
+}
+
+std::optional<std::chrono::milliseconds> ConnectionTable::LimitOf(const Entry& entry) const {
+  const bool is_sending = entry.state_ == Entry::State::kSending;
+  if (!entry.IsWaiting() && !is_sending) return std::nullopt;
+  const std::chrono::milliseconds limit = is_sending ? limits_.response : limits_.request;
+  return IsPressed(entry) ? limit / kPressedDivisor : limit;
+}
+
+// Checks all connections in each round, because they are few.
+void ConnectionTable::Run(const std::stop_token& stop) {
+  const auto round = std::clamp(std::min(limits_.request, limits_.response) / 8, std::chrono::milliseconds{10},
+                                std::chrono::milliseconds{1000});
+  std::unique_lock lock(mutex_);
+  while (!stop.stop_requested()) {
+    added_.wait(lock, stop, [this] { return !entries_.empty(); });
+    added_.wait_for(lock, stop, round, [] { return false; });
+    const Clock::time_point now = Clock::now();
+    for (Entry* entry : entries_) {
+      const auto limit = entry->closing_ ? std::nullopt : LimitOf(*entry);
+      if (limit && now - entry->since_ >= *limit) Close(*entry);
+    }
+  }
+}
+
+}  // namespace cow::exporter
