@@ -13,10 +13,12 @@
 
 #include "collectors/engine/engine.h"
 #include "collectors/procfs/root.h"
+#include "collectors/procfs/system.h"
 #include "config/config.h"
 #include "exporter/command_line.h"
 #include "exporter/explain/api.h"
 #include "exporter/explain/command.h"
+#include "exporter/http/descriptor_budget.h"
 #include "exporter/http/health_check.h"
 #include "exporter/http/server.h"
 #include "exporter/http/web_access.h"
@@ -43,6 +45,20 @@ std::vector<ListenSocket> OpenSockets(const CommandLine& command_line) {
   std::vector<ListenSocket> sockets;
   for (const ListenAddress& address : command_line.listen_addresses) sockets.emplace_back(address);
   return sockets;
+}
+
+// Sets how many connections the server may hold, and logs how the limit of descriptors is divided. Half of it is for
+// the files and page tables of processes.
+void DivideDescriptors(size_t sockets, ServerOptions& options, Log& log) {
+  constexpr size_t kOwn = 14;  // standard streams, kernel files, netlink sockets, events
+  const uint64_t limit = procfs::RaiseDescriptorLimit();
+  const size_t needed = kOwn + 2 * sockets;
+  options.limits.connections = MaxConnections(limit, needed + limit / 2);
+  options.limits.per_client = MaxConnectionsPerClient(options.limits.connections);
+  log.Info("file descriptors", {{"limit", std::to_string(limit)},
+                                {"processes", std::to_string(limit / 2)},
+                                {"connections", std::to_string(options.limits.connections)},
+                                {"connections_per_client", std::to_string(options.limits.per_client)}});
 }
 
 void Serve(const CommandLine& command_line, const Settings& settings,
@@ -79,6 +95,7 @@ void Serve(const CommandLine& command_line, const Settings& settings,
   if (command_line.lifecycle) callbacks.reload = reload;
   callbacks.config = [&reloader] { return reloader.Yaml(); };
   callbacks.api = [&api](const ApiRequest& request) { return api.Answer(request); };
+  DivideDescriptors(sockets.size(), options, log);
   Server server(std::move(options), std::move(callbacks), log, access);
   log.Info("starting", {{"version", kVersion}});
   loop.Start();

@@ -43,6 +43,11 @@ void ConnectionTable::Entry::Set(State state) {
   since_ = Clock::now();
 }
 
+int ConnectionTable::Entry::Rank(Clock::time_point now) const {
+  if (state_ == State::kReading) return now - since_ >= table_.limits_.slow / 5 ? 0 : 2;
+  return state_ == State::kIdle ? 1 : 3;
+}
+
 ConnectionTable::ConnectionTable(Limits limits)
     : limits_(limits), thread_([this](const std::stop_token& stop) { Run(stop); }) {}
 
@@ -50,16 +55,7 @@ ConnectionTable::~ConnectionTable() = default;
 
 std::unique_ptr<ConnectionTable::Entry> ConnectionTable::Admit(const ClientKey& client, int fd) {
   std::unique_lock lock(mutex_);
-  if (OpenOf(client) >= limits_.per_client) {
-    Entry* victim = OwnVictim(client);
-    if (victim == nullptr) return nullptr;
-    Close(*victim);
-  }
-  if (open_count_ + promised_ >= limits_.connections) {
-    Entry* victim = Victim(client);
-    if (victim == nullptr) return nullptr;
-    Close(*victim);
-  }
+  if (!MakeRoom(client)) return nullptr;
   ++promised_;
   const bool is_free = freed_.wait_for(lock, kPatience, [this] { return entries_.size() < limits_.connections; });
   --promised_;
@@ -73,13 +69,40 @@ std::unique_ptr<ConnectionTable::Entry> ConnectionTable::Admit(const ClientKey& 
   return entry;
 }
 
+bool ConnectionTable::MakeRoom(const ClientKey& client) {
+  const size_t open = OpenOf(client);
+  const bool is_at_limit = open >= limits_.per_client;
+  const bool is_full = open_count_ + promised_ >= limits_.connections;
+  if (!is_at_limit && !is_full) return true;
+  const bool is_small =
+      std::any_of(open_.begin(), open_.end(), [open](const auto& other) { return other.second >= open + 2; });
+  if ((is_at_limit || !is_small) && !MayReplace(client)) return false;
+  Entry* victim = is_at_limit ? OwnVictim(client) : Victim(ShareWith(client));
+  if (victim == nullptr) return false;
+  Close(*victim);
+  return true;
+}
+
+bool ConnectionTable::MayReplace(const ClientKey& client) {
+  constexpr config::RateLimit kLimit{std::chrono::milliseconds{100}, 10};
+  if (replacements_.size() >= kMaxRemembered) replacements_.clear();
+  RateLimiter& limiter = replacements_[client];
+  limiter.Set(kLimit);  // has no effect on a limiter that has it
+  return !limiter.Take();
+}
+
+size_t ConnectionTable::ShareWith(const ClientKey& client) const {
+  const size_t clients = open_.size() + (open_.contains(client) ? 0 : 1);
+  return std::max<size_t>(limits_.connections / clients, 1);
+}
+
 size_t ConnectionTable::OpenOf(const ClientKey& client) const {
   const auto found = open_.find(client);
   return found == open_.end() ? 0 : found->second;
 }
 
 ConnectionTable::Entry* ConnectionTable::OwnVictim(const ClientKey& client) const {
-  const auto key = [](const Entry& entry) { return std::tuple(entry.state_, entry.since_); };
+  const auto key = [now = Clock::now()](const Entry& entry) { return std::tuple(entry.Rank(now), entry.since_); };
   Entry* victim = nullptr;
   for (Entry* entry : entries_) {
     if (entry->closing_ || entry->client_ != client) continue;
@@ -89,11 +112,9 @@ ConnectionTable::Entry* ConnectionTable::OwnVictim(const ClientKey& client) cons
   return victim;
 }
 
-ConnectionTable::Entry* ConnectionTable::Victim(const ClientKey& newcomer) const {
-  const size_t clients = open_.size() + (open_.contains(newcomer) ? 0 : 1);
-  const size_t share = std::max<size_t>(limits_.connections / clients, 1);
+ConnectionTable::Entry* ConnectionTable::Victim(size_t share) const {
   const Clock::time_point now = Clock::now();
-  using Key = std::tuple<int, size_t, Entry::State, Clock::time_point>;
+  using Key = std::tuple<int, size_t, int, Clock::time_point>;
   Entry* victim = nullptr;
   Key best{};
   for (Entry* entry : entries_) {
@@ -101,7 +122,7 @@ ConnectionTable::Entry* ConnectionTable::Victim(const ClientKey& newcomer) const
     if (!rule) continue;
     constexpr int kAnyClient = 3;
     const size_t others = *rule == kAnyClient ? 0 : open_count_ - OpenOf(entry->client_);
-    const Key key{*rule, others, entry->state_, entry->since_};
+    const Key key{*rule, others, entry->Rank(now), entry->since_};
     if (victim == nullptr || key < best) {
       victim = entry;
       best = key;

@@ -12,9 +12,13 @@
 //   3. a waiting connection of any client,
 //   4. a sending connection of a client above its share.
 // 1, 2 and 4 take it from the client with the most connections. A connection waits if the server has not received its
-// whole request. Among waiting connections, those that never sent a request go first, then the idle ones, the oldest
-// first. Among sending connections the longest goes first. A connection whose request the server works on is never a
+// whole request. Among waiting connections, those that never sent a request and are older than `slow` / 5 go first,
+// then the idle ones, then the new ones, each the oldest first. Among sending connections the longest goes first. A
+// connection whose request the server works on is never a
 // victim; at most three quarters of the places may work at once, so that the rest stays replaceable.
+//
+// A client that has no fewer connections than the others, or less by one, may cause 10 such replacements per second,
+// and 10 at once. The table refuses the rest, because a flood must not cost much.
 //
 // Closes a connection with shutdown(2); the connection's thread then sees the end of the stream and frees the place.
 // Any thread.
@@ -32,6 +36,7 @@
 #include <thread>
 
 #include "exporter/http/client_key.h"
+#include "exporter/http/rate_limiter.h"
 
 namespace cow::exporter {
 
@@ -69,6 +74,8 @@ class ConnectionTable {
 
     Entry(ConnectionTable& table, const ClientKey& client, int fd) : table_(table), client_(client), fd_(fd) {}
     void Set(State state);
+    // The order of victims: connections of a lower rank go first.
+    [[nodiscard]] int Rank(Clock::time_point now) const;
     [[nodiscard]] bool IsWaiting() const { return state_ == State::kReading || state_ == State::kIdle; }
 
     ConnectionTable& table_;
@@ -91,13 +98,19 @@ class ConnectionTable {
  private:
   static constexpr std::chrono::milliseconds kPatience{500};
   static constexpr int kPressedDivisor = 4;
+  static constexpr size_t kMaxRemembered = 1024;  // clients in replacements_
 
   void Run(const std::stop_token& stop);
   [[nodiscard]] bool IsPressed(const Entry& entry) const;
   [[nodiscard]] std::optional<std::chrono::milliseconds> LimitOf(const Entry& entry) const;
   [[nodiscard]] size_t OpenOf(const ClientKey& client) const;
   [[nodiscard]] Entry* OwnVictim(const ClientKey& client) const;
-  [[nodiscard]] Entry* Victim(const ClientKey& newcomer) const;
+  [[nodiscard]] Entry* Victim(size_t share) const;
+  // Closes a connection for one of `client` if none is free. Returns false if that is impossible.
+  bool MakeRoom(const ClientKey& client);
+  bool MayReplace(const ClientKey& client);
+  // The fair share while `client` has a connection, at least 1.
+  [[nodiscard]] size_t ShareWith(const ClientKey& client) const;
   // The order of victims in rules 1 to 4; empty: not a victim.
   [[nodiscard]] std::optional<int> RuleFor(const Entry& entry, size_t share, Clock::time_point now) const;
   void Close(Entry& entry);
@@ -112,6 +125,7 @@ class ConnectionTable {
   size_t open_count_ = 0;             // sum of open_
   size_t promised_ = 0;               // places of closing entries that calls of Admit wait for
   size_t working_ = 0;
+  std::map<ClientKey, RateLimiter> replacements_;
   std::jthread thread_;
 };
 

@@ -1,0 +1,124 @@
+"""Hostile clients of several addresses hold all connections they can get: silent ones, half requests, idle ones and
+readers that never read. Health checks and scrapes from another address get through at once, also with few file
+descriptors."""
+
+import contextlib
+import ctypes
+import re
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import support
+from support import check, wait_for
+
+LATEST = 1.0  # seconds until an answer
+REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+GREETINGS = {"silent": b"", "half": REQUEST[:20], "idle": b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n",
+             "reader": REQUEST}
+
+
+def hold(port, addresses, each, kind):
+    """Runs in a process of its own: keeps `each` connections per address open, and connects again when one ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, [resource.getrlimit(resource.RLIMIT_NOFILE)[1]] * 2)
+    poll = select.poll()
+    names = [f"127.0.1.{number + 1}" for number in range(addresses)]
+    missing, clients = names * each, {}
+
+    def connect(name):
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.bind((name, 0))
+        client.settimeout(5)
+        with contextlib.suppress(OSError):
+            client.connect(("127.0.0.1", port))
+            client.sendall(GREETINGS[kind])
+        poll.register(client, select.POLLRDHUP)
+        clients[client.fileno()] = client, name
+
+    def end(descriptor):
+        poll.unregister(descriptor)
+        client, name = clients.pop(descriptor)
+        client.close()
+        missing.append(name)
+
+    attempts = told = 0
+    while True:
+        for _ in range(min(len(missing), 100)):
+            connect(missing.pop(0))
+            attempts += 1
+        for descriptor, _ in poll.poll(10):
+            end(descriptor)
+        # A reader that does not read does not see the end: replace some of them all the time.
+        for descriptor in list(clients)[:10] if kind == "reader" and not missing else ():
+            end(descriptor)
+        if not told and attempts >= addresses * each:
+            told = 1
+            print("ready", flush=True)
+
+
+class Hostile(support.Process):
+    def __init__(self, exporter, addresses, each, kind):
+        port = exporter.address.rpartition(":")[2]
+        super().__init__([sys.executable, __file__, "hold", port, str(addresses), str(each), kind],
+                         stdout=subprocess.PIPE)
+
+
+def took(exporter, path):
+    start = time.monotonic()
+    with urllib.request.urlopen(exporter.url(path), timeout=10) as answer:
+        check(answer.status == 200 and answer.read(), path)
+    return time.monotonic() - start
+
+
+def check_served(exporter, what, rounds=6):
+    longest = 0
+    for _ in range(rounds):
+        for path in ("/-/healthy", "/metrics"):
+            try:
+                longest = max(longest, took(exporter, path))
+            except OSError as error:
+                raise support.Failure(f"{what}: {path}: {error}") from error
+        time.sleep(0.25)
+    print(f"{what}: answers within {longest * 1000:.0f} ms")
+    check(longest < LATEST, f"{what}: an answer took {longest:.2f} s")
+
+
+def check_pressure(context, name, *flags, wrapper=()):
+    exporter = context.start(support.Exporter(*flags, wrapper=wrapper))
+    wait_for(lambda: took(exporter, "/metrics"), 10, "a scrape")
+    told = wait_for(lambda: [line for line in exporter.log if "file descriptors" in line], 5, "the division in the log")[0]
+    print(f"{name}: {told.split('msg=')[1].strip()}")
+    connections = int(re.search(r"connections=(\d+)", told).group(1))
+    for addresses in (1, 4, 64):
+        for kind in GREETINGS:
+            clients = context.start(Hostile(exporter, addresses, 2000 // addresses, kind))
+            clients.line(seconds=30)
+            check_served(exporter, f"{name}, {addresses} addresses, {kind}")
+            clients.end(signal.SIGKILL)
+    run = subprocess.run([support.binary("COW_EXPORTER"), "--web.healthcheck", f"--web.listen-address={exporter.address}"],
+                         capture_output=True, check=False, text=True)
+    check(run.returncode == 0, f"{name}: --web.healthcheck: {run.stderr}")
+    check(exporter.poll() is None, f"{name}: the exporter has ended")
+    exporter.end()
+    return connections
+
+
+def test(context):
+    support.need("prlimit")
+    check(check_pressure(context, "many descriptors") == 512, "the connections without a narrow limit")
+    for limit, least in ((64, 8), (1024, 200)):
+        connections = check_pressure(context, f"{limit} descriptors", wrapper=["prlimit", f"--nofile={limit}:{limit}"])
+        check(least <= connections < limit / 2, f"{connections} connections with {limit} descriptors")
+
+
+if sys.argv[1:2] == ["hold"]:
+    hold(int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
+else:
+    support.main(test)
