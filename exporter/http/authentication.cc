@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <set>
 #include <stdexcept>
 #include <utility>
 
@@ -14,8 +15,6 @@
 
 namespace cow::exporter {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // Padding is optional.
 std::optional<std::string> DecodeBase64(std::string_view text) {
@@ -31,26 +30,13 @@ std::optional<std::string> DecodeBase64(std::string_view text) {
   return std::string(decoded.data, decoded.data + decoded.size);
 }
 
-// True if the password has this hash. A bcrypt hash contains its own cost and salt.
-bool CheckHash(const std::string& password, const std::string& hash) {
-  auto data = std::make_unique<crypt_data>();
-  const char* computed = crypt_r(password.c_str(), hash.c_str(), data.get());
-  const bool good = computed != nullptr && std::strlen(computed) == hash.size() &&
-                    gnutls_memcmp(computed, hash.data(), hash.size()) == 0;
-  explicit_bzero(data.get(), sizeof(*data));
-  return good;
+std::string CostOf(const std::string& hash) {
+  constexpr size_t kCostAt = 4;
+  return hash.substr(kCostAt, 2);
 }
 
-// A hash that no password has, with the highest cost of the users' hashes.
-std::string DummyHash(const PasswordChecker::Users& users) {
-  constexpr size_t kCostAt = 4;
-  std::string cost = "10";
-  for (const auto& [name, hash] : users) {
-    const std::string here = hash.substr(kCostAt, 2);
-    cost = &hash == &users.begin()->second ? here : std::max(cost, here);
-  }
-  return "$2b$" + cost + "$" + std::string(53, '.');
-}
+// A hash that no password has.
+std::string DummyHash(const std::string& cost) { return "$2b$" + cost + "$" + std::string(53, '.'); }
 
 }  // namespace
 
@@ -69,28 +55,22 @@ std::optional<Credentials> ParseBasicAuthorization(std::string_view value) {
   return Credentials{decoded->substr(0, colon), decoded->substr(colon + 1)};
 }
 
-PasswordChecker::PasswordChecker() {
+PasswordChecker::PasswordChecker(Compare compare) : compare_(std::move(compare)) {
   if (gnutls_rnd(GNUTLS_RND_KEY, key_.data(), key_.size()) != 0) throw std::runtime_error("no random numbers");
 }
 
-PasswordChecker::Verdict PasswordChecker::Check(const Users& users, const Credentials& credentials) {
+PasswordChecker::Verdict PasswordChecker::Check(const Users& users, const Credentials& credentials,
+                                                const ClientKey& client) {
   const auto user = users.find(credentials.user);
-  const std::string hash = user == users.end() ? DummyHash(users) : user->second;
-  const Digest digest = DigestOf(credentials, hash);
+  const Digest digest = DigestOf(credentials, user == users.end() ? "" : user->second);
 
   std::unique_lock lock(mutex_);
   if (IsVerified(digest)) return Verdict::kGood;
-  const Clock::time_point give_up = Clock::now() + kMaxWait;
-  while (!stopped_ && (busy_ || Clock::now() < free_at_)) {
-    if (Clock::now() >= give_up) return Verdict::kBusy;
-    changed_.wait_until(lock, busy_ ? give_up : std::min(give_up, free_at_));
-    if (IsVerified(digest)) return Verdict::kGood;
-  }
-  if (stopped_) return Verdict::kBusy;
+  if (!AwaitTurn(lock, client, digest)) return IsVerified(digest) ? Verdict::kGood : Verdict::kBusy;
   busy_ = true;
   lock.unlock();
   const Clock::time_point start = Clock::now();
-  const bool good = CheckHash(credentials.password, hash) && user != users.end();
+  const bool good = Matches(users, credentials);
   const Clock::time_point end = Clock::now();
   lock.lock();
   busy_ = false;
@@ -98,10 +78,83 @@ PasswordChecker::Verdict PasswordChecker::Check(const Users& users, const Creden
     verified_.push_back(digest);
     if (verified_.size() > kMaxVerified) verified_.pop_front();
   } else {
+    RankOf(client).first = false;
     free_at_ = end + 3 * (end - start);
   }
   changed_.notify_all();
   return good ? Verdict::kGood : Verdict::kWrong;
+}
+
+bool PasswordChecker::AwaitTurn(std::unique_lock<std::mutex>& lock, const ClientKey& client, const Digest& digest) {
+  const bool waits = std::any_of(waiting_.begin(), waiting_.end(),
+                                 [&client](const Waiting* other) { return other->client == client; });
+  if (waits || stopped_) return false;
+  Waiting own{client, RankOf(client)};
+  const auto place = waiting_.insert(waiting_.end(), &own);
+  DropSurplus();
+  const Clock::time_point give_up = Clock::now() + kMaxWait;
+  bool is_turn = false;
+  while (!own.dropped && !stopped_ && !IsVerified(digest)) {
+    is_turn = IsTurnOf(own);
+    const Clock::time_point now = Clock::now();
+    if (is_turn || now >= give_up) break;
+    changed_.wait_until(lock, !busy_ && now < free_at_ ? std::min(give_up, free_at_) : give_up);
+  }
+  waiting_.erase(place);
+  changed_.notify_all();
+  return is_turn;
+}
+
+bool PasswordChecker::IsTurnOf(const Waiting& waiting) const {
+  if (busy_ || (!waiting.rank.first && Clock::now() < free_at_)) return false;
+  return std::none_of(waiting_.begin(), waiting_.end(),
+                      [&waiting](const Waiting* other) { return !other->dropped && other->rank > waiting.rank; });
+}
+
+void PasswordChecker::DropSurplus() {
+  Waiting* last = nullptr;
+  size_t count = 0;
+  for (Waiting* each : waiting_) {
+    if (each->dropped) continue;
+    ++count;
+    if (last == nullptr || each->rank < last->rank) last = each;
+  }
+  if (count <= kMaxWaiting) return;
+  last->dropped = true;
+  changed_.notify_all();
+}
+
+bool PasswordChecker::Matches(const Users& users, const Credentials& credentials) const {
+  const auto user = users.find(credentials.user);
+  const std::string own_cost = user == users.end() ? "" : CostOf(user->second);
+  std::set<std::string> costs;
+  for (const auto& [name, hash] : users) costs.insert(CostOf(hash));
+  bool good = false;
+  for (const std::string& cost : costs) {
+    const bool is_own = cost == own_cost;
+    const bool matches = compare_(credentials.password, is_own ? user->second : DummyHash(cost));
+    good = good || (is_own && matches);
+  }
+  return good;
+}
+
+bool PasswordChecker::CompareWithCrypt(const std::string& password, const std::string& hash) {
+  auto data = std::make_unique<crypt_data>();
+  const char* computed = crypt_r(password.c_str(), hash.c_str(), data.get());
+  const bool good = computed != nullptr && std::strlen(computed) == hash.size() &&
+                    gnutls_memcmp(computed, hash.data(), hash.size()) == 0;
+  explicit_bzero(data.get(), sizeof(*data));
+  return good;
+}
+
+PasswordChecker::Rank& PasswordChecker::RankOf(const ClientKey& client) {
+  const auto found = known_.find(client);
+  if (found != known_.end()) return found->second;
+  if (known_.size() >= kMaxKnown) {
+    known_.erase(std::min_element(known_.begin(), known_.end(),
+                                  [](const auto& a, const auto& b) { return a.second.second < b.second.second; }));
+  }
+  return known_[client] = Rank(true, ++clients_);
 }
 
 void PasswordChecker::Stop() {

@@ -84,7 +84,7 @@ bool ConnectionTable::MakeRoom(const ClientKey& client) {
 }
 
 bool ConnectionTable::MayReplace(const ClientKey& client) {
-  constexpr config::RateLimit kLimit{std::chrono::milliseconds{100}, 10};
+  constexpr config::RateLimit kLimit{std::chrono::milliseconds{500}, 4};
   if (replacements_.size() >= kMaxRemembered) replacements_.clear();
   RateLimiter& limiter = replacements_[client];
   limiter.Set(kLimit);  // has no effect on a limiter that has it

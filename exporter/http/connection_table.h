@@ -14,11 +14,12 @@
 // 1, 2 and 4 take it from the client with the most connections. A connection waits if the server has not received its
 // whole request. Among waiting connections, those that never sent a request and are older than `slow` / 5 go first,
 // then the idle ones, then the new ones, each the oldest first. Among sending connections the longest goes first. A
-// connection whose request the server works on is never a
-// victim; at most three quarters of the places may work at once, so that the rest stays replaceable.
+// connection whose request the server works on is never a victim; at most three quarters of the places may work at
+// once, so that the rest stays replaceable.
 //
-// A client that has no fewer connections than the others, or less by one, may cause 10 such replacements per second,
-// and 10 at once. The table refuses the rest, because a flood must not cost much.
+// If no client has at least two connections more than the newcomer's, or if the newcomer replaces its own connection,
+// its client may do so twice per second, and 4 times at once. The table refuses the rest, because each replacement
+// costs a thread.
 //
 // Closes a connection with shutdown(2); the connection's thread then sees the end of the stream and frees the place.
 // Any thread.

@@ -81,7 +81,7 @@ std::optional<HttpResponse> WebAccess::Check(const HttpRequest& request) {
   if (rules->config.users.empty()) return std::nullopt;
   const auto credentials = header ? ParseBasicAuthorization(*header) : std::nullopt;
   auto verdict = PasswordChecker::Verdict::kWrong;
-  if (credentials) verdict = passwords_.Check(rules->config.users, *credentials);
+  if (credentials) verdict = passwords_.Check(rules->config.users, *credentials, request.client);
   if (verdict == PasswordChecker::Verdict::kGood) return std::nullopt;
   if (verdict == PasswordChecker::Verdict::kBusy) {
     return TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "too many password checks are waiting\n", {{"Retry-After", "5"}});

@@ -77,7 +77,7 @@ def took(exporter, path):
     return time.monotonic() - start
 
 
-def check_served(exporter, what, rounds=6):
+def check_served(exporter, what, rounds=2):
     longest = 0
     for _ in range(rounds):
         for path in ("/-/healthy", "/metrics"):
@@ -85,7 +85,7 @@ def check_served(exporter, what, rounds=6):
                 longest = max(longest, took(exporter, path))
             except OSError as error:
                 raise support.Failure(f"{what}: {path}: {error}") from error
-        time.sleep(0.25)
+        time.sleep(1)
     print(f"{what}: answers within {longest * 1000:.0f} ms")
     check(longest < LATEST, f"{what}: an answer took {longest:.2f} s")
 
@@ -96,10 +96,11 @@ def check_pressure(context, name, *flags, wrapper=()):
     told = wait_for(lambda: [line for line in exporter.log if "file descriptors" in line], 5, "the division in the log")[0]
     print(f"{name}: {told.split('msg=')[1].strip()}")
     connections = int(re.search(r"connections=(\d+)", told).group(1))
-    for addresses in (1, 4, 64):
+    for addresses in (4, 64):
         for kind in GREETINGS:
             clients = context.start(Hostile(exporter, addresses, 2000 // addresses, kind))
             clients.line(seconds=30)
+            time.sleep(1)
             check_served(exporter, f"{name}, {addresses} addresses, {kind}")
             clients.end(signal.SIGKILL)
     run = subprocess.run([support.binary("COW_EXPORTER"), "--web.healthcheck", f"--web.listen-address={exporter.address}"],
