@@ -17,6 +17,7 @@
 
 #include "exporter/http/metrics_page.h"
 #include "exporter/http/query.h"
+#include "exporter/http/request_check.h"
 
 namespace cow::exporter {
 namespace {
@@ -35,27 +36,13 @@ HttpRequest ReadRequest(MHD_Connection* connection, const std::string& uri, cons
   request.path = uri.substr(0, question);
   request.query = uri.substr(std::min(question + 1, uri.size()));
   request.client = client;
-  struct Headers {
-    decltype(request.headers)& all;
-    std::exception_ptr failure = nullptr;
-  };
-  const auto add = [](void* cls, MHD_ValueKind /*kind*/, const char* name, const char* value) {
-    auto& headers = *static_cast<Headers*>(cls);
-    try {
-      std::string key = name;
-      for (char& c : key) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-      std::string& all = headers.all[key];
-      if (!all.empty()) all += ", ";
-      all += value == nullptr ? "" : value;
-      return MHD_YES;
-    } catch (const std::exception&) {
-      headers.failure = std::current_exception();
-      return MHD_NO;
-    }
-  };
-  Headers headers{request.headers};
-  MHD_get_connection_values(connection, MHD_HEADER_KIND, add, &headers);
-  if (headers.failure) std::rethrow_exception(headers.failure);
+  for (const auto& [name, value] : ListHeaders(connection)) {
+    std::string key(name);
+    for (char& c : key) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    std::string& all = request.headers[key];
+    if (!all.empty()) all += ", ";
+    all += value;
+  }
   return request;
 }
 
@@ -125,14 +112,16 @@ struct Server::Callbacks {
     }
   }
 
-  static MHD_Result Access(void* cls, MHD_Connection* connection, const char* /*url*/, const char* method,
-                           const char* /*version*/, const char* /*upload_data*/, size_t* upload_data_size,
-                           void** con_cls) {
+  static MHD_Result Access(void* cls, MHD_Connection* connection, const char* url, const char* method,
+                           const char* version, const char* /*upload_data*/, size_t* upload_data_size, void** con_cls) {
     Server& server = *static_cast<Server*>(cls);
     if (*con_cls == nullptr || ConnectionOf(connection) == nullptr) return MHD_NO;
     try {
       auto& request = *static_cast<Request*>(*con_cls);
       if (!std::exchange(request.begun, true)) {
+        if (const auto problem = Check(connection, method, url, version, request)) {
+          return Refuse(server, connection, *problem) ? MHD_YES : MHD_NO;
+        }
         // Read a body only if the method is allowed; otherwise answer at once and close the connection.
         const Route* route = server.FindRoute(std::string_view(request.uri).substr(0, request.uri.find('?')));
         request.reads_body = IsRead(method) || (route != nullptr && Allows(*route, method));
@@ -158,6 +147,20 @@ struct Server::Callbacks {
     entry.SendResponse();
     if (!request.reads_body) response.headers.emplace_back(MHD_HTTP_HEADER_CONNECTION, "close");
     return Send(connection, response, server.CommonHeaders());
+  }
+
+  static std::optional<std::string> Check(MHD_Connection* connection, const char* method, const char* url,
+                                          const char* version, const Request& request) {
+    const HeaderList headers = ListHeaders(connection);
+    if (HidesBytes(connection, method, url, request.uri.size(), version, headers)) return "NUL in the request";
+    return CheckHeaders(version, headers);
+  }
+
+  // Answers 400 and closes the connection after it.
+  static bool Refuse(const Server& server, MHD_Connection* connection, const std::string& problem) {
+    ConnectionOf(connection)->entry->SendResponse();
+    return Send(connection, TextResponse(MHD_HTTP_BAD_REQUEST, problem + "\n", {{MHD_HTTP_HEADER_CONNECTION, "close"}}),
+                server.CommonHeaders());
   }
 
   static bool Allows(const Route& route, std::string_view method) {

@@ -19,12 +19,12 @@ namespace {
 using config::ClientAuth;
 using config::TlsVersion;
 
-[[noreturn]] void Fail(const std::string& what, const std::string& why) {
+[[noreturn]] void FailTls(const std::string& what, const std::string& why) {
   throw std::runtime_error("tls_server_config: " + what + ": " + why);
 }
 
 void Check(int status, const std::string& what) {
-  if (status < 0) Fail(what, gnutls_strerror(status));
+  if (status < 0) FailTls(what, gnutls_strerror(status));
 }
 
 std::string_view GroupName(std::string_view curve) {
@@ -40,7 +40,7 @@ struct Part {
 
   static const std::string& Find(const config::TlsFiles& files, const std::string& file) {
     const auto found = files.texts.find(file);
-    if (found == files.texts.end()) Fail(file, "was not read");
+    if (found == files.texts.end()) FailTls(file, "was not read");
     return found->second;
   }
   // GnuTLS only reads the text, although its type is not const.
@@ -169,7 +169,7 @@ Tls::Tls(const config::TlsConfig& config, const config::TlsFiles& files, OnRefus
     const gnutls_datum_t datum = authorities.Datum();
     const int count = gnutls_certificate_set_x509_trust_mem(credentials, &datum, GNUTLS_X509_FMT_PEM);
     Check(count, authorities.name);
-    if (count == 0) Fail(authorities.name, "no certificate in it");
+    if (count == 0) FailTls(authorities.name, "no certificate in it");
   }
   // client_allowed_sans requires verification: an unverified certificate can hold any name.
   const bool verifies = config.client_auth == ClientAuth::kVerifyIfGiven ||

@@ -53,7 +53,8 @@ def hold(port, addresses, each, kind):
         for _ in range(min(len(missing), 100)):
             connect(missing.pop(0))
             attempts += 1
-        for descriptor, _ in poll.poll(10):
+        time.sleep(0.05)
+        for descriptor, _ in poll.poll(0):
             end(descriptor)
         # A reader that does not read does not see the end: replace some of them all the time.
         for descriptor in list(clients)[:10] if kind == "reader" and not missing else ():
