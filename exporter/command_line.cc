@@ -12,6 +12,7 @@
 #include "exporter/explain/api.h"
 #include "exporter/explain/arguments.h"
 #include "exporter/explain/command_line.h"
+#include "exporter/http/host_name.h"
 
 namespace cow::exporter {
 namespace {
@@ -32,6 +33,12 @@ Parsed<std::string> ParseTelemetryPath(std::string_view text) {
       text == kApiExplain) {
     return tl::unexpected("the path " + Quoted(text) + " is reserved");
   }
+  return std::string(text);
+}
+
+Parsed<std::string> ParseExternalUrl(std::string_view text) {
+  if (!ParseOrigin(text))
+    return tl::unexpected("bad URL " + Quoted(text) + ": expected http://HOST[:PORT] or https://");
   return std::string(text);
 }
 
@@ -114,6 +121,10 @@ void AddFlags(CLI::App& app, CommandLine& result) {
       "Request /-/healthy from the exporter that runs with the same --web.listen-address and --web.config.file, and "
       "exit with 0 or 1",
       result.health_check);
+  AddValue(app, "--web.external-url", "URL",
+           "URL under which browsers reach the exporter; /config and /-/reload accept its host besides addresses, "
+           "localhost and the machine's own names",
+           &ParseExternalUrl, result.external_url);
   AddValue(app, "--web.telemetry-path", "PATH", "Path of the metrics (default: /metrics)", &ParseTelemetryPath,
            result.telemetry_path);
   AddValue(app, "--web.max-requests", "N", "Maximum concurrent metrics requests; answer 503 beyond it (default: 40)",
@@ -125,7 +136,9 @@ void AddFlags(CLI::App& app, CommandLine& result) {
 
   AddFlag(app, "--web.enable-api", "Serve /api/v1 on TCP too; it shows address layouts (default: unix sockets only)",
           result.enable_api);
-  AddFlag(app, "--web.enable-lifecycle", "Reload the configuration on POST or PUT to /-/reload", result.lifecycle);
+  AddFlag(app, "--web.enable-lifecycle",
+          "Reload the configuration on POST or PUT to /-/reload, unless a browser sends it for another site",
+          result.lifecycle);
 
   AddPathFlags(app, result.procfs, result.sysfs);
 

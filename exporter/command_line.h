@@ -33,6 +33,7 @@ struct CommandLine {
   std::string web_config_file;                  // empty: none
   std::string telemetry_path = "/metrics";
   size_t max_requests = 40;
+  std::string external_url;  // empty: none
   bool process_metrics = true;
   bool enable_api = false;  // serve /api/v1 on TCP too
   bool lifecycle = false;   // allow /-/reload

@@ -20,6 +20,7 @@
 #include "exporter/explain/command.h"
 #include "exporter/http/descriptor_budget.h"
 #include "exporter/http/health_check.h"
+#include "exporter/http/origin_check.h"
 #include "exporter/http/server.h"
 #include "exporter/http/web_access.h"
 #include "exporter/log/log.h"
@@ -64,6 +65,7 @@ void DivideDescriptors(size_t sockets, ServerOptions& options, Log& log) {
 void Serve(const CommandLine& command_line, const Settings& settings,
            const std::vector<collectors::CollectorInfo>& available, SelfMetrics& self_metrics, WebAccess* access,
            Log& log) {
+  std::vector<std::string> host_names = HostNames();
   Signals signals([&log] {
     log.Info("ending without waiting for a blocked call");
     log.Flush();
@@ -81,6 +83,8 @@ void Serve(const CommandLine& command_line, const Settings& settings,
   options.max_requests = command_line.max_requests;
   options.version = kVersion;
   options.enable_api = command_line.enable_api;
+  options.external_url = command_line.external_url;
+  options.host_names = std::move(host_names);
   for (const collectors::CollectorInfo& info : available) options.collectors.push_back(info.name);
   Api api(procfs::Root(command_line.procfs, command_line.sysfs), [&loop] { return loop.Latest(); });
   ServiceManager service_manager;

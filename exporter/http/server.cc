@@ -229,6 +229,7 @@ Server::Server(ServerOptions options, ServerCallbacks callbacks, Log& log, WebAc
       access_(access),
       landing_page_(options_.version,
                     {{options_.telemetry_path, "Metrics"}, {kHealthPath, "Health"}, {"/-/ready", "Readiness"}}),
+      origin_check_(options_.host_names, options_.external_url),
       routes_(MakeRoutes()),
       connections_(options_.limits) {}
 
@@ -310,11 +311,11 @@ std::vector<Server::Route> Server::MakeRoutes() {
          return callbacks_.ready() ? TextResponse(MHD_HTTP_OK, "ready\n")
                                    : TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "no pass has completed yet\n");
        }},
-      {"/-/reload", {MHD_HTTP_METHOD_POST, MHD_HTTP_METHOD_PUT}, [this](const HttpRequest&) { return HandleReload(); }},
+      {kReloadPath, {MHD_HTTP_METHOD_POST, MHD_HTTP_METHOD_PUT}, [this](const HttpRequest&) { return HandleReload(); }},
   };
   if (callbacks_.config) {
     routes.push_back(
-        {"/config", read, [this](const HttpRequest&) { return TextResponse(MHD_HTTP_OK, callbacks_.config()); }});
+        {kConfigPath, read, [this](const HttpRequest&) { return TextResponse(MHD_HTTP_OK, callbacks_.config()); }});
   }
   if (callbacks_.api) {
     for (const char* path : {kApiFamilies, kApiExplain}) {
@@ -355,7 +356,10 @@ HttpHeaders Server::CommonHeaders() const {
 HttpResponse Server::Handle(const HttpRequest& request) const {
   const Route* route = FindRoute(request.path);
   if (route == nullptr) return TextResponse(MHD_HTTP_NOT_FOUND, "not found\n");
-  if (Callbacks::Allows(*route, request.method)) return route->handle(request);
+  if (Callbacks::Allows(*route, request.method)) {
+    if (auto refusal = origin_check_.Check(request)) return *std::move(refusal);
+    return route->handle(request);
+  }
   std::string allowed;
   for (const std::string_view method : route->methods) allowed.append(allowed.empty() ? "" : ", ").append(method);
   return TextResponse(MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed\n", {{MHD_HTTP_HEADER_ALLOW, allowed}});

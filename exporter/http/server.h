@@ -27,6 +27,7 @@
 #include "exporter/http/http_message.h"
 #include "exporter/http/landing_page.h"
 #include "exporter/http/listen_socket.h"
+#include "exporter/http/origin_check.h"
 #include "exporter/http/web_access.h"
 #include "exporter/log/log.h"
 #include "exporter/log/log_once.h"
@@ -44,6 +45,9 @@ struct ServerOptions {
   std::string version;
   std::vector<std::string_view> collectors;  // names of all collectors
   bool enable_api = false;                   // serve /api/v1 on TCP too, not only on unix sockets
+  // See origin_check.h.
+  std::vector<std::string> host_names;
+  std::string external_url;
   std::chrono::seconds silence_timeout{30};
   ConnectionTable::Limits limits;
 };
@@ -106,6 +110,7 @@ class Server {
   Log& log_;
   WebAccess* const access_;
   const LandingPage landing_page_;
+  const OriginCheck origin_check_;
   const std::vector<Route> routes_;
   std::atomic<size_t> telemetry_requests_ = 0;
   LogOnce failures_;

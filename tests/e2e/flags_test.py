@@ -198,6 +198,24 @@ def check_web_switches(context):
     check("cow_scan_cpu_seconds_total" in stay and not missing, f"--web.disable-exporter-metrics takes {missing}")
 
 
+@checks("--web.external-url")
+def check_external_url(context):
+    def statuses(*flags):
+        exporter = serve(context, *flags)
+        found = []
+        for host in ("proxy.example", "localhost", os.uname().nodename, "127.0.0.1:1"):
+            request = urllib.request.Request(exporter.url("/config"), headers={"Host": host})
+            try:
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    found.append(response.status)
+            except urllib.error.HTTPError as error:
+                found.append(error.code)
+        return found
+
+    found = statuses(), statuses("--web.external-url=https://proxy.example/cow")
+    check(found == ([421, 200, 200, 200], [200] * 4), f"--web.external-url: {found}")
+
+
 @checks("--web.max-requests")
 def check_max_requests(context):
     def statuses(exporter):

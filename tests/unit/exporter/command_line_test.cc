@@ -62,6 +62,7 @@ TEST(CommandLineTest, BothFormsOfValues) {
                                  "--web.listen-address=[::1]:1",
                                  "--web.systemd-socket",
                                  "--web.config.file=/etc/web.yml",
+                                 "--web.external-url=https://proxy.example/cow",
                                  "--web.telemetry-path=/m",
                                  "--web.max-requests=3",
                                  "--web.disable-exporter-metrics",
@@ -85,6 +86,7 @@ TEST(CommandLineTest, BothFormsOfValues) {
   EXPECT_EQ(line.listen_addresses[2].host, "::1");
   EXPECT_TRUE(line.systemd_socket);
   EXPECT_EQ(line.web_config_file, "/etc/web.yml");
+  EXPECT_EQ(line.external_url, "https://proxy.example/cow");
   EXPECT_EQ(line.telemetry_path, "/m");
   EXPECT_EQ(line.max_requests, 3U);
   EXPECT_FALSE(line.process_metrics);
@@ -132,6 +134,8 @@ TEST(CommandLineTest, WrongUsageIsTwo) {
       {"--scan.threads=two"},
       {"--web.max-requests=0"},
       {"--web.max-requests=x"},
+      {"--web.external-url=proxy.example"},
+      {"--web.external-url="},
       {"--web.telemetry-path=metrics"},
       {"--web.telemetry-path=/"},
       {"--web.telemetry-path=/a?b"},

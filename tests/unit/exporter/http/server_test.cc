@@ -129,6 +129,7 @@ class ServerTest : public testing::Test {
 
   std::string Start(const std::string& address, ServerOptions options = {}) {
     options.version = "1.2.3";
+    if (options.host_names.empty()) options.host_names = {"x"};
     options.collectors = {"cow", "ksm", "thp"};
     ServerCallbacks callbacks;
     callbacks.scrape = [this](Deadline deadline) { return scrape_(deadline); };
@@ -335,7 +336,10 @@ TEST_F(ServerTest, AmbiguousRequestsAre400) {
     const Client client(address);
     client.Send(text + "GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n");
     const std::string all = client.ReadAll();
-    EXPECT_TRUE(all.starts_with("HTTP/1.1 400 ") || all.starts_with("HTTP/1.0 400 ")) << text << all.substr(0, 40);
+    // libmicrohttpd 1.0.1 closes the connection without an answer if the request line has a NUL.
+    const bool is_closed = all.empty() && text.find('\0') < text.find('\n');
+    EXPECT_TRUE(is_closed || all.starts_with("HTTP/1.1 400 ") || all.starts_with("HTTP/1.0 400 "))
+        << text << all.substr(0, 40);
     EXPECT_EQ(all.find("ready\n"), std::string::npos) << text;
   }
   for (const std::string& text :
@@ -548,6 +552,24 @@ TEST_F(ServerTest, Reload) {
   EXPECT_EQ(get.status, 405);
   EXPECT_TRUE(HasHeader(get, "Allow: POST, PUT"));
   EXPECT_EQ(Ask(address, "POST /-/reload/").status, 404);
+}
+
+TEST_F(ServerTest, OtherSitesNeitherReloadNorReadTheConfiguration) {
+  reload_ = [] { return std::nullopt; };
+  const std::string address = Start("127.0.0.1:0");
+  EXPECT_EQ(Ask(address, "POST /-/reload", "Origin: http://x\r\n").status, 200);
+  const Answer refused = Ask(address, "POST /-/reload", "Origin: http://evil.example\r\n");
+  EXPECT_EQ(refused.status, 403);
+  EXPECT_NE(refused.body.find("--web.external-url"), std::string::npos);
+  ServerOptions options;
+  options.host_names = {"machine"};
+  const std::string strict = Start("127.0.0.1:0", options);
+  for (const char* line : {"GET /config", "POST /-/reload"}) {
+    const Answer answer = Ask(strict, line);
+    EXPECT_EQ(answer.status, 421) << line;
+    EXPECT_NE(answer.body.find("--web.external-url"), std::string::npos);
+  }
+  EXPECT_EQ(Ask(strict, "GET /metrics").status, 200);
 }
 
 TEST_F(ServerTest, Config) {
