@@ -16,12 +16,13 @@ constexpr std::chrono::milliseconds kTimeoutReserve{500};
 
 // The unfiltered text belongs to the snapshot; the returned pointer keeps the snapshot alive.
 std::shared_ptr<const std::string> Body(const CollectorFilter& filter, TextFormat format, bool gzip,
-                                        const std::shared_ptr<const Snapshot>& snapshot) {
+                                        const std::shared_ptr<const Snapshot>& snapshot, FilteredBodies& filtered) {
   if (filter.kind == CollectorFilter::Kind::kAll) {
     return {snapshot, gzip ? &snapshot->GzipText(format) : &snapshot->Text(format)};
   }
-  std::string text = snapshot->Text(format, filter);
-  return std::make_shared<const std::string>(gzip ? Gzip(text) : std::move(text));
+  if (!gzip) return std::make_shared<const std::string>(snapshot->Text(format, filter));
+  return filtered.Get(snapshot, {format, filter.kind, filter.names},
+                      [&] { return Gzip(snapshot->Text(format, filter)); });
 }
 
 }  // namespace
@@ -37,12 +38,12 @@ std::optional<Clock::time_point> ScrapeDeadline(const HttpRequest& request) {
 }
 
 HttpResponse MetricsResponse(const HttpRequest& request, const CollectorFilter& filter,
-                             const std::shared_ptr<const Snapshot>& snapshot) {
+                             const std::shared_ptr<const Snapshot>& snapshot, FilteredBodies& filtered) {
   const NegotiatedFormat format = NegotiateFormat(request.Header("accept"));
   const bool gzip = NegotiateGzip(request.Header("accept-encoding"));
   HttpResponse response;
   response.content_type = format.content_type;
-  response.body = Body(filter, format.format, gzip, snapshot);
+  response.body = Body(filter, format.format, gzip, snapshot, filtered);
   response.headers.emplace_back("Vary", "Accept, Accept-Encoding");
   if (gzip) response.headers.emplace_back("Content-Encoding", "gzip");
   return response;

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "config/units.h"
+#include "exporter/http/filtered_bodies.h"
 #include "exporter/http/http_message.h"
 #include "exporter/http/query.h"
 #include "exporter/scan/snapshot.h"
@@ -18,8 +19,8 @@ namespace cow::exporter {
 // valid header.
 std::optional<std::chrono::steady_clock::time_point> ScrapeDeadline(const HttpRequest& request);
 
-// Renders the snapshot in the format and encoding that the request asks for.
+// Renders the snapshot in the format and encoding that the request asks for. `filtered` keeps compressed texts.
 HttpResponse MetricsResponse(const HttpRequest& request, const CollectorFilter& filter,
-                             const std::shared_ptr<const Snapshot>& snapshot);
+                             const std::shared_ptr<const Snapshot>& snapshot, FilteredBodies& filtered);
 
 }  // namespace cow::exporter

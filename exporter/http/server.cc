@@ -381,7 +381,7 @@ HttpResponse Server::HandleTelemetry(const HttpRequest& request) {
   if (count.number > options_.max_requests) {
     return TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "too many concurrent requests\n");
   }
-  return MetricsResponse(request, *filter, callbacks_.scrape(ScrapeDeadline(request)));
+  return MetricsResponse(request, *filter, callbacks_.scrape(ScrapeDeadline(request)), filtered_bodies_);
 }
 
 HttpResponse Server::HandleReload() const {

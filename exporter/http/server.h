@@ -24,6 +24,7 @@
 #include "exporter/explain/api.h"
 #include "exporter/http/acceptor.h"
 #include "exporter/http/connection_table.h"
+#include "exporter/http/filtered_bodies.h"
 #include "exporter/http/http_message.h"
 #include "exporter/http/landing_page.h"
 #include "exporter/http/listen_socket.h"
@@ -114,6 +115,7 @@ class Server {
   const std::vector<Route> routes_;
   std::atomic<size_t> telemetry_requests_ = 0;
   LogOnce failures_;
+  FilteredBodies filtered_bodies_;
   ConnectionTable connections_;
   std::mutex accepted_mutex_;
   std::map<int, std::unique_ptr<Connection>> accepted_;  // by descriptor, until the daemon's thread takes them

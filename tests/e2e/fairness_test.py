@@ -1,9 +1,13 @@
 """Hostile clients of several addresses hold all connections they can get: silent ones, half requests, idle ones and
 readers that never read. Health checks and scrapes from another address get through at once, also with few file
-descriptors."""
+descriptors. The same holds for a right password beside a flood of wrong ones."""
 
+import base64
+import collections
+import concurrent.futures
 import contextlib
 import ctypes
+import http.client
 import re
 import resource
 import select
@@ -11,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -71,6 +76,48 @@ class Hostile(support.Process):
                          stdout=subprocess.PIPE)
 
 
+def ask_as(exporter, address, user, password):
+    """Returns status and seconds of a request from this address."""
+    credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+    connection = http.client.HTTPConnection(*exporter.address.split(":"), timeout=20, source_address=(address, 0))
+    start = time.monotonic()
+    with contextlib.closing(connection):
+        connection.request("GET", "/metrics", headers={"Authorization": f"Basic {credentials}"})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, time.monotonic() - start
+
+
+def check_passwords(context):
+    """Wrong passwords from many addresses don't keep the right one out that comes from another."""
+    web = context.path("web.yml")
+    with open(web, "w", encoding="utf-8") as file:
+        file.write(f"basic_auth_users:\n  a: {support.bcrypt_hash('right', 12)}\n  b: {support.bcrypt_hash('right', 4)}\n")
+    exporter = context.start(support.Exporter(f"--web.config.file={web}"))
+    ended = threading.Event()
+    answers = collections.Counter()
+
+    def guess(number):
+        while not ended.is_set():
+            status, _ = ask_as(exporter, f"127.0.2.{number + 1}", ("a", "b", "nobody")[number % 3], f"wrong{number}")
+            answers[status] += 1
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        context.callback(ended.set)
+        guesses = [pool.submit(guess, number) for number in range(16)]
+        for attempt, pause in enumerate((0.2, 3, 1)):
+            time.sleep(pause)
+            status, seconds = ask_as(exporter, f"127.0.3.{attempt + 1}", "ab"[attempt % 2], "right")
+            print(f"a right password beside a flood of wrong ones: {status} within {seconds * 1000:.0f} ms")
+            check(status == 200 and seconds < 1, f"a right password: {status} within {seconds:.2f} s")
+        ended.set()
+        for each in guesses:
+            each.result()
+    print(f"the flood: {dict(answers)}")
+    check(answers[401] > 0 and set(answers) <= {401, 503}, f"the flood got {dict(answers)}")
+    exporter.end()
+
+
 def took(exporter, path):
     start = time.monotonic()
     with urllib.request.urlopen(exporter.url(path), timeout=10) as answer:
@@ -114,6 +161,7 @@ def check_pressure(context, name, *flags, wrapper=()):
 
 def test(context):
     support.need("prlimit")
+    check_passwords(context)
     check(check_pressure(context, "many descriptors") == 512, "the connections without a narrow limit")
     for limit, least in ((64, 8), (1024, 200)):
         connections = check_pressure(context, f"{limit} descriptors", wrapper=["prlimit", f"--nofile={limit}:{limit}"])

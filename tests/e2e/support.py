@@ -79,6 +79,13 @@ def wait_for(condition, seconds, what, pause=0.05):
         time.sleep(pause)
 
 
+def bcrypt_hash(password, cost=10):
+    """Hashes with libcrypt, as htpasswd does."""
+    crypt = ctypes.CDLL("libcrypt.so.1").crypt
+    crypt.restype = ctypes.c_char_p
+    return crypt(password.encode(), f"$2y${cost:02}$abcdefghijklmnopqrstuu".encode()).decode()
+
+
 def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -48,14 +48,6 @@ scrape_configs:
 """
 
 
-def bcrypt_hash(password):
-    """Hashes with libcrypt, as htpasswd does."""
-    import ctypes
-    crypt = ctypes.CDLL("libcrypt.so.1").crypt
-    crypt.restype = ctypes.c_char_p
-    return crypt(password.encode(), b"$2y$10$abcdefghijklmnopqrstuu").decode()
-
-
 def openssl(context, *arguments):
     subprocess.run(["openssl", *arguments], cwd=context.directory, capture_output=True, check=True)
 
@@ -196,7 +188,7 @@ def check_reload(context, client, exporter, password_hash):
     check(client.status() == 200, "a bad web configuration")
     place = f"{context.path('web.yml')}:10:1: "
     check(any(place in line for line in exporter.log), "no line and column in the log: " + "".join(exporter.log[-3:]))
-    write_web(context, bcrypt_hash("other"))
+    write_web(context, support.bcrypt_hash("other"))
     check(client.status() == 401, "a password that was changed")
     check(client.status(user=f"{USER}:other") == 200, "the new password")
     write_web(context, password_hash, "  min_version: TLS13")
@@ -380,7 +372,7 @@ def test(context):
     make_certificate(context, "server", "ca", "serverAuth", "first")
     make_certificate(context, "client", "ca", "clientAuth", "client")
     make_certificate(context, "stranger", "strangers", "clientAuth", "stranger")
-    password_hash = bcrypt_hash("secret")
+    password_hash = support.bcrypt_hash("secret")
     check_bad_start(context)
     write_web(context, password_hash)
     exporter = context.start(support.Exporter(f"--web.config.file={context.path('web.yml')}"))
