@@ -1,6 +1,7 @@
 // The program. Only wires the parts together.
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <memory>
@@ -48,19 +49,30 @@ std::vector<ListenSocket> OpenSockets(const CommandLine& command_line) {
   return sockets;
 }
 
-// Sets how many connections the server may hold, and logs how the limit of descriptors is divided. Half of it is for
-// the files and page tables of processes.
-void DivideDescriptors(size_t sockets, ServerOptions& options, Log& log) {
-  constexpr size_t kOwn = 14;  // standard streams, kernel files, netlink sockets, events
-  const uint64_t limit = procfs::RaiseDescriptorLimit();
-  const size_t needed = kOwn + 2 * sockets;
-  options.limits.connections = MaxConnections(limit, needed + limit / 2);
-  options.limits.per_client = MaxConnectionsPerClient(options.limits.connections);
-  log.Info("file descriptors", {{"limit", std::to_string(limit)},
-                                {"processes", std::to_string(limit / 2)},
-                                {"connections", std::to_string(options.limits.connections)},
-                                {"connections_per_client", std::to_string(options.limits.per_client)}});
-}
+// Divides the limit of descriptors: half of it is for files and page tables of processes, the rest for this program and
+// for connections.
+class DescriptorDivision {
+ public:
+  explicit DescriptorDivision(size_t sockets)
+      : limit_(procfs::RaiseDescriptorLimit()), connections_(MaxConnections(limit_, kOwn + 2 * sockets + limit_ / 2)) {}
+
+  void ApplyTo(ConnectionTable::Limits& limits) const {
+    limits.connections = connections_;
+    limits.per_client = MaxConnectionsPerClient(connections_);
+  }
+  void WriteTo(Log& log) const {
+    log.Info("file descriptors", {{"limit", std::to_string(limit_)},
+                                  {"processes", std::to_string(limit_ / 2)},
+                                  {"connections", std::to_string(connections_)},
+                                  {"connections_per_client", std::to_string(MaxConnectionsPerClient(connections_))}});
+  }
+
+ private:
+  static constexpr size_t kOwn = 14;  // standard streams, kernel files, netlink sockets, events
+
+  const uint64_t limit_;
+  const size_t connections_;
+};
 
 void Serve(const CommandLine& command_line, const Settings& settings,
            const std::vector<collectors::CollectorInfo>& available, SelfMetrics& self_metrics, WebAccess* access,
@@ -99,7 +111,8 @@ void Serve(const CommandLine& command_line, const Settings& settings,
   if (command_line.lifecycle) callbacks.reload = reload;
   callbacks.config = [&reloader] { return reloader.Yaml(); };
   callbacks.api = [&api](const ApiRequest& request) { return api.Answer(request); };
-  DivideDescriptors(sockets.size(), options, log);
+  const DescriptorDivision descriptors(sockets.size());
+  descriptors.ApplyTo(options.limits);
   Server server(std::move(options), std::move(callbacks), log, access);
   log.Info("starting", {{"version", kVersion}});
   loop.Start();
@@ -108,6 +121,7 @@ void Serve(const CommandLine& command_line, const Settings& settings,
     addresses.append(addresses.empty() ? "" : ", ").append(socket.Address());
     server.Listen(std::move(socket));
   }
+  descriptors.WriteTo(log);
   service_manager.StartWatchdog([&loop](std::chrono::microseconds within) { return loop.IsAlive(within); });
   service_manager.Ready("listening on " + addresses);
 

@@ -94,6 +94,8 @@ def check_passwords(context):
     with open(web, "w", encoding="utf-8") as file:
         file.write(f"basic_auth_users:\n  a: {support.bcrypt_hash('right', 12)}\n  b: {support.bcrypt_hash('right', 4)}\n")
     exporter = context.start(support.Exporter(f"--web.config.file={web}"))
+    _, single = ask_as(exporter, "127.0.3.100", "a", "wrong")
+    latest = max(1, 5 * single)  # one check may be running, and a busy machine is slow
     ended = threading.Event()
     answers = collections.Counter()
 
@@ -103,14 +105,16 @@ def check_passwords(context):
             answers[status] += 1
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        context.callback(ended.set)
         guesses = [pool.submit(guess, number) for number in range(16)]
-        for attempt, pause in enumerate((0.2, 3, 1)):
-            time.sleep(pause)
-            status, seconds = ask_as(exporter, f"127.0.3.{attempt + 1}", "ab"[attempt % 2], "right")
-            print(f"a right password beside a flood of wrong ones: {status} within {seconds * 1000:.0f} ms")
-            check(status == 200 and seconds < 1, f"a right password: {status} within {seconds:.2f} s")
-        ended.set()
+        try:
+            for attempt, pause in enumerate((0.2, 3, 1)):
+                time.sleep(pause)
+                status, seconds = ask_as(exporter, f"127.0.3.{attempt + 1}", "ab"[attempt % 2], "right")
+                print(f"a right password beside a flood of wrong ones: {status} within {seconds * 1000:.0f} ms; one check "
+                      f"takes {single * 1000:.0f} ms")
+                check(status == 200 and seconds < latest, f"a right password: {status} within {seconds:.2f} s")
+        finally:
+            ended.set()
         for each in guesses:
             each.result()
     print(f"the flood: {dict(answers)}")
