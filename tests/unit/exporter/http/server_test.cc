@@ -1,4 +1,4 @@
-#include "exporter/http/server.h"
+#include "tests/unit/exporter/http/server_fixture.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
@@ -23,159 +23,6 @@
 
 namespace cow::exporter {
 namespace {
-
-using std::chrono::milliseconds;
-using Clock = std::chrono::steady_clock;
-
-// A connection to an address in ListenSocket's format.
-class Client {
- public:
-  explicit Client(const std::string& address) {
-    const ListenAddress parsed = ParseListenAddress(address).value();
-    if (!parsed.path.empty()) {
-      sockaddr_un name{};
-      name.sun_family = AF_UNIX;
-      parsed.path.copy(static_cast<char*>(name.sun_path), sizeof(name.sun_path) - 1);
-      Connect(AF_UNIX, reinterpret_cast<const sockaddr*>(&name), sizeof(name));
-    } else if (parsed.host.find(':') != std::string::npos) {
-      sockaddr_in6 name{};
-      name.sin6_family = AF_INET6;
-      name.sin6_port = htons(parsed.port);
-      inet_pton(AF_INET6, parsed.host.c_str(), &name.sin6_addr);
-      Connect(AF_INET6, reinterpret_cast<const sockaddr*>(&name), sizeof(name));
-    } else {
-      sockaddr_in name{};
-      name.sin_family = AF_INET;
-      name.sin_port = htons(parsed.port);
-      inet_pton(AF_INET, parsed.host.c_str(), &name.sin_addr);
-      Connect(AF_INET, reinterpret_cast<const sockaddr*>(&name), sizeof(name));
-    }
-  }
-  ~Client() { close(fd_); }
-  Client(const Client&) = delete;
-  Client& operator=(const Client&) = delete;
-
-  void Send(const std::string& text) const {
-    EXPECT_EQ(send(fd_, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
-  }
-
-  // The server may close before it received everything.
-  void TrySend(const std::string& text) const {
-    if (send(fd_, text.data(), text.size(), MSG_NOSIGNAL) <= 0) return;
-    shutdown(fd_, SHUT_WR);
-    ReadAll();
-  }
-
-  // Returns false if the server closed the connection.
-  bool SendsStill(const std::string& text) const {
-    std::array<char, 1> buffer{};
-    if (recv(fd_, buffer.data(), buffer.size(), MSG_DONTWAIT) == 0) return false;
-    return send(fd_, text.data(), text.size(), MSG_NOSIGNAL) > 0;
-  }
-
-  // Returns the next bytes; empty if the server closed the connection.
-  std::string ReadSome() const {
-    std::array<char, 4096> buffer{};
-    const ssize_t count = recv(fd_, buffer.data(), buffer.size(), 0);
-    return count > 0 ? std::string(buffer.data(), static_cast<size_t>(count)) : "";
-  }
-
-  // Reads until the server closes the connection.
-  std::string ReadAll() const {
-    std::string all;
-    std::array<char, 4096> buffer{};
-    ssize_t count = 0;
-    while ((count = recv(fd_, buffer.data(), buffer.size(), 0)) > 0) {
-      all.append(buffer.data(), static_cast<size_t>(count));
-    }
-    return all;
-  }
-
- private:
-  void Connect(int family, const sockaddr* name, socklen_t size) {
-    fd_ = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (connect(fd_, name, size) != 0) throw std::runtime_error("connect");
-  }
-
-  int fd_ = -1;
-};
-
-struct Answer {
-  int status = 0;
-  std::string head;
-  std::string body;
-};
-
-Answer Ask(const std::string& address, const std::string& request_line, const std::string& headers = "") {
-  const Client client(address);
-  client.Send(request_line + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + headers + "\r\n");
-  const std::string all = client.ReadAll();
-  const size_t split = all.find("\r\n\r\n");
-  if (split == std::string::npos || all.size() < 12) return {};
-  return {std::stoi(all.substr(9, 3)), all.substr(0, split + 2), all.substr(split + 4)};
-}
-
-bool HasHeader(const Answer& answer, const std::string& line) {
-  return answer.head.find("\r\n" + line + "\r\n") != std::string::npos;
-}
-
-constexpr size_t kLargeBytes = size_t{32} << 20U;
-constexpr const char* kText =
-    "# TYPE a gauge\na 1\n# TYPE b_bytes_total counter\nb_bytes_total 0\n# TYPE c gauge\nc 1\n";
-
-class ServerTest : public testing::Test {
- protected:
-  using Deadline = std::optional<Clock::time_point>;
-
-  std::string Start(const std::string& address, ServerOptions options = {}) {
-    options.version = "1.2.3";
-    if (options.host_names.empty()) options.host_names = {"x"};
-    options.collectors = {"cow", "ksm", "thp"};
-    ServerCallbacks callbacks;
-    callbacks.scrape = [this](Deadline deadline) { return scrape_(deadline); };
-    callbacks.latest = [] { return MakeSnapshot(); };
-    callbacks.groups = [] { return std::vector<GroupSummary>{{"<b>&\"'", 3, 1536, 12.5}, {"quiet", 1, {}, {}}}; };
-    callbacks.ready = [this] { return ready_.load(); };
-    callbacks.reload = reload_;
-    callbacks.config = [] { return std::string("scan: {}\n"); };
-    server_ = std::make_unique<Server>(options, callbacks, log_);
-    return Listen(address);
-  }
-
-  std::string Listen(const std::string& address) {
-    ListenSocket socket(ParseListenAddress(address).value());
-    std::string bound = socket.Address();
-    server_->Listen(std::move(socket));
-    return bound;
-  }
-
-  static std::shared_ptr<const Snapshot> MakeSnapshot() {
-    prometheus::ClientMetric metric;
-    metric.gauge.value = 1;
-    PreparedFamilies prepared =
-        PrepareFamilies({{"cow", {{"a", "", prometheus::MetricType::Gauge, {metric}}}},
-                         {"thp", {{"b_bytes_total", "", prometheus::MetricType::Counter, {metric}}}},
-                         {"", {{"c", "", prometheus::MetricType::Gauge, {metric}}}}});
-    return std::make_shared<const Snapshot>(std::move(prepared.families), std::vector<std::string_view>{"cow", "thp"});
-  }
-
-  // More than the socket buffers hold.
-  static std::shared_ptr<const Snapshot> MakeLargeSnapshot() {
-    prometheus::ClientMetric metric;
-    metric.label.push_back({"l", std::string(kLargeBytes, 'x')});
-    PreparedFamilies prepared = PrepareFamilies({{"cow", {{"a", "", prometheus::MetricType::Gauge, {metric}}}}});
-    return std::make_shared<const Snapshot>(std::move(prepared.families), std::vector<std::string_view>{"cow"});
-  }
-
-  std::ostringstream log_text_;  // read it after the server stopped
-  Log log_{LogLevel::kDebug, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::ostream_sink_mt>(log_text_)};
-  std::atomic<bool> ready_ = true;
-  std::function<std::shared_ptr<const Snapshot>(Deadline)> scrape_ = [](Deadline /*deadline*/) {
-    return MakeSnapshot();
-  };
-  std::function<std::optional<std::string>()> reload_;
-  std::unique_ptr<Server> server_;
-};
 
 TEST_F(ServerTest, ServesMetrics) {
   const std::string address = Start("127.0.0.1:0");
@@ -304,54 +151,6 @@ TEST_F(ServerTest, MalformedRequestsAreAnsweredOrClosed) {
     client.TrySend(text);
   }
   EXPECT_EQ(Ask(address, "GET /metrics").status, 200);
-}
-
-// Two servers could read these in two ways. The connection ends after the answer.
-TEST_F(ServerTest, AmbiguousRequestsAre400) {
-  const std::string address = Start("127.0.0.1:0");
-  const std::string nul(1, '\0');
-  const std::string line = "GET /metrics HTTP/1.1\r\n";
-  const std::string host = "Host: x\r\n";
-  const std::string end = "\r\n";
-  const std::vector<std::string> refused = {
-      line + end,
-      line + host + host + end,
-      line + "Host: a b\r\n" + end,
-      line + "Host:\r\n" + end,
-      line + host + "Content-Length: 1\r\nContent-Length: 1\r\n" + end + "x",
-      line + host + "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n" + end + "0\r\n\r\n",
-      line + host + "Content-Length : 1\r\n" + end + "x",
-      "GET /metrics" + nul + "x HTTP/1.1\r\n" + host + end,
-      "GET /metrics?" + nul + "a HTTP/1.1\r\n" + host + end,
-      "GET" + nul + " /metrics HTTP/1.1\r\n" + host + end,
-      "GET /metrics HTTP/1.1" + nul + "\r\n" + host + end,
-      line + "Host: x" + nul + "y\r\n" + end,
-      line + host + "X-A: b" + nul + "\r\n" + end,
-      line + "X-A: b" + nul + "c\r\n" + host + end,
-      line + "X-A" + nul + "b: c\r\n" + host + end,
-      line + host + nul + "X-A: b\r\n" + end,
-      line + host + nul + "\r\n" + end,
-  };
-  for (const std::string& text : refused) {
-    const Client client(address);
-    client.Send(text + "GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n");
-    const std::string all = client.ReadAll();
-    // libmicrohttpd 1.0.1 closes the connection without an answer if the request line has a NUL.
-    const bool is_closed = all.empty() && text.find('\0') < text.find('\n');
-    EXPECT_TRUE(is_closed || all.starts_with("HTTP/1.1 400 ") || all.starts_with("HTTP/1.0 400 "))
-        << text << all.substr(0, 40);
-    EXPECT_EQ(all.find("ready\n"), std::string::npos) << text;
-  }
-  for (const std::string& text :
-       {line + host + end, line + "Host:x:1\r\nX-A:\t b \r\nX-B:\r\n" + end,
-        std::string("GET /metrics?a=%00&b=1+2&c HTTP/1.0\n\n"), "\r\n" + line + host + "Connection: close\r\n" + end}) {
-    const Client client(address);
-    client.Send(text);
-    EXPECT_TRUE(client.ReadSome().starts_with("HTTP/1.")) << text;
-    const Client again(address);
-    again.Send(text);
-    EXPECT_NE(again.ReadSome().find(" 200 "), std::string::npos) << text;
-  }
 }
 
 TEST_F(ServerTest, ScrapeTimeoutBecomesADeadline) {
@@ -552,24 +351,6 @@ TEST_F(ServerTest, Reload) {
   EXPECT_EQ(get.status, 405);
   EXPECT_TRUE(HasHeader(get, "Allow: POST, PUT"));
   EXPECT_EQ(Ask(address, "POST /-/reload/").status, 404);
-}
-
-TEST_F(ServerTest, OtherSitesNeitherReloadNorReadTheConfiguration) {
-  reload_ = [] { return std::nullopt; };
-  const std::string address = Start("127.0.0.1:0");
-  EXPECT_EQ(Ask(address, "POST /-/reload", "Origin: http://x\r\n").status, 200);
-  const Answer refused = Ask(address, "POST /-/reload", "Origin: http://evil.example\r\n");
-  EXPECT_EQ(refused.status, 403);
-  EXPECT_NE(refused.body.find("--web.external-url"), std::string::npos);
-  ServerOptions options;
-  options.host_names = {"machine"};
-  const std::string strict = Start("127.0.0.1:0", options);
-  for (const char* line : {"GET /config", "POST /-/reload"}) {
-    const Answer answer = Ask(strict, line);
-    EXPECT_EQ(answer.status, 421) << line;
-    EXPECT_NE(answer.body.find("--web.external-url"), std::string::npos);
-  }
-  EXPECT_EQ(Ask(strict, "GET /metrics").status, 200);
 }
 
 TEST_F(ServerTest, Config) {
