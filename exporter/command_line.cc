@@ -9,7 +9,6 @@
 
 #include "config/config.h"
 #include "config/units.h"
-#include "exporter/explain/api.h"
 #include "exporter/explain/arguments.h"
 #include "exporter/explain/command_line.h"
 #include "exporter/http/host_name.h"

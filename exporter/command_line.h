@@ -13,6 +13,7 @@
 
 #include "collectors/engine/engine.h"
 #include "exporter/explain/command.h"
+#include "exporter/http/http_message.h"
 #include "exporter/http/listen_address.h"
 #include "exporter/log/log.h"
 #include "exporter/sandbox/sandbox.h"

@@ -9,12 +9,14 @@
 namespace cow::exporter {
 
 Reloader::Reloader(const CommandLine& command_line, std::vector<collectors::CollectorInfo> available,
-                   const Settings& in_force, ScanLoop& loop, SelfMetrics& self_metrics, Log& log)
+                   const Settings& in_force, ScanLoop& loop, SelfMetrics& self_metrics, Log& log,
+                   std::function<void(const std::string& yaml)> changed)
     : command_line_(command_line),
       available_(std::move(available)),
       loop_(loop),
       self_metrics_(self_metrics),
       log_(log),
+      changed_(std::move(changed)),
       yaml_(config::ToYaml(in_force.config)) {}
 
 std::optional<std::string> Reloader::Reload() {
@@ -40,19 +42,14 @@ std::optional<std::string> Reloader::Apply() {
   if (!problems.empty()) return problems;
   const Settings settings = MakeSettings(command_line_, loaded.config, available_);
   std::string yaml = config::ToYaml(settings.config);
-  if (yaml == Yaml()) return std::nullopt;
+  if (yaml == yaml_) return std::nullopt;
   if (const auto problem = loop_.Reconfigure(settings.engine, settings.scan)) {
     log_.Error("bad configuration", {{"error", *problem}});
     return *problem + "\n";
   }
-  const std::lock_guard lock(mutex_);
   yaml_ = std::move(yaml);
+  changed_(yaml_);
   return std::nullopt;
-}
-
-std::string Reloader::Yaml() const {
-  const std::lock_guard lock(mutex_);
-  return yaml_;
 }
 
 }  // namespace cow::exporter

@@ -11,10 +11,14 @@ Signals::Signals(std::function<void()> on_forced) : on_forced_(std::move(on_forc
   sigemptyset(&signals_);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals_, signal);
   pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+}
+
+void Signals::Start() {
   thread_ = std::jthread([this](const std::stop_token& stop) { Run(stop); });
 }
 
 Signals::~Signals() {
+  if (!thread_.joinable()) return;
   thread_.request_stop();
   pthread_kill(thread_.native_handle(), SIGHUP);  // ends sigwait
 }

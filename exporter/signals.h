@@ -18,12 +18,15 @@ class Signals {
   // Time from SIGTERM or SIGINT to the forced end.
   static constexpr std::chrono::milliseconds kPatience{700};
 
-  // Blocks the signals in this thread and in threads that it starts: create it before other threads. Calls `on_forced`
-  // in the signal thread before it ends the program with status 0; `on_forced` must not block.
+  // Blocks the signals in this thread, and in the threads and processes that it starts: create it before those. Calls
+  // `on_forced` in the signal thread before it ends the program with status 0; `on_forced` must not block.
   explicit Signals(std::function<void()> on_forced);
   ~Signals();
   Signals(const Signals&) = delete;
   Signals& operator=(const Signals&) = delete;
+
+  // Starts the thread. Signals that came before wait for it.
+  void Start();
 
   // Waits for the next signal: SIGHUP, or SIGTERM or SIGINT, which end the program. Several SIGHUP can become one. One
   // thread.

@@ -93,7 +93,7 @@ class KernelProcEvents final : public ProcEvents {
   bool Take(std::vector<ProcEvent>& events) override {
     events_ = &events;
     complete_ = true;
-    const bool received = ReceiveWaiting(socket_);
+    const bool received = ReceiveWaiting(socket_.get());
     events_ = nullptr;
     return received && complete_;
   }
@@ -163,7 +163,7 @@ Result<std::unique_ptr<ProcEvents>> OpenProcEvents(const procfs::Root& root, int
   if (const int code = nl_socket_add_memberships(socket.get(), CN_IDX_PROC, 0); code != 0) {
     return tl::unexpected(ConnectorError(code));
   }
-  SetRoom(socket, room_bytes);
+  SetRoom(socket.get(), room_bytes);
   auto events = std::make_unique<KernelProcEvents>(std::move(socket));
   if (const auto listening = events->Listen(); !listening) return tl::unexpected(listening.error());
   return events;

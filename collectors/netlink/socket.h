@@ -18,8 +18,8 @@ using Socket = std::unique_ptr<nl_sock, SocketCloser>;
 
 // Sets the size of the kernel's buffer. The general limit may be too small; without the capability to exceed it, uses
 // what it allows.
-inline void SetRoom(const Socket& socket, int bytes) {
-  const int descriptor = nl_socket_get_fd(socket.get());
+inline void SetRoom(nl_sock* socket, int bytes) {
+  const int descriptor = nl_socket_get_fd(socket);
   if (setsockopt(descriptor, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) != 0) {
     setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
   }
@@ -27,12 +27,12 @@ inline void SetRoom(const Socket& socket, int bytes) {
 
 // Passes the waiting messages to the socket's callbacks, but only so many that it ends even if messages come faster
 // than it reads. Returns false if messages were lost or are left.
-inline bool ReceiveWaiting(const Socket& socket) {
+inline bool ReceiveWaiting(nl_sock* socket) {
   constexpr size_t kMaxReads = 65536;
   constexpr size_t kMaxWithoutMemory = 3;
   size_t without_memory = 0;
   for (size_t reads = 0; reads < kMaxReads; ++reads) {
-    const int code = nl_recvmsgs_default(socket.get());
+    const int code = nl_recvmsgs_default(socket);
     if (code == -NLE_NOMEM) {
       // The kernel reports dropped messages once and keeps the later ones. libnl reports each failed allocation.
       if (++without_memory == kMaxWithoutMemory) break;

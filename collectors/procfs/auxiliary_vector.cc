@@ -11,7 +11,7 @@
 namespace cow::procfs {
 namespace {
 
-constexpr size_t kMaxBytes = size_t{64} << 10;  // far above what a kernel stores
+constexpr size_t kMaxVectorBytes = size_t{64} << 10;  // far above what a kernel stores
 
 template <class Word>
 std::vector<std::pair<uint64_t, uint64_t>> Parse(std::string_view bytes) {
@@ -43,7 +43,7 @@ std::optional<uint64_t> AuxiliaryVector::Find(uint64_t type) const {
 }
 
 Result<AuxiliaryVector> ReadAuxiliaryVector(const Root& root, const std::string& path) {
-  const auto bytes = ReadTextFile(root, path, kMaxBytes);
+  const auto bytes = ReadTextFile(root, path, kMaxVectorBytes);
   if (!bytes) return tl::unexpected(bytes.error());
   return AuxiliaryVector(*bytes);
 }

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "collectors/base/cpu_clock.h"
-#include "exporter/explain/arguments.h"
 #include "exporter/explain/json.h"
 
 namespace cow::exporter {
@@ -15,16 +14,14 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Kind = explain::Failure::Kind;
 
-constexpr unsigned kBadRequest = 400;
 constexpr unsigned kForbidden = 403;
 constexpr unsigned kNotFound = 404;
 constexpr unsigned kUnprocessable = 422;
 constexpr unsigned kInternalError = 500;
-constexpr unsigned kUnavailable = 503;
 
 std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
 
-ApiReply Problem(unsigned status, const std::string& message) { return {status, Dump({{"error", message}})}; }
+ApiReply Problem(unsigned status, const std::string& message) { return {status, ErrorJson(message)}; }
 
 unsigned StatusOf(Kind kind) {
   switch (kind) {
@@ -48,48 +45,34 @@ Json Optional(const std::optional<uint64_t>& bytes) { return bytes ? Json(*bytes
 
 }  // namespace
 
-Api::Api(procfs::Root root, std::function<std::shared_ptr<const Snapshot>()> latest)
-    : latest_(std::move(latest)), budget_(std::chrono::steady_clock::now()), explainer_(std::move(root)) {}
-
-ApiReply Api::Answer(const ApiRequest& request) { return request.path == kApiFamilies ? Families() : Explain(request); }
-
-ApiReply Api::Families() const {
-  const std::shared_ptr<const Snapshot> snapshot = latest_();
-  Json families = Json::array();
-  for (const collectors::FamilySummary& family : snapshot->ProcessFamilies()) {
-    families.push_back({{"pid", family.root},
-                        {"comm", family.comm},
-                        {"group", family.group},
-                        {"processes", family.processes},
-                        {"shared_bytes", Optional(family.shared_bytes)},
-                        {"private_bytes", Optional(family.private_bytes)},
-                        {"exposure_bytes", Optional(family.exposure_bytes)}});
+ApiReply DescribeFamilies(const std::vector<collectors::FamilySummary>& families) {
+  Json list = Json::array();
+  for (const collectors::FamilySummary& family : families) {
+    list.push_back({{"pid", family.root},
+                    {"comm", family.comm},
+                    {"group", family.group},
+                    {"processes", family.processes},
+                    {"shared_bytes", Optional(family.shared_bytes)},
+                    {"private_bytes", Optional(family.private_bytes)},
+                    {"exposure_bytes", Optional(family.exposure_bytes)}});
   }
-  return {200, Dump({{"families", std::move(families)}})};
+  return {200, Dump({{"families", std::move(list)}})};
 }
 
-ApiReply Api::Explain(const ApiRequest& request) {
-  if (!request.pid) return Problem(kBadRequest, "expected ?pid=");
-  const auto pid = ParsePid(*request.pid);
-  if (!pid) return Problem(kBadRequest, pid.error());
-  explain::LookOptions look;
-  look.pages.wanted = request.pages.has_value();
-  if (request.mapping) {
-    const auto address = ParseAddress(*request.mapping);
-    if (!address) return Problem(kBadRequest, address.error());
-    look.pages.address = *address;
-  }
-  look.may_go_on = [this] { return !stopped_.load(); };
+Api::Api(procfs::Root root) : budget_(std::chrono::steady_clock::now()), explainer_(std::move(root)) {}
 
-  const std::unique_lock lock(one_at_a_time_, std::try_to_lock);
-  if (!lock.owns_lock()) return Problem(kUnavailable, "busy: another process is being explained");
+ApiReply Api::Explain(const ExplainQuery& query) {
   const auto wait = std::chrono::ceil<std::chrono::seconds>(budget_.Wait(std::chrono::steady_clock::now()));
   if (wait.count() > 0) {
     return Problem(kUnavailable,
                    "the CPU budget for explaining is used up: retry in " + std::to_string(wait.count()) + " s");
   }
+  explain::LookOptions look;
+  look.pages.wanted = query.pages;
+  look.pages.address = query.mapping;
+  look.may_go_on = [this] { return !stopped_.load(); };
   const std::chrono::nanoseconds before = ThreadCpuTime();
-  const auto portrait = explainer_.Look(*pid, look);
+  const auto portrait = explainer_.Look(query.pid, look);
   budget_.Spend(ThreadCpuTime() - before);
   if (!portrait) return Problem(StatusOf(portrait.error().kind), portrait.error().message);
   return {200, PortraitJson(*portrait, false)};

@@ -95,4 +95,8 @@ std::string PortraitJson(const explain::Portrait& portrait, bool indented) {
   return json.dump(indented ? 2 : -1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+std::string ErrorJson(const std::string& message) {
+  return Json{{"error", message}}.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 }  // namespace cow::exporter

@@ -11,4 +11,7 @@ namespace cow::exporter {
 // Returns one line, or indented lines. Replaces invalid UTF-8 by U+FFFD.
 std::string PortraitJson(const explain::Portrait& portrait, bool indented);
 
+// A line {"error": message}. Replaces invalid UTF-8 by U+FFFD.
+std::string ErrorJson(const std::string& message);
+
 }  // namespace cow::exporter

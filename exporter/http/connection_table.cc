@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <new>
 #include <tuple>
 
 namespace cow::exporter {
@@ -60,11 +61,20 @@ std::unique_ptr<ConnectionTable::Entry> ConnectionTable::Admit(const ClientKey& 
   const bool is_free = freed_.wait_for(lock, kPatience, [this] { return entries_.size() < limits_.connections; });
   --promised_;
   if (!is_free) return nullptr;
-  std::unique_ptr<Entry> entry(new Entry(*this, client, fd));
-  ++open_[client];
+  // Nothing may throw once the entry exists: its destructor locks the mutex too.
+  std::list<Entry*> place(1);
+  const auto open = open_.try_emplace(client, 0).first;
+  std::unique_ptr<Entry> entry(new (std::nothrow) Entry(*this, client, fd));
+  if (!entry) {
+    if (open->second == 0) open_.erase(open);
+    return nullptr;
+  }
+  ++open->second;
   ++open_count_;
   entry->since_ = Clock::now();
-  entry->place_ = entries_.insert(entries_.end(), entry.get());
+  place.front() = entry.get();
+  entry->place_ = place.begin();
+  entries_.splice(entries_.end(), place);
   added_.notify_all();
   return entry;
 }

@@ -7,8 +7,9 @@ namespace cow::exporter {
 std::shared_ptr<const std::string> FilteredBodies::Get(const std::shared_ptr<const void>& snapshot, const Key& key,
                                                        const std::function<std::string()>& make) {
   const std::shared_ptr<Body> body = Find(snapshot, key);
-  std::call_once(body->once, [&] { body->text = make(); });
-  return {body, &body->text};
+  const std::lock_guard lock(body->mutex);
+  if (!body->text) body->text = make();
+  return {body, &*body->text};
 }
 
 std::shared_ptr<FilteredBodies::Body> FilteredBodies::Find(const std::shared_ptr<const void>& snapshot,

@@ -9,12 +9,13 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "exporter/metrics_text/text_format.h"
-#include "exporter/scan/collector_filter.h"
+#include "exporter/snapshot/collector_filter.h"
 
 namespace cow::exporter {
 
@@ -40,8 +41,8 @@ class FilteredBodies {
     explicit Body(Key its_key) : key(std::move(its_key)) {}
 
     const Key key;
-    std::once_flag once;
-    std::string text;
+    std::mutex mutex;
+    std::optional<std::string> text;  // set once
   };
 
   std::shared_ptr<Body> Find(const std::shared_ptr<const void>& snapshot, const Key& key);

@@ -19,6 +19,8 @@ inline constexpr const char* kJsonType = "application/json";
 inline constexpr const char* kHtml = "text/html; charset=utf-8";
 
 inline constexpr const char* kHealthPath = "/-/healthy";
+inline constexpr const char* kApiFamilies = "/api/v1/families";
+inline constexpr const char* kApiExplain = "/api/v1/explain";
 
 struct HttpRequest {
   std::string method;
@@ -38,15 +40,39 @@ struct HttpRequest {
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
+// A text that keeps its memory alive: a string, or a part of a mapped file.
+class SharedText {
+ public:
+  SharedText() = default;
+  // These two convert implicitly: a body is often a plain string.
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  SharedText(std::string text) : SharedText(std::make_shared<const std::string>(std::move(text))) {}
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  SharedText(const std::shared_ptr<const std::string>& text) : text_(*text), memory_(text) {}
+  SharedText(std::string_view text, std::shared_ptr<const void> memory) : text_(text), memory_(std::move(memory)) {}
+
+  std::string_view operator*() const { return text_; }
+  const std::string_view* operator->() const { return &text_; }
+
+ private:
+  std::string_view text_;
+  std::shared_ptr<const void> memory_;
+};
+
 struct HttpResponse {
   unsigned status = 200;
   std::string content_type = kTextPlain;
-  std::shared_ptr<const std::string> body;  // never null; responses may share it
-  HttpHeaders headers;                      // in addition to those of every response
+  SharedText body;      // responses may share it
+  HttpHeaders headers;  // in addition to those of every response
 };
 
+// The body is JSON, for /api/v1.
+inline HttpResponse ApiResponse(unsigned status, SharedText body) {
+  return {status, kJsonType, std::move(body), {{"Cache-Control", "no-store"}}};
+}
+
 inline HttpResponse TextResponse(unsigned status, std::string body, HttpHeaders headers = {}) {
-  return {status, kTextPlain, std::make_shared<const std::string>(std::move(body)), std::move(headers)};
+  return {status, kTextPlain, std::move(body), std::move(headers)};
 }
 
 }  // namespace cow::exporter

@@ -134,7 +134,7 @@ HttpResponse LandingPage::Show(const std::vector<GroupSummary>& groups) const {
 
   HttpResponse response;
   response.content_type = kHtml;
-  response.body = std::make_shared<const std::string>(std::move(page));
+  response.body = std::move(page);
   response.headers = {{"Content-Security-Policy", policy_},
                       {"X-Frame-Options", "DENY"},
                       {"Referrer-Policy", "no-referrer"},

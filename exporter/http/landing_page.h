@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "exporter/http/http_message.h"
-#include "exporter/scan/group_history.h"
+#include "exporter/snapshot/snapshot.h"
 
 namespace cow::exporter {
 

@@ -40,6 +40,19 @@ const sockaddr* Generic(const T* address) {
   return reinterpret_cast<const sockaddr*>(address);
 }
 
+// Returns a bound socket, or -1 with errno.
+int BindTcp(const sockaddr* address, socklen_t size, bool dual_stack) {
+  const int fd = OpenSocket(address->sa_family);
+  if (fd < 0) return fd;
+  SetOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+  if (address->sa_family == AF_INET6) SetOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, dual_stack ? 0 : 1);
+  if (bind(fd, address, size) == 0) return fd;
+  const int error = errno;
+  close(fd);
+  errno = error;
+  return -1;
+}
+
 // Removes a socket that an ended process left behind.
 void RemoveStaleSocket(const std::string& path, const std::string& name) {
   struct stat info {};
@@ -119,6 +132,11 @@ ListenSocket::ListenSocket(ListenSocket&& other) noexcept
       device_(other.device_),
       inode_(other.inode_) {}
 
+void ListenSocket::HandOver() {
+  close(Release());
+  path_.clear();
+}
+
 int ListenSocket::Release() { return std::exchange(fd_, -1); }
 
 void ListenSocket::ListenUnix(const std::string& path) {
@@ -137,6 +155,18 @@ void ListenSocket::ListenUnix(const std::string& path) {
     device_ = info.st_dev;
     inode_ = info.st_ino;
   }
+}
+
+// Lets the socket keep the port that the kernel chose when it stops and starts to listen again: the kernel forgets such
+// a port unless a bind asked for it. Both sockets may have the port, because neither listens.
+void ListenSocket::KeepPort(bool any) {
+  sockaddr_storage bound{};
+  socklen_t size = sizeof(bound);
+  if (getsockname(fd_, reinterpret_cast<sockaddr*>(&bound), &size) != 0) return;
+  const int first = std::exchange(fd_, BindTcp(reinterpret_cast<sockaddr*>(&bound), size, any));
+  const int error = errno;
+  close(first);
+  errno = error;
 }
 
 void ListenSocket::ListenTcp(const ListenAddress& address) {
@@ -159,20 +189,23 @@ void ListenSocket::ListenTcp(const ListenAddress& address) {
     const addrinfo* candidate = found;
     while (candidate != nullptr && candidate->ai_family != family) candidate = candidate->ai_next;
     if (candidate == nullptr) continue;
-    fd_ = OpenSocket(family);
-    if (fd_ >= 0) {
-      SetOption(fd_, SOL_SOCKET, SO_REUSEADDR, 1);
-      if (family == AF_INET6) SetOption(fd_, IPPROTO_IPV6, IPV6_V6ONLY, any ? 0 : 1);
-      if (bind(fd_, candidate->ai_addr, candidate->ai_addrlen) == 0 && listen(fd_, SOMAXCONN) == 0) {
-        address_ = BoundAddress(fd_);
-        return;
-      }
+    fd_ = BindTcp(candidate->ai_addr, candidate->ai_addrlen, any);
+    if (fd_ >= 0 && address.port == 0) KeepPort(any);
+    if (fd_ >= 0 && listen(fd_, SOMAXCONN) == 0) {
+      address_ = BoundAddress(fd_);
+      return;
     }
     error = errno;
     if (fd_ >= 0) close(Release());
     if (error != EAFNOSUPPORT && error != EADDRNOTAVAIL) break;  // those two mean that IPv6 is off
   }
   Fail(address_, error == EADDRINUSE ? "the address is in use" : Message(error));
+}
+
+std::string UnixSocketFile(int fd) {
+  if (sd_is_socket(fd, AF_UNIX, SOCK_STREAM, 1) <= 0) return "";
+  std::string path = BoundPath(fd);
+  return path.starts_with('@') ? "" : path;
 }
 
 std::vector<ListenSocket> AdoptSystemdSockets() {

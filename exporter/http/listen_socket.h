@@ -29,6 +29,10 @@ class ListenSocket {
   [[nodiscard]] int Descriptor() const { return fd_; }
   // Releases the descriptor; the destructor still removes the socket's file.
   int Release();
+  // True if the destructor removes a file.
+  [[nodiscard]] bool OwnsFile() const { return !path_.empty(); }
+  // Closes the descriptor and keeps the file, because another process has taken the socket over.
+  void HandOver();
   // The bound address, with the port that the kernel chose.
   [[nodiscard]] const std::string& Address() const { return address_; }
   [[nodiscard]] bool IsUnix() const { return is_unix_; }
@@ -36,6 +40,7 @@ class ListenSocket {
  private:
   void ListenUnix(const std::string& path);
   void ListenTcp(const ListenAddress& address);
+  void KeepPort(bool any);
 
   int fd_ = -1;
   std::string address_;
@@ -44,6 +49,9 @@ class ListenSocket {
   dev_t device_ = 0;
   ino_t inode_ = 0;
 };
+
+// The path of a unix socket's file; empty for all other sockets.
+std::string UnixSocketFile(int fd);
 
 // Adopts the sockets that systemd passed to this process (sd_listen_fds(3)), in order. Throws std::runtime_error if
 // there are none or if one is not a listening stream socket.

@@ -14,13 +14,13 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kTimeoutReserve{500};
 
-// The unfiltered text belongs to the snapshot; the returned pointer keeps the snapshot alive.
-std::shared_ptr<const std::string> Body(const CollectorFilter& filter, TextFormat format, bool gzip,
-                                        const std::shared_ptr<const Snapshot>& snapshot, FilteredBodies& filtered) {
+// The unfiltered text belongs to the snapshot, which the returned text keeps alive.
+SharedText Body(const CollectorFilter& filter, TextFormat format, bool gzip,
+                const std::shared_ptr<const Snapshot>& snapshot, FilteredBodies& filtered) {
   if (filter.kind == CollectorFilter::Kind::kAll) {
-    return {snapshot, gzip ? &snapshot->GzipText(format) : &snapshot->Text(format)};
+    return {gzip ? snapshot->GzipText(format) : snapshot->Text(format), snapshot};
   }
-  if (!gzip) return std::make_shared<const std::string>(snapshot->Text(format, filter));
+  if (!gzip) return snapshot->Text(format, filter);
   return filtered.Get(snapshot, {format, filter.kind, filter.names},
                       [&] { return Gzip(snapshot->Text(format, filter)); });
 }

@@ -11,7 +11,7 @@
 #include "exporter/http/filtered_bodies.h"
 #include "exporter/http/http_message.h"
 #include "exporter/http/query.h"
-#include "exporter/scan/snapshot.h"
+#include "exporter/snapshot/snapshot.h"
 
 namespace cow::exporter {
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "collectors/base/text.h"
+#include "exporter/explain/arguments.h"
 
 namespace cow::exporter {
 namespace {
@@ -25,7 +26,7 @@ config::Parsed<std::string> Decode(std::string_view text) {
   return decoded;
 }
 
-bool Contains(std::span<const std::string_view> names, std::string_view name) {
+bool Contains(std::span<const std::string> names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
@@ -45,8 +46,8 @@ config::Parsed<std::vector<QueryParameter>> ParseQuery(std::string_view query) {
   return parameters;
 }
 
-config::Parsed<CollectorFilter> ParseFilter(std::string_view query, std::span<const std::string_view> known,
-                                            std::span<const std::string_view> enabled) {
+config::Parsed<CollectorFilter> ParseFilter(std::string_view query, std::span<const std::string> known,
+                                            std::span<const std::string> enabled) {
   CollectorFilter filter;
   const auto parameters = ParseQuery(query);
   if (!parameters) return tl::unexpected(parameters.error());
@@ -65,6 +66,29 @@ config::Parsed<CollectorFilter> ParseFilter(std::string_view query, std::span<co
     filter.names.insert(value);
   }
   return filter;
+}
+
+config::Parsed<ExplainQuery> ParseExplainQuery(std::string_view query) {
+  const auto parameters = ParseQuery(query);
+  if (!parameters) return tl::unexpected(parameters.error());
+  const auto argument = [&parameters](std::string_view name) {
+    const auto found = std::find_if(parameters->begin(), parameters->end(),
+                                    [name](const QueryParameter& parameter) { return parameter.first == name; });
+    return found == parameters->end() ? nullptr : &found->second;
+  };
+  ExplainQuery result;
+  const std::string* pid = argument("pid");
+  if (pid == nullptr) return tl::unexpected(std::string("expected ?pid="));
+  const auto parsed_pid = ParsePid(*pid);
+  if (!parsed_pid) return tl::unexpected(parsed_pid.error());
+  result.pid = *parsed_pid;
+  result.pages = argument("pages") != nullptr;
+  if (const std::string* mapping = argument("mapping")) {
+    const auto address = ParseAddress(*mapping);
+    if (!address) return tl::unexpected(address.error());
+    result.mapping = *address;
+  }
+  return result;
 }
 
 }  // namespace cow::exporter

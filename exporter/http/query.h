@@ -9,7 +9,8 @@
 #include <vector>
 
 #include "config/units.h"
-#include "exporter/scan/collector_filter.h"
+#include "exporter/channel/messages.h"
+#include "exporter/snapshot/collector_filter.h"
 
 namespace cow::exporter {
 
@@ -20,7 +21,10 @@ using QueryParameter = std::pair<std::string, std::string>;  // key and value, d
 config::Parsed<std::vector<QueryParameter>> ParseQuery(std::string_view query);
 
 // Reads `collect[]` (only these collectors; each must be enabled) and `exclude[]` (all but these; each must exist).
-config::Parsed<CollectorFilter> ParseFilter(std::string_view query, std::span<const std::string_view> known,
-                                            std::span<const std::string_view> enabled);
+config::Parsed<CollectorFilter> ParseFilter(std::string_view query, std::span<const std::string> known,
+                                            std::span<const std::string> enabled);
+
+// Reads `pid` (required), `pages` (any value) and `mapping` (an address).
+config::Parsed<ExplainQuery> ParseExplainQuery(std::string_view query);
 
 }  // namespace cow::exporter

@@ -15,6 +15,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "exporter/explain/json.h"
 #include "exporter/http/metrics_page.h"
 #include "exporter/http/query.h"
 #include "exporter/http/request_check.h"
@@ -25,6 +26,10 @@ namespace {
 constexpr size_t kMaxBodyBytes = 65536;  // the server reads bodies only to discard them
 constexpr std::string_view kGet = MHD_HTTP_METHOD_GET;
 constexpr std::string_view kHead = MHD_HTTP_METHOD_HEAD;
+
+HttpResponse NoApi() {
+  return TextResponse(MHD_HTTP_FORBIDDEN, "served only on unix sockets, or with --web.enable-api\n");
+}
 
 bool IsRead(std::string_view method) { return method == kGet || method == kHead; }
 
@@ -48,11 +53,10 @@ HttpRequest ReadRequest(MHD_Connection* connection, const std::string& uri, cons
 
 // The queued response keeps the body alive.
 bool Send(MHD_Connection* connection, const HttpResponse& answer, const HttpHeaders& common) {
-  using Owner = std::shared_ptr<const std::string>;
-  auto owner = std::make_unique<Owner>(answer.body);
+  auto owner = std::make_unique<SharedText>(answer.body);
   MHD_Response* response = MHD_create_response_from_buffer_with_free_callback_cls(
       answer.body->size(), const_cast<char*>(answer.body->data()),  // NOLINT: libmicrohttpd only reads it
-      [](void* cls) { const std::unique_ptr<Owner> end(static_cast<Owner*>(cls)); }, owner.get());
+      [](void* cls) { const std::unique_ptr<SharedText> end(static_cast<SharedText*>(cls)); }, owner.get());
   if (response == nullptr) return false;
   owner.release();  // NOLINT(bugprone-unused-return-value): the response owns it
   const auto add = [response](const char* name, const std::string& value) {
@@ -304,12 +308,13 @@ std::vector<Server::Route> Server::MakeRoutes() {
   const std::vector<std::string_view> read = {kGet, kHead};
   std::vector<Route> routes = {
       {options_.telemetry_path, read, [this](const HttpRequest& request) { return HandleTelemetry(request); }},
-      {"/", read, [this](const HttpRequest&) { return landing_page_.Show(callbacks_.groups()); }},
+      {"/", read, [this](const HttpRequest&) { return landing_page_.Show(callbacks_.latest()->Index().groups); }},
       {kHealthPath, read, [](const HttpRequest&) { return TextResponse(MHD_HTTP_OK, "healthy\n"); }},
       {"/-/ready", read,
        [this](const HttpRequest&) {
-         return callbacks_.ready() ? TextResponse(MHD_HTTP_OK, "ready\n")
-                                   : TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "no pass has completed yet\n");
+         return callbacks_.latest()->Index().ready
+                    ? TextResponse(MHD_HTTP_OK, "ready\n")
+                    : TextResponse(MHD_HTTP_SERVICE_UNAVAILABLE, "no pass has completed yet\n");
        }},
       {kReloadPath, {MHD_HTTP_METHOD_POST, MHD_HTTP_METHOD_PUT}, [this](const HttpRequest&) { return HandleReload(); }},
   };
@@ -317,10 +322,13 @@ std::vector<Server::Route> Server::MakeRoutes() {
     routes.push_back(
         {kConfigPath, read, [this](const HttpRequest&) { return TextResponse(MHD_HTTP_OK, callbacks_.config()); }});
   }
-  if (callbacks_.api) {
-    for (const char* path : {kApiFamilies, kApiExplain}) {
-      routes.push_back({path, read, [this](const HttpRequest& request) { return HandleApi(request); }});
-    }
+  if (callbacks_.explain) {
+    routes.push_back({kApiExplain, read, [this](const HttpRequest& request) { return HandleExplain(request); }});
+  }
+  if (callbacks_.families) {
+    routes.push_back({kApiFamilies, read, [this](const HttpRequest& request) {
+                        return MayUseApi(request) ? callbacks_.families() : NoApi();
+                      }});
   }
   return routes;
 }
@@ -375,7 +383,7 @@ HttpResponse Server::HandleTelemetry(const HttpRequest& request) {
     std::atomic<size_t>& requests;
     const size_t number;
   };
-  const auto filter = ParseFilter(request.query, options_.collectors, callbacks_.latest()->Collectors());
+  const auto filter = ParseFilter(request.query, options_.collectors, callbacks_.latest()->Index().collectors);
   if (!filter) return TextResponse(MHD_HTTP_BAD_REQUEST, filter.error() + "\n");
   const Count count(telemetry_requests_);
   if (count.number > options_.max_requests) {
@@ -390,23 +398,13 @@ HttpResponse Server::HandleReload() const {
   return problem ? TextResponse(MHD_HTTP_INTERNAL_SERVER_ERROR, *problem) : TextResponse(MHD_HTTP_OK, "reloaded\n");
 }
 
-HttpResponse Server::HandleApi(const HttpRequest& request) const {
-  if (!options_.enable_api && !request.IsFromUnixSocket()) {
-    return TextResponse(MHD_HTTP_FORBIDDEN, "served only on unix sockets, or with --web.enable-api\n");
-  }
-  const auto query = ParseQuery(request.query);
-  if (!query) return TextResponse(MHD_HTTP_BAD_REQUEST, query.error() + "\n");
-  const auto argument = [&query](std::string_view name) -> std::optional<std::string> {
-    for (const auto& [key, value] : *query) {
-      if (key == name) return value;
-    }
-    return std::nullopt;
-  };
-  ApiReply reply = callbacks_.api({request.path, argument("pid"), argument("pages"), argument("mapping")});
-  return {reply.status,
-          kJsonType,
-          std::make_shared<const std::string>(std::move(reply.body)),
-          {{MHD_HTTP_HEADER_CACHE_CONTROL, "no-store"}}};
+bool Server::MayUseApi(const HttpRequest& request) const { return options_.enable_api || request.IsFromUnixSocket(); }
+
+HttpResponse Server::HandleExplain(const HttpRequest& request) const {
+  if (!MayUseApi(request)) return NoApi();
+  const auto query = ParseExplainQuery(request.query);
+  if (!query) return ApiResponse(MHD_HTTP_BAD_REQUEST, ErrorJson(query.error()));
+  return callbacks_.explain(*query);
 }
 
 }  // namespace cow::exporter

@@ -21,7 +21,7 @@
 #include <string_view>
 #include <vector>
 
-#include "exporter/explain/api.h"
+#include "exporter/channel/messages.h"
 #include "exporter/http/acceptor.h"
 #include "exporter/http/connection_table.h"
 #include "exporter/http/filtered_bodies.h"
@@ -32,8 +32,7 @@
 #include "exporter/http/web_access.h"
 #include "exporter/log/log.h"
 #include "exporter/log/log_once.h"
-#include "exporter/scan/group_history.h"
-#include "exporter/scan/snapshot.h"
+#include "exporter/snapshot/snapshot.h"
 
 struct MHD_Connection;
 struct MHD_Daemon;
@@ -44,8 +43,8 @@ struct ServerOptions {
   std::string telemetry_path = "/metrics";  // needs no escaping in HTML or a URI
   size_t max_requests = 40;
   std::string version;
-  std::vector<std::string_view> collectors;  // names of all collectors
-  bool enable_api = false;                   // serve /api/v1 on TCP too, not only on unix sockets
+  std::vector<std::string> collectors;  // names of all collectors
+  bool enable_api = false;              // serve /api/v1 on TCP too, not only on unix sockets
   // See origin_check.h.
   std::vector<std::string> host_names;
   std::string external_url;
@@ -58,10 +57,9 @@ struct ServerCallbacks {
   std::function<std::shared_ptr<const Snapshot>(std::optional<std::chrono::steady_clock::time_point> deadline)> scrape;
   // Returns the latest snapshot without blocking, never null.
   std::function<std::shared_ptr<const Snapshot>()> latest;
-  std::function<bool()> ready;
-  std::function<std::vector<GroupSummary>()> groups;  // for the landing page
-  // Answers /api/v1/…; null: answer 404.
-  std::function<ApiReply(const ApiRequest& request)> api = {};
+  // Answer /api/v1/…; null: answer 404.
+  std::function<HttpResponse(const ExplainQuery& query)> explain = {};
+  std::function<HttpResponse()> families = {};
   // Reloads the configuration and returns the errors, if any. Null: answer 403.
   std::function<std::optional<std::string>()> reload = {};
   std::function<std::string()> config = {};  // the configuration in force as YAML; null: answer 404
@@ -104,7 +102,8 @@ class Server {
   void LogFailure(const std::exception& error);
   HttpResponse HandleTelemetry(const HttpRequest& request);
   [[nodiscard]] HttpResponse HandleReload() const;
-  [[nodiscard]] HttpResponse HandleApi(const HttpRequest& request) const;
+  [[nodiscard]] bool MayUseApi(const HttpRequest& request) const;
+  [[nodiscard]] HttpResponse HandleExplain(const HttpRequest& request) const;
 
   const ServerOptions options_;
   const ServerCallbacks callbacks_;

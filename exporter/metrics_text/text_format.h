@@ -16,6 +16,7 @@
 namespace cow::exporter {
 
 enum class TextFormat { kPrometheus, kOpenMetrics };
+inline constexpr size_t kTextFormats = 2;
 
 struct PreparedFamily {
   std::string_view collector;  // its source; empty: the exporter itself, never filtered

@@ -13,16 +13,9 @@
 #include <vector>
 
 #include "exporter/metrics_text/text_format.h"
+#include "exporter/snapshot/snapshot.h"
 
 namespace cow::exporter {
-
-// Unknown values are empty.
-struct GroupSummary {
-  std::string group;
-  std::optional<double> processes;
-  std::optional<double> exposure_bytes;
-  std::optional<double> breaks_per_second;  // pages, over the last minute or the known part of it
-};
 
 class GroupHistory {
  public:

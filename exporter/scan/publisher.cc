@@ -2,7 +2,6 @@
 
 #include <chrono>
 #include <string>
-#include <string_view>
 #include <utility>
 
 namespace cow::exporter {
@@ -18,11 +17,13 @@ PreparedFamilies PrepareWithSelfMetrics(std::vector<collectors::CollectedFamilie
 Publisher::Publisher(AddSelfMetrics add_self_metrics, Log& log)
     : add_self_metrics_(std::move(add_self_metrics)), log_(log) {}
 
-void Publisher::Publish(const PassRunner& runner, const ScanStatistics& statistics) {
+void Publisher::Publish(const PassRunner& runner, const ScanStatistics& statistics, bool ready, bool on_demand) {
   std::vector<collectors::CollectedFamilies> collected = runner.Collect();
-  std::vector<std::string_view> names;
+  SnapshotIndex index;
+  index.ready = ready;
+  index.on_demand = on_demand;
   for (const collectors::CollectedFamilies& made : collected) {
-    if (!made.collector.empty()) names.push_back(made.collector);
+    if (!made.collector.empty()) index.collectors.emplace_back(made.collector);
   }
   PreparedFamilies prepared = PrepareWithSelfMetrics(std::move(collected), statistics, add_self_metrics_);
   for (const std::string& problem : prepared.problems) {
@@ -31,9 +32,12 @@ void Publisher::Publish(const PassRunner& runner, const ScanStatistics& statisti
     }
   }
   history_.Add(GroupHistory::Clock::now(), prepared.families);
-  auto snapshot = std::make_shared<const Snapshot>(std::move(prepared.families), std::move(names), runner.Families());
+  index.groups = history_.Groups();
+  std::shared_ptr<const Snapshot> snapshot = RenderSnapshot(prepared.families, std::move(index));
+  auto families = std::make_shared<const ProcessFamilies>(runner.Families());
   const std::lock_guard lock(mutex_);
   latest_.swap(snapshot);
+  families_.swap(families);
 }
 
 }  // namespace cow::exporter

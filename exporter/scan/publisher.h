@@ -12,8 +12,8 @@
 #include "exporter/metrics_text/text_format.h"
 #include "exporter/scan/group_history.h"
 #include "exporter/scan/pass_runner.h"
-#include "exporter/scan/snapshot.h"
 #include "exporter/scan/statistics.h"
+#include "exporter/snapshot/snapshot.h"
 
 namespace cow::exporter {
 
@@ -21,28 +21,35 @@ namespace cow::exporter {
 PreparedFamilies PrepareWithSelfMetrics(std::vector<collectors::CollectedFamilies> collected,
                                         const ScanStatistics& statistics, const AddSelfMetrics& add_self_metrics);
 
+using ProcessFamilies = std::vector<collectors::FamilySummary>;
+
 class Publisher {
  public:
   // `log` must outlive this object.
   Publisher(AddSelfMetrics add_self_metrics, Log& log);
 
-  void Publish(const PassRunner& runner, const ScanStatistics& statistics);
+  // `ready` and `on_demand` go into the snapshot.
+  void Publish(const PassRunner& runner, const ScanStatistics& statistics, bool ready, bool on_demand);
 
-  // Never null.
+  // Null before the first Publish.
   [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const {
     const std::lock_guard lock(mutex_);
     return latest_;
   }
-  // The groups of the latest snapshot.
-  [[nodiscard]] std::vector<GroupSummary> Groups() const { return history_.Groups(); }
+  // The families with two members or more at the last Publish, for /api/v1/families.
+  [[nodiscard]] std::shared_ptr<const ProcessFamilies> Families() const {
+    const std::lock_guard lock(mutex_);
+    return families_;
+  }
 
  private:
   const AddSelfMetrics add_self_metrics_;
   Log& log_;
   LogOnce logged_problems_;
   GroupHistory history_;
-  mutable std::mutex mutex_;  // guards latest_; libstdc++ 12's atomic<shared_ptr> locks too
-  std::shared_ptr<const Snapshot> latest_ = std::make_shared<const Snapshot>();
+  mutable std::mutex mutex_;  // guards the two pointers
+  std::shared_ptr<const Snapshot> latest_;
+  std::shared_ptr<const ProcessFamilies> families_ = std::make_shared<const ProcessFamilies>();
 };
 
 }  // namespace cow::exporter

@@ -41,10 +41,11 @@ class ScanLoop::Control final : public collectors::PassControl {
 };
 
 ScanLoop::ScanLoop(std::unique_ptr<PassRunner> runner, ScanLoopOptions options, AddSelfMetrics add_self_metrics,
-                   Log& log)
+                   Log& log, ScanEvents events)
     : runner_(std::move(runner)),
       log_(log),
       publisher_(std::move(add_self_metrics), log),
+      events_(std::move(events)),
       periodic_(options.interval.count() > 0),
       options_(options),
       budget_(BudgetOf(options), nanoseconds{0}),
@@ -53,7 +54,7 @@ ScanLoop::ScanLoop(std::unique_ptr<PassRunner> runner, ScanLoopOptions options, 
 ScanLoop::~ScanLoop() { Stop(); }
 
 void ScanLoop::Start() {
-  publisher_.Publish(*runner_, statistics_);
+  Publish();
   thread_ = std::jthread([this] {
     pthread_getcpuclockid(pthread_self(), &scan_clock_);  // cannot fail for the calling thread
     interval_end_ = Clock::now() + options_.interval;
@@ -78,20 +79,13 @@ void ScanLoop::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-std::shared_ptr<const Snapshot> ScanLoop::Scrape(std::optional<Clock::time_point> deadline) {
-  if (!Periodic()) {
-    std::unique_lock lock(mutex_);
-    const uint64_t mine = passes_started_ + 1;
-    passes_wanted_ = std::max(passes_wanted_, mine);
-    changed_.notify_all();
-    const auto finished = [this, mine] { return passes_finished_ >= mine; };
-    if (deadline) {
-      changed_.wait_until(lock, stop_.get_token(), *deadline, finished);
-    } else {
-      changed_.wait(lock, stop_.get_token(), finished);
-    }
-  }
-  return publisher_.Latest();
+uint64_t ScanLoop::WantPass() {
+  if (Periodic()) return 0;
+  const std::lock_guard lock(mutex_);
+  const uint64_t mine = passes_started_ + 1;
+  passes_wanted_ = std::max(passes_wanted_, mine);
+  changed_.notify_all();
+  return mine;
 }
 
 std::optional<std::string> ScanLoop::Reconfigure(collectors::EngineOptions engine, ScanLoopOptions scan) {
@@ -224,20 +218,17 @@ void ScanLoop::RunOnDemand() {
 }
 
 void ScanLoop::RunPass() {
+  uint64_t pass = 0;
   {
     const std::lock_guard lock(mutex_);
-    ++passes_started_;
+    pass = ++passes_started_;
   }
   bool completed = false;
   do {  // new options interrupt a pass
     ServeRequests(true);
     completed = TryPass();
   } while (!completed && requested_ && !stop_.stop_requested());
-  {
-    const std::lock_guard lock(mutex_);
-    passes_finished_ = passes_started_;
-    changed_.notify_all();
-  }
+  events_.passed(pass);
   if (completed) failures_.RecordSuccess();
 }
 
@@ -259,7 +250,10 @@ bool ScanLoop::TryPass() {
   bool completed = false;
   try {
     completed = runner_->RunPass(control);
-    if (completed) statistics_.last_duration = Clock::now() - start;
+    if (completed) {
+      statistics_.last_duration = Clock::now() - start;
+      passed_once_ = true;
+    }
     PublishPass();
     LogNotices(*runner_, log_);
     if (!completed && !requested_ && !stop_.stop_requested())
@@ -274,7 +268,6 @@ bool ScanLoop::TryPass() {
   }
   pass_end_ = Clock::now();
   pass_cpu_ = CpuTime() - start_cpu;
-  if (completed) passed_once_ = true;
   return completed;
 }
 
@@ -284,8 +277,13 @@ void ScanLoop::PublishPass() {
   const nanoseconds before = ThreadCpuTime();
   statistics_.cpu = CpuTime();
   statistics_.failures = failures_.Counts();
-  publisher_.Publish(*runner_, statistics_);
+  Publish();
   ChargeOverhead(ThreadCpuTime() - before);
+}
+
+void ScanLoop::Publish() {
+  publisher_.Publish(*runner_, statistics_, Ready(), !Periodic());
+  events_.published(publisher_.Latest());
 }
 
 bool ScanLoop::PauseIsDue() {

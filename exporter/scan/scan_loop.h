@@ -4,7 +4,7 @@
 // after it listed the processes again. The next pass starts at the first tick after its end. Between ticks the loop
 // looks for new forks. If a known process forked, a pass starts early, subject to early_distance and the budget.
 //
-// With interval 0, each scrape waits for a pass that starts after the scrape arrived. Scrapes that arrive during a pass
+// With interval 0, each scrape wants a pass that starts after the scrape arrived. Scrapes that arrive during a pass
 // share the next one. New options end a pass at its next step; the pass then starts over.
 //
 // Listing processes, publishing and looking for forks are overhead. The budget is charged for overhead only up to half
@@ -37,6 +37,7 @@
 #include "exporter/scan/pass_runner.h"
 #include "exporter/scan/publisher.h"
 #include "exporter/scan/statistics.h"
+#include "exporter/snapshot/snapshot.h"
 
 namespace cow::exporter {
 
@@ -50,12 +51,19 @@ struct ScanLoopOptions {
   size_t threads = 1;  // scanning threads
 };
 
+// What the loop tells. Start and the scanning thread call these functions; they must not block.
+struct ScanEvents {
+  std::function<void(const std::shared_ptr<const Snapshot>& snapshot)> published = [](const auto&) {};
+  std::function<void(uint64_t pass)> passed = [](uint64_t) {};  // this pass and all before it have ended
+};
+
 class ScanLoop {
  public:
   using Clock = std::chrono::steady_clock;
 
   // Start and the scanning thread call `add_self_metrics`. `log` must outlive the loop.
-  ScanLoop(std::unique_ptr<PassRunner> runner, ScanLoopOptions options, AddSelfMetrics add_self_metrics, Log& log);
+  ScanLoop(std::unique_ptr<PassRunner> runner, ScanLoopOptions options, AddSelfMetrics add_self_metrics, Log& log,
+           ScanEvents events = {});
   ~ScanLoop();
   ScanLoop(const ScanLoop&) = delete;
   ScanLoop& operator=(const ScanLoop&) = delete;
@@ -74,19 +82,19 @@ class ScanLoop {
   // Publishes the latest values with current self metrics and returns afterwards.
   void Refresh();
 
-  // The latest snapshot, without waiting.
+  // The latest snapshot; null before Start.
   [[nodiscard]] std::shared_ptr<const Snapshot> Latest() const { return publisher_.Latest(); }
-
-  // The groups of the latest snapshot.
-  [[nodiscard]] std::vector<GroupSummary> Groups() const { return publisher_.Groups(); }
+  // The families of the latest snapshot.
+  [[nodiscard]] std::shared_ptr<const ProcessFamilies> Families() const { return publisher_.Families(); }
 
   // True if the scanning thread finished a step within this time or is idle.
   [[nodiscard]] bool IsAlive(std::chrono::nanoseconds within) const {
     return Clock::now() - last_step_.load() < within;
   }
 
-  // Returns the latest snapshot. At interval 0 waits for a pass that starts after this call, until `deadline` or Stop.
-  std::shared_ptr<const Snapshot> Scrape(std::optional<Clock::time_point> deadline);
+  // At interval 0, asks for a pass that starts after this call. Returns its number for ScanEvents::passed, or 0 if the
+  // latest snapshot serves.
+  uint64_t WantPass();
 
  private:
   class Control;
@@ -115,6 +123,7 @@ class ScanLoop {
   // Returns false if the look failed.
   bool LookForForks();
   void PublishPass();
+  void Publish();
   // Whether ContinuePass has something to do. Any scanning thread.
   bool PauseIsDue();
   bool ContinuePass();
@@ -136,6 +145,7 @@ class ScanLoop {
   const std::unique_ptr<PassRunner> runner_;
   Log& log_;
   Publisher publisher_;
+  const ScanEvents events_;
   std::atomic<bool> passed_once_ = false;
   std::atomic<bool> periodic_;
   std::atomic<bool> requested_ = false;  // requests_ is not empty
@@ -162,7 +172,6 @@ class ScanLoop {
   std::condition_variable_any changed_;  // anything that mutex_ guards
   uint64_t passes_wanted_ = 0;           // number of the latest pass that a scrape waits for
   uint64_t passes_started_ = 0;
-  uint64_t passes_finished_ = 0;
   std::deque<std::shared_ptr<Request>> requests_;
 
   std::stop_source stop_;

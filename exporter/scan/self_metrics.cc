@@ -61,6 +61,14 @@ constexpr Metric kBuildInfo{
     .labels = {{{"version", {}, "of the program"}}},
     .of_groups = false,
 };
+constexpr Metric kFrontRestarts{
+    .name = "cow_exporter_front_restarts_total",
+    .type = MetricType::Counter,
+    .unit = "restarts",
+    .help = "Starts of a new front (the process that serves HTTP) after the previous one had ended.",
+    .of_groups = false,
+    .query = "increase(cow_exporter_front_restarts_total[1h]) > 0",
+};
 constexpr Metric kReloadSuccessful{
     .name = "cow_exporter_config_last_reload_successful",
     .help = "1 if the configuration was last read without errors, else 0.",
@@ -183,6 +191,7 @@ void SelfMetrics::Append(const ScanStatistics& scan, MetricWriter& writer) const
   }
   writer.Begin(kBuildInfo);
   writer.Add({version_}, 1);
+  Add(writer, kFrontRestarts, static_cast<double>(front_restarts_));
   Add(writer, kReloadSuccessful, reload_successful_ ? 1 : 0);
   Add(writer, kReloadTimestamp, std::chrono::duration<double>(configured_at_.load().time_since_epoch()).count());
   Add(writer, kLogDroppedLines, static_cast<double>(dropped_lines_()));

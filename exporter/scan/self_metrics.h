@@ -26,11 +26,14 @@ class SelfMetrics {
   // Records the outcome of a reload.
   void RecordReload(bool successful, std::chrono::system_clock::time_point now);
 
+  void RecordFrontRestart() { ++front_restarts_; }
+
   void Append(const ScanStatistics& scan, collectors::MetricWriter& writer) const;
 
  private:
   std::string version_;
   bool with_process_metrics_;
+  std::atomic<uint64_t> front_restarts_ = 0;
   DroppedLines dropped_lines_;
   std::atomic<bool> reload_successful_ = true;
   std::atomic<std::chrono::system_clock::time_point> configured_at_;

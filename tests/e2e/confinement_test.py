@@ -127,7 +127,7 @@ def processes(exporter):
         for pid in descendants(exporter.pid):
             with open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
                 words = file.read().rstrip("\0").split("\0")
-            if len(words) == 2 and words[0] == "cow_exporter" and words[1] in ROLES:
+            if len(words) >= 2 and words[0] == "cow_exporter" and words[1] in ROLES:
                 check(words[1] not in found, f"there are two processes {words[1]}")
                 found[words[1]] = pid
         return found if len(found) == len(ROLES) else None

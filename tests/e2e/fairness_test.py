@@ -169,7 +169,8 @@ def test(context):
     check(check_pressure(context, "many descriptors") == 512, "the connections without a narrow limit")
     for limit, least in ((64, 8), (1024, 200)):
         connections = check_pressure(context, f"{limit} descriptors", wrapper=["prlimit", f"--nofile={limit}:{limit}"])
-        check(least <= connections < limit / 2, f"{connections} connections with {limit} descriptors")
+        # Each process of the service has the limit; the front needs some descriptors besides its connections.
+        check(least <= connections < limit - 10, f"{connections} connections with {limit} descriptors")
 
 
 if sys.argv[1:2] == ["hold"]:

@@ -145,7 +145,7 @@ def check_listen_address(context):
         return  # the default port of the host's network may be in use
     alone = context.start(support.Process(["unshare", "--net", support.binary("COW_EXPORTER"), context.proc],
                                           stderr=subprocess.PIPE))
-    lines = [alone.line(alone.stderr) for _ in range(2)]
+    lines = [alone.line(alone.stderr) for _ in range(4)]
     check(any(re.search(r" address=(\[::\]|0\.0\.0\.0):10066$", line) for line in lines), f"the default address: {lines}")
 
 

@@ -94,7 +94,8 @@ def check_running(context):
     check(status == 500 and error in body, f"{status} {body}")
     exporter.send_signal(signal.SIGHUP)
     wait_for(lambda: sum(error in line for line in exporter.log) == 2, 10, "the error of the reload by SIGHUP")
-    replace_by_pipe(context.path("plain.yml"))
+    with exporter.taking_web_files():
+        replace_by_pipe(context.path("plain.yml"))
     for _ in range(3):
         check(request(exporter, "GET", "/-/healthy")[0] == 200, "a request after the web configuration became a pipe")
     error = f"{context.path('plain.yml')}: expected a regular file, got a pipe"
@@ -107,7 +108,8 @@ def check_running_tls(context):
     """The key becomes a pipe: the former key stays in use."""
     write(context, "web.yml", "tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n")
     exporter = context.start(support.Exporter(f"--web.config.file={context.path('web.yml')}"))
-    replace_by_pipe(context.path("key.pem"))
+    with exporter.taking_web_files():
+        replace_by_pipe(context.path("key.pem"))
     for _ in range(2):
         run = subprocess.run(["curl", "--silent", "--max-time", "5", "--cacert", context.path("cert.pem"),
                               f"https://{exporter.address}/-/healthy"], capture_output=True, check=False)

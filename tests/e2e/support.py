@@ -4,10 +4,12 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import pathlib
 import re
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -113,6 +115,20 @@ def browse(context, url, *options):
     return run.stdout, [line for line in run.stderr.splitlines() if ":CONSOLE" in line]
 
 
+def processes_of(pid):
+    """Returns the process and its descendants."""
+    pids = [pid]
+    for parent in pids:
+        for children in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
+            pids += [int(child) for child in children.read_text(encoding="ascii").split()]
+    return pids
+
+
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Process(subprocess.Popen):
     """A program in its own session, which is ended together with everything it has started. Its pid is signalled
     only until it is reaped; after that the pid may belong to another process."""
@@ -200,11 +216,26 @@ class Exporter(Process):
         super().__init__([*wrapper, program, f"--web.listen-address={host}:0", *flags], stderr=subprocess.PIPE, **options)
         self.log = []
         self.address = None
+        self.scheme = "http"
         self._listening = threading.Event()
         threading.Thread(target=self._read_log, daemon=True).start()
         if not self._listening.wait(10) or self.address is None:
             self.end(signal.SIGKILL)
             raise Failure("the exporter does not listen: " + "".join(self.log))
+
+    @contextlib.contextmanager
+    def taking_web_files(self):
+        """After the body has changed a file of the web configuration, waits until the exporter has taken or refused it."""
+        def outcomes():
+            return sum("web configuration reloaded" in line or "web configuration stays in force" in line for line in self.log)
+
+        before = outcomes()
+        yield
+        wait_for(lambda: outcomes() > before, 10, "a look at the web configuration")
+
+    def cpu_seconds(self):
+        """CPU time of all processes of the service."""
+        return sum(cpu_seconds(pid) for pid in processes_of(self.pid))
 
     def _read_log(self):
         for line in self.stderr:
@@ -216,10 +247,11 @@ class Exporter(Process):
         self._listening.set()
 
     def url(self, path="/metrics"):
-        return f"http://{self.address}{path}"
+        return f"{self.scheme}://{self.address}{path}"
 
     def scrape(self):
-        with urllib.request.urlopen(self.url(), timeout=30) as response:
+        trust = ssl._create_unverified_context() if self.scheme == "https" else None
+        with urllib.request.urlopen(self.url(), timeout=30, context=trust) as response:
             return Samples(response.read().decode())
 
 

@@ -66,15 +66,20 @@ def make_certificate(context, name, ca, usage, common_name, names="DNS:localhost
             "-CAcreateserial", "-extfile", f"{name}.ext", "-out", f"{name}.pem")
 
 
+serving = {}  # by name of its web configuration, the exporter
+
+
 def write_web(context, password_hash, tls="", more=""):
     write_text(context, "web.yml", WEB.format(user=USER, hash=password_hash, tls=tls) + more)
 
 
 def write_text(context, name, text):
-    """Replaces the file at once, like an editor or a configuration manager."""
+    """Replaces the file at once, like an editor or a configuration manager, and waits until the exporter that uses it has
+    seen it."""
     with open(context.path("new"), "w", encoding="utf-8") as file:
         file.write(text)
-    os.rename(context.path("new"), context.path(name))
+    with serving[name].taking_web_files() if name in serving else contextlib.nullcontext():
+        os.rename(context.path("new"), context.path(name))
 
 
 def indented(context, name):
@@ -148,19 +153,14 @@ def check_users(client):
 
 def check_guessing(client, exporter):
     """Many clients with wrong passwords neither burn CPU nor lock out a client with the right one."""
-    def cpu_seconds():
-        with open(f"/proc/{exporter.pid}/stat", encoding="utf-8") as file:
-            fields = file.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     check(client.status() == 200, "the right password")
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        before, start = cpu_seconds(), time.monotonic()
+        before, start = exporter.cpu_seconds(), time.monotonic()
         guesses = [pool.submit(client.status, user=f"{USER}:guess{i}") for i in range(24)]
         time.sleep(0.5)
         took = [client.ask() for _ in range(3)]
         answers = [guess.result() for guess in guesses]
-        share = (cpu_seconds() - before) / (time.monotonic() - start)
+        share = (exporter.cpu_seconds() - before) / (time.monotonic() - start)
     check({status for status, _, _ in took} == {200}, "who knows the password was kept out")
     check(max(seconds for _, _, seconds in took) < 2, f"took {took}")
     check(set(answers) <= {401, 503} and 401 in answers, f"{answers}")
@@ -173,18 +173,21 @@ def check_renewal(context, client, exporter):
     check("CN = first" in handshake(exporter), "the first certificate")
     make_certificate(context, "next", "ca", "serverAuth", "second")
     # The key does not match the certificate: the old pair stays in use.
-    os.replace(context.path("next.key"), context.path("server.key"))
+    with exporter.taking_web_files():
+        os.replace(context.path("next.key"), context.path("server.key"))
     check("CN = first" in handshake(exporter), "a half-written pair")
     check(client.status() == 200, "a half-written pair")
     check(any("stays in force" in line for line in exporter.log), "nothing was logged")
-    os.replace(context.path("next.pem"), context.path("server.pem"))
+    with exporter.taking_web_files():
+        os.replace(context.path("next.pem"), context.path("server.pem"))
     check("CN = second" in handshake(exporter), "the second certificate")
     check(client.status() == 200, "the second certificate")
 
 
 def check_reload(context, client, exporter, password_hash):
-    with open(context.path("web.yml"), "a", encoding="utf-8") as file:
-        file.write("nonsense: 1\n")
+    with exporter.taking_web_files():
+        with open(context.path("web.yml"), "a", encoding="utf-8") as file:
+            file.write("nonsense: 1\n")
     check(client.status() == 200, "a bad web configuration")
     place = f"{context.path('web.yml')}:10:1: "
     check(any(place in line for line in exporter.log), "no line and column in the log: " + "".join(exporter.log[-3:]))
@@ -303,7 +306,7 @@ def check_tls_on_and_off(context, client, exporter, password_hash):
     check(client.status() == 200, "TLS as before")
 
     write_text(context, "plain.yml", "")
-    plain = context.start(support.Exporter(f"--web.config.file={context.path('plain.yml')}"))
+    plain = serving["plain.yml"] = context.start(support.Exporter(f"--web.config.file={context.path('plain.yml')}"))
     write_text(context, "plain.yml", "tls_server_config: {cert_file: server.pem, key_file: server.key}\n")
     for _ in range(3):
         with urllib.request.urlopen(plain.url("/-/healthy"), timeout=10) as response:
@@ -375,7 +378,7 @@ def test(context):
     password_hash = support.bcrypt_hash("secret")
     check_bad_start(context)
     write_web(context, password_hash)
-    exporter = context.start(support.Exporter(f"--web.config.file={context.path('web.yml')}"))
+    exporter = serving["web.yml"] = context.start(support.Exporter(f"--web.config.file={context.path('web.yml')}"))
     client = Client(context, exporter)
     check_versions(exporter)
     check_users(client)

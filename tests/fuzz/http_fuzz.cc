@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "exporter/http/server.h"
-#include "exporter/scan/snapshot.h"
+#include "exporter/snapshot/snapshot.h"
 #include "tests/fuzz/bytes.h"
 #include "tests/fuzz/check.h"
 #include "tests/support/fixture_tree.h"
@@ -28,7 +28,11 @@ std::shared_ptr<const Snapshot> MakeSnapshot() {
   prometheus::ClientMetric metric;
   metric.gauge.value = 1;
   PreparedFamilies prepared = PrepareFamilies({{"cow", {{"a", "", prometheus::MetricType::Gauge, {metric}}}}});
-  return std::make_shared<const Snapshot>(std::move(prepared.families), std::vector<std::string_view>{"cow", "thp"});
+  SnapshotIndex index;
+  index.collectors = {"cow", "thp"};
+  index.groups = {{"g", 3, 1536, 12.5}};
+  index.ready = true;
+  return RenderSnapshot(prepared.families, std::move(index));
 }
 
 class TestServer {
@@ -75,8 +79,8 @@ class TestServer {
     ServerCallbacks callbacks;
     callbacks.scrape = [](auto /*deadline*/) { return snapshot; };
     callbacks.latest = [] { return snapshot; };
-    callbacks.ready = [] { return true; };
-    callbacks.groups = [] { return std::vector<GroupSummary>{{"g", 3, 1536, 12.5}}; };
+    callbacks.explain = [](const ExplainQuery& /*query*/) { return ApiResponse(200, std::string("{}\n")); };
+    callbacks.families = [] { return ApiResponse(200, std::string("{}\n")); };
     callbacks.reload = [] { return std::optional<std::string>("no\n"); };
     callbacks.config = [] { return std::string("scan: {}\n"); };
     return callbacks;

@@ -1,6 +1,9 @@
 // The query of a request, and the filter of collectors in it.
 #include <algorithm>
 #include <array>
+#include <span>
+#include <string>
+#include <string_view>
 
 #include "exporter/http/query.h"
 #include "tests/fuzz/bytes.h"
@@ -9,7 +12,7 @@
 namespace exporter = cow::exporter;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static constexpr std::array<std::string_view, 3> kKnown{"cow", "ksm", "thp"};
+  static const std::array<std::string, 3> kKnown{"cow", "ksm", "thp"};
   const std::string_view query = cow::fuzz::Text(data, size);
   const auto parameters = exporter::ParseQuery(query);
   if (parameters) {
@@ -19,5 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   const auto filter = exporter::ParseFilter(query, kKnown, std::span(kKnown).first(2));
   cow::fuzz::Check(parameters || !filter, "a bad query has no filter");
+  const auto explain = exporter::ParseExplainQuery(query);
+  cow::fuzz::Check(!explain || explain->pid > 0, "an explained process has an id");
   return 0;
 }

@@ -154,7 +154,19 @@ REQUESTS = (
     "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "GET http://x/metrics HTTP/1.1\r\n\r\n", "\r\n\r\nGET / HTTP/9.9\r\n\r\n",
 )
 
+def front_message(kind, pid=0, mapping=0, pages=0, has_mapping=0):
+    return struct.pack("<IIQqQII", kind, 7, 0, pid, mapping, pages, has_mapping)
+
+
+# A snapshot without metric families: the sizes of its parts, its index as CBOR, and the text of OpenMetrics.
+SNAPSHOT_INDEX = bytes.fromhex("a5" "6a636f6c6c6563746f727380" "6866616d696c69657380" "6667726f75707380"
+                               "696f6e5f64656d616e64f4" "657265616479f5")
+SNAPSHOT = struct.pack("<QQQ", len(SNAPSHOT_INDEX), 0, 6) + SNAPSHOT_INDEX + b"# EOF\n"
+
 SEEDS = {
+    "messages": (front_message(1), front_message(5), front_message(8, 12, 0x7F00, 1, 1), front_message(8, 1),
+                 struct.pack("<IIQ", 7, 3, 503)),
+    "snapshot": (SNAPSHOT,),
     "maps": (MAPS, MAPS.splitlines()[0]),
     "smaps": (smaps(), "55d0c6a00000-7ffd12345000 ---p 00000000 00:00 0 [rollup]\n" + smaps_fields(8)),
     "stat": (STAT, STAT.replace("(a) b (c)", "()")),

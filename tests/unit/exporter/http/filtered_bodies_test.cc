@@ -68,7 +68,7 @@ TEST_F(FilteredBodiesTest, AFailureIsNotKept) {
 // Two scrapes with the same filter share one compressed body.
 TEST(MetricsResponseTest, CompressesAFilterOnce) {
   FilteredBodies bodies;
-  const auto snapshot = std::make_shared<const Snapshot>();
+  const auto snapshot = RenderSnapshot({}, {});
   HttpRequest request;
   request.headers["accept-encoding"] = "gzip";
   const CollectorFilter filter{Kind::kOnly, {"cow"}};

@@ -25,7 +25,7 @@ TEST(EscapeHtmlTest, Everything) {
 TEST(LandingPageTest, ShowsGroupsAndLinks) {
   const LandingPage page("1.2<3", {{"/m", "Metrics"}});
   const HttpResponse response = page.Show({{"<script>", 3, 1536, 12.5}, {"quiet", 1, {}, {}}, {"still", 2, 0, 0}});
-  const std::string& body = *response.body;
+  const std::string body(*response.body);
   EXPECT_EQ(response.content_type, "text/html; charset=utf-8");
   EXPECT_NE(body.find("1.2&lt;3"), std::string::npos);
   EXPECT_NE(body.find("<a href=\"/m\">Metrics</a>"), std::string::npos);
@@ -38,7 +38,7 @@ TEST(LandingPageTest, ShowsGroupsAndLinks) {
 TEST(LandingPageTest, IsWellFormed) {
   const LandingPage page("1", {{"/m", "Metrics"}, {"/-/ready", "Readiness"}});
   for (const auto& groups : {std::vector<GroupSummary>{}, std::vector<GroupSummary>{{"a", 1, 1, 1}}}) {
-    const std::string body = *page.Show(groups).body;
+    const std::string body(*page.Show(groups).body);
     for (const std::string tag : {"html", "head", "title", "style", "body", "nav", "main", "table", "thead", "tbody"}) {
       EXPECT_EQ(Count(body, "<" + tag + ">") + Count(body, "<" + tag + " "), Count(body, "</" + tag + ">")) << tag;
     }

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <map>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -26,8 +28,8 @@ TEST(ParseQueryTest, RefusesBrokenEncoding) {
   for (const char* query : {"%", "a=%", "a=%1", "a=%zz", "%g0=1", "a=%1%20"}) EXPECT_FALSE(ParseQuery(query)) << query;
 }
 
-constexpr std::array<std::string_view, 3> kKnown = {"cow", "ksm", "thp"};
-constexpr std::array<std::string_view, 2> kEnabled = {"cow", "thp"};
+const std::array<std::string, 3> kKnown = {"cow", "ksm", "thp"};
+const std::array<std::string, 2> kEnabled = {"cow", "thp"};
 
 TEST(FilterTest, CollectAndExclude) {
   const auto filter = [](std::string_view query) { return ParseFilter(query, kKnown, kEnabled).value(); };
@@ -59,6 +61,23 @@ TEST(QueryTest, AcceptsAnyBytes) {
     const auto parsed = ParseQuery(text);
     EXPECT_TRUE(parsed || !parsed.error().empty());
   }
+}
+
+TEST(ParseExplainQueryTest, Everything) {
+  const auto query = ParseExplainQuery("pid=12&pages&mapping=0x7f00&x=1").value();
+  EXPECT_EQ(query.pid, 12);
+  EXPECT_TRUE(query.pages);
+  EXPECT_EQ(query.mapping, 0x7f00U);
+  EXPECT_FALSE(ParseExplainQuery("pid=1").value().pages);
+  EXPECT_EQ(ParseExplainQuery("pid=1").value().mapping, std::nullopt);
+  for (const auto& [text, error] :
+       std::map<std::string, std::string>{{"", "expected ?pid="},
+                                          {"pid=0", "bad process id \"0\""},
+                                          {"pid=%z", "bad percent-encoding in \"%z\""},
+                                          {"pid=4294967297", "bad process id \"4294967297\""}}) {
+    EXPECT_EQ(ParseExplainQuery(text).error(), error) << text;
+  }
+  EXPECT_FALSE(ParseExplainQuery("pid=1&mapping=g"));
 }
 
 }  // namespace

@@ -135,9 +135,7 @@ class ServerTest : public testing::Test {
     options.collectors = {"cow", "ksm", "thp"};
     ServerCallbacks callbacks;
     callbacks.scrape = [this](Deadline deadline) { return scrape_(deadline); };
-    callbacks.latest = [] { return MakeSnapshot(); };
-    callbacks.groups = [] { return std::vector<GroupSummary>{{"<b>&\"'", 3, 1536, 12.5}, {"quiet", 1, {}, {}}}; };
-    callbacks.ready = [this] { return ready_.load(); };
+    callbacks.latest = [this] { return MakeSnapshot(ready_); };
     callbacks.reload = reload_;
     callbacks.config = [] { return std::string("scan: {}\n"); };
     server_ = std::make_unique<Server>(options, callbacks, log_);
@@ -151,14 +149,18 @@ class ServerTest : public testing::Test {
     return bound;
   }
 
-  static std::shared_ptr<const Snapshot> MakeSnapshot() {
+  static std::shared_ptr<const Snapshot> MakeSnapshot(bool ready = true) {
     prometheus::ClientMetric metric;
     metric.gauge.value = 1;
     PreparedFamilies prepared =
         PrepareFamilies({{"cow", {{"a", "", prometheus::MetricType::Gauge, {metric}}}},
                          {"thp", {{"b_bytes_total", "", prometheus::MetricType::Counter, {metric}}}},
                          {"", {{"c", "", prometheus::MetricType::Gauge, {metric}}}}});
-    return std::make_shared<const Snapshot>(std::move(prepared.families), std::vector<std::string_view>{"cow", "thp"});
+    SnapshotIndex index;
+    index.collectors = {"cow", "thp"};
+    index.groups = {{"<b>&\"'", 3, 1536, 12.5}, {"quiet", 1, {}, {}}};
+    index.ready = ready;
+    return RenderSnapshot(prepared.families, std::move(index));
   }
 
   // More than the socket buffers hold.
@@ -166,7 +168,7 @@ class ServerTest : public testing::Test {
     prometheus::ClientMetric metric;
     metric.label.push_back({"l", std::string(kLargeBytes, 'x')});
     PreparedFamilies prepared = PrepareFamilies({{"cow", {{"a", "", prometheus::MetricType::Gauge, {metric}}}}});
-    return std::make_shared<const Snapshot>(std::move(prepared.families), std::vector<std::string_view>{"cow"});
+    return RenderSnapshot(prepared.families, {});
   }
 
   std::ostringstream log_text_;  // read it after the server stopped

@@ -64,23 +64,64 @@ class WebAccessTest : public testing::Test {
 
   std::filesystem::path path_ =
       std::filesystem::temp_directory_path() / ("cow_web_access_" + std::to_string(getpid()) + ".yml");
+  WebFilesReader reader_{path_};
   Log log_{LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::null_sink_mt>()};
 };
 
 TEST_F(WebAccessTest, ErasesThePrivateKey) {
   const std::string text = TlsSection();
   Write(text);
-  WebAccess access(path_, log_);
+  WebAccess access(reader_.Read(), log_);
   ASSERT_TRUE(access.Rules()->tls);
   EXPECT_EQ(access.Rules()->config.tls->key, "");
   Write(text + "http_server_config: {headers: {X-Frame-Options: deny}}\n");
+  EXPECT_TRUE(reader_.Changed());
+  EXPECT_TRUE(access.Update(reader_.Read()));
+  EXPECT_FALSE(reader_.Changed());
   EXPECT_EQ(access.Rules()->config.headers.size(), 1U);
   EXPECT_EQ(access.Rules()->config.tls->key, "");
 }
 
+TEST_F(WebAccessTest, KeepsTheRulesIfTheNewOnesHaveErrors) {
+  Write("basic_auth_users: {}\nhttp_server_config: {headers: {X-Frame-Options: deny}}\n");
+  WebAccess access(reader_.Read(), log_);
+  WebFiles bad;
+  bad.path = path_;
+  bad.text = "nonsense: 1\n";
+  EXPECT_FALSE(access.Update(bad));
+  bad.text = TlsSection();
+  EXPECT_FALSE(access.Update(bad));  // TLS can't be switched on
+  EXPECT_EQ(access.Rules()->config.headers.size(), 1U);
+}
+
+TEST_F(WebAccessTest, FilesComeBackEqualFromASealedFile) {
+  WebFiles files;
+  files.path = "/a/b\xff.yml";
+  files.text = std::string("x\0y", 3);
+  files.tls.texts = {{"/c", "pem"}, {"/d", std::string("\x80\0", 2)}};
+  const procfs::FileDescriptor file = SealWebFiles(files);
+  const WebFiles read = UnsealWebFiles(file.get());
+  EXPECT_EQ(read.path, files.path);
+  EXPECT_EQ(read.text, files.text);
+  EXPECT_EQ(read.tls.texts, files.tls.texts);
+}
+
+TEST_F(WebAccessTest, ReadsAgainAfterAnErrorOnlyWhatChanged) {
+  Write("nonsense: 1\n");
+  EXPECT_TRUE(reader_.Changed());
+  EXPECT_THROW(reader_.Read(), WebAccessError);
+  EXPECT_FALSE(reader_.Changed());
+  Write("basic_auth_users: {}\n");
+  EXPECT_TRUE(reader_.Changed());
+  reader_.Read();
+  EXPECT_FALSE(reader_.Changed());
+  reader_.ReadAgain();
+  EXPECT_TRUE(reader_.Changed());
+}
+
 TEST_F(WebAccessTest, HealthProbesAreNotLimited) {
   Write("rate_limit: {interval: 1h, burst: 1}\n");
-  WebAccess access(path_, log_);
+  WebAccess access(reader_.Read(), log_);
   HttpRequest probe;
   probe.path = "/-/healthy";
   HttpRequest guess = probe;

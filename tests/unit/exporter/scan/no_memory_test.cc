@@ -62,16 +62,24 @@ class NoMemoryTest : public testing::Test {
   Log log_{LogLevel::kInfo, LogFormat::kLogfmt, std::make_shared<spdlog::sinks::null_sink_mt>()};
 };
 
-// After any failure, the next call returns the current content of the file.
+// After any failure, the next attempt puts the current content of the file in force.
 TEST_F(NoMemoryTest, RulesAreReadAfterTheFailure) {
-  WebAccess access(path_, log_);
+  WebFilesReader reader(path_);
+  WebAccess access(reader.Read(), log_);
   int failed = 0;
   for (int number = 1; number <= kAllocations; ++number) {
     Write(number);
+    EXPECT_TRUE(reader.Changed());
+    bool has_read = false;
     left = number - 1;
     try {
-      static_cast<void>(access.Rules());
+      const WebFiles files = reader.Read();
+      has_read = true;
+      EXPECT_TRUE(access.Update(files));
     } catch (const std::bad_alloc&) {
+      left = -1;
+      EXPECT_TRUE(has_read || reader.Changed());
+      EXPECT_TRUE(access.Update(reader.Read()));
     }
     failed += left.exchange(-1) < 0 ? 1 : 0;
     EXPECT_EQ(access.Rules()->config.headers.at("X-XSS-Protection"), std::to_string(number));
@@ -98,9 +106,8 @@ bool IsAnswered(uint16_t port) {
 }
 
 TEST_F(NoMemoryTest, OnlyAResponseIsLost) {
-  WebAccess access(path_, log_);
+  WebAccess access(WebFilesReader(path_).Read(), log_);
   ServerCallbacks callbacks;
-  callbacks.ready = [] { return true; };
   Server server({}, callbacks, log_, &access);
   ListenSocket socket(ParseListenAddress("127.0.0.1:0").value());
   const auto port = ParseListenAddress(socket.Address()).value().port;

@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -18,6 +19,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -46,9 +48,33 @@ class ScanLoopTest : public testing::Test {
           early_passes_ = statistics.early_passes.value_or(kNone);
           ++published_;
         },
-        log_);
+        log_, Events());
     loop_->Start();
     return *loop_;
+  }
+
+  // Tells Scrape which passes have ended.
+  ScanEvents Events() {
+    ScanEvents events;
+    events.passed = [this](uint64_t pass) {
+      const std::lock_guard lock(mutex_);
+      passed_ = pass;
+      changed_.notify_all();
+    };
+    return events;
+  }
+
+  // Waits for a pass that starts now, if the loop runs passes on demand.
+  std::shared_ptr<const Snapshot> Scrape(ScanLoop& loop) {
+    const uint64_t pass = loop.WantPass();
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return passed_ >= pass; });
+    return loop.Latest();
+  }
+
+  bool HasPasses(ScanLoop& loop, int count) {
+    return Scrape(loop)->Text(TextFormat::kPrometheus).find("\nfake_passes " + std::to_string(count) + "\n") !=
+           std::string_view::npos;
   }
 
   template <class Condition>
@@ -63,14 +89,11 @@ class ScanLoopTest : public testing::Test {
   static constexpr uint64_t kNone = ~uint64_t{0};
   std::atomic<uint64_t> early_passes_ = kNone;
   std::atomic<int> published_ = 0;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  uint64_t passed_ = 0;
   std::unique_ptr<ScanLoop> loop_;
 };
-
-bool HasPasses(ScanLoop& loop, int count) {
-  return loop.Scrape(std::nullopt)
-             ->Text(TextFormat::kPrometheus)
-             .find("\nfake_passes " + std::to_string(count) + "\n") != std::string::npos;
-}
 
 TEST_F(ScanLoopTest, ReadyAfterTheFirstPass) {
   std::promise<void> go;
@@ -190,12 +213,12 @@ TEST_F(ScanLoopTest, ServesRequestsAfterAnyException) {
       [&](const auto& /*statistics*/, auto& /*writer*/) {
         if (broken) throw std::bad_alloc();
       },
-      log_);
+      log_, Events());
   loop.Start();
   broken = true;
   loop.Refresh();
   EXPECT_EQ(loop.Reconfigure({}, ScanLoopOptions{milliseconds{0}, 0}), "out of memory");
-  EXPECT_NE(loop.Scrape(std::nullopt), nullptr);
+  EXPECT_NE(Scrape(loop), nullptr);
   broken = false;
   EXPECT_EQ(loop.Reconfigure({}, ScanLoopOptions{milliseconds{0}, 0}), std::nullopt);
 }
@@ -297,7 +320,7 @@ TEST_F(ScanLoopTest, FromTicksToScrapesAndBack) {
   });
   std::atomic<bool> end = false;
   std::thread scrapes([&] {
-    while (!end) loop.Scrape(std::nullopt);
+    while (!end) Scrape(loop);
   });
   for (int i = 0; i < 100; ++i) {
     EXPECT_EQ(loop.Reconfigure({}, ScanLoopOptions{milliseconds{i % 2 == 0 ? 0 : 5}, 0}), std::nullopt);
@@ -309,7 +332,7 @@ TEST_F(ScanLoopTest, FromTicksToScrapesAndBack) {
   const int before = begun;
   std::this_thread::sleep_for(milliseconds{50});
   EXPECT_LE(begun, before + 1);
-  loop.Scrape(std::nullopt);
+  Scrape(loop);
   EXPECT_GT(begun, before);
 }
 
@@ -605,42 +628,12 @@ TEST_F(ScanLoopTest, OnDemandScrapesShareTheNextPass) {
     }));
   }
   ASSERT_TRUE(Eventually([&] { return asking == 5; }));
-  std::this_thread::sleep_for(milliseconds{100});  // let the threads enter Scrape
+  std::this_thread::sleep_for(milliseconds{100});  // let the threads ask for a pass
   EXPECT_EQ(first.wait_for(milliseconds{0}), std::future_status::timeout);
   go.set_value();
   for (auto& other : others) EXPECT_TRUE(other.get());
   first.get();
   EXPECT_EQ(started, 2);
-}
-
-TEST_F(ScanLoopTest, OnDemandServesTheLatestAtTheDeadline) {
-  std::promise<void> go;
-  auto gate = go.get_future().share();
-  ScanLoop& loop = Start(milliseconds{0}, 0, [gate](auto& /*control*/) {
-    gate.wait();
-    return true;
-  });
-  EXPECT_NE(loop.Scrape(Clock::now() + milliseconds{20})->Text(TextFormat::kPrometheus).find("\nfake_passes 0\n"),
-            std::string::npos);
-  EXPECT_NE(loop.Scrape(Clock::now() - milliseconds{20})->Text(TextFormat::kPrometheus).find("\nfake_passes 0\n"),
-            std::string::npos);
-  go.set_value();
-  EXPECT_TRUE(Eventually([&] {
-    return loop.Scrape(Clock::now() - milliseconds{1})->Text(TextFormat::kPrometheus).find("\nfake_passes 0\n") ==
-           std::string::npos;
-  }));
-}
-
-TEST_F(ScanLoopTest, StopWakesScrapes) {
-  ScanLoop& loop = Start(milliseconds{0}, 0, [](auto& control) {
-    while (control.Continue()) std::this_thread::sleep_for(milliseconds{1});
-    return false;
-  });
-  auto scrape = std::async(std::launch::async, [&] { return loop.Scrape(std::nullopt); });
-  std::this_thread::sleep_for(milliseconds{20});
-  loop.Stop();
-  EXPECT_NE(scrape.get(), nullptr);
-  EXPECT_NE(loop.Scrape(std::nullopt), nullptr);
 }
 
 }  // namespace
