@@ -136,10 +136,10 @@ void FrontKeeper::SetPhase(Phase phase) {
 }
 
 void FrontKeeper::StartFront() {
+  started_ = Clock::now();  // also if the start fails, so that the pauses grow
   auto [own, fronts] = Channel::MakePair();
   launcher_.StartFront(fronts);
   channel_.emplace(std::move(own));
-  started_ = Clock::now();
   serves_ = false;
   unanswered_since_.reset();
   full_since_.reset();
@@ -169,6 +169,7 @@ void FrontKeeper::Run(const std::stop_token& stop) {
 }
 
 std::optional<std::string> FrontKeeper::Turn() {
+  if (!channel_) return "none could start";
   const auto state = outbox_.Send(*channel_);
   const Clock::time_point now = Clock::now();
   if (state == Outbox::State::kClosed) return "it closed its channel";

@@ -133,9 +133,9 @@ class FrontKeeper {
   uint64_t passed_ = 0;
 
   // Used by the keeper's thread.
-  std::optional<Channel> channel_;
-  File web_file_;          // in force
-  File pending_web_file_;  // sent and not answered
+  std::optional<Channel> channel_;  // empty: no front could start
+  File web_file_;                   // in force
+  File pending_web_file_;           // sent and not answered
   Clock::time_point started_;
   bool serves_ = false;
   std::optional<Clock::time_point> unanswered_since_;  // the oldest ping without an answer

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <spdlog/sinks/ostream_sink.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -210,6 +211,23 @@ TEST_F(FrontKeeperTest, SaysThatTheLauncherHasEnded) {
   EXPECT_TRUE(Eventually([&] { return failed_.load(); }));
   keeper.Stop();
   std::filesystem::remove(file_);
+}
+
+TEST_F(FrontKeeperTest, TriesAgainAfterAStartThatFailed) {
+  FrontKeeper& keeper = Make("sends garbage");
+  keeper.Start();
+  rlimit limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit none{3, limit.rlim_max};  // no new descriptor
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  std::this_thread::sleep_for(milliseconds{300});
+  const int before = restarts_;
+  std::this_thread::sleep_for(milliseconds{100});
+  EXPECT_EQ(restarts_, before);
+  EXPECT_TRUE(keeper.IsAlive(std::chrono::seconds{5}));
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_TRUE(Eventually([&] { return restarts_ > before; }));
+  EXPECT_NE(Logged().find("none could start"), std::string::npos);
 }
 
 // TCP connections are refused while no front runs and the keeper pauses.
