@@ -25,8 +25,8 @@ inline void SetRoom(nl_sock* socket, int bytes) {
   }
 }
 
-// Passes the waiting messages to the socket's callbacks, but only so many that it ends even if messages come faster
-// than it reads. Returns false if messages were lost or are left.
+// Passes the waiting messages to the socket's callbacks. Reads a limited number, so it ends even if messages come
+// faster than it reads. Returns false if messages were lost or are left.
 inline bool ReceiveWaiting(nl_sock* socket) {
   constexpr size_t kMaxReads = 65536;
   constexpr size_t kMaxWithoutMemory = 3;

@@ -6,8 +6,8 @@
 // wait, so a flood of wrong passwords doesn't lock others out. Among equals the client goes first whose first request
 // is the latest: repeating requests doesn't help a flood. Each client has at most one request that waits.
 //
-// Every check takes the same work, whoever the user is and whether he exists: one hash at each cost that any user's
-// hash has. Verified credentials are cached.
+// Every check takes the same work for each user and for unknown names: one hash at each cost that any user's hash has.
+// Verified credentials are cached.
 //
 // Any thread.
 #pragma once

@@ -17,7 +17,7 @@ constexpr size_t MaxConnections(uint64_t limit, size_t needed) {
   return static_cast<size_t>(free < kMost ? free : kMost);
 }
 
-// One client's part of so many connections: a quarter, but at least 4.
+// The share of one client: a quarter of `connections`, but at least 4.
 constexpr size_t MaxConnectionsPerClient(size_t connections) {
   constexpr size_t kLeast = 4;
   const size_t quarter = connections / 4;

@@ -285,7 +285,7 @@ void Server::Accept(int fd, const sockaddr_storage& peer, socklen_t peer_bytes) 
     LogFailure(error);
     return;
   }
-  // Owns the descriptor, whatever it returns.
+  // Owns the descriptor, also if it fails.
   if (MHD_add_connection(daemon_, fd, reinterpret_cast<const sockaddr*>(&peer), peer_bytes) != MHD_YES) {
     TakeAccepted(fd);
   }

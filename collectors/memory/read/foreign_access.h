@@ -12,7 +12,7 @@ namespace cow::memory {
 
 struct ForeignAccess {
   bool page_tables = false;  // maps, auxv and pagemap
-  bool details = false;      // exe, and the layout in stat; whoever may read them may also call kcmp
+  bool details = false;      // exe, and the layout in stat; the right to read them includes kcmp
 };
 
 // All true for a tree that is not procfs.
