@@ -58,7 +58,8 @@ void Tell(const Channel& channel, const FrontMessage& message) {
 
 // A front that serves nothing and behaves as the environment says.
 int RunTestFront() {
-  const std::string conduct = std::getenv(kConduct);
+  const char* given = std::getenv(kConduct);  // NOLINT(concurrency-mt-unsafe): there is one thread
+  const std::string_view conduct = given == nullptr ? "" : given;
   const Channel channel{procfs::FileDescriptor(kFrontChannel)};
   if (conduct == "ends at once") return 3;
   const auto sleep = [] {
@@ -93,7 +94,7 @@ FrontKeeper::Timing Quick() {
 class FrontKeeperTest : public testing::Test {
  protected:
   FrontKeeper& Make(const std::string& conduct, FrontKeeper::Timing timing = Quick()) {
-    setenv(kConduct, conduct.c_str(), 1);
+    setenv(kConduct, conduct.c_str(), 1);  // NOLINT(concurrency-mt-unsafe): the launcher has not started yet
     std::vector<ListenSocket> sockets;
     sockets.emplace_back(ParseListenAddress("127.0.0.1:0").value());
     address_ = sockets[0].Address();
