@@ -129,8 +129,9 @@ class Process {
           *order == Order::kStart ? Start(message->descriptor.get()) : Stop(*order == Order::kStopAndRefuse);
       closed = control_.Send(AsBytes(answer), -1, Channel::Wait::kForever) == Channel::Sent::kClosed;
     }
-    Stop(false);
+    // At once: a service manager may kill this process soon after the reader has ended.
     for (const SocketFile& file : files_) file.Remove();
+    Stop(false);
   }
 
  private:

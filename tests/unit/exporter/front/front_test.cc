@@ -35,6 +35,7 @@ using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
 constexpr const char* kConduct = "COW_TEST_FRONT";
+constexpr std::string_view kOutlives = "outlives ";  // and the file of a socket
 constexpr milliseconds kPatience{20'000};
 
 template <class Condition>
@@ -62,6 +63,12 @@ int RunTestFront() {
   const std::string_view conduct = given == nullptr ? "" : given;
   const Channel channel{procfs::FileDescriptor(kFrontChannel)};
   if (conduct == "ends at once") return 3;
+  if (conduct.starts_with(kOutlives)) {
+    const std::string file(conduct.substr(kOutlives.size()));
+    while (std::filesystem::exists(file)) std::this_thread::sleep_for(milliseconds{1});
+    Tell(channel, {FrontMessage::Type::kAlive, 0, 0, {}});
+    return 0;
+  }
   const auto sleep = [] {
     while (true) std::this_thread::sleep_for(kPatience);
   };
@@ -148,6 +155,16 @@ TEST_F(FrontKeeperTest, StartsAFrontAndRemovesTheSocketFileAtTheEnd) {
   launcher_.reset();
   EXPECT_FALSE(std::filesystem::exists(file_));
   keeper_.reset();
+}
+
+// A reader that is forced to end does not wait for the launcher, and a service manager kills what is left.
+TEST_F(FrontKeeperTest, RemovesTheSocketFileBeforeItWaitsForTheFront) {
+  Make(std::string(kOutlives) + file_);
+  const auto [ours, theirs] = Channel::MakePair();
+  launcher_->StartFront(theirs);
+  launcher_->End();
+  bool closed = false;
+  EXPECT_TRUE(ours.Receive(Channel::Descriptors::kRefuse, Channel::Wait::kNever, closed).has_value());
 }
 
 TEST_F(FrontKeeperTest, FirstFrontThatEndsIsAnError) {
