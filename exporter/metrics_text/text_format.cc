@@ -259,8 +259,12 @@ PreparedFamilies PrepareFamilies(std::vector<collectors::CollectedFamilies> coll
 std::string_view LastLine(TextFormat format) { return format == TextFormat::kOpenMetrics ? "# EOF\n" : ""; }
 
 RenderedText RenderText(const std::vector<PreparedFamily>& families, TextFormat format) {
+  constexpr size_t kUsualBytes = 80;  // of a series; growing a large text costs as much as writing it
   RenderedText result;
   result.ends.reserve(families.size());
+  size_t series = 0;
+  for (const PreparedFamily& prepared : families) series += prepared.family.metric.size();
+  result.text.reserve(series * kUsualBytes);
   Writer writer(format, result.text);
   for (const PreparedFamily& prepared : families) {
     writer.Write(prepared.family);

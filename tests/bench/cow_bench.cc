@@ -7,6 +7,9 @@
 //   scrape PORT CLIENTS MILLISECONDS
 //                              scrapes with this many concurrent clients; answers "SCRAPES BODY-BYTES P50 P99 MAX", the
 //                              last three in nanoseconds of wall time
+//   publish GROUPS ROUNDS      publishes made-up metrics (publishing.h); answers "TEXT-BYTES RENDER WRITE", the least
+//   CPU
+//                              time of a round
 #include <chrono>
 #include <cstdint>
 #include <exception>
@@ -15,6 +18,7 @@
 #include <vector>
 
 #include "tests/bench/commands.h"
+#include "tests/bench/publishing.h"
 #include "tests/bench/readers.h"
 #include "tests/bench/scrape_clients.h"
 
@@ -55,6 +59,13 @@ std::string ScrapeByClients(std::istream& words) {
   return text;
 }
 
+std::string PublishInRounds(std::istream& words) {
+  const auto groups = Take<size_t>(words);
+  const PublishResult result = Publish(groups, Take<size_t>(words));
+  return std::to_string(result.text_bytes) + " " + std::to_string(result.render.count()) + " " +
+         std::to_string(result.write.count());
+}
+
 }  // namespace
 }  // namespace cow::bench
 
@@ -67,6 +78,7 @@ int main() {
     if (command == "read") return cow::bench::ReadOnce(readers, words);
     if (command == "loop") return cow::bench::ReadBackToBack(readers, words);
     if (command == "scrape") return cow::bench::ScrapeByClients(words);
+    if (command == "publish") return cow::bench::PublishInRounds(words);
     throw std::runtime_error("unknown command");
   });
   return 0;

@@ -148,6 +148,11 @@ class Report:
             point = self.results["scrape"][0]
             value = point["p50"] / MS
             yield f"a scrape of {point['groups']} groups", value, 2, " ms", value <= 2
+        if "publish" in self.results:
+            point = self.results["publish"]
+            value = (point["render"] + point["write"]) / MS
+            yield (f"a publish of {point['groups']} groups, {point['text_bytes'] / 1024:.0f} KiB in each of two formats",
+                   value, 2, " ms", value <= 2)
 
     # ---- CPU
 

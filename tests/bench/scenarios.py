@@ -37,6 +37,7 @@ class Sizes:
     groups = 200
     clients = (1, 8, 40)
     scrape_milliseconds = 3000
+    publish_rounds = 50
 
 
 class Quick(Sizes):
@@ -59,6 +60,7 @@ class Quick(Sizes):
     groups = 20
     clients = (1, 4)
     scrape_milliseconds = 200
+    publish_rounds = 3
 
 
 def available_bytes():
@@ -285,6 +287,11 @@ class Scenarios:
                 points.append(self._scrapes("cow_exporter", exporter.pid, exporter.address.rsplit(":", 1)[1], clients))
             points.append(self._scrapes("process-exporter", self.process_exporter.pid, self.process_exporter.port, 1))
         return points
+
+    def publish(self):
+        """What the reader does after each pass: both texts, and the file that it sends to the front."""
+        text_bytes, render, write = self.readers.do(f"publish {self.sizes.groups} {self.sizes.publish_rounds}")
+        return {"groups": self.sizes.groups, "text_bytes": text_bytes, "render": render, "write": write}
 
     @staticmethod
     def _groups(exporter):
