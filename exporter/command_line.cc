@@ -190,6 +190,11 @@ std::variant<CommandLine, EarlyExit> ParseCommandLine(std::span<const char* cons
   if (result.health_check && result.systemd_socket) {
     return EarlyExit{kExitWrongUsage, "--web.healthcheck and --web.systemd-socket exclude each other\n"};
   }
+  if (!result.listen_addresses.empty() && result.systemd_socket) {
+    return EarlyExit{kExitWrongUsage,
+                     "--web.listen-address and --web.systemd-socket exclude each other; systemd takes addresses from "
+                     "ListenStream= of cow_exporter.socket\n"};
+  }
   if (result.listen_addresses.empty()) result.listen_addresses.push_back({"", 10066, ""});
   return result;
 }

@@ -30,7 +30,7 @@ struct CommandLine {
   bool once = false;
   bool health_check = false;
   std::vector<ListenAddress> listen_addresses;  // never empty
-  bool systemd_socket = false;                  // overrides listen_addresses
+  bool systemd_socket = false;                  // in place of listen_addresses
   std::string web_config_file;                  // empty: none
   std::string telemetry_path = "/metrics";
   size_t max_requests = 40;

@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "collectors/netlink/given_sockets.h"
 #include "collectors/procfs/root.h"
 #include "collectors/procfs/system.h"
 #include "exporter/explain/api.h"
@@ -27,10 +28,10 @@
 namespace cow::exporter {
 namespace {
 
-std::vector<ListenSocket> OpenSockets(const CommandLine& command_line) {
+SystemdSockets OpenSockets(const CommandLine& command_line) {
   if (command_line.systemd_socket) return AdoptSystemdSockets();
-  std::vector<ListenSocket> sockets;
-  for (const ListenAddress& address : command_line.listen_addresses) sockets.emplace_back(address);
+  SystemdSockets sockets;
+  for (const ListenAddress& address : command_line.listen_addresses) sockets.listening.emplace_back(address);
   return sockets;
 }
 
@@ -87,7 +88,8 @@ bool Serve(const CommandLine& command_line, const Settings& settings,
   // Until the capabilities are dropped, nothing may be logged, because the log starts a thread.
   const uint64_t descriptors = procfs::RaiseDescriptorLimit();
   const bool sandbox_is_complete = SandboxIsComplete(command_line.sandbox);
-  std::vector<ListenSocket> sockets = OpenSockets(command_line);
+  SystemdSockets opened = OpenSockets(command_line);
+  std::vector<ListenSocket>& sockets = opened.listening;
   const std::string addresses = JoinAddresses(sockets);
   const FrontOptions front = MakeFrontOptions(command_line, available, sockets.size(), descriptors, version);
   Signals signals([&log] {
@@ -105,7 +107,9 @@ bool Serve(const CommandLine& command_line, const Settings& settings,
   events.published = [&keeper](const auto& snapshot) { keeper->Publish(*snapshot); };
   events.passed = [&keeper](uint64_t pass) { keeper->Passed(pass); };
   const procfs::Root root(command_line.procfs, command_line.sysfs);
-  auto runner = std::make_unique<EngineRunner>(root, settings.engine);
+  netlink::GivenSockets netlink;
+  for (procfs::FileDescriptor& socket : opened.netlink) netlink.Add(std::move(socket));
+  auto runner = std::make_unique<EngineRunner>(root, settings.engine, std::move(netlink));
   EngineRunner& engine = *runner;
   ScanLoop loop(
       std::move(runner), settings.scan,

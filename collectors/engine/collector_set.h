@@ -62,8 +62,9 @@ class CollectorSet {
     std::vector<uint64_t> discarded;  // counters that are not published
   };
 
-  CollectorSet(procfs::Root root, procfs::PageGeometry geometry, std::span<const Registration> registry)
-      : root_(std::move(root)), geometry_(geometry), registry_(registry) {}
+  CollectorSet(procfs::Root root, procfs::PageGeometry geometry, std::span<const Registration> registry,
+               std::shared_ptr<netlink::TaskstatsSockets> taskstats)
+      : root_(std::move(root)), geometry_(geometry), registry_(registry), taskstats_(std::move(taskstats)) {}
 
   // Makes the collectors that the options name. Collectors that exist already keep their state. Throws
   // std::invalid_argument on an unknown name.
@@ -130,7 +131,7 @@ class CollectorSet {
   // Of all collectors that were ever enabled.
   std::map<std::string_view, std::shared_ptr<std::vector<uint64_t>>> totals_;
   // Opened at once, because a process that serves can't create sockets.
-  std::shared_ptr<netlink::TaskstatsSockets> taskstats_ = netlink::OpenTaskstatsSockets();
+  std::shared_ptr<netlink::TaskstatsSockets> taskstats_;
   std::map<std::pair<std::string_view, bool>, size_t> first_counters_;
   List list_;
   memory::Needs needs_;

@@ -18,7 +18,8 @@ size_t KeptFiles() {
 
 }  // namespace
 
-Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registration> registry)
+Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registration> registry,
+               netlink::GivenSockets sockets)
     : root_(std::move(root)),
       options_(std::move(options)),
       geometry_(procfs::RequirePageGeometry(root_)),
@@ -27,7 +28,7 @@ Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registr
       lineage_(geometry_, scanner_.zero_frame(), options_.ledger_bytes),
       namer_(root_, options_.groups),
       groups_(options_.max_groups, 0),
-      collectors_(root_, geometry_, registry),
+      collectors_(root_, geometry_, registry, netlink::OpenTaskstatsSockets(sockets)),
       workers_(scanner_.threads()),
       scratches_(scanner_.threads()) {
   Install(collectors_.Make(options_));
@@ -39,7 +40,9 @@ Engine::Engine(procfs::Root root, EngineOptions options, std::span<const Registr
         "mappings, shared address spaces from their pages");
   }
   if (options_.fork_events) {
-    if (auto events = netlink::OpenProcEvents(root_)) scanner_.forks().Listen(std::move(*events));
+    if (auto events = netlink::OpenProcEvents(root_, netlink::kEventRoomBytes, sockets)) {
+      scanner_.forks().Listen(std::move(*events));
+    }
   }
   if (const auto boot_time = procfs::ReadBootTimeSeconds(root_)) boot_time_ = *boot_time;
   ticks_ = static_cast<double>(procfs::ReadClockTicksPerSecond(root_));

@@ -34,6 +34,7 @@
 #include "collectors/memory/process/process_table.h"
 #include "collectors/memory/scan/memory_trim.h"
 #include "collectors/memory/scan/scanner.h"
+#include "collectors/netlink/given_sockets.h"
 #include "collectors/procfs/root.h"
 #include "collectors/registry.h"
 
@@ -44,8 +45,10 @@ class Engine {
   // Probes the kernel and this process' rights below `root`. Throws std::invalid_argument on bad options and
   // std::runtime_error if `root` is not a procfs.
   Engine(procfs::Root root, EngineOptions options) : Engine(std::move(root), std::move(options), Registry()) {}
-  // Likewise, with the collectors of `registry`, which must outlive the last call of Reconfigure.
-  Engine(procfs::Root root, EngineOptions options, std::span<const Registration> registry);
+  // Likewise, with the collectors of `registry`, which must outlive the last call of Reconfigure, and sockets for the
+  // kernel's reports.
+  Engine(procfs::Root root, EngineOptions options, std::span<const Registration> registry,
+         netlink::GivenSockets sockets = {});
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 

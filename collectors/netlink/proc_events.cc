@@ -76,7 +76,11 @@ class KernelProcEvents final : public ProcEvents {
     // The kernel's messages have the type NLMSG_DONE, so libnl never passes them to NL_CB_VALID.
     nl_socket_modify_cb(socket_.get(), NL_CB_MSG_IN, NL_CB_CUSTOM, &KernelProcEvents::OnMessage, this);
   }
-  ~KernelProcEvents() override { static_cast<void>(Send(PROC_CN_MCAST_IGNORE)); }
+  // The socket may stay open, so this ends the events.
+  ~KernelProcEvents() override {
+    static_cast<void>(Send(PROC_CN_MCAST_IGNORE));
+    static_cast<void>(nl_socket_drop_memberships(socket_.get(), CN_IDX_PROC, 0));
+  }
   KernelProcEvents(const KernelProcEvents&) = delete;
   KernelProcEvents& operator=(const KernelProcEvents&) = delete;
 
@@ -155,11 +159,17 @@ Result<ProcMessage> DecodeProcMessage(std::span<const std::byte> bytes) {
 }
 
 Result<std::unique_ptr<ProcEvents>> OpenProcEvents(const procfs::Root& root, int room_bytes) {
+  GivenSockets none;
+  return OpenProcEvents(root, room_bytes, none);
+}
+
+Result<std::unique_ptr<ProcEvents>> OpenProcEvents(const procfs::Root& root, int room_bytes, GivenSockets& given) {
   if (const auto own = procfs::RequireOwnPids(root); !own) return tl::unexpected(own.error());
   Socket socket(nl_socket_alloc());
   if (!socket) return tl::unexpected(ConnectorError(-NLE_NOMEM));
-  if (const int code = nl_connect(socket.get(), NETLINK_CONNECTOR); code != 0)
+  if (const int code = Connect(socket.get(), NETLINK_CONNECTOR, given); code != 0) {
     return tl::unexpected(ConnectorError(code));
+  }
   if (const int code = nl_socket_add_memberships(socket.get(), CN_IDX_PROC, 0); code != 0) {
     return tl::unexpected(ConnectorError(code));
   }

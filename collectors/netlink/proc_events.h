@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "collectors/base/result.h"
+#include "collectors/netlink/given_sockets.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::netlink {
@@ -61,8 +62,9 @@ class ProcEvents {
 // of other processes.
 //
 // `room_bytes` is the size of the kernel's buffer for events not yet taken, including its overhead. The kernel doubles
-// the value. An event takes 768 bytes.
+// the value. An event takes 768 bytes. Uses a socket of `given` if there is one.
 inline constexpr int kEventRoomBytes = 4 << 20;
+Result<std::unique_ptr<ProcEvents>> OpenProcEvents(const procfs::Root& root, int room_bytes, GivenSockets& given);
 Result<std::unique_ptr<ProcEvents>> OpenProcEvents(const procfs::Root& root, int room_bytes = kEventRoomBytes);
 
 }  // namespace cow::netlink

@@ -9,12 +9,24 @@
 #include <cstddef>
 #include <memory>
 
+#include "collectors/netlink/given_sockets.h"
+#include "collectors/procfs/file_descriptor.h"
+
 namespace cow::netlink {
 
 struct SocketCloser {
   void operator()(nl_sock* socket) const { nl_socket_free(socket); }
 };
 using Socket = std::unique_ptr<nl_sock, SocketCloser>;
+
+// Connects to a given socket of this protocol, or to a new one. Returns a code of libnl.
+inline int Connect(nl_sock* socket, int protocol, GivenSockets& given) {
+  procfs::FileDescriptor descriptor = given.Take(protocol);
+  if (!descriptor.valid()) return nl_connect(socket, protocol);
+  const int code = nl_socket_set_fd(socket, protocol, descriptor.get());
+  if (code == 0) descriptor.Release();
+  return code;
+}
 
 // Sets the size of the kernel's buffer. The general limit may be too small; without the capability to exceed it, uses
 // what it allows.

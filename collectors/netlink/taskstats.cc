@@ -28,13 +28,13 @@ namespace cow::netlink {
 
 class TaskstatsSockets {
  public:
-  TaskstatsSockets() : questions(Connect()), reports(Connect()) {}
+  explicit TaskstatsSockets(GivenSockets& given) : questions(Connect(given)), reports(Connect(given)) {}
 
   Result<Socket> questions;
   Result<Socket> reports;
 
  private:
-  static Result<Socket> Connect();
+  static Result<Socket> Connect(GivenSockets& given);
 };
 
 namespace {
@@ -320,16 +320,25 @@ class KernelTaskstats final : public Taskstats {
 
 }  // namespace
 
-Result<Socket> TaskstatsSockets::Connect() {
+Result<Socket> TaskstatsSockets::Connect(GivenSockets& given) {
   Socket socket(nl_socket_alloc());
   if (!socket) return tl::unexpected(TaskstatsError(-NLE_NOMEM));
-  if (const int code = genl_connect(socket.get()); code != 0) return tl::unexpected(TaskstatsError(code));
+  if (const int code = netlink::Connect(socket.get(), NETLINK_GENERIC, given); code != 0) {
+    return tl::unexpected(TaskstatsError(code));
+  }
   nl_socket_disable_auto_ack(socket.get());
   nl_socket_disable_msg_peek(socket.get());
   return socket;
 }
 
-std::shared_ptr<TaskstatsSockets> OpenTaskstatsSockets() { return std::make_shared<TaskstatsSockets>(); }
+std::shared_ptr<TaskstatsSockets> OpenTaskstatsSockets(GivenSockets& given) {
+  return std::make_shared<TaskstatsSockets>(given);
+}
+
+std::shared_ptr<TaskstatsSockets> OpenTaskstatsSockets() {
+  GivenSockets none;
+  return OpenTaskstatsSockets(none);
+}
 
 Result<TaskStats> DecodeTaskStats(std::span<const std::byte> bytes) { return CopyStruct(bytes).map(&ToTaskStats); }
 

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "collectors/base/result.h"
+#include "collectors/netlink/given_sockets.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::netlink {
@@ -71,7 +72,9 @@ class Taskstats {
 // One socket for questions and one for the kernel's reports. A process opens them before it gives up the right to
 // create sockets, and then starts and ends its use of them as often as it likes.
 class TaskstatsSockets;
-// Never null. OpenTaskstats returns the error if a socket could not be opened.
+// Never null. OpenTaskstats returns the error if a socket could not be opened. Uses sockets of `given` if there are
+// any.
+std::shared_ptr<TaskstatsSockets> OpenTaskstatsSockets(GivenSockets& given);
 std::shared_ptr<TaskstatsSockets> OpenTaskstatsSockets();
 
 // Tries both sockets on this process. One Taskstats at a time may use them; its end stops the reports. kDenied: the

@@ -30,6 +30,8 @@ class FileDescriptor {
 
   int get() const { return fd_; }
   bool valid() const { return fd_ >= 0; }
+  // Gives up the ownership.
+  int Release() { return std::exchange(fd_, -1); }
 
  private:
   int fd_ = -1;

@@ -208,12 +208,19 @@ std::string UnixSocketFile(int fd) {
   return path.starts_with('@') ? "" : path;
 }
 
-std::vector<ListenSocket> AdoptSystemdSockets() {
+SystemdSockets AdoptSystemdSockets() {
   const int count = sd_listen_fds(1);
   if (count < 0) throw std::runtime_error("cannot take sockets from systemd: " + Message(-count));
   if (count == 0) throw std::runtime_error("systemd passed no sockets (LISTEN_FDS)");
-  std::vector<ListenSocket> sockets;
-  for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; ++fd) sockets.emplace_back(fd);
+  SystemdSockets sockets;
+  for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; ++fd) {
+    if (sd_is_socket(fd, AF_NETLINK, 0, -1) > 0) {
+      sockets.netlink.emplace_back(fd);
+    } else {
+      sockets.listening.emplace_back(fd);
+    }
+  }
+  if (sockets.listening.empty()) throw std::runtime_error("systemd passed no socket to listen on");
   return sockets;
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "collectors/procfs/file_descriptor.h"
 #include "exporter/http/listen_address.h"
 
 namespace cow::exporter {
@@ -53,8 +54,13 @@ class ListenSocket {
 // The path of a unix socket's file; empty for all other sockets.
 std::string UnixSocketFile(int fd);
 
+struct SystemdSockets {
+  std::vector<ListenSocket> listening;
+  std::vector<procfs::FileDescriptor> netlink;
+};
+
 // Adopts the sockets that systemd passed to this process (sd_listen_fds(3)), in order. Throws std::runtime_error if
-// there are none or if one is not a listening stream socket.
-std::vector<ListenSocket> AdoptSystemdSockets();
+// none of them listens, or if one is neither a listening stream socket nor a netlink socket.
+SystemdSockets AdoptSystemdSockets();
 
 }  // namespace cow::exporter

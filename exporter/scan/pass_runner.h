@@ -37,7 +37,8 @@ void LogNotices(PassRunner& runner, Log& log);
 
 class EngineRunner final : public PassRunner {
  public:
-  EngineRunner(procfs::Root root, collectors::EngineOptions options) : engine_(std::move(root), std::move(options)) {}
+  EngineRunner(procfs::Root root, collectors::EngineOptions options, netlink::GivenSockets sockets = {})
+      : engine_(std::move(root), std::move(options), collectors::Registry(), std::move(sockets)) {}
 
   bool RunPass(collectors::PassControl& control) override { return engine_.RunPass(control); }
   [[nodiscard]] std::vector<collectors::CollectedFamilies> Collect() const override {

@@ -121,7 +121,8 @@ def test(context):
     check(wanted_link(root), "the service is not enabled")
     check("cow_exporter" not in root("systemctl", "list-unit-files", "--state=masked", "--no-legend"), "masked")
     check(root("systemctl", "is-enabled", "cow_exporter.service").strip() == "enabled", "is-enabled")
-    text = root("systemd-analyze", "verify", "--man=no", "cow_exporter.service", "cow_exporter.socket")
+    text = root("systemd-analyze", "verify", "--man=no", "cow_exporter.service", "cow_exporter.socket",
+                "cow_exporter-netlink.socket")
     check("cow_exporter" not in text, f"systemd-analyze verify: {text}")
     print(f"systemd-analyze verify in the root: {text.strip() or 'nothing'}")
     check_program(context, root, version)

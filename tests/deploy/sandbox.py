@@ -2,7 +2,7 @@
 
     sandbox.py [--drop-in FILE]... [--without NAME]... [--proc OPTIONS] [--private-users] DIRECTORY PROGRAM [ARGUMENT]...
 
-DIRECTORY is the only writable place, like the service's RuntimeDirectory. The limits are read from the unit:
+DIRECTORY is the only writable place. The limits are read from the unit:
 capabilities, system calls, address families, the read-only view of files; --drop-in adds the settings of a drop-in, and
 --without omits a setting.
 --proc mounts /proc with these options, and --private-users makes a user namespace; the unit does neither, and tests

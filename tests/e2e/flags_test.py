@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 
 import privileges
+import activation
 import support
 from support import check, wait_for
 
@@ -151,14 +152,14 @@ def check_listen_address(context):
 
 @checks("--web.systemd-socket")
 def check_systemd_socket(context):
-    listener = context.enter_context(socket.create_server(("127.0.0.1", 0)))
-    passed = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid())); " \
-             "os.execv(sys.argv[2], sys.argv[2:])"
-    exporter = serve(context, "--web.systemd-socket", pass_fds=[listener.fileno()], wrapper=[
-        sys.executable, "-c", passed, str(listener.fileno())])
+    listener = activation.tcp(context)
+    with activation.passed([listener]) as high:
+        exporter = serve(context, "--web.systemd-socket", pass_fds=high, wrapper=activation.wrapper([listener]))
     check(exporter.address == "127.0.0.1:%d" % listener.getsockname()[1], f"--web.systemd-socket: {exporter.address}")
     check(ask(exporter, "/-/healthy")[0] == 200, "--web.systemd-socket")
     check(run("--web.systemd-socket")[0] == 1, "--web.systemd-socket without a socket")
+    code, _, text = run("--web.systemd-socket", "--web.listen-address=127.0.0.1:0")
+    check(code == 2 and "ListenStream=" in text, f"--web.systemd-socket and --web.listen-address: {code}: {text}")
 
 
 @checks("--web.config.file")

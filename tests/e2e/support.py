@@ -213,7 +213,8 @@ class Exporter(Process):
         """`program`: a copy of ours; `wrapper`: the command that runs it; `host`: another address of the loopback
         device."""
         program = program or binary("COW_EXPORTER")
-        super().__init__([*wrapper, program, f"--web.listen-address={host}:0", *flags], stderr=subprocess.PIPE, **options)
+        listen = [] if "--web.systemd-socket" in flags else [f"--web.listen-address={host}:0"]
+        super().__init__([*wrapper, program, *listen, *flags], stderr=subprocess.PIPE, **options)
         self.log = []
         self.address = None
         self.scheme = "http"

@@ -7,16 +7,23 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 
+import activation
 import support
 from support import check
 
-# Passes the sockets from 3 on to the program, like systemd.
-ACTIVATE = "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.argv[1], sys.argv[1:])"
+SCAN = ("--scan.interval=500ms", "--scan.max-cpu=0", "--collector.delayacct")
+FEATURES = ("fork_events", "delayacct")
+
+
+def start_activated(context, sockets, *wrapper):
+    with activation.passed(sockets) as high:
+        return context.start(support.Process(
+            [*activation.wrapper(sockets), *wrapper, support.binary("COW_EXPORTER"), "--web.systemd-socket", *SCAN],
+            pass_fds=high, stderr=subprocess.PIPE))
 
 
 class Notifications:
@@ -42,16 +49,8 @@ def get(path, connection):
 
 
 def check_socket_activation(context):
-    tcp = context.enter_context(socket.create_server(("127.0.0.1", 0)))
-    local = context.enter_context(socket.socket(socket.AF_UNIX))
-    local.bind(context.path("activated"))
-    local.listen()
-    # Count down from a high number, so that no descriptor is overwritten.
-    high = [os.dup2(listener.fileno(), number) for listener, number in ((tcp, 200), (local, 201))]
-    wrapper = [sys.executable, "-c", "import os, sys; os.dup2(200, 3); os.dup2(201, 4); os.closerange(5, 300); "
-               "os.environ['LISTEN_FDS'] = '2'; " + ACTIVATE]
-    process = context.start(support.Process(
-        [*wrapper, support.binary("COW_EXPORTER"), "--web.systemd-socket"], pass_fds=high, stderr=subprocess.PIPE))
+    tcp, local = activation.tcp(context), activation.unix(context, context.path("activated"))
+    process = start_activated(context, [tcp, local])
     with contextlib.ExitStack() as stack:
         connection = stack.enter_context(socket.create_connection(tcp.getsockname()))
         check("200 OK" in get("/-/healthy", connection), "the socket of TCP")
@@ -63,14 +62,52 @@ def check_socket_activation(context):
     check(f"address=127.0.0.1:{tcp.getsockname()[1]}" in log, log)
     check(f"address=unix:{context.path('activated')}" in log, log)
     check(os.path.exists(context.path("activated")), "the file is not ours to remove")
-    for number in high:
-        os.close(number)
+
+
+def check_private_network(context):
+    """In a network namespace of its own, the exporter reads the kernel's reports from netlink sockets that it was given,
+    also when it starts again after it was killed and events have filled the socket."""
+    if support.privileges.missing("a network namespace"):
+        return
+    def known(scrape):
+        """Returns the features once all are known."""
+        found = {name: scrape().get("cow_exporter_capability", feature=name) for name in FEATURES}
+        return found if None not in found.values() else None
+
+    whole = context.start(support.Exporter(*SCAN))
+    wanted = support.wait_for(lambda: known(whole.scrape), 20, "a pass and a look for forks")
+    whole.end()
+    tcp, netlink = activation.tcp(context), activation.netlink(context)
+    url = f"http://127.0.0.1:{tcp.getsockname()[1]}/metrics"
+
+    def scrape():
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return support.Samples(response.read().decode())
+
+    for end in (signal.SIGKILL, signal.SIGTERM):
+        process = start_activated(context, [tcp, *netlink], "unshare", "--net")
+        found = support.wait_for(lambda: known(scrape), 20, "a pass and a look for forks")
+        check(found == wanted, f"with given sockets {found}, else {wanted}")
+        with open(f"/proc/{process.pid}/net/dev", encoding="ascii") as file:
+            check(file.read().count(":") == 1, "the exporter has a network")
+        process.send_signal(end)
+        process.wait(20)
+        if end == signal.SIGKILL and wanted["fork_events"]:
+            subprocess.run(["sh", "-c", "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done"], check=True)
+            check(netlink[0].recv(1, socket.MSG_PEEK), "no event waits")
+    with contextlib.suppress(BlockingIOError):
+        while netlink[0].recv(4096):
+            pass
+    subprocess.run(["true"], check=True)
+    with contextlib.suppress(BlockingIOError):
+        check(not netlink[0].recv(4096), "events come after a clean end")
+    print(f"with given netlink sockets and no network: {found}")
 
 
 def check_no_sockets():
     run = subprocess.run([support.binary("COW_EXPORTER"), "--web.systemd-socket"], capture_output=True, check=False,
                          text=True, timeout=20)
-    check(run.returncode == 1 and "passed no sockets" in run.stderr, f"{run.returncode}: {run.stderr}")
+    check(run.returncode == 1 and "passed no socket" in run.stderr, f"{run.returncode}: {run.stderr}")
 
 
 def check_real_activation(context):
@@ -171,6 +208,7 @@ def check_reload_states(context):
 def test(context):
     check_no_sockets()
     check_socket_activation(context)
+    check_private_network(context)
     check_notifications(context)
     check_reload_states(context)
     check_real_activation(context)

@@ -60,7 +60,6 @@ TEST(CommandLineTest, BothFormsOfValues) {
                                  "127.0.0.1:0",
                                  "--web.listen-address=unix:/run/c.sock",
                                  "--web.listen-address=[::1]:1",
-                                 "--web.systemd-socket",
                                  "--web.config.file=/etc/web.yml",
                                  "--web.external-url=https://proxy.example/cow",
                                  "--web.telemetry-path=/m",
@@ -84,7 +83,6 @@ TEST(CommandLineTest, BothFormsOfValues) {
   EXPECT_EQ(line.listen_addresses[0].host, "127.0.0.1");
   EXPECT_EQ(line.listen_addresses[1].path, "/run/c.sock");
   EXPECT_EQ(line.listen_addresses[2].host, "::1");
-  EXPECT_TRUE(line.systemd_socket);
   EXPECT_EQ(line.web_config_file, "/etc/web.yml");
   EXPECT_EQ(line.external_url, "https://proxy.example/cow");
   EXPECT_EQ(line.telemetry_path, "/m");
@@ -151,6 +149,7 @@ TEST(CommandLineTest, WrongUsageIsTwo) {
       {"--once", "--web.healthcheck"},
       {"--config.check", "--web.healthcheck"},
       {"--web.healthcheck", "--web.systemd-socket"},
+      {"--web.listen-address=:1", "--web.systemd-socket"},
       {"--collector.nope"},
       {"--collector.cow", "--no-collector.cow"},
       {"--no-collector.smaps", "--collector.smaps"},
