@@ -7,6 +7,7 @@ says, CPU stays within its budget, memory and descriptors of all processes stay 
 
 import argparse
 import contextlib
+import math
 import os
 import pathlib
 import random
@@ -81,7 +82,12 @@ class Truth:
         self._next = {member: 0 for member in self._members}
         self._holders = [self.MEMBERS] * self.PAGES
         self.expected = self.PAGES * (self.MEMBERS - 1)
-        self.log = [(time.time(), self.expected)]
+        self._start_log()
+
+    def _start_log(self):
+        """The log has the begin and the end of each step, and the value after it."""
+        now = time.time()
+        self.log = [[now, now, self.expected]]
 
     def begin(self, exporter):
         """Adds other memory that the members share to the expected value. Call it before the first step."""
@@ -89,13 +95,13 @@ class Truth:
             samples = exporter.scrape()
             old = samples.get("cow_scan_timestamp_seconds", group=GROUP) or 0
             covered = samples.get("cow_scan_coverage_ratio", group=GROUP) == 1
-            return samples if covered and old > self.log[0][0] else None
+            return samples if covered and old > self.log[0][1] else None
 
         samples = support.wait_for(read, 60, "the truth's group is read", pause=0.5)
         others = samples.value("cow_exposure_bytes", group=GROUP) / PAGE - self.expected
         check(0 <= others < self.PAGES, f"{others} other pages are shared")
         self.expected += others
-        self.log = [(time.time(), self.expected)]
+        self._start_log()
 
     def step(self):
         member = self._random.choice(self._members)
@@ -103,27 +109,27 @@ class Truth:
         count = min(self._random.choice((1, 7, 40)), self.PAGES - first)
         if count == 0:
             return
-        before = time.time()
-        self._workload.do(f"write {member} a {first} {count}")
         self._next[member] += count
         for page in range(first, first + count):
             if self._holders[page] > 1:  # the last holder's page was private
                 self._holders[page] -= 1
                 self.expected -= 1
-        # The write happened in between: the exporter may have read either value.
-        self.log.append((before, self.expected))
-        self.log.append((time.time(), self.expected))
+        # The write happens in between: the exporter may read either value.
+        entry = [time.time(), math.inf, self.expected]
+        self.log.append(entry)
+        self._workload.do(f"write {member} a {first} {count}")
+        entry[1] = time.time()
 
     def hold(self, samples, moment, tolerance):
         """Checks that the published exposure was true at some time between the published time and now."""
         published = samples.get("cow_exposure_bytes", group=GROUP)
         read_at = samples.get("cow_scan_timestamp_seconds", group=GROUP)
         coverage = samples.get("cow_scan_coverage_ratio", group=GROUP)
-        if published is None or read_at is None or read_at < self.log[0][0]:
+        if published is None or read_at is None or read_at < self.log[0][1]:
             return None
-        log = list(self.log)
-        older = [value for at, value in log if at <= read_at]
-        meant = [older[-1] if older else log[0][1]] + [value for at, value in log if read_at < at <= moment]
+        log = [tuple(entry) for entry in self.log]
+        meant = [[value for _, end, value in log if end <= read_at][-1]]
+        meant += [value for begin, end, value in log if read_at < end and begin <= moment]
         pages = published / PAGE
         resident = sum(value for (name, labels), value in samples.values.items()
                        if name == "cow_resident_bytes" and ("group", GROUP) in labels) / PAGE
