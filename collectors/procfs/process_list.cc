@@ -58,8 +58,8 @@ Result<std::vector<pid_t>> ListProcesses(const Root& root) {
   return ListIds(root, root.procfs().empty() ? "/" : root.procfs(), std::numeric_limits<size_t>::max());
 }
 
-Result<std::vector<pid_t>> ListThreads(const Root& root, pid_t pid) {
-  return ListIds(root, root.ProcPath(pid, "task"), kMaxListedThreads);
+Result<std::vector<pid_t>> ListThreads(const Root& root, pid_t pid, size_t max_threads) {
+  return ListIds(root, root.ProcPath(pid, "task"), max_threads);
 }
 
 }  // namespace cow::procfs

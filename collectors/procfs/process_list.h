@@ -17,8 +17,7 @@ Result<std::vector<pid_t>> ListProcesses(const Root& root);
 
 inline constexpr size_t kMaxListedThreads = 1024;
 
-// Returns the ids of the first kMaxListedThreads threads of a process in ascending order. Includes a leader that has
-// ended.
-Result<std::vector<pid_t>> ListThreads(const Root& root, pid_t pid);
+// Returns the ids of the first `max_threads` threads of a process in ascending order. Includes a leader that has ended.
+Result<std::vector<pid_t>> ListThreads(const Root& root, pid_t pid, size_t max_threads = kMaxListedThreads);
 
 }  // namespace cow::procfs

@@ -181,6 +181,25 @@ std::optional<uint64_t> ReadEffectiveCapabilities(const Root& root) {
   return status->effective_capabilities;
 }
 
+Result<std::vector<int>> ReadOnlineProcessors(const Root& root) {
+  constexpr int kMaxProcessor = 1 << 20;  // far above every kernel's limit
+  const std::string path = root.SysPath("devices/system/cpu/online");
+  const auto text = ReadTextFile(root, path);
+  if (!text) return tl::unexpected(text.error());
+  std::vector<int> processors;
+  std::string_view rest = text::FirstLine(*text);
+  while (!rest.empty()) {
+    std::string_view range = text::CutAt(rest, ',');
+    const auto first = text::ParseNumber<int>(text::CutAt(range, '-'));
+    const auto last = range.empty() ? first : text::ParseNumber<int>(range);
+    const int above = processors.empty() ? 0 : processors.back() + 1;
+    if (!first || !last || *first < above || *last < *first || *last > kMaxProcessor) break;
+    for (int processor = *first; processor <= *last; ++processor) processors.push_back(processor);
+    if (rest.empty()) return processors;
+  }
+  return tl::unexpected(text::BadField(path, "online", *text));
+}
+
 std::optional<Pfn> FindZeroPageFrame(const Root& root, const PageGeometry& geometry) {
   const auto descriptor = OpenReadOnly(root, root.ProcPath("self/pagemap"));
   if (!descriptor) return std::nullopt;

@@ -54,6 +54,9 @@ bool SeesEveryProcess(const Root& root);
 // Returns this process' capabilities from CapEff of root/self/status; empty if it can't be read.
 std::optional<uint64_t> ReadEffectiveCapabilities(const Root& root);
 
+// Returns the numbers of the processors that are online, in ascending order: root/devices/system/cpu/online.
+Result<std::vector<int>> ReadOnlineProcessors(const Root& root);
+
 // A frame number that no page has.
 inline constexpr Pfn kNoZeroPage((uint64_t{1} << 55) - 1);
 
