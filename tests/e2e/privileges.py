@@ -169,6 +169,14 @@ def memory_cgroups():
     return False
 
 
+def performance_events():
+    """Opens a software event that counts the faults of this process, kernel code included."""
+    number = {"x86_64": 298, "aarch64": 241}[os.uname().machine]
+    attributes = ctypes.create_string_buffer(struct.pack("=IIQ", 1, 64, 5), 64)  # PERF_ATTR_SIZE_VER0
+    call(lambda: os.close(event) if (event := LIBC.syscall(number, attributes, 0, -1, -1, 0)) >= 0 else -1)
+    return True
+
+
 def kernel_settings():
     for path in ("/proc/sys/vm/nr_hugepages", "/proc/sys/kernel/task_delayacct"):
         with contextlib.suppress(FileNotFoundError), open(path, "r+b", buffering=0):
@@ -188,6 +196,7 @@ PROBES = {
     "a PID namespace": lambda: namespaces(CLONE_NEWPID),
     "mounts of its own": mounts,
     "a memory cgroup": memory_cgroups,
+    "performance events": performance_events,
     "to change the kernel's settings": kernel_settings,
 }
 

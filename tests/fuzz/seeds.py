@@ -78,6 +78,33 @@ def connector(what, *pids, ack=0x636f77 + 1, index=1, value=1):
     return struct.pack("=IIIIHH", index, value, 7, ack, len(event), 0) + event
 
 
+def perf_record(kind, body, misc=2):
+    return struct.pack("=IHH", kind, misc, 8 + len(body)) + body
+
+
+def perf_fault(extra=b"", misc=2):
+    return perf_record(9, struct.pack("=QQiiQQ", 7, 0x401000, 100, 101, 5000, 0x7000) + extra, misc)
+
+
+def perf_note(kind, body, misc=0):
+    return perf_record(kind, body + struct.pack("=iiQQ", 100, 101, 6000, 7), misc)
+
+
+PERF_MAP = struct.pack("=iiQQQ", 100, 101, 0x7f0000, 0x3000, 0x1000)
+PERF_FILE = struct.pack("=II", 5, 2) + b"/usr/lib/libx.so.1".ljust(24, b"\0")
+PERF_RECORDS = (
+    b"\0" + perf_fault() + perf_fault(misc=1) + perf_note(7, struct.pack("=iiiiQ", 200, 100, 200, 101, 1))
+    + perf_note(4, struct.pack("=iiiiQ", 100, 1, 101, 1, 1)) + perf_note(2, struct.pack("=QQ", 7, 12)),
+    b"\0" + perf_note(3, struct.pack("=ii8s", 100, 101, b"redis"), 0x2000) + perf_note(13, struct.pack("=Q", 3))
+    + perf_note(5, struct.pack("=QQQ", 1, 2, 3)),
+    b"\0" + perf_note(10, PERF_MAP + struct.pack("=IIQQ", 8, 1, 77, 3) + PERF_FILE)
+    + perf_note(10, PERF_MAP + bytes([20, 0, 0, 0]) + bytes(range(20)) + PERF_FILE, 0x4000),
+    b"\1" + perf_fault(struct.pack("=4Q", 3, 2**64 - 512, 0x401000, 0x402000)) + perf_fault(struct.pack("=Q", 2**61)),
+    b"\2" + perf_fault(struct.pack("=18Q", 2, *range(17)) + struct.pack("=Q16sQ", 16, b"stack", 5))
+    + perf_fault(struct.pack("=QQ", 0, 0)),
+)
+
+
 def taskstats(version, size):
     text = bytearray(size)
     struct.pack_into("=H", text, 0, version)
@@ -180,6 +207,7 @@ SEEDS = {
                     connector(0x80000000, 200, 200, 0, 17), connector(0, 0), connector(0, 1), connector(2, 1, index=9)),
     "taskstats": (report(), report(14, 432), report(16, 440, False), report(15, 432), taskstats(13, 416),
                   taskstats(16, 500)),
+    "perf_records": PERF_RECORDS,
     "config": CONFIGS,
     "web_config": WEB_CONFIGS,
     "template": ("redis-{{.Matches.port}}", "{{.Comm}}{{ .ExeBase }}x{{.PodUID}}", "{{", "{{.Matches.}}", "a}}b{{.Unit}}"),

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <fcntl.h>
+#include <linux/perf_event.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -24,6 +26,7 @@ inline constexpr std::string_view kOtherUsers = "to become another user";
 inline constexpr std::string_view kPids = "to choose PIDs";
 inline constexpr std::string_view kNetworkNamespace = "a network namespace";
 inline constexpr std::string_view kPidNamespace = "a PID namespace";
+inline constexpr std::string_view kPerformanceEvents = "performance events";
 inline constexpr std::string_view kMemoryCgroup = "a memory cgroup";
 
 inline std::string MissingPrivilege(std::string_view name) { return "missing privilege: " + std::string(name); }
@@ -68,6 +71,18 @@ inline std::string WhyNoZombies() {
   const bool denied = file < 0 && errno == EACCES;
   close(file);
   return denied ? MissingPrivilege(kZombies) : std::string();
+}
+
+// Empty if this process may count the faults of a process, kernel code included.
+inline std::string WhyNoPerformanceEvents() {
+  perf_event_attr attributes{};
+  attributes.size = PERF_ATTR_SIZE_VER0;
+  attributes.type = PERF_TYPE_SOFTWARE;
+  attributes.config = PERF_COUNT_SW_PAGE_FAULTS_MIN;
+  const auto event = static_cast<int>(syscall(SYS_perf_event_open, &attributes, 0, -1, -1, 0));
+  if (event >= 0) close(event);
+  if (event < 0 && errno == ENOSYS) return "missing kernel feature: performance events";
+  return event >= 0 ? std::string() : MissingPrivilege(kPerformanceEvents);
 }
 
 }  // namespace cow::test
