@@ -80,6 +80,17 @@ std::optional<StackCopy> ReadStack(Fields& fields) {
   return stack;
 }
 
+// Markers tell whose addresses follow. Only the user's are requested, but if another observer records the same fault,
+// the chain may be the one that it requested.
+void KeepUserPart(std::vector<uint64_t>& chain) {
+  bool is_user = true;
+  std::erase_if(chain, [&is_user](uint64_t address) {
+    const bool is_marker = address >= static_cast<uint64_t>(PERF_CONTEXT_MAX);
+    if (is_marker) is_user = address == static_cast<uint64_t>(PERF_CONTEXT_USER);
+    return is_marker || !is_user;
+  });
+}
+
 std::optional<RingRecord> ReadFault(const perf_event_header& header, Fields fields, Stacks stacks) {
   RingRecord record;
   FaultRecord fault;
@@ -92,8 +103,7 @@ std::optional<RingRecord> ReadFault(const perf_event_header& header, Fields fiel
   fault.in_kernel = (header.misc & PERF_RECORD_MISC_CPUMODE_MASK) == PERF_RECORD_MISC_KERNEL;
   if (stacks == Stacks::kFramePointers) {
     fault.chain = fields.Words(fields.Next<uint64_t>());
-    // Markers tell whose addresses follow. Only the user's are requested.
-    std::erase_if(fault.chain, [](uint64_t address) { return address >= static_cast<uint64_t>(PERF_CONTEXT_MAX); });
+    KeepUserPart(fault.chain);
   }
   if (stacks == Stacks::kDwarf) fault.stack = ReadStack(fields);
   if (!fields.complete()) return std::nullopt;

@@ -92,6 +92,14 @@ Result<std::vector<PerfRing>> OpenRings(const procfs::Root& root, const std::vec
   }
 }
 
+// If several events record one fault, newer kernels stamp it once, for the first of them: all records are the same.
+bool IsSameFault(const RingRecord& one, const RingRecord& other) {
+  const auto* fault = std::get_if<FaultRecord>(&one.body);
+  const auto* other_fault = std::get_if<FaultRecord>(&other.body);
+  return fault != nullptr && other_fault != nullptr && fault->time_ns == other_fault->time_ns &&
+         fault->tid == other_fault->tid && fault->address == other_fault->address && fault->ip == other_fault->ip;
+}
+
 }  // namespace
 
 Result<FaultRecorder> FaultRecorder::Open(procfs::Root root, const Options& options) {
@@ -113,8 +121,9 @@ FaultRecorder::FaultRecorder(procfs::Root root, const Options& options, const Pe
       abilities_(abilities),
       attributes_(FaultAttributes(options.stacks, options.one_in, abilities)),
       max_descriptors_(FindMaxDescriptors(options.max_descriptors)),
-      rings_(std::move(rings)),
-      descriptors_(rings_.size()) {}
+      descriptors_(rings.size()) {
+  for (PerfRing& ring : rings) rings_.push_back({std::move(ring), 0});
+}
 
 Result<void> FaultRecorder::Add(std::span<const pid_t> pids) {
   std::optional<Error> first_error;
@@ -180,8 +189,8 @@ Result<void> FaultRecorder::WatchThread(const Identity& thread) {
   }
   Watched watched;
   watched.root = next_root_++;
-  for (const PerfRing& ring : rings_) {
-    if (const auto opened = OpenOnCpu(ring, thread.first, watched); !opened) {
+  for (const Ring& ring : rings_) {
+    if (const auto opened = OpenOnCpu(ring.ring, thread.first, watched); !opened) {
       const int error_number = opened.error().error_number;
       if (error_number == ESRCH) return tl::unexpected(opened.error());
       Error error = ExplainOpenError(root_, error_number);
@@ -225,25 +234,43 @@ void FaultRecorder::Collect(uint64_t until_ns) {
   // Events that have hung up before the rings are read write no more records.
   const std::vector<Identity> ended = some_ended_ ? FindEnded() : std::vector<Identity>();
   some_ended_ = false;
-  decoded_.clear();
-  for (PerfRing& ring : rings_) {
-    bytes_.clear();
-    ring.Take(bytes_);
-    malformed_ += DecodeRing(bytes_, stacks_, decoded_);
-  }
-  for (RingRecord& record : decoded_) {
-    const auto root = root_of_event_.find(record.event_id);
-    waiting_.push_back({std::move(record), root == root_of_event_.end() ? 0 : root->second});
-  }
+  for (Ring& ring : rings_) Read(ring);
   Close(ended);
-  std::stable_sort(waiting_.begin(), waiting_.end(), [](const Waiting& one, const Waiting& other) {
-    return one.record.time_ns() < other.record.time_ns();
-  });
+  std::stable_sort(waiting_.begin(), waiting_.end(),
+                   [](const Waiting& one, const Waiting& other) { return one.time_ns < other.time_ns; });
   const auto end = std::partition_point(waiting_.begin(), waiting_.end(),
-                                        [until_ns](const Waiting& each) { return each.record.time_ns() <= until_ns; });
-  std::for_each(waiting_.begin(), end, [this](Waiting& each) { Give(each); });
+                                        [until_ns](const Waiting& each) { return each.time_ns <= until_ns; });
+  for (auto each = waiting_.begin(); each != end; ++each) {
+    const auto next = std::next(each);
+    if (next != end && IsSameFault(each->record, next->record)) {
+      next->root = kUnknownRoot;
+      ++doubles_;
+    } else {
+      Give(*each);
+    }
+  }
   waiting_.erase(waiting_.begin(), end);
   filter_.EndRound();
+}
+
+void FaultRecorder::Read(Ring& ring) {
+  bytes_.clear();
+  decoded_.clear();
+  ring.ring.Take(bytes_);
+  const uint64_t now = NowNanoseconds();
+  malformed_ += DecodeRing(bytes_, stacks_, decoded_);
+  for (RingRecord& record : decoded_) {
+    const auto root = root_of_event_.find(record.event_id);
+    uint64_t time_ns = record.time_ns();
+    if (root != root_of_event_.end()) {
+      ring.last_ns = time_ns;
+    } else {
+      // Another observer's stamp, perhaps by another clock.
+      time_ns = std::clamp(time_ns, ring.last_ns, std::max(ring.last_ns, now));
+      ++foreign_stamps_;
+    }
+    waiting_.push_back({std::move(record), time_ns, root == root_of_event_.end() ? kUnknownRoot : root->second});
+  }
 }
 
 void FaultRecorder::Give(Waiting& waiting) {
@@ -263,7 +290,8 @@ void FaultRecorder::Give(Waiting& waiting) {
   }
   if (std::holds_alternative<ExitRecord>(waiting.record.body)) some_ended_ = true;
   std::visit(
-      [this]<class Body>(Body& body) {
+      [this, &waiting]<class Body>(Body& body) {
+        body.time_ns = waiting.time_ns;
         if constexpr (std::is_constructible_v<Record, Body>) ready_.emplace_back(std::move(body));
       },
       waiting.record.body);
@@ -296,9 +324,9 @@ void FaultRecorder::Close(const std::vector<Identity>& ended) {
 }
 
 bool FaultRecorder::Wait(std::chrono::milliseconds timeout) {
-  if (std::any_of(rings_.begin(), rings_.end(), [](const PerfRing& ring) { return ring.HalfFull(); })) return true;
+  if (std::any_of(rings_.begin(), rings_.end(), [](const Ring& each) { return each.ring.HalfFull(); })) return true;
   std::vector<pollfd> polled;
-  for (const PerfRing& ring : rings_) polled.push_back({ring.descriptor(), POLLIN, 0});
+  for (const Ring& each : rings_) polled.push_back({each.ring.descriptor(), POLLIN, 0});
   return poll(polled.data(), polled.size(), static_cast<int>(timeout.count())) > 0;
 }
 
@@ -312,7 +340,7 @@ uint64_t FaultRecorder::lost() const {
 
 size_t FaultRecorder::ring_bytes() const {
   size_t bytes = 0;
-  for (const PerfRing& ring : rings_) bytes += ring.data_bytes();
+  for (const Ring& each : rings_) bytes += each.ring.data_bytes();
   return bytes;
 }
 

@@ -70,6 +70,10 @@ class FaultRecorder {
   uint64_t throttled() const { return throttled_; }
   // Records dropped because they tell of a fault that another record tells of.
   uint64_t doubles() const { return doubles_; }
+  // Records of faults that another observer recorded too (another recorder, perf -e minor-faults). Since Linux 6.3, all
+  // records of a fault have the time and the ids that the kernel found for the first observer: by its clock and in its
+  // PID namespace. This program limits such a time to the times of the records around it.
+  uint64_t foreign_stamps() const { return foreign_stamps_; }
   // Threads that Add could not watch for lack of descriptors.
   size_t unwatched_threads() const { return unwatched_threads_; }
   // False: faults that system calls cause are not recorded, because rights are missing.
@@ -84,9 +88,14 @@ class FaultRecorder {
     std::vector<procfs::FileDescriptor> events;  // one per CPU
     std::vector<uint64_t> event_ids;
   };
+  struct Ring {
+    PerfRing ring;
+    uint64_t last_ns = 0;  // time of the last record that one of our events stamped
+  };
   struct Waiting {
     RingRecord record;
-    RootId root = 0;
+    uint64_t time_ns = 0;
+    RootId root = kUnknownRoot;
   };
   enum class Walk { kNothingNew, kChanged };
 
@@ -97,6 +106,7 @@ class FaultRecorder {
   Result<void> OpenOnCpu(const PerfRing& ring, pid_t tid, Watched& watched) const;
   // Reads the rings, and gives all records up to this time to `ready_`.
   void Collect(uint64_t until_ns);
+  void Read(Ring& ring);
   void Give(Waiting& waiting);
   std::vector<Identity> FindEnded() const;
   void Close(const std::vector<Identity>& ended);
@@ -106,7 +116,7 @@ class FaultRecorder {
   PerfAbilities abilities_;
   perf_event_attr attributes_;
   size_t max_descriptors_;
-  std::vector<PerfRing> rings_;
+  std::vector<Ring> rings_;
   std::map<Identity, Watched> watched_;
   std::unordered_map<uint64_t, RootId> root_of_event_;
   RootFilter filter_;
@@ -124,6 +134,7 @@ class FaultRecorder {
   uint64_t lost_by_closed_ = 0;  // as events that are closed counted
   uint64_t throttled_ = 0;
   uint64_t doubles_ = 0;
+  uint64_t foreign_stamps_ = 0;
 };
 
 }  // namespace cow::faults

@@ -11,7 +11,8 @@ bool RootFilter::Accept(const RingRecord& record, RootId root) {
   const bool is_exec = std::holds_alternative<ExecRecord>(record.body);
   // A thread that executes a program takes the id of its leader, which has ended.
   if (is_exec && writer.ended) writer = Thread{root, record.writer_pid};
-  if (writer.root != root) return false;
+  if (writer.root == kUnknownRoot) writer.root = root;
+  if (root != kUnknownRoot && writer.root != root) return false;
   if (is_exec) {
     // No other thread is left, and no record tells that this one gave up its own id.
     std::erase_if(threads_, [&record](const auto& other) {

@@ -17,10 +17,14 @@
 namespace cow::faults {
 
 using RootId = uint64_t;
+// The record does not tell its root: several events recorded the same fault, and newer kernels stamp all records of it
+// with the id of one of them.
+inline constexpr RootId kUnknownRoot = 0;
 
 class RootFilter {
  public:
-  // Takes the next record in order of time. Returns false if it is a double.
+  // Takes the next record in order of time. Returns false if it is a double. The caller passes one record of a fault
+  // that several events recorded with the same stamp, with kUnknownRoot.
   bool Accept(const RingRecord& record, RootId root);
   // Call after each batch of records.
   void EndRound();
@@ -33,7 +37,7 @@ class RootFilter {
 
  private:
   struct Thread {
-    RootId root = 0;
+    RootId root = kUnknownRoot;
     pid_t pid = 0;
     // The thread was watched before it made its next thread, so that one inherits. The kernel copies the events early
     // in a fork and records the fork late; an event opened in between records the fork but is not inherited.

@@ -1,18 +1,22 @@
 // Threads and children that appear while a recorder starts to watch: each fault has one record.
-#include <signal.h>
-#include <sys/prctl.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
+#include <cstddef>
+#include <ctime>
 #include <fstream>
 #include <map>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "collectors/procfs/root.h"
 #include "tests/live/recording.h"
 
 namespace cow::test {
@@ -171,14 +175,16 @@ TEST_F(RecordingTest, ChildrenThatComeAndGo) {
   EXPECT_LE(recorder().descriptors(), 2 * std::thread::hardware_concurrency());
 }
 
-// A parent that is watched, and its child that inherited the events. The child writes when it may go on.
+// A parent that is watched, and its child that inherited the events and has the parent's memory, so that it starts
+// without a fault. It writes when it may go on.
 class FamilyTest : public RecordingTest {
  protected:
   void WatchParent(const faults::FaultRecorder::Options& options) {
     ASSERT_TRUE(parent_.AwaitReport());
+    LetWrite(0);  // ends the first child
     Open(options);
     Add(parent_.pid());
-    parent_.Go();
+    ASSERT_TRUE(parent_.Go());
     ASSERT_TRUE(parent_.AwaitReport());
   }
   pid_t Child() const { return static_cast<pid_t>(size_t{*child_}); }
@@ -191,40 +197,81 @@ class FamilyTest : public RecordingTest {
   const SharedPages memory_{2000};
   const SharedCounter child_;
   const SharedCounter pages_;
+
+ private:
   // The child takes its parent's steps.
-  const ChildProcess parent_{[this](const Steps& steps) {
+  int RunChild() const {
+    *child_ = static_cast<size_t>(getpid());
+    while (steps_->Report() && steps_->AwaitGo() && *pages_ > 0) memory_.Write(0, *pages_);
+    return 0;
+  }
+  int RunParent(const Steps& steps) {
+    steps_ = &steps;
+    const auto make_child = [this] {
+      const auto run = [](void* self) { return static_cast<FamilyTest*>(self)->RunChild(); };
+      const pid_t pid = clone(run, stack_.data() + stack_.size(), CLONE_VM | SIGCHLD, this);
+      return pid > 0 && waitpid(pid, nullptr, 0) == pid;
+    };
+    // A first child uses all that is needed to make one, so that the second is made without a fault.
+    stack_.fill('\1');
+    return make_child() && steps.Report() && steps.AwaitGo() && make_child() ? 0 : 1;
+  }
+
+  const Steps* steps_ = nullptr;
+  alignas(64) std::array<char, size_t{64} << 10U> stack_{};
+  const ChildProcess parent_{[this](const Steps& steps) { return RunParent(steps); }};
+};
+
+TEST_F(RecordingTest, RecordsTellThatAChildIsWatched) {
+  const SharedPages memory(100);
+  const SharedCounter child;
+  const ChildProcess parent([&](const Steps& steps) {
     steps.Report();
     if (!steps.AwaitGo()) return 1;
     const pid_t pid = fork();
     if (pid == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      *child_ = static_cast<size_t>(getpid());
-      size_t written = 0;
-      while (steps.Report() && steps.AwaitGo()) {
-        memory_.Write(written, *pages_);
-        written += *pages_;
-      }
+      *child = static_cast<size_t>(getpid());
+      steps.Report();
+      steps.AwaitGo();
+      memory.Write(0, 100);
+      steps.Report();
+      steps.AwaitGo();
       _exit(0);
     }
     waitpid(pid, nullptr, 0);
     return 0;
-  }};
-};
-
-TEST_F(FamilyTest, RecordsTellThatAChildIsWatched) {
-  WatchParent({});
+  });
+  ASSERT_TRUE(parent.AwaitReport());
+  Open();
+  Add(parent.pid());
+  parent.Go();
+  ASSERT_TRUE(parent.AwaitReport());
   const size_t before = recorder().descriptors();
-  Add(Child());
+  const auto pid = static_cast<pid_t>(size_t{*child});
+  Add(pid);
   EXPECT_EQ(recorder().descriptors(), before);
-  LetWrite(100);
+  parent.Go();
+  ASSERT_TRUE(parent.AwaitReport());
   TakeAll();
-  EXPECT_EQ(PagesOf(memory_, Child()), Range(0, 100));
+  EXPECT_EQ(PagesOf(memory, pid), Range(0, 100));
   EXPECT_EQ(recorder().doubles(), 0U);
+  parent.Go();
 }
 
 // The child has no record yet, and its parent's first record is the fork, which does not tell whether the parent was
 // watched when the fork began. So the recorder opens events for the child, which has its parent's too.
-TEST_F(FamilyTest, AChildWithTwoEvents) {
+TEST_F(FamilyTest, EveryFaultOfAChildWithTwoEvents) {
+  WatchParent({});
+  const size_t before = recorder().descriptors();
+  Add(Child());
+  EXPECT_GT(recorder().descriptors(), before);
+  LetWrite(2000);
+  TakeAll();
+  EXPECT_EQ(PagesOf(memory_, Child()), Range(0, 2000));
+  EXPECT_GE(recorder().doubles(), 2000U);
+}
+
+TEST_F(FamilyTest, SomeFaultsOfAChildWithTwoEvents) {
   constexpr uint32_t kOneIn = 500;
   WatchParent({.one_in = kOneIn});
   const size_t before = recorder().descriptors();
@@ -237,6 +284,35 @@ TEST_F(FamilyTest, AChildWithTwoEvents) {
   EXPECT_GE(records, 2U);
   EXPECT_LE(records, 4U);
   EXPECT_GE(recorder().doubles(), 2U);
+}
+
+// A second recorder watches the same process. The kernel stamps both records of a fault with the id of one event.
+TEST_F(RecordingTest, TwoRecordersOfOneProcess) {
+  const SharedPages memory(1000);
+  const ChildProcess child([&](const Steps& steps) {
+    steps.Report();
+    steps.AwaitGo();
+    memory.Write(0, 1000);
+    steps.Report();
+    steps.AwaitGo();
+    return 0;
+  });
+  ASSERT_TRUE(child.AwaitReport());
+  Open();
+  Add(child.pid());
+  auto other = faults::FaultRecorder::Open(procfs::Root(), {});
+  ASSERT_TRUE(other) << other.error().ToString();
+  ASSERT_TRUE(other->Add(child.pid()));
+  child.Go();
+  ASSERT_TRUE(child.AwaitReport());
+  std::vector<faults::Record> records;
+  other->DrainAll(records);
+  TakeAll();
+  EXPECT_EQ(PagesOf(memory, child.pid()), Range(0, 1000));
+  EXPECT_GE(records.size(), 1000U);
+  ExpectOrderOfTime();
+  RecordProperty("foreign_stamps", static_cast<int>(recorder().foreign_stamps()));
+  RecordProperty("foreign_stamps_of_other", static_cast<int>(other->foreign_stamps()));
 }
 
 }  // namespace

@@ -66,9 +66,10 @@ TEST(DecodeTest, Faults) {
   EXPECT_EQ(Only<FaultRecord>(Decode(kernel)), expected);
 }
 
-TEST(DecodeTest, CallChainWithoutMarkers) {
+TEST(DecodeTest, CallChainOfTheUser) {
   PerfBytes bytes;
-  AddFault(bytes).Add(uint64_t{4}).Add(static_cast<uint64_t>(PERF_CONTEXT_USER));
+  AddFault(bytes).Add(uint64_t{6}).Add(static_cast<uint64_t>(PERF_CONTEXT_KERNEL)).Add(uint64_t{0xffffffff81000000});
+  bytes.Add(static_cast<uint64_t>(PERF_CONTEXT_USER));
   for (const uint64_t address : {0x401000U, 0x402000U, 0x403000U}) bytes.Add(address);
   bytes.End(PERF_RECORD_SAMPLE, PERF_RECORD_MISC_USER);
   FaultRecord expected = ExpectedFault();

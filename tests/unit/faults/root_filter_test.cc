@@ -86,6 +86,14 @@ TEST(RootFilterTest, DoublesOfAnExecAreDropped) {
   EXPECT_FALSE(filter.Accept(Exec(10), kOther));
 }
 
+TEST(RootFilterTest, StampsThatDoNotTellTheRoot) {
+  RootFilter filter;
+  EXPECT_TRUE(filter.Accept(Fault(10, 10), kUnknownRoot));
+  EXPECT_TRUE(filter.Accept(Fault(10, 10), kOne));
+  EXPECT_FALSE(filter.Accept(Fault(10, 10), kOther));
+  EXPECT_TRUE(filter.Accept(Fault(10, 10), kUnknownRoot));
+}
+
 TEST(RootFilterTest, AfterLossesAnyRootMayBeTheFirst) {
   RootFilter filter;
   EXPECT_TRUE(filter.Accept(Fault(10, 10), kOne));
