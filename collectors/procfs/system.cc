@@ -188,10 +188,11 @@ Result<std::vector<int>> ReadOnlineProcessors(const Root& root) {
   if (!text) return tl::unexpected(text.error());
   std::vector<int> processors;
   std::string_view rest = text::FirstLine(*text);
-  while (!rest.empty()) {
+  while (!rest.empty() && !rest.ends_with(',')) {
     std::string_view range = text::CutAt(rest, ',');
+    const bool is_single = range.find('-') == std::string_view::npos;
     const auto first = text::ParseNumber<int>(text::CutAt(range, '-'));
-    const auto last = range.empty() ? first : text::ParseNumber<int>(range);
+    const auto last = is_single ? first : text::ParseNumber<int>(range);
     const int above = processors.empty() ? 0 : processors.back() + 1;
     if (!first || !last || *first < above || *last < *first || *last > kMaxProcessor) break;
     for (int processor = *first; processor <= *last; ++processor) processors.push_back(processor);

@@ -75,6 +75,42 @@ class Family(Commanded):
         return kib * 1024 / self.heap_bytes
 
 
+class BreakTarget(Commanded):
+    """A child that writes shared pages, and our recorder (breaks.cc)."""
+
+    def __init__(self, pages):
+        super().__init__(support.binary("COW_BENCH_BREAKS"), str(pages))
+
+    def measure(self, watcher):
+        """Returns the child's CPU time in nanoseconds, and our recorder's records and lost ones."""
+        pid, = self.do("fork")
+        with perf_of(pid) if watcher == "perf" else contextlib.nullcontext():
+            if watcher.startswith("recorder_"):
+                self.do("watch " + watcher.removeprefix("recorder_"))
+            nanoseconds, = self.do("write")
+        return nanoseconds, *self.do("end")
+
+
+@contextlib.contextmanager
+def perf_of(pid):
+    """`perf record` of each minor fault of a process, on the first CPU like our recorder's reader."""
+    acknowledged, acknowledge = os.pipe()
+    control, controlled = os.pipe()
+    command = ["taskset", "-c", "0", "perf", "record", "-q", "-e", "minor-faults", "-c", "1", "-d", "-p", str(pid), "-D",
+               "-1", "--control", f"fd:{control},{acknowledge}", "-o", os.devnull]
+    with subprocess.Popen(command, pass_fds=(control, acknowledge), stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as perf:
+        os.write(controlled, b"enable\n")
+        os.read(acknowledged, 16)
+        try:
+            yield
+        finally:
+            perf.terminate()
+            perf.wait()
+            for descriptor in (acknowledged, acknowledge, control, controlled):
+                os.close(descriptor)
+
+
 class Readers(Commanded):
     """Our passes and the bare loops (readers.h), in one process."""
 

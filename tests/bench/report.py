@@ -34,6 +34,13 @@ WATCHERS = {
     "rollup": "bare loop over `smaps_rollup`",
     "process_exporter": "process-exporter",
 }
+RECORDERS = {
+    "nobody": "nobody",
+    "recorder_1": "our recorder, every fault",
+    "recorder_16": "our recorder, one fault in 16",
+    "recorder_64": "our recorder, one fault in 64",
+    "perf": "`perf record -e minor-faults -c 1 -d`",
+}
 PAGES = {"small": "4 KiB", "huge": "2 MiB"}
 
 
@@ -88,7 +95,7 @@ class Report:
 
     def text(self):
         return self._join(self._machine(), self._figures(), self._cpu(), self._changes(), self._latency(), self._idle(),
-                          self._sparse(), self._scrape(), self._growth(), self._grid())
+                          self._sparse(), self._scrape(), self._breaks(), self._growth(), self._grid())
 
     def summary(self):
         """Returns the part for the README."""
@@ -111,7 +118,7 @@ class Report:
     def _figures(self):
         if self.results["quick"]:
             return "This is the short form: its sizes are too small for the figures to mean anything.\n"
-        rows = [*self._cpu_figures(), *self._latency_figures(), *self._other_figures()]
+        rows = [*self._cpu_figures(), *self._latency_figures(), *self._other_figures(), *self._break_figures()]
         if not rows:
             return ""
         cells = [[what, f"{number(value)}{unit}", f"{most}{unit}", "yes" if reached else "**no**"]
@@ -273,6 +280,35 @@ class Report:
         head = [f"scrape of {self.results['scrape'][0]['groups']} groups", "clients", "p50", "p99", "max",
                 "scrapes per second", "CPU each", "size"]
         return table(head, rows)
+
+    # ---- Recorded faults
+
+    def _least_of_breaks(self, watcher):
+        """The least nanoseconds of a break: all other load on the machine only adds."""
+        breaks = self.results["breaks"]
+        return min(breaks["samples"][watcher]) / breaks["pages"]
+
+    def _break_figures(self):
+        if "breaks" not in self.results:
+            return
+        for watcher, most in (("recorder_1", 1.20), ("recorder_16", 1.03)):
+            value = self._least_of_breaks(watcher) / self._least_of_breaks("nobody")
+            yield f"a break with {RECORDERS[watcher]}, of one unwatched", value, most, "", value <= most
+
+    def _breaks(self):
+        if "breaks" not in self.results:
+            return ""
+        breaks = self.results["breaks"]
+        rows = [[RECORDERS[watcher], f"{self._least_of_breaks(watcher):,.0f} ns",
+                 f"{self._least_of_breaks(watcher) / self._least_of_breaks('nobody'):.3f}",
+                 f"{statistics.median(breaks['samples'][watcher]) / breaks['pages']:,.0f} ns",
+                 *(f"{statistics.median(breaks[count][watcher]):,.0f}" if watcher.startswith("recorder_") else ""
+                   for count in ("records", "lost"))] for watcher in breaks["samples"]]
+        head = [f"a break of a child that writes {breaks['pages']:,} pages, recorded by", "least", "of unwatched",
+                "median", "records", "lost"]
+        return table(head, rows) + (
+            f"\nCPU time of the child, {len(breaks['samples']['nobody'])} interleaved rounds. The ratio is of the least "
+            "values. The records of a round include other faults, and maps, forks and ends.\n")
 
     # ---- Growth
 

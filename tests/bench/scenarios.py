@@ -2,6 +2,7 @@
 wall times in nanoseconds."""
 
 import os
+import shutil
 import threading
 import time
 
@@ -38,6 +39,8 @@ class Sizes:
     clients = (1, 8, 40)
     scrape_milliseconds = 3000
     publish_rounds = 50
+    breaks_pages = 16384
+    breaks_rounds = 40
 
 
 class Quick(Sizes):
@@ -61,6 +64,8 @@ class Quick(Sizes):
     clients = (1, 4)
     scrape_milliseconds = 200
     publish_rounds = 3
+    breaks_pages = 512
+    breaks_rounds = 2
 
 
 def available_bytes():
@@ -272,6 +277,26 @@ class Scenarios:
             reads = readers.answer()[0]
         of_round = dict(zip(("count", "p50", "p99", "max", "stalled"), measured))
         return {**of_round, "milliseconds": milliseconds, "reads": reads}
+
+    # ---- Recorded faults
+
+    def breaks(self):
+        """Measures what a break costs a child that nobody watches, that our recorder watches, or perf."""
+        result = {"pages": self.sizes.breaks_pages, "samples": {}, "records": {}, "lost": {}}
+        watchers = ["nobody", "recorder_1", "recorder_16", "recorder_64"]
+        if shutil.which("perf"):
+            watchers.append("perf")
+        with support.Test() as context:
+            target = context.start(programs.BreakTarget(self.sizes.breaks_pages))
+            for number in range(self.sizes.breaks_rounds):
+                if number % 10 == 0:
+                    self.say(f"recorded breaks, round {number + 1}")
+                for watcher in watchers:
+                    nanoseconds, records, lost = target.measure(watcher)
+                    result["samples"].setdefault(watcher, []).append(nanoseconds)
+                    result["records"].setdefault(watcher, []).append(records)
+                    result["lost"].setdefault(watcher, []).append(lost)
+        return result
 
     # ---- Scrapes
 

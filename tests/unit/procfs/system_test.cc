@@ -195,5 +195,20 @@ TEST(RealSystemTest, DescriptorLimitIsRaised) {
   setrlimit(RLIMIT_NOFILE, &before);
 }
 
+TEST_F(SystemTest, OnlineProcessors) {
+  const auto read = [this](const std::string& text) {
+    tree_.Remove("devices/system/cpu/online");
+    tree_.WriteFile("devices/system/cpu/online", text);
+    return ReadOnlineProcessors(root_);
+  };
+  EXPECT_EQ(read("0\n").value(), (std::vector<int>{0}));
+  EXPECT_EQ(read("0-1,4,6-7\n").value(), (std::vector<int>{0, 1, 4, 6, 7}));
+  for (const char* text : {"", "\n", "x\n", "0-\n", "0-,1\n", "1-0\n", "0,0\n", "0,\n", "-1\n", "0-2000000000\n"}) {
+    const auto processors = read(text);
+    ASSERT_FALSE(processors) << text;
+    EXPECT_EQ(processors.error().kind, ErrorKind::kMalformed);
+  }
+}
+
 }  // namespace
 }  // namespace cow::procfs
