@@ -84,20 +84,26 @@ class BreakTarget(Commanded):
     def measure(self, watcher):
         """Returns the child's CPU time in nanoseconds, and our recorder's records and lost ones."""
         pid, = self.do("fork")
-        with perf_of(pid) if watcher == "perf" else contextlib.nullcontext():
+        with perf_of(watcher, pid) if watcher in PERF else contextlib.nullcontext():
             if watcher.startswith("recorder_"):
                 self.do("watch " + watcher.removeprefix("recorder_"))
             nanoseconds, = self.do("write")
         return nanoseconds, *self.do("end")
 
 
+PERF = {
+    "perf_stat": ["stat", "-e", "minor-faults"],
+    "perf_record": ["record", "-q", "-e", "minor-faults", "-c", "1", "-d"],
+}
+
+
 @contextlib.contextmanager
-def perf_of(pid):
-    """`perf record` of each minor fault of a process, on the first CPU like our recorder's reader."""
+def perf_of(watcher, pid):
+    """perf, which counts or records the minor faults of a process, on the first CPU like our recorder's reader."""
     acknowledged, acknowledge = os.pipe()
     control, controlled = os.pipe()
-    command = ["taskset", "-c", "0", "perf", "record", "-q", "-e", "minor-faults", "-c", "1", "-d", "-p", str(pid), "-D",
-               "-1", "--control", f"fd:{control},{acknowledge}", "-o", os.devnull]
+    command = ["taskset", "-c", "0", "perf", *PERF[watcher], "-p", str(pid), "-D", "-1", "--control",
+               f"fd:{control},{acknowledge}", "-o", os.devnull]
     with subprocess.Popen(command, pass_fds=(control, acknowledge), stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL) as perf:
         os.write(controlled, b"enable\n")

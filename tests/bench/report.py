@@ -39,7 +39,8 @@ RECORDERS = {
     "recorder_1": "our recorder, every fault",
     "recorder_16": "our recorder, one fault in 16",
     "recorder_64": "our recorder, one fault in 64",
-    "perf": "`perf record -e minor-faults -c 1 -d`",
+    "perf_stat": "`perf stat -e minor-faults`, which only counts: the floor",
+    "perf_record": "`perf record -e minor-faults -c 1 -d`",
 }
 PAGES = {"small": "4 KiB", "huge": "2 MiB"}
 

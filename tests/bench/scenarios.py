@@ -285,7 +285,7 @@ class Scenarios:
         result = {"pages": self.sizes.breaks_pages, "samples": {}, "records": {}, "lost": {}}
         watchers = ["nobody", "recorder_1", "recorder_16", "recorder_64"]
         if shutil.which("perf"):
-            watchers.append("perf")
+            watchers += programs.PERF
         with support.Test() as context:
             target = context.start(programs.BreakTarget(self.sizes.breaks_pages))
             for number in range(self.sizes.breaks_rounds):

@@ -175,6 +175,43 @@ TEST_F(RecordingTest, ChildrenThatComeAndGo) {
   EXPECT_LE(recorder().descriptors(), 2 * std::thread::hardware_concurrency());
 }
 
+TEST_F(RecordingTest, RecordsTellThatAChildIsWatched) {
+  const SharedPages memory(100);
+  const SharedCounter child;
+  const ChildProcess parent([&](const Steps& steps) {
+    steps.Report();
+    if (!steps.AwaitGo()) return 1;
+    const pid_t pid = fork();
+    if (pid == 0) {
+      *child = static_cast<size_t>(getpid());
+      steps.Report();
+      steps.AwaitGo();
+      memory.Write(0, 100);
+      steps.Report();
+      steps.AwaitGo();
+      _exit(0);
+    }
+    waitpid(pid, nullptr, 0);
+    return 0;
+  });
+  ASSERT_TRUE(parent.AwaitReport());
+  Open();
+  Add(parent.pid());
+  parent.Go();
+  ASSERT_TRUE(parent.AwaitReport());
+  const size_t before = recorder().descriptors();
+  const auto pid = static_cast<pid_t>(size_t{*child});
+  Add(pid);
+  EXPECT_EQ(recorder().descriptors(), before);
+  parent.Go();
+  ASSERT_TRUE(parent.AwaitReport());
+  TakeAll();
+  EXPECT_EQ(PagesOf(memory, pid), Range(0, 100));
+  EXPECT_EQ(recorder().doubles(), 0U);
+  parent.Go();
+}
+
+#ifndef COW_SANITIZED  // sanitizers write memory of their own, and do not know of memory that processes share
 // A parent that is watched, and its child that inherited the events and has the parent's memory, so that it starts
 // without a fault. It writes when it may go on.
 class FamilyTest : public RecordingTest {
@@ -222,42 +259,6 @@ class FamilyTest : public RecordingTest {
   const ChildProcess parent_{[this](const Steps& steps) { return RunParent(steps); }};
 };
 
-TEST_F(RecordingTest, RecordsTellThatAChildIsWatched) {
-  const SharedPages memory(100);
-  const SharedCounter child;
-  const ChildProcess parent([&](const Steps& steps) {
-    steps.Report();
-    if (!steps.AwaitGo()) return 1;
-    const pid_t pid = fork();
-    if (pid == 0) {
-      *child = static_cast<size_t>(getpid());
-      steps.Report();
-      steps.AwaitGo();
-      memory.Write(0, 100);
-      steps.Report();
-      steps.AwaitGo();
-      _exit(0);
-    }
-    waitpid(pid, nullptr, 0);
-    return 0;
-  });
-  ASSERT_TRUE(parent.AwaitReport());
-  Open();
-  Add(parent.pid());
-  parent.Go();
-  ASSERT_TRUE(parent.AwaitReport());
-  const size_t before = recorder().descriptors();
-  const auto pid = static_cast<pid_t>(size_t{*child});
-  Add(pid);
-  EXPECT_EQ(recorder().descriptors(), before);
-  parent.Go();
-  ASSERT_TRUE(parent.AwaitReport());
-  TakeAll();
-  EXPECT_EQ(PagesOf(memory, pid), Range(0, 100));
-  EXPECT_EQ(recorder().doubles(), 0U);
-  parent.Go();
-}
-
 // The child has no record yet, and its parent's first record is the fork, which does not tell whether the parent was
 // watched when the fork began. So the recorder opens events for the child, which has its parent's too.
 TEST_F(FamilyTest, EveryFaultOfAChildWithTwoEvents) {
@@ -285,6 +286,8 @@ TEST_F(FamilyTest, SomeFaultsOfAChildWithTwoEvents) {
   EXPECT_LE(records, 4U);
   EXPECT_GE(recorder().doubles(), 2U);
 }
+
+#endif
 
 // A second recorder watches the same process. The kernel stamps both records of a fault with the id of one event.
 TEST_F(RecordingTest, TwoRecordersOfOneProcess) {
