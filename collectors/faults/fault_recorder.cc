@@ -126,6 +126,7 @@ FaultRecorder::FaultRecorder(procfs::Root root, const Options& options, const Pe
 }
 
 Result<void> FaultRecorder::Add(std::span<const pid_t> pids) {
+  unwatched_threads_ = 0;
   std::optional<Error> first_error;
   const auto keep = [&first_error](const Error& error) {
     if (!first_error) first_error = error;
@@ -163,8 +164,8 @@ Result<void> FaultRecorder::Add(std::span<const pid_t> pids) {
 
 Result<FaultRecorder::Walk> FaultRecorder::WatchThreads(pid_t pid, const std::vector<pid_t>& threads) {
   Walk walk = Walk::kNothingNew;
-  for (size_t i = 0; i < threads.size(); ++i) {
-    const pid_t tid = threads[i];
+  std::optional<Error> too_many;
+  for (const pid_t tid : threads) {
     if (filter_.IsWatched(tid)) continue;
     const auto stat = procfs::ReadStat(root_, procfs::TaskId(pid, tid));
     if (stat && stat->HasNoMemory()) continue;
@@ -175,9 +176,11 @@ Result<FaultRecorder::Walk> FaultRecorder::WatchThreads(pid_t pid, const std::ve
       walk = Walk::kChanged;
       continue;
     }
-    if (opened.error().kind == ErrorKind::kTooLarge) unwatched_threads_ += threads.size() - i;
-    return tl::unexpected(opened.error());
+    if (opened.error().kind != ErrorKind::kTooLarge) return tl::unexpected(opened.error());
+    ++unwatched_threads_;
+    too_many = opened.error();
   }
+  if (too_many) return tl::unexpected(std::move(*too_many));
   return walk;
 }
 
@@ -210,7 +213,7 @@ Result<void> FaultRecorder::OpenOnCpu(const PerfRing& ring, pid_t tid, Watched& 
   if (!event) return tl::unexpected(event.error());
   uint64_t id = 0;
   if (ioctl(event->get(), PERF_EVENT_IOC_ID, &id) != 0) return tl::unexpected(Error::FromErrno("perf event", errno));
-  if (const auto redirected = ring.Redirect(*event); !redirected) return redirected;
+  if (const auto redirected = ring.Redirect(*event); !redirected) return tl::unexpected(redirected.error());
   watched.events.push_back(std::move(*event));
   watched.event_ids.push_back(id);
   return {};
@@ -218,14 +221,17 @@ Result<void> FaultRecorder::OpenOnCpu(const PerfRing& ring, pid_t tid, Watched& 
 
 void FaultRecorder::Drain(std::vector<Record>& records) {
   Collect(NowNanoseconds() - kHoldBackNanoseconds);
-  records.insert(records.end(), std::make_move_iterator(ready_.begin()), std::make_move_iterator(ready_.end()));
-  ready_.clear();
+  MoveReadyTo(records);
 }
 
 void FaultRecorder::DrainAll(std::vector<Record>& records) {
   const uint64_t now = NowNanoseconds();
   std::this_thread::sleep_for(kHoldBack);
   Collect(now);
+  MoveReadyTo(records);
+}
+
+void FaultRecorder::MoveReadyTo(std::vector<Record>& records) {
   records.insert(records.end(), std::make_move_iterator(ready_.begin()), std::make_move_iterator(ready_.end()));
   ready_.clear();
 }
