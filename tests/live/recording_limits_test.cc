@@ -82,6 +82,7 @@ TEST_F(RecordingTest, TooFewDescriptors) {
   const SharedPages memory(10);
   const ChildProcess child([&](const Steps& steps) {
     std::vector<std::thread> threads;
+    threads.reserve(3);
     for (int i = 0; i < 3; ++i) threads.emplace_back([] { pause(); });
     steps.Report();
     steps.AwaitGo();

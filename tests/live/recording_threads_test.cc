@@ -80,6 +80,7 @@ TEST_F(RecordingTest, ThreadsThatComeAndGo) {
       }
     };
     std::vector<std::thread> makers;
+    makers.reserve(4);
     for (int i = 0; i < 4; ++i) makers.emplace_back(make);
     steps.Report();
     for (std::thread& maker : makers) maker.join();
@@ -278,7 +279,7 @@ TEST_F(FamilyTest, SomeFaultsOfAChildWithTwoEvents) {
   const size_t before = recorder().descriptors();
   Add(Child());
   EXPECT_GT(recorder().descriptors(), before);
-  LetWrite(4 * kOneIn);
+  LetWrite(size_t{4} * kOneIn);
   TakeAll();
   // Each CPU counts on its own, so two CPUs may have up to a whole period each that is not full.
   const size_t records = PagesOf(memory_, Child()).size();
