@@ -37,7 +37,10 @@ bool Engine::BeginInterval(bool first) {
   if (!UpdateProcesses()) return false;
   if (first) ++round_;
   if (first) skipped_members_ = 0;
-  pass_options_ = {.full_every = options_.full_every, .show_all = show_all_, .needs = collectors_.needs()};
+  pass_options_ = {.full_every = options_.full_every,
+                   .show_all = show_all_,
+                   .signals_at = interval_began_at_,
+                   .needs = collectors_.needs()};
   for (const InstalledCollector& each : collectors_.all()) {
     if (!each.awaits_pass && each.hooks != nullptr && each.hooks->needs().member_sums)
       pass_options_.count_breaks = true;

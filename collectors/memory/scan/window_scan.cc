@@ -41,6 +41,10 @@ WindowScan::Outcome WindowScan::Scan(Family& family, ScanWalk& walk, std::span<S
     remembered_.resize(parts.size() * pages_);
   }
   read_at_ = std::chrono::system_clock::now();
+  const auto stands = [](const ScanPart& part) { return !part.due && part.reader.alive(); };
+  if (walk.options.signals_at && std::any_of(parts.begin(), parts.end(), stands)) {
+    read_at_ = std::min(read_at_, *walk.options.signals_at);
+  }
   if (!walk.read_at) walk.read_at = read_at_;
   if (!ReadDue()) return Outcome::kInterrupted;
   if (IsUnchanged()) {

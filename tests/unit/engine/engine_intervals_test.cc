@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -366,6 +368,30 @@ TEST_F(EngineIntervalsTest, ALongFirstLookIsToldOnce) {
     }
   });
   EXPECT_EQ(told, 1U);
+}
+
+// A member that is not read may have written since its change signals were read.
+TEST_F(EngineIntervalsTest, AWindowIsAsOldAsTheSignalsOfAMemberThatIsNotRead) {
+  constexpr std::chrono::milliseconds kBetween{5};
+  host_.Add(100).MapPages(kHeap, 8, 1000, "[heap]");
+  host_.Fork(100, 101);
+  host_.Fork(100, 102);
+  Start();
+  Pass();
+  const auto seconds = [] {
+    return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  };
+  const auto read_at = [this, &seconds, kBetween](std::initializer_list<pid_t> writers) {
+    for (const pid_t pid : writers) host_.At(pid).minor_faults += 1;
+    double listed = 0;
+    SteppedPass(1000, [&](uint64_t) {
+      listed = seconds();
+      std::this_thread::sleep_for(kBetween);
+    });
+    return Value("cow_scan_timestamp_seconds", {}).value_or(0) - listed;
+  };
+  EXPECT_LT(read_at({101}), 0);
+  EXPECT_GT(read_at({100, 101, 102}), 0);
 }
 
 TEST_F(EngineIntervalsTest, AnAbandonedScanGoesOn) {
