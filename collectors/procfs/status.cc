@@ -31,6 +31,11 @@ class StatusParser {
     const std::string_view key = text::CutAt(value, ':');
     if (key == "Tgid") {
       fields_.Get(key, text::Trim(value), tgid_.emplace());
+    } else if (key == "NSpid") {
+      // From the namespace of this procfs inwards.
+      for (auto field = text::NextField(value); !field.empty(); field = text::NextField(value)) {
+        fields_.Get(key, field, status_.innermost_pid);
+      }
     } else if (key == "Uid") {
       text::NextField(value);  // the real uid
       fields_.Get("effective Uid", text::NextField(value), uid_.emplace());

@@ -17,6 +17,7 @@ namespace cow::procfs {
 
 struct Status {
   pid_t tgid = 0;
+  pid_t innermost_pid = 0;  // NSpid: its id in its own PID namespace
   uint32_t effective_uid = 0;
   std::optional<uint64_t> rss_anon_bytes;
   std::optional<uint64_t> rss_file_bytes;
