@@ -55,6 +55,7 @@ class Symbolizer {
     size_t names = size_t{1} << 16U;           // kept
     // Lost processes: so many at once, and one more each minute. Then code has no names until the next minute.
     size_t restarts = 16;
+    std::chrono::milliseconds reread_after{1000};  // a JIT's map that grew
   };
   struct Counts {
     uint64_t hopeless_files = 0;  // crashed the parsing process, or took too long

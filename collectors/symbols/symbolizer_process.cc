@@ -15,7 +15,6 @@ using Clock = std::chrono::steady_clock;
 constexpr size_t kMaxLayouts = 8;
 constexpr size_t kMaxPerfMaps = 32;
 constexpr size_t kMaxWishes = 8;  // for one answer
-constexpr std::chrono::seconds kRereadAfter{1};
 
 // The path of a separate debug file in any root; empty if the build ID is too short or too long.
 std::string DebugPath(std::string_view build_id) {
@@ -176,7 +175,7 @@ std::optional<uint64_t> Symbolizer::SendPerfMap(pid_t pid) {
     return known->second.number;
   }
   const auto now = Clock::now();
-  if (known != perf_maps_.end() && now - known->second.read_at < kRereadAfter) return known->second.number;
+  if (known != perf_maps_.end() && now - known->second.read_at < options_.reread_after) return known->second.number;
   const pid_t named = status->innermost_pid > 0 ? status->innermost_pid : pid;
   const auto file = procfs::OpenBelowRoot(root_, pid, "/tmp/perf-" + std::to_string(named) + ".map");
   // /tmp is everyone's: another user must not name this process' code.

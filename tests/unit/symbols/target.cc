@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <fstream>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
@@ -25,6 +26,13 @@ std::pair<procfs::FileDescriptor, procfs::FileDescriptor> MakePipe() {
 
 std::string TargetPath(const std::string& kind) { return std::string(COW_TARGETS) + "/symbols_target_" + kind; }
 std::string TargetLibrary() { return COW_LIBRARY; }
+
+pid_t FirstChild(pid_t pid) {
+  const std::string id = std::to_string(pid);
+  pid_t child = 0;
+  std::ifstream("/proc/" + id + "/task/" + id + "/children") >> child;
+  return child;
+}
 
 Target::Target(const std::string& path, const std::function<bool()>& before) {
   auto [their_input, our_input] = MakePipe();

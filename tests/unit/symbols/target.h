@@ -17,6 +17,9 @@ namespace cow::test {
 std::string TargetPath(const std::string& kind);
 std::string TargetLibrary();
 
+// The first child process; 0 if there is none.
+pid_t FirstChild(pid_t pid);
+
 class Target {
  public:
   // `before` runs in the new process before it executes the program, for example to enter a namespace. Throws if the
