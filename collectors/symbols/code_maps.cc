@@ -50,7 +50,7 @@ Result<void> CodeMaps::Add(pid_t pid) {
     if (!more) return tl::unexpected(more.error());
     if (!*more) break;
     if (!vma.executable) continue;
-    if (!HasRoomFor(mappings->size() + 1)) {
+    if (!HasRoomFor(pid, mappings->size() + 1)) {
       ++refused_.beyond_limits;
       break;
     }
@@ -77,7 +77,7 @@ void CodeMaps::Map(const NewMapping& mapping) {
   auto changed = mappings == nullptr ? std::make_shared<std::vector<Mapping>>()
                                      : std::make_shared<std::vector<Mapping>>(*mappings);
   CutOut(*changed, mapping.start, end);
-  if (HasRoomFor(changed->size() + 1)) {
+  if (HasRoomFor(mapping.pid, changed->size() + 1)) {
     const auto above = std::upper_bound(changed->begin(), changed->end(), mapping.start,
                                         [](uint64_t start, const Mapping& each) { return start < each.start; });
     changed->insert(above, {mapping.start, end, mapping.file_offset, mapping.pid, FileOf(mapping)});
@@ -193,10 +193,10 @@ std::shared_ptr<const CodeFile> CodeMaps::Keep(CodeFile file) {
   return {new CodeFile(std::move(file)), release};
 }
 
-bool CodeMaps::HasRoomFor(size_t mappings) {
+bool CodeMaps::HasRoomFor(pid_t pid, size_t mappings) const {
   size_t held = mappings;
-  for (const auto& [pid, each] : processes_) {
-    if (each != nullptr) held += each->size() / static_cast<size_t>(each.use_count());
+  for (const auto& [other, each] : processes_) {
+    if (other != pid && each != nullptr) held += each->size() / static_cast<size_t>(each.use_count());
   }
   return held <= limits_.mappings;
 }

@@ -119,7 +119,8 @@ class CodeMaps {
   std::shared_ptr<const CodeFile> FileOf(const NewMapping& mapping);
   Result<procfs::RegularFile> Open(const NewMapping& mapping) const;
   std::shared_ptr<const CodeFile> Keep(CodeFile file);
-  bool HasRoomFor(size_t mappings);
+  // True if the process may have that many mappings.
+  bool HasRoomFor(pid_t pid, size_t mappings) const;
 
   procfs::Root root_;
   Limits limits_;

@@ -35,21 +35,23 @@ void ResetSignals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-// Makes `channel` the only descriptor but for the standard streams, which lead to nothing. Returns false if a step
-// fails.
+// Closes all descriptors but the standard streams and `channel`, which becomes kChannel. Returns false if a step fails.
 bool KeepOnly(int channel) {
-  const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (nothing < 0) return false;
-  for (int stream = 0; stream < kChannel; ++stream) {
-    if (stream != channel && dup2(nothing, stream) < 0) return false;
-  }
   if (channel != kChannel && dup3(channel, kChannel, O_CLOEXEC) < 0) return false;
-  if (channel < kChannel) dup2(nothing, channel);
   if (syscall(SYS_close_range, kChannel + 1U, ~0U, 0U) == 0) return true;
   // Before Linux 5.9.
   constexpr int kMaxOpen = 65536;
   for (int each = kChannel + 1; each < kMaxOpen; ++each) close(each);
   return true;
+}
+
+// Lets the standard streams lead to nothing.
+bool SilenceStreams() {
+  const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+  for (int stream = 0; nothing >= 0 && stream < kChannel; ++stream) {
+    if (dup2(nothing, stream) < 0) return false;
+  }
+  return nothing >= 0;
 }
 
 void End(pid_t& pid) {
@@ -90,8 +92,11 @@ Keeper::Keeper(Work work) {
     try {
       ResetSignals();
       prctl(PR_SET_NAME, "cow_symbols");
-      if (KeepOnly(theirs.get())) {
+      // It may have the number of a standard stream that was closed.
+      const int channel = fcntl(theirs.get(), F_DUPFD_CLOEXEC, kChannel);
+      if (channel >= 0 && SilenceStreams() && KeepOnly(channel)) {
         DropRights();
+        ConfineKeeper();
         Run(work);
       }
     } catch (const std::exception&) {  // the caller sees that the channel is closed

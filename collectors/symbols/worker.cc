@@ -155,7 +155,7 @@ class Worker {
 
 int RunWorker(FileDescriptor channel) {
   try {
-    Confine();
+    ConfineWorker();
     Worker(std::move(channel)).Serve();
     return 0;
   } catch (const std::exception&) {  // the Symbolizer sees that the channel is closed

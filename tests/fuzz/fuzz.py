@@ -14,7 +14,7 @@ import seeds
 # libFuzzer's own limits. An input that takes longer or more memory is a fault.
 SECONDS_PER_INPUT = 30
 MEMORY_MIB = 2048
-MOST_BYTES = {"http": 16384, "config": 16384, "web_config": 16384, "ledger": 400, "pagemap": 600}
+MOST_BYTES = {"elf_symbols": 8192, "http": 16384, "config": 16384, "web_config": 16384, "ledger": 400, "pagemap": 600}
 # Targets that read files write their input first, which is fast in memory.
 ENVIRONMENT = {**os.environ, **({"TMPDIR": "/dev/shm"} if os.path.isdir("/dev/shm") else {})}
 

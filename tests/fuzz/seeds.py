@@ -190,7 +190,40 @@ SNAPSHOT_INDEX = bytes.fromhex("a5" "6a636f6c6c6563746f727380" "6866616d696c6965
                                "696f6e5f64656d616e64f4" "657265616479f5")
 SNAPSHOT = struct.pack("<QQQ", len(SNAPSHOT_INDEX), 0, 6) + SNAPSHOT_INDEX + b"# EOF\n"
 
+
+
+def elf(kind, machine=62):
+    """A small program: code with call frame information, two functions, a build ID."""
+    code = b"\x90" * 64
+    names = b"\0alpha\0_ZN1a4betaEi\0"
+    cie = struct.pack("<IIB3sBBBB", 20, 0, 1, b"zR\0", 1, 0x78, 16, 1) + bytes([0x1B, 0x0C, 7, 8, 0x90, 1, 0, 0])
+    fde = struct.pack("<IIiI", 20, 28, -0x60, 64) + bytes([0, 0x41, 0x0E, 16, 0x86, 2, 0, 0])
+    note = struct.pack("<III4s", 4, 20, 3, b"GNU\0") + bytes(range(20))
+    symbols = bytes(24) + struct.pack("<IBBHQQIBBHQQ", 1, 0x12, 0, 1, 0x1000, 32, 7, 0x12, 0, 1, 0x1020, 16)
+    section_names = b"\0.text\0.eh_frame\0.note.gnu.build-id\0.symtab\0.strtab\0.shstrtab\0"
+    parts, offsets = b"", []
+    for part in (code, cie + fde + bytes(4), note, symbols, names, section_names):
+        offsets.append(0x1000 + len(parts))
+        parts += part + b"\0" * (-len(part) % 8)
+    sizes = (len(code), len(cie + fde) + 4, len(note), len(symbols), len(names), len(section_names))
+    headers = bytes(64)
+    for index, (name, flags, address, link, info, entry) in enumerate(
+            ((1, 6, 1, 0, 0, 0), (7, 2, 1, 0, 0, 0), (17, 2, 1, 0, 0, 0), (36, 0, 0, 5, 1, 24), (44, 0, 0, 0, 0, 0),
+             (52, 0, 0, 0, 0, 0))):
+        section = (1, 1, 7, 2, 3, 3)[index]
+        headers += struct.pack("<IIQQQQIIQQ", name, section, flags, offsets[index] * address, offsets[index], sizes[index],
+                               link, info, 8, entry)
+    segments = b"".join(struct.pack("<IIQQQQQQ", type_, flags, offset, offset, offset, size, size, align) for
+                        type_, flags, offset, size, align in ((1, 5, 0x1000, len(parts), 0x1000),
+                                                              (4, 4, offsets[2], len(note), 4)))
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", kind, machine, 1, 0x1000, 64, 0x1000 + len(parts), 0,
+                         64, 56, 2, 64, 7, 6)
+    return (header + segments).ljust(0x1000, b"\0") + parts + headers
+
+
 SEEDS = {
+    "elf_symbols": (elf(3), elf(2), elf(3, 183)),
+    "perf_map": ("7f0000001000 20 py::work:/app/main.py\n0x7f0000001010 0x40 second\n1000 0 empty\nx\n",),
     "messages": (front_message(1), front_message(5), front_message(8, 12, 0x7F00, 1, 1), front_message(8, 1),
                  struct.pack("<IIQ", 7, 3, 503)),
     "snapshot": (SNAPSHOT,),

@@ -17,6 +17,7 @@ constexpr std::string_view kStatus =
     "Ngid:\t0\n"
     "Pid:\t42\n"
     "PPid:\t7\n"
+    "NSpid:\t42\t9\t3\n"
     "Uid:\t1000\t1001\t1002\t1003\n"
     "Gid:\t0\t0\t0\t0\n"
     "Groups:\t \n"
@@ -41,6 +42,7 @@ TEST(StatusTest, ReadsEveryField) {
   for (const auto& status : {ReadStatus(Root(tree.path()), 42), ReadSelfStatus(Root(tree.path()))}) {
     ASSERT_TRUE(status) << status.error().ToString();
     EXPECT_EQ(status->tgid, 42);
+    EXPECT_EQ(status->innermost_pid, 3);
     EXPECT_EQ(status->effective_uid, 1001U);
     EXPECT_EQ(status->rss_anon_bytes, 112U * 1024);
     EXPECT_EQ(status->rss_file_bytes, 1576U * 1024);
