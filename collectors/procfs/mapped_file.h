@@ -25,6 +25,7 @@ struct FileIdentity {
   int64_t changed_ns = 0;  // ctime
   uint32_t owner = 0;      // uid
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): mistaken by clang-tidy 14
   auto operator<=>(const FileIdentity&) const = default;
 };
 

@@ -126,7 +126,8 @@ std::shared_ptr<const CodeFile> CodeMaps::FileOf(const NewMapping& mapping) {
     if (opened) {
       const auto known = by_identity_.find(opened->identity);
       if (known != by_identity_.end()) {
-        if (auto same = known->second.lock()) {
+        auto same = known->second.lock();
+        if (same != nullptr && (mapping.build_id.empty() || same->build_id == mapping.build_id)) {
           by_name_[name] = same;
           return same;
         }
@@ -196,7 +197,7 @@ std::shared_ptr<const CodeFile> CodeMaps::Keep(CodeFile file) {
 bool CodeMaps::HasRoomFor(pid_t pid, size_t mappings) const {
   size_t held = mappings;
   for (const auto& [other, each] : processes_) {
-    if (other != pid && each != nullptr) held += each->size() / static_cast<size_t>(each.use_count());
+    if (other != pid && each != nullptr) held += each->size() / static_cast<size_t>(std::max(each.use_count(), 1L));
   }
   return held <= limits_.mappings;
 }

@@ -110,6 +110,7 @@ class CodeMaps {
     uint64_t inode = 0;
     std::string path;
     std::string build_id;
+    // NOLINTNEXTLINE(modernize-use-nullptr): mistaken by clang-tidy 14
     auto operator<=>(const FileName&) const = default;
   };
   struct Descriptors {

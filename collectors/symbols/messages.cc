@@ -18,7 +18,7 @@ struct alignas(cmsghdr) Control {
   std::array<char, CMSG_SPACE(sizeof(int))> bytes{};
 };
 
-Transfer Await(int socket, short events, Deadline deadline) {
+Transfer Await(int socket, int16_t events, Deadline deadline) {
   for (;;) {
     int wait = -1;
     if (deadline != kNoDeadline) {

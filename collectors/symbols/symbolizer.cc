@@ -30,10 +30,10 @@ std::string Printable(std::string_view raw, size_t max_bytes) {
   return text;
 }
 
-// The kernel keeps 20 bytes of a build ID.
-bool AreSameBuildIds(std::string_view a, std::string_view b) {
-  const size_t bytes = std::min(a.size(), b.size());
-  return a.substr(0, bytes) == b.substr(0, bytes);
+// `told`: what the kernel told of the mapping, at most 20 bytes; empty if nothing.
+bool CanBeOf(std::string_view build_id, std::string_view told) {
+  const size_t bytes = std::min(build_id.size(), told.size());
+  return told.empty() || (bytes > 0 && build_id.substr(0, bytes) == told.substr(0, bytes));
 }
 
 }  // namespace
@@ -83,7 +83,8 @@ Symbol Symbolizer::ResolveKernel(uint64_t address) {
 
 Symbol Symbolizer::ResolveFile(const CodeLocation& location) {
   const std::shared_ptr<const CodeFile>& file = location.file;
-  const auto known = names_.find({file->number, location.offset});
+  const Place place(file->number, location.offset);
+  const auto known = names_.find(place);
   if (known != names_.end()) return known->second;
   Symbol symbol;
   symbol.kind = Symbol::Kind::kUser;
@@ -92,51 +93,72 @@ Symbol Symbolizer::ResolveFile(const CodeLocation& location) {
   symbol.offset_is_file = true;
   symbol.build_id = Hexadecimal(std::string_view(file->build_id).substr(0, kMaxBuildIdBytes));
   if (!file->descriptor.valid() || hopeless_.contains(file->number)) return symbol;
-  const auto answer = AskAbout(file, location.offset);
-  if (!answer) return symbol;
-  const MessageHead& head = answer->head;
-  if (head.status == NameStatus::kNoFile) {
-    // .NET and others map their code from a memfd.
-    if (auto jit = ResolveJit(location)) return *jit;
-  } else if (head.number <= std::min(answer->bytes.size(), kMaxBuildIdBytes)) {
-    const std::string_view build_id = std::string_view(answer->bytes).substr(0, head.number);
-    if (AreSameBuildIds(build_id, file->build_id)) {
-      symbol.build_id = Hexadecimal(build_id);
-      if (head.status != NameStatus::kNoAddress) {
-        symbol.offset = head.value;
-        symbol.offset_is_file = false;
-      }
-      const std::string_view name = std::string_view(answer->bytes).substr(head.number);
-      if (head.status == NameStatus::kFunction && !name.empty()) {
-        symbol.function = Printable(name, ElfSymbols::kMaxNameBytes);
-      }
+  if (!no_elf_.contains(file->number)) {
+    const auto answer = AskAbout(file, location.offset);
+    if (!answer) return symbol;
+    if (answer->head.status != NameStatus::kNoFile) {
+      TakeName(*answer, *file, symbol);
+      if (names_.size() >= options_.names) names_.clear();
+      return names_[place] = symbol;
     }
+    if (no_elf_.size() >= options_.names) no_elf_.clear();
+    no_elf_.insert(file->number);
   }
-  if (names_.size() >= options_.names) names_.clear();
-  names_[{file->number, location.offset}] = symbol;
-  return symbol;
+  // .NET and others map the code of their JIT from a memfd.
+  return ResolveJit(location).value_or(symbol);
+}
+
+// The answer's name holds only if the file is the one that was mapped.
+void Symbolizer::TakeName(const Message& answer, const CodeFile& file, Symbol& symbol) {
+  const MessageHead& head = answer.head;
+  const std::string_view bytes(answer.bytes);
+  if (head.number > std::min(bytes.size(), kMaxBuildIdBytes)) return;
+  const std::string_view build_id = bytes.substr(0, head.number);
+  if (!CanBeOf(build_id, file.build_id)) return;
+  symbol.build_id = Hexadecimal(build_id);
+  if (head.status != NameStatus::kNoFunction && head.status != NameStatus::kFunction) return;
+  symbol.offset = head.value;
+  symbol.offset_is_file = false;
+  const std::string_view name = bytes.substr(head.number);
+  if (head.status == NameStatus::kFunction && !name.empty()) {
+    symbol.function = Printable(name, ElfSymbols::kMaxNameBytes);
+  }
 }
 
 std::optional<Symbol> Symbolizer::ResolveJit(const CodeLocation& location) {
-  for (const pid_t pid : {location.pid, location.mapped_by}) {
-    const auto prepare = [&]() -> std::optional<MessageHead> {
-      const auto map = SendPerfMap(pid);
-      if (!map) return std::nullopt;
-      return MessageHead{MessageType::kMapName, NameStatus::kNoFile, *map, location.address};
-    };
-    bool is_fatal = false;
-    const auto answer = Ask(prepare, {}, MessageType::kNamed, is_fatal);
-    if (answer && answer->head.status == NameStatus::kFunction && !answer->bytes.empty()) {
-      Symbol symbol;
-      symbol.kind = Symbol::Kind::kJit;
-      symbol.function = Printable(answer->bytes, ElfSymbols::kMaxNameBytes);
-      symbol.object = "[jit]";
-      symbol.offset = location.address;
-      return symbol;
+  if (auto own = ResolveJitOf(location.pid, location.address)) return own;
+  if (location.mapped_by == location.pid) return std::nullopt;
+  return ResolveJitOf(location.mapped_by, location.address);
+}
+
+std::optional<Symbol> Symbolizer::ResolveJitOf(pid_t pid, uint64_t address) {
+  uint64_t map = 0;
+  const std::optional<Symbol>* known = nullptr;
+  const auto prepare = [&]() -> std::optional<MessageHead> {
+    const auto number = SendPerfMap(pid);
+    if (!number) return std::nullopt;
+    map = *number;
+    const auto found = jit_names_.find({map, address});
+    if (found != jit_names_.end()) {
+      known = &found->second;
+      return std::nullopt;
     }
-    if (location.mapped_by == location.pid) break;
+    return MessageHead{MessageType::kMapName, NameStatus::kNoFile, map, address};
+  };
+  bool is_fatal = false;
+  const auto answer = Ask(prepare, {}, MessageType::kNamed, is_fatal);
+  if (known != nullptr) return *known;
+  if (!answer || answer->head.status == NameStatus::kNoFile) return std::nullopt;
+  std::optional<Symbol> symbol;
+  if (answer->head.status == NameStatus::kFunction && !answer->bytes.empty()) {
+    symbol.emplace();
+    symbol->kind = Symbol::Kind::kJit;
+    symbol->function = Printable(answer->bytes, ElfSymbols::kMaxNameBytes);
+    symbol->object = "[jit]";
+    symbol->offset = address;
   }
-  return std::nullopt;
+  if (jit_names_.size() >= options_.names) jit_names_.clear();
+  return jit_names_[{map, address}] = symbol;
 }
 
 std::optional<Message> Symbolizer::AskAbout(const std::shared_ptr<const CodeFile>& file, uint64_t offset) {

@@ -42,6 +42,7 @@ struct Symbol {
   bool offset_is_file = false;  // the object could not be parsed: `offset` counts from the begin of the file
   std::string build_id;         // hexadecimal; empty if unknown
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): mistaken by clang-tidy 14
   auto operator<=>(const Symbol&) const = default;
 };
 
@@ -83,10 +84,11 @@ class Symbolizer {
 
  private:
   struct PerfMapFile {
-    uint64_t number = 0;
+    uint64_t number = 0;  // changes with the text; 0: the process has no map
     procfs::FileIdentity identity;
     std::chrono::steady_clock::time_point read_at;
   };
+  using Place = std::pair<uint64_t, uint64_t>;  // the number of a file or map, and where in it
   struct Layout {
     uint64_t number = 0;
     CodeMaps::Mappings mappings;
@@ -97,7 +99,9 @@ class Symbolizer {
 
   Symbol ResolveKernel(uint64_t address);
   Symbol ResolveFile(const CodeLocation& location);
+  static void TakeName(const Message& answer, const CodeFile& file, Symbol& symbol);
   std::optional<Symbol> ResolveJit(const CodeLocation& location);
+  std::optional<Symbol> ResolveJitOf(pid_t pid, uint64_t address);
   std::optional<Message> AskAbout(const std::shared_ptr<const CodeFile>& file, uint64_t offset);
   // Finds files that crash the process before a layout has them among others.
   void TryFiles(const CodeMaps::Mappings& mappings);
@@ -113,8 +117,9 @@ class Symbolizer {
   procfs::FileDescriptor FindDebugFile(const CodeFile& file, std::string_view build_id) const;
   bool SendFile(const std::shared_ptr<const CodeFile>& file);
   std::optional<uint64_t> SendLayout(const CodeMaps::Mappings& mappings);
-  // Sends the map that a process has written, unless it is there. Returns its number.
+  // Looks for the map that a process has written, and sends it unless it is there. Returns its number.
   std::optional<uint64_t> SendPerfMap(pid_t pid);
+  bool ForgetPerfMap(PerfMapFile& map);
   // Loses the process if it fails.
   bool Tell(const MessageHead& head, std::string_view bytes = {}, int descriptor = -1);
 
@@ -128,7 +133,9 @@ class Symbolizer {
   std::set<uint64_t> hopeless_;                       // numbers of files
   std::set<uint64_t> tried_;                          // likewise; those that did not end a process
   std::set<CodeMaps::Mappings> hopeless_layouts_;
-  std::map<std::pair<uint64_t, uint64_t>, Symbol> names_;  // by file and offset in it
+  std::set<uint64_t> no_elf_;                         // likewise
+  std::map<Place, Symbol> names_;                     // of files
+  std::map<Place, std::optional<Symbol>> jit_names_;  // of maps
   std::optional<Result<procfs::KernelSymbols>> kernel_;
   uint64_t next_number_ = 1;
   size_t restarts_left_;

@@ -13,8 +13,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMaxLayouts = 8;
-constexpr size_t kMaxPerfMaps = 32;
-constexpr size_t kMaxWishes = 8;  // for one answer
+constexpr size_t kMaxPerfMaps = 256;  // also of processes without one
+constexpr size_t kMaxWishes = 8;      // for one answer
 
 // The path of a separate debug file in any root; empty if the build ID is too short or too long.
 std::string DebugPath(std::string_view build_id) {
@@ -168,42 +168,40 @@ std::optional<uint64_t> Symbolizer::SendLayout(const CodeMaps::Mappings& mapping
 }
 
 std::optional<uint64_t> Symbolizer::SendPerfMap(pid_t pid) {
-  const auto known = perf_maps_.find(pid);
-  const auto status = procfs::ReadStatus(root_, pid);
-  if (!status) {  // it has ended; its map may have been read before
-    if (known == perf_maps_.end()) return std::nullopt;
-    return known->second.number;
-  }
   const auto now = Clock::now();
-  if (known != perf_maps_.end() && now - known->second.read_at < options_.reread_after) return known->second.number;
-  const pid_t named = status->innermost_pid > 0 ? status->innermost_pid : pid;
-  const auto file = procfs::OpenBelowRoot(root_, pid, "/tmp/perf-" + std::to_string(named) + ".map");
-  // /tmp is everyone's: another user must not name this process' code.
-  const bool is_own = file && (file->identity.owner == status->effective_uid || file->identity.owner == 0);
-  if (!is_own) {
-    if (known != perf_maps_.end()) {
-      const uint64_t number = known->second.number;
-      perf_maps_.erase(known);
-      Tell({MessageType::kForgetMap, NameStatus::kNoFile, number, 0});
-    }
-    return std::nullopt;
-  }
-  if (known != perf_maps_.end() && known->second.identity == file->identity) {
-    known->second.read_at = now;
-    return known->second.number;
-  }
+  const auto known = perf_maps_.find(pid);
   if (known == perf_maps_.end() && perf_maps_.size() >= kMaxPerfMaps) {
     const auto oldest = std::min_element(perf_maps_.begin(), perf_maps_.end(), [](const auto& a, const auto& b) {
       return a.second.read_at < b.second.read_at;
     });
-    const uint64_t number = oldest->second.number;
+    if (!ForgetPerfMap(oldest->second)) return std::nullopt;
     perf_maps_.erase(oldest);
-    if (!Tell({MessageType::kForgetMap, NameStatus::kNoFile, number, 0})) return std::nullopt;
   }
-  const uint64_t number = known == perf_maps_.end() ? next_number_++ : known->second.number;
+  PerfMapFile& map = perf_maps_[pid];
+  const auto number_of = [](const PerfMapFile& each) {
+    return each.number == 0 ? std::nullopt : std::optional(each.number);
+  };
+  if (map.read_at != Clock::time_point() && now - map.read_at < options_.reread_after) return number_of(map);
+  map.read_at = now;
+  const auto status = procfs::ReadStatus(root_, pid);
+  if (!status) return number_of(map);  // it has ended; its map may have been read before
+  const pid_t named = status->innermost_pid > 0 ? status->innermost_pid : pid;
+  const auto file = procfs::OpenBelowRoot(root_, pid, "/tmp/perf-" + std::to_string(named) + ".map");
+  // /tmp is everyone's: another user must not name this process' code.
+  const bool is_own = file && (file->identity.owner == status->effective_uid || file->identity.owner == 0);
+  if (is_own && map.number != 0 && map.identity == file->identity) return map.number;
+  if (!ForgetPerfMap(map) || !is_own) return std::nullopt;
+  const uint64_t number = next_number_++;
   if (!Tell({MessageType::kMap, NameStatus::kNoFile, number, 0}, {}, file->descriptor.get())) return std::nullopt;
-  perf_maps_[pid] = {number, file->identity, now};
+  map.number = number;
+  map.identity = file->identity;
   return number;
+}
+
+// `map` is invalid if this returns false, as the process is lost.
+bool Symbolizer::ForgetPerfMap(PerfMapFile& map) {
+  const uint64_t number = std::exchange(map.number, 0);
+  return number == 0 || Tell({MessageType::kForgetMap, NameStatus::kNoFile, number, 0});
 }
 
 bool Symbolizer::Tell(const MessageHead& head, std::string_view bytes, int descriptor) {

@@ -107,6 +107,17 @@ TEST_F(CodeMapsTest, TakesNoOtherFileForTheMappedOne) {
   EXPECT_EQ(maps_.refused().unreadable_files, 1U);
 }
 
+TEST_F(CodeMapsTest, KeepsTheBuildIdThatTheKernelTold) {
+  NewMapping mapping = File(100, 0x1000, 0x1000, "/bin/a");
+  maps_.Map(mapping);
+  mapping.start = 0x8000;
+  mapping.inode = 0;
+  mapping.build_id = "told";
+  maps_.Map(mapping);
+  EXPECT_EQ(maps_.Locate(100, 0x1000).file->build_id, "");
+  EXPECT_EQ(maps_.Locate(100, 0x8000).file->build_id, "told");
+}
+
 TEST_F(CodeMapsTest, FindsAFileAgainWhoseProcessHasEnded) {
   NewMapping mapping = File(100, 0x1000, 0x1000, "/bin/a");
   maps_.Map(mapping);

@@ -114,6 +114,18 @@ TEST_F(HostileElfTest, WhatIsNoProgramHasNoNames) {
   EXPECT_EQ(symbolizer_.counts().restarts, 0U);
 }
 
+TEST_F(HostileElfTest, AnotherFileThanTheMappedOneHasNoNames) {
+  auto file = std::make_shared<CodeFile>();
+  file->number = ++number_;
+  file->descriptor = FileOf(program_);
+  file->build_id = std::string(20, '\x11');
+  const Symbol symbol =
+      symbolizer_.Resolve({CodeLocation::Kind::kFile, getpid(), getpid(), code_, code_, std::move(file)});
+  EXPECT_FALSE(symbol.function);
+  EXPECT_TRUE(symbol.offset_is_file);
+  EXPECT_EQ(symbol.build_id, "1111111111111111111111111111111111111111");
+}
+
 TEST_F(HostileElfTest, LyingTablesCostOnlyTheirOwnNames) {
   ASSERT_NE(symbols_, 0U);
   const std::string files[] = {
