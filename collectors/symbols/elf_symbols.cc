@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <tuple>
@@ -60,8 +61,24 @@ uint8_t RankOf(const GElf_Sym& symbol, const char* name) {
   return static_cast<uint8_t>(underscores * 3 + place);
 }
 
-std::string Demangled(const char* name) {
+// Removes what compilers append to the name of a function that they copy, split or make local: "f.part.0.cold".
+void RemoveCloneSuffix(std::string& name) {
+  constexpr std::array<std::string_view, 6> kSuffixes{".lto_priv.", ".constprop.", ".isra.",
+                                                      ".part.",     ".cold",       ".llvm."};
+  size_t end = name.size();
+  for (const std::string_view suffix : kSuffixes) {
+    const size_t place = name.find(suffix, 1);
+    const size_t behind = place + suffix.size();
+    if (place >= end) continue;
+    const bool is_whole = suffix.back() == '.' || behind == name.size() || name[behind] == '.';
+    if (is_whole) end = place;
+  }
+  name.resize(end);
+}
+
+std::string SourceName(const char* name) {
   std::string plain(name, strnlen(name, ElfSymbols::kMaxNameBytes));
+  RemoveCloneSuffix(plain);
   if (!plain.starts_with("_Z")) return plain;
   int status = 0;
   char* readable = abi::__cxa_demangle(plain.c_str(), nullptr, nullptr, &status);
@@ -184,7 +201,7 @@ std::optional<std::string> ElfSymbols::Function(uint64_t address) {
                                 [](uint64_t value, const Symbol& each) { return value < each.start; });
   while (above != symbols_.begin()) {
     const Symbol& symbol = *--above;
-    if (address < symbol.end) return Demangled(symbol.name);
+    if (address < symbol.end) return SourceName(symbol.name);
     if (address >= symbol.highest_end) break;
   }
   return std::nullopt;

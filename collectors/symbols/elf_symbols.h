@@ -53,8 +53,9 @@ class ElfSymbols {
   // What to add to the file's virtual addresses where `bytes` from `file_offset` are mapped at `start`.
   std::optional<uint64_t> Bias(uint64_t start, uint64_t file_offset, uint64_t bytes) const;
 
-  // The function that contains a virtual address, demangled. Trusts sizes: code between functions, and symbols without
-  // a size, have no name. The innermost function if they overlap; of several names of one function the most public.
+  // The function that contains a virtual address, demangled and without the suffixes of compilers (".cold"). Trusts
+  // sizes: code between functions, and symbols without a size, have no name. The innermost function if they overlap; of
+  // several names of one function the most public.
   std::optional<std::string> Function(uint64_t address);
 
   // Adds the file to another session, where it is mapped with `bias`. Returns false if libdwfl refuses.

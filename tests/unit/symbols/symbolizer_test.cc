@@ -46,6 +46,7 @@ class SymbolizerTest : public testing::Test {
     EXPECT_EQ(Resolve(target, "inner").function, "inner");
     EXPECT_EQ(Resolve(target, "inner_end").function, "outer");
     EXPECT_EQ(Resolve(target, "public_name").function, "public_name");
+    EXPECT_EQ(Resolve(target, "cloned").function, "cloned_function");
   }
 
   Symbolizer symbolizer_;

@@ -62,10 +62,24 @@ public_name:
   nop
   .size __public_name, . - __public_name
   .size public_name, . - public_name
+  .globl cloned
+cloned:
+  .type "cloned_function.part.0.cold", %function
+"cloned_function.part.0.cold":
+  nop
+  nop
+  .size "cloned_function.part.0.cold", 2
 )");
 
 extern "C" {
-extern const char sized, gap, sizeless, outer, inner, inner_end, public_name;
+void sized();
+void gap();
+void sizeless();
+void outer();
+void inner();
+void inner_end();
+void public_name();
+void cloned();
 __attribute__((noinline, used)) int alpha(int value) { return value + static_cast<int>(getpid()); }
 }
 
@@ -95,13 +109,14 @@ int main() {
   Print("alpha", AddressOf(&alpha));
   Print("gamma", AddressOf(&names::Gamma));
   Print("getppid", AddressOf(&getppid));
-  Print("sized", &sized);
-  Print("gap", &gap);
-  Print("sizeless", &sizeless);
-  Print("outer", &outer);
-  Print("inner", &inner);
-  Print("inner_end", &inner_end);
-  Print("public_name", &public_name);
+  Print("sized", AddressOf(&sized));
+  Print("gap", AddressOf(&gap));
+  Print("sizeless", AddressOf(&sizeless));
+  Print("outer", AddressOf(&outer));
+  Print("inner", AddressOf(&inner));
+  Print("inner_end", AddressOf(&inner_end));
+  Print("public_name", AddressOf(&public_name));
+  Print("cloned", AddressOf(&cloned));
   EndList();
   void* library = nullptr;
   std::string line;
@@ -109,7 +124,6 @@ int main() {
 #ifndef COW_STATIC
     if (line.starts_with("open ")) {
       library = dlopen(line.c_str() + 5, RTLD_NOW);
-      if (library == nullptr) std::fprintf(stderr, "%s\n", dlerror());
       if (library != nullptr) Print("library_function", dlsym(library, "library_function"));
     } else if (line == "close" && library != nullptr) {
       dlclose(library);
