@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <sys/uio.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -33,7 +34,12 @@ std::string CopyStack(uint64_t pointer) {
   pthread_attr_getstack(&attributes, &lowest, &bytes);
   pthread_attr_destroy(&attributes);
   const uint64_t end = reinterpret_cast<uint64_t>(lowest) + bytes;
-  return {reinterpret_cast<const char*>(pointer), std::min<size_t>(end - pointer, kCopyBytes)};  // NOLINT
+  std::string copy(std::min<size_t>(end - pointer, kCopyBytes), '\0');
+  // The kernel may read what a sanitizer forbids to this program.
+  const iovec local{copy.data(), copy.size()};
+  const iovec remote{reinterpret_cast<void*>(pointer), copy.size()};  // NOLINT(performance-no-int-to-ptr)
+  EXPECT_EQ(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), static_cast<ssize_t>(copy.size()));
+  return copy;
 }
 
 __attribute__((noinline)) Copy CopyInnermost() {
