@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
@@ -60,9 +61,9 @@ Result<FileIdentity> Identify(const FileDescriptor& file, const std::string& pat
 }
 
 Result<RegularFile> OpenMappedFile(const Root& root, pid_t pid, uint64_t start, uint64_t end) {
-  char name[48];
-  std::snprintf(name, sizeof(name), "map_files/%" PRIx64 "-%" PRIx64, start, end);
-  return OpenKernelLink(root, root.ProcPath(pid, name));
+  std::array<char, 48> name{};
+  std::snprintf(name.data(), name.size(), "map_files/%" PRIx64 "-%" PRIx64, start, end);
+  return OpenKernelLink(root, root.ProcPath(pid, name.data()));
 }
 
 Result<RegularFile> OpenProgram(const Root& root, pid_t pid) { return OpenKernelLink(root, root.ProcPath(pid, "exe")); }

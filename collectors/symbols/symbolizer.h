@@ -5,6 +5,9 @@
 // bounded and made printable. What is not certain has no name: an address outside of every symbol's size, a symbol
 // without a size, a file that is not the mapped one any more.
 //
+// A fault in the kernel gets the name of the kernel's function, not of the system call. The innermost frame of the
+// user's call chain tells that: it is the library's function, such as read.
+//
 // Names are kept by file (device, inode, size and time of change), not by build ID: any process can claim the build ID
 // of another's library, and would then name that library's functions. Use from one thread.
 #pragma once

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -13,6 +14,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "collectors/symbols/symbolizer.h"
 #include "tests/unit/symbols/target.h"
@@ -94,7 +96,7 @@ class HostileElfTest : public testing::Test {
 
 TEST_F(HostileElfTest, WhatIsNoProgramHasNoNames) {
   EXPECT_FALSE(Resolve(program_).offset_is_file);
-  const std::pair<const char*, std::string> files[] = {
+  const std::vector<std::pair<const char*, std::string>> files{
       {"empty", ""},
       {"text", "#!/bin/sh\n"},
       {"archive", "!<arch>\n" + std::string(1000, ' ')},
@@ -128,7 +130,7 @@ TEST_F(HostileElfTest, AnotherFileThanTheMappedOneHasNoNames) {
 
 TEST_F(HostileElfTest, LyingTablesCostOnlyTheirOwnNames) {
   ASSERT_NE(symbols_, 0U);
-  const std::string files[] = {
+  const std::vector<std::string> files{
       With([](Elf64_Ehdr& header) { header.e_shnum = 0xffff; }),
       With([](Elf64_Ehdr& header) { header.e_shnum = 0; }),  // the first section has the number
       With([](Elf64_Ehdr& header) { header.e_phnum = 0xfffe; }),
