@@ -27,6 +27,7 @@ inline constexpr std::string_view kPids = "to choose PIDs";
 inline constexpr std::string_view kNetworkNamespace = "a network namespace";
 inline constexpr std::string_view kPidNamespace = "a PID namespace";
 inline constexpr std::string_view kPerformanceEvents = "performance events";
+inline constexpr std::string_view kMounts = "mounts of its own";
 inline constexpr std::string_view kMemoryCgroup = "a memory cgroup";
 
 inline std::string MissingPrivilege(std::string_view name) { return "missing privilege: " + std::string(name); }
