@@ -98,10 +98,6 @@ class Report:
         return self._join(self._machine(), self._figures(), self._cpu(), self._changes(), self._latency(), self._idle(),
                           self._sparse(), self._scrape(), self._breaks(), self._growth(), self._grid())
 
-    def summary(self):
-        """Returns the part for the README."""
-        return self._join(self._machine(), self._figures())
-
     @staticmethod
     def _join(*parts):
         return "\n".join(part for part in parts if part)

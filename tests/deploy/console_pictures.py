@@ -1,4 +1,4 @@
-"""Makes the pictures of the consoles in the README, deploy/prometheus/pictures/*.svg. Monitors the demo, and a Redis
+"""Makes the pictures of the consoles in deploy/prometheus/CONSOLES.md, pictures/*.svg. Monitors the demo, and a Redis
 that is written to while it saves in the background, for two minutes. Prometheus renders the pages, Chromium lays
 them out, and page_to_svg.js draws them. Not a test: run it after a change of the consoles, with
 PYTHONPATH=tests/e2e."""

@@ -1,4 +1,4 @@
-"""Follows the README in a clean root of one Debian release: deploy/quickstart builds, cpack makes the package, apt
+"""Follows deploy/INSTALL.md in a clean root of one Debian release: deploy/quickstart builds, cpack makes the package, apt
 installs it, and the program serves. Then the unit tests are built with warnings as errors, and run.
 
   release_test.py bookworm|trixie

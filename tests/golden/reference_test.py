@@ -14,7 +14,13 @@ import tempfile
 
 import fixture
 
-REFERENCE = pathlib.Path(__file__).resolve().parents[2] / "collectors" / "METRICS.md"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/e2e"))
+
+import pages  # noqa: E402
+
+PAGE = "collectors/METRICS.md"
+REFERENCE = ROOT / PAGE
 LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
 
 
@@ -84,6 +90,7 @@ def main():
     parser.add_argument("--update", action="store_true")
     arguments = parser.parse_args()
     made = subprocess.run([arguments.reference], capture_output=True, text=True, timeout=30, check=True).stdout
+    made = pages.with_line(PAGE, made)
     if arguments.update:
         REFERENCE.write_text(made, encoding="utf-8")
     difference = list(difflib.unified_diff(REFERENCE.read_text(encoding="utf-8").splitlines(keepends=True),
