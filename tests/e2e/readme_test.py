@@ -167,9 +167,9 @@ def hold_configurations(context, all_pages, exporter):
     for page in all_pages:
         for text in page.fences("yaml"):
             content = yaml.safe_load(text)  # fails if it is no YAML
-            if not set(content) <= CONFIGURATION | WEB_CONFIGURATION:
+            if not set(content) & (CONFIGURATION | WEB_CONFIGURATION):
                 continue  # Alertmanager's, Helm's
-            flag = "--web.config.file" if set(content) <= WEB_CONFIGURATION else "--config.file"
+            flag = "--web.config.file" if set(content) & WEB_CONFIGURATION else "--config.file"
             path = context.path(f"{checked}.yml")
             checked += 1
             with open(path, "w", encoding="utf-8") as file:  # any hash is good enough
