@@ -29,12 +29,12 @@ def output(*command, status=0, **options):
 def shared_files():
     """Returns the installed parts of the source tree by their place below /usr/share."""
     files = {"bash-completion/completions/cow_exporter", "man/man1/cow_exporter.1.gz"}
-    doc = ["README.md", ".github/*.md", "deploy/*.md", "config/*.md", "config/reference.yml", "collectors/*.md",
-           "collectors/memory/*.md", "exporter/*/*.md", "tests/fuzz/*.md", "tests/bench/REPORT.md",
-           "tests/bench/PROFILE.md", "tests/bench/plots/*.svg", "deploy/runbooks/*.md",
-           "deploy/grafana/README.md", "deploy/mixin/README.md", "deploy/prometheus/*.md", "deploy/prometheus/pictures/*.svg",
+    doc = ["README.md", "deploy/*.md", "config/reference.yml", "collectors/*.md", "collectors/memory/*.md",
+           "tests/bench/REPORT.md", "tests/bench/PROFILE.md", "tests/bench/plots/*.svg", "deploy/runbooks/*.md",
+           "deploy/grafana/README.md", "deploy/mixin/README.md", "deploy/prometheus/CONSOLES.md", "deploy/prometheus/pictures/*.svg",
            "deploy/prometheus/tests/*.yml", "deploy/helm/cow-exporter/README.md", "deploy/helm/cow-exporter/files/kubernetes_rules.yml",
            *LINKS]
+    doc += [".github/*.md", "config/*.md", "exporter/*/*.md", "tests/fuzz/*.md", "deploy/prometheus/*.md"]
     for pattern in doc:
         files |= {f"doc/cow-exporter/{path}" for path in glob.glob(pattern, root_dir=SOURCE)}
     for pattern in ("prometheus/*.yml", "prometheus/rules/*.yml", "prometheus/fleet/*.yml",
