@@ -6,7 +6,7 @@ test_packages=(
   libgtest-dev
   prometheus prometheus-node-exporter prometheus-process-exporter redis-server redis-tools
   prometheus-alertmanager apache2-bin gunicorn php-fpm postgresql puma unicorn
-  chromium clang clang-format clang-tidy libclang-rt-dev curl fonts-dejavu-core jq jsonnet libcap2-bin linux-perf node-typescript openssl procps python3
+  chromium clang cmark-gfm clang-format clang-tidy libclang-rt-dev curl fonts-dejavu-core jq jsonnet libcap2-bin linux-perf node-typescript openssl procps python3
   python3-prometheus-client python3-yaml strace systemd
   qemu-system-x86 cpio busybox-static
   e2fsprogs lintian man-db mmdebstrap rpm runc shellcheck umoci

@@ -19,6 +19,7 @@
 #include "exporter/http/metrics_page.h"
 #include "exporter/http/query.h"
 #include "exporter/http/request_check.h"
+#include "exporter/http/runbooks.h"
 
 namespace cow::exporter {
 namespace {
@@ -231,8 +232,11 @@ Server::Server(ServerOptions options, ServerCallbacks callbacks, Log& log, WebAc
       callbacks_(std::move(callbacks)),
       log_(log),
       access_(access),
-      landing_page_(options_.version,
-                    {{options_.telemetry_path, "Metrics"}, {kHealthPath, "Health"}, {"/-/ready", "Readiness"}}),
+      landing_page_(options_.version, {{options_.telemetry_path, "Metrics"},
+                                       {kConfigPath, "Configuration"},
+                                       {std::string(kRunbooksPath), "Runbooks and documentation"},
+                                       {kHealthPath, "Health"},
+                                       {"/-/ready", "Readiness"}}),
       origin_check_(options_.host_names, options_.external_url),
       routes_(MakeRoutes()),
       connections_(options_.limits) {}
@@ -321,6 +325,10 @@ std::vector<Server::Route> Server::MakeRoutes() {
   if (callbacks_.config) {
     routes.push_back(
         {kConfigPath, read, [this](const HttpRequest&) { return TextResponse(MHD_HTTP_OK, callbacks_.config()); }});
+  }
+  for (RunbookPage& page : RunbookPages()) {
+    routes.push_back({std::move(page.path), read,
+                      [response = std::move(page.response)](const HttpRequest& /*request*/) { return response; }});
   }
   if (callbacks_.explain) {
     routes.push_back({kApiExplain, read, [this](const HttpRequest& request) { return HandleExplain(request); }});

@@ -43,7 +43,7 @@ def test(context):
         dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
         shown, complaints = support.browse(context, exporter.url("/"), f"--window-size={size}", *dark, "--dump-dom")
         check(not complaints, f"{complaints}")
-        for text in ("cow_exporter", "Exposure", "Breaks/s", "cow_demo", 'href="/metrics"'):
+        for text in ("cow_exporter", "Exposure", "Breaks/s", "cow_demo", 'href="/metrics"', 'href="/config"', 'href="/runbooks/"', "–"):
             check(text in shown, f"no {text} on the page")
         support.browse(context, exporter.url("/"), f"--window-size={size}", *dark, "--hide-scrollbars", f"--screenshot={picture}")
         with open(picture, "rb") as file:

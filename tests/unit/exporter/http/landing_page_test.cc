@@ -5,6 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "exporter/http/html_page.h"
+#include "exporter/http/http_message.h"
+#include "exporter/snapshot/snapshot.h"
+
 namespace cow::exporter {
 namespace {
 
@@ -35,6 +39,13 @@ TEST(LandingPageTest, ShowsGroupsAndLinks) {
   EXPECT_EQ(body.find("<script"), std::string::npos);
 }
 
+TEST(LandingPageTest, RefreshesItselfAndExplainsTheDash) {
+  const std::string body(*LandingPage("1", {}).Show({{"quiet", 1, {}, {}}}).body);
+  EXPECT_NE(body.find("<meta http-equiv=\"refresh\" content=\"10\">"), std::string::npos);
+  EXPECT_NE(body.find("refreshes itself every 10 seconds"), std::string::npos);
+  EXPECT_NE(body.find("<dt>–</dt><dd>No value: no process of the group has forked"), std::string::npos);
+}
+
 TEST(LandingPageTest, IsWellFormed) {
   const LandingPage page("1", {{"/m", "Metrics"}, {"/-/ready", "Readiness"}});
   for (const auto& groups : {std::vector<GroupSummary>{}, std::vector<GroupSummary>{{"a", 1, 1, 1}}}) {
@@ -42,7 +53,7 @@ TEST(LandingPageTest, IsWellFormed) {
     for (const std::string tag : {"html", "head", "title", "style", "body", "nav", "main", "table", "thead", "tbody"}) {
       EXPECT_EQ(Count(body, "<" + tag + ">") + Count(body, "<" + tag + " "), Count(body, "</" + tag + ">")) << tag;
     }
-    for (const std::string tag : {"tr", "th", "td", "bdi", "p", "a", "h1", "small"}) {
+    for (const std::string tag : {"tr", "th", "td", "bdi", "p", "a", "h1", "small", "dl", "dt", "dd", "code"}) {
       EXPECT_EQ(Count(body, "<" + tag + ">") + Count(body, "<" + tag + " "), Count(body, "</" + tag + ">")) << tag;
     }
   }

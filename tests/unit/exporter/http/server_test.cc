@@ -21,6 +21,8 @@
 #include <thread>
 #include <vector>
 
+#include "exporter/http/runbooks.h"
+
 namespace cow::exporter {
 namespace {
 
@@ -76,7 +78,7 @@ TEST_F(ServerTest, FiltersByCollector) {
 
 TEST_F(ServerTest, HeadIsGetWithoutBody) {
   const std::string address = Start("127.0.0.1:0");
-  for (const std::string path : {"/metrics", "/", "/-/healthy", "/-/ready", "/nope"}) {
+  for (const std::string path : {"/metrics", "/", "/-/healthy", "/-/ready", "/runbooks/CowExplosion", "/nope"}) {
     const Answer get = Ask(address, "GET " + path);
     const Answer head = Ask(address, "HEAD " + path);
     EXPECT_EQ(head.status, get.status) << path;
@@ -101,11 +103,43 @@ TEST_F(ServerTest, LandingPage) {
   const Answer answer = Ask(address, "GET /");
   EXPECT_EQ(answer.status, 200);
   EXPECT_NE(answer.body.find("href=\"/m\""), std::string::npos);
+  for (const std::string path : {"/config", "/runbooks/", "/-/healthy", "/-/ready"}) {
+    EXPECT_NE(answer.body.find("href=\"" + path + "\""), std::string::npos) << path;
+    EXPECT_EQ(Ask(address, "GET " + path).status, 200) << path;
+  }
   EXPECT_NE(answer.body.find("1.2.3"), std::string::npos);
   EXPECT_NE(answer.head.find("Content-Security-Policy: default-src 'none'"), std::string::npos);
   EXPECT_TRUE(HasHeader(answer, "Content-Type: text/html; charset=utf-8"));
   EXPECT_EQ(Ask(address, "GET /m").status, 200);
   EXPECT_EQ(Ask(address, "GET /metrics").status, 404);
+}
+
+TEST_F(ServerTest, ServesRunbooks) {
+  const std::string address = Start("127.0.0.1:0");
+  const auto security = [](const Answer& answer) {
+    std::string headers;
+    for (const std::string name : {"Content-Security-Policy", "X-Frame-Options", "Referrer-Policy", "Cache-Control",
+                                   "X-Content-Type-Options", "Content-Type"}) {
+      const size_t begin = answer.head.find("\r\n" + name + ": ");
+      EXPECT_NE(begin, std::string::npos) << name;
+      if (begin != std::string::npos) headers += answer.head.substr(begin, answer.head.find("\r\n", begin + 2) - begin);
+    }
+    return headers;
+  };
+  const std::string landing_page = security(Ask(address, "GET /"));
+  for (const Runbook& runbook : Runbooks()) {
+    const std::string path = "/runbooks/" + (runbook.name == "index" ? "" : std::string(runbook.name));
+    const Answer answer = Ask(address, "GET " + path);
+    EXPECT_EQ(answer.status, 200) << path;
+    EXPECT_NE(answer.body.find(runbook.html), std::string::npos) << path;
+    EXPECT_EQ(answer.body.find("<script"), std::string::npos) << path;
+    EXPECT_EQ(security(answer), landing_page) << path;
+    EXPECT_EQ(Ask(address, "POST " + path).status, 405) << path;
+  }
+  for (const std::string path : {"/runbooks", "/runbooks/index", "/runbooks/CowNothing", "/runbooks/CowExplosion.md",
+                                 "/runbooks/CowExplosion/", "/runbooks/../config"}) {
+    EXPECT_EQ(Ask(address, "GET " + path).status, 404) << path;
+  }
 }
 
 TEST_F(ServerTest, OnlyExactPaths) {
