@@ -12,6 +12,10 @@ local first(query, labels, what) =
 local valueOf(query, labels, format) = first(query, labels, 'value | ' + format);
 local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
 
+// A group's name may contain anything, so commands quote it for the shell.
+local quoted = "reReplaceAll `'` `'\\''`";
+local explain(group) = "cow_exporter explain --group '{{ %s | %s }}'" % [group, quoted];
+
 {
   local c = $._config {
     explosionSeconds: duration.seconds($._config.explosionHorizon),
@@ -44,6 +48,16 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
       '> bool %(explosionCriticalConsumedRatio)g)' % self,
     splits: 'increase(cow_huge_page_splits_total{%(cowSelector)s}[%(hugePageWindow)s])' % $._config,
   },
+  // The page of an exporter; `instance` is an expression of the template. If the exporter is down, another exporter that
+  // answers shows the page; if none does, the link names the file that the packages install.
+  local pageOf(instance, name) =
+    '%s://{{ %s }}{{ if not (match `:[0-9]+$` %s) }}:%d{{ end }}/runbooks/%s' %
+    [c.exporterScheme, instance, instance, c.exporterPort, name],
+  local runbook(name) =
+    if c.runbookUrl != null then c.runbookUrl + name + '.md'
+    else if name != 'CowExporterDown' then pageOf('$labels.instance', name)
+    else '{{ with printf `up{job=%q} == 1` $labels.job | query }}{{ with . | first | label `instance` }}' +
+         pageOf('.', name) + '{{ end }}{{ else }}file:///usr/share/doc/cow-exporter/deploy/runbooks/' + name + '.md{{ end }}',
   local alert(name, severity, wait, summary, description, expr) = {
     alert: name,
     expr: expr % c,
@@ -52,7 +66,7 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
     annotations: {
       summary: summary,
       description: description,
-      runbook_url: c.runbookUrl + name + '.md',
+      runbook_url: runbook(name),
     },
   },
   local ofInstance = c.targetLabels,
@@ -61,6 +75,12 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
   local slowRate = valueOf('group:cow_break_bytes:rate%s{SELF}' % c.slowWindow, ofGroup, 'humanize1024') + 'B/s',
   local instanceRate = valueOf('instance:cow_break_bytes:rate%s{SELF}' % c.fastWindow, ofInstance, 'humanize1024') + 'B/s',
   local exposure = valueOf('cow_exposure_bytes{SELF}', ofGroup, 'humanize1024') + 'B',
+  // The last sentence of a description.
+  local run(command) = ' Run on {{ $labels.instance }}: ' + command,
+  // The group of an instance that shares most of those that are copying.
+  local largest =
+    'topk(1, cow_exposure_bytes{SELF} and group:cow_break_bytes:rate%s > %d)' % [c.slowWindow, c.breakingBytesPerSecond],
+  local runExplain = run(explain('$labels.group')),
 
   prometheusAlerts+:: {
     groups+: [
@@ -74,7 +94,7 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             c.explosionFor,
             'Copy-on-write sharing is being lost fast.',
             'Group {{ $labels.group }} on {{ $labels.instance }} breaks ' + fastRate + ' of shared memory. ' + exposure +
-            ' are still shared and will be copied in {{ $value | humanizeDuration }} at this rate.',
+            ' are still shared and will be copied in {{ $value | humanizeDuration }} at this rate.' + runExplain,
             |||
               group:cow_exposure_exhaustion:seconds < %(explosionSeconds)d
               and
@@ -95,7 +115,7 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
               std.join(' ', ['$labels.' + label for label in ofInstance]),
             ] + 'At the rate of all groups of this host, ' + instanceRate + ", the host's available memory is used up in " +
             '{{ $value | humanizeDuration }}.{{ else }}' +
-            "At this rate the rest of its cgroup's limit is used up in {{ $value | humanizeDuration }}.{{ end }}",
+            "At this rate the rest of its cgroup's limit is used up in {{ $value | humanizeDuration }}.{{ end }}" + runExplain,
             |||
               (
                 (
@@ -134,11 +154,8 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             'Services on {{ $labels.instance }} that are copying still share {{ $value | humanize1024 }}B, more than the host ' +
             'has available, and break ' + valueOf('instance:cow_break_bytes:rate%s{SELF}' % c.slowWindow, ofInstance, 'humanize1024') +
             'B/s: at this rate memory is used up within ' + c.exceedsHorizon + '. Most is shared by group ' +
-            labelOf(
-              'topk(1, cow_exposure_bytes{SELF} and group:cow_break_bytes:rate%s > %d)' % [c.slowWindow, c.breakingBytesPerSecond],
-              ofInstance,
-              'group'
-            ) + '.',
+            labelOf(largest, ofInstance, 'group') + '.' +
+            run("cow_exporter explain --group '%s'" % first(largest, ofInstance, 'label `group` | ' + quoted)),
             |||
               sum without (group) (
                 cow_exposure_bytes{%(cowSelector)s} and group:cow_break_bytes:rate%(slowWindow)s > %(breakingBytesPerSecond)d
@@ -159,7 +176,7 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             'Group {{ $labels.group }} on {{ $labels.instance }} still shares {{ $value | humanize1024 }}B, more than the rest ' +
             "of its cgroup's memory limit (" + valueOf('cow_cgroup_memory_limit_bytes{SELF}', ofGroup, 'humanize1024') +
             'B, ' + valueOf('cow_cgroup_memory_usage_bytes{SELF}', ofGroup, 'humanize1024') + 'B used), and breaks ' + slowRate +
-            ': at this rate the limit is reached within ' + c.exceedsHorizon + '.',
+            ': at this rate the limit is reached within ' + c.exceedsHorizon + '.' + runExplain,
             |||
               cow_exposure_bytes{%(cowSelector)s}
               > %(cgroupLeft)s
@@ -177,7 +194,7 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             'Writes to shared memory split huge pages.',
             'Group {{ $labels.group }} on {{ $labels.instance }} had {{ $value | printf `%.0f` }} huge pages split by writes to ' +
             'shared memory within ' + c.hugePageWindow + ', more than ' + '%g' % (100 * c.hugePageRatio) +
-            ' % of its huge pages.',
+            ' % of its huge pages.' + runExplain,
             |||
               %(splits)s >= %(hugePageSplits)d
               and
@@ -194,7 +211,8 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             c.downFor,
             'cow_exporter does not answer.',
             "{{ if $labels.instance }}Prometheus can't scrape cow_exporter on {{ $labels.instance }}{{ else }}Prometheus has no " +
-            "target of cow_exporter{{ end }}; alerts on copy-on-write can't fire{{ if $labels.instance }} there{{ end }}.",
+            "target of cow_exporter{{ end }}; alerts on copy-on-write can't fire{{ if $labels.instance }} there{{ end }}. " +
+            'Run on {{ if $labels.instance }}{{ $labels.instance }}{{ else }}each host{{ end }}: systemctl status cow_exporter',
             |||
               up{%(cowSelector)s} == 0
               or
@@ -206,7 +224,8 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             'warning',
             c.collectorFor,
             'A collector of cow_exporter fails.',
-            'Collector {{ $labels.collector }} of cow_exporter on {{ $labels.instance }} fails: its metrics are missing.',
+            'Collector {{ $labels.collector }} of cow_exporter on {{ $labels.instance }} fails: its metrics are missing.' +
+            run('journalctl -u cow_exporter -n 50'),
             |||
               cow_scrape_collector_success{%(cowSelector)s} == 0
             |||,
@@ -217,7 +236,8 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             c.coverageFor,
             'Values of cow_exporter rest on old readings.',
             'Only {{ $value | humanizePercentage }} of the resident memory of group {{ $labels.group }} on ' +
-            '{{ $labels.instance }} was fresh over ' + c.coverageWindow + ': its exposure and breaks are late or unknown.',
+            '{{ $labels.instance }} was fresh over ' + c.coverageWindow + ': its exposure and breaks are late or unknown.' +
+            runExplain,
             |||
               avg_over_time(cow_scan_coverage_ratio{%(cowSelector)s}[%(coverageWindow)s]) < %(coverageRatio)g
               and
@@ -230,7 +250,7 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             c.reloadFor,
             'cow_exporter runs with an old configuration.',
             'cow_exporter on {{ $labels.instance }} refused its configuration at the last reload and still uses the previous ' +
-            'one.',
+            'one.' + run('cow_exporter --config.check --config.file=/etc/cow_exporter/config.yml'),
             |||
               cow_exporter_config_last_reload_successful{%(cowSelector)s} == 0
             |||,
@@ -250,7 +270,8 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             'Group {{ $labels.group }} on {{ $labels.instance }} shares {{ $value | humanizePercentage }} of its anonymous ' +
             'memory; the maximum within ' + c.collapseWindow + ' was ' +
             valueOf('max_over_time(group:cow_sharing:ratio{SELF}[%s])' % c.collapseWindow, ofGroup, 'humanizePercentage') +
-            '. Its processes map ' + valueOf('cow_shared_bytes{SELF}', ofGroup, 'humanize1024') + 'B of shared memory.',
+            '. Its processes map ' + valueOf('cow_shared_bytes{SELF}', ofGroup, 'humanize1024') + 'B of shared memory.' +
+            runExplain,
             |||
               group:cow_sharing:ratio
               < %(collapseRatio)g * (max_over_time(group:cow_sharing:ratio[%(collapseWindow)s]) >= %(collapseFromRatio)g)
@@ -273,7 +294,8 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
             'A forked child lives longer than expected.',
             'The oldest child of group {{ $labels.group }} on {{ $labels.instance }} is {{ $value | humanizeDuration }} old; ' +
             'others end sooner. Up to ' + valueOf(c.forkBreaks % '{SELF}', ofGroup, 'humanize1024') +
-            'B of its shared memory were copied within ' + c.consumedWindow + ', and ' + exposure + ' are still shared.',
+            'B of its shared memory were copied within ' + c.consumedWindow + ', and ' + exposure + ' are still shared.' +
+            runExplain,
             |||
               %(age)s > %(forkSeconds)d
               and

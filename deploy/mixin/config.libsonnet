@@ -17,8 +17,12 @@ local MiB = 1024 * KiB;
     // clusters.
     targetLabels: ['job', 'instance'],
 
-    // Prefix of runbook links; the alert's name and .md follow. Set it to the URL of your runbooks.
-    runbookUrl: 'https://example.com/cow_exporter/deploy/runbooks/',
+    // Runbook links. null: each alert links to /runbooks/ALERT of its own exporter. Otherwise the prefix of your own
+    // copies of deploy/runbooks; the alert's name and .md follow.
+    runbookUrl: null,
+    // How a browser reaches an exporter. The port is for instances without one, as prometheus.yml writes them.
+    exporterScheme: 'http',
+    exporterPort: 10066,
 
     // Windows of rates: the fast one for alerts on memory that is about to run out, the slow one for the others.
     fastWindow: '1m',

@@ -127,6 +127,8 @@ MATRIX = {
         "enabled": True, "recording": False, "alerts": False}}, KUBERNETES),
     "scraped by TLS": ({"webConfig": {"content": {"tls_server_config": TLS}}, "serviceMonitor": {"enabled": True}}, KUBERNETES),
     "scraped by others' TLS": ({"webConfig": {"existingSecret": "web", "tlsSecret": "tls"}, "podMonitor": {"enabled": True}}, KUBERNETES),
+    "rules with TLS": ({"webConfig": {"content": {"tls_server_config": TLS}, "tlsSecret": "cow-tls"}, "serviceMonitor": {"enabled": True},
+                        "prometheusRule": {"enabled": True}}, KUBERNETES),
     "scraped without TLS": ({"webConfig": {"existingSecret": "web"}, "podMonitor": {"enabled": True, "scheme": "http"}}, KUBERNETES),
     "scraped with passwords": ({"webConfig": {"content": {"basic_auth_users": {"prometheus": PASSWORD}}},
                                 "serviceMonitor": {"enabled": True}}, KUBERNETES),
@@ -425,7 +427,9 @@ def check_intervals(cases):
 def check_schemes(cases):
     """Prometheus uses TLS if the exporter does."""
     for case, scheme in {"ServiceMonitor": "http", "scraped by TLS": "https", "scraped by others' TLS": "https",
-                         "scraped without TLS": "http", "scraped with passwords": "http", "everything": "https"}.items():
+                         "rules with TLS": ({"webConfig": {"content": {"tls_server_config": TLS}, "tlsSecret": "cow-tls"}, "serviceMonitor": {"enabled": True},
+                        "prometheusRule": {"enabled": True}}, KUBERNETES),
+    "scraped without TLS": "http", "scraped with passwords": "http", "everything": "https"}.items():
         spec = next(instance["spec"] for instance in cases[case] if instance["kind"].endswith("Monitor"))
         found = (spec.get("endpoints") or spec["podMetricsEndpoints"])[0]["scheme"]
         check(found == scheme, f"{case}: {found}")
@@ -467,6 +471,8 @@ def check_rules(context, cases):
     urls = {rule["alert"]: rule["annotations"]["runbook_url"] for group in everything for rule in group["rules"] if "alert" in rule}
     wrong = {alert: url for alert, url in urls.items() if url != f"https://runbooks.example.com/cow/{alert}.md"}
     check(urls and not wrong, f"runbooks: {wrong}")
+    with_tls = json.dumps(one(cases["rules with TLS"], "PrometheusRule"))
+    check("https://{{ $labels.instance }}" in with_tls and "http://{{" not in with_tls, "with TLS, runbooks need https")
     check('job="nodes"' in json.dumps(everything).replace('\\"', '"'), "nodeSelector")
     for case in ("everything", "PodMonitor"):
         texts = expressions_of(one(cases[case], "PrometheusRule"))

@@ -26,6 +26,10 @@ FOREIGN = {"node_memory_MemAvailable_bytes": "node_exporter", "up": "Prometheus"
 # A metric's name: followed by a selector or a window, or with a prefix of ours or node_exporter's anywhere.
 METRIC = re.compile(r"\b(?:(?:cow|node|process|group:cow|instance:cow)[a-zA-Z0-9_:]*\b(?!\()|[a-zA-Z_:][a-zA-Z0-9_:]*(?=[{\[]))")
 
+# Each alert's text ends with the command to run.
+COMMAND = re.compile(r"Run on \{\{.*\}\}: (cow_exporter (explain --group '\{\{.*\}\}'|--config\.check --config\.file=\S+)|"
+                     r"systemctl status cow_exporter|journalctl -u cow_exporter -n 50)$")
+
 FAST = """{
   fastWindow: '10s', slowWindow: '30s', consumedWindow: '1m', interval: '1s', slowInterval: '1s',
   explosionFor: '2s', exceedsFor: '2s', collapseFor: '2s', forkFor: '2s',
@@ -114,7 +118,8 @@ def check_runbooks(alerts, known):
         check(text.startswith(f"# {name}\n"), f"{name}.md has another title")
         queries += re.findall(r"```promql\n(.*?)```", text, re.DOTALL)
     for rule in alerts:
-        check(rule["annotations"]["runbook_url"].endswith(f"/deploy/runbooks/{rule['alert']}.md"), f"{rule['alert']}: runbook_url")
+        check(f":10066{{{{ end }}}}/runbooks/{rule['alert']}" in rule["annotations"]["runbook_url"], f"{rule['alert']}: runbook_url")
+        check(COMMAND.search(rule["annotations"]["description"]), f"{rule['alert']}: no command to run")
         check(set(rule["annotations"]) == {"summary", "description", "runbook_url"}, f"{rule['alert']}: annotations")
     check_metrics(queries, known, "runbooks")
     return queries
@@ -172,6 +177,19 @@ def check_render(context):
     check("stray.yml" in result.stderr, "render --check does not see a stray file")
 
 
+def check_runbook_links(context):
+    """Links lead to the user's own runbooks, or to the exporters with the user's scheme and port."""
+    for overrides, expected in (("{ runbookUrl: 'https://wiki/r/' }", r"https://wiki/r/NAME\.md"),
+                                ("{ exporterScheme: 'https', exporterPort: 443 }", r"https://\{\{.*\}\}:443\{\{ end \}\}/runbooks/NAME")):
+        directory = context.path(f"links-{len(overrides)}")
+        os.mkdir(directory)
+        run("jsonnet", "--string", "--multi", directory, "--tla-code", f"overrides={overrides}", os.path.join(MIXIN, "render_rules.jsonnet"))
+        alerts, _ = check_rendered(directory, overrides)
+        wrong = [rule["annotations"]["runbook_url"] for rule in alerts
+                 if not re.search(expected.replace("NAME", rule["alert"]), rule["annotations"]["runbook_url"])]
+        check(alerts and not wrong, f"{overrides}: {wrong}")
+
+
 def check_example(context):
     """The example in the mixin's README works."""
     text = read(os.path.join(MIXIN, "README.md"))
@@ -210,6 +228,7 @@ def test(context):
             pool.submit(check_names, context, files),
             pool.submit(check_windows_alike, context),
             pool.submit(check_example, context),
+            pool.submit(check_runbook_links, context),
             pool.submit(run, "promtool", "check", "config", os.path.join(PROMETHEUS, "prometheus.yml")),
             pool.submit(run, "promtool", "check", "rules", "--lint=all", "--lint-fatal", *rule_files),
             *(pool.submit(run, "promtool", "test", "rules", path) for path in files),
