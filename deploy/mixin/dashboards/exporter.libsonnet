@@ -40,9 +40,9 @@ local lib = import 'lib.libsonnet';
             lib.wide(3, lib.stat(
               'Worst coverage',
               'Share of resident pages that were read or verified unchanged within the last interval, of the worst ' +
-              'group.',
+              'group that shares memory.',
               'percentunit',
-              [lib.now('min(%s)' % lib.ofGroups('cow_scan_coverage_ratio'), 'coverage')]
+              [lib.now('min(%s)' % lib.coverage(lib.ofGroups), 'coverage')]
             ) + lib.thresholds('red', [[0.5, 'orange'], [0.9, 'green']])),
             lib.wide(3, lib.stat(
               'Groups',
@@ -170,9 +170,9 @@ local lib = import 'lib.libsonnet';
             lib.wide(8, lib.timeseries(
               'Coverage',
               'Share of resident pages that were read or verified unchanged within the last interval, of the worst ' +
-              'group.',
+              'group that shares memory.',
               'percentunit',
-              [lib.range('min by (instance) (%s)' % lib.ofGroups('cow_scan_coverage_ratio'), '{{instance}}')]
+              [lib.range('min by (instance) (%s)' % lib.coverage(lib.ofGroups), '{{instance}}')]
             ) + lib.shares),
             lib.wide(8, lib.timeseries(
               'Age of the oldest reading',

@@ -17,9 +17,10 @@ local lib = import 'lib.libsonnet';
       local age = 'time() - min(%s)' % of('cow_scan_timestamp_seconds');
       local limit = of('cow_cgroup_memory_limit_bytes');
       local usage = of('cow_cgroup_memory_usage_bytes');
-      local usedUp = '%s / (%s > 0)' % [lib.total(exposure), lib.total(broken)];
+      local usedUp = lib.usedUp('', of);
       local forkCost(quantile) =
-        'histogram_quantile(%s, %s)' % [quantile, lib.sum('le', lib.increase(of('cow_fork_break_bytes_bucket')))];
+        // The comparison drops NaN, the quantile of no child.
+        'histogram_quantile(%g, %s) >= 0' % [quantile, lib.sum('le', lib.increase(of('cow_fork_break_bytes_bucket')))];
 
       lib.dashboard(
         config,
@@ -75,7 +76,7 @@ local lib = import 'lib.libsonnet';
             lib.wide(3, lib.stat(
               'Used up in',
               'Exposure divided by the rate of breaks over the last minutes. New forks increase it. Empty without ' +
-              'breaks.',
+              'breaks, and if nothing is shared any more.',
               's',
               [lib.now(usedUp, 'used up')]
             ) + lib.thresholds('red', [[300, 'orange'], [3600, 'green']]) + lib.noValue('no breaks')),
@@ -254,9 +255,9 @@ local lib = import 'lib.libsonnet';
             lib.wide(6, lib.timeseries(
               'Coverage',
               'Share of resident pages that were read or verified unchanged within the last interval, on the worst ' +
-              'host.',
+              'host. Empty if nothing was read yet.',
               'percentunit',
-              [lib.range('min(%s)' % of('cow_scan_coverage_ratio'), 'coverage')]
+              [lib.range('min(%s and %s)' % [of('cow_scan_coverage_ratio'), of('cow_scan_timestamp_seconds')], 'coverage')]
             ) + lib.shares),
             lib.wide(6, lib.timeseries(
               'Age of the oldest reading',

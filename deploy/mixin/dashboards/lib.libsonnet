@@ -17,9 +17,21 @@
   memoryAvailable(config)::
     'max by (%s) (node_memory_MemAvailable_bytes%s)' %
     [config.nodeLabel, if config.nodeLabel == 'instance' then '{instance=~"$instance"}' else ''],
+  // Exposure that can be lost: of groups that have a family now, as the rules filter. After a save, the rate of its breaks
+  // lasts for a while but nothing is shared any more. `select`: ofGroups() or ofGroup().
+  exposed(select):: '(%s > 0 and %s > 0)' % [select('cow_exposure_bytes'), select('cow_families')],
+  // Bytes that these groups break per second.
+  breaking(select):: '(%s and on (job, instance, group) %s)' % [lib.rate(select('cow_break_bytes_total')), lib.exposed(select)],
+  usedUp(by, select):: '%s / (%s > 0)' % [lib.sum(by, lib.exposed(select)), lib.sum(by, lib.breaking(select))],
+  // Coverage of groups that have a family and share something, as far as the mode tells. A group that lived only a moment
+  // has ended before it was read.
+  coverage(select):: '(%s and %s > 0 unless %s == 0)' %
+                     [select('cow_scan_coverage_ratio'), select('cow_families'), select('cow_exposure_bytes')],
+  // A quotient has no value if its divisor is 0.
+  quotient(a, b):: '%s / (%s > 0)' % [a, b],
   rate(selected):: 'rate(%s[$__rate_interval])' % selected,
   increase(selected):: 'increase(%s[$__rate_interval])' % selected,
-  sum(by, expression):: 'sum by (%s) (%s)' % [by, expression],
+  sum(by, expression):: if by == '' then lib.total(expression) else 'sum by (%s) (%s)' % [by, expression],
   total(expression):: 'sum(%s)' % expression,
 
   // Variables.

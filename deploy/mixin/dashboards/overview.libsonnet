@@ -12,14 +12,14 @@ local lib = import 'lib.libsonnet';
       local broken = lib.rate(lib.ofGroups('cow_break_bytes_total'));
       local anonymous = lib.ofGroups('cow_resident_bytes', 'backing="anon"');
       local anonymousShared = lib.ofGroups('cow_resident_bytes', 'backing="anon",sharing="shared"');
-      local coverage = lib.ofGroups('cow_scan_coverage_ratio');
+      local coverage = lib.coverage(lib.ofGroups);
       local age = 'time() - ' + lib.ofGroups('cow_scan_timestamp_seconds');
       local unread = lib.ofGroups('cow_unread_processes');
 
-      local ratio(by) = '%s / %s' % [lib.sum(by, anonymousShared), lib.sum(by, anonymous)];
+      local ratio(by) = lib.quotient(lib.sum(by, anonymousShared), lib.sum(by, anonymous));
       // Only groups that break pages now have a time.
-      local usedUp(by) = '%s / (%s > 0)' % [lib.sum(by, exposure), lib.sum(by, broken)];
-      local memoryGone = '%s / on (%s) (%s > 0)' % [lib.memoryAvailable(config), node, lib.sum(node, broken)];
+      local usedUp(by) = lib.usedUp(by, lib.ofGroups);
+      local memoryGone = '%s / on (%s) (%s > 0)' % [lib.memoryAvailable(config), node, lib.sum(node, lib.breaking(lib.ofGroups))];
       local byRow(expression) = lib.sum('job, instance, group', expression);
 
       local groupLink = {
@@ -61,12 +61,12 @@ local lib = import 'lib.libsonnet';
               'Shared part',
               'Share of the anonymous memory mapped by the processes that another process maps too.',
               'percentunit',
-              [lib.now('%s / %s' % [lib.total(anonymousShared), lib.total(anonymous)], 'shared')]
+              [lib.now(ratio(''), 'shared')]
             )),
             lib.wide(4, lib.stat(
               'First exposure used up in',
               'Shortest time until a group has broken all its shared memory, at its rate over the last minutes. ' +
-              'New forks increase it. Empty without breaks.',
+              'New forks increase it. Empty without breaks, and for groups that share nothing any more.',
               's',
               [lib.now('min(%s)' % usedUp('job, instance, group'), 'used up')]
             ) + lib.thresholds('red', [[300, 'orange'], [3600, 'green']]) + lib.noValue('no breaks')),
@@ -82,7 +82,7 @@ local lib = import 'lib.libsonnet';
             lib.wide(24, lib.table(
               'Groups by exposure',
               'One line for each group and host. The name leads to the dashboard of the group. "Used up in" is ' +
-              'exposure divided by the rate of breaks; it is empty without breaks.',
+              'exposure divided by the rate of breaks; it is empty without breaks. Coverage is empty for groups that share nothing.',
               [['group', 'Group'], ['instance', 'Instance'], ['job', 'Job']],
               [
                 { title: 'Processes', unit: 'none', expr: byRow(lib.ofGroups('cow_processes')) },
