@@ -32,7 +32,7 @@ def shared_files():
     doc = ["README.md", "deploy/*.md", "config/reference.yml", "collectors/*.md", "collectors/memory/*.md",
            "tests/bench/REPORT.md", "tests/bench/PROFILE.md", "tests/bench/plots/*.svg", "deploy/runbooks/*.md",
            "deploy/grafana/README.md", "deploy/mixin/README.md", "deploy/prometheus/CONSOLES.md", "deploy/prometheus/pictures/*.svg",
-           "deploy/prometheus/tests/*.yml", "deploy/helm/cow-exporter/README.md", "deploy/helm/cow-exporter/files/kubernetes_rules.yml",
+           "deploy/prometheus/tests/*.yml", "deploy/examples/*.yml", "deploy/helm/cow-exporter/README.md", "deploy/helm/cow-exporter/files/kubernetes_rules.yml",
            *LINKS]
     doc += [".github/*.md", "config/*.md", "exporter/*/*.md", "tests/fuzz/*.md", "deploy/prometheus/*.md"]
     for pattern in doc:
