@@ -427,9 +427,7 @@ def check_intervals(cases):
 def check_schemes(cases):
     """Prometheus uses TLS if the exporter does."""
     for case, scheme in {"ServiceMonitor": "http", "scraped by TLS": "https", "scraped by others' TLS": "https",
-                         "rules with TLS": ({"webConfig": {"content": {"tls_server_config": TLS}, "tlsSecret": "cow-tls"}, "serviceMonitor": {"enabled": True},
-                        "prometheusRule": {"enabled": True}}, KUBERNETES),
-    "scraped without TLS": "http", "scraped with passwords": "http", "everything": "https"}.items():
+                         "scraped without TLS": "http", "scraped with passwords": "http", "everything": "https"}.items():
         spec = next(instance["spec"] for instance in cases[case] if instance["kind"].endswith("Monitor"))
         found = (spec.get("endpoints") or spec["podMetricsEndpoints"])[0]["scheme"]
         check(found == scheme, f"{case}: {found}")
