@@ -14,7 +14,6 @@ local labelOf(query, labels, name) = first(query, labels, 'label `%s`' % name);
 
 // A group's name may contain anything, so commands quote it for the shell.
 local quoted = "reReplaceAll `'` `'\\''`";
-local explain(group) = "cow_exporter explain --group '{{ %s | %s }}'" % [group, quoted];
 
 {
   local c = $._config {
@@ -80,7 +79,10 @@ local explain(group) = "cow_exporter explain --group '{{ %s | %s }}'" % [group, 
   // The group of an instance that shares most of those that are copying.
   local largest =
     'topk(1, cow_exposure_bytes{SELF} and group:cow_break_bytes:rate%s > %d)' % [c.slowWindow, c.breakingBytesPerSecond],
-  local runExplain = run(explain('$labels.group')),
+  local explain(group) =
+    "cow_exporter explain --group '%s'" % group +
+    (if c.exporterConfigFile == '' then '' else ' --config.file=' + c.exporterConfigFile),
+  local runExplain = run(explain('{{ $labels.group | %s }}' % quoted)),
 
   prometheusAlerts+:: {
     groups+: [
@@ -155,7 +157,7 @@ local explain(group) = "cow_exporter explain --group '{{ %s | %s }}'" % [group, 
             'has available, and break ' + valueOf('instance:cow_break_bytes:rate%s{SELF}' % c.slowWindow, ofInstance, 'humanize1024') +
             'B/s: at this rate memory is used up within ' + c.exceedsHorizon + '. Most is shared by group ' +
             labelOf(largest, ofInstance, 'group') + '.' +
-            run("cow_exporter explain --group '%s'" % first(largest, ofInstance, 'label `group` | ' + quoted)),
+            run(explain(first(largest, ofInstance, 'label `group` | ' + quoted))),
             |||
               sum without (group) (
                 cow_exposure_bytes{%(cowSelector)s} and group:cow_break_bytes:rate%(slowWindow)s > %(breakingBytesPerSecond)d
@@ -250,7 +252,7 @@ local explain(group) = "cow_exporter explain --group '{{ %s | %s }}'" % [group, 
             c.reloadFor,
             'cow_exporter runs with an old configuration.',
             'cow_exporter on {{ $labels.instance }} refused its configuration at the last reload and still uses the previous ' +
-            'one.' + run('cow_exporter --config.check --config.file=/etc/cow_exporter/config.yml'),
+            'one.' + run('cow_exporter --config.check --config.file=' + (if c.exporterConfigFile == '' then 'FILE' else c.exporterConfigFile)),
             |||
               cow_exporter_config_last_reload_successful{%(cowSelector)s} == 0
             |||,

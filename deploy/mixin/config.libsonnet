@@ -23,6 +23,9 @@ local MiB = 1024 * KiB;
     // How a browser reaches an exporter. The port is for instances without one, as prometheus.yml writes them.
     exporterScheme: 'http',
     exporterPort: 10066,
+    // The exporters' configuration file, for the commands that alerts name. explain --group reads it for the names of
+    // groups. This is the packages' file; empty: the exporters have none.
+    exporterConfigFile: '/etc/cow_exporter/config.yml',
 
     // Windows of rates: the fast one for alerts on memory that is about to run out, the slow one for the others.
     fastWindow: '1m',

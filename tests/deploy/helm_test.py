@@ -457,7 +457,8 @@ def check_rules(context, cases):
     of_chart = one(cases["rules"], "PrometheusRule")["spec"]["groups"]
     node = 'job=\\"node_exporter\\"'
     check(of_files.count(node) >= 1, "no rule asks node_exporter")
-    check(json.loads(of_files.replace(node, 'job=\\"node-exporter\\"')) == of_chart, "the rules are others than in the files")
+    of_files = of_files.replace(node, 'job=\\"node-exporter\\"').replace("/etc/cow_exporter/config.yml", "/etc/cow_exporter/config/config.yml")
+    check(json.loads(of_files) == of_chart, "the rules are others than in the files")
     check(one(cases["rules of Kubernetes only"], "PrometheusRule")["spec"]["groups"] == groups_of(kubernetes), "Kubernetes' rules")
     for case in ("rules", "everything"):
         path = context.path("rules.yml")

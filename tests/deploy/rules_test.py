@@ -27,7 +27,7 @@ FOREIGN = {"node_memory_MemAvailable_bytes": "node_exporter", "up": "Prometheus"
 METRIC = re.compile(r"\b(?:(?:cow|node|process|group:cow|instance:cow)[a-zA-Z0-9_:]*\b(?!\()|[a-zA-Z_:][a-zA-Z0-9_:]*(?=[{\[]))")
 
 # Each alert's text ends with the command to run.
-COMMAND = re.compile(r"Run on \{\{.*\}\}: (cow_exporter (explain --group '\{\{.*\}\}'|--config\.check --config\.file=\S+)|"
+COMMAND = re.compile(r"Run on \{\{.*\}\}: (cow_exporter (explain --group '\{\{.*\}\}' --config\.file=\S+|--config\.check --config\.file=\S+)|"
                      r"systemctl status cow_exporter|journalctl -u cow_exporter -n 50)$")
 
 FAST = """{
