@@ -103,6 +103,7 @@ def test(context):
     time.sleep(20)
     save_and_write(context, redis)
     time.sleep(max(0.0, SECONDS - 10 - (time.monotonic() - started)))
+    wait_for(lambda: redis.child() is None, 60, "the end of the first save", pause=0.5)
     redis.do("bgsave")
     time.sleep(10)
     server = Drawing(host.prometheus)
