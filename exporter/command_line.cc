@@ -163,11 +163,11 @@ void AddFlags(CLI::App& app, CommandLine& result) {
 
 std::variant<CommandLine, EarlyExit> ParseCommandLine(std::span<const char* const> arguments,
                                                       const std::vector<collectors::CollectorInfo>& collectors,
-                                                      std::string_view version) {
+                                                      const BuildInfo& build) {
   CommandLine result;
 
   CLI::App app("Prometheus exporter that makes copy-on-write memory visible", "cow_exporter");
-  app.set_version_flag("--version", "cow_exporter, version " + std::string(version), "Print the version and exit");
+  app.set_version_flag("--version", FormatBuildInfo(build), "Print the version and exit");
   app.set_help_flag("-h,--help", "Print this help and exit");
   app.get_formatter()->column_width(40);
   AddFlags(app, result);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "collectors/engine/engine.h"
+#include "exporter/build_info/build_info.h"
 #include "exporter/explain/command.h"
 #include "exporter/http/http_message.h"
 #include "exporter/http/listen_address.h"
@@ -60,6 +61,6 @@ struct EarlyExit {
 
 std::variant<CommandLine, EarlyExit> ParseCommandLine(std::span<const char* const> arguments,
                                                       const std::vector<collectors::CollectorInfo>& collectors,
-                                                      std::string_view version);
+                                                      const BuildInfo& build);
 
 }  // namespace cow::exporter

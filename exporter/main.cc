@@ -13,6 +13,7 @@
 #include "collectors/engine/engine.h"
 #include "collectors/procfs/root.h"
 #include "config/config.h"
+#include "exporter/build_info/build_info.h"
 #include "exporter/command_line.h"
 #include "exporter/explain/command.h"
 #include "exporter/front/front.h"
@@ -28,8 +29,6 @@
 
 namespace cow::exporter {
 namespace {
-
-constexpr const char* kVersion = COW_EXPORTER_VERSION;
 
 // Prints text for a person. Ignores write errors.
 void Print(std::FILE* out, const std::string& text) { std::fwrite(text.data(), 1, text.size(), out); }
@@ -52,7 +51,8 @@ int RunHealthCheck(const CommandLine& command_line) {
 int Run(std::span<const char* const> arguments) {
   UsePermittedCapabilities();
   const std::vector<collectors::CollectorInfo> available = collectors::AvailableCollectors();
-  const auto parsed = ParseCommandLine(arguments, available, kVersion);
+  const BuildInfo build = GetBuildInfo();
+  const auto parsed = ParseCommandLine(arguments, available, build);
   if (const auto* early = std::get_if<EarlyExit>(&parsed)) {
     Print(early->code == 0 ? stdout : stderr, early->text);
     return early->code;
@@ -77,7 +77,7 @@ int Run(std::span<const char* const> arguments) {
   if (command_line.check_config) return 0;
 
   const Settings settings = MakeSettings(command_line, loaded.config, available);
-  SelfMetrics self_metrics(kVersion, command_line.process_metrics, std::chrono::system_clock::now(),
+  SelfMetrics self_metrics(build, command_line.process_metrics, std::chrono::system_clock::now(),
                            [&log] { return log.DroppedLines(); });
   std::signal(SIGPIPE, SIG_IGN);
   try {
@@ -85,7 +85,7 @@ int Run(std::span<const char* const> arguments) {
       EngineRunner runner(procfs::Root(command_line.procfs, command_line.sysfs), settings.engine);
       return RunOnce(runner, self_metrics, stdout, log) ? 0 : kExitFailed;
     }
-    return Serve(command_line, settings, available, self_metrics, kVersion, log) ? 0 : kExitFailed;
+    return Serve(command_line, settings, available, self_metrics, build.version, log) ? 0 : kExitFailed;
   } catch (const std::exception& error) {
     log.Error("fatal error", {{"error", error.what()}});
     return kExitFailed;

@@ -57,8 +57,10 @@ constexpr Metric kFailures{
 };
 constexpr Metric kBuildInfo{
     .name = "cow_exporter_build_info",
-    .help = "Constant 1; the version is in the label.",
-    .labels = {{{"version", {}, "of the program"}}},
+    .help = "Constant 1; the labels say what the program was built from.",
+    .labels = {{{"version", {}, "of the program"},
+                {"revision", {}, "commit; unknown if built without git and source archive"},
+                {"compiler", {}, "name and version"}}},
     .of_groups = false,
 };
 constexpr Metric kFrontRestarts{
@@ -168,9 +170,9 @@ void AddProcess(MetricWriter& writer) {
 
 }  // namespace
 
-SelfMetrics::SelfMetrics(std::string version, bool with_process_metrics,
+SelfMetrics::SelfMetrics(BuildInfo build, bool with_process_metrics,
                          std::chrono::system_clock::time_point configured_at, DroppedLines dropped_lines)
-    : version_(std::move(version)),
+    : build_(std::move(build)),
       with_process_metrics_(with_process_metrics),
       dropped_lines_(std::move(dropped_lines)),
       configured_at_(configured_at) {}
@@ -190,7 +192,7 @@ void SelfMetrics::Append(const ScanStatistics& scan, MetricWriter& writer) const
     writer.Add({kScanFailures.at(reason)}, static_cast<double>(scan.failures.at(reason)));
   }
   writer.Begin(kBuildInfo);
-  writer.Add({version_}, 1);
+  writer.Add({build_.version, build_.revision, build_.compiler}, 1);
   Add(writer, kFrontRestarts, static_cast<double>(front_restarts_));
   Add(writer, kReloadSuccessful, reload_successful_ ? 1 : 0);
   Add(writer, kReloadTimestamp, std::chrono::duration<double>(configured_at_.load().time_since_epoch()).count());

@@ -8,8 +8,8 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <string>
 
+#include "exporter/build_info/build_info.h"
 #include "exporter/scan/statistics.h"
 
 namespace cow::exporter {
@@ -20,7 +20,7 @@ class SelfMetrics {
   using DroppedLines = std::function<uint64_t()>;
 
   // `configured_at`: when the configuration in force was read.
-  SelfMetrics(std::string version, bool with_process_metrics, std::chrono::system_clock::time_point configured_at,
+  SelfMetrics(BuildInfo build, bool with_process_metrics, std::chrono::system_clock::time_point configured_at,
               DroppedLines dropped_lines);
 
   // Records the outcome of a reload.
@@ -31,7 +31,7 @@ class SelfMetrics {
   void Append(const ScanStatistics& scan, collectors::MetricWriter& writer) const;
 
  private:
-  std::string version_;
+  BuildInfo build_;
   bool with_process_metrics_;
   std::atomic<uint64_t> front_restarts_ = 0;
   DroppedLines dropped_lines_;

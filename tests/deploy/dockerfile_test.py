@@ -80,7 +80,7 @@ def check_image(found):
     check(f"--config.exposedports {values['EXPOSE']} " in build, "another port")
     check(f"--config.stopsignal {values['STOPSIGNAL']} " in build, "another signal")
     check(f"--config.env {values['ENV']} " in build, "another environment")
-    version = subprocess.run([support.binary("COW_EXPORTER"), "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
+    version = subprocess.run([support.binary("COW_EXPORTER"), "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
     check(dict(line.split("=") for name, line in last if name == "ARG")["VERSION"] == version, "another version")
 
 

@@ -85,7 +85,7 @@ def wanted_link(root):
 
 
 def check_program(context, root, version):
-    check(root("cow_exporter", "--version").split()[-1] == version, "the version")
+    check(root("cow_exporter", "--version").split()[2] == version, "the version")
     check("cow_exporter_capability" in root("cow_exporter", "--once"), "--once")
     root("cow_exporter", "--config.check", "--config.file=/etc/cow_exporter/config.yml")
     port = support.free_port()

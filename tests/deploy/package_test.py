@@ -87,7 +87,7 @@ def check_deb(context, package):
                     "libseccomp2", "libcap2"):
         check(re.search(rf"(^|, ){re.escape(library)}( |,|$)", depends), f"no {library} in {depends}")
     version = output("dpkg-deb", "--field", package, "Version").strip()
-    said = output(f"{root}/usr/bin/cow_exporter", "--version").split()[-1]
+    said = output(f"{root}/usr/bin/cow_exporter", "--version").split()[2]
     changelog = output("zcat", f"{root}/usr/share/doc/cow-exporter/changelog.gz")
     check(version == said, f"version {version} of {said}")
     check(changelog.startswith(f"cow-exporter ({version}) "), f"the changelog does not begin with {version}")

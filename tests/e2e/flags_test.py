@@ -107,10 +107,10 @@ def check_help(_context):
 @checks("--version")
 def check_version(context):
     code, text, _ = run("--version")
-    found = re.fullmatch(r"cow_exporter, version (\d+\.\d+\.\d+\S*)\n", text)
+    found = re.fullmatch(r"cow_exporter, version (\d+\.\d+\.\d+\S*) \(revision: (\S+)\)\n  compiler: (.+)\n", text)
     check(code == 0 and found, f"--version: {code} {text}")
     build = [dict(labels) for name, labels in once(context).values if name == "cow_exporter_build_info"]
-    check(build[0]["version"] == found.group(1), f"--version: {text} and {build}")
+    check(build == [dict(zip(("version", "revision", "compiler"), found.groups()))], f"--version: {text} and {build}")
 
 
 @checks("--config.file", "--config.check")

@@ -40,7 +40,7 @@ std::vector<CollectedFamilies> Declare() {
   std::vector<CollectedFamilies> collected = engine.CollectByCollector();
   CollectedFamilies& own = collected.emplace_back();
   collectors::MetricWriter writer(own.families, own.declared);
-  exporter::SelfMetrics("", true, {}, [] { return 0; }).Append({}, writer);
+  exporter::SelfMetrics({}, true, {}, [] { return 0; }).Append({}, writer);
   return collected;
 }
 

@@ -15,7 +15,7 @@ using std::chrono::milliseconds;
 std::variant<CommandLine, EarlyExit> Parse(const std::vector<const char*>& arguments) {
   std::vector<const char*> all = {"cow_exporter"};
   for (const char* argument : arguments) all.push_back(argument);
-  return ParseCommandLine(all, {{"cow", "Breaks", true}, {"smaps", "Sums", false}}, "1.2.3");
+  return ParseCommandLine(all, {{"cow", "Breaks", true}, {"smaps", "Sums", false}}, {"1.2.3", "abc", "GNU 1"});
 }
 
 CommandLine Good(const std::vector<const char*>& arguments) {
@@ -219,7 +219,7 @@ TEST(CommandLineTest, HelpAndVersion) {
   EXPECT_NE(help.text.find("--no-collector.smaps"), std::string::npos);
   const auto version = std::get<EarlyExit>(Parse({"--version"}));
   EXPECT_EQ(version.code, 0);
-  EXPECT_EQ(version.text, "cow_exporter, version 1.2.3\n");
+  EXPECT_EQ(version.text, "cow_exporter, version 1.2.3 (revision: abc)\n  compiler: GNU 1\n");
 }
 
 }  // namespace

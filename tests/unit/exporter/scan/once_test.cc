@@ -25,24 +25,24 @@ class OnceTest : public testing::Test {
 };
 
 TEST_F(OnceTest, WritesTheMetrics) {
-  const SelfMetrics self("9.9", true, std::chrono::system_clock::now(), &NoLines);
+  const SelfMetrics self({"9.9", "abc", "GNU 1"}, true, std::chrono::system_clock::now(), &NoLines);
   const File out(std::tmpfile(), &std::fclose);
   ASSERT_TRUE(RunOnce(runner_, self, out.get(), log_));
   std::rewind(out.get());
   std::string text(1 << 16, '\0');
   text.resize(std::fread(text.data(), 1, text.size(), out.get()));
   for (const char* line :
-       {"\nfake_passes 1\n", "cow_exporter_build_info{version=\"9.9\"} 1\n", "\ncow_scan_duration_seconds ",
-        "\ncow_scan_cpu_seconds_total ", "\nprocess_cpu_seconds_total ", "\nprocess_resident_memory_bytes ",
-        "\nprocess_virtual_memory_bytes ", "\nprocess_start_time_seconds ", "\nprocess_open_fds ", "\nprocess_max_fds ",
-        "\ncow_exporter_config_last_reload_successful 1\n",
+       {"\nfake_passes 1\n", "cow_exporter_build_info{version=\"9.9\",revision=\"abc\",compiler=\"GNU 1\"} 1\n",
+        "\ncow_scan_duration_seconds ", "\ncow_scan_cpu_seconds_total ", "\nprocess_cpu_seconds_total ",
+        "\nprocess_resident_memory_bytes ", "\nprocess_virtual_memory_bytes ", "\nprocess_start_time_seconds ",
+        "\nprocess_open_fds ", "\nprocess_max_fds ", "\ncow_exporter_config_last_reload_successful 1\n",
         "\ncow_exporter_config_last_reload_success_timestamp_seconds "}) {
     EXPECT_NE(text.find(line), std::string::npos) << line << text;
   }
 }
 
 TEST_F(OnceTest, FailedWriteIsFalse) {
-  const SelfMetrics self("1", false, {}, &NoLines);
+  const SelfMetrics self({}, false, {}, &NoLines);
   const File full(std::fopen("/dev/full", "we"), &std::fclose);
   ASSERT_NE(full, nullptr);
   EXPECT_FALSE(RunOnce(runner_, self, full.get(), log_));
@@ -50,7 +50,7 @@ TEST_F(OnceTest, FailedWriteIsFalse) {
 
 TEST_F(OnceTest, FailedPassIsFalse) {
   FakeRunner failing([](collectors::PassControl& /*control*/) { return false; });
-  const SelfMetrics self("1", false, {}, &NoLines);
+  const SelfMetrics self({}, false, {}, &NoLines);
   const File out(std::tmpfile(), &std::fclose);
   EXPECT_FALSE(RunOnce(failing, self, out.get(), log_));
 }
