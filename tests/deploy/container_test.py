@@ -4,6 +4,7 @@ with three capabilities, in the host's PID namespace."""
 import json
 import os
 import subprocess
+import tarfile
 
 import support
 from support import check
@@ -33,6 +34,8 @@ def check_configuration(layout):
     check(len(manifests) == 1, f"{manifests}")
     manifest = blob(layout, manifests[0]["digest"])
     check(len(manifest["layers"]) == 1, f"{manifest}")
+    with tarfile.open(f"{layout}/blobs/{manifest['layers'][0]['digest'].replace(':', '/')}") as layer:
+        check("usr/bin/cow_exporter" in layer.getnames(), "the layer is not a whole archive")
     config = blob(layout, manifest["config"]["digest"])
     image = config["config"]
     check(config["os"] == "linux" and image["Entrypoint"] == ["/usr/bin/cow_exporter"], f"{config}")
