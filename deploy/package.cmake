@@ -1,5 +1,5 @@
-# Read by cpack for each generator: how the packages of Debian and of RPM differ.
-set(CPACK_PACKAGE_CONTACT "cow_exporter maintainers <cow_exporter@example.com>")
+# Read by cpack for each generator: how the packages of Debian and of RPM differ. With SOURCE_DATE_EPOCH equal inputs
+# give equal packages.
 set(CPACK_PACKAGE_DESCRIPTION
 "Processes that fork share their memory until someone writes. This exporter
 reads page tables and tells Prometheus, for each service, how much memory that
@@ -24,6 +24,11 @@ if(CPACK_GENERATOR STREQUAL DEB)
   set(CPACK_DEBIAN_PACKAGE_DEPENDS procps)  # has /bin/kill, by which the service is reloaded
   set(CPACK_DEBIAN_PACKAGE_SUGGESTS "prometheus, jsonnet")
   set(CPACK_DEBIAN_COMPRESSION_TYPE xz)
+  # cpack -D CPACK_COW_DEBUG_SYMBOLS=ON: puts debug symbols of a program built with them into a second package.
+  if(CPACK_COW_DEBUG_SYMBOLS)
+    set(CPACK_DEBIAN_DEBUGINFO_PACKAGE ON)
+    set(CPACK_STRIP_FILES OFF)
+  endif()
   set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
   foreach(name conffiles postinst prerm postrm)
     list(APPEND CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${CPACK_COW_SOURCE}/debian/${name})
@@ -33,9 +38,14 @@ elseif(CPACK_GENERATOR STREQUAL RPM)
   set(CPACK_RPM_FILE_NAME RPM-DEFAULT)
   set(CPACK_RPM_PACKAGE_LICENSE Apache-2.0)
   set(CPACK_RPM_PACKAGE_GROUP "Applications/System")
+  set(CPACK_RPM_PACKAGE_DESCRIPTION "${CPACK_PACKAGE_DESCRIPTION}")
   set(CPACK_RPM_PACKAGE_AUTOREQPROV ON)
   set(CPACK_RPM_PACKAGE_RELOCATABLE OFF)
-  set(CPACK_RPM_SPEC_MORE_DEFINE "%define _build_id_links none")
+  set(CPACK_RPM_SPEC_MORE_DEFINE "%define _build_id_links none
+%define packager ${CPACK_PACKAGE_CONTACT}
+%define _buildhost localhost
+%define use_source_date_epoch_as_buildtime 1
+%define clamp_mtime_to_source_date_epoch 1")
   set(CPACK_RPM_POST_INSTALL_SCRIPT_FILE ${CPACK_COW_SOURCE}/rpm/postinstall.sh)
   set(CPACK_RPM_PRE_UNINSTALL_SCRIPT_FILE ${CPACK_COW_SOURCE}/rpm/preuninstall.sh)
   set(CPACK_RPM_POST_UNINSTALL_SCRIPT_FILE ${CPACK_COW_SOURCE}/rpm/postuninstall.sh)

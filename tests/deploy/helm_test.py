@@ -49,10 +49,10 @@ RELABEL = [{"sourceLabels": ["__meta_kubernetes_node_label_zone"], "targetLabel"
 MONITOR = {"enabled": True, "namespace": "elsewhere", "labels": {"release": "prometheus"}, "jobName": "cow", "interval": "10s",
            "scrapeTimeout": "10s", "scheme": "https", "tlsConfig": {"insecureSkipVerify": True},
            "basicAuth": {"username": {"name": "cow", "key": "user"}, "password": {"name": "cow", "key": "password"}},
-           "proxyUrl": "http://proxy.example.com:3128", "sampleLimit": 50000, "relabelings": RELABEL,
+           "proxyUrl": "http://proxy.example:3128", "sampleLimit": 50000, "relabelings": RELABEL,
            "metricRelabelings": [{"sourceLabels": ["__name__"], "regex": "cow_scan_.*", "action": "drop"}]}
 EVERYTHING = {
-    "image": {"registry": "registry.example.com", "repository": "team/cow", "tag": "v1", "pullPolicy": "Always"},
+    "image": {"registry": "registry.example", "repository": "team/cow", "tag": "v1", "pullPolicy": "Always"},
     "imagePullSecrets": [{"name": "registry"}],
     "commonLabels": {"team": "memory"},
     "netlink": True,
@@ -89,7 +89,7 @@ EVERYTHING = {
     "service": {"labels": {"a": "b"}, "annotations": {"c": "d"}},
     "serviceMonitor": MONITOR,
     "prometheusRule": {"enabled": True, "namespace": "elsewhere", "labels": {"release": "prometheus"},
-                       "runbookUrl": "https://runbooks.example.com/cow/", "nodeSelector": 'job="nodes"'},
+                       "runbookUrl": "https://runbooks.example/cow/", "nodeSelector": 'job="nodes"'},
     "dashboards": {"enabled": True, "namespace": "elsewhere", "annotations": {"grafana_folder": "Memory"}},
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-map"}},
                      "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-text\n"],
@@ -352,7 +352,7 @@ def check_access(cases):
     check(everything["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}, "what is put over the securityContext")
     over = container_of(cases["securityContext"])["securityContext"]
     check(over["readOnlyRootFilesystem"] is False and over["capabilities"] == {"add": ["ALL"]}, f"{over}")
-    check(everything["image"] == "registry.example.com/team/cow:v1", everything["image"])
+    check(everything["image"] == "registry.example/team/cow:v1", everything["image"])
     check(container_of(cases["image by digest"])["image"] == "cow_exporter@sha256:" + "0" * 64, "image by digest")
 
 
@@ -468,7 +468,7 @@ def check_rules(context, cases):
         check(checked.returncode == 0, f"{case}: {checked.stdout}{checked.stderr}")
     everything = one(cases["everything"], "PrometheusRule")["spec"]["groups"]
     urls = {rule["alert"]: rule["annotations"]["runbook_url"] for group in everything for rule in group["rules"] if "alert" in rule}
-    wrong = {alert: url for alert, url in urls.items() if url != f"https://runbooks.example.com/cow/{alert}.md"}
+    wrong = {alert: url for alert, url in urls.items() if url != f"https://runbooks.example/cow/{alert}.md"}
     check(urls and not wrong, f"runbooks: {wrong}")
     with_tls = json.dumps(one(cases["rules with TLS"], "PrometheusRule"))
     check("https://{{ $labels.instance }}" in with_tls and "http://{{" not in with_tls, "with TLS, runbooks need https")

@@ -8,7 +8,7 @@ namespace cow::exporter {
 namespace {
 
 TEST(ParseHostTest, AcceptsNamesAndAddresses) {
-  EXPECT_EQ(ParseHost("Example.COM:10066"), (HostPort{"example.com", "10066", false}));
+  EXPECT_EQ(ParseHost("Prometheus.Example:10066"), (HostPort{"prometheus.example", "10066", false}));
   EXPECT_EQ(ParseHost("x"), (HostPort{"x", "", false}));
   EXPECT_EQ(ParseHost("127.0.0.1:1"), (HostPort{"127.0.0.1", "1", true}));
   EXPECT_EQ(ParseHost("[2001:DB8::1]:443"), (HostPort{"2001:db8::1", "443", true}));
