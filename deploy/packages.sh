@@ -81,3 +81,24 @@ install_packages() {
       install "${missing[@]}" </dev/null
   )
 }
+
+# Prints where apt gets a label's packages from on this machine. Fails without such a source, and before the first apt-get
+# update.
+apt_source() {
+  local uri
+  # shellcheck disable=SC2016  # apt's own placeholder
+  uri=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' "Label: $1" 2>/dev/null | head -n 1)
+  if [[ -z $uri ]]; then
+    echo "no source of apt here is $1, or apt-get update was never run" >&2
+    return 1
+  fi
+  echo "${uri%/}"
+}
+
+debian_mirror() {
+  apt_source Debian
+}
+
+debian_security_mirror() {
+  apt_source Debian-Security
+}

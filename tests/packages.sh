@@ -9,20 +9,7 @@ test_packages=(
   chromium clang cmark-gfm clang-format clang-tidy libclang-rt-dev curl fonts-dejavu-core jq jsonnet libcap2-bin linux-perf node-typescript openssl procps python3
   python3-prometheus-client python3-yaml strace systemd
   qemu-system-x86 cpio busybox-static
-  e2fsprogs lintian man-db mmdebstrap rpm runc shellcheck umoci
+  e2fsprogs git lintian man-db mmdebstrap rpm runc shellcheck umoci
 )
 # Any Node.js there is will do; Debian's npm brings hundreds of packages.
 if ! command -v npm >/dev/null; then test_packages+=(nodejs npm); fi
-
-# Where this machine gets Debian from, as apt is set up here; for tests that take packages of other releases. Fails if
-# there is no such source, or its lists were never fetched.
-debian_mirror() {
-  local uri
-  # shellcheck disable=SC2016  # apt's own placeholder
-  uri=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Label: Debian' 2>/dev/null | head -n 1)
-  if [[ -z $uri ]]; then
-    echo "no source of apt here is Debian's own archive, or apt-get update was never run" >&2
-    return 1
-  fi
-  echo "${uri%/}"
-}

@@ -23,7 +23,7 @@ class Root:
 
     def __init__(self, context, release):
         self.path = context.path("root")
-        mirror = self.run("bash", "-c", "source tests/packages.sh && debian_mirror", cwd=SOURCE).strip()
+        mirror = self.run("bash", "-c", "source deploy/packages.sh && debian_mirror", cwd=SOURCE).strip()
         self.run("mmdebstrap", "--quiet", "--variant=apt", release, self.path, mirror)
         os.chmod(context.directory, 0o755)
         # If the test is killed, the mounts still end, so a later removal of the directory never reaches them.
