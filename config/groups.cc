@@ -60,7 +60,7 @@ class ExpressionChecker {
     const re2::RE2 expression(text, options);
     if (!expression.ok()) {
       if (expression.error_code() == re2::RE2::ErrorPatternTooLarge) instructions_ += kCostOfTooLarge;
-      return "bad regular expression " + Quoted(text) + ": " + expression.error();
+      return "bad regular expression " + Quoted(text) + ": " + Escaped(expression.error());
     }
     instructions_ += static_cast<size_t>(expression.ProgramSize());
     if (captured == nullptr) return std::nullopt;

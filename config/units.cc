@@ -205,29 +205,33 @@ Parsed<uint64_t> ParseIntegerIn(std::string_view text, uint64_t low, uint64_t hi
                         std::to_string(high));
 }
 
-std::string Quoted(std::string_view text) {
-  constexpr size_t kMaxBytes = 64;
+std::string Escaped(std::string_view text, std::string_view special) {
   constexpr std::string_view kHex = "0123456789abcdef";
-  const bool cut = text.size() > kMaxBytes;
-  std::string quoted = "\"";
-  for (std::string_view rest = text.substr(0, kMaxBytes); !rest.empty();) {
+  std::string escaped;
+  for (std::string_view rest = text; !rest.empty();) {
     const size_t length = std::max<size_t>(Utf8CharacterLength(rest), 1);
     const std::string_view character = rest.substr(0, length);
-    const auto byte = static_cast<unsigned char>(rest.front());
     rest.remove_prefix(length);
-    if (byte == '"' || byte == '\\') {
-      quoted.append("\\").append(character);
+    if (special.find(character.front()) != std::string_view::npos) {
+      escaped.append("\\").append(character);
     } else if (IsPrintable(character)) {
-      quoted += character;
+      escaped += character;
     } else {
       for (const char c : character) {
-        quoted += "\\x";
-        quoted += kHex[static_cast<unsigned char>(c) >> 4U];
-        quoted += kHex[static_cast<unsigned char>(c) & 0xfU];
+        escaped += "\\x";
+        escaped += kHex[static_cast<unsigned char>(c) >> 4U];
+        escaped += kHex[static_cast<unsigned char>(c) & 0xfU];
       }
     }
   }
-  quoted += cut ? "...\"" : "\"";
+  return escaped;
+}
+
+std::string Quoted(std::string_view text) {
+  constexpr size_t kMaxBytes = 64;
+  std::string quoted = "\"";
+  quoted += Escaped(text.substr(0, kMaxBytes), "\"\\");
+  quoted += text.size() > kMaxBytes ? "...\"" : "\"";
   return quoted;
 }
 

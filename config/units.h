@@ -36,6 +36,10 @@ Parsed<double> ParseNumber(std::string_view text);
 Parsed<uint64_t> ParseInteger(std::string_view text);
 Parsed<uint64_t> ParseIntegerIn(std::string_view text, uint64_t low, uint64_t high);
 
+// Text that may contain what a user wrote, for a message: control characters and bytes that are not UTF-8 become \xNN,
+// and a backslash precedes characters in `special`.
+std::string Escaped(std::string_view text, std::string_view special = "");
+
 // Quotes a text for a terminal or a log: escapes control characters and bytes that are not UTF-8, and truncates after
 // 64 bytes.
 std::string Quoted(std::string_view text);

@@ -256,9 +256,9 @@ SEEDS = {
 
 # Inputs that have found a fault, as base64.
 FAULTS = {
-    # A byte that is not UTF-8: it was shown as another character.
+    # A byte that is not UTF-8: it was shown as another character. Then a control character that RE2's error repeats.
     "config": ("Z3JvdXBzOiBbJmEge2NvbW06ICZsIFt4LCB5XX0sICphLCB7Y29tbTogKmwsIG5hbWU6ICd7ey5Db21tfX0nfV0KZGVmYXVsdF9ncm91cDog"
-               "J3uILkNvbW19fSAlJwo=",),
+               "J3uILkNvbW19fSAlJwo=", "Z3JvdXBzOiBbe2NtZGxpbmU6IFsnKD9QPGEAYj5jKSddfV0K"),
     # A variable's name with a brace: written again, it was another template.
     "template": ("e3suTWF0Y2hlcy5hfSB9fQ==",),
     # A control character beyond ASCII in an error.

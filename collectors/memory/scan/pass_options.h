@@ -28,8 +28,8 @@ struct PassOptions {
   std::chrono::milliseconds full_every{0};
   // Reads all members and reports all windows, changed or not.
   bool show_all = false;
-  // A time before the change signals of all members were read. What a member that is not read is assumed to map was true
-  // then. Empty: all members are read, or nobody asks when.
+  // A time before the change signals of all members were read. What a member that is not read is assumed to map was
+  // true then. Empty: all members are read, or nobody asks when.
   std::optional<std::chrono::system_clock::time_point> signals_at = std::nullopt;
   // Counts each member's breaks in Member::break_pages.
   bool count_breaks = false;

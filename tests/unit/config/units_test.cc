@@ -127,6 +127,11 @@ TEST(ParseIntegerTest, WholeNumberWithoutSign) {
   }
 }
 
+TEST(EscapedTest, IsSafeToPrint) {
+  EXPECT_EQ(Escaped(std::string("(?P<a\0b>\x1b\x9c\"", 11)), R"((?P<a\x00b>\x1b\x9c")");
+  EXPECT_EQ(Escaped("a\"b\\c", "\""), R"(a\"b\c)");
+}
+
 TEST(QuotedTest, IsSafeToPrint) {
   EXPECT_EQ(Quoted("a\"b\\c\n\x1b[0m"), R"("a\"b\\c\x0a\x1b[0m")");
   EXPECT_EQ(Quoted(std::string(1000, 'x')).size(), 64U + 5U);
