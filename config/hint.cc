@@ -23,23 +23,26 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::string Hint(std::string_view name, const std::vector<std::string>& valid) {
+const std::string* Nearest(std::string_view name, const std::vector<std::string>& valid) {
   constexpr size_t kMaxNameBytes = 64;
+  if (name.size() > kMaxNameBytes) return nullptr;
+  const std::string* nearest = nullptr;
+  size_t best = std::max<size_t>(2, name.size() / 2);
+  for (const std::string& candidate : valid) {
+    if (candidate.size() > kMaxNameBytes) continue;
+    const size_t distance = EditDistance(name, candidate);
+    if (distance < best || (distance == best && nearest == nullptr)) {
+      best = distance;
+      nearest = &candidate;
+    }
+  }
+  return nearest;
+}
+
+std::string Hint(std::string_view name, const std::vector<std::string>& valid) {
   constexpr size_t kMaxListed = 40;
   if (valid.empty()) return "none is valid here";
-  if (name.size() <= kMaxNameBytes) {
-    const std::string* nearest = nullptr;
-    size_t best = std::max<size_t>(2, name.size() / 2);  // ignore names that differ more
-    for (const std::string& candidate : valid) {
-      if (candidate.size() > kMaxNameBytes) continue;
-      const size_t distance = EditDistance(name, candidate);
-      if (distance < best || (distance == best && nearest == nullptr)) {
-        best = distance;
-        nearest = &candidate;
-      }
-    }
-    if (nearest != nullptr) return "did you mean \"" + *nearest + "\"?";
-  }
+  if (const std::string* nearest = Nearest(name, valid)) return "did you mean \"" + *nearest + "\"?";
   std::string all = "valid here: ";
   for (size_t i = 0; i < std::min(valid.size(), kMaxListed); ++i) {
     if (i != 0) all += ", ";

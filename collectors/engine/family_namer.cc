@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <functional>
-#include <string_view>
 #include <utility>
 
 #include "collectors/base/half_to_all.h"
@@ -17,13 +16,6 @@ namespace {
 // Servers rewrite their command line after the start, so it is read again after this pause. Each later pause is twice
 // as long, up to full_every.
 constexpr std::chrono::seconds kFirstCommandLinePause{1};
-
-// No family may claim the overflow group.
-std::string GroupLabel(std::string_view name, size_t max_bytes) {
-  std::string label = LabelValue(name, max_bytes);
-  if (label == Groups::kOverflow) label += '_';
-  return label;
-}
 
 size_t HashOf(const std::string& text) { return std::hash<std::string>()(text); }
 

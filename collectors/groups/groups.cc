@@ -3,7 +3,15 @@
 #include <algorithm>
 #include <tuple>
 
+#include "collectors/base/utf8.h"
+
 namespace cow::collectors {
+
+std::string GroupLabel(std::string_view name, size_t max_bytes) {
+  std::string label = LabelValue(name, max_bytes);
+  if (label == Groups::kOverflow) label += '_';
+  return label;
+}
 
 void Groups::BeginPass(Time now) {
   now_ = now;

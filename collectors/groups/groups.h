@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace cow::collectors {
@@ -42,6 +43,10 @@ struct GroupClaim {
   bool named = false;       // a rule names it
   bool has_family = false;  // one of its families has two processes or more
 };
+
+// Returns the value of the label `group` for a name that rules chose: valid UTF-8 of up to `max_bytes`, and never the
+// name of the overflow group.
+std::string GroupLabel(std::string_view name, size_t max_bytes);
 
 class Groups {
  public:
