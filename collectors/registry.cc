@@ -7,15 +7,15 @@ namespace cow::collectors {
 namespace {
 
 constexpr std::array kRegistry{
-    Registration{"cow", "copy-on-write breaks, unsharing and forks", true, &MakeCow},
-    Registration{"delayacct", "the kernel's own count of copied pages (taskstats)", false, &MakeDelayacct},
-    Registration{"faults", "minor page faults of present and past processes", true, &MakeFaults},
-    Registration{"ksm", "memory merged by KSM", false, &MakeKsm},
-    Registration{"process", "the processes with the most exposure, private memory or breaks", false, &MakeProcess},
-    Registration{"sharing", "resident, shared, exposed and distinct memory", true, &MakeSharing},
-    Registration{"smaps", "the kernel's own memory sums (smaps_rollup)", false, &MakeSmaps, &MakeSmapsOfDenied},
-    Registration{"thp", "transparent huge pages", true, &MakeThp},
-    Registration{"zero_page", "memory mapped to the zero page", true, &MakeZeroPage},
+    Registration{"cow", "Copy-on-write breaks, unsharing and forks", true, &MakeCow},
+    Registration{"delayacct", "The kernel's count of copied pages", false, &MakeDelayacct},
+    Registration{"faults", "Minor page faults, also of ended processes", true, &MakeFaults},
+    Registration{"ksm", "Memory merged by KSM", false, &MakeKsm},
+    Registration{"process", "Single processes with the largest values", false, &MakeProcess},
+    Registration{"sharing", "Resident, shared, exposed and distinct memory", true, &MakeSharing},
+    Registration{"smaps", "The kernel's own sums in smaps_rollup", false, &MakeSmaps, &MakeSmapsOfDenied},
+    Registration{"thp", "Transparent huge pages", true, &MakeThp},
+    Registration{"zero_page", "Memory mapped to the zero page", true, &MakeZeroPage},
 };
 
 }  // namespace

@@ -48,6 +48,15 @@ int RunHealthCheck(const CommandLine& command_line) {
   return code;
 }
 
+// Names what --config.check found valid.
+std::string CheckedText(const CommandLine& command_line) {
+  std::string text;
+  for (const std::string& file : {command_line.config_file, command_line.web_config_file}) {
+    if (!file.empty()) text += "SUCCESS: " + file + " is valid\n";
+  }
+  return text.empty() ? "SUCCESS: the flags are valid; no configuration file is given\n" : text;
+}
+
 int Run(std::span<const char* const> arguments) {
   UsePermittedCapabilities();
   const std::vector<collectors::CollectorInfo> available = collectors::AvailableCollectors();
@@ -60,10 +69,15 @@ int Run(std::span<const char* const> arguments) {
   const auto& command_line = std::get<CommandLine>(parsed);
 
   if (command_line.health_check) return RunHealthCheck(command_line);
-  if (command_line.explain) return RunExplain(*command_line.explain, stdout, stderr);
-
   const config::LoadResult loaded = LoadConfig(command_line, available);
   for (const config::ConfigError& error : loaded.errors) Print(stderr, error.ToString() + "\n");
+  if (command_line.explain) {
+    if (!loaded.errors.empty()) return kExitFailed;
+    ExplainOptions options = *command_line.explain;
+    options.groups = {loaded.config.groups, loaded.config.default_group};
+    options.label_value_length = loaded.config.limits.label_value_length;
+    return RunExplain(options, stdout, stderr);
+  }
   Log log = Log::ToStderr(command_line.log_level, command_line.log_format);
   if (!command_line.web_config_file.empty()) {
     try {
@@ -74,7 +88,10 @@ int Run(std::span<const char* const> arguments) {
     }
   }
   if (!loaded.errors.empty()) return kExitFailed;
-  if (command_line.check_config) return 0;
+  if (command_line.check_config) {
+    Print(stdout, CheckedText(command_line));
+    return 0;
+  }
 
   const Settings settings = MakeSettings(command_line, loaded.config, available);
   SelfMetrics self_metrics(build, command_line.process_metrics, std::chrono::system_clock::now(),

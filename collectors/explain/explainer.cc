@@ -1,7 +1,5 @@
 #include "collectors/explain/explainer.h"
 
-#include <linux/capability.h>
-
 #include <algorithm>
 #include <chrono>
 #include <limits>
@@ -9,9 +7,11 @@
 #include <utility>
 #include <variant>
 
+#include "collectors/explain/denial.h"
 #include "collectors/procfs/stat.h"
 #include "collectors/procfs/status.h"
 #include "collectors/procfs/system.h"
+#include "collectors/procfs/vmstat.h"
 
 namespace cow::explain {
 namespace {
@@ -27,20 +27,9 @@ tl::unexpected<Failure> Fail(Kind kind, std::string message) {
 
 std::string Process(pid_t pid) { return "process " + std::to_string(pid); }
 
-// Explains why the kernel denies this process a file of another process.
-std::string WhyDenied(const procfs::Root& root, const std::string& path) {
-  const std::string file = path.substr(path.rfind('/') + 1);
-  if (file == "stat" || file == "status") return "procfs hides other users' processes (hidepid)";
-  const auto capabilities = procfs::ReadEffectiveCapabilities(root);
-  const auto lacks = [&capabilities](unsigned number) {
-    return !capabilities || (*capabilities & uint64_t{1} << number) == 0;
-  };
-  std::string lacking = lacks(CAP_SYS_PTRACE) ? "CAP_SYS_PTRACE" : "";
-  if (file == "pagemap" && lacks(CAP_DAC_READ_SEARCH)) {
-    lacking += lacking.empty() ? "CAP_DAC_READ_SEARCH" : " and CAP_DAC_READ_SEARCH";
-  }
-  if (lacking.empty()) return "no capability is lacking, so a security module or its user namespace forbids it";
-  return "without " + lacking + " only one's own user's processes can be read, and of these only dumpable ones";
+std::string WhyUnread(const procfs::Root& root, pid_t pid, const Error& error) {
+  if (error.kind != ErrorKind::kDenied) return error.ToString();
+  return error.ToString() + ": " + DescribeDenial(ReadDenialFacts(root, pid, error));
 }
 
 tl::unexpected<Failure> FailToRead(const procfs::Root& root, pid_t pid, const Error& error) {
@@ -48,8 +37,7 @@ tl::unexpected<Failure> FailToRead(const procfs::Root& root, pid_t pid, const Er
     case ErrorKind::kGone:
       return Fail(Kind::kEnded, Process(pid) + " ended while it was read");
     case ErrorKind::kDenied:
-      return Fail(Kind::kDenied,
-                  Process(pid) + " can't be read: " + error.ToString() + ": " + WhyDenied(root, error.path));
+      return Fail(Kind::kDenied, Process(pid) + " can't be read: " + WhyUnread(root, pid, error));
     default:
       return Fail(Kind::kOther, Process(pid) + " can't be read: " + error.ToString());
   }
@@ -66,6 +54,15 @@ std::pair<memory::Family*, memory::Member*> FindMember(const memory::Lineage& fa
     }
   }
   return {nullptr, nullptr};
+}
+
+// True if pages of the family may have come back from swap: a first look can't tell these from copies. FamilyScan
+// decides by the same facts.
+bool MayHaveSwappedIn(const procfs::Root& root, const memory::Family& family) {
+  const auto vmstat = procfs::ReadVmstat(root);
+  if (vmstat && vmstat->swapped_in_pages == 0) return false;
+  return std::any_of(family.members.begin(), family.members.end(),
+                     [](const auto& member) { return member->process->stat.major_faults != 0; });
 }
 
 // Counts the breaks that a scan finds.
@@ -130,7 +127,11 @@ Explainer::Explainer(procfs::Root root)
 tl::expected<void, Failure> Explainer::CheckProcess(pid_t pid) const {
   const auto stat = procfs::ReadStat(root_, pid);
   if (!stat) {
-    if (stat.error().kind == ErrorKind::kGone) return Fail(Kind::kNoProcess, "there is no " + Process(pid));
+    if (stat.error().kind == ErrorKind::kGone) {
+      const std::string hidepid = ReadHidepid(root_);
+      return Fail(Kind::kNoProcess,
+                  "there is no " + Process(pid) + (hidepid.empty() ? "" : ", or /proc hides it: hidepid=" + hidepid));
+    }
     return FailToRead(root_, pid, stat.error());
   }
   if (stat->IsKernelThread()) {
@@ -146,15 +147,32 @@ tl::expected<void, Failure> Explainer::CheckProcess(pid_t pid) const {
   return {};
 }
 
-tl::expected<Portrait, Failure> Explainer::Look(pid_t pid, const LookOptions& options) {
-  if (auto good = CheckProcess(pid); !good) return tl::unexpected(good.error());
+tl::expected<std::unique_ptr<memory::Lineage>, Failure> Explainer::ListFamilies() {
   scanner_.forks().BeforeUpdate();
   if (auto listed = table_.Update(); !listed) return Fail(Kind::kOther, listed.error().ToString());
   scanner_.forks().AfterUpdate(table_);
   scanner_.BeginPass();
-  memory::Lineage families(scanner_.geometry(), scanner_.zero_frame());
-  families.Update(table_, scanner_.probe());
-  const auto [family, member] = FindMember(families, pid);
+  auto families = std::make_unique<memory::Lineage>(scanner_.geometry(), scanner_.zero_frame());
+  families->Update(table_, scanner_.probe());
+  return families;
+}
+
+tl::expected<FamilySearch, Failure> Explainer::Find(const std::string& name) {
+  return ListFamilies().map([&](const auto& families) { return FindByName(root_, *families, name); });
+}
+
+tl::expected<FamilySearch, Failure> Explainer::FindGroup(const std::string& group, const GroupOptions& options,
+                                                         size_t label_bytes) {
+  collectors::GroupRules rules(options);
+  return ListFamilies().map(
+      [&](const auto& families) { return FindByGroup(root_, *families, group, rules, label_bytes); });
+}
+
+tl::expected<Portrait, Failure> Explainer::Look(pid_t pid, const LookOptions& options) {
+  if (auto good = CheckProcess(pid); !good) return tl::unexpected(good.error());
+  const auto families = ListFamilies();
+  if (!families) return tl::unexpected(families.error());
+  const auto [family, member] = FindMember(**families, pid);
   if (member == nullptr) {
     if (const auto stat = procfs::ReadStat(root_, pid); !stat) return FailToRead(root_, pid, stat.error());
     return Fail(Kind::kOther, Process(pid) + " can't be read");
@@ -181,6 +199,14 @@ tl::expected<Portrait, Failure> Explainer::Read(pid_t pid, memory::Family& famil
   if (member.access.unread) return FailToRead(root_, pid, *member.access.unread);
   Portrait portrait = builder.Take();
   portrait.asked = pid;
+  portrait.swap_hides_copies = MayHaveSwappedIn(root_, family);
+  portrait.time = std::chrono::system_clock::now();
+  for (MemberPortrait& each : portrait.members) {
+    const auto unread = std::find_if(family.members.begin(), family.members.end(), [&each](const auto& of) {
+      return of->process->pid == each.pid && of->access.unread;
+    });
+    if (unread != family.members.end()) each.unread_detail = WhyUnread(root_, each.pid, *(*unread)->access.unread);
+  }
   portrait.unstable_pages = scanner_.Counters().unstable_pages - unstable_before;
   const auto& address = options.pages.address;
   if (address) {

@@ -11,11 +11,15 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <tl/expected.hpp>
 
+#include "collectors/base/group_rule.h"
+#include "collectors/explain/family_search.h"
 #include "collectors/explain/portrait.h"
 #include "collectors/explain/portrait_builder.h"
 #include "collectors/memory/family/lineage.h"
@@ -45,7 +49,14 @@ class Explainer {
 
   tl::expected<Portrait, Failure> Look(pid_t pid, const LookOptions& options);
 
+  // Finds the families with a process of this name, or of this group. See family_search.h.
+  tl::expected<FamilySearch, Failure> Find(const std::string& name);
+  // Throws std::invalid_argument if a regular expression does not compile.
+  tl::expected<FamilySearch, Failure> FindGroup(const std::string& group, const GroupOptions& options,
+                                                size_t label_bytes);
+
  private:
+  tl::expected<std::unique_ptr<memory::Lineage>, Failure> ListFamilies();
   tl::expected<void, Failure> CheckProcess(pid_t pid) const;
   tl::expected<Portrait, Failure> Read(pid_t pid, memory::Family& family, memory::Member& member,
                                        const LookOptions& options);

@@ -16,14 +16,21 @@ uint64_t Sum(const PageSums& sums, std::initializer_list<PageState> states) {
 }  // namespace
 
 uint64_t PageSums::Resident() const {
-  return Private() + Sum(*this, {PageState::kShared, PageState::kUnknown, PageState::kZero, PageState::kMerged,
-                                 PageState::kFileOriginal, PageState::kFile});
+  return Copied() + Original() + Private() +
+         Sum(*this, {PageState::kShared, PageState::kUnknown, PageState::kZero, PageState::kMerged, PageState::kFile});
 }
 
-uint64_t PageSums::Private() const { return Fresh() + Of(PageState::kCopied) + Of(PageState::kOriginal); }
+uint64_t PageSums::Copied() const { return Of(PageState::kCopied) + Of(PageState::kFileCopied); }
 
-uint64_t PageSums::Fresh() const {
-  return Sum(*this, {PageState::kUnshared, PageState::kUnattributed, PageState::kPrivate, PageState::kFileCopied});
+uint64_t PageSums::Original() const { return Of(PageState::kOriginal) + Of(PageState::kFileOriginal); }
+
+uint64_t PageSums::Private() const {
+  return Sum(*this, {PageState::kUnshared, PageState::kUnattributed, PageState::kPrivate});
+}
+
+uint64_t MappingPortrait::StakePages() const {
+  const uint64_t anonymous = sums.Of(PageState::kShared) + sums.Copied() + sums.Of(PageState::kOriginal);
+  return anonymous + (mapping.vma.writable ? sums.Of(PageState::kFileOriginal) : 0);
 }
 
 bool PageRun::ContinuesWith(const PageRun& next, size_t page_bytes) const {

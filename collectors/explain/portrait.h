@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -25,10 +26,12 @@ struct PageSums {
   void Add(PageState state, uint64_t count = 1) { pages[static_cast<size_t>(state)] += count; }
   // All present pages, including the zero page and the page cache.
   uint64_t Resident() const;
-  // Anonymous pages that no relative maps: copied, original, unshared, unattributed, private, and copied file pages.
+  // Copied from a shared page or from a file's page.
+  uint64_t Copied() const;
+  // Pages that others copied, and pages of private file mappings that are still the file's own.
+  uint64_t Original() const;
+  // Its own pages that are neither copied nor original: private, unshared and unattributed.
   uint64_t Private() const;
-  // Private() without copied and original pages.
-  uint64_t Fresh() const;
 };
 
 // Consecutive pages with the same properties.
@@ -53,7 +56,8 @@ struct MemberPortrait {
   pid_t parent = 0;           // the member that forked it; 0 where that is none
   std::string name;           // comm: any bytes
   bool unread = false;        // its page table could not be read: the sums are empty
-  std::string unread_reason;  // why
+  std::string unread_reason;  // why: "denied", "gone"…
+  std::string unread_detail;  // the file and what was checked, for a person
   PageSums sums;
   uint64_t broken_pages = 0;            // it copied because it wrote, as the marks tell; shared anew or not
   uint64_t broken_since_last_look = 0;  // seen, by it; what could be any of several is in the family's only
@@ -64,15 +68,20 @@ struct MappingPortrait {
   PageSums sums;
   uint64_t exposure_pages = 0;  // what the family grows by if every page that this process shares here is written
   std::vector<PageRun> runs;    // without holes between them
+
+  // What was lost here and what can still be lost: shared, copied and original pages. Originals of a file count if the
+  // mapping is writable.
+  uint64_t StakePages() const;
 };
 
 struct Portrait {
   pid_t pid = 0;    // of the process that the mappings are of
   pid_t asked = 0;  // the one asked for: another only where that has the same memory (vfork, CLONE_VM)
   size_t page_bytes = 0;
-  std::vector<MemberPortrait> members;    // the root first, then by age
-  std::vector<MappingPortrait> mappings;  // of the process asked for, by address
-  bool has_pages = false;                 // the mappings have runs
+  std::chrono::system_clock::time_point time;  // of the end of the look
+  std::vector<MemberPortrait> members;         // the root first, then by age
+  std::vector<MappingPortrait> mappings;       // of the process asked for, by address
+  bool has_pages = false;                      // the mappings have runs
 
   uint64_t exposure_pages = 0;      // Σ over the family's frames (holders − 1)
   uint64_t unattributed_pages = 0;  // differ between members; no evidence says whether one copied
@@ -80,10 +89,11 @@ struct Portrait {
   std::array<uint64_t, memory::kMappingKinds> broken_by_kind{};
   std::optional<Breaks> since_last_look;  // empty at a first look
 
-  bool frames_known = true;     // false: partners and sides are unknown
-  bool marks_known = true;      // else: what was broken before this look is unknown
-  bool zero_known = true;       // the zero page is distinguished from shared memory
-  uint64_t unstable_pages = 0;  // kept changing while they were read: theirs may be another state
+  bool frames_known = true;        // false: partners and sides are unknown
+  bool marks_known = true;         // else: what was broken before this look is unknown
+  bool swap_hides_copies = false;  // pages may have come back from swap: earlier copies are unattributed
+  bool zero_known = true;          // the zero page is distinguished from shared memory
+  uint64_t unstable_pages = 0;     // kept changing while they were read: theirs may be another state
 
   const MemberPortrait* Find(pid_t of) const;
   uint64_t BrokenPages() const;

@@ -1,10 +1,12 @@
 # shellcheck shell=bash
 # Completes cow_exporter's flags. Reads them from the program's own --help, so they always match.
 
-# _cow_exporter_flags [COMMAND]: prints the flags in --help, with a trailing = if they take a value.
+# _cow_exporter_flags [COMMAND]: prints the flags in --help, with a trailing = if they take a value. A line
+# "--[no-]FLAG" stands for two flags.
 _cow_exporter_flags() {
   "${COMP_WORDS[0]}" "$@" --help 2>/dev/null |
-    sed -nE 's/^  (-h,)?(--[a-z_.-]+)( [A-Z]+)?( .*)?$/\2\3/p' | sed 's/ .*/=/'
+    sed -nE -e 's/^  --\[no-\]([a-z_.-]+)( .*)?$/--\1\n--no-\1/p' \
+      -e 's/^  (-h,)?(--[a-z_.-]+)( [A-Z]+)?( .*)?$/\2\3/p' | sed 's/ .*/=/'
 }
 
 _cow_exporter() {
@@ -56,7 +58,7 @@ _cow_exporter() {
     mapfile -t COMPREPLY < <(compgen -W "$(_cow_exporter_flags $command)" -- "$word")
     if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]]; then compopt -o nospace 2>/dev/null; fi
   elif [[ -n $command ]]; then
-    mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && printf '%s ' [0-9]*)" -- "$word")
+    mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && printf '%s ' [0-9]*; cat [0-9]*/comm 2>/dev/null)" -- "$word")
   elif ((COMP_CWORD == 1)); then
     mapfile -t COMPREPLY < <(compgen -W explain -- "$word")
   fi

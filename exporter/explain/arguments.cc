@@ -1,5 +1,6 @@
 #include "exporter/explain/arguments.h"
 
+#include <algorithm>
 #include <limits>
 #include <string>
 
@@ -14,6 +15,10 @@ Parsed<pid_t> ParsePid(std::string_view text) {
   const auto pid = config::ParseIntegerIn(text, 1, std::numeric_limits<pid_t>::max());
   if (!pid) return tl::unexpected("bad process id " + Quoted(text));
   return static_cast<pid_t>(*pid);
+}
+
+bool IsPid(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
 Parsed<uint64_t> ParseAddress(std::string_view text) {

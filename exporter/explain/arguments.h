@@ -16,6 +16,9 @@ config::Parsed<pid_t> ParsePid(std::string_view text);
 // Hexadecimal as in maps, with or without 0x.
 config::Parsed<uint64_t> ParseAddress(std::string_view text);
 
+// True if the text consists of digits, so it can only be a process id.
+bool IsPid(std::string_view text);
+
 // Rejects an empty text and NUL bytes.
 config::Parsed<std::string> ParsePath(std::string_view text);
 

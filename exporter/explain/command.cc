@@ -13,8 +13,10 @@
 
 #include "collectors/explain/explainer.h"
 #include "config/units.h"
+#include "exporter/explain/choice.h"
 #include "exporter/explain/json.h"
 #include "exporter/explain/terminal.h"
+#include "exporter/explain/words.h"
 
 namespace cow::exporter {
 namespace {
@@ -68,7 +70,10 @@ bool EndsWithin(const sigset_t& signals, std::chrono::milliseconds time) {
 
 std::string Render(const explain::Portrait& portrait, const ExplainOptions& options, std::FILE* out) {
   if (options.json) return PortraitJson(portrait, !options.watch);
-  return RenderPortrait(portrait, StyleOf(fileno(out)));
+  const std::string text = RenderPortrait(portrait, StyleOf(fileno(out)));
+  if (!options.watch) return text;
+  const std::string time = TimeText(portrait.time) + "\n";
+  return isatty(fileno(out)) == 1 ? "\x1b[H\x1b[2J" + time + text : time + text + "\n";
 }
 
 }  // namespace
@@ -90,20 +95,24 @@ int RunExplain(const ExplainOptions& options, std::FILE* out, std::FILE* problem
     return !stopped;
   };
   explain::Explainer explainer(procfs::Root(options.procfs, options.sysfs));
+  pid_t pid = options.pid;
+  if (pid == 0) {
+    const auto chosen = ChooseProcess(explainer, options, Width(fileno(problem)));
+    if (!chosen) {
+      Write(problem, "cow_exporter: " + chosen.error());
+      return 1;
+    }
+    pid = *chosen;
+  }
   while (true) {
-    const auto portrait = explainer.Look(options.pid, look);
+    const auto portrait = explainer.Look(pid, look);
     if (!portrait && portrait.error().kind == explain::Failure::Kind::kStopped) return options.watch ? 0 : 1;
     if (!portrait) {
       Write(problem, "cow_exporter: " + portrait.error().message + "\n");
       return 1;
     }
-    const bool clears = options.watch && !options.json && isatty(fileno(out)) == 1;
-    const bool separates = options.watch && !options.json && !clears;
-    std::string text = Render(*portrait, options, out);
-    if (clears) text.insert(0, "\x1b[H\x1b[2J");
-    if (separates) text += "\n";
-    if (!Write(out, text)) {
-      if (errno == EPIPE && options.watch) return 0;
+    if (!Write(out, Render(*portrait, options, out))) {
+      if (errno == EPIPE) return 0;
       Write(problem,
             std::string("cow_exporter: writing failed: ").append(std::generic_category().message(errno)).append("\n"));
       return 1;

@@ -23,11 +23,12 @@ CLI::Option* AddValue(CLI::App& app, const std::string& name, const char* type, 
   return app.add_option_function<std::string>(name, read, help)->type_name(type);
 }
 
-// Adds --path.procfs and --path.sysfs.
-void AddPathFlags(CLI::App& app, std::string& procfs, std::string& sysfs);
+// Adds --path.procfs and --path.sysfs to a group of --help.
+void AddPathFlags(CLI::App& app, std::string& procfs, std::string& sysfs, const std::string& group);
 
-// Adds the command to `app`. Parsing sets `result` if the command is given; `result` must outlive the parsing.
-void AddExplainCommand(CLI::App& app, std::optional<ExplainOptions>& result);
+// Adds the command to `app`. Parsing sets `result` and the file of its --config.file if the command is given; both must
+// outlive the parsing.
+void AddExplainCommand(CLI::App& app, std::optional<ExplainOptions>& result, std::string& config_file);
 
 // True if a flag was given to `app` itself.
 bool HasOptions(const CLI::App& app);

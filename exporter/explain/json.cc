@@ -15,8 +15,8 @@ void AddSums(const explain::PageSums& sums, size_t page_bytes, Json& json) {
   add("resident_bytes", sums.Resident());
   add("shared_bytes", sums.Of(PageState::kShared));
   add("private_bytes", sums.Private());
-  add("copied_bytes", sums.Of(PageState::kCopied));
-  add("original_bytes", sums.Of(PageState::kOriginal));
+  add("copied_bytes", sums.Copied());
+  add("original_bytes", sums.Original());
   add("unshared_bytes", sums.Of(PageState::kUnshared));
   add("unattributed_bytes", sums.Of(PageState::kUnattributed));
   add("unknown_bytes", sums.Of(PageState::kUnknown));
@@ -36,6 +36,7 @@ Json MemberJson(const explain::MemberPortrait& member, size_t page_bytes, bool h
   json["comm"] = member.name;
   if (member.unread) {
     json["unread"] = member.unread_reason;
+    json["unread_detail"] = member.unread_detail;
     return json;
   }
   AddSums(member.sums, page_bytes, json);
@@ -74,7 +75,7 @@ std::string PortraitJson(const explain::Portrait& portrait, bool indented) {
   const auto known = [&portrait, page_bytes](uint64_t pages) {
     return portrait.frames_known ? Json(pages * page_bytes) : Json();
   };
-  Json json{{"pid", portrait.pid}, {"page_bytes", page_bytes}};
+  Json json{{"pid", portrait.pid}, {"time", TimeText(portrait.time)}, {"page_bytes", page_bytes}};
   json["summary"] = Summary(portrait);
   json["exposure_bytes"] = known(portrait.exposure_pages);
   json["broken_bytes"] = portrait.marks_known ? known(portrait.BrokenPages()) : Json();

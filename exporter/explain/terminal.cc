@@ -4,6 +4,7 @@
 #include <array>
 #include <cctype>
 #include <cstdint>
+#include <numeric>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -25,11 +26,28 @@ constexpr size_t kColumn = 9;     // "1023 MiB" and a space
 constexpr size_t kMinLabel = 17;  // the rest of 80 columns
 constexpr size_t kMaxLabel = 48;
 constexpr size_t kMaxMappings = 12;
+constexpr size_t kAddress = 12;  // digits of a usual address
 
 constexpr const char* kBold = "1";
 constexpr const char* kGreen = "32";
 constexpr const char* kRed = "31";
+constexpr const char* kYellow = "33";
 constexpr const char* kBlue = "34";
+
+// A part of a mapping's bar.
+struct Part {
+  const char* name;
+  const char* meaning;
+  const char* unicode;
+  const char* ascii;
+  const char* colour;
+};
+constexpr std::array<Part, 4> kParts{
+    {{"shared", "another process maps the page since a fork; a write copies it", "█", "#", kGreen},
+     {"copied", "this process wrote to a shared page or to a file's page", "▓", "x", kRed},
+     {"original", "the page that others copied, or still the file's own", "▒", "o", kYellow},
+     {"private", "its own, neither copied nor original", "░", ".", kBlue}}};
+constexpr Part kBelowOneCell{"", "less than one cell of a bar", "▏", "'", ""};
 
 // A cell of a table.
 struct Value {
@@ -40,9 +58,9 @@ struct Value {
 std::array<Value, 7> Values(const PageSums& sums) {
   return {{{"resident", sums.Resident()},
            {"shared", sums.Of(PageState::kShared)},
-           {"broken", sums.Of(PageState::kCopied)},
-           {"kept", sums.Of(PageState::kOriginal)},
-           {"private", sums.Fresh()},
+           {"copied", sums.Copied()},
+           {"original", sums.Original()},
+           {"private", sums.Private()},
            {"zero", sums.Of(PageState::kZero)},
            {"huge", sums.huge}}};
 }
@@ -82,6 +100,10 @@ class Renderer {
     Paragraph(SinceLastLook(portrait_));
     Blank();
     Family();
+    if (const std::string also = AlsoHas(portrait_); !also.empty()) {
+      Paragraph(also);
+      Blank();
+    }
     if (portrait_.has_pages) {
       Pages();
     } else {
@@ -198,59 +220,58 @@ class Renderer {
     return Hex(vma.start) + "-" + Hex(vma.end) + " " + Permissions(vma) + " " + path;
   }
 
-  static uint64_t BrokenPages(const MappingPortrait& mapping) {
-    return mapping.sums.Of(PageState::kCopied) + mapping.sums.Of(PageState::kOriginal);
-  }
+  bool HasRelatives() const { return portrait_.members.size() > 1; }
 
-  // Mappings with anonymous, private or shared pages, largest exposure first.
+  // Orders mappings by what was lost there and what can be lost. A process without relatives loses nothing; its
+  // mappings are ordered by size.
   std::vector<const MappingPortrait*> RelevantMappings() const {
     std::vector<const MappingPortrait*> mappings;
     for (const MappingPortrait& mapping : portrait_.mappings) {
       const PageSums& sums = mapping.sums;
-      const uint64_t pages = sums.Private() + sums.Of(PageState::kShared) + sums.Of(PageState::kUnknown) +
+      const uint64_t pages = mapping.StakePages() + sums.Private() + sums.Of(PageState::kUnknown) +
                              sums.Of(PageState::kZero) + sums.Of(PageState::kMerged);
       if (pages > 0) mappings.push_back(&mapping);
     }
-    const auto key = [](const MappingPortrait& mapping) {
-      const PageSums& sums = mapping.sums;
-      return std::tuple(mapping.exposure_pages, sums.Of(PageState::kShared), BrokenPages(mapping), sums.Private());
+    const bool has_relatives = HasRelatives();
+    const auto key = [has_relatives](const MappingPortrait& mapping) {
+      const uint64_t own = mapping.sums.Private();
+      return std::pair(mapping.StakePages() + (has_relatives ? 0 : own), own);
     };
     std::stable_sort(mappings.begin(), mappings.end(),
                      [&key](const auto* a, const auto* b) { return key(*a) > key(*b); });
     return mappings;
   }
 
-  std::string Bar(const MappingPortrait& mapping) const {
-    struct Part {
-      uint64_t pages;
-      const char* unicode;
-      const char* ascii;
-      const char* colour;
-    };
-    const std::array<Part, 3> parts{{{mapping.sums.Of(PageState::kShared), "█", "#", kGreen},
-                                     {BrokenPages(mapping), "▓", "x", kRed},
-                                     {mapping.sums.Fresh(), "░", ".", kBlue}}};
+  std::string Draw(const Part& part) const { return style_.unicode ? part.unicode : part.ascii; }
+
+  std::string Bar(const MappingPortrait& mapping) {
+    const PageSums& sums = mapping.sums;
+    const std::array<uint64_t, kParts.size()> pages{sums.Of(PageState::kShared), sums.Copied(), sums.Original(),
+                                                    sums.Private()};
     const size_t cells = IsTable() ? label_ - 3 : std::min<size_t>(width_ - 4, kMaxLabel);
-    uint64_t all = 0;
-    for (const Part& part : parts) all += part.pages;
+    const uint64_t all = std::accumulate(pages.begin(), pages.end(), uint64_t{0});
     if (all == 0) return IsTable() ? "  " : "    ";
-    std::array<size_t, 3> lengths{};
+    std::array<size_t, kParts.size()> lengths{};
     size_t used = 0;
-    for (size_t i = 0; i < parts.size(); ++i) {
-      lengths[i] = static_cast<size_t>(parts[i].pages * cells / all);
-      if (parts[i].pages > 0 && lengths[i] == 0) lengths[i] = 1;  // show it
-      used += lengths[i];
+    for (size_t i = 0; i < pages.size(); ++i) {
+      lengths.at(i) = static_cast<size_t>(pages.at(i) * cells / all);
+      used += IsThin(pages.at(i), lengths.at(i)) ? 1 : lengths.at(i);
     }
     size_t& longest = *std::max_element(lengths.begin(), lengths.end());
     longest = used > cells ? longest - (used - cells) : longest + (cells - used);
     std::string bar = IsTable() ? "  " : "    ";
-    for (size_t i = 0; i < parts.size(); ++i) {
-      std::string cell;
-      for (size_t n = 0; n < lengths[i]; ++n) cell += style_.unicode ? parts[i].unicode : parts[i].ascii;
-      bar += Paint(cell, parts[i].colour);
+    for (size_t i = 0; i < pages.size(); ++i) {
+      const bool is_thin = IsThin(pages.at(i), lengths.at(i));
+      has_thin_ = has_thin_ || is_thin;
+      std::string text = is_thin ? Draw(kBelowOneCell) : "";
+      for (size_t n = 0; n < lengths.at(i); ++n) text += Draw(kParts.at(i));
+      bar += Paint(text, kParts.at(i).colour);
     }
     return bar + (IsTable() ? " " : "");
   }
+
+  // True if pages have less than one cell of the bar.
+  static bool IsThin(uint64_t pages, size_t length) { return pages > 0 && length == 0; }
 
   void Mappings() {
     const std::vector<const MappingPortrait*> mappings = RelevantMappings();
@@ -264,15 +285,18 @@ class Renderer {
     }
     Blank();
     if (mappings.size() > kMaxMappings) {
-      Paragraph("And " + std::to_string(mappings.size() - kMaxMappings) + " smaller mappings; --json lists all.");
+      Paragraph("And " + std::to_string(mappings.size() - kMaxMappings) + " more mappings; --json lists all.");
     }
-    const std::string shared = Paint(style_.unicode ? "█" : "#", kGreen);
-    const std::string broken = Paint(style_.unicode ? "▓" : "x", kRed);
-    const std::string fresh = Paint(style_.unicode ? "░" : ".", kBlue);
-    out_ += shared + " shared, " + broken + " broken or kept, " + fresh + " fresh\n";
-    Paragraph(
-        "broken: copied because this process wrote; kept: the original that others copied; private: any other page of "
-        "its own.");
+    Legend();
+  }
+
+  void Legend() {
+    for (const Part& part : kParts) {
+      Paragraph(Paint(Draw(part), part.colour) + " " + part.name + ": " + part.meaning, "", "  ");
+    }
+    if (has_thin_) out_ += Draw(kBelowOneCell) + " " + kBelowOneCell.meaning + "\n";
+    Paragraph(HasRelatives() ? "Mappings with the most shared, copied and original memory come first."
+                             : "The largest mappings come first.");
   }
 
   void Pages() {
@@ -284,25 +308,62 @@ class Renderer {
       for (const PageRun& run : mapping.runs) Run(run);
     }
     Blank();
+    SumOfPages();
+  }
+
+  // Sums up the runs by state.
+  void SumOfPages() {
+    struct Sum {
+      uint64_t runs = 0;
+      uint64_t pages = 0;
+    };
+    std::vector<std::pair<std::string_view, Sum>> sums;
+    for (const MappingPortrait& mapping : portrait_.mappings) {
+      for (const PageRun& run : mapping.runs) {
+        if (run.state == PageState::kAbsent) continue;
+        const std::string_view name = PageStateName(run.state, run.huge);
+        auto found = std::find_if(sums.begin(), sums.end(), [name](const auto& each) { return each.first == name; });
+        if (found == sums.end()) found = sums.insert(sums.end(), {name, {}});
+        ++found->second.runs;
+        found->second.pages += run.pages;
+      }
+    }
+    std::stable_sort(sums.begin(), sums.end(),
+                     [](const auto& a, const auto& b) { return a.second.pages > b.second.pages; });
+    out_ += Paint("SUM", kBold) + "\n";
+    if (sums.empty()) Paragraph("no page is present", "  ");
+    for (const auto& [name, sum] : sums) {
+      PageLine(Count(sum.runs, "run"), sum.pages, std::string(name));
+    }
+    Blank();
+  }
+
+  static std::string Count(uint64_t count, const std::string& what) {
+    return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
+  }
+
+  void PageLine(const std::string& label, uint64_t pages, const std::string& state) {
+    std::string text = Left(label, kAddress) + " " + Right(std::to_string(pages), 9);
+    if (width_ >= 60) text += Right(HumanBytes(pages * portrait_.page_bytes), kColumn + 1);
+    Paragraph(text + "  " + state, "  ", "    ");
   }
 
   void Run(const PageRun& run) {
-    std::string text = Hex(run.start) + " " + Right(std::to_string(run.pages), 9);
-    if (width_ >= 60) text += Right(HumanBytes(run.pages * portrait_.page_bytes), kColumn + 1);
-    text.append("  ").append(PageStateName(run.state, run.huge));
+    std::string text(PageStateName(run.state, run.huge));
     const bool says_huge = run.state == PageState::kPrivate;
     if (run.huge && !says_huge) text += " (huge)";
     for (size_t i = 0; i < run.shared_with.size(); ++i) {
       text.append(i == 0 ? " with " : ", ").append(std::to_string(run.shared_with[i]));
     }
     if (run.state == PageState::kShared && run.shared_with.empty()) text += " with an unknown process";
-    Paragraph(text, "  ", "    ");
+    PageLine(Hex(run.start), run.pages, text);
   }
 
   const Portrait& portrait_;
   const TerminalStyle style_;
   const size_t width_;
-  size_t label_ = 0;  // columns of a table's label; 0: the terminal is too narrow for a table
+  size_t label_ = 0;       // columns of a table's label; 0: the terminal is too narrow for a table
+  bool has_thin_ = false;  // a bar has a part of less than one cell
   std::string out_;
 };
 

@@ -1,5 +1,6 @@
-// Renders a portrait for a terminal: a summary sentence, the family as a tree, and either the most relevant mappings
-// with a bar each or the runs of pages. Lines fit the terminal's width. Pure, any thread.
+// Renders a portrait for a terminal: a summary, the family as a tree, and either the mappings with the most memory that
+// was lost or can be lost, with a bar each, or the runs of pages and their sum. Lines fit the terminal's width. Pure,
+// any thread.
 #pragma once
 
 #include <cstddef>

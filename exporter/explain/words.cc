@@ -5,6 +5,8 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
+#include <initializer_list>
 
 namespace cow::exporter {
 namespace {
@@ -72,14 +74,14 @@ std::string Where(const Portrait& portrait) {
   return 2 * *most > all ? ", mostly " + place : "";
 }
 
-std::string Broken(const Portrait& portrait, const Others& others) {
-  const uint64_t broken = portrait.BrokenPages();
-  if (broken == 0) {
+std::string Copied(const Portrait& portrait, const Others& others) {
+  const uint64_t copied = portrait.BrokenPages();
+  if (copied == 0) {
     const bool can_tell = portrait.marks_known && portrait.exposure_pages > 0;
-    return can_tell ? "nothing of what was shared at fork is known to be broken" : "";
+    return can_tell ? " Nothing of what was shared at fork is known to be copied." : "";
   }
-  return Share(broken, broken + portrait.exposure_pages) + " of what was shared at fork and is still mapped is " +
-         "already broken, " + BySide(portrait, others) + Where(portrait);
+  return " " + Pages(portrait, copied) + " was copied already (" + Share(copied, copied + portrait.exposure_pages) +
+         " of what was shared at fork and is still mapped), " + BySide(portrait, others) + Where(portrait) + ".";
 }
 
 std::string OfSingle(const Portrait& portrait) {
@@ -112,19 +114,19 @@ std::string OfFamily(const Portrait& portrait) {
       std::any_of(portrait.members.begin(), portrait.members.end(), [](const auto& member) { return member.unread; });
   std::string text;
   if (portrait.exposure_pages == 0) {
-    text = "Nothing is shared between these " + std::to_string(portrait.members.size()) + " processes";
+    text = "These " + std::to_string(portrait.members.size()) + " processes share nothing.";
   } else {
     text = (some_unread ? "At least " : "") + Pages(portrait, portrait.exposure_pages) + " would be copied if " +
-           others.WroteAll();
+           others.WroteAll() + ".";
   }
-  if (const std::string broken = Broken(portrait, others); !broken.empty()) text += "; " + broken;
+  text += Copied(portrait, others);
   if (portrait.unattributed_pages > 0) {
-    text += "; " + Pages(portrait, portrait.unattributed_pages) + " more differs between them, copied or never shared";
+    text += " " + Pages(portrait, portrait.unattributed_pages) + " differs between them: copied, or never shared.";
   }
   if (portrait.unseen_pages > 0) {
-    text += "; " + Pages(portrait, portrait.unseen_pages) + " is shared with processes that can't be seen from here";
+    text += " " + Pages(portrait, portrait.unseen_pages) + " is shared with processes that can't be seen from here.";
   }
-  return text + ".";
+  return text;
 }
 
 }  // namespace
@@ -168,8 +170,8 @@ std::string Summary(const Portrait& portrait) {
 std::string SinceLastLook(const Portrait& portrait) {
   if (!portrait.since_last_look) return "";
   const explain::Breaks& breaks = *portrait.since_last_look;
-  if (breaks.pages == 0) return "Since the last look nothing was broken.";
-  std::string text = "Since the last look " + Pages(portrait, breaks.pages) + " was broken";
+  if (breaks.pages == 0) return "Since the last look nothing was copied.";
+  std::string text = "Since the last look " + Pages(portrait, breaks.pages) + " was copied";
   const char* mark = ": ";
   for (const MemberPortrait& member : portrait.members) {
     if (member.broken_since_last_look == 0) continue;
@@ -190,19 +192,25 @@ std::vector<std::string> Limits(const Portrait& portrait) {
   }
   if (!portrait.frames_known) {
     limits.emplace_back(
-        "Frame numbers are hidden from this user: CAP_SYS_ADMIN is needed to see who shares a page, who broke one and "
-        "what is saved. Copied and original pages are known in private file mappings only.");
+        "Frame numbers are hidden from this user: CAP_SYS_ADMIN is needed to see who shares a page and who copied "
+        "one. Copied and original pages are known in private file mappings only.");
     if (!portrait.zero_known) {
       limits.emplace_back("Before Linux 6.7, the zero page looks like shared memory without frame numbers.");
     }
   } else if (!portrait.marks_known) {
     limits.emplace_back(
-        "The kernel's page marks can't be read (they need Linux 5.19 and /proc/kpageflags): pages broken before this "
+        "The kernel's page marks can't be read (they need Linux 5.19 and /proc/kpageflags): pages copied before this "
         "look count as unattributed.");
+  }
+  if (portrait.frames_known && portrait.marks_known && portrait.swap_hides_copies && portrait.unattributed_pages > 0) {
+    limits.emplace_back(
+        "This host has read pages back from swap, and these processes had major faults. Pages copied before this look "
+        "can't be told from pages that came back, so both count as unattributed. --watch shows new copies.");
   }
   for (const MemberPortrait& member : portrait.members) {
     if (member.unread) {
-      limits.push_back("Process " + std::to_string(member.pid) + " could not be read: " + member.unread_reason + ".");
+      limits.push_back("Process " + std::to_string(member.pid) + " could not be read: " +
+                       (member.unread_detail.empty() ? member.unread_reason : member.unread_detail) + ".");
     }
   }
   if (portrait.unstable_pages > 0) {
@@ -210,6 +218,37 @@ std::vector<std::string> Limits(const Portrait& portrait) {
                      " pages kept changing during the read: their state may be outdated.");
   }
   return limits;
+}
+
+std::string AlsoHas(const Portrait& portrait) {
+  const MemberPortrait* asked = portrait.Find(portrait.pid);
+  if (asked == nullptr) return "";
+  const auto list = [&](std::initializer_list<PageState> states) {
+    std::string text;
+    for (const PageState state : states) {
+      const uint64_t pages = asked->sums.Of(state);
+      if (pages == 0) continue;
+      if (!text.empty()) text += ", ";
+      text.append(PageStateName(state, false)).append(" ").append(Pages(portrait, pages));
+    }
+    return text;
+  };
+  std::string text;
+  const std::string others =
+      list({PageState::kMerged, PageState::kSwapped, PageState::kFile, PageState::kUnresolved, PageState::kUnknown});
+  if (!others.empty()) text = "Process " + std::to_string(portrait.pid) + " also has: " + others + ".";
+  const std::string parts = list({PageState::kUnshared, PageState::kUnattributed});
+  if (parts.empty()) return text;
+  return text + (text.empty() ? "" : " ") + "Of its private memory: " + parts + ".";
+}
+
+std::string TimeText(std::chrono::system_clock::time_point time) {
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(time);
+  std::tm utc{};
+  gmtime_r(&seconds, &utc);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text.data();
 }
 
 std::string Permissions(const procfs::Vma& vma) {

@@ -135,7 +135,7 @@ def check_units(root):
 
 def flags_of_help(program, *command):
     """Returns the flags by name, with a value's name if they take one."""
-    text = output(program, *command, "--help")
+    text = re.sub(r"--\[no-\](\S+)", r"--\1\n  --no-\1", output(program, *command, "--help"))
     return set(re.findall(r"^  (?:-h,)?(--[a-z_.-]+)", text, re.MULTILINE))
 
 
@@ -178,7 +178,8 @@ def check_completion(context, root):
     check(complete(root, "--web.l") == ["--web.listen-address="], "a flag with a value")
     check(complete(root, "--onc") == ["--once"], "a flag without")
     check(complete(root, "exp") == ["explain"], "the command")
-    check(str(os.getpid()) in complete(root, "explain", ""), "processes to explain")
+    check({str(os.getpid()), "python3"} <= set(complete(root, "explain", "")), "processes to explain")
+    check(complete(root, "--no-collector.z") == ["--no-collector.zero_page"], "the second flag of a collector")
     for words in (("--log.level", "=", "w"), ("--log.level=w",), ("--log.level", "w")):
         check(complete(root, *words) == ["warn"], f"{words}")
     check(complete(root, "--sandbox=r") == ["require"], "--sandbox")

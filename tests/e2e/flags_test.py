@@ -93,7 +93,8 @@ def write(context, name, text):
 
 
 def flags_of(help_text):
-    return [flag for line in help_text.splitlines() for flag in re.findall(r"^  (?:-\w,)?(--[\w.-]+)", line)]
+    text = re.sub(r"--\[no-\](\S+)", r"--\1\n  --no-\1", help_text)
+    return [flag for line in text.splitlines() for flag in re.findall(r"^  (?:-\w,)?(--[\w.-]+)", line)]
 
 
 @checks("--help", "explain --help")
@@ -117,8 +118,11 @@ def check_version(context):
 def check_config(context):
     good = write(context, "good.yml", "scan: {interval: 123s, full_every: 77s}\n")
     bad = write(context, "bad.yml", "scan: {intervall: 123s}\n")
-    check(run("--config.check", f"--config.file={good}")[0] == 0, "--config.check of a good file")
-    code, _, log = run("--config.check", f"--config.file={bad}")
+    code, text, log = run("--config.check", f"--config.file={good}")
+    check((code, text, log) == (0, f"SUCCESS: {good} is valid\n", ""), f"--config.check of a good file: {code} {text} {log}")
+    check(run("--config.check")[1].startswith("SUCCESS: the flags are valid"), "--config.check without a file")
+    code, text, log = run("--config.check", f"--config.file={bad}")
+    check(not text, f"--config.check of a bad file prints {text}")
     check(code == 1 and log.startswith(f"{bad}:1:8: "), f"--config.check of a bad file: {code} {log}")
     exporter = serve(context, f"--config.file={good}", "--scan.full-every=88s")
     shown = ask(exporter, "/config")[1]
@@ -374,7 +378,7 @@ def check_collectors(context):
                         "--no-collector.NAME for all")
 
 
-@checks("explain --json", "explain --pages", "explain --mapping", "explain --watch")
+@checks("explain --json", "explain --pages", "explain --mapping", "explain --watch", "explain --group", "explain --config.file")
 def check_explain(context):
     def explain(*flags):
         code, text, log = run("explain", context.proc, context.pid, *flags)
@@ -390,6 +394,14 @@ def check_explain(context):
     watch = context.start(support.Process([support.binary("COW_EXPORTER"), "explain", context.proc, context.pid, "--json",
                                            "--watch=0.1"], stdout=subprocess.PIPE))
     check(all(json.loads(watch.line()) for _ in range(3)), "explain --watch")
+    config = write(context, "groups.yml", "groups: [{name: only, comm: [cow_workload]}]\n")
+    for group, flags, expected in (("cow_workload", (), 0), ("only", (), 1), ("only", (f"--config.file={config}",), 0),
+                                   ("cow_workload", (f"--config.file={config}",), 1)):
+        code, text, log = run("explain", context.proc, "--group", group, *flags, "--json")
+        check(code == expected and bool(text) == (code == 0), f"explain --group {group} {flags}: {code} {log}")
+    bad = write(context, "bad_groups.yml", "scan: []\n")
+    code, _, log = run("explain", context.proc, "--group=only", f"--config.file={bad}")
+    check(code == 1 and log.startswith(f"{bad}:1:"), f"explain --group with a bad configuration: {code} {log}")
 
 
 def test(context):

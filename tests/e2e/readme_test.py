@@ -116,6 +116,7 @@ def hold_flags(all_pages, exporter):
     known = {"--collector.NAME", "--no-collector.NAME"}
     for command in commands:
         text = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
+        text = re.sub(r"--\[no-\](\S+)", r"--\1 --no-\1", text)
         known |= set(FLAG.findall(text))
     named = set()
     for page in all_pages:

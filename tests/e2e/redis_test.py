@@ -105,7 +105,8 @@ def hold_explained(parent, child, dirty):
     said = json.loads(explain(child, "--json"))
     saving = next(member for member in said["family"] if member["pid"] == child)
     check_close(said["broken_bytes"], dirty, TOLERANCE, "bytes broken as explained, to the child's Private_Dirty")
-    check_close(saving["private_bytes"], dirty, TOLERANCE, "the child's private bytes as explained, to Private_Dirty")
+    own = sum(saving[f"{part}_bytes"] for part in ("private", "copied", "original")) - saving["file_original_bytes"]
+    check_close(own, dirty, TOLERANCE, "the child's own bytes as explained, to Private_Dirty")
 
 
 def main(arguments):

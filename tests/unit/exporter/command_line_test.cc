@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <sstream>
 #include <string>
 #include <variant>
 #include <vector>
@@ -185,12 +186,30 @@ TEST(CommandLineTest, Explain) {
   EXPECT_EQ(Good({"explain", "3", "--pages", "--mapping", "7f2c57000000"}).explain->mapping, 0x7f2c57000000U);
 }
 
+TEST(CommandLineTest, ExplainByNameOrGroup) {
+  const auto named = Good({"explain", "redis-server"}).explain;
+  ASSERT_TRUE(named);
+  EXPECT_EQ(named->pid, 0);
+  EXPECT_EQ(named->name, "redis-server");
+  EXPECT_EQ(Good({"explain", "12x"}).explain->name, "12x");
+  const CommandLine line = Good({"explain", "--group", "redis-6379", "--config.file=c.yml"});
+  ASSERT_TRUE(line.explain);
+  EXPECT_EQ(line.explain->group, "redis-6379");
+  EXPECT_EQ(line.explain->name, "");
+  EXPECT_EQ(line.config_file, "c.yml");
+  EXPECT_EQ(Good({"explain", "--group", "a"}).config_file, "");
+}
+
 TEST(CommandLineTest, ExplainWrongUsage) {
   const std::vector<std::vector<const char*>> cases = {
       {"explain"},
       {"explain", "0"},
       {"explain", "-1"},
-      {"explain", "12x"},
+      {"explain", ""},
+      {"explain", "--group="},
+      {"explain", "1", "--group=a"},
+      {"explain", "redis-server", "--group=a"},
+      {"explain", "redis-server", "--config.file=c.yml"},
       {"explain", "99999999999"},
       {"explain", "1", "2"},
       {"explain", "1", "--mapping=7f00"},
@@ -213,10 +232,54 @@ TEST(CommandLineTest, ExplainWrongUsage) {
   EXPECT_NE(help.text.find("unattributed"), std::string::npos);
 }
 
+std::string ProblemOf(const std::vector<const char*>& arguments) {
+  const auto parsed = Parse(arguments);
+  const auto* problem = std::get_if<EarlyExit>(&parsed);
+  return problem == nullptr ? "" : problem->text.substr(0, problem->text.find('\n'));
+}
+
+TEST(CommandLineTest, UnknownFlagsSuggestTheNearest) {
+  EXPECT_EQ(ProblemOf({"--scan.intervall=3s"}),
+            "cow_exporter: unknown flag \"--scan.intervall\": did you mean \"--scan.interval\"?");
+  EXPECT_EQ(ProblemOf({"-config.file", "c.yml"}),
+            "cow_exporter: unknown flag \"-config.file\": did you mean \"--config.file\"?");
+  EXPECT_EQ(ProblemOf({"--no-collector.smap"}),
+            "cow_exporter: unknown flag \"--no-collector.smap\": did you mean \"--no-collector.smaps\"?");
+  EXPECT_EQ(ProblemOf({"explain", "1", "--watc"}), "cow_exporter: unknown flag \"--watc\": did you mean \"--watch\"?");
+  EXPECT_EQ(ProblemOf({"--xyzzy"}), "cow_exporter: unknown flag \"--xyzzy\"");
+  EXPECT_EQ(ProblemOf({"explian", "1"}), "cow_exporter: unexpected argument \"explian\": did you mean \"explain\"?");
+  EXPECT_EQ(ProblemOf({"explain", "1", "2"}), "cow_exporter: unexpected argument \"2\"");
+}
+
+void ExpectFits(const std::string& text) {
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 80U) << line;
+}
+
+TEST(CommandLineTest, HelpIsGroupedAndFits80Columns) {
+  const std::string help = std::get<EarlyExit>(Parse({"--help"})).text;
+  ExpectFits(help);
+  size_t last = 0;
+  for (const char* part :
+       {"Usage: cow_exporter [FLAGS]\n       cow_exporter explain [FLAGS] PROCESS\n",
+        "\nExamples:\n  cow_exporter explain ", "\nGeneral:\n", "\nWeb:\n", "\nScanning:\n",
+        "\nCollectors (on by default, unless marked off):\n", "  --[no-]collector.cow            Breaks\n",
+        "  --[no-]collector.smaps          Sums (off)\n", "\nLogging:\n", "\nCommands:\n",
+        "By default the exporter listens on port 10066 of all interfaces"}) {
+    const size_t found = help.find(part, last);
+    ASSERT_NE(found, std::string::npos) << part;
+    last = found;
+  }
+  const std::string explain = std::get<EarlyExit>(Parse({"explain", "--help"})).text;
+  ExpectFits(explain);
+  EXPECT_LT(explain.find("\nExamples:\n"), explain.find("\nFlags:\n"));
+  EXPECT_NE(explain.find("Usage: cow_exporter explain [FLAGS] PROCESS\n"), std::string::npos);
+}
+
 TEST(CommandLineTest, HelpAndVersion) {
   const auto help = std::get<EarlyExit>(Parse({"--help"}));
   EXPECT_EQ(help.code, 0);
-  EXPECT_NE(help.text.find("--no-collector.smaps"), std::string::npos);
+  EXPECT_NE(help.text.find("--[no-]collector.smaps"), std::string::npos);
   const auto version = std::get<EarlyExit>(Parse({"--version"}));
   EXPECT_EQ(version.code, 0);
   EXPECT_EQ(version.text, "cow_exporter, version 1.2.3 (revision: abc)\n  compiler: GNU 1\n");

@@ -1,13 +1,14 @@
 // Tests the output of `explain` on constructed portraits.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "collectors/explain/portrait.h"
-#include "collectors/procfs/pagemap.h"
 #include "exporter/explain/json.h"
 #include "exporter/explain/terminal.h"
 #include "exporter/explain/words.h"
@@ -86,81 +87,94 @@ std::string At(size_t width) { return RenderPortrait(Pair(), {width, false, fals
 
 TEST(ExplainTerminal, Width40) {
   EXPECT_EQ(At(40), R"(300 MiB would be copied if the child
-wrote all it shares; 27 % of what was
-shared at fork and is still mapped is
-already broken, about 9 in 10 by the
-parent, mostly in the heap.
+wrote all it shares. 112 MiB was copied
+already (27 % of what was shared at fork
+and is still mapped), about 9 in 10 by
+the parent, mostly in the heap.
 
 PROCESS
 100 redis-server
     resident 420 MiB, shared 300 MiB,
-    broken 100 MiB, kept 12 MiB, private
-    8 MiB, huge 2 MiB
+    copied 100 MiB, original 12 MiB,
+    private 8 MiB, huge 2 MiB
 `-101 redis-rdb-bgsave
     resident 412 MiB, shared 300 MiB,
-    broken 12 MiB, kept 100 MiB, zero 12
-    KiB
+    copied 12 MiB, original 100 MiB,
+    zero 12 KiB
 
 MAPPINGS OF 100
 55aa00000000-55aa20000000 rw-p [heap]
-    ##########################xxxxxxxxx.
+    ##########################xxxxxxxxo'
     resident 420 MiB, shared 300 MiB,
-    broken 100 MiB, kept 12 MiB, private
-    8 MiB
+    copied 100 MiB, original 12 MiB,
+    private 8 MiB
 
-# shared, x broken or kept, . fresh
-broken: copied because this process
-wrote; kept: the original that others
-copied; private: any other page of its
-own.
+# shared: another process maps the page
+  since a fork; a write copies it
+x copied: this process wrote to a shared
+  page or to a file's page
+o original: the page that others copied,
+  or still the file's own
+. private: its own, neither copied nor
+  original
+' less than one cell of a bar
+Mappings with the most shared, copied
+and original memory come first.
 )");
 }
 
 TEST(ExplainTerminal, Width80) {
-  EXPECT_EQ(At(80), R"(300 MiB would be copied if the child wrote all it shares; 27 % of what was
-shared at fork and is still mapped is already broken, about 9 in 10 by the
-parent, mostly in the heap.
+  EXPECT_EQ(At(80), R"(300 MiB would be copied if the child wrote all it shares. 112 MiB was copied
+already (27 % of what was shared at fork and is still mapped), about 9 in 10 by
+the parent, mostly in the heap.
 
-PROCESS           RESIDENT   SHARED   BROKEN     KEPT  PRIVATE     ZERO     HUGE
+PROCESS           RESIDENT   SHARED   COPIED ORIGINAL  PRIVATE     ZERO     HUGE
 100 redis-server   420 MiB  300 MiB  100 MiB   12 MiB    8 MiB        0    2 MiB
 `-101 redis-rdb~   412 MiB  300 MiB   12 MiB  100 MiB        0   12 KiB        0
 
-MAPPINGS OF 100   RESIDENT   SHARED   BROKEN     KEPT  PRIVATE     ZERO     HUGE
+MAPPINGS OF 100   RESIDENT   SHARED   COPIED ORIGINAL  PRIVATE     ZERO     HUGE
 55aa00000000-55aa20000000 rw-p [heap]
-  ##########xxx.   420 MiB  300 MiB  100 MiB   12 MiB    8 MiB        0        0
+  #########xxx''   420 MiB  300 MiB  100 MiB   12 MiB    8 MiB        0        0
 
-# shared, x broken or kept, . fresh
-broken: copied because this process wrote; kept: the original that others
-copied; private: any other page of its own.
+# shared: another process maps the page since a fork; a write copies it
+x copied: this process wrote to a shared page or to a file's page
+o original: the page that others copied, or still the file's own
+. private: its own, neither copied nor original
+' less than one cell of a bar
+Mappings with the most shared, copied and original memory come first.
 )");
 }
 
 TEST(ExplainTerminal, Width120InUtf8) {
   EXPECT_EQ(
       RenderPortrait(Pair(), {120, false, true}),
-      R"(300 MiB would be copied if the child wrote all it shares; 27 % of what was shared at fork and is still mapped is already
-broken, about 9 in 10 by the parent, mostly in the heap.
+      R"(300 MiB would be copied if the child wrote all it shares. 112 MiB was copied already (27 % of what was shared at fork
+and is still mapped), about 9 in 10 by the parent, mostly in the heap.
 
-PROCESS                                          RESIDENT   SHARED   BROKEN     KEPT  PRIVATE     ZERO     HUGE
+PROCESS                                          RESIDENT   SHARED   COPIED ORIGINAL  PRIVATE     ZERO     HUGE
 100 redis-server                                  420 MiB  300 MiB  100 MiB   12 MiB    8 MiB        0    2 MiB
 └ 101 redis-rdb-bgsave                            412 MiB  300 MiB   12 MiB  100 MiB        0   12 KiB        0
 
-MAPPINGS OF 100                                  RESIDENT   SHARED   BROKEN     KEPT  PRIVATE     ZERO     HUGE
+MAPPINGS OF 100                                  RESIDENT   SHARED   COPIED ORIGINAL  PRIVATE     ZERO     HUGE
 55aa00000000-55aa20000000 rw-p [heap]
-  ████████████████████████████████▓▓▓▓▓▓▓▓▓▓▓▓░   420 MiB  300 MiB  100 MiB   12 MiB    8 MiB        0        0
+  █████████████████████████████████▓▓▓▓▓▓▓▓▓▓▒▏   420 MiB  300 MiB  100 MiB   12 MiB    8 MiB        0        0
 
-█ shared, ▓ broken or kept, ░ fresh
-broken: copied because this process wrote; kept: the original that others copied; private: any other page of its own.
+█ shared: another process maps the page since a fork; a write copies it
+▓ copied: this process wrote to a shared page or to a file's page
+▒ original: the page that others copied, or still the file's own
+░ private: its own, neither copied nor original
+▏ less than one cell of a bar
+Mappings with the most shared, copied and original memory come first.
 )");
 }
 
 TEST(ExplainTerminal, Pages) {
   EXPECT_EQ(RenderPortrait(WithRuns(), {80, false, false}),
-            R"(300 MiB would be copied if the child wrote all it shares; 27 % of what was
-shared at fork and is still mapped is already broken, about 9 in 10 by the
-parent, mostly in the heap.
+            R"(300 MiB would be copied if the child wrote all it shares. 112 MiB was copied
+already (27 % of what was shared at fork and is still mapped), about 9 in 10 by
+the parent, mostly in the heap.
 
-PROCESS           RESIDENT   SHARED   BROKEN     KEPT  PRIVATE     ZERO     HUGE
+PROCESS           RESIDENT   SHARED   COPIED ORIGINAL  PRIVATE     ZERO     HUGE
 100 redis-server   420 MiB  300 MiB  100 MiB   12 MiB    8 MiB        0    2 MiB
 `-101 redis-rdb~   412 MiB  300 MiB   12 MiB  100 MiB        0   12 KiB        0
 
@@ -170,7 +184,92 @@ PROCESS           RESIDENT   SHARED   BROKEN     KEPT  PRIVATE     ZERO     HUGE
   55aa00203000       512     2 MiB  huge
   55aa00403000    130045   508 MiB  absent
 
+SUM
+  1 run              512     2 MiB  shared
+  1 run              512     2 MiB  huge
+  1 run                3    12 KiB  copied
+
 )");
+}
+
+// Returns the lines of the table of mappings that name a mapping.
+std::vector<std::string> MappingLines(const Portrait& portrait) {
+  std::istringstream lines(RenderPortrait(portrait, {80, false, false}));
+  std::vector<std::string> found;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find(" rw-p ") != std::string::npos || line.find(" r--p ") != std::string::npos) found.push_back(line);
+  }
+  return found;
+}
+
+MappingPortrait MappingOf(uint64_t start, std::string path, bool writable) {
+  MappingPortrait mapping;
+  mapping.mapping.vma = {start, start + 0x10000000, true, writable, false, false, 0, 0, 0, 0, std::move(path)};
+  mapping.mapping.kind = memory::MappingKind::kFile;
+  return mapping;
+}
+
+TEST(ExplainTerminal, MappingsWithTheMostLostAndToLoseComeFirst) {
+  Portrait portrait = Pair();
+  MappingPortrait broken = MappingOf(0x7f0000000000, "/broken", true);  // all of it is lost
+  broken.sums.Add(PageState::kCopied, 600 * kMiB);
+  MappingPortrait snapshot = MappingOf(0x7f1000000000, "/snapshot", true);
+  snapshot.sums.Add(PageState::kFileOriginal, 500 * kMiB);
+  MappingPortrait code = MappingOf(0x7f2000000000, "/code", false);  // can't be lost
+  code.sums.Add(PageState::kFileOriginal, 900 * kMiB);
+  MappingPortrait own = MappingOf(0x7f3000000000, "/own", true);
+  own.sums.Add(PageState::kPrivate, 900 * kMiB);
+  portrait.mappings.insert(portrait.mappings.end(), {snapshot, broken, code, own});
+  const std::vector<std::string> lines = MappingLines(portrait);
+  ASSERT_EQ(lines.size(), 4U);
+  EXPECT_NE(lines[0].find("/broken"), std::string::npos);
+  EXPECT_NE(lines[1].find("/snapshot"), std::string::npos);
+  EXPECT_NE(lines[2].find("[heap]"), std::string::npos);
+  EXPECT_NE(lines[3].find("/own"), std::string::npos);
+  portrait.members.pop_back();  // without relatives, size decides
+  EXPECT_NE(MappingLines(portrait).at(0).find("/own"), std::string::npos);
+}
+
+TEST(ExplainTerminal, PrivateFilePagesAreCopiedOrOriginal) {
+  Portrait portrait = Pair();
+  MappingPortrait file = MappingOf(0x7f0000000000, "/file", true);
+  file.sums.Add(PageState::kFileCopied, kMiB);
+  file.sums.Add(PageState::kFileOriginal, 3 * kMiB);
+  portrait.mappings = {file};
+  EXPECT_NE(RenderPortrait(portrait, {80, false, false})
+                .find("  xxxooooooooooo     4 MiB        0    1 MiB    3 MiB        0        0        0\n"),
+            std::string::npos);
+  const auto json = nlohmann::json::parse(PortraitJson(portrait, false))["mappings"][0];
+  EXPECT_EQ(json["copied_bytes"], 1U << 20U);
+  EXPECT_EQ(json["original_bytes"], 3U << 20U);
+  EXPECT_EQ(json["file_copied_bytes"], 1U << 20U);
+  EXPECT_EQ(json["private_bytes"], 0);
+  EXPECT_EQ(json["resident_bytes"], 4U << 20U);
+}
+
+TEST(ExplainTerminal, AShareBelowOneCellIsAThinMark) {
+  Portrait portrait = Pair();
+  MappingPortrait& heap = portrait.mappings[0];
+  heap.sums = {};
+  heap.sums.Add(PageState::kShared, 1000 * kMiB);
+  heap.sums.Add(PageState::kCopied, 1);
+  EXPECT_NE(At(80).find("' less than one cell"), std::string::npos);
+  EXPECT_NE(RenderPortrait(portrait, {80, false, false}).find("  #############'  "), std::string::npos);
+  EXPECT_NE(RenderPortrait(portrait, {80, false, true}).find("  █████████████▏  "), std::string::npos);
+  heap.sums.pages = {};
+  heap.sums.Add(PageState::kShared, 1000 * kMiB);
+  const std::string whole = RenderPortrait(portrait, {80, false, false});
+  EXPECT_NE(whole.find("  ##############  "), std::string::npos);
+  EXPECT_EQ(whole.find("less than one cell"), std::string::npos);
+}
+
+TEST(ExplainTerminal, StatesWithoutAColumnAreListed) {
+  Portrait portrait = Pair();
+  EXPECT_EQ(AlsoHas(portrait), "");
+  portrait.members[0].sums.Add(PageState::kSwapped, 3 * kMiB);
+  portrait.members[0].sums.Add(PageState::kUnshared, kMiB);
+  EXPECT_EQ(AlsoHas(portrait), "Process 100 also has: swapped 3 MiB. Of its private memory: unshared 1 MiB.");
+  EXPECT_NE(RenderPortrait(portrait, {80, false, false}).find("also has: swapped 3 MiB"), std::string::npos);
 }
 
 TEST(ExplainTerminal, NoLineIsWiderThanTheTerminal) {
@@ -214,41 +313,41 @@ TEST(ExplainWords, Sizes) {
 
 TEST(ExplainWords, ParentAndChild) {
   EXPECT_EQ(Summary(Pair()),
-            "300 MiB would be copied if the child wrote all it shares; 27 % of what was shared at fork and is still "
-            "mapped is already broken, about 9 in 10 by the parent, mostly in the heap.");
+            "300 MiB would be copied if the child wrote all it shares. 112 MiB was copied already (27 % of what was "
+            "shared at fork and is still mapped), about 9 in 10 by the parent, mostly in the heap.");
 }
 
 TEST(ExplainWords, TwoChildrenAndMany) {
   Portrait portrait = Pair();
   portrait.members.push_back(Member(102, 100, "w"));
-  EXPECT_EQ(Summary(portrait).substr(0, 68), "300 MiB would be copied if both children wrote all they share; 27 % ");
+  EXPECT_EQ(Summary(portrait).substr(0, 67), "300 MiB would be copied if both children wrote all they share. 112 ");
   portrait.members.push_back(Member(103, 100, "w"));
-  EXPECT_EQ(Summary(portrait).substr(0, 69), "300 MiB would be copied if all 3 children wrote all they share; 27 % ");
+  EXPECT_EQ(Summary(portrait).substr(0, 68), "300 MiB would be copied if all 3 children wrote all they share. 112 ");
   portrait.members[2].parent = 101;
-  EXPECT_EQ(Summary(portrait).substr(0, 64), "300 MiB would be copied if all others wrote all they share; 27 %");
+  EXPECT_EQ(Summary(portrait).substr(0, 64), "300 MiB would be copied if all others wrote all they share. 112 ");
 }
 
 TEST(ExplainWords, NothingShared) {
   Portrait portrait = Pair();
   portrait.exposure_pages = 0;
   EXPECT_EQ(Summary(portrait),
-            "Nothing is shared between these 2 processes; all of what was shared at fork and is still mapped is "
-            "already broken, about 9 in 10 by the parent, mostly in the heap.");
+            "These 2 processes share nothing. 112 MiB was copied already (all of what was shared at fork and is still "
+            "mapped), about 9 in 10 by the parent, mostly in the heap.");
   for (MemberPortrait& member : portrait.members) member.broken_pages = 0;
-  EXPECT_EQ(Summary(portrait), "Nothing is shared between these 2 processes.");
+  EXPECT_EQ(Summary(portrait), "These 2 processes share nothing.");
 }
 
 TEST(ExplainWords, NothingBroken) {
   Portrait portrait = Pair();
   for (MemberPortrait& member : portrait.members) member.broken_pages = 0;
   EXPECT_EQ(Summary(portrait),
-            "300 MiB would be copied if the child wrote all it shares; nothing of what was shared at fork is known to "
-            "be broken.");
+            "300 MiB would be copied if the child wrote all it shares. Nothing of what was shared at fork is known to "
+            "be copied.");
   portrait.marks_known = false;
   portrait.unattributed_pages = kMiB;
   EXPECT_EQ(Summary(portrait),
-            "300 MiB would be copied if the child wrote all it shares; 1 MiB more differs between them, copied or "
-            "never shared.");
+            "300 MiB would be copied if the child wrote all it shares. 1 MiB differs between them: copied, or never "
+            "shared.");
   EXPECT_EQ(Limits(portrait).size(), 1U);
 }
 
@@ -257,11 +356,11 @@ TEST(ExplainWords, OneSideOnly) {
   portrait.members[0].broken_pages = 0;
   portrait.broken_by_kind = {0, 0, 12 * kMiB, 0, 0};
   EXPECT_EQ(Summary(portrait),
-            "300 MiB would be copied if the child wrote all it shares; 4 % of what was shared at fork and is still "
-            "mapped is already broken, all by the child, all in anonymous mappings.");
+            "300 MiB would be copied if the child wrote all it shares. 12 MiB was copied already (4 % of what was "
+            "shared at fork and is still mapped), all by the child, all in anonymous mappings.");
   portrait.members[0].broken_pages = 12 * kMiB;
   portrait.broken_by_kind = {12 * kMiB, 0, 12 * kMiB, 0, 0};
-  EXPECT_NE(Summary(portrait).find("broken, half by the parent."), std::string::npos);
+  EXPECT_NE(Summary(portrait).find("mapped), half by the parent."), std::string::npos);
 }
 
 TEST(ExplainWords, SomeCouldNotBeRead) {
@@ -272,6 +371,22 @@ TEST(ExplainWords, SomeCouldNotBeRead) {
   EXPECT_EQ(Summary(portrait).substr(0, 16), "At least 300 MiB");
   ASSERT_EQ(Limits(portrait).size(), 1U);
   EXPECT_EQ(Limits(portrait)[0], "Process 102 could not be read: denied.");
+  portrait.members.back().unread_detail = "/proc/102/maps: it runs as user 0";
+  EXPECT_EQ(Limits(portrait)[0], "Process 102 could not be read: /proc/102/maps: it runs as user 0.");
+}
+
+TEST(ExplainWords, SwapHidesEarlierCopies) {
+  Portrait portrait = Pair();
+  portrait.swap_hides_copies = true;
+  EXPECT_TRUE(Limits(portrait).empty());
+  portrait.unattributed_pages = 1;
+  ASSERT_EQ(Limits(portrait).size(), 1U);
+  EXPECT_NE(Limits(portrait)[0].find("back from swap"), std::string::npos);
+}
+
+TEST(ExplainWords, Times) {
+  EXPECT_EQ(TimeText({}), "1970-01-01T00:00:00Z");
+  EXPECT_EQ(TimeText(std::chrono::system_clock::from_time_t(1796144700)), "2026-12-01T17:05:00Z");
 }
 
 TEST(ExplainWords, ProcessWithTheMemoryOfAnother) {
@@ -310,10 +425,10 @@ TEST(ExplainWords, SinceTheLastLook) {
   Portrait portrait = Pair();
   EXPECT_EQ(SinceLastLook(portrait), "");
   portrait.since_last_look = explain::Breaks{};
-  EXPECT_EQ(SinceLastLook(portrait), "Since the last look nothing was broken.");
+  EXPECT_EQ(SinceLastLook(portrait), "Since the last look nothing was copied.");
   portrait.since_last_look = explain::Breaks{3 * kMiB, kMiB};
   portrait.members[1].broken_since_last_look = 2 * kMiB;
-  EXPECT_EQ(SinceLastLook(portrait), "Since the last look 3 MiB was broken: 2 MiB by 101, 1 MiB by an unknown side.");
+  EXPECT_EQ(SinceLastLook(portrait), "Since the last look 3 MiB was copied: 2 MiB by 101, 1 MiB by an unknown side.");
 }
 
 TEST(ExplainJson, HasTheDocumentedForm) {
@@ -324,7 +439,10 @@ TEST(ExplainJson, HasTheDocumentedForm) {
   EXPECT_EQ(json["family"][1]["pid"], 101);
   EXPECT_EQ(json["family"][1]["parent"], 100);
   EXPECT_EQ(json["family"][1]["shared_bytes"], 300U << 20U);
-  EXPECT_EQ(json["family"][1]["private_bytes"], 112U << 20U);
+  EXPECT_EQ(json["family"][0]["private_bytes"], 8U << 20U);
+  EXPECT_EQ(json["family"][1]["private_bytes"], 0);
+  EXPECT_EQ(json["family"][1]["copied_bytes"], 12U << 20U);
+  EXPECT_EQ(json["family"][1]["original_bytes"], 100U << 20U);
   EXPECT_EQ(json["family"][1]["zero_bytes"], 3 * 4096);
   const auto& mapping = json["mappings"][0];
   EXPECT_EQ(mapping["start"], "0x55aa00000000");
@@ -342,6 +460,20 @@ TEST(ExplainJson, HasTheDocumentedForm) {
   EXPECT_EQ(mapping["runs"][3]["state"], "absent");
 }
 
+TEST(ExplainJson, PartsAddUpToResident) {
+  explain::PageSums sums;
+  for (size_t state = 0; state < explain::kPageStates; ++state) sums.Add(static_cast<PageState>(state), state + 1);
+  Portrait portrait = Single();
+  portrait.members[0].sums = sums;
+  const auto member = nlohmann::json::parse(PortraitJson(portrait, false))["family"][0];
+  uint64_t all = 0;
+  for (const char* part : {"shared", "copied", "original", "private", "unknown", "zero", "merged", "file"}) {
+    all += member[std::string(part) + "_bytes"].get<uint64_t>();
+  }
+  EXPECT_EQ(member["resident_bytes"], all);
+  EXPECT_GT(member["private_bytes"], member["unshared_bytes"]);
+}
+
 TEST(ExplainJson, UnknownValuesAreNull) {
   Portrait portrait = Pair();
   portrait.frames_known = false;
@@ -352,60 +484,6 @@ TEST(ExplainJson, UnknownValuesAreNull) {
   EXPECT_TRUE(json["mappings"][0]["exposure_bytes"].is_null());
   EXPECT_FALSE(json["mappings"][0].contains("runs"));
   EXPECT_EQ(json["limits"].size(), 1U);
-}
-
-TEST(ExplainStates, FollowTheEvidence) {
-  using explain::JudgePage;
-  using explain::PageEvidence;
-  constexpr procfs::PageEntry kAnon(procfs::kPagemapPresent | 500);
-  constexpr uint64_t kSwapOffset = uint64_t{77} << 5U;
-  PageEvidence page;
-  EXPECT_EQ(JudgePage(page), PageState::kAbsent);
-  page.entry = procfs::PageEntry(procfs::kPagemapSwapped | procfs::kPagemapGuard);
-  EXPECT_EQ(JudgePage(page), PageState::kGuard);
-  page.entry = procfs::PageEntry(procfs::kPagemapSwapped | kSwapOffset);
-  EXPECT_EQ(JudgePage(page), PageState::kSwapped);
-  page.entry = procfs::PageEntry(procfs::kPagemapSwapped | kSwapOffset | 30);  // the type of a migration entry
-  EXPECT_EQ(JudgePage(page), PageState::kUnresolved);
-  page.entry = kAnon;
-  EXPECT_EQ(JudgePage(page), PageState::kPrivate);
-  page.exclusive = false;
-  EXPECT_EQ(JudgePage(page), PageState::kUnshared);
-  page.differs = true;
-  EXPECT_EQ(JudgePage(page), PageState::kUnattributed);
-  page.private_file = true;
-  EXPECT_EQ(JudgePage(page), PageState::kFileCopied);
-  page.original = true;
-  EXPECT_EQ(JudgePage(page), PageState::kOriginal);
-  page.copied = true;
-  EXPECT_EQ(JudgePage(page), PageState::kCopied);
-  page.shared = true;
-  EXPECT_EQ(JudgePage(page), PageState::kShared);
-  page.merged = true;
-  EXPECT_EQ(JudgePage(page), PageState::kMerged);
-  page.is_zero_page = true;
-  EXPECT_EQ(JudgePage(page), PageState::kZero);
-  page.entry = procfs::PageEntry(page.entry.bits() | procfs::kPagemapFile);
-  EXPECT_EQ(JudgePage(page), PageState::kFileOriginal);
-  page.private_mapping = false;
-  EXPECT_EQ(JudgePage(page), PageState::kFile);
-}
-
-TEST(ExplainStates, WithoutFrames) {
-  explain::PageEvidence page;
-  page.frames_known = false;
-  page.entry = procfs::PageEntry(procfs::kPagemapPresent);
-  EXPECT_EQ(JudgePage(page), PageState::kShared);
-  page.zero_known = false;
-  EXPECT_EQ(JudgePage(page), PageState::kUnknown);
-  page.entry = procfs::PageEntry(page.entry.bits() | procfs::kPagemapMappedOnce);
-  EXPECT_EQ(JudgePage(page), PageState::kPrivate);
-  page.private_file = true;
-  EXPECT_EQ(JudgePage(page), PageState::kFileCopied);
-  page.entry = procfs::PageEntry(procfs::kPagemapPresent | procfs::kPagemapFile);
-  EXPECT_EQ(JudgePage(page), PageState::kFileOriginal);
-  page.private_file = false;  // anonymous: the huge zero page
-  EXPECT_EQ(JudgePage(page), PageState::kZero);
 }
 
 }  // namespace
