@@ -270,9 +270,9 @@ std::variant<CommandLine, EarlyExit> ParseCommandLine(std::span<const char* cons
     return WrongUsage(app, "--web.healthcheck and --web.systemd-socket exclude each other");
   }
   if (!result.listen_addresses.empty() && result.systemd_socket) {
-    return EarlyExit{kExitWrongUsage,
-                     "--web.listen-address and --web.systemd-socket exclude each other; systemd takes addresses from "
-                     "ListenStream= of cow_exporter.socket\n"};
+    return WrongUsage(app,
+                      "--web.listen-address and --web.systemd-socket exclude each other; systemd takes addresses from "
+                      "ListenStream= of cow_exporter.socket");
   }
   if (result.listen_addresses.empty()) result.listen_addresses.push_back({"", 10066, ""});
   return result;
