@@ -29,7 +29,8 @@ uint64_t PageSums::Private() const {
 }
 
 uint64_t MappingPortrait::StakePages() const {
-  const uint64_t anonymous = sums.Of(PageState::kShared) + sums.Copied() + sums.Of(PageState::kOriginal);
+  const uint64_t anonymous =
+      sums.Copied() + Sum(sums, {PageState::kShared, PageState::kOriginal, PageState::kUnattributed});
   return anonymous + (mapping.vma.writable ? sums.Of(PageState::kFileOriginal) : 0);
 }
 

@@ -69,8 +69,8 @@ struct MappingPortrait {
   uint64_t exposure_pages = 0;  // what the family grows by if every page that this process shares here is written
   std::vector<PageRun> runs;    // without holes between them
 
-  // What was lost here and what can still be lost: shared, copied and original pages. Originals of a file count if the
-  // mapping is writable.
+  // What was lost here and what can still be lost: shared, copied, original and unattributed pages. Originals of a file
+  // count if the mapping is writable.
   uint64_t StakePages() const;
 };
 

@@ -295,7 +295,7 @@ class Renderer {
       Paragraph(Paint(Draw(part), part.colour) + " " + part.name + ": " + part.meaning, "", "  ");
     }
     if (has_thin_) out_ += Draw(kBelowOneCell) + " " + kBelowOneCell.meaning + "\n";
-    Paragraph(HasRelatives() ? "Mappings with the most shared, copied and original memory come first."
+    Paragraph(HasRelatives() ? "Mappings with the most memory that was or can be copied come first."
                              : "The largest mappings come first.");
   }
 

@@ -118,8 +118,8 @@ o original: the page that others copied,
 . private: its own, neither copied nor
   original
 ' less than one cell of a bar
-Mappings with the most shared, copied
-and original memory come first.
+Mappings with the most memory that was
+or can be copied come first.
 )");
 }
 
@@ -141,7 +141,7 @@ x copied: this process wrote to a shared page or to a file's page
 o original: the page that others copied, or still the file's own
 . private: its own, neither copied nor original
 ' less than one cell of a bar
-Mappings with the most shared, copied and original memory come first.
+Mappings with the most memory that was or can be copied come first.
 )");
 }
 
@@ -164,7 +164,7 @@ MAPPINGS OF 100                                  RESIDENT   SHARED   COPIED ORIG
 ▒ original: the page that others copied, or still the file's own
 ░ private: its own, neither copied nor original
 ▏ less than one cell of a bar
-Mappings with the most shared, copied and original memory come first.
+Mappings with the most memory that was or can be copied come first.
 )");
 }
 
@@ -212,7 +212,8 @@ MappingPortrait MappingOf(uint64_t start, std::string path, bool writable) {
 TEST(ExplainTerminal, MappingsWithTheMostLostAndToLoseComeFirst) {
   Portrait portrait = Pair();
   MappingPortrait broken = MappingOf(0x7f0000000000, "/broken", true);  // all of it is lost
-  broken.sums.Add(PageState::kCopied, 600 * kMiB);
+  broken.sums.Add(PageState::kCopied, 400 * kMiB);
+  broken.sums.Add(PageState::kUnattributed, 200 * kMiB);
   MappingPortrait snapshot = MappingOf(0x7f1000000000, "/snapshot", true);
   snapshot.sums.Add(PageState::kFileOriginal, 500 * kMiB);
   MappingPortrait code = MappingOf(0x7f2000000000, "/code", false);  // can't be lost
