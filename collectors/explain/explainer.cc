@@ -1,15 +1,12 @@
 #include "collectors/explain/explainer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <limits>
 #include <map>
 #include <utility>
-#include <variant>
 
 #include "collectors/explain/denial.h"
 #include "collectors/procfs/stat.h"
-#include "collectors/procfs/status.h"
 #include "collectors/procfs/system.h"
 #include "collectors/procfs/vmstat.h"
 
@@ -18,43 +15,7 @@ namespace {
 
 using Kind = Failure::Kind;
 
-// Members without a change signal are read this often for the breaks between two looks.
-constexpr std::chrono::minutes kFullEvery{10};
-
-tl::unexpected<Failure> Fail(Kind kind, std::string message) {
-  return tl::unexpected(Failure{kind, std::move(message)});
-}
-
 std::string Process(pid_t pid) { return "process " + std::to_string(pid); }
-
-std::string WhyUnread(const procfs::Root& root, pid_t pid, const Error& error) {
-  if (error.kind != ErrorKind::kDenied) return error.ToString();
-  return error.ToString() + ": " + DescribeDenial(ReadDenialFacts(root, pid, error));
-}
-
-tl::unexpected<Failure> FailToRead(const procfs::Root& root, pid_t pid, const Error& error) {
-  switch (error.kind) {
-    case ErrorKind::kGone:
-      return Fail(Kind::kEnded, Process(pid) + " ended while it was read");
-    case ErrorKind::kDenied:
-      return Fail(Kind::kDenied, Process(pid) + " can't be read: " + WhyUnread(root, pid, error));
-    default:
-      return Fail(Kind::kOther, Process(pid) + " can't be read: " + error.ToString());
-  }
-}
-
-// Returns the family of `pid` and the member whose address space it has.
-std::pair<memory::Family*, memory::Member*> FindMember(const memory::Lineage& families, pid_t pid) {
-  for (const auto& family : families.families()) {
-    for (const auto& member : family->members) {
-      if (member->process->pid == pid) return {family.get(), member.get()};
-    }
-    for (const memory::Alias& alias : family->aliases) {
-      if (alias.process->pid == pid) return {family.get(), family->FindSlot(alias.slot)};
-    }
-  }
-  return {nullptr, nullptr};
-}
 
 // True if pages of the family may have come back from swap: a first look can't tell these from copies. FamilyScan
 // decides by the same facts.
@@ -96,25 +57,6 @@ class BreakCounter {
   std::map<pid_t, uint64_t> by_pid_;
 };
 
-// Scans the family; `add` takes each report. False if `may_go_on` ended it.
-template <class Add>
-bool ScanWhole(memory::Scanner& scanner, memory::Family& family, const memory::PassOptions& options,
-               const MayGoOn& may_go_on, Add&& add) {
-  const auto scan = scanner.Begin(family, options);
-  const auto take = [&add](const auto& step) {
-    if constexpr (requires { add(step); }) add(step);
-  };
-  while (!scan->done()) {
-    if (!may_go_on()) {
-      scan->GiveUp();
-      return false;
-    }
-    const memory::ScanStep step = scan->Next(scanner.worker(), may_go_on);
-    std::visit(take, step);
-  }
-  return true;
-}
-
 }  // namespace
 
 Explainer::Explainer(procfs::Root root)
@@ -122,29 +64,6 @@ Explainer::Explainer(procfs::Root root)
       scanner_(root_, procfs::RequirePageGeometry(root_)),
       table_(root_, std::numeric_limits<size_t>::max(), /*max_kept_files=*/0, scanner_.layouts()) {
   procfs::RaiseDescriptorLimit();
-}
-
-tl::expected<void, Failure> Explainer::CheckProcess(pid_t pid) const {
-  const auto stat = procfs::ReadStat(root_, pid);
-  if (!stat) {
-    if (stat.error().kind == ErrorKind::kGone) {
-      const std::string hidepid = ReadHidepid(root_);
-      return Fail(Kind::kNoProcess,
-                  "there is no " + Process(pid) + (hidepid.empty() ? "" : ", or /proc hides it: hidepid=" + hidepid));
-    }
-    return FailToRead(root_, pid, stat.error());
-  }
-  if (stat->IsKernelThread()) {
-    return Fail(Kind::kNoMemory, Process(pid) + " is a thread of the kernel and has no memory of its own");
-  }
-  if (stat->HasNoMemory() && stat->num_threads < 2) {
-    return Fail(Kind::kNoMemory, Process(pid) + " has ended and is not reaped yet (a zombie): its memory is gone");
-  }
-  const auto status = procfs::ReadStatus(root_, pid);
-  if (status && status->tgid != pid) {
-    return Fail(Kind::kThread, std::to_string(pid) + " is a thread of " + Process(status->tgid) + ": ask for that");
-  }
-  return {};
 }
 
 tl::expected<std::unique_ptr<memory::Lineage>, Failure> Explainer::ListFamilies() {
@@ -169,7 +88,7 @@ tl::expected<FamilySearch, Failure> Explainer::FindGroup(const std::string& grou
 }
 
 tl::expected<Portrait, Failure> Explainer::Look(pid_t pid, const LookOptions& options) {
-  if (auto good = CheckProcess(pid); !good) return tl::unexpected(good.error());
+  if (auto good = CheckProcess(root_, pid); !good) return tl::unexpected(good.error());
   const auto families = ListFamilies();
   if (!families) return tl::unexpected(families.error());
   const auto [family, member] = FindMember(**families, pid);
@@ -233,35 +152,19 @@ PortraitBuilder::Scanned Explainer::ScanHidden(const memory::Family& family) con
 
 void Explainer::LookForBreaks(pid_t pid, Portrait& portrait) {
   if (!scanner_.capabilities().frames) return;
-  if (!history_) history_.emplace(scanner_.geometry(), scanner_.zero_frame());
-  history_->Update(table_, scanner_.probe());
-  const auto [family, member] = FindMember(*history_, pid);
+  if (!history_) history_.emplace(scanner_);
+  history_->Update(table_);
+  const auto [family, member] = history_->Find(pid);
   const bool is_first = std::exchange(history_of_, pid) != pid;
   if (member == nullptr) return;
   BreakCounter counter;
-  memory::PassOptions pass;
-  pass.full_every = kFullEvery;
   const auto add = [&counter](const auto& report) requires requires { counter.Add(report); }
   { counter.Add(report); };
-  ScanWhole(
-      scanner_, *family, pass, [] { return true; }, add);
-  SettleHistory();
+  history_->Scan(
+      *family, [] { return true; }, add);
   if (is_first) return;
   portrait.since_last_look = counter.breaks();
   for (MemberPortrait& each : portrait.members) each.broken_since_last_look = counter.By(each.pid);
-}
-
-// Other families are never read, so their ended members have no pages to judge.
-void Explainer::SettleHistory() {
-  for (const auto& family : history_->families()) {
-    if (!family->ended.empty() && family->ledger.empty()) {
-      memory::Judgement judgement;
-      memory::MovedSharing moved;
-      const memory::FrameFacts unknown;
-      family->ledger.FinishPass(unknown, judgement, moved).MakeAll();
-    }
-    history_->Settle(*family);
-  }
 }
 
 }  // namespace cow::explain

@@ -15,26 +15,20 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <string>
 #include <tl/expected.hpp>
 
 #include "collectors/base/group_rule.h"
+#include "collectors/explain/failure.h"
+#include "collectors/explain/family_history.h"
 #include "collectors/explain/family_search.h"
 #include "collectors/explain/portrait.h"
 #include "collectors/explain/portrait_builder.h"
-#include "collectors/memory/family/lineage.h"
+#include "collectors/memory/family/family.h"
 #include "collectors/memory/process/process_table.h"
 #include "collectors/memory/scan/scanner.h"
 #include "collectors/procfs/root.h"
 
 namespace cow::explain {
-
-// The reason why there is no portrait.
-struct Failure {
-  enum class Kind { kNoProcess, kNoMemory, kThread, kDenied, kEnded, kNoMapping, kStopped, kOther };
-  Kind kind = Kind::kOther;
-  std::string message;  // for a person: a sentence without a full stop
-};
 
 struct LookOptions {
   PageQuestion pages;
@@ -57,17 +51,15 @@ class Explainer {
 
  private:
   tl::expected<std::unique_ptr<memory::Lineage>, Failure> ListFamilies();
-  tl::expected<void, Failure> CheckProcess(pid_t pid) const;
   tl::expected<Portrait, Failure> Read(pid_t pid, memory::Family& family, memory::Member& member,
                                        const LookOptions& options);
   PortraitBuilder::Scanned ScanHidden(const memory::Family& family) const;
   void LookForBreaks(pid_t pid, Portrait& portrait);
-  void SettleHistory();
 
   procfs::Root root_;
   memory::Scanner scanner_;
   memory::ProcessTable table_;
-  std::optional<memory::Lineage> history_;
+  std::optional<FamilyHistory> history_;
   pid_t history_of_ = 0;  // process of the last look at a history; 0: none
 };
 
