@@ -7,7 +7,7 @@ build_packages=(
   build-essential cmake file ninja-build pkg-config
   libexpected-dev libmicrohttpd-dev libyaml-cpp-dev prometheus-cpp-dev libcli11-dev libspdlog-dev libnl-genl-3-dev
   nlohmann-json3-dev libre2-dev zlib1g-dev libgnutls28-dev libcrypt-dev libsystemd-dev libutfcpp-dev
-  libxxhash-dev libseccomp-dev libcap-dev libdw-dev
+  libxxhash-dev libseccomp-dev libcap-dev libdw-dev libprotobuf-dev protobuf-compiler
 )
 
 readonly policy=/usr/sbin/policy-rc.d

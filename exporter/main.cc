@@ -26,6 +26,7 @@
 #include "exporter/scan/self_metrics.h"
 #include "exporter/serve.h"
 #include "exporter/settings.h"
+#include "exporter/writers/command.h"
 
 namespace cow::exporter {
 namespace {
@@ -76,7 +77,7 @@ int Run(std::span<const char* const> arguments) {
     ExplainOptions options = *command_line.explain;
     options.groups = {loaded.config.groups, loaded.config.default_group};
     options.label_value_length = loaded.config.limits.label_value_length;
-    return RunExplain(options, stdout, stderr);
+    return options.writers ? RunWriters(options, stdout, stderr) : RunExplain(options, stdout, stderr);
   }
   Log log = Log::ToStderr(command_line.log_level, command_line.log_format);
   if (!command_line.web_config_file.empty()) {

@@ -4,6 +4,7 @@
 
 test_packages=(
   libgtest-dev
+  python3-dbg
   prometheus prometheus-node-exporter prometheus-process-exporter redis-server redis-tools
   prometheus-alertmanager apache2-bin gunicorn php-fpm postgresql puma unicorn
   chromium clang cmark-gfm clang-format clang-tidy libclang-rt-dev curl fonts-dejavu-core jq jsonnet libcap2-bin linux-perf node-typescript openssl procps python3

@@ -26,7 +26,7 @@ _cow_exporter() {
     flag=${COMP_WORDS[COMP_CWORD - 1]}
   fi
   case $flag in
-    --config.file | --web.config.file)
+    --config.file | --web.config.file | --folded | --pprof)
       mapfile -t COMPREPLY < <(compgen -f -- "$word")
       compopt -o filenames 2>/dev/null
       return
@@ -38,6 +38,10 @@ _cow_exporter() {
       ;;
     --sandbox)
       mapfile -t COMPREPLY < <(compgen -W 'auto off require' -- "$word")
+      return
+      ;;
+    --stacks)
+      mapfile -t COMPREPLY < <(compgen -W 'off fp dwarf' -- "$word")
       return
       ;;
     --log.level)

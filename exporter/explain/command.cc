@@ -7,13 +7,13 @@
 #include <clocale>
 #include <csignal>
 #include <cstdlib>
-#include <ctime>
 #include <string_view>
 #include <system_error>
 
 #include "collectors/explain/explainer.h"
 #include "config/units.h"
 #include "exporter/explain/choice.h"
+#include "exporter/explain/end_signals.h"
 #include "exporter/explain/json.h"
 #include "exporter/explain/terminal.h"
 #include "exporter/explain/words.h"
@@ -57,17 +57,6 @@ bool Write(std::FILE* out, const std::string& text) {
   return std::fwrite(text.data(), 1, text.size(), out) == text.size() && std::fflush(out) == 0;
 }
 
-// Waits up to `time` for a signal that ends the program. Returns true if one came.
-bool EndsWithin(const sigset_t& signals, std::chrono::milliseconds time) {
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(time);
-  const timespec timeout{seconds.count(), std::chrono::nanoseconds(time - seconds).count()};
-  int signal = 0;
-  do {
-    signal = sigtimedwait(&signals, nullptr, &timeout);
-  } while (signal < 0 && errno == EINTR);
-  return signal > 0;
-}
-
 std::string Render(const explain::Portrait& portrait, const ExplainOptions& options, std::FILE* out) {
   if (options.json) return PortraitJson(portrait, !options.watch);
   const std::string text = RenderPortrait(portrait, StyleOf(fileno(out)));
@@ -79,11 +68,7 @@ std::string Render(const explain::Portrait& portrait, const ExplainOptions& opti
 }  // namespace
 
 int RunExplain(const ExplainOptions& options, std::FILE* out, std::FILE* problem) {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  const EndSignals signals;
   std::signal(SIGPIPE, SIG_IGN);
 
   bool stopped = false;
@@ -91,7 +76,7 @@ int RunExplain(const ExplainOptions& options, std::FILE* out, std::FILE* problem
   look.pages = {options.pages, options.mapping};
   look.keep_history = options.watch.has_value();
   look.may_go_on = [&] {
-    stopped = stopped || EndsWithin(signals, std::chrono::milliseconds(0));
+    stopped = stopped || signals.CameWithin(std::chrono::milliseconds(0));
     return !stopped;
   };
   explain::Explainer explainer(procfs::Root(options.procfs, options.sysfs));
@@ -117,7 +102,7 @@ int RunExplain(const ExplainOptions& options, std::FILE* out, std::FILE* problem
             std::string("cow_exporter: writing failed: ").append(std::generic_category().message(errno)).append("\n"));
       return 1;
     }
-    if (!options.watch || EndsWithin(signals, *options.watch)) return 0;
+    if (!options.watch || signals.CameWithin(*options.watch)) return 0;
   }
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "collectors/base/group_rule.h"
+#include "exporter/explain/writers_options.h"
 
 namespace cow::exporter {
 
@@ -24,6 +25,7 @@ struct ExplainOptions {
   bool pages = false;
   std::optional<uint64_t> mapping;                 // an address in the mapping to show
   std::optional<std::chrono::milliseconds> watch;  // time between looks; empty: look once
+  std::optional<WritersOptions> writers;           // RunWriters handles these
   std::string procfs = "/proc";
   std::string sysfs = "/sys";
 };

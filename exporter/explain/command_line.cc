@@ -9,6 +9,7 @@
 
 #include "config/units.h"
 #include "exporter/explain/arguments.h"
+#include "exporter/explain/writers_options.h"
 
 namespace cow::exporter {
 namespace {
@@ -75,7 +76,8 @@ Parsed<std::string> ParseGroup(std::string_view text) {
   return std::string(text);
 }
 
-// Parses seconds or a duration.
+}  // namespace
+
 Parsed<std::chrono::milliseconds> ParsePause(std::string_view text) {
   constexpr double kMinSeconds = 0.1;
   constexpr double kMaxSeconds = 86400;
@@ -90,8 +92,6 @@ Parsed<std::chrono::milliseconds> ParsePause(std::string_view text) {
   }
   return std::chrono::milliseconds(static_cast<int64_t>(*number * 1000));
 }
-
-}  // namespace
 
 void AddPathFlags(CLI::App& app, std::string& procfs, std::string& sysfs, const std::string& group) {
   AddValue(app, "--path.procfs", "DIR", "Mount point of procfs (default: /proc)", &ParsePath, procfs)->group(group);
@@ -120,10 +120,13 @@ void AddExplainCommand(CLI::App& app, std::optional<ExplainOptions>& result, std
       ->needs("--pages");
   const auto watch = std::make_shared<std::string>();
   command->add_flag("--watch", *watch, "Look repeatedly, every 2 seconds or --watch=SECONDS");
+  const auto writers = std::make_shared<std::optional<WritersOptions>>();
+  AddWritersOptions(*command, writers);
   AddPathFlags(*command, options->procfs, options->sysfs, "Flags");
-  command->callback([options, process, watch, &result] {
+  command->callback([options, process, watch, writers, &result] {
     options->pid = process->pid;
     options->name = process->name;
+    options->writers = *writers;
     if ((options->pid != 0 || !options->name.empty()) == !options->group.empty()) {
       throw CLI::ValidationError("explain", "expected either a PROCESS or --group");
     }

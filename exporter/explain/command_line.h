@@ -2,10 +2,13 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
+#include "config/units.h"
 #include "exporter/explain/command.h"
 
 namespace cow::exporter {
@@ -22,6 +25,9 @@ CLI::Option* AddValue(CLI::App& app, const std::string& name, const char* type, 
   };
   return app.add_option_function<std::string>(name, read, help)->type_name(type);
 }
+
+// Parses the time between looks or of a watch: seconds, or a duration.
+config::Parsed<std::chrono::milliseconds> ParsePause(std::string_view text);
 
 // Adds --path.procfs and --path.sysfs to a group of --help.
 void AddPathFlags(CLI::App& app, std::string& procfs, std::string& sysfs, const std::string& group);
