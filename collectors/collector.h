@@ -9,6 +9,7 @@
 // collector that throws loses only its own metrics, and only for that pass.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -116,6 +117,9 @@ class CollectorWithHooks : public Collector {
   virtual void OnFamilyGone(uint64_t /*family_id*/) {}
   // Called at the end of every pass, after OnPass of all families.
   virtual void OnPassEnd() {}
+
+  // Returns the CPU time of the collector's own threads since the last call. It is added to the collector's cost.
+  virtual std::chrono::nanoseconds TakeBackgroundTime() { return {}; }
 
   // Adds the estimates for members with unread windows to the gauges of their family.
   virtual void AddUnread(std::span<const UnreadMember> /*members*/, std::span<int64_t> /*gauges*/) const {}

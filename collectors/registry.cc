@@ -15,6 +15,7 @@ constexpr std::array kRegistry{
     Registration{"sharing", "Resident, shared, exposed and distinct memory", true, &MakeSharing},
     Registration{"smaps", "The kernel's own sums in smaps_rollup", false, &MakeSmaps, &MakeSmapsOfDenied},
     Registration{"thp", "Transparent huge pages", true, &MakeThp},
+    Registration{"writers", "The code that breaks sharing, by page faults", false, &MakeWriters},
     Registration{"zero_page", "Memory mapped to the zero page", true, &MakeZeroPage},
 };
 

@@ -12,6 +12,7 @@
 #include "collectors/options.h"
 #include "collectors/procfs/root.h"
 #include "collectors/procfs/system.h"
+#include "collectors/symbols/symbolizer.h"
 
 namespace cow::collectors {
 
@@ -32,6 +33,7 @@ struct CollectorContext {
   // when it is switched on again.
   std::shared_ptr<std::vector<uint64_t>> totals;
   std::shared_ptr<netlink::TaskstatsSockets> taskstats = nullptr;  // the engine sets it
+  std::shared_ptr<symbols::Symbolizer> symbolizer = nullptr;       // likewise; null: none was started
 };
 
 // One line of the registry.
@@ -54,6 +56,7 @@ std::unique_ptr<Collector> MakeSharing(const CollectorContext& context);
 std::unique_ptr<Collector> MakeSmaps(const CollectorContext& context);
 std::unique_ptr<Collector> MakeSmapsOfDenied(const CollectorContext& context);
 std::unique_ptr<Collector> MakeThp(const CollectorContext& context);
+std::unique_ptr<Collector> MakeWriters(const CollectorContext& context);
 std::unique_ptr<Collector> MakeZeroPage(const CollectorContext& context);
 
 }  // namespace cow::collectors

@@ -30,6 +30,14 @@ Parsed<uint64_t> ParseLedgerBytes(std::string_view text) {
   return tl::unexpected(Quoted(text) + " is out of range: it must be at most 1TiB");
 }
 
+Parsed<uint64_t> ParseRingBytes(std::string_view text) {
+  constexpr uint64_t kMinRingBytes = uint64_t{64} << 10U;
+  constexpr uint64_t kMaxRingBytes = uint64_t{1} << 30U;
+  auto bytes = ParseSize(text);
+  if (!bytes || (kMinRingBytes <= *bytes && *bytes <= kMaxRingBytes)) return bytes;
+  return tl::unexpected(Quoted(text) + " is out of range: expected 64KiB to 1GiB");
+}
+
 void ReadDocument(const YAML::Node& document, const std::vector<KnownCollector>& known, Checker& checker,
                   Config& config) {
   constexpr size_t kMaxGroups = 100'000;
@@ -53,7 +61,8 @@ void ReadDocument(const YAML::Node& document, const std::vector<KnownCollector>&
       checker.Count("max_groups", 1, kMaxGroups, limits.max_groups),
       checker.Count("max_processes", 1, kMaxProcesses, limits.max_processes),
       checker.Count("label_value_length", 1, kMaxLabelBytes, limits.label_value_length),
-      checker.Value("ledger_bytes", kSize, &ParseLedgerBytes, limits.ledger_bytes)};
+      checker.Value("ledger_bytes", kSize, &ParseLedgerBytes, limits.ledger_bytes),
+      checker.Value("ring_bytes", kSize, &ParseRingBytes, limits.ring_bytes)};
 
   std::vector<Checker::Key> collector_keys;
   collector_keys.reserve(known.size());

@@ -33,6 +33,7 @@ struct LimitsConfig {
   size_t max_processes = 20000;
   size_t label_value_length = 128;  // bytes
   uint64_t ledger_bytes = uint64_t{256} << 20U;
+  uint64_t ring_bytes = uint64_t{8} << 20U;
 };
 
 struct CollectorConfig {

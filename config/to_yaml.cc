@@ -32,6 +32,7 @@ void WriteLimits(const LimitsConfig& limits, YAML::Emitter& out) {
   out << YAML::Key << "max_processes" << YAML::Value << limits.max_processes;
   out << YAML::Key << "label_value_length" << YAML::Value << limits.label_value_length;
   out << YAML::Key << "ledger_bytes" << YAML::Value << FormatSize(limits.ledger_bytes);
+  out << YAML::Key << "ring_bytes" << YAML::Value << FormatSize(limits.ring_bytes);
   out << YAML::EndMap;
 }
 

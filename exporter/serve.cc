@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -12,6 +13,7 @@
 #include "collectors/netlink/given_sockets.h"
 #include "collectors/procfs/root.h"
 #include "collectors/procfs/system.h"
+#include "collectors/symbols/symbolizer.h"
 #include "exporter/explain/api.h"
 #include "exporter/front/front_keeper.h"
 #include "exporter/front/launcher.h"
@@ -78,6 +80,16 @@ void LogDescriptors(uint64_t limit, const FrontOptions& front, Log& log) {
                                 {"connections_per_client", std::to_string(front.server.limits.per_client)}});
 }
 
+// Starts the processes that name code, and reads the kernel's names, while this process may. Only for the collector
+// `writers`.
+std::shared_ptr<symbols::Symbolizer> StartSymbolizer(const collectors::EngineOptions& options) {
+  const auto& names = options.collectors;
+  if (std::find(names.begin(), names.end(), "writers") == names.end()) return nullptr;
+  auto symbolizer = std::make_shared<symbols::Symbolizer>();
+  static_cast<void>(symbolizer->ReadKernelSymbols());
+  return symbolizer;
+}
+
 FrontReply ToFrontReply(ApiReply reply) { return {reply.status, std::move(reply.body)}; }
 
 }  // namespace
@@ -97,6 +109,8 @@ bool Serve(const CommandLine& command_line, const Settings& settings,
     log.Flush();
   });
   Launcher launcher(sockets, command_line.sandbox);
+  collectors::EngineOptions options = settings.engine;
+  options.symbolizer = StartSymbolizer(options);
   KeepOnly(kReaderCapabilities);
   log.Info("starting", {{"version", version}});
   std::unique_ptr<WebFilesReader> web;
@@ -109,7 +123,7 @@ bool Serve(const CommandLine& command_line, const Settings& settings,
   const procfs::Root root(command_line.procfs, command_line.sysfs);
   netlink::GivenSockets netlink;
   for (procfs::FileDescriptor& socket : opened.netlink) netlink.Add(std::move(socket));
-  auto runner = std::make_unique<EngineRunner>(root, settings.engine, std::move(netlink));
+  auto runner = std::make_unique<EngineRunner>(root, options, std::move(netlink));
   EngineRunner& engine = *runner;
   ScanLoop loop(
       std::move(runner), settings.scan,
@@ -135,7 +149,8 @@ bool Serve(const CommandLine& command_line, const Settings& settings,
   };
   keeper.emplace(launcher, front, std::move(web), std::move(services), log, FrontKeeper::Timing{});
   keeper->Configure(reloader.Yaml());
-  const SandboxState state = ConfineReader(command_line.sandbox);
+  const auto confine = options.symbolizer == nullptr ? &ConfineReader : &ConfineRecordingReader;
+  const SandboxState state = confine(command_line.sandbox);
   engine.SetSandbox(sandbox_is_complete && state.missing.empty());
   LogConfinement(state, log);
   LogDescriptors(descriptors, front, log);

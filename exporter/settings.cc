@@ -40,15 +40,28 @@ Applied ApplyProcessHold(std::string_view text, collectors::CollectorOptions& op
   return config::ParseDuration(text).map([&options](std::chrono::milliseconds hold) { options.process.hold = hold; });
 }
 
+Applied ApplyWritersTop(std::string_view text, collectors::CollectorOptions& options) {
+  return config::ParseIntegerIn(text, 1, collectors::WritersOptions::kMostTop).map([&options](uint64_t top) {
+    options.writers.top = top;
+  });
+}
+
+Applied ApplyWritersOneIn(std::string_view text, collectors::CollectorOptions& options) {
+  return config::ParseIntegerIn(text, 1, collectors::WritersOptions::kMostOneIn).map([&options](uint64_t one_in) {
+    options.writers.one_in = static_cast<uint32_t>(one_in);
+  });
+}
+
 // An option of a collector in the configuration.
 struct Option {
   std::string_view collector;
   std::string_view name;
   Applied (*apply)(std::string_view text, collectors::CollectorOptions& options);
 };
-constexpr std::array kOptions{Option{"process", "top", &ApplyProcessTop}, Option{"process", "by", &ApplyProcessBy},
-                              Option{"process", "hold", &ApplyProcessHold},
-                              Option{"smaps", "max_rss", &ApplySmapsMaxRss}};
+constexpr std::array kOptions{
+    Option{"process", "top", &ApplyProcessTop},   Option{"process", "by", &ApplyProcessBy},
+    Option{"process", "hold", &ApplyProcessHold}, Option{"smaps", "max_rss", &ApplySmapsMaxRss},
+    Option{"writers", "top", &ApplyWritersTop},   Option{"writers", "one_in", &ApplyWritersOneIn}};
 
 std::optional<std::string> ProblemOf(const Option& option, std::string_view text) {
   collectors::CollectorOptions unused;
@@ -125,6 +138,7 @@ Settings MakeSettings(const CommandLine& command_line, const config::Config& con
   settings.engine.max_processes = config.limits.max_processes;
   settings.engine.label_value_length = config.limits.label_value_length;
   settings.engine.ledger_bytes = config.limits.ledger_bytes;
+  settings.engine.collector_options.writers.ring_bytes = config.limits.ring_bytes;
   settings.engine.full_every = scan.full_every;
   settings.engine.interval = scan.interval;
   settings.engine.threads = scan.threads;

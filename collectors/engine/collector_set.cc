@@ -15,7 +15,7 @@ std::shared_ptr<Collector> CollectorSet::FindOrMake(const Registration& entry, b
   for (const InstalledCollector& each : list_) {
     if (each.name == entry.name && each.stand_in == stand_in) return each.collector;
   }
-  CollectorContext context{root_, geometry_, options.collector_options, nullptr, taskstats_};
+  CollectorContext context{root_, geometry_, options.collector_options, nullptr, taskstats_, symbolizer_};
   if (stand_in) return entry.make_stand_in(context);
   context.totals = totals_.try_emplace(entry.name, std::make_shared<std::vector<uint64_t>>()).first->second;
   return entry.make(context);
@@ -23,6 +23,7 @@ std::shared_ptr<Collector> CollectorSet::FindOrMake(const Registration& entry, b
 
 CollectorSet::List CollectorSet::Make(const EngineOptions& options) {
   List list;
+  if (options.symbolizer != nullptr) symbolizer_ = options.symbolizer;
   const auto add = [&](const Registration& entry, bool stand_in) {
     InstalledCollector& each = list.emplace_back();
     each.name = entry.name;
@@ -133,6 +134,7 @@ void CollectorSet::BeginInterval() {
 void CollectorSet::EndInterval() {
   for (InstalledCollector& each : list_) {
     each.last_spent = std::chrono::nanoseconds(each.health->spent_nanoseconds);
+    if (each.hooks != nullptr) each.last_spent += each.hooks->TakeBackgroundTime();
     each.last_failed = each.health->failed;
   }
 }

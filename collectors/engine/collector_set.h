@@ -132,6 +132,7 @@ class CollectorSet {
   std::map<std::string_view, std::shared_ptr<std::vector<uint64_t>>> totals_;
   // Opened at once, because a process that serves can't create sockets.
   std::shared_ptr<netlink::TaskstatsSockets> taskstats_;
+  std::shared_ptr<symbols::Symbolizer> symbolizer_;  // of the first options that had one
   std::map<std::pair<std::string_view, bool>, size_t> first_counters_;
   List list_;
   memory::Needs needs_;

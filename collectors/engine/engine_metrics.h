@@ -103,9 +103,9 @@ inline constexpr Metric kUnreadProcesses{
 inline constexpr std::array<std::string_view, 3> kScannedFiles{"pagemap", "pagemap_scan", "kpage"};
 inline constexpr std::array<std::string_view, 2> kPassKinds{"full", "incremental"};
 inline constexpr std::array<std::string_view, 2> kUnreadKeys{"cmdline", "exe"};
-inline constexpr std::array<std::string_view, 13> kFeatures{
+inline constexpr std::array<std::string_view, 14> kFeatures{
     "all_processes", "exclusive_marks", "folio_marks", "frames",      "kpagecount", "kpageflags", "ksm_flag",
-    "pagemap_scan",  "page_mapcounts",  "ptrace",      "fork_events", "delayacct",  "sandbox"};
+    "pagemap_scan",  "page_mapcounts",  "ptrace",      "fork_events", "delayacct",  "sandbox",    "writers"};
 inline constexpr MetricLabel kCollectorLabel{"collector", {}, "the enabled ones"};
 
 inline constexpr Metric kHostSaved{
@@ -241,7 +241,8 @@ inline constexpr Metric kCapability{
     .of_groups = false,
     .source =
         "Trials at the start; those about page tables use the exporter's own pages. HOW_EXACT.md says what a missing "
-        "feature costs. fork_events appears once the exporter has asked for them, delayacct while the collector is on, "
+        "feature costs. fork_events appears once the exporter has asked for them, delayacct and writers while the "
+        "collector is on, "
         "sandbox while the exporter serves.",
     .query = "cow_exporter_capability == 0",
 };

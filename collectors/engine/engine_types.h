@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,6 +16,7 @@
 #include "collectors/base/group_rule.h"
 #include "collectors/metrics.h"
 #include "collectors/options.h"
+#include "collectors/symbols/symbolizer.h"
 
 namespace cow::collectors {
 
@@ -34,6 +36,9 @@ struct EngineOptions {
   // How many families are scanned in parallel; the calling thread is one of them. Does not change any count.
   size_t threads = 1;
   GroupOptions groups;
+  // Names code for the collector `writers`; its processes were started before this one was confined. Read when the
+  // collector is made.
+  std::shared_ptr<symbols::Symbolizer> symbolizer;
 };
 
 // A family of two processes or more, by its latest readings.

@@ -1,6 +1,7 @@
 #include "exporter/sandbox/policies.h"
 
 #include <fcntl.h>
+#include <linux/perf_event.h>
 #include <linux/sched.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -143,6 +144,13 @@ Filter ReaderFilter() {
   // A filter can't see the family at connect, so it refuses the sockets.
   filter.Allow(SCMP_SYS(socket), {Equals(0, AF_UNIX)});
   filter.Allow(SCMP_SYS(socketpair), {Equals(0, AF_UNIX)});
+  return filter;
+}
+
+Filter RecordingReaderFilter() {
+  Filter filter = ReaderFilter();
+  filter.Allow(SCMP_SYS(perf_event_open), {Equals(4, PERF_FLAG_FD_CLOEXEC)});
+  AllowAnyOf(filter, SCMP_SYS(ioctl), 1, {PERF_EVENT_IOC_SET_OUTPUT, PERF_EVENT_IOC_ID});
   return filter;
 }
 

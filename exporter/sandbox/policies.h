@@ -6,6 +6,8 @@
 namespace cow::exporter {
 
 Filter ReaderFilter();
+// Also allows perf events.
+Filter RecordingReaderFilter();
 
 // `removes_sockets`: the launcher may remove files. Landlock restricts where.
 Filter LauncherFilter(int program, bool removes_sockets);

@@ -90,6 +90,8 @@ SandboxState Confine(SandboxMode mode, const LandlockRules* rules, const std::fu
 
 SandboxState ConfineReader(SandboxMode mode) { return Confine(mode, nullptr, &ReaderFilter); }
 
+SandboxState ConfineRecordingReader(SandboxMode mode) { return Confine(mode, nullptr, &RecordingReaderFilter); }
+
 SandboxState ConfineLauncher(SandboxMode mode, int program, std::span<const std::string> socket_directories) {
   std::vector<std::string> readable = DirectoriesOfLibraries();
   readable.insert(readable.end(), kSettingsOfLibraries.begin(), kSettingsOfLibraries.end());

@@ -40,6 +40,8 @@ struct SandboxState {
 };
 
 SandboxState ConfineReader(SandboxMode mode);
+// A reader that may also open perf events, for the collector `writers`.
+SandboxState ConfineRecordingReader(SandboxMode mode);
 
 // `program`: the descriptor of the program that the launcher may execute, with execveat and AT_EMPTY_PATH.
 // `socket_directories`: where the launcher may remove files. It removes none if this is empty.

@@ -23,7 +23,8 @@ from support import check, wait_for
 # For each collector a metric that no other one publishes.
 COLLECTORS = {"cow": "cow_forks_total", "delayacct": "cow_delayacct_lost_records_total", "faults": "cow_minor_faults_total",
               "ksm": "cow_ksm_profit_bytes", "process": "cow_process_private_bytes", "sharing": "cow_footprint_bytes",
-              "smaps": "cow_smaps_skipped_processes", "thp": "cow_huge_page_bytes", "zero_page": "cow_zero_page_bytes"}
+              "smaps": "cow_smaps_skipped_processes", "thp": "cow_huge_page_bytes",
+              "writers": "cow_writer_lost_records_total", "zero_page": "cow_zero_page_bytes"}
 ON_BY_DEFAULT = {"cow", "faults", "sharing", "thp", "zero_page"}
 CHECKS = {}
 MEMBERS = 5
@@ -402,6 +403,14 @@ def check_explain(context):
     bad = write(context, "bad_groups.yml", "scan: []\n")
     code, _, log = run("explain", context.proc, "--group=only", f"--config.file={bad}")
     check(code == 1 and log.startswith(f"{bad}:1:"), f"explain --group with a bad configuration: {code} {log}")
+
+
+@checks("explain --writers", "explain --stacks", "explain --folded", "explain --pprof")
+def check_writers(context):
+    folded, pprof = context.path("folded"), context.path("pprof")
+    code, text, log = run("explain", context.pid, "--json", "--writers=0.2", "--stacks=fp", f"--folded={folded}", f"--pprof={pprof}")
+    check(code == 0 and json.loads(text)["seconds"] >= 0.2, f"explain --writers: {code} {text} {log}")
+    check(os.path.exists(folded) and os.path.getsize(pprof) > 0, "explain --folded --pprof: no files")
 
 
 def test(context):

@@ -23,7 +23,8 @@ const std::vector<KnownCollector>& Known() {
   static const std::vector<KnownCollector> known = {
       {"sharing", {}},   {"cow", {}},     {"zero_page", {}},
       {"thp", {}},       {"faults", {}},  {"ksm", {}},
-      {"delayacct", {}}, {"process", {}}, {"smaps", {{"max_rss", &ProblemOfSize}}}};
+      {"delayacct", {}}, {"process", {}}, {"smaps", {{"max_rss", &ProblemOfSize}}},
+      {"writers", {}}};
   return known;
 }
 
@@ -58,6 +59,7 @@ TEST(ConfigTest, ReferenceShowsEveryDefault) {
   EXPECT_EQ(reference.limits.max_processes, defaults.limits.max_processes);
   EXPECT_EQ(reference.limits.label_value_length, defaults.limits.label_value_length);
   EXPECT_EQ(reference.limits.ledger_bytes, defaults.limits.ledger_bytes);
+  EXPECT_EQ(reference.limits.ring_bytes, defaults.limits.ring_bytes);
   EXPECT_TRUE(reference.groups.empty());
   ASSERT_TRUE(reference.default_group);
   EXPECT_EQ(reference.default_group, defaults.default_group);
@@ -142,6 +144,9 @@ TEST(ConfigTest, Ranges) {
   EXPECT_EQ(Errors("scan: {threads: 0}").size(), 1U);
   EXPECT_EQ(Errors("scan: {threads: 64}"), Strings());
   EXPECT_EQ(Errors("limits: {ledger_bytes: 2TiB}").size(), 1U);
+  EXPECT_EQ(Errors("limits: {ring_bytes: 1KiB}").size(), 1U);
+  EXPECT_EQ(Errors("limits: {ring_bytes: 2GiB}").size(), 1U);
+  EXPECT_TRUE(Errors("limits: {ring_bytes: 1GiB}").empty());
   EXPECT_EQ(Errors("limits: {max_processes: 99999999999999999999}").size(), 1U);
 }
 

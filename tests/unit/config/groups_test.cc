@@ -174,6 +174,7 @@ limits:
   max_processes: 20000
   label_value_length: 128
   ledger_bytes: 256MiB
+  ring_bytes: 8MiB
 collectors:
   {}
 groups: []

@@ -1,4 +1,5 @@
 #include <dlfcn.h>
+#include <linux/perf_event.h>
 #include <linux/sched.h>
 #include <pwd.h>
 #include <sys/ioctl.h>
@@ -33,6 +34,20 @@ void BecomeReader() { ConfineReader(SandboxMode::kRequire); }
 int TrySocket(int family, int type) { return ErrorOf(socket(family, type | SOCK_CLOEXEC, 0)); }
 
 TEST_F(ReaderSandboxTest, RefusesWhatNoProcessNeeds) { CheckConfined(&BecomeReader, test::RefusedToAll()); }
+
+TEST_F(ReaderSandboxTest, OnlyRecordingReaderOpensPerfEvents) {
+  // The kernel refuses attributes of this size once the filter has let the call pass.
+  const auto open_event = [](unsigned long flags) {
+    perf_event_attr attributes{};
+    attributes.size = 1;
+    return Call(SYS_perf_event_open, &attributes, 0, -1, -1, flags);
+  };
+  const auto open_closing = [open_event] { return open_event(PERF_FLAG_FD_CLOEXEC); };
+  CheckConfined(&BecomeReader, Attempts{{"perf_event_open", open_closing, EPERM}});
+  CheckConfined([] { ConfineRecordingReader(SandboxMode::kRequire); },
+                Attempts{{"perf_event_open", open_closing, E2BIG},
+                         {"inherited by programs", [open_event] { return open_event(0); }, EPERM}});
+}
 
 TEST_F(ReaderSandboxTest, OpensNothingForWriting) {
   Attempts attempts;
