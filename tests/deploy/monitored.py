@@ -24,7 +24,7 @@ LIMIT_BYTES = 512 << 20
 
 EVERYTHING = """\
 scan: {interval: 1s, max_cpu: 0.5}
-collectors: {ksm: true, smaps: true, delayacct: true, process: {top: 5}}
+collectors: {ksm: true, smaps: true, delayacct: true, process: {top: 5}, writers: {one_in: 1}}
 """
 # Replaces the shipped alerts, which do not fire for the demo: dashboards mark firing alerts.
 ALERT = """\

@@ -35,11 +35,11 @@ OWN_CALLS = {"capset", "clone", "close_range", "execveat", "kill", "landlock_add
 REMAINING = {"AmbientCapabilities", "CapabilityBoundingSet_CAP_DAC_FOWNER_IPC_OWNER", "CapabilityBoundingSet_CAP_NET_ADMIN",
              "CapabilityBoundingSet_CAP_SYS_ADMIN", "CapabilityBoundingSet_CAP_SYS_PTRACE", "DeviceAllow",
              "PrivateUsers", "ProcSubset", "ProtectProc", "RestrictAddressFamilies_AF_UNIX", "RootDirectoryOrRootImage",
-             "SystemCallFilter_privileged"}
+             "SystemCallFilter_debug", "SystemCallFilter_privileged"}
 NETLINK = {"CapabilityBoundingSet_CAP_NET_ADMIN"}
 PTRACE = {"CapabilityBoundingSet_CAP_SYS_PTRACE"}
 # The exposure level with some drop-ins, and what they remove from the list.
-LEVELS = {(): (1.6, set()), ("without-ptrace",): (1.4, PTRACE), ("without-fork-events",): (1.4, NETLINK),
+LEVELS = {(): (1.8, set()), ("without-ptrace",): (1.5, PTRACE), ("without-fork-events",): (1.6, NETLINK),
           ("without-ptrace", "without-fork-events"): (1.3, PTRACE | NETLINK)}
 # bcrypt of "secret" at the lowest cost
 HASH_SALT = "$2y$04$abcdefghijklmnopqrstuu"
@@ -143,7 +143,7 @@ def check_life(context, directory):
     child = pair.do("fork 0").split()[0]
 
     fork_events = fork_events_of_root(context)
-    collectors = [f"--collector.{name}" for name in ("delayacct", "ksm", "process", "smaps")]
+    collectors = [f"--collector.{name}" for name in ("delayacct", "ksm", "process", "smaps", "writers")]
     sockets = [activation.tcp(context), activation.unix(context, f"{directory}/api"), *activation.netlink(context)]
     with activation.passed(sockets) as high:
         exporter = context.start(support.Exporter(
@@ -171,6 +171,9 @@ def check_life(context, directory):
             check(samples.values[name, labels] == 1, f"collector {dict(labels)} failed")
     with open("/proc/sys/kernel/task_delayacct", encoding="utf-8") as file:
         accounting = int(file.read())
+    check(samples.value("cow_exporter_capability", feature="writers") == 1, "the collector writers can't record page faults")
+    sampled = sum(value for (name, labels), value in samples.values.items() if name == "cow_writer_samples_total")
+    check(sampled >= WRITTEN / 16 / 2, f"{sampled} samples of {WRITTEN} breaks")
     print(f"delayacct: {samples.value('cow_exporter_capability', feature='delayacct'):.0f}, kernel.task_delayacct {accounting}")
     check(samples.value("cow_exporter_capability", feature="fork_events") == fork_events, "fork events differ from those of root")
     with open(f"/proc/{exporter.pid}/net/dev", encoding="ascii") as file:

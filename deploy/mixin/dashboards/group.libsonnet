@@ -18,6 +18,12 @@ local lib = import 'lib.libsonnet';
       local limit = of('cow_cgroup_memory_limit_bytes');
       local usage = of('cow_cgroup_memory_usage_bytes');
       local usedUp = lib.usedUp('', of);
+      local samples = lib.rate(of('cow_writer_samples_total'));
+      local writerBreaks = '%s / scalar(%s) * scalar(%s)' % [
+        lib.sum('side, object, function', samples),
+        lib.total(samples),
+        lib.total(lib.rate(of('cow_breaks_total'))),
+      ];
       local forkCost(quantile) =
         // The comparison drops NaN, the quantile of no child.
         'histogram_quantile(%g, %s) >= 0' % [quantile, lib.sum('le', lib.increase(of('cow_fork_break_bytes_bucket')))];
@@ -166,6 +172,16 @@ local lib = import 'lib.libsonnet';
               'cps',
               [lib.range(lib.total(lib.rate(of('cow_forks_total'))), 'forks')]
             )),
+          ]),
+          lib.row('Who writes?', 9, [
+            lib.wide(24, lib.timeseries(
+              'Pages broken, by the code that wrote',
+              'Pages broken per second, divided among functions as the samples of page faults are. Without a symbol ' +
+              'only the object is known. Needs the collector writers.',
+              'cps',
+              [lib.range(writerBreaks, '{{function}} {{object}} ({{side}})')],
+              'table'
+            ) + lib.stacked),
           ]),
           lib.row('Kinds of pages', 8, [
             lib.wide(8, lib.timeseries(
