@@ -24,8 +24,8 @@ NO_METRICS = {"cow_exporter", "cow_demo", "cow_workload", "cow_bench", "cow_refe
 GUIDE = "collectors/README.md"  # its example collector has a metric of its own
 RENDERED = {"group:cow_break_bytes:rate30s"}  # an example of the mixin's page, with another window
 # Commands of others. After them, flags are ours only behind a program of ours.
-FOREIGN = re.compile(r"^(apt-get|build/fuzz/\S+|cmake|cpack|ctest|curl|docker|dpkg-query|helm|htpasswd|install|jsonnet|kubectl|"
-                     r"podman|promtool|ps|python3 -c|rpm|setpriv|setcap|cp|systemctl)\b")
+FOREIGN = re.compile(r"^(apt-get|apt|build/fuzz/\S+|cmake|cpack|ctest|curl|diff|docker|dpkg-query|git|helm|htpasswd|install|jsonnet|kubectl|"
+                     r"podman|promtool|ps|python3 -c|rpm|sha256sum|skopeo|setpriv|setcap|cp|systemctl)\b")
 OURS = re.compile(r"\b(?:cow_exporter|deploy/quickstart|tests/run) ")
 # Flags of others that pages set as code by themselves.
 FOREIGN_FLAGS = {
@@ -110,7 +110,7 @@ def hold_paths(all_pages):
 
 def hold_flags(all_pages, exporter):
     commands = ([exporter], [exporter, "explain"], [ROOT / "deploy/quickstart"], [ROOT / "tests/run"],
-                [ROOT / "tests/kernels/run"], [ROOT / "tests/bench/run"], [ROOT / "deploy/mixin/render"],
+                [ROOT / "tests/kernels/run"], [ROOT / "tests/bench/run"], [ROOT / "deploy/mixin/render"], [ROOT / "deploy/release"],
                 ["python3", ROOT / "tests/golden/reference_test.py"], ["python3", ROOT / "tests/e2e/readme_test.py"],
                 ["python3", ROOT / "tests/e2e/scale_test.py"])
     known = {"--collector.NAME", "--no-collector.NAME"}
