@@ -5,7 +5,6 @@
 #include <map>
 #include <utility>
 
-#include "collectors/explain/denial.h"
 #include "collectors/procfs/stat.h"
 #include "collectors/procfs/system.h"
 #include "collectors/procfs/vmstat.h"

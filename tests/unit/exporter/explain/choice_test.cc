@@ -8,11 +8,11 @@
 namespace cow::exporter {
 namespace {
 
-constexpr uint64_t kMiB = 1024 * 1024;
+constexpr uint64_t kBytesPerMiB = 1024 * 1024;
 
 explain::FamilySearch TwoServers() {
-  return {{{100, "redis-server", "/usr/bin/redis-server /etc/redis.conf", 2, 412 * kMiB},
-           {200, "redis-server", "", 1, 3 * kMiB}},
+  return {{{100, "redis-server", "/usr/bin/redis-server /etc/redis.conf", 2, 412 * kBytesPerMiB},
+           {200, "redis-server", "", 1, 3 * kBytesPerMiB}},
           {"bash", "redis-server"}};
 }
 
