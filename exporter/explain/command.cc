@@ -59,7 +59,7 @@ bool Write(std::FILE* out, const std::string& text) {
 
 std::string Render(const explain::Portrait& portrait, const ExplainOptions& options, std::FILE* out) {
   if (options.json) return PortraitJson(portrait, !options.watch);
-  const std::string text = RenderPortrait(portrait, StyleOf(fileno(out)));
+  std::string text = RenderPortrait(portrait, StyleOf(fileno(out)));
   if (!options.watch) return text;
   const std::string time = TimeText(portrait.time) + "\n";
   return isatty(fileno(out)) == 1 ? "\x1b[H\x1b[2J" + time + text : time + text + "\n";

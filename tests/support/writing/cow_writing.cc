@@ -28,7 +28,7 @@
 namespace {
 
 constexpr size_t kPages = 4096;
-const size_t page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+const size_t kPageBytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
 
 using Write = void (*)(volatile char* pages, size_t count, size_t page_bytes);
 
@@ -38,9 +38,9 @@ using Write = void (*)(volatile char* pages, size_t count, size_t page_bytes);
 }
 
 char* Map(size_t pages, int advice) {
-  void* memory = mmap(nullptr, pages * page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory = mmap(nullptr, pages * kPageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) Fail("mmap");
-  madvise(memory, pages * page_bytes, advice);
+  madvise(memory, pages * kPageBytes, advice);
   return static_cast<char*>(memory);
 }
 
@@ -48,19 +48,19 @@ char* Map(size_t pages, int advice) {
 
 extern "C" {
 void write_in_parent(volatile char* pages, size_t count) {
-  for (size_t i = 0; i < count; ++i) pages[i * page_bytes] = 1;
+  for (size_t i = 0; i < count; ++i) pages[i * kPageBytes] = 1;
 }
 void write_in_child(volatile char* pages, size_t count) {
-  for (size_t i = 0; i < count; ++i) pages[i * page_bytes] = 2;
+  for (size_t i = 0; i < count; ++i) pages[i * kPageBytes] = 2;
 }
 void write_in_thread(volatile char* pages, size_t count) {
-  for (size_t i = 0; i < count; ++i) pages[i * page_bytes] = 3;
+  for (size_t i = 0; i < count; ++i) pages[i * kPageBytes] = 3;
 }
 void touch_fresh(volatile char* pages, size_t count) {
-  for (size_t i = 0; i < count; ++i) pages[i * page_bytes] = 4;
+  for (size_t i = 0; i < count; ++i) pages[i * kPageBytes] = 4;
 }
 void write_zero(volatile char* pages, size_t count) {
-  for (size_t i = 0; i < count; ++i) pages[i * page_bytes] = 5;
+  for (size_t i = 0; i < count; ++i) pages[i * kPageBytes] = 5;
 }
 }
 
@@ -68,10 +68,10 @@ namespace {
 
 void UseLibrary(const char* path, volatile char* pages, size_t count) {
   void* library = dlopen(path, RTLD_NOW);
-  if (library == nullptr) Fail(dlerror());
+  if (library == nullptr) Fail("library");
   const auto write = reinterpret_cast<Write>(dlsym(library, "write_in_library"));
-  if (write == nullptr) Fail(dlerror());
-  write(pages, count, page_bytes);
+  if (write == nullptr) Fail("library");
+  write(pages, count, kPageBytes);
   dlclose(library);
 }
 
@@ -84,7 +84,7 @@ void UseMount(const char* path, const char* directory, volatile char* pages, siz
   std::array<char, 1024> command{};
   std::snprintf(copy.data(), copy.size(), "%s/only_here.so", directory);
   std::snprintf(command.data(), command.size(), "cp %s %s", path, copy.data());
-  if (std::system(command.data()) != 0) Fail("cp");
+  if (std::system(command.data()) != 0) Fail("cp");  // NOLINT(concurrency-mt-unsafe): the process has one thread
   UseLibrary(copy.data(), pages, count);
 }
 
@@ -92,7 +92,7 @@ void ReadInto(char* pages, size_t count) {
   std::array<int, 2> pipe_ends{};
   if (pipe(pipe_ends.data()) != 0) Fail("pipe");
   for (size_t i = 0; i < count; ++i) {
-    if (write(pipe_ends[1], "x", 1) != 1 || read(pipe_ends[0], pages + i * page_bytes, 1) != 1) Fail("read");
+    if (write(pipe_ends[1], "x", 1) != 1 || read(pipe_ends[0], pages + i * kPageBytes, 1) != 1) Fail("read");
   }
   close(pipe_ends[0]);
   close(pipe_ends[1]);
@@ -115,7 +115,7 @@ struct Command {
 };
 
 void Do(const Memory& memory, bool is_parent, const Command& command) {
-  char* pages = memory.shared + command.first * page_bytes;
+  char* pages = memory.shared + command.first * kPageBytes;
   if (command.Is("write")) {
     (is_parent ? write_in_parent : write_in_child)(pages, command.count);
   } else if (command.Is("thread")) {
@@ -127,7 +127,7 @@ void Do(const Memory& memory, bool is_parent, const Command& command) {
   } else if (command.Is("read")) {
     ReadInto(pages, command.count);
   } else if (command.Is("zero")) {
-    write_zero(memory.zero + command.first * page_bytes, command.count);
+    write_zero(memory.zero + command.first * kPageBytes, command.count);
   } else if (command.Is("fresh")) {
     touch_fresh(Map(command.count, MADV_NOHUGEPAGE), command.count);
   }
@@ -173,7 +173,7 @@ bool Serve(std::FILE* in, std::FILE* out, Memory& memory, Child* child) {
   std::sscanf(line.data(), "%15s %15s %zu %zu %399s %399s", command.side.data(), command.action.data(), &command.first,
               &command.count, command.path.data(), command.directory.data());
   std::array<char, 64> answer{"ok\n"};
-  if (std::strcmp(command.side.data(), "fork") == 0) {
+  if (child != nullptr && std::strcmp(command.side.data(), "fork") == 0) {
     *child = Fork(memory);
     if (std::fgets(answer.data(), answer.size(), child->answers) == nullptr) Fail("child");
   } else if (child != nullptr && std::strcmp(command.side.data(), "child") == 0) {
@@ -192,9 +192,9 @@ bool Serve(std::FILE* in, std::FILE* out, Memory& memory, Child* child) {
 
 int main() {
   Memory memory;
-  std::memset(memory.shared, 7, kPages * page_bytes);
+  std::memset(memory.shared, 7, kPages * kPageBytes);
   volatile const char* zero = memory.zero;
-  for (size_t i = 0; i < kPages; ++i) static_cast<void>(zero[i * page_bytes]);
+  for (size_t i = 0; i < kPages; ++i) static_cast<void>(zero[i * kPageBytes]);
   Child child;
   while (Serve(stdin, stdout, memory, &child)) {
   }
