@@ -237,7 +237,9 @@ def hold_log(ladder):
         support.wait_for(lambda: exporter.scrape().value("cow_scan_passes_total", kind="full") >= 5, 20, "passes")
     told = re.findall(r"not seen in full\" mode=(\S+) groups=\d+ group=(\S+)", "".join(exporter.log))
     # A confined exporter is not dumpable, so without capabilities it can't read its own page table.
-    check({mode for mode, group in told if group != "cow_exporter"} == {"none", "no_frames"}, f"not told: {exporter.log}")
+    # Its front may be seen before it is confined, and so be the example of a mode.
+    others = {mode for mode, group in told if group != "cow_exporter"}
+    check(others <= {"none", "no_frames"} <= {mode for mode, _ in told}, f"not told: {exporter.log}")
     check(len(told) == len(set(told)), f"told twice: {told}")
 
 

@@ -30,7 +30,7 @@ groups:
 - {name: worker, comm: [worker]}
 - {name: mixed, comm: [mixed]}
 - {name: redis, exe: [redis-server, redis-check-rdb]}
-- {name: demo, exe: [cow_demo]}
+- {name: demo, exe: [cow_lone_demo]}
 """
 LACKING = "a feature is not available"
 GROUPS = ("strangers", "worker", "mixed", "redis", "demo")
@@ -154,7 +154,7 @@ def test(context):
     start_pair(context, "worker", [], True)
     start_pair(context, "mixed", root("setuid", "setgid"), True)
     start_redis(context)
-    demo = context.path("cow_demo")
+    demo = context.path("cow_lone_demo")  # other tests run cow_demo
     shutil.copy(support.binary("COW_DEMO"), demo)
     start_demo(context, demo)
 

@@ -8,7 +8,7 @@
 namespace cow::exporter {
 namespace {
 
-constexpr uint64_t kBytesPerMiB = 1024 * 1024;
+constexpr uint64_t kBytesPerMiB = uint64_t{1024} * 1024;
 
 explain::FamilySearch TwoServers() {
   return {{{100, "redis-server", "/usr/bin/redis-server /etc/redis.conf", 2, 412 * kBytesPerMiB},
