@@ -3,18 +3,17 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <clocale>
 #include <csignal>
 #include <cstdlib>
 #include <string_view>
-#include <system_error>
 
 #include "collectors/explain/explainer.h"
 #include "config/units.h"
 #include "exporter/explain/choice.h"
 #include "exporter/explain/end_signals.h"
 #include "exporter/explain/json.h"
+#include "exporter/explain/output.h"
 #include "exporter/explain/terminal.h"
 #include "exporter/explain/words.h"
 
@@ -50,11 +49,6 @@ TerminalStyle StyleOf(int descriptor) {
   const bool is_terminal = isatty(descriptor) == 1;
   const bool wants_colour = Environment("NO_COLOR").empty() && Environment("TERM") != "dumb";
   return {Width(descriptor), is_terminal && wants_colour, IsUtf8()};
-}
-
-// Returns false on a write error.
-bool Write(std::FILE* out, const std::string& text) {
-  return std::fwrite(text.data(), 1, text.size(), out) == text.size() && std::fflush(out) == 0;
 }
 
 std::string Render(const explain::Portrait& portrait, const ExplainOptions& options, std::FILE* out) {
@@ -96,12 +90,7 @@ int RunExplain(const ExplainOptions& options, std::FILE* out, std::FILE* problem
       Write(problem, "cow_exporter: " + portrait.error().message + "\n");
       return 1;
     }
-    if (!Write(out, Render(*portrait, options, out))) {
-      if (errno == EPIPE) return 0;
-      Write(problem,
-            std::string("cow_exporter: writing failed: ").append(std::generic_category().message(errno)).append("\n"));
-      return 1;
-    }
+    if (const auto failed = WriteResult(out, Render(*portrait, options, out), problem)) return *failed;
     if (!options.watch || signals.CameWithin(*options.watch)) return 0;
   }
 }

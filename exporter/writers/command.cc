@@ -15,6 +15,7 @@
 #include "collectors/writers/watch.h"
 #include "exporter/explain/choice.h"
 #include "exporter/explain/end_signals.h"
+#include "exporter/explain/output.h"
 #include "exporter/writers/formats.h"
 #include "exporter/writers/words.h"
 
@@ -51,10 +52,6 @@ int Fail(std::FILE* problem, const std::string& message) {
 }
 
 std::string Reason(const std::string& what) { return what + ": " + std::generic_category().message(errno); }
-
-bool Write(std::FILE* out, const std::string& text) {
-  return std::fwrite(text.data(), 1, text.size(), out) == text.size() && std::fflush(out) == 0;
-}
 
 // A file to be written after the watch. Opened before, so that an error costs no time.
 struct Output {
@@ -107,9 +104,9 @@ int RunWriters(const ExplainOptions& options, std::FILE* out, std::FILE* problem
   const auto report = writers::WatchWriters(root, symbolizer, watch);
   if (!report) return Fail(problem, report.error().message);
 
-  if (!Write(out, options.json ? WritersJson(*report) : RenderWriters(*report))) {
-    return Fail(problem, Reason("writing failed"));
-  }
+  // The files are written also if the reader of the result has gone.
+  const auto failed = WriteResult(out, options.json ? WritersJson(*report) : RenderWriters(*report), problem);
+  if (failed && *failed != 0) return *failed;
   if (folded && !Write(folded->file.get(), WritersFolded(*report))) {
     return Fail(problem, Reason("can't write " + folded->path));
   }

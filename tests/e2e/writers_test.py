@@ -126,6 +126,22 @@ def test_texts(context):
     check(watch.finish().startswith("Nothing was broken in "), "a watch without breaks")
 
 
+def test_closed_pipe(context):
+    """A reader that ends early causes no message, and the files are written all the same."""
+    family = context.start(Writing())
+    family.do("fork")
+    folded = context.path("folded")
+    watch = context.start(support.Process([support.binary("COW_EXPORTER"), "explain", str(family.pid), "--writers=1",
+                                           f"--folded={folded}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    check(watch.line(watch.stderr).startswith("watching "), "the begin of the watch")
+    family.write("child", "write", 16)
+    watch.stdout.close()
+    code = watch.wait(30)
+    problem = watch.stderr.read()
+    check(code == 0 and problem == "", f"{code} when the pipe is closed: {problem}")
+    check("write_in_child" in pathlib.Path(folded).read_text(encoding="utf-8"), "no stacks in the file")
+
+
 def fails(*arguments, wrapper=(), code=1):
     done = subprocess.run([*wrapper, support.binary("COW_EXPORTER"), "explain", *map(str, arguments)],
                           capture_output=True, text=True, check=False, timeout=30)
@@ -196,8 +212,8 @@ def test(context):
     if "--pprof" in sys.argv:
         support.need("go")
         return test_go_pprof(context)
-    for each in (test_functions, test_stripped, test_members_of_the_run, test_stacks, test_texts, test_errors,
-                 test_rights, test_end_of_process):
+    for each in (test_functions, test_stripped, test_members_of_the_run, test_stacks, test_texts, test_closed_pipe,
+                 test_errors, test_rights, test_end_of_process):
         print(each.__name__)
         with support.Test() as own:
             each(own)
