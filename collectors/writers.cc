@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <ctime>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -23,12 +22,14 @@
 #include <variant>
 #include <vector>
 
+#include "collectors/base/monotonic_clock.h"
 #include "collectors/base/utf8.h"
 #include "collectors/faults/fault_recorder.h"
 #include "collectors/registry.h"
 #include "collectors/symbols/symbolizer.h"
 #include "collectors/writers/break_joiner.h"
 #include "collectors/writers/recording.h"
+#include "collectors/writers/scan_look.h"
 #include "collectors/writers/top_writers.h"
 
 namespace cow::collectors {
@@ -70,14 +71,8 @@ constexpr Metric kLost{
     .absent = kNoRecords,
 };
 
-uint64_t MonotonicNs() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<uint64_t>(now.tv_nsec);
-}
-
-// On CLOCK_MONOTONIC.
-uint64_t MonotonicNs(std::chrono::system_clock::time_point time) {
+// The same time on CLOCK_MONOTONIC.
+uint64_t ToMonotonicNs(std::chrono::system_clock::time_point time) {
   const auto ago = std::chrono::system_clock::now() - time;
   const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(ago).count();
   return MonotonicNs() - static_cast<uint64_t>(std::max<int64_t>(ns, 0));
@@ -108,10 +103,13 @@ class Writers : public CollectorWithHooks {
     if (recording_ == nullptr) return;
     const std::lock_guard lock(mutex_);
     if (const auto* window = std::get_if<memory::WindowReport>(&report)) {
-      writers::Look* look = Take(*window->family, *window->judgement);
-      if (look != nullptr) look->windows[window->window] = MonotonicNs(window->read_at);
+      FamilyWatch* watch = Find(*window->family);
+      if (watch == nullptr) return;
+      writers::AddBreaks(*window->family, *window->judgement, geometry(), watch->open);
+      watch->open.windows[window->window] = ToMonotonicNs(window->read_at);
     } else if (const auto* moved = std::get_if<memory::MovedReport>(&report)) {
-      Take(*moved->family, *moved->judgement);
+      FamilyWatch* watch = Find(*moved->family);
+      if (watch != nullptr) writers::AddBreaks(*moved->family, *moved->judgement, geometry(), watch->open);
     }
   }
 
@@ -121,12 +119,9 @@ class Writers : public CollectorWithHooks {
     FamilyWatch* watch = Find(*report.family);
     if (watch == nullptr) return;
     writers::Look& look = watch->open;
-    look.begin_ns = MonotonicNs(report.read_at);
+    look.begin_ns = ToMonotonicNs(report.read_at);
     look.end_ns = MonotonicNs();
-    for (const auto& member : report.family->members) {
-      if (!member->access.unread && !member->reads.waits) look.members.push_back(member->process->pid);
-    }
-    if (report.family->root() != nullptr) look.root = report.family->root()->process->pid;
+    writers::AddMembers(*report.family, look);
     watch->looks.push_back(std::exchange(look, {}));
   }
 
@@ -230,20 +225,6 @@ class Writers : public CollectorWithHooks {
     if (family.members.size() > 1) return &families_.try_emplace(family.id, geometry().PagesPerWindow()).first->second;
     const auto known = families_.find(family.id);
     return known == families_.end() ? nullptr : &known->second;
-  }
-
-  // Adds the breaks to the look under way, and returns that. The mutex must be locked.
-  writers::Look* Take(const memory::Family& family, const memory::Judgement& judgement) const {
-    FamilyWatch* watch = Find(family);
-    if (watch == nullptr) return nullptr;
-    for (const memory::Verdict& verdict : judgement.verdicts) {
-      if (verdict.kind != memory::Verdict::Kind::kBreak) continue;
-      const memory::Member* member = family.FindSlot(verdict.slot);
-      if (member == nullptr) continue;
-      watch->open.breaks.push_back({member->process->pid, verdict.side_known, verdict.page, verdict.pages,
-                                    memory::KindOfVerdict(family, verdict, geometry())});
-    }
-    return &watch->open;
   }
 
   void Place(const memory::Process& process, uint64_t family, pid_t owner, bool is_new) {

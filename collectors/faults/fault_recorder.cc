@@ -9,7 +9,6 @@
 #include <array>
 #include <bit>
 #include <cerrno>
-#include <ctime>
 #include <iterator>
 #include <limits>
 #include <optional>
@@ -18,6 +17,7 @@
 #include <type_traits>
 #include <variant>
 
+#include "collectors/base/monotonic_clock.h"
 #include "collectors/procfs/process_list.h"
 #include "collectors/procfs/stat.h"
 #include "collectors/procfs/system.h"
@@ -30,12 +30,6 @@ constexpr size_t kReservedDescriptors = 64;  // for everything else that the pro
 // Each walk watches the threads that it finds, so a walk that finds new ones was overtaken by a thread that nothing
 // watched. Only threads that live for less than a walk overtake several.
 constexpr int kMaxWalks = 64;
-
-uint64_t NowNanoseconds() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
 
 size_t FindMaxDescriptors(size_t wanted) {
   rlimit limit{};
@@ -147,7 +141,7 @@ Result<void> FaultRecorder::Add(std::span<const pid_t> pids) {
     }
     // The records that precede the lists tell which of these threads are watched.
     if (!watched_.empty()) {
-      const uint64_t now = NowNanoseconds();
+      const uint64_t now = MonotonicNs();
       std::this_thread::sleep_for(kHoldBack);
       Collect(now);
     }
@@ -220,12 +214,12 @@ Result<void> FaultRecorder::OpenOnCpu(const PerfRing& ring, pid_t tid, Watched& 
 }
 
 void FaultRecorder::Drain(std::vector<Record>& records) {
-  Collect(NowNanoseconds() - kHoldBackNanoseconds);
+  Collect(MonotonicNs() - kHoldBackNanoseconds);
   MoveReadyTo(records);
 }
 
 void FaultRecorder::DrainAll(std::vector<Record>& records) {
-  const uint64_t now = NowNanoseconds();
+  const uint64_t now = MonotonicNs();
   std::this_thread::sleep_for(kHoldBack);
   Collect(now);
   MoveReadyTo(records);
@@ -263,7 +257,7 @@ void FaultRecorder::Read(Ring& ring) {
   bytes_.clear();
   decoded_.clear();
   ring.ring.Take(bytes_);
-  const uint64_t now = NowNanoseconds();
+  const uint64_t now = MonotonicNs();
   malformed_ += DecodeRing(bytes_, stacks_, decoded_);
   for (RingRecord& record : decoded_) {
     const auto root = root_of_event_.find(record.event_id);

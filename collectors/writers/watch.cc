@@ -1,7 +1,6 @@
 #include "collectors/writers/watch.h"
 
 #include <algorithm>
-#include <ctime>
 #include <limits>
 #include <map>
 #include <optional>
@@ -10,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "collectors/base/monotonic_clock.h"
 #include "collectors/explain/family_history.h"
 #include "collectors/memory/process/process_table.h"
 #include "collectors/memory/scan/scanner.h"
@@ -18,6 +18,7 @@
 #include "collectors/writers/break_joiner.h"
 #include "collectors/writers/page_facts.h"
 #include "collectors/writers/recording.h"
+#include "collectors/writers/scan_look.h"
 #include "collectors/writers/writer_table.h"
 
 namespace cow::writers {
@@ -35,12 +36,6 @@ constexpr int kRestPerLook = 5;
 // A process that forks all the time has members that are not watched yet; they inherit.
 constexpr int kMaxListings = 4;
 
-uint64_t NowNs() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<uint64_t>(now.tv_nsec);
-}
-
 std::string Sentence(const Error& error) { return error.detail.empty() ? error.ToString() : error.detail; }
 
 // Collects the reports of one look.
@@ -48,27 +43,24 @@ class LookBuilder {
  public:
   LookBuilder(const procfs::PageGeometry& geometry, PageFacts& facts)
       : geometry_(geometry), facts_(facts), system_begin_(std::chrono::system_clock::now()) {
-    look_.begin_ns = NowNs();
+    look_.begin_ns = MonotonicNs();
   }
 
   void Add(const memory::UnchangedWindow& window) { Note(window.window, window.read_at); }
   void Add(const memory::WindowReport& report) {
     Note(report.window, report.read_at);
     facts_.Update(report);
-    Take(*report.family, *report.judgement);
+    AddBreaks(*report.family, *report.judgement, geometry_, look_);
   }
-  void Add(const memory::MovedReport& report) { Take(*report.family, *report.judgement); }
+  void Add(const memory::MovedReport& report) { AddBreaks(*report.family, *report.judgement, geometry_, look_); }
   void Add(const memory::FamilyReport& report) {
     facts_.Update(*report.family);
-    for (const auto& member : report.family->members) {
-      if (!member->access.unread && !member->reads.waits) look_.members.push_back(member->process->pid);
-    }
-    if (report.family->root() != nullptr) look_.root = report.family->root()->process->pid;
+    AddMembers(*report.family, look_);
   }
 
   Look Finish() {
     MergeHugePages();
-    look_.end_ns = NowNs();
+    look_.end_ns = MonotonicNs();
     return std::move(look_);
   }
 
@@ -76,15 +68,6 @@ class LookBuilder {
   void Note(WindowIndex window, std::chrono::system_clock::time_point read_at) {
     const auto since = std::chrono::duration_cast<std::chrono::nanoseconds>(read_at - system_begin_).count();
     look_.windows[window] = look_.begin_ns + static_cast<uint64_t>(std::max<int64_t>(since, 0));
-  }
-
-  void Take(const memory::Family& family, const memory::Judgement& judgement) {
-    for (const memory::Verdict& verdict : judgement.verdicts) {
-      if (verdict.kind != memory::Verdict::Kind::kBreak) continue;
-      const memory::Member* member = family.FindSlot(verdict.slot);
-      look_.breaks.push_back({member == nullptr ? 0 : member->process->pid, verdict.side_known && member != nullptr,
-                              verdict.page, verdict.pages, memory::KindOfVerdict(family, verdict, geometry_)});
-    }
   }
 
   // A page of hugetlbfs has a verdict for each base page, and one fault.
@@ -204,12 +187,12 @@ class Watch {
 
   tl::expected<void, Failure> LookAtFamily() {
     if (!is_judged()) {
-      if (first_look_ns_ == 0) first_look_ns_ = NowNs();
-      last_look_ns_ = NowNs();
+      if (first_look_ns_ == 0) first_look_ns_ = MonotonicNs();
+      last_look_ns_ = MonotonicNs();
       AddFaults();
       return {};
     }
-    const uint64_t begin = NowNs();
+    const uint64_t begin = MonotonicNs();
     auto family = FindFamily();
     if (!family) {
       AddFaults();
@@ -227,8 +210,8 @@ class Watch {
     AddFaults();
     facts_.Commit();
     joiner_.Apply(builder.Finish());
-    if (first_look_ns_ == 0) first_look_ns_ = NowNs();
-    last_look_ns_ = NowNs();
+    if (first_look_ns_ == 0) first_look_ns_ = MonotonicNs();
+    last_look_ns_ = MonotonicNs();
     look_took_ = milliseconds((last_look_ns_ - begin) / 1'000'000);
     return {};
   }
@@ -256,11 +239,11 @@ class Watch {
   }
 
   void WaitAndLook() {
-    const uint64_t end = NowNs() + static_cast<uint64_t>(options_.time.count()) * 1'000'000U;
-    for (uint64_t now = NowNs(); now < end; now = NowNs()) {
+    const uint64_t end = MonotonicNs() + static_cast<uint64_t>(options_.time.count()) * 1'000'000U;
+    for (uint64_t now = MonotonicNs(); now < end; now = MonotonicNs()) {
       const milliseconds left((end - now) / 1'000'000 + 1);
       if (Stops(std::min(kSlice, left))) return;
-      const milliseconds rested((NowNs() - last_look_ns_) / 1'000'000);
+      const milliseconds rested((MonotonicNs() - last_look_ns_) / 1'000'000);
       const milliseconds rest = std::max(recording_->forked() ? kLookAfterFork : kLookEvery, kRestPerLook * look_took_);
       if (rested >= rest && !LookAtFamily()) return;
     }
