@@ -112,19 +112,11 @@ def status(pid):
         return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
 
 
-def descendants(pid):
-    children = []
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
-            children += map(int, file.read().split())
-    return children + [each for child in children for each in descendants(child)]
-
-
 def processes(exporter):
     """Returns the PID of each role."""
     def find():
         found = {"reader": exporter.pid}
-        for pid in descendants(exporter.pid):
+        for pid in support.processes_of(exporter.pid)[1:]:
             with open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
                 words = file.read().rstrip("\0").split("\0")
             if len(words) >= 2 and words[0] == "cow_exporter" and words[1] in ROLES:
@@ -147,7 +139,11 @@ def check_rights(pids, started_with):
     for role, pid in pids.items():
         kept = started_with & READER_CAPABILITIES if role == "reader" else 0
         for task in os.listdir(f"/proc/{pid}/task"):
-            fields = status(task)
+            try:
+                fields = status(task)
+            except FileNotFoundError:
+                check(int(task) != pid, f"{role} has ended")  # else a thread of a connection
+                continue
             where = f"{role}, thread {task}"
             for name, expected in (("CapPrm", kept), ("CapEff", kept), ("CapInh", 0), ("CapAmb", 0)):
                 check(int(fields[name], 16) == expected, f"{where}: {name} is {fields[name]}, expected {expected:x}")

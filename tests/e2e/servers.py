@@ -16,16 +16,6 @@ import support
 from support import check, wait_for
 
 
-def descendants(pid):
-    """Returns the process and its descendants, as long as their parents live."""
-    pids = [pid]
-    for task in glob.glob(f"/proc/{pid}/task/*/children"):
-        with contextlib.suppress(OSError), open(task, encoding="ascii") as children:
-            for child in children.read().split():
-                pids += descendants(int(child))
-    return pids
-
-
 class Server(support.Process):
     """The root's command line contains `directory`, so that a configuration can tell the server from others of its
     kind."""
@@ -36,7 +26,7 @@ class Server(support.Process):
             super().__init__(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options)
 
     def pids(self):
-        return descendants(self.pid)
+        return support.processes_of(self.pid)
 
     def wait_until(self, condition, what, seconds=20):
         def ask():

@@ -116,11 +116,12 @@ def browse(context, url, *options):
 
 
 def processes_of(pid):
-    """Returns the process and its descendants."""
+    """Returns the process and its descendants, as long as their parents live."""
     pids = [pid]
     for parent in pids:
         for children in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
-            pids += [int(child) for child in children.read_text(encoding="ascii").split()]
+            with contextlib.suppress(OSError):  # the thread has ended
+                pids += [int(child) for child in children.read_text(encoding="ascii").split()]
     return pids
 
 

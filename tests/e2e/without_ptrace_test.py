@@ -109,7 +109,7 @@ def start_demo(context, program):
         os.kill(demo.pid, signal.SIGCONT)
         time.sleep(0.5)
         stop(demo.pid)  # it makes no more children, and reaps none
-        pids = servers.descendants(demo.pid)
+        pids = support.processes_of(demo.pid)
     stop(*pids[1:])
 
 
